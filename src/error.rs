@@ -1,0 +1,119 @@
+//! The one error type of the library.
+
+use std::path::PathBuf;
+
+/// What every fallible function of the library returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that a file, a user or a driver can cause.
+///
+/// Each message says what was expected, what was found and what to do; a
+/// caller that must react by kind matches the variant or asks
+/// [`Error::kind`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be opened, read or written.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// "open", "read", "write" ...
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A file of the model is damaged, or its parts contradict one another.
+    #[error("{file}: {message}")]
+    Model {
+        /// The file, as the user would name it.
+        file: String,
+        /// What was expected, what was found, what to do.
+        message: String,
+    },
+    /// A field of `config.json` has a value that wgpt does not honour.
+    #[error("config.json: {field} = {value}: {expected}")]
+    Config {
+        /// The field's name.
+        field: String,
+        /// The value found, as JSON.
+        value: String,
+        /// What would be accepted.
+        expected: String,
+    },
+    /// A tensor of the checkpoint is missing, unexpected, wrongly shaped or
+    /// holds a value that the requested dtype cannot.
+    #[error("tensor {tensor}: {message}")]
+    Tensor {
+        /// The tensor's name in the file.
+        tensor: String,
+        /// What was expected and what was found.
+        message: String,
+    },
+    /// A prompt, a parameter or another input of the caller is not acceptable.
+    #[error("{0}")]
+    Input(String),
+    /// No adapter fits the request.
+    #[error("{0}")]
+    NoAdapter(String),
+    /// The model does not fit the device's limits or memory.
+    #[error("{0}")]
+    Limits(String),
+    /// The driver or wgpu reported a fault.
+    #[error("GPU {operation}: {message}")]
+    Gpu {
+        /// What was being done: "upload", "submit", "read back" ...
+        operation: &'static str,
+        /// What the driver said.
+        message: String,
+    },
+    /// The caller's callback asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// The coarse classes that decide an exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The model or another input is at fault.
+    Input,
+    /// No usable GPU adapter.
+    NoAdapter,
+    /// The caller cancelled.
+    Cancelled,
+    /// Anything else: the driver, the file system.
+    Other,
+}
+
+impl Error {
+    /// The coarse class of this error.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Model { .. }
+            | Error::Config { .. }
+            | Error::Tensor { .. }
+            | Error::Input(_)
+            | Error::Limits(_) => ErrorKind::Input,
+            // A model or prompt path that does not exist is bad input, a disk
+            // that fails is not.
+            Error::Io { action, .. } if *action != "write" => ErrorKind::Input,
+            Error::Io { .. } | Error::Gpu { .. } => ErrorKind::Other,
+            Error::NoAdapter(_) => ErrorKind::NoAdapter,
+            Error::Cancelled => ErrorKind::Cancelled,
+        }
+    }
+
+    pub(crate) fn model(file: impl Into<String>, message: impl Into<String>) -> Self {
+        Error::Model { file: file.into(), message: message.into() }
+    }
+
+    pub(crate) fn tensor(tensor: impl Into<String>, message: impl Into<String>) -> Self {
+        Error::Tensor { tensor: tensor.into(), message: message.into() }
+    }
+
+    pub(crate) fn input(message: impl Into<String>) -> Self {
+        Error::Input(message.into())
+    }
+}

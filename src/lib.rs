@@ -1,0 +1,6 @@
+//! wgpt
+
+mod error;
+pub mod tensor;
+
+pub use error::{Error, ErrorKind, Result};
