@@ -1,0 +1,138 @@
+//! Buffers with an account of their bytes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What a buffer's memory serves; the memory plan and the ledger list these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemoryGroup {
+    /// Weights of the model.
+    Weights,
+    /// Pages of the KV cache.
+    KvCache,
+    /// Activations between kernels, the step state and the page table.
+    Activations,
+    /// Logits and what is computed from them.
+    Logits,
+    /// Buffers that the host maps: uploads of a step, readbacks.
+    Transfer,
+    /// Parameters of the kernels.
+    Params,
+}
+
+impl MemoryGroup {
+    /// All groups, in the order in which reports list them.
+    pub const ALL: [MemoryGroup; 6] = [
+        MemoryGroup::Weights,
+        MemoryGroup::KvCache,
+        MemoryGroup::Activations,
+        MemoryGroup::Logits,
+        MemoryGroup::Transfer,
+        MemoryGroup::Params,
+    ];
+
+    /// The name that reports print.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            MemoryGroup::Weights => "weights",
+            MemoryGroup::KvCache => "kv cache",
+            MemoryGroup::Activations => "activations",
+            MemoryGroup::Logits => "logits",
+            MemoryGroup::Transfer => "transfer",
+            MemoryGroup::Params => "params",
+        }
+    }
+}
+
+/// Bytes allocated at present, by group.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    bytes: [AtomicU64; MemoryGroup::ALL.len()],
+}
+
+impl Ledger {
+    /// Bytes of one group.
+    #[must_use]
+    pub fn bytes(&self, group: MemoryGroup) -> u64 {
+        self.bytes[group as usize].load(Ordering::Relaxed)
+    }
+
+    /// Bytes of all groups.
+    #[must_use]
+    pub fn total_bytes(&self) -> u64 {
+        MemoryGroup::ALL.iter().map(|&group| self.bytes(group)).sum()
+    }
+}
+
+/// How a buffer is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BufferUse {
+    /// Bound as storage or uniform, copied from and to.
+    Storage,
+    /// Bound as a uniform, copied to.
+    Uniform,
+    /// Mapped by the host for writing, copied from.
+    Upload,
+    /// Mapped by the host for reading, copied to.
+    Readback,
+}
+
+impl BufferUse {
+    pub(super) const fn is_bound(self) -> bool {
+        matches!(self, BufferUse::Storage | BufferUse::Uniform)
+    }
+
+    pub(super) fn flags(self) -> wgpu::BufferUsages {
+        use wgpu::BufferUsages as U;
+        match self {
+            // A kernel may read an activation through a uniform binding (the
+            // per-thread gemv does); limits of that binding are checked there.
+            BufferUse::Storage => U::STORAGE | U::UNIFORM | U::COPY_DST | U::COPY_SRC,
+            BufferUse::Uniform => U::UNIFORM | U::COPY_DST,
+            BufferUse::Upload => U::MAP_WRITE | U::COPY_SRC,
+            BufferUse::Readback => U::MAP_READ | U::COPY_DST,
+        }
+    }
+}
+
+/// A buffer whose bytes stand in the device's [`Ledger`] until it is dropped.
+#[derive(Debug)]
+pub struct GpuBuffer {
+    pub(crate) raw: wgpu::Buffer,
+    bytes: u64,
+    group: MemoryGroup,
+    ledger: Arc<Ledger>,
+}
+
+impl GpuBuffer {
+    pub(super) fn new(raw: wgpu::Buffer, bytes: u64, group: MemoryGroup, ledger: Arc<Ledger>) -> Self {
+        ledger.bytes[group as usize].fetch_add(bytes, Ordering::Relaxed);
+        GpuBuffer { raw, bytes, group, ledger }
+    }
+
+    /// Size in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The wgpu buffer, for an application that computes on.
+    #[must_use]
+    pub fn raw(&self) -> &wgpu::Buffer {
+        &self.raw
+    }
+}
+
+impl Drop for GpuBuffer {
+    fn drop(&mut self) {
+        self.ledger.bytes[self.group as usize].fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// The size that is allocated for a request: whole 16-byte pieces, at least one.
+#[must_use]
+pub(crate) const fn rounded(bytes: u64) -> u64 {
+    if bytes == 0 { 16 } else { bytes.next_multiple_of(16) }
+}

@@ -1,0 +1,209 @@
+//! A kernel's source, its variants and their compilation.
+
+use std::fmt::Write as _;
+
+/// How a kernel divides its work; one choice for a device, a variant of each
+/// kernel for each choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// No workgroup memory and no barrier: each thread owns its outputs. For
+    /// software adapters, where a barrier costs more than the arithmetic.
+    PerThread,
+    /// Reductions through workgroup memory: the floor of every GPU.
+    Workgroup,
+    /// Reductions by subgroup operations.
+    Subgroup,
+}
+
+impl Strategy {
+    /// The name in labels and reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Strategy::PerThread => "per_thread",
+            Strategy::Workgroup => "workgroup",
+            Strategy::Subgroup => "subgroup",
+        }
+    }
+}
+
+/// What a binding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BindingKind {
+    /// `var<uniform>`
+    Uniform,
+    /// `var<storage, read>`
+    Read,
+    /// `var<storage, read_write>`
+    ReadWrite,
+}
+
+/// One binding of group 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// `@binding(index)`
+    pub index: u32,
+    /// The variable's name in the shader.
+    pub name: &'static str,
+    /// Address space and access.
+    pub kind: BindingKind,
+}
+
+impl Binding {
+    /// A uniform.
+    #[must_use]
+    pub const fn uniform(index: u32, name: &'static str) -> Self {
+        Binding { index, name, kind: BindingKind::Uniform }
+    }
+
+    /// Read-only storage.
+    #[must_use]
+    pub const fn read(index: u32, name: &'static str) -> Self {
+        Binding { index, name, kind: BindingKind::Read }
+    }
+
+    /// Storage that is written.
+    #[must_use]
+    pub const fn read_write(index: u32, name: &'static str) -> Self {
+        Binding { index, name, kind: BindingKind::ReadWrite }
+    }
+}
+
+/// WGSL without an entry point that is put in front of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    /// File name under `shaders/common/`, without `.wgsl`.
+    pub name: &'static str,
+    /// The WGSL text.
+    pub source: &'static str,
+    /// Bindings that the fragment declares.
+    pub bindings: &'static [Binding],
+}
+
+/// A shader file: one entry point, named like the file.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kernel {
+    /// File name under `shaders/`, without `.wgsl`; also the entry point.
+    pub name: &'static str,
+    /// The WGSL text.
+    pub source: &'static str,
+    /// Bindings that the file declares.
+    pub bindings: &'static [Binding],
+}
+
+/// A kernel with what is put in front of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variant {
+    /// The kernel.
+    pub kernel: &'static Kernel,
+    /// How it divides its work.
+    pub strategy: Strategy,
+    /// Fragments in front of the kernel, in order.
+    pub fragments: Vec<Fragment>,
+    /// `const NAME: u32 = value;` lines in front of the fragments.
+    pub constants: Vec<(&'static str, u32)>,
+}
+
+impl Variant {
+    /// Name that tells variants apart: kernel, fragments, constants.
+    #[must_use]
+    pub fn label(&self) -> String {
+        let mut label = format!("{}[{}", self.kernel.name, self.strategy.name());
+        for fragment in &self.fragments {
+            let _ = write!(label, ",{}", fragment.name);
+        }
+        for (name, value) in &self.constants {
+            let _ = write!(label, ",{name}={value}");
+        }
+        label.push(']');
+        label
+    }
+
+    /// The whole WGSL text: constants, fragments, kernel.
+    #[must_use]
+    pub fn wgsl(&self) -> String {
+        let mut text = String::new();
+        for (name, value) in &self.constants {
+            let _ = writeln!(text, "const {name}: u32 = {value}u;");
+        }
+        for fragment in &self.fragments {
+            text.push_str(fragment.source);
+        }
+        text.push_str(self.kernel.source);
+        text
+    }
+
+    /// All bindings, by rising index.
+    #[must_use]
+    pub fn bindings(&self) -> Vec<Binding> {
+        let mut all: Vec<Binding> = self.kernel.bindings.to_vec();
+        all.extend(self.fragments.iter().flat_map(|fragment| fragment.bindings));
+        all.sort_by_key(|binding| binding.index);
+        all
+    }
+}
+
+/// A compiled variant.
+#[derive(Debug)]
+pub struct Pipeline {
+    pub(crate) raw: wgpu::ComputePipeline,
+    pub(crate) layout: wgpu::BindGroupLayout,
+    pub(crate) bindings: Vec<Binding>,
+    pub(crate) label: String,
+}
+
+impl Pipeline {
+    pub(super) fn compile(device: &wgpu::Device, variant: &Variant, checked: bool) -> Self {
+        let label = variant.label();
+        let bindings = variant.bindings();
+        let entries: Vec<_> = bindings.iter().map(layout_entry).collect();
+        let layout = device
+            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(&label), entries: &entries });
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(&label),
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let source = wgpu::ShaderModuleDescriptor {
+            label: Some(&label),
+            source: wgpu::ShaderSource::Wgsl(variant.wgsl().into()),
+        };
+        let module = if checked {
+            device.create_shader_module(source)
+        } else {
+            // SAFETY: every index of our kernels is bounded by the sizes that
+            // the recording function checked against the bound buffers, every
+            // loop ends, and no divisor is zero; tests run the same kernels
+            // with the checks on and with guard words around their outputs.
+            unsafe { device.create_shader_module_trusted(source, wgpu::ShaderRuntimeChecks::unchecked()) }
+        };
+        let raw = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(&label),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some(variant.kernel.name),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &[],
+                // Our kernels write workgroup memory before they read it.
+                zero_initialize_workgroup_memory: checked,
+            },
+            cache: None,
+        });
+        Pipeline { raw, layout, bindings, label }
+    }
+}
+
+fn layout_entry(binding: &Binding) -> wgpu::BindGroupLayoutEntry {
+    let ty = match binding.kind {
+        BindingKind::Uniform => wgpu::BufferBindingType::Uniform,
+        BindingKind::Read => wgpu::BufferBindingType::Storage { read_only: true },
+        BindingKind::ReadWrite => wgpu::BufferBindingType::Storage { read_only: false },
+    };
+    wgpu::BindGroupLayoutEntry {
+        binding: binding.index,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+        count: None,
+    }
+}

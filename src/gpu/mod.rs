@@ -1,0 +1,286 @@
+//! The GPU: adapter choice, device, buffers, pipelines, recorded work, transfers.
+//!
+//! This room knows devices, buffers and passes; it does not know what an
+//! operation means.
+
+pub mod adapter;
+mod buffer;
+mod kernel;
+mod recording;
+mod transfer;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub use adapter::{AdapterReport, Backend, DeviceType, GpuOptions, adapters};
+pub use buffer::{BufferUse, GpuBuffer, Ledger, MemoryGroup};
+pub use kernel::{Binding, BindingKind, Fragment, Kernel, Pipeline, Strategy, Variant};
+pub use recording::{BoundBuffer, Dispatch, Extent, Grid, Params, Recorder, Work};
+pub use transfer::{Readback, UploadRing};
+
+use crate::error::{Error, Result};
+
+/// An open device with its pipelines and its accounts.
+pub struct Gpu {
+    pub(crate) device: wgpu::Device,
+    pub(crate) queue: wgpu::Queue,
+    report: AdapterReport,
+    options: GpuOptions,
+    strategy: Strategy,
+    limits: wgpu::Limits,
+    pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
+    ledger: Arc<Ledger>,
+    counters: Counters,
+    faults: Arc<Mutex<Option<String>>>,
+    /// Bytes handed to the queue since it was last waited for.
+    unflushed_bytes: AtomicU64,
+}
+
+/// How often something was created or written, since the device was opened.
+///
+/// A test of the decode loop reads it before and after: after warm-up a token
+/// must not change any of them.
+#[derive(Debug, Default)]
+struct Counters {
+    buffers: AtomicU64,
+    bind_groups: AtomicU64,
+    pipelines: AtomicU64,
+    queue_writes: AtomicU64,
+}
+
+/// A reading of the device's counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CounterReading {
+    /// Buffers created.
+    pub buffers: u64,
+    /// Bind groups created.
+    pub bind_groups: u64,
+    /// Pipelines created.
+    pub pipelines: u64,
+    /// Calls of `write_buffer`.
+    pub queue_writes: u64,
+}
+
+/// The queue is waited for whenever this much lies in wgpu's staging buffers,
+/// so that loading holds a bounded copy of the weights.
+const UNFLUSHED_BYTES_MAX: u64 = 32 << 20;
+
+impl Gpu {
+    /// Opens the adapter that `options` names, or the best one there is.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] when no adapter fits, [`Error::Gpu`] when the
+    /// driver refuses the device.
+    pub fn open(options: &GpuOptions) -> Result<Gpu> {
+        let (adapter, report) = adapter::choose(options)?;
+        let (features, limits) = adapter::request(&adapter, options);
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("wgpt"),
+            required_features: features,
+            required_limits: limits,
+            ..Default::default()
+        };
+        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
+            .map_err(|e| Error::Gpu { operation: "request device", message: e.to_string() })?;
+        // The default handler panics; a fault must reach the caller as an error.
+        let faults = Arc::new(Mutex::new(None));
+        let sink = Arc::clone(&faults);
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            let mut slot = sink.lock().unwrap_or_else(PoisonError::into_inner);
+            slot.get_or_insert_with(|| error.to_string());
+        }));
+        let limits = device.limits();
+        let strategy = options.strategy.unwrap_or(adapter::default_strategy(&report, features));
+        Ok(Gpu {
+            device,
+            queue,
+            report,
+            options: options.clone(),
+            strategy,
+            limits,
+            pipelines: Mutex::default(),
+            ledger: Arc::default(),
+            counters: Counters::default(),
+            faults,
+            unflushed_bytes: AtomicU64::new(0),
+        })
+    }
+
+    /// What is known of the adapter.
+    #[must_use]
+    pub fn report(&self) -> &AdapterReport {
+        &self.report
+    }
+
+    /// Which family of kernel variants this device runs by default.
+    #[must_use]
+    pub fn strategy(&self) -> Strategy {
+        self.strategy
+    }
+
+    /// The strategies whose kernels this device can run.
+    #[must_use]
+    pub fn strategies(&self) -> Vec<Strategy> {
+        let mut all = vec![Strategy::PerThread, Strategy::Workgroup];
+        if self.device.features().contains(wgpu::Features::SUBGROUP) {
+            all.push(Strategy::Subgroup);
+        }
+        all
+    }
+
+    /// The largest storage binding in bytes: larger tensors are split.
+    #[must_use]
+    pub fn max_binding_bytes(&self) -> u64 {
+        let device = self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size);
+        self.options.max_binding_bytes.map_or(device, |cap| cap.min(device))
+    }
+
+    /// The limits that the device was opened with.
+    #[must_use]
+    pub fn limits(&self) -> &wgpu::Limits {
+        &self.limits
+    }
+
+    /// Bytes allocated at present, by group.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Reads the creation counters.
+    #[must_use]
+    pub fn counters(&self) -> CounterReading {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        CounterReading {
+            buffers: read(&self.counters.buffers),
+            bind_groups: read(&self.counters.bind_groups),
+            pipelines: read(&self.counters.pipelines),
+            queue_writes: read(&self.counters.queue_writes),
+        }
+    }
+
+    /// Allocates a buffer of `bytes` (rounded up to 16) in `group`.
+    ///
+    /// # Errors
+    /// [`Error::Limits`] when it exceeds the device's limits, [`Error::Gpu`]
+    /// when the driver has no memory for it.
+    pub fn allocate(&self, label: &str, bytes: u64, usage: BufferUse, group: MemoryGroup) -> Result<GpuBuffer> {
+        let bytes = buffer::rounded(bytes);
+        let limit = if usage.is_bound() { self.max_binding_bytes() } else { self.limits.max_buffer_size };
+        if bytes > limit {
+            return Err(Error::Limits(format!(
+                "buffer {label} needs {bytes} bytes, more than the {limit} that {} permits",
+                self.report.name
+            )));
+        }
+        let raw = self.scoped("allocate", || {
+            self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(label),
+                size: bytes,
+                usage: usage.flags(),
+                mapped_at_creation: false,
+            })
+        })?;
+        self.counters.buffers.fetch_add(1, Ordering::Relaxed);
+        Ok(GpuBuffer::new(raw, bytes, group, Arc::clone(&self.ledger)))
+    }
+
+    /// Allocates a bindable buffer that holds `data`.
+    ///
+    /// # Errors
+    /// As [`Gpu::allocate`].
+    pub fn allocate_with(&self, label: &str, data: &[u8], group: MemoryGroup) -> Result<GpuBuffer> {
+        let buffer = self.allocate(label, data.len() as u64, BufferUse::Storage, group)?;
+        self.upload(&buffer, 0, data)?;
+        Ok(buffer)
+    }
+
+    /// Writes `data` at `offset`; both are multiples of 4 bytes. For loading:
+    /// the decode loop uses an [`UploadRing`].
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] when the driver reports a fault.
+    pub fn upload(&self, buffer: &GpuBuffer, offset: u64, data: &[u8]) -> Result<()> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        self.queue.write_buffer(&buffer.raw, offset, data);
+        self.counters.queue_writes.fetch_add(1, Ordering::Relaxed);
+        let pending = self.unflushed_bytes.fetch_add(data.len() as u64, Ordering::Relaxed) + data.len() as u64;
+        if pending >= UNFLUSHED_BYTES_MAX { self.flush() } else { Ok(()) }
+    }
+
+    /// Waits until everything that was handed to the queue is done.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] when the driver reports a fault.
+    pub fn flush(&self) -> Result<()> {
+        self.unflushed_bytes.store(0, Ordering::Relaxed);
+        let index = self.queue.submit([]);
+        self.wait(index)
+    }
+
+    /// The pipeline of `variant`, compiled at its first use.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] when the driver refuses the shader.
+    pub fn pipeline(&self, variant: &Variant) -> Result<Arc<Pipeline>> {
+        let key = variant.label();
+        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pipeline) = pipelines.get(&key) {
+            return Ok(Arc::clone(pipeline));
+        }
+        let checked = self.options.checked_shaders;
+        let pipeline = self.scoped("compile", || Pipeline::compile(&self.device, variant, checked))?;
+        self.counters.pipelines.fetch_add(1, Ordering::Relaxed);
+        let pipeline = Arc::new(pipeline);
+        pipelines.insert(key, Arc::clone(&pipeline));
+        Ok(pipeline)
+    }
+
+    pub(crate) fn create_bind_group(
+        &self,
+        layout: &wgpu::BindGroupLayout,
+        entries: &[wgpu::BindGroupEntry<'_>],
+        label: &str,
+    ) -> Result<wgpu::BindGroup> {
+        self.counters.bind_groups.fetch_add(1, Ordering::Relaxed);
+        self.scoped("bind", || {
+            self.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(label), layout, entries })
+        })
+    }
+
+    /// Waits for a submission and reports what went wrong up to then.
+    pub(crate) fn wait(&self, index: wgpu::SubmissionIndex) -> Result<()> {
+        self.device
+            .poll(wgpu::PollType::Wait { submission_index: Some(index), timeout: None })
+            .map_err(|e| Error::Gpu { operation: "wait", message: e.to_string() })?;
+        self.take_fault("submit")
+    }
+
+    /// The fault that the device reported outside an error scope, if any.
+    pub(crate) fn take_fault(&self, operation: &'static str) -> Result<()> {
+        match self.faults.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(message) => Err(Error::Gpu { operation, message }),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs `create` in error scopes, so that a refusal is an error here.
+    fn scoped<T>(&self, operation: &'static str, create: impl FnOnce() -> T) -> Result<T> {
+        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let value = create();
+        let faults = [
+            pollster::block_on(internal.pop()),
+            pollster::block_on(validation.pop()),
+            pollster::block_on(memory.pop()),
+        ];
+        match faults.into_iter().flatten().next() {
+            Some(error) => Err(Error::Gpu { operation, message: error.to_string() }),
+            None => Ok(value),
+        }
+    }
+}

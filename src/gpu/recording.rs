@@ -1,0 +1,254 @@
+//! Work that is recorded once and encoded for every step.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{BindingKind, BufferUse, Gpu, GpuBuffer, MemoryGroup, Pipeline, Variant};
+use crate::error::{Error, Result};
+
+/// What a dispatch's size may depend on from step to step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// Rows of activations in this step.
+    pub n_rows: u32,
+    /// Positions in the KV cache after this step.
+    pub kv_len: u32,
+}
+
+/// One dimension of a grid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// The same in every step.
+    Fixed(u32),
+    /// One workgroup for that many rows.
+    PerRows(u32),
+    /// One workgroup for that many cached positions.
+    PerKeys(u32),
+}
+
+impl Extent {
+    fn count(self, work: Work) -> u32 {
+        match self {
+            Extent::Fixed(n) => n,
+            Extent::PerRows(rows) => work.n_rows.div_ceil(rows),
+            Extent::PerKeys(keys) => work.kv_len.div_ceil(keys),
+        }
+    }
+}
+
+/// How many workgroups a dispatch has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grid {
+    /// A two-dimensional grid of which each dimension stays within the limit.
+    Plane(Extent, Extent),
+    /// A line of `ceil(n_rows * per_row / group)` workgroups, folded into two
+    /// dimensions where it is longer than the limit: the kernel computes
+    /// `id.y * count.x + id.x`.
+    Line {
+        /// Threads' worth of work for a row of activations.
+        per_row: u32,
+        /// Threads in a workgroup.
+        group: u32,
+    },
+    /// As [`Grid::Line`] with a number of workgroups that does not depend on
+    /// the rows.
+    FixedLine(u32),
+}
+
+/// The portable limit of workgroups in one dimension.
+const WORKGROUPS_MAX: u32 = 65_535;
+
+impl Grid {
+    /// Workgroup counts for one step.
+    #[must_use]
+    pub fn counts(self, work: Work) -> [u32; 3] {
+        let fold = |groups: u64| {
+            let y = groups.div_ceil(u64::from(WORKGROUPS_MAX)).max(1);
+            [groups.div_ceil(y) as u32, y as u32, 1]
+        };
+        match self {
+            Grid::Plane(x, y) => [x.count(work), y.count(work), 1],
+            Grid::Line { per_row, group } => {
+                fold((u64::from(work.n_rows) * u64::from(per_row)).div_ceil(u64::from(group)))
+            }
+            Grid::FixedLine(groups) => fold(u64::from(groups)),
+        }
+    }
+}
+
+/// A pipeline with its buffers and its grid.
+#[derive(Debug)]
+pub struct Dispatch {
+    pipeline: Arc<Pipeline>,
+    bind_group: wgpu::BindGroup,
+    grid: Grid,
+}
+
+impl Dispatch {
+    /// The variant's label.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        &self.pipeline.label
+    }
+
+    /// Encodes the dispatch. Allocates nothing.
+    pub fn encode(&self, pass: &mut wgpu::ComputePass<'_>, work: Work) {
+        let [x, y, z] = self.grid.counts(work);
+        if x == 0 || y == 0 {
+            return;
+        }
+        pass.set_pipeline(&self.pipeline.raw);
+        pass.set_bind_group(0, &self.bind_group, &[]);
+        pass.dispatch_workgroups(x, y, z);
+    }
+}
+
+/// A buffer, or a range of one, for a binding.
+#[derive(Clone, Copy, Debug)]
+pub struct BoundBuffer<'a> {
+    buffer: &'a GpuBuffer,
+    offset: u64,
+    bytes: Option<u64>,
+}
+
+impl<'a> From<&'a GpuBuffer> for BoundBuffer<'a> {
+    fn from(buffer: &'a GpuBuffer) -> Self {
+        BoundBuffer { buffer, offset: 0, bytes: None }
+    }
+}
+
+impl<'a> BoundBuffer<'a> {
+    /// `bytes` bytes from `offset`, a multiple of 256.
+    #[must_use]
+    pub fn range(buffer: &'a GpuBuffer, offset: u64, bytes: u64) -> Self {
+        BoundBuffer { buffer, offset, bytes: Some(bytes) }
+    }
+
+    /// Bytes that the binding covers.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.unwrap_or(self.buffer.bytes() - self.offset)
+    }
+}
+
+/// Uniform structs that do not change, each stored once: layers of one shape
+/// share their parameters.
+pub struct Params {
+    buffer: GpuBuffer,
+    slots: HashMap<Vec<u8>, u64>,
+    capacity: usize,
+}
+
+impl Params {
+    /// Distance of two structs: the portable alignment of a uniform's offset.
+    pub const SLOT_BYTES: u64 = 256;
+
+    /// Room for `capacity` different structs.
+    ///
+    /// # Errors
+    /// As [`Gpu::allocate`].
+    pub fn new(gpu: &Gpu, capacity: usize) -> Result<Self> {
+        let bytes = capacity as u64 * Self::SLOT_BYTES;
+        let buffer = gpu.allocate("params", bytes, BufferUse::Uniform, MemoryGroup::Params)?;
+        Ok(Params { buffer, slots: HashMap::new(), capacity })
+    }
+
+    fn slot(&mut self, gpu: &Gpu, bytes: &[u8]) -> Result<u64> {
+        if let Some(&offset) = self.slots.get(bytes) {
+            return Ok(offset);
+        }
+        assert!(self.slots.len() < self.capacity, "more kernel parameters than were planned for");
+        assert!(bytes.len() as u64 <= Self::SLOT_BYTES, "a parameter struct outgrew its slot");
+        let offset = self.slots.len() as u64 * Self::SLOT_BYTES;
+        gpu.upload(&self.buffer, offset, bytes)?;
+        self.slots.insert(bytes.to_vec(), offset);
+        Ok(offset)
+    }
+}
+
+/// Collects dispatches.
+pub struct Recorder<'g> {
+    /// The device.
+    pub gpu: &'g Gpu,
+    params: &'g mut Params,
+    dispatches: Vec<Dispatch>,
+}
+
+impl<'g> Recorder<'g> {
+    /// An empty recording.
+    pub fn new(gpu: &'g Gpu, params: &'g mut Params) -> Self {
+        Recorder { gpu, params, dispatches: Vec::new() }
+    }
+
+    /// Adds a dispatch: `params` becomes binding 0, `buffers` the bindings
+    /// from 1 on, by rising index.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] when the driver refuses the pipeline or the bindings.
+    pub fn dispatch<P: bytemuck::Pod>(
+        &mut self,
+        variant: &Variant,
+        params: &P,
+        buffers: &[BoundBuffer<'_>],
+        grid: Grid,
+    ) -> Result<()> {
+        let pipeline = self.gpu.pipeline(variant)?;
+        let bytes = bytemuck::bytes_of(params);
+        let offset = self.params.slot(self.gpu, bytes)?;
+        let all: Vec<BoundBuffer<'_>> =
+            std::iter::once(BoundBuffer::range(&self.params.buffer, offset, bytes.len() as u64))
+                .chain(buffers.iter().copied())
+                .collect();
+        assert_eq!(all.len(), pipeline.bindings.len(), "{}: number of buffers", pipeline.label);
+        let mut entries = Vec::with_capacity(all.len());
+        for (bound, binding) in all.iter().zip(&pipeline.bindings) {
+            let limits = self.gpu.limits();
+            let limit = match binding.kind {
+                BindingKind::Uniform => limits.max_uniform_buffer_binding_size,
+                BindingKind::Read | BindingKind::ReadWrite => self.gpu.max_binding_bytes(),
+            };
+            if bound.bytes() > limit {
+                return Err(Error::Limits(format!(
+                    "{}: binding {} needs {} bytes, the adapter permits {limit}",
+                    pipeline.label,
+                    binding.name,
+                    bound.bytes()
+                )));
+            }
+            entries.push(wgpu::BindGroupEntry {
+                binding: binding.index,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer: &bound.buffer.raw,
+                    offset: bound.offset,
+                    size: std::num::NonZeroU64::new(bound.bytes()),
+                }),
+            });
+        }
+        let bind_group = self.gpu.create_bind_group(&pipeline.layout, &entries, &pipeline.label)?;
+        self.dispatches.push(Dispatch { pipeline, bind_group, grid });
+        Ok(())
+    }
+
+    /// What was recorded.
+    #[must_use]
+    pub fn finish(self) -> Vec<Dispatch> {
+        self.dispatches
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grids_fold_beyond_the_portable_limit() {
+        let work = Work { n_rows: 3, kv_len: 130 };
+        assert_eq!(Grid::Plane(Extent::Fixed(7), Extent::PerKeys(64)).counts(work), [7, 3, 1]);
+        assert_eq!(Grid::Line { per_row: 10, group: 8 }.counts(work), [4, 1, 1]);
+        for groups in [1, 65_535, 65_536, 128_256, 1 << 20] {
+            let [x, y, z] = Grid::FixedLine(groups).counts(work);
+            assert!(x <= WORKGROUPS_MAX && y <= WORKGROUPS_MAX && z == 1);
+            assert!(x * y >= groups && (x * y) - groups < y, "{groups}: {x} x {y}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Small uploads and readbacks of the running loop, without `write_buffer`
+//! and without a new buffer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use super::{BufferUse, Gpu, GpuBuffer, MemoryGroup};
+use crate::error::{Error, Result};
+
+const PENDING: u8 = 0;
+const MAPPED: u8 = 1;
+const FAILED: u8 = 2;
+
+/// State of an asynchronous map, set by wgpu's callback.
+#[derive(Debug)]
+struct MapState(Arc<AtomicU8>);
+
+impl MapState {
+    fn request(buffer: &GpuBuffer, bytes: u64, mode: wgpu::MapMode, state: &MapState) {
+        state.0.store(PENDING, Ordering::Release);
+        let flag = Arc::clone(&state.0);
+        buffer.raw.map_async(mode, 0..bytes, move |result| {
+            flag.store(if result.is_ok() { MAPPED } else { FAILED }, Ordering::Release);
+        });
+    }
+
+    fn check(&self, operation: &'static str) -> Result<()> {
+        match self.0.load(Ordering::Acquire) {
+            MAPPED => Ok(()),
+            PENDING => Err(Error::Gpu { operation, message: "the buffer is not mapped yet".into() }),
+            _ => Err(Error::Gpu { operation, message: "mapping the buffer failed".into() }),
+        }
+    }
+}
+
+/// Buffers that the host writes in turn; one is always mapped while the GPU
+/// reads from the other.
+#[derive(Debug)]
+pub struct UploadRing {
+    slots: [(GpuBuffer, MapState); 2],
+    next: usize,
+}
+
+impl UploadRing {
+    /// Two buffers of `bytes` each.
+    ///
+    /// # Errors
+    /// As [`Gpu::allocate`].
+    pub fn new(gpu: &Gpu, bytes: u64) -> Result<Self> {
+        let slot = || -> Result<_> {
+            let buffer = gpu.allocate("upload ring", bytes, BufferUse::Upload, MemoryGroup::Transfer)?;
+            let state = MapState(Arc::new(AtomicU8::new(PENDING)));
+            MapState::request(&buffer, buffer.bytes(), wgpu::MapMode::Write, &state);
+            Ok((buffer, state))
+        };
+        let ring = UploadRing { slots: [slot()?, slot()?], next: 0 };
+        gpu.flush()?;
+        Ok(ring)
+    }
+
+    /// Writes `pieces` one after the other and encodes their copies.
+    ///
+    /// Each piece is data (a multiple of 4 bytes) with the buffer and offset
+    /// where it goes.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] when the mapping failed.
+    pub fn stage(
+        &mut self,
+        gpu: &Gpu,
+        encoder: &mut wgpu::CommandEncoder,
+        pieces: &[(&[u8], &GpuBuffer, u64)],
+    ) -> Result<()> {
+        let (buffer, state) = &self.slots[self.next];
+        if state.0.load(Ordering::Acquire) == PENDING {
+            // Two submits are in flight: the older one must end first.
+            gpu.flush()?;
+        }
+        state.check("upload")?;
+        let mut offset = 0;
+        {
+            let mut view = buffer
+                .raw
+                .get_mapped_range_mut(..)
+                .map_err(|e| Error::Gpu { operation: "upload", message: e.to_string() })?;
+            for (data, _, _) in pieces {
+                view.slice(offset..offset + data.len()).copy_from_slice(data);
+                offset += data.len();
+            }
+        }
+        buffer.raw.unmap();
+        let mut offset = 0;
+        for (data, target, target_offset) in pieces {
+            let bytes = data.len() as u64;
+            encoder.copy_buffer_to_buffer(&buffer.raw, offset, &target.raw, *target_offset, bytes);
+            offset += bytes;
+        }
+        Ok(())
+    }
+
+    /// To be called after the submit that holds the copies: asks for the slot
+    /// again and turns to the other.
+    pub fn submitted(&mut self) {
+        let (buffer, state) = &self.slots[self.next];
+        MapState::request(buffer, buffer.bytes(), wgpu::MapMode::Write, state);
+        self.next = 1 - self.next;
+    }
+}
+
+/// A buffer that the host reads after a submit.
+#[derive(Debug)]
+pub struct Readback {
+    buffer: GpuBuffer,
+    state: MapState,
+}
+
+impl Readback {
+    /// Room for `bytes`.
+    ///
+    /// # Errors
+    /// As [`Gpu::allocate`].
+    pub fn new(gpu: &Gpu, bytes: u64) -> Result<Self> {
+        let buffer = gpu.allocate("readback", bytes, BufferUse::Readback, MemoryGroup::Transfer)?;
+        Ok(Readback { buffer, state: MapState(Arc::new(AtomicU8::new(PENDING))) })
+    }
+
+    /// Room in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.buffer.bytes()
+    }
+
+    /// Encodes the copy of `bytes` (a multiple of 4) from the start of `source`.
+    pub fn copy_from(&self, encoder: &mut wgpu::CommandEncoder, source: &GpuBuffer, bytes: u64) {
+        encoder.copy_buffer_to_buffer(&source.raw, 0, &self.buffer.raw, 0, bytes);
+    }
+
+    /// Submits `commands`, waits for them and hands the first `bytes` to `read`.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] when the driver reports a fault.
+    pub fn submit_and_read<T>(
+        &mut self,
+        gpu: &Gpu,
+        commands: wgpu::CommandBuffer,
+        bytes: u64,
+        after_submit: impl FnOnce(),
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T> {
+        let index = gpu.queue.submit([commands]);
+        MapState::request(&self.buffer, bytes, wgpu::MapMode::Read, &self.state);
+        after_submit();
+        gpu.wait(index)?;
+        self.state.check("read back")?;
+        let value = {
+            let view = self
+                .buffer
+                .raw
+                .get_mapped_range(0..bytes)
+                .map_err(|e| Error::Gpu { operation: "read back", message: e.to_string() })?;
+            read(&view)
+        };
+        self.buffer.raw.unmap();
+        Ok(value)
+    }
+}
+
+impl Gpu {
+    /// Reads a whole buffer: for tests, benchmarks and tools.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] when the driver reports a fault.
+    pub fn read_buffer(&self, buffer: &GpuBuffer) -> Result<Vec<u8>> {
+        let mut readback = Readback::new(self, buffer.bytes())?;
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        readback.copy_from(&mut encoder, buffer, buffer.bytes());
+        readback.submit_and_read(self, encoder.finish(), buffer.bytes(), || (), <[u8]>::to_vec)
+    }
+
+    /// Runs dispatches in one pass and waits: for tests, benchmarks and tools.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] when the driver reports a fault.
+    pub fn run(&self, dispatches: &[super::Dispatch], work: super::Work) -> Result<()> {
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            for dispatch in dispatches {
+                dispatch.encode(&mut pass, work);
+            }
+        }
+        let index = self.queue.submit([encoder.finish()]);
+        self.wait(index)
+    }
+}
