@@ -1,0 +1,73 @@
+// result = (index of the largest of logits[0..n], 1 if any is NaN or plus infinity, or all are
+// minus infinity, 0, 0); of equal values the lowest index wins.
+//
+// One workgroup computes all. NaN is told by its bits, since compilers may
+// assume that it does not occur. Ragged edge: guarded.
+struct ArgmaxParams {
+    n: u32,
+    unused0: u32,
+    unused1: u32,
+    unused2: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: ArgmaxParams;
+// [n]
+@group(0) @binding(1) var<storage, read> logits: array<u32>;
+// [4]
+@group(0) @binding(2) var<storage, read_write> result: array<u32>;
+
+var<workgroup> best_key: array<u32, WORKGROUP_SIZE>;
+var<workgroup> best_index: array<u32, WORKGROUP_SIZE>;
+var<workgroup> any_nan: array<u32, WORKGROUP_SIZE>;
+
+// An unsigned integer that orders like the float: negative numbers reversed
+// below the positive ones; -0 counts as +0.
+fn order_key(bits: u32) -> u32 {
+    if (bits == 0x80000000u) {
+        return 0x80000000u;
+    }
+    return select(bits | 0x80000000u, ~bits, (bits & 0x80000000u) != 0u);
+}
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn argmax(@builtin(local_invocation_index) lane: u32) {
+    var key = 0u;
+    var index = 0u;
+    var nan = 0u;
+    for (var i = lane; i < params.n; i += WORKGROUP_SIZE) {
+        let bits = logits[i];
+        if ((bits & 0x7fffffffu) > 0x7f800000u) {
+            nan = 1u;
+        } else {
+            let candidate = order_key(bits);
+            if (candidate > key) {
+                key = candidate;
+                index = i;
+            }
+        }
+    }
+    best_key[lane] = key;
+    best_index[lane] = index;
+    any_nan[lane] = nan;
+    workgroupBarrier();
+    for (var width = WORKGROUP_SIZE / 2u; width > 0u; width >>= 1u) {
+        if (lane < width) {
+            let other = lane + width;
+            let wins = best_key[other] > best_key[lane]
+                || (best_key[other] == best_key[lane] && best_index[other] < best_index[lane]);
+            if (wins) {
+                best_key[lane] = best_key[other];
+                best_index[lane] = best_index[other];
+            }
+            any_nan[lane] |= any_nan[other];
+        }
+        workgroupBarrier();
+    }
+    if (lane == 0u) {
+        result[0] = best_index[0];
+        // The keys of minus and plus infinity.
+        result[1] = select(0u, 1u, any_nan[0] != 0u || best_key[0] <= 0x007fffffu || best_key[0] >= 0xff800000u);
+        result[2] = 0u;
+        result[3] = 0u;
+    }
+}

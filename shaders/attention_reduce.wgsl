@@ -1,0 +1,56 @@
+// out[head, :] = sum over splits of e^(max_s - max) * acc_s / sum over splits of e^(max_s - max) * sum_s
+//
+// One thread computes four neighbouring elements of one head from the partial
+// results of attention_decode. Ragged edge: guarded.
+struct ReduceParams {
+    n_head: u32,
+    // Room for partial results of a head.
+    max_splits: u32,
+    // Positions in a split; 0 where all max_splits are in use.
+    split_keys: u32,
+    unused: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: ReduceParams;
+@group(0) @binding(1) var<uniform> step: Step;
+// [n_head, max_splits, HEAD_DIM + 4]: acc, then (max, sum, 0, 0)
+@group(0) @binding(2) var<storage, read> partial: array<vec4<f32>>;
+// [n_head, HEAD_DIM]
+@group(0) @binding(3) var<storage, read_write> out: array<vec4<f32>>;
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn attention_reduce(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = group.x * WORKGROUP_SIZE + lane;
+    let head = index / (HEAD_DIM / 4u);
+    let element4 = index % (HEAD_DIM / 4u);
+    var n_splits = params.max_splits;
+    if (params.split_keys > 0u) {
+        n_splits = (step.kv_len + params.split_keys - 1u) / params.split_keys;
+        // A single split has written `out` already.
+        if (n_splits == 1u) {
+            return;
+        }
+    }
+    if (head >= params.n_head) {
+        return;
+    }
+    let stride = HEAD_DIM / 4u + 1u;
+    let first = head * params.max_splits * stride;
+    var all_max = MASKED;
+    for (var split = 0u; split < n_splits; split++) {
+        all_max = max(all_max, partial[first + split * stride + HEAD_DIM / 4u].x);
+    }
+    var acc = vec4<f32>(0.0);
+    var sum = 0.0;
+    for (var split = 0u; split < n_splits; split++) {
+        let at = first + split * stride;
+        let state = partial[at + HEAD_DIM / 4u];
+        let factor = exp_nonpositive(state.x - all_max);
+        acc += partial[at + element4] * factor;
+        sum += state.y * factor;
+    }
+    out[index] = acc / sum;
+}

@@ -1,0 +1,15 @@
+// The KV pool in up to four slabs (each at most one binding), for writing.
+@group(0) @binding(9) var<storage, read_write> kv0: array<Pack>;
+@group(0) @binding(10) var<storage, read_write> kv1: array<Pack>;
+@group(0) @binding(11) var<storage, read_write> kv2: array<Pack>;
+@group(0) @binding(12) var<storage, read_write> kv3: array<Pack>;
+
+fn kv_store(slab: u32, index: u32, value: mat2x4<f32>) {
+    switch slab {
+        case 1u: { kv1[index] = pack8(value); }
+        case 2u: { kv2[index] = pack8(value); }
+        case 3u: { kv3[index] = pack8(value); }
+        default: { kv0[index] = pack8(value); }
+    }
+}
+

@@ -1,0 +1,43 @@
+// Parameters, bindings and epilogue that gemv and gemm share.
+struct MatmulParams {
+    // Output features of this piece of the matrix, a multiple of 8.
+    n: u32,
+    // Input features divided by 8.
+    k8: u32,
+    // First output feature of this piece, divided by 4.
+    out_offset4: u32,
+    // Output row length divided by 4.
+    out_stride4: u32,
+    // Number of the activation function, 0 for none.
+    activation: u32,
+    // 1 where `bias` is to be added.
+    has_bias: u32,
+    // 1 where the result is added to what `out` holds (the residual stream).
+    accumulate: u32,
+    unused: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: MatmulParams;
+@group(0) @binding(1) var<uniform> step: Step;
+// [n, 8 * k8], rows of this piece
+@group(0) @binding(3) var<storage, read> weights: array<Pack>;
+// [4 * out_stride4], the whole matrix's
+@group(0) @binding(4) var<storage, read> bias: array<vec4<f32>>;
+// [n_rows, 4 * out_stride4]
+@group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
+
+// Four neighbouring outputs of one row; `n4` counts within this piece.
+fn epilogue(row: u32, n4: u32, sum: vec4<f32>) {
+    let column = params.out_offset4 + n4;
+    var value = sum;
+    if (params.has_bias == 1u) {
+        value += bias[column];
+    }
+    value = activate(params.activation, value);
+    let at = row * params.out_stride4 + column;
+    if (params.accumulate == 1u) {
+        value += out[at];
+    }
+    out[at] = value;
+}
+

@@ -1,0 +1,42 @@
+// Reductions over a workgroup by subgroup operations; any subgroup size.
+struct Lane {
+    @builtin(local_invocation_index) index: u32,
+    @builtin(subgroup_invocation_id) in_subgroup: u32,
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(num_subgroups) n_subgroups: u32,
+}
+
+// One entry a subgroup; a subgroup has at least one thread.
+var<workgroup> reduce_scratch: array<vec4<f32>, WORKGROUP_SIZE>;
+
+// The sum over all threads, in every thread. Call in uniform control flow.
+fn workgroup_sum(value: vec4<f32>, lane: Lane) -> vec4<f32> {
+    let partial = subgroupAdd(value);
+    if (lane.in_subgroup == 0u) {
+        reduce_scratch[lane.subgroup] = partial;
+    }
+    workgroupBarrier();
+    var total = reduce_scratch[0];
+    for (var i = 1u; i < lane.n_subgroups; i++) {
+        total += reduce_scratch[i];
+    }
+    // The next reduction writes the scratch again.
+    workgroupBarrier();
+    return total;
+}
+
+// The maximum over all threads, in every thread. Call in uniform control flow.
+fn workgroup_max(value: f32, lane: Lane) -> f32 {
+    let partial = subgroupMax(value);
+    if (lane.in_subgroup == 0u) {
+        reduce_scratch[lane.subgroup] = vec4<f32>(partial);
+    }
+    workgroupBarrier();
+    var total = reduce_scratch[0].x;
+    for (var i = 1u; i < lane.n_subgroups; i++) {
+        total = max(total, reduce_scratch[i].x);
+    }
+    workgroupBarrier();
+    return total;
+}
+

@@ -1,0 +1,9 @@
+// Stands for minus infinity, which compilers may assume not to occur; exp of
+// its distance to any score is 0.
+const MASKED: f32 = -1e30;
+
+// exp of a number that is at most 0.
+fn exp_nonpositive(x: f32) -> f32 {
+    return exp(max(x, -100.0));
+}
+

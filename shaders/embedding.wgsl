@@ -1,0 +1,47 @@
+// out[row, :] = wte[token_ids[row], :] + wpe[position + row, :]
+//
+// One thread computes eight neighbouring elements of one row. Rows whose token
+// lies in another piece of wte are left alone: that piece's dispatch writes them.
+// Ragged edge: guarded; columns are padded to 8.
+struct EmbeddingParams {
+    // Row length divided by 8.
+    n_embd8: u32,
+    // First row of this piece of wte, and its number of rows.
+    first_token: u32,
+    n_tokens: u32,
+    unused: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: EmbeddingParams;
+@group(0) @binding(1) var<uniform> step: Step;
+// [n_rows]
+@group(0) @binding(2) var<storage, read> token_ids: array<u32>;
+// [n_tokens, 8 * n_embd8]
+@group(0) @binding(3) var<storage, read> wte: array<Pack>;
+// [n_positions, 8 * n_embd8]
+@group(0) @binding(4) var<storage, read> wpe: array<Pack>;
+// [n_rows, 8 * n_embd8]
+@group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn embedding(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = (group.y * groups.x + group.x) * WORKGROUP_SIZE + lane;
+    let row = index / params.n_embd8;
+    let column = index % params.n_embd8;
+    if (row >= step.n_rows) {
+        return;
+    }
+    let token = token_ids[row] - params.first_token;
+    // An id below the piece's first wraps around and is out of range as well.
+    if (token >= params.n_tokens) {
+        return;
+    }
+    let sum = unpack8(wte[token * params.n_embd8 + column])
+        + unpack8(wpe[(step.position + row) * params.n_embd8 + column]);
+    out[index * 2u] = sum[0];
+    out[index * 2u + 1u] = sum[1];
+}

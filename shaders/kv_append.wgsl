@@ -1,0 +1,45 @@
+// cache[k or v, head, position + row, :] = qkv[row, k or v, head, :]
+//
+// One thread copies eight neighbouring elements of one head of one row, rounded
+// to the cache's type. Ragged edge: guarded; HEAD_DIM is a multiple of 8, its
+// padding zero.
+struct KvAppendParams {
+    n_head: u32,
+    // Length of a row of `qkv` divided by 4: q, then k, then v, each
+    // [n_head, HEAD_DIM].
+    qkv_stride4: u32,
+    unused0: u32,
+    unused1: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: KvAppendParams;
+@group(0) @binding(1) var<uniform> step: Step;
+// [n_rows, 4 * qkv_stride4]
+@group(0) @binding(2) var<storage, read> qkv: array<vec4<f32>>;
+// [pages of the session]
+@group(0) @binding(3) var<storage, read> page_table: array<u32>;
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn kv_append(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = (group.y * groups.x + group.x) * WORKGROUP_SIZE + lane;
+    let packs = HEAD_DIM / 8u;
+    let per_row = 2u * params.n_head * packs;
+    let row = index / per_row;
+    if (row >= step.n_rows) {
+        return;
+    }
+    let in_row = index % per_row;
+    let part = in_row / (params.n_head * packs);
+    let head = in_row / packs % params.n_head;
+    let pack = in_row % packs;
+
+    let from = row * params.qkv_stride4 + ((part + 1u) * params.n_head + head) * (HEAD_DIM / 4u) + pack * 2u;
+    let position = step.position + row;
+    let entry = page_table[position / PAGE_SIZE];
+    let to = kv_run(entry, part, head, params.n_head) + (position % PAGE_SIZE) * packs + pack;
+    kv_store(kv_slab(entry), to, mat2x4<f32>(qkv[from], qkv[from + 1u]));
+}

@@ -1,0 +1,61 @@
+// out[row, i] = (x[row, i] - mean) / sqrt(variance + epsilon) * weight[i] + bias[i]
+// (Ba, Kiros and Hinton 2016; biased variance; two passes, so that a large mean
+// costs no digits)
+//
+// One workgroup computes one row. Ragged edge: the padding of x is zero and
+// left out of the variance; weight and bias are zero there, so out is too.
+struct LayerNormParams {
+    // Features.
+    n: u32,
+    // Row length divided by 4.
+    stride4: u32,
+    epsilon: f32,
+    unused: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: LayerNormParams;
+@group(0) @binding(1) var<uniform> step: Step;
+// [first_row + n_rows, 4 * stride4]
+@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
+// [2, 4 * stride4]: weight, then bias
+@group(0) @binding(3) var<storage, read> scale: array<vec4<f32>>;
+// [n_rows, 4 * stride4]
+@group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
+
+// x - mean with zeros in the padding.
+fn centred(value: vec4<f32>, mean: f32, i: u32) -> vec4<f32> {
+    let used = vec4<u32>(4u * i, 4u * i + 1u, 4u * i + 2u, 4u * i + 3u) < vec4<u32>(params.n);
+    return select(vec4<f32>(0.0), value - mean, used);
+}
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn layer_norm(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    lane: Lane,
+) {
+    let row = group.y * groups.x + group.x;
+    if (row >= step.n_rows) {
+        return;
+    }
+    let first = (step.first_row + row) * params.stride4;
+    let inverse_n = 1.0 / f32(params.n);
+
+    var sum = vec4<f32>(0.0);
+    for (var i = lane.index; i < params.stride4; i += WORKGROUP_SIZE) {
+        sum += x[first + i];
+    }
+    let mean = dot(workgroup_sum(sum, lane), vec4<f32>(inverse_n));
+
+    var squares = vec4<f32>(0.0);
+    for (var i = lane.index; i < params.stride4; i += WORKGROUP_SIZE) {
+        let d = centred(x[first + i], mean, i);
+        squares += d * d;
+    }
+    let variance = dot(workgroup_sum(squares, lane), vec4<f32>(inverse_n));
+    let factor = inverseSqrt(variance + params.epsilon);
+
+    for (var i = lane.index; i < params.stride4; i += WORKGROUP_SIZE) {
+        out[row * params.stride4 + i] = (x[first + i] - mean) * factor * scale[i] + scale[params.stride4 + i];
+    }
+}

@@ -1,0 +1,48 @@
+//! The most probable token, without reading the logits back.
+
+use crate::error::Result;
+use crate::gpu::{Binding, Extent, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
+
+static ARGMAX: Kernel = Kernel {
+    name: "argmax",
+    source: include_str!("../../shaders/argmax.wgsl"),
+    bindings: &[Binding::uniform(0, "params"), Binding::read(1, "logits"), Binding::read_write(2, "result")],
+};
+
+const WORKGROUP_SIZE: u32 = 256;
+
+/// Bytes of the result: index, flag, two unused.
+pub const RESULT_BYTES: u64 = 16;
+
+/// The shader's `ArgmaxParams`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct ArgmaxParams {
+    /// Number of logits.
+    pub n: u32,
+    /// Padding to 16 bytes.
+    pub unused: [u32; 3],
+}
+
+/// The one variant.
+#[must_use]
+pub fn variant() -> Variant {
+    Variant {
+        kernel: &ARGMAX,
+        strategy: Strategy::Workgroup,
+        fragments: Vec::new(),
+        constants: vec![("WORKGROUP_SIZE", WORKGROUP_SIZE)],
+    }
+}
+
+/// Records the argmax of `logits[0..n]` into `result`: its index, then 1 where a
+/// logit is NaN or plus infinity, or all are minus infinity.
+///
+/// # Errors
+/// As [`Recorder::dispatch`].
+pub fn record(recorder: &mut Recorder<'_>, n: usize, logits: &GpuBuffer, result: &GpuBuffer) -> Result<()> {
+    assert!(logits.bytes() >= (n * 4) as u64, "logits are too short");
+    let params = ArgmaxParams { n: n as u32, unused: [0; 3] };
+    let one = Extent::Fixed(1);
+    recorder.dispatch(&variant(), &params, &[logits.into(), result.into()], Grid::Plane(one, one))
+}

@@ -1,0 +1,67 @@
+//! Merges the partial results of [`super::attention_decode`].
+
+use super::Attention;
+use super::fragments::{SOFTMAX, STEP};
+use crate::error::Result;
+use crate::gpu::{Binding, Extent, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
+
+static ATTENTION_REDUCE: Kernel = Kernel {
+    name: "attention_reduce",
+    source: include_str!("../../shaders/attention_reduce.wgsl"),
+    bindings: &[
+        Binding::uniform(0, "params"),
+        Binding::uniform(1, "step"),
+        Binding::read(2, "partial"),
+        Binding::read_write(3, "out"),
+    ],
+};
+
+const WORKGROUP_SIZE: u32 = 64;
+
+/// The shader's `ReduceParams`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct ReduceParams {
+    /// Heads.
+    pub n_head: u32,
+    /// Room for partial results of a head.
+    pub max_splits: u32,
+    /// Positions in a split; 0 where all `max_splits` are in use.
+    pub split_keys: u32,
+    /// Padding to 16 bytes.
+    pub unused: u32,
+}
+
+/// The variant for a padded head.
+#[must_use]
+pub fn variant(head_dim: usize) -> Variant {
+    Variant {
+        kernel: &ATTENTION_REDUCE,
+        strategy: Strategy::PerThread,
+        fragments: vec![STEP, SOFTMAX],
+        constants: vec![("HEAD_DIM", head_dim as u32), ("WORKGROUP_SIZE", WORKGROUP_SIZE)],
+    }
+}
+
+/// Records the merge into `op.out`.
+///
+/// # Errors
+/// As [`Recorder::dispatch`].
+pub(super) fn record(
+    recorder: &mut Recorder<'_>,
+    op: &Attention<'_>,
+    max_splits: usize,
+    split_keys: usize,
+    partial: &GpuBuffer,
+) -> Result<()> {
+    let params = ReduceParams {
+        n_head: op.kv.n_head as u32,
+        max_splits: max_splits as u32,
+        split_keys: split_keys as u32,
+        unused: 0,
+    };
+    let threads = (op.kv.n_head * op.kv.head_dim / 4) as u32;
+    let grid = Grid::Plane(Extent::Fixed(threads.div_ceil(WORKGROUP_SIZE)), Extent::Fixed(1));
+    let buffers = [op.step, partial.into(), op.out.into()];
+    recorder.dispatch(&variant(op.kv.head_dim), &params, &buffers, grid)
+}

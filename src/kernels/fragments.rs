@@ -1,0 +1,88 @@
+//! The files of `shaders/common/`.
+
+use crate::gpu::{Binding, Fragment, Strategy};
+use crate::tensor::DType;
+
+macro_rules! fragment {
+    ($name:literal, [$($binding:expr),*]) => {
+        Fragment {
+            name: $name,
+            source: include_str!(concat!("../../shaders/common/", $name, ".wgsl")),
+            bindings: const { &[$($binding),*] },
+        }
+    };
+}
+
+pub const STEP: Fragment = fragment!("step", []);
+pub const ACTIVATION: Fragment = fragment!("activation", []);
+pub const SOFTMAX: Fragment = fragment!("softmax", []);
+pub const KV_LAYOUT: Fragment = fragment!("kv_layout", []);
+pub const MATMUL: Fragment = fragment!(
+    "matmul",
+    [
+        Binding::uniform(0, "params"),
+        Binding::uniform(1, "step"),
+        Binding::read(3, "weights"),
+        Binding::read(4, "bias"),
+        Binding::read_write(5, "out")
+    ]
+);
+pub const ATTENTION: Fragment = fragment!(
+    "attention",
+    [
+        Binding::uniform(0, "params"),
+        Binding::uniform(1, "step"),
+        Binding::read(2, "qkv"),
+        Binding::read(3, "page_table")
+    ]
+);
+
+/// Eight values of `dtype`.
+pub fn pack(dtype: DType) -> Fragment {
+    match dtype {
+        DType::F16 => fragment!("pack_f16", []),
+        DType::F32 => fragment!("pack_f32", []),
+    }
+}
+
+/// `workgroup_sum` and `workgroup_max`.
+pub fn reduce(strategy: Strategy) -> Fragment {
+    match strategy {
+        Strategy::Subgroup => fragment!("reduce_subgroup", []),
+        Strategy::PerThread | Strategy::Workgroup => fragment!("reduce_workgroup", []),
+    }
+}
+
+/// `kv_load` over one slab or up to four.
+pub fn kv_read(n_slabs: usize) -> Fragment {
+    if n_slabs == 1 {
+        fragment!("kv_read_1", [Binding::read(9, "kv0")])
+    } else {
+        fragment!(
+            "kv_read_4",
+            [
+                Binding::read(9, "kv0"),
+                Binding::read(10, "kv1"),
+                Binding::read(11, "kv2"),
+                Binding::read(12, "kv3")
+            ]
+        )
+    }
+}
+
+/// `kv_store` over one slab or up to four.
+pub fn kv_write(n_slabs: usize) -> Fragment {
+    if n_slabs == 1 {
+        fragment!("kv_write_1", [Binding::read_write(9, "kv0")])
+    } else {
+        fragment!(
+            "kv_write_4",
+            [
+                Binding::read_write(9, "kv0"),
+                Binding::read_write(10, "kv1"),
+                Binding::read_write(11, "kv2"),
+                Binding::read_write(12, "kv3")
+            ]
+        )
+    }
+}

@@ -1,0 +1,79 @@
+//! Appends keys and values of the step's rows to the paged cache.
+
+use super::fragments::{KV_LAYOUT, STEP, kv_write, pack};
+use super::paged::{PAGE_SIZE, PagedKv};
+use crate::error::Result;
+use crate::gpu::{Binding, BoundBuffer, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
+use crate::tensor::DType;
+
+static KV_APPEND: Kernel = Kernel {
+    name: "kv_append",
+    source: include_str!("../../shaders/kv_append.wgsl"),
+    bindings: &[
+        Binding::uniform(0, "params"),
+        Binding::uniform(1, "step"),
+        Binding::read(2, "qkv"),
+        Binding::read(3, "page_table"),
+    ],
+};
+
+const WORKGROUP_SIZE: u32 = 64;
+
+/// The shader's `KvAppendParams`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct KvAppendParams {
+    /// Heads.
+    pub n_head: u32,
+    /// Length of a row of `qkv` divided by 4.
+    pub qkv_stride4: u32,
+    /// Padding to 16 bytes.
+    pub unused: [u32; 2],
+}
+
+/// The variant for a cache type, a padded head and a number of slabs.
+#[must_use]
+pub fn variant(dtype: DType, head_dim: usize, n_slabs: usize) -> Variant {
+    Variant {
+        kernel: &KV_APPEND,
+        strategy: Strategy::PerThread,
+        fragments: vec![STEP, pack(dtype), KV_LAYOUT, kv_write(n_slabs)],
+        constants: vec![
+            ("WORKGROUP_SIZE", WORKGROUP_SIZE),
+            ("HEAD_DIM", head_dim as u32),
+            ("PAGE_SIZE", PAGE_SIZE as u32),
+        ],
+    }
+}
+
+/// Append of the step's rows.
+#[derive(Clone, Copy, Debug)]
+pub struct KvAppend<'a> {
+    /// The step: rows and the first position.
+    pub step: BoundBuffer<'a>,
+    /// `[n_rows, 3, n_head, head_dim]`
+    pub qkv: &'a GpuBuffer,
+    /// The layer's cache.
+    pub kv: PagedKv<'a>,
+    /// Buffers to bind for slabs that do not exist yet: [`super::SLABS_MAX`] - 2
+    /// of them where the cache has more than one slab.
+    pub spare_slabs: &'a [GpuBuffer],
+}
+
+/// Records `op`.
+///
+/// # Errors
+/// As [`Recorder::dispatch`].
+pub fn record(recorder: &mut Recorder<'_>, op: &KvAppend<'_>) -> Result<()> {
+    let KvAppend { kv, .. } = op;
+    let params = KvAppendParams {
+        n_head: kv.n_head as u32,
+        qkv_stride4: (3 * kv.n_head * kv.head_dim / 4) as u32,
+        unused: [0; 2],
+    };
+    let mut buffers = vec![op.step, op.qkv.into(), kv.page_table.into()];
+    buffers.extend(kv.write_bindings(op.spare_slabs));
+    let per_row = (2 * kv.n_head * kv.head_dim / 8) as u32;
+    let grid = Grid::Line { per_row, group: WORKGROUP_SIZE };
+    recorder.dispatch(&variant(kv.dtype, kv.head_dim, kv.slabs.len()), &params, &buffers, grid)
+}

@@ -1,0 +1,153 @@
+//! What gemv and gemm share: the matrix on the GPU, the epilogue, the params.
+
+use crate::error::Result;
+use crate::gpu::{BoundBuffer, GpuBuffer, Grid, Recorder, Variant};
+use crate::tensor::DType;
+
+/// Activation function in the epilogue, by the numbers that the shaders use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Activation {
+    /// The identity.
+    #[default]
+    None = 0,
+    /// GELU's tanh form (Hendrycks and Gimpel 2016): transformers' gelu_new,
+    /// gelu_pytorch_tanh and gelu_fast are one function.
+    GeluTanh = 1,
+    /// GELU with the error function: transformers' gelu.
+    Gelu = 2,
+    /// `x * sigmoid(1.702 x)`.
+    QuickGelu = 3,
+    /// `max(x, 0)`.
+    Relu = 4,
+    /// `x * sigmoid(x)`.
+    Silu = 5,
+    /// Hyperbolic tangent.
+    Tanh = 6,
+}
+
+impl Activation {
+    /// All of them.
+    pub const ALL: [Activation; 7] = [
+        Activation::None,
+        Activation::GeluTanh,
+        Activation::Gelu,
+        Activation::QuickGelu,
+        Activation::Relu,
+        Activation::Silu,
+        Activation::Tanh,
+    ];
+}
+
+/// The shaders' `MatmulParams`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct MatmulParams {
+    /// Output features of this piece of the matrix, a multiple of 8.
+    pub n: u32,
+    /// Input features divided by 8.
+    pub k8: u32,
+    /// First output feature of this piece, divided by 4.
+    pub out_offset4: u32,
+    /// Output row length divided by 4.
+    pub out_stride4: u32,
+    /// Number of the activation function.
+    pub activation: u32,
+    /// 1 where the bias is added.
+    pub has_bias: u32,
+    /// 1 where the result is added to the output buffer.
+    pub accumulate: u32,
+    /// Padding to 16 bytes.
+    pub unused: u32,
+}
+
+/// Rows of a piece: gemm gives a workgroup 4 outputs at the least, and one
+/// dimension of a grid has at most 65,535 workgroups.
+const PIECE_ROWS_MAX: usize = 1 << 17;
+
+/// Rows `first_row ..` of a matrix, in a buffer of their own.
+#[derive(Debug)]
+pub struct Piece {
+    /// First row, a multiple of 8.
+    pub first_row: usize,
+    /// Number of rows, a multiple of 8.
+    pub n_rows: usize,
+    /// `[n_rows, n_columns]`
+    pub buffer: GpuBuffer,
+}
+
+/// A matrix on the GPU, `[n_rows, n_columns]` row-major, both multiples of 8,
+/// split by rows into pieces that fit the adapter's storage binding.
+#[derive(Debug)]
+pub struct Matrix {
+    /// Element type.
+    pub dtype: DType,
+    /// Rows with padding: output features.
+    pub n_rows: usize,
+    /// Columns with padding: input features.
+    pub n_columns: usize,
+    /// Pieces by rising row.
+    pub pieces: Vec<Piece>,
+}
+
+impl Matrix {
+    /// Rows of each piece but the last, for a binding of `max_binding_bytes`.
+    #[must_use]
+    pub fn rows_per_piece(n_columns: usize, dtype: DType, max_binding_bytes: u64) -> usize {
+        let row_bytes = (n_columns * dtype.size_bytes()) as u64;
+        // At least one block of 8: a single row beyond the limit is refused
+        // when its buffer is allocated.
+        ((max_binding_bytes / row_bytes) as usize / 8 * 8).clamp(8, PIECE_ROWS_MAX)
+    }
+}
+
+/// `out = activate(x * weights^T + bias) [+ out]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Matmul<'a> {
+    /// The step, for the number of rows.
+    pub step: BoundBuffer<'a>,
+    /// Input, `[n_rows, weights.n_columns]`.
+    pub x: &'a GpuBuffer,
+    /// `[out_features, in_features]`.
+    pub weights: &'a Matrix,
+    /// `[weights.n_rows]`, f32.
+    pub bias: Option<&'a GpuBuffer>,
+    /// Applied after the bias.
+    pub activation: Activation,
+    /// Adds to `out`: the residual connection.
+    pub accumulate: bool,
+    /// Output, `[n_rows, weights.n_rows]`.
+    pub out: &'a GpuBuffer,
+}
+
+impl Matmul<'_> {
+    /// Records one dispatch a piece of the matrix.
+    pub(super) fn record(
+        &self,
+        recorder: &mut Recorder<'_>,
+        variant: &Variant,
+        grid: impl Fn(usize) -> Grid,
+    ) -> Result<()> {
+        let weights = self.weights;
+        assert!(self.x.bytes() >= (weights.n_columns * 4) as u64, "x is shorter than a row");
+        assert!(self.out.bytes() >= (weights.n_rows * 4) as u64, "out is shorter than a row");
+        assert!(self.bias.is_none_or(|bias| bias.bytes() >= (weights.n_rows * 4) as u64), "bias is too short");
+        for piece in &weights.pieces {
+            let params = MatmulParams {
+                n: piece.n_rows as u32,
+                k8: (weights.n_columns / 8) as u32,
+                out_offset4: (piece.first_row / 4) as u32,
+                out_stride4: (weights.n_rows / 4) as u32,
+                activation: self.activation as u32,
+                has_bias: u32::from(self.bias.is_some()),
+                accumulate: u32::from(self.accumulate),
+                unused: 0,
+            };
+            // Without a bias something readable must be bound in its place.
+            let bias = self.bias.unwrap_or(&piece.buffer);
+            let buffers = [self.step, self.x.into(), (&piece.buffer).into(), bias.into(), self.out.into()];
+            recorder.dispatch(variant, &params, &buffers, grid(piece.n_rows))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,59 @@
+//! The layout of the paged KV cache: the facts that shaders and host share.
+
+use crate::gpu::{BoundBuffer, GpuBuffer};
+use crate::tensor::DType;
+
+/// Positions in a page. Small pages waste little of a short session and let a
+/// fork copy little; the per-thread prefill kernel wants a multiple of 8.
+pub const PAGE_SIZE: usize = 16;
+
+/// Buffers over which the pool of one layer may spread: with q, k, v, the page
+/// table and two outputs the decode kernel then binds the portable eight.
+pub const SLABS_MAX: usize = 4;
+
+/// A page table's entry: slab in the upper 8 bits, page in the lower 24.
+#[must_use]
+pub fn page_entry(slab: usize, page: usize) -> u32 {
+    assert!(slab < SLABS_MAX && page < 1 << 24, "page {page} of slab {slab} has no entry");
+    (slab as u32) << 24 | page as u32
+}
+
+/// Bytes of one page of one layer: `[2, n_head, PAGE_SIZE, head_dim]`.
+#[must_use]
+pub fn page_pack_bytes(n_head: usize, head_dim: usize, dtype: DType) -> u64 {
+    (2 * n_head * PAGE_SIZE * head_dim * dtype.size_bytes()) as u64
+}
+
+/// The cache of one layer, as kernels bind it.
+#[derive(Clone, Copy, Debug)]
+pub struct PagedKv<'a> {
+    /// `[pages of the session]`, u32 entries.
+    pub page_table: &'a GpuBuffer,
+    /// One to [`SLABS_MAX`] buffers of pages.
+    pub slabs: &'a [GpuBuffer],
+    /// Element type.
+    pub dtype: DType,
+    /// Heads.
+    pub n_head: usize,
+    /// Elements of a head with padding: a multiple of 8.
+    pub head_dim: usize,
+}
+
+impl<'a> PagedKv<'a> {
+    /// The slabs as bindings: one, or four of which the last may repeat where
+    /// fewer exist (no entry of the page table points to the repetition).
+    pub(super) fn read_bindings(&self) -> Vec<BoundBuffer<'a>> {
+        self.bindings(|i| &self.slabs[i.min(self.slabs.len() - 1)])
+    }
+
+    /// As [`PagedKv::read_bindings`]; a buffer must not be bound twice for
+    /// writing, so the caller lends buffers for the missing slabs.
+    pub(super) fn write_bindings(&self, spare: &'a [GpuBuffer]) -> Vec<BoundBuffer<'a>> {
+        self.bindings(|i| self.slabs.get(i).unwrap_or_else(|| &spare[i - self.slabs.len()]))
+    }
+
+    fn bindings(&self, slab: impl Fn(usize) -> &'a GpuBuffer) -> Vec<BoundBuffer<'a>> {
+        let n = if self.slabs.len() == 1 { 1 } else { SLABS_MAX };
+        (0..n).map(|i| slab(i).into()).collect()
+    }
+}

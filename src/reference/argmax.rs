@@ -1,0 +1,15 @@
+/// Index of the largest value, the lowest of equals; `None` where a value is
+/// NaN or plus infinity, or all are minus infinity.
+#[must_use]
+pub fn argmax(logits: &[f32]) -> Option<usize> {
+    if logits.iter().any(|x| x.is_nan() || *x == f32::INFINITY) {
+        return None;
+    }
+    let mut best = 0;
+    for (i, x) in logits.iter().enumerate() {
+        if *x > logits[best] {
+            best = i;
+        }
+    }
+    (logits[best] != f32::NEG_INFINITY).then_some(best)
+}

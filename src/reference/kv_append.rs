@@ -1,0 +1,6 @@
+/// Writes the keys or values of `rows` behind `position` into one head's cache.
+///
+/// `cache` is `[n_positions, head_dim]`, `rows` is `[n_rows, head_dim]`.
+pub fn kv_append(cache: &mut [f32], rows: &[f32], position: usize, head_dim: usize) {
+    cache[position * head_dim..][..rows.len()].copy_from_slice(rows);
+}

@@ -1,0 +1,23 @@
+//! Naive twins of the kernels: f32 in and out, f64 inside, no padding, no
+//! tiling. Too simple to be wrong; for tests, the canary and benchmarks.
+
+pub mod activation;
+mod argmax;
+mod attention_decode;
+mod attention_prefill;
+mod attention_reduce;
+mod embedding;
+mod gemm;
+mod gemv;
+mod kv_append;
+mod layer_norm;
+
+pub use argmax::argmax;
+pub use attention_decode::attention_decode;
+pub use attention_prefill::attention_prefill;
+pub use attention_reduce::{Partial, attention_reduce};
+pub use embedding::embedding;
+pub use gemm::gemm;
+pub use gemv::gemv;
+pub use kv_append::kv_append;
+pub use layer_norm::layer_norm;
