@@ -6,10 +6,17 @@
 //! reads through a bounded buffer. There is no memory map: a file that is cut
 //! short under a map kills the process. Format:
 //! <https://huggingface.co/docs/safetensors>.
+//!
+//! Beside it stand the typed readers of `config.json` ([`ConfigJson`]) and
+//! `generation_config.json` ([`GenerationConfig`]). What the names and fields
+//! mean is the model's business.
 
+mod config;
 mod convert;
 mod entries;
+mod generation_config;
 mod header;
+mod json;
 mod reader;
 mod shards;
 mod source;
@@ -17,7 +24,9 @@ mod source;
 use std::fmt;
 use std::path::Path;
 
+pub use config::ConfigJson;
 pub use convert::{OutOfRange, convert_f16};
+pub use generation_config::GenerationConfig;
 pub use reader::Reader;
 
 use crate::error::Result;
