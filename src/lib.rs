@@ -1,5 +1,6 @@
 //! wgpt
 
+pub mod checkpoint;
 mod error;
 pub mod gpu;
 pub mod kernels;
