@@ -4,6 +4,7 @@ pub mod checkpoint;
 mod error;
 pub mod gpu;
 pub mod kernels;
+pub mod model;
 pub mod reference;
 pub mod tensor;
 
