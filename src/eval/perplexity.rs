@@ -95,11 +95,8 @@ pub fn evaluate(
     let mut session = engine.session();
     for (begin, end, first_scored) in windows(tokens.len(), context, stride) {
         score(&mut session, tokens, begin..end, first_scored, &mut sum)?;
-        let state = PerplexityProgress {
-            tokens_done: end,
-            n_tokens: tokens.len(),
-            perplexity: sum.perplexity(),
-        };
+        let state =
+            PerplexityProgress { tokens_done: end, n_tokens: tokens.len(), perplexity: sum.perplexity() };
         if progress(state).is_break() {
             break;
         }
@@ -148,7 +145,9 @@ mod tests {
 
     #[test]
     fn windows_score_each_token_once() {
-        for (n, context, stride) in [(2, 512, 256), (512, 512, 512), (513, 512, 512), (1000, 64, 1), (777, 11, 4)] {
+        for (n, context, stride) in
+            [(2, 512, 256), (512, 512, 512), (513, 512, 512), (1000, 64, 1), (777, 11, 4)]
+        {
             let mut scored = vec![0; n];
             for (begin, end, first) in windows(n, context, stride) {
                 assert!(begin < first && end <= n && end - begin <= context);
