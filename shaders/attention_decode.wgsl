@@ -31,8 +31,8 @@ fn attention_decode(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
     let n_splits = (step.kv_len + SPLIT_KEYS - 1u) / SPLIT_KEYS;
 
     for (var pack = lane.index; pack < PACKS; pack += WORKGROUP_SIZE) {
-        let from = head * (HEAD_DIM / 4u) + 2u * pack;
-        query[pack] = mat2x4<f32>(qkv[from], qkv[from + 1u]) * params.scale;
+        let source = head * (HEAD_DIM / 4u) + 2u * pack;
+        query[pack] = mat2x4<f32>(qkv[source], qkv[source + 1u]) * params.scale;
     }
     workgroupBarrier();
 
