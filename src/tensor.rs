@@ -131,7 +131,9 @@ mod tests {
 
     #[test]
     fn axis_positions_and_elements_are_inverse() {
-        for axis in [Axis::plain(1), Axis::plain(8), Axis::plain(20), Axis::grouped(25, 3), Axis::grouped(3, 64)] {
+        for axis in
+            [Axis::plain(1), Axis::plain(8), Axis::plain(20), Axis::grouped(25, 3), Axis::grouped(3, 64)]
+        {
             assert_eq!(axis.padded_len() % ROW_ALIGN_ELEMS, 0);
             let mut used = 0;
             for position in 0..axis.padded_len() {

@@ -11,7 +11,8 @@ use wgpt::tune::cases::{self, Case};
 
 /// One failed case, as lines for the reader.
 fn describe(outcome: &Outcome) -> String {
-    let Outcome { case, variant, max_error, tolerance, reason, worst, wrong_elements, stray_writes } = outcome;
+    let Outcome { case, variant, max_error, tolerance, reason, worst, wrong_elements, stray_writes } =
+        outcome;
     let mut text = format!("{case}\n    {variant}\n    ");
     text += &format!("{wrong_elements} wrong elements, {stray_writes} stray writes; ");
     text += &format!("error {max_error:.3e}, tolerance {tolerance:.3e} ({reason})");

@@ -207,10 +207,8 @@ fn dx12_compiler(features: wgpu::Features) -> String {
 }
 
 fn enumerate(backend: Option<Backend>) -> Vec<(wgpu::Adapter, AdapterReport)> {
-    let backends = backend.map_or(
-        wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12,
-        Backend::flags,
-    );
+    let backends =
+        backend.map_or(wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12, Backend::flags);
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends,
         // No debug info (validation layers of 2022 reject naga's), no
@@ -243,7 +241,8 @@ pub fn adapters(backend: Option<Backend>) -> Vec<AdapterReport> {
 /// Takes the adapter that `options` names, or the first of the list.
 pub(super) fn choose(options: &GpuOptions) -> Result<(wgpu::Adapter, AdapterReport)> {
     let mut list = enumerate(options.backend);
-    let names: Vec<_> = list.iter().map(|(_, r)| format!("  {}: {} ({})", r.index, r.name, r.backend)).collect();
+    let names: Vec<_> =
+        list.iter().map(|(_, r)| format!("  {}: {} ({})", r.index, r.name, r.backend)).collect();
     if list.is_empty() {
         let api = options.backend.map_or("Vulkan, Metal or DX12", Backend::name);
         return Err(Error::NoAdapter(format!("no {api} adapter was found.\n{INSTALL_HELP}")));

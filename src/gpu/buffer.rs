@@ -133,6 +133,6 @@ impl Drop for GpuBuffer {
 
 /// The size that is allocated for a request: whole 16-byte pieces, at least one.
 #[must_use]
-pub(crate) const fn rounded(bytes: u64) -> u64 {
+pub const fn rounded_bytes(bytes: u64) -> u64 {
     if bytes == 0 { 16 } else { bytes.next_multiple_of(16) }
 }

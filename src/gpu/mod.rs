@@ -5,6 +5,7 @@
 
 pub mod adapter;
 mod buffer;
+mod encoder;
 mod kernel;
 mod recording;
 mod transfer;
@@ -14,7 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use adapter::{AdapterReport, Backend, DeviceType, GpuOptions, adapters};
-pub use buffer::{BufferUse, GpuBuffer, Ledger, MemoryGroup};
+pub use buffer::{BufferUse, GpuBuffer, Ledger, MemoryGroup, rounded_bytes};
+pub use encoder::{Encoder, Pass};
 pub use kernel::{Binding, BindingKind, Fragment, Kernel, Pipeline, Strategy, Variant};
 pub use recording::{BoundBuffer, Dispatch, Extent, Grid, Params, Recorder, Work};
 pub use transfer::{Readback, UploadRing};
@@ -165,8 +167,14 @@ impl Gpu {
     /// # Errors
     /// [`Error::Limits`] when it exceeds the device's limits, [`Error::Gpu`]
     /// when the driver has no memory for it.
-    pub fn allocate(&self, label: &str, bytes: u64, usage: BufferUse, group: MemoryGroup) -> Result<GpuBuffer> {
-        let bytes = buffer::rounded(bytes);
+    pub fn allocate(
+        &self,
+        label: &str,
+        bytes: u64,
+        usage: BufferUse,
+        group: MemoryGroup,
+    ) -> Result<GpuBuffer> {
+        let bytes = rounded_bytes(bytes);
         let limit = if usage.is_bound() { self.max_binding_bytes() } else { self.limits.max_buffer_size };
         if bytes > limit {
             return Err(Error::Limits(format!(
@@ -207,7 +215,8 @@ impl Gpu {
         }
         self.queue.write_buffer(&buffer.raw, offset, data);
         self.counters.queue_writes.fetch_add(1, Ordering::Relaxed);
-        let pending = self.unflushed_bytes.fetch_add(data.len() as u64, Ordering::Relaxed) + data.len() as u64;
+        let pending =
+            self.unflushed_bytes.fetch_add(data.len() as u64, Ordering::Relaxed) + data.len() as u64;
         if pending >= UNFLUSHED_BYTES_MAX { self.flush() } else { Ok(()) }
     }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::{BufferUse, Gpu, GpuBuffer, MemoryGroup};
+use super::{BufferUse, Encoder, Gpu, GpuBuffer, MemoryGroup};
 use crate::error::{Error, Result};
 
 const PENDING: u8 = 0;
@@ -68,7 +68,7 @@ impl UploadRing {
     pub fn stage(
         &mut self,
         gpu: &Gpu,
-        encoder: &mut wgpu::CommandEncoder,
+        encoder: &mut Encoder,
         pieces: &[(&[u8], &GpuBuffer, u64)],
     ) -> Result<()> {
         let (buffer, state) = &self.slots[self.next];
@@ -90,9 +90,9 @@ impl UploadRing {
         }
         buffer.raw.unmap();
         let mut offset = 0;
-        for (data, target, target_offset) in pieces {
+        for (data, target, target_offset) in pieces.iter().filter(|(data, ..)| !data.is_empty()) {
             let bytes = data.len() as u64;
-            encoder.copy_buffer_to_buffer(&buffer.raw, offset, &target.raw, *target_offset, bytes);
+            encoder.copy(buffer, offset, target, *target_offset, bytes);
             offset += bytes;
         }
         Ok(())
@@ -131,23 +131,23 @@ impl Readback {
     }
 
     /// Encodes the copy of `bytes` (a multiple of 4) from the start of `source`.
-    pub fn copy_from(&self, encoder: &mut wgpu::CommandEncoder, source: &GpuBuffer, bytes: u64) {
-        encoder.copy_buffer_to_buffer(&source.raw, 0, &self.buffer.raw, 0, bytes);
+    pub fn copy_from(&self, encoder: &mut Encoder, source: &GpuBuffer, bytes: u64) {
+        encoder.copy(source, 0, &self.buffer, 0, bytes);
     }
 
-    /// Submits `commands`, waits for them and hands the first `bytes` to `read`.
+    /// Submits `encoder`'s work, waits for it and hands the first `bytes` to `read`.
     ///
     /// # Errors
     /// [`Error::Gpu`] when the driver reports a fault.
     pub fn submit_and_read<T>(
         &mut self,
         gpu: &Gpu,
-        commands: wgpu::CommandBuffer,
+        encoder: Encoder,
         bytes: u64,
         after_submit: impl FnOnce(),
         read: impl FnOnce(&[u8]) -> T,
     ) -> Result<T> {
-        let index = gpu.queue.submit([commands]);
+        let index = encoder.submit_raw(gpu);
         MapState::request(&self.buffer, bytes, wgpu::MapMode::Read, &self.state);
         after_submit();
         gpu.wait(index)?;
@@ -172,24 +172,8 @@ impl Gpu {
     /// [`Error::Gpu`] when the driver reports a fault.
     pub fn read_buffer(&self, buffer: &GpuBuffer) -> Result<Vec<u8>> {
         let mut readback = Readback::new(self, buffer.bytes())?;
-        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut encoder = self.encoder();
         readback.copy_from(&mut encoder, buffer, buffer.bytes());
-        readback.submit_and_read(self, encoder.finish(), buffer.bytes(), || (), <[u8]>::to_vec)
-    }
-
-    /// Runs dispatches in one pass and waits: for tests, benchmarks and tools.
-    ///
-    /// # Errors
-    /// [`Error::Gpu`] when the driver reports a fault.
-    pub fn run(&self, dispatches: &[super::Dispatch], work: super::Work) -> Result<()> {
-        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            for dispatch in dispatches {
-                dispatch.encode(&mut pass, work);
-            }
-        }
-        let index = self.queue.submit([encoder.finish()]);
-        self.wait(index)
+        readback.submit_and_read(self, encoder, buffer.bytes(), || (), <[u8]>::to_vec)
     }
 }

@@ -100,5 +100,10 @@ pub fn record(recorder: &mut Recorder<'_>, strategy: Strategy, op: &Attention<'_
         Strategy::Workgroup | Strategy::Subgroup => ROWS,
     };
     let grid = Grid::Plane(Extent::PerRows(rows), Extent::Fixed(kv.n_head as u32));
-    recorder.dispatch(&variant(strategy, kv.dtype, kv.head_dim, kv.slabs.len()), &op.params(0), &buffers, grid)
+    recorder.dispatch(
+        &variant(strategy, kv.dtype, kv.head_dim, kv.slabs.len()),
+        &op.params(0),
+        &buffers,
+        grid,
+    )
 }

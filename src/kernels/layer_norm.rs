@@ -13,11 +13,8 @@ const BINDINGS: &[Binding] = &[
     Binding::read_write(4, "out"),
 ];
 
-static LAYER_NORM: Kernel = Kernel {
-    name: "layer_norm",
-    source: include_str!("../../shaders/layer_norm.wgsl"),
-    bindings: BINDINGS,
-};
+static LAYER_NORM: Kernel =
+    Kernel { name: "layer_norm", source: include_str!("../../shaders/layer_norm.wgsl"), bindings: BINDINGS };
 
 static LAYER_NORM_PER_THREAD: Kernel = Kernel {
     name: "layer_norm_per_thread",
@@ -49,7 +46,9 @@ pub struct LayerNormParams {
 pub fn variant(strategy: Strategy) -> Variant {
     let (kernel, fragments, size) = match strategy {
         Strategy::PerThread => (&LAYER_NORM_PER_THREAD, vec![STEP], PER_THREAD_WORKGROUP_SIZE),
-        Strategy::Workgroup | Strategy::Subgroup => (&LAYER_NORM, vec![STEP, reduce(strategy)], WORKGROUP_SIZE),
+        Strategy::Workgroup | Strategy::Subgroup => {
+            (&LAYER_NORM, vec![STEP, reduce(strategy)], WORKGROUP_SIZE)
+        }
     };
     Variant { kernel, strategy, fragments, constants: vec![("WORKGROUP_SIZE", size)] }
 }

@@ -131,7 +131,10 @@ impl Matmul<'_> {
         let weights = self.weights;
         assert!(self.x.bytes() >= (weights.n_columns * 4) as u64, "x is shorter than a row");
         assert!(self.out.bytes() >= (weights.n_rows * 4) as u64, "out is shorter than a row");
-        assert!(self.bias.is_none_or(|bias| bias.bytes() >= (weights.n_rows * 4) as u64), "bias is too short");
+        assert!(
+            self.bias.is_none_or(|bias| bias.bytes() >= (weights.n_rows * 4) as u64),
+            "bias is too short"
+        );
         for piece in &weights.pieces {
             let params = MatmulParams {
                 n: piece.n_rows as u32,

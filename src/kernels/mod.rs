@@ -23,7 +23,7 @@ use crate::gpu::{Strategy, Variant};
 use crate::tensor::DType;
 
 pub use attention_prefill::{Attention, AttentionParams};
-pub use matmul::{Activation, MatmulParams, Matmul, Matrix, Piece};
+pub use matmul::{Activation, Matmul, MatmulParams, Matrix, Piece};
 pub use paged::{PAGE_SIZE, PagedKv, SLABS_MAX, page_entry, page_pack_bytes};
 
 /// What changes from step to step; the shaders' `Step`.

@@ -46,12 +46,8 @@ impl KvAppendCase {
         }
         let qkv = floats(gpu, "qkv", &pad_columns(&qkv, axis))?;
         let page_table = input(gpu, "page_table", bytemuck::cast_slice(&pages.entries))?;
-        let numbers = Step {
-            n_rows: n_rows as u32,
-            first_row: 0,
-            position: position as u32,
-            kv_len: kv_len as u32,
-        };
+        let numbers =
+            Step { n_rows: n_rows as u32, first_row: 0, position: position as u32, kv_len: kv_len as u32 };
         let step = step(gpu, numbers)?;
         let dispatches = record(gpu, |recorder| {
             let kv = PagedKv {
@@ -146,7 +142,8 @@ impl AttentionCase {
         let n_positions = self.position + 300;
         let head_dim = pad_row(self.kv.head_dim);
         let elems = attention_decode::partial_elems(strategy, n_positions, self.kv.n_head, head_dim);
-        let (output, partial) = Output::new(gpu, "partial", Format::Float(DType::F32), &[], vec![Expected::Any; elems])?;
+        let (output, partial) =
+            Output::new(gpu, "partial", Format::Float(DType::F32), &[], vec![Expected::Any; elems])?;
         let mut prepared = self.prepare(gpu, case, |recorder, op| {
             attention_decode::record(recorder, strategy, op, n_positions, &partial)
         })?;
@@ -267,7 +264,8 @@ impl Inputs {
             let want = reference::attention_prefill(&q, k, v, head_dim, position, case.scale());
             for (row, want) in want.chunks(head_dim).enumerate() {
                 let seen = position + row + 1;
-                let relative = relative_error(&q[row * head_dim..][..head_dim], &k[..seen * head_dim], case.scale());
+                let relative =
+                    relative_error(&q[row * head_dim..][..head_dim], &k[..seen * head_dim], case.scale());
                 for (d, &want) in want.iter().enumerate() {
                     // Weights are relative to their sum: |v| at most counts.
                     let largest = v[..seen * head_dim].iter().skip(d).step_by(head_dim);
@@ -355,7 +353,13 @@ impl ReduceCase {
         let step = step(gpu, Step { n_rows: 1, kv_len: self.kv_len as u32, ..Step::default() })?;
         let dispatches = record(gpu, |recorder| {
             let (n_head, head_dim) = (self.n_head, self.head_dim);
-            let kv = PagedKv { page_table: &none, slabs: std::slice::from_ref(&none), dtype: DType::F16, n_head, head_dim };
+            let kv = PagedKv {
+                page_table: &none,
+                slabs: std::slice::from_ref(&none),
+                dtype: DType::F16,
+                n_head,
+                head_dim,
+            };
             let op = Attention { step: (&step).into(), qkv: &none, kv, scale: 1.0, out: &out };
             attention_reduce::record(recorder, &op, self.max_splits, self.split_keys, &partial)
         })?;

@@ -2,8 +2,8 @@
 //! ones, and extreme values.
 
 use super::{
-    ArgmaxCase, ArgmaxInput, AttentionCase, Case, EmbeddingCase, KvAppendCase, KvShape, LayerNormCase, LayerNormInput,
-    MatmulCase, MatmulInput, ReduceCase,
+    ArgmaxCase, ArgmaxInput, AttentionCase, Case, EmbeddingCase, KvAppendCase, KvShape, LayerNormCase,
+    LayerNormInput, MatmulCase, MatmulInput, ReduceCase,
 };
 use crate::kernels::Activation;
 use crate::tensor::{Axis, DType};
@@ -29,7 +29,18 @@ fn matmul(all: &mut Vec<Case>) {
     for dtype in DTYPES {
         // n around a workgroup of the per-thread kernels (32) and gemm's tile
         // (64); k around gemm's tile (16) and the threads of gemv (64 times 8).
-        for (n, k) in [(1, 1), (7, 20), (8, 8), (20, 75), (31, 15), (33, 16), (63, 17), (64, 600), (65, 511), (130, 520)] {
+        for (n, k) in [
+            (1, 1),
+            (7, 20),
+            (8, 8),
+            (20, 75),
+            (31, 15),
+            (33, 16),
+            (63, 17),
+            (64, 600),
+            (65, 511),
+            (130, 520),
+        ] {
             all.push(Case::Gemv(MatmulCase::plain(1, n, k, dtype)));
             for m in [1, 2, 15, 17] {
                 all.push(Case::Gemm(MatmulCase::plain(m, n, k, dtype)));
@@ -40,17 +51,29 @@ fn matmul(all: &mut Vec<Case>) {
         }
         // q, k and v of 25 heads; the projection behind 25 heads.
         for (n, k) in [(Axis::grouped(75, 3), Axis::plain(75)), (Axis::plain(75), Axis::grouped(25, 3))] {
-            let case = MatmulCase { n, k, piece_rows: n.padded_len(), bias: true, ..MatmulCase::plain(3, 1, 1, dtype) };
+            let case = MatmulCase {
+                n,
+                k,
+                piece_rows: n.padded_len(),
+                bias: true,
+                ..MatmulCase::plain(3, 1, 1, dtype)
+            };
             all.push(Case::Gemv(MatmulCase { m: 1, ..case.clone() }));
             all.push(Case::Gemm(case));
         }
-        let pieces = MatmulCase { piece_rows: 24, bias: true, accumulate: true, ..MatmulCase::plain(5, 75, 20, dtype) };
+        let pieces = MatmulCase {
+            piece_rows: 24,
+            bias: true,
+            accumulate: true,
+            ..MatmulCase::plain(5, 75, 20, dtype)
+        };
         all.push(Case::Gemv(MatmulCase { m: 1, ..pieces.clone() }));
         all.push(Case::Gemm(pieces));
     }
     for activation in Activation::ALL {
         for (bias, accumulate) in [(false, false), (false, true), (true, false), (true, true)] {
-            let case = MatmulCase { bias, activation, accumulate, ..MatmulCase::plain(3, 20, 20, DType::F16) };
+            let case =
+                MatmulCase { bias, activation, accumulate, ..MatmulCase::plain(3, 20, 20, DType::F16) };
             all.push(Case::Gemv(MatmulCase { m: 1, ..case.clone() }));
             all.push(Case::Gemm(case));
         }
@@ -100,7 +123,14 @@ fn embedding(all: &mut Vec<Case>) {
             // Tokens in all of several pieces, the last of them smaller.
             (40, 30, 50, 24, 16),
         ] {
-            all.push(Case::Embedding(EmbeddingCase { n_tokens, position, vocab_size, n_embd, dtype, piece_rows }));
+            all.push(Case::Embedding(EmbeddingCase {
+                n_tokens,
+                position,
+                vocab_size,
+                n_embd,
+                dtype,
+                piece_rows,
+            }));
         }
     }
 }

@@ -22,8 +22,8 @@ pub enum MatmulInput {
 /// Arguments of the activation functions: around 0, where they bend, where
 /// they saturate, and where exp or a cube would overflow.
 const EXTREMES: [f32; 24] = [
-    0.0, 1e-7, -1e-7, 1e-3, -1e-3, 0.1, -0.1, 0.5, -0.5, 1.0, -1.0, 3.0, -3.0, 5.5, -5.5, 9.0, -9.0, 12.0, -12.0, 90.0,
-    -90.0, 1e4, -1e4, -6e4,
+    0.0, 1e-7, -1e-7, 1e-3, -1e-3, 0.1, -0.1, 0.5, -0.5, 1.0, -1.0, 3.0, -3.0, 5.5, -5.5, 9.0, -9.0, 12.0,
+    -12.0, 90.0, -90.0, 1e4, -1e4, -6e4,
 ];
 
 /// `out = activate(x * weights^T + bias) [+ out]`.
@@ -134,7 +134,8 @@ impl MatmulCase {
             expected[i / self.n.len() * width + self.n.position(i % self.n.len())] = element;
         }
         let initial = if self.accumulate { pad_columns(&inputs.residual, self.n) } else { Vec::new() };
-        let (output, out) = Output::new(gpu, "out", Format::Float(DType::F32), bytemuck::cast_slice(&initial), expected)?;
+        let (output, out) =
+            Output::new(gpu, "out", Format::Float(DType::F32), bytemuck::cast_slice(&initial), expected)?;
         let step = step(gpu, Step { n_rows: self.m as u32, ..Step::default() })?;
         let dispatches = record(gpu, |recorder| {
             let op = Matmul {

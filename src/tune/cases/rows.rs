@@ -48,7 +48,9 @@ impl LayerNormCase {
             LayerNormInput::Constant => {
                 x.chunks_mut(self.n).enumerate().for_each(|(row, x)| x.fill(1234.567 * row as f32));
             }
-            LayerNormInput::Outlier => x.iter_mut().skip(self.n / 2).step_by(self.n).for_each(|x| *x = 30_000.0),
+            LayerNormInput::Outlier => {
+                x.iter_mut().skip(self.n / 2).step_by(self.n).for_each(|x| *x = 30_000.0)
+            }
         }
         x
     }
@@ -156,7 +158,8 @@ impl EmbeddingCase {
         let mut expected = vec![Expected::exactly(0.0); self.n_tokens * width];
         let want = reference::embedding(&tokens, self.position, &wte, &wpe, self.n_embd);
         for (i, want) in want.into_iter().enumerate() {
-            expected[i / self.n_embd * width + axis.position(i % self.n_embd)] = Expected::exactly(f64::from(want));
+            expected[i / self.n_embd * width + axis.position(i % self.n_embd)] =
+                Expected::exactly(f64::from(want));
         }
         let wte = matrix(gpu, self.dtype, &wte, Axis::plain(self.vocab_size), axis, self.piece_rows)?;
         let wpe = matrix(gpu, self.dtype, &wpe, Axis::plain(n_positions), axis, pad_row(n_positions))?;

@@ -1,0 +1,176 @@
+//! `generation_config.json`: the model's own defaults for generating text.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::json::{self, Expected};
+use crate::error::{Error, Result};
+
+/// The file's name in a model directory.
+const FILE: &str = "generation_config.json";
+
+/// What a model's `generation_config.json` says; `None` where it is silent or
+/// says `null`. Fields that wgpt does not use are ignored: transformers writes
+/// many. The values are checked for their type alone; whether a temperature
+/// makes sense is for the sampler to judge.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GenerationConfig {
+    /// Draw from the distribution (true) or take the best token (false).
+    pub do_sample: Option<bool>,
+    /// Divisor of the logits.
+    pub temperature: Option<f32>,
+    /// How many of the best tokens stay; 0 for all.
+    pub top_k: Option<usize>,
+    /// Probability mass of the best tokens that stay.
+    pub top_p: Option<f32>,
+    /// Least probability, relative to the best token's.
+    pub min_p: Option<f32>,
+    /// Divisor of the logits of tokens that have occurred.
+    pub repetition_penalty: Option<f32>,
+    /// Most tokens to generate.
+    pub max_new_tokens: Option<usize>,
+    /// Most tokens of prompt and text together.
+    pub max_length: Option<usize>,
+    /// Ids that end the text; the file has one or a list.
+    pub eos_token_id: Option<Vec<u32>>,
+    /// Id that begins a text.
+    pub bos_token_id: Option<u32>,
+}
+
+impl GenerationConfig {
+    /// Reads `generation_config.json` in `dir`; all `None` when there is none.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be read; [`Error::Model`] when it is no
+    /// JSON object or a field has another type.
+    pub fn from_dir(dir: &Path) -> Result<Self> {
+        let path = dir.join(FILE);
+        match json::read_file(&path) {
+            Ok(bytes) => Self::from_bytes(&path.display().to_string(), &bytes),
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                Ok(Self::default())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Parses the text of a `generation_config.json`; `name` stands for the
+    /// file in messages.
+    ///
+    /// # Errors
+    /// [`Error::Model`] when it is no JSON object or a field has another type.
+    pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self> {
+        let fields = Fields { name, map: json::parse_object(name, bytes)? };
+        let any_usize = |value: &Value| json::usize_in(value, &(0..=usize::MAX));
+        let any_f32 = |value: &Value| json::f32_in(value, &(f32::MIN..=f32::MAX));
+        Ok(GenerationConfig {
+            do_sample: fields.get("do_sample", json::bool)?,
+            temperature: fields.get("temperature", any_f32)?,
+            top_k: fields.get("top_k", any_usize)?,
+            top_p: fields.get("top_p", any_f32)?,
+            min_p: fields.get("min_p", any_f32)?,
+            repetition_penalty: fields.get("repetition_penalty", any_f32)?,
+            max_new_tokens: fields.get("max_new_tokens", any_usize)?,
+            max_length: fields.get("max_length", any_usize)?,
+            eos_token_id: fields.get("eos_token_id", token_ids)?,
+            bos_token_id: fields.get("bos_token_id", token_id)?,
+        })
+    }
+}
+
+struct Fields<'a> {
+    name: &'a str,
+    map: Map<String, Value>,
+}
+
+impl Fields<'_> {
+    fn get<T>(&self, field: &str, convert: impl Fn(&Value) -> Result<T, Expected>) -> Result<Option<T>> {
+        match self.map.get(field) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => convert(value).map(Some).map_err(|expected| {
+                Error::model(self.name, format!("{field} = {}: {expected}", json::shown(value)))
+            }),
+        }
+    }
+}
+
+fn token_id(value: &Value) -> Result<u32, Expected> {
+    let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
+    id.ok_or_else(|| "expected a token id, a whole number".to_owned())
+}
+
+/// One id or a list of them.
+fn token_ids(value: &Value) -> Result<Vec<u32>, Expected> {
+    let ids = match value {
+        Value::Array(ids) => ids.iter().map(token_id).collect(),
+        one => token_id(one).map(|id| vec![id]),
+    };
+    ids.map_err(|_| "expected a token id or a list of token ids, whole numbers".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<GenerationConfig> {
+        GenerationConfig::from_bytes(FILE, text.as_bytes())
+    }
+
+    #[test]
+    fn known_fields_are_read_and_others_ignored() {
+        let found = parse(
+            r#"{"_from_model_config": true, "do_sample": false, "temperature": 0.5, "top_k": 0, "top_p": 1,
+                "min_p": 0.05, "repetition_penalty": 1.1, "max_new_tokens": 7, "max_length": 20,
+                "eos_token_id": 50256, "bos_token_id": 3, "transformers_version": "4.0", "pad_token_id": -1}"#,
+        );
+        let expected = GenerationConfig {
+            do_sample: Some(false),
+            temperature: Some(0.5),
+            top_k: Some(0),
+            top_p: Some(1.0),
+            min_p: Some(0.05),
+            repetition_penalty: Some(1.1),
+            max_new_tokens: Some(7),
+            max_length: Some(20),
+            eos_token_id: Some(vec![50256]),
+            bos_token_id: Some(3),
+        };
+        assert_eq!(found.unwrap(), expected);
+        assert_eq!(parse(r#"{"eos_token_id": [1, 2]}"#).unwrap().eos_token_id, Some(vec![1, 2]));
+        assert_eq!(parse(r#"{"top_k": null, "eos_token_id": null}"#).unwrap(), GenerationConfig::default());
+    }
+
+    #[test]
+    fn every_field_refuses_another_type_by_name() {
+        let fields = [
+            ("do_sample", "1"),
+            ("temperature", "\"hot\""),
+            ("top_k", "-1"),
+            ("top_p", "true"),
+            ("min_p", "[]"),
+            ("repetition_penalty", "1e300"),
+            ("max_new_tokens", "1.5"),
+            ("max_length", "{}"),
+            ("eos_token_id", "[1,-2]"),
+            ("eos_token_id", "4294967296"),
+            ("bos_token_id", "\"<s>\""),
+        ];
+        for (field, value) in fields {
+            let error = parse(&format!("{{\"{field}\": {value}}}")).unwrap_err();
+            assert!(matches!(error, Error::Model { .. }));
+            let text = error.to_string();
+            let begin = format!("{FILE}: {field} = ");
+            assert!(text.starts_with(&begin) && text.contains(": expected "), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_absent_file_is_all_defaults_and_a_damaged_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(GenerationConfig::from_dir(dir.path()).unwrap(), GenerationConfig::default());
+        std::fs::write(dir.path().join(FILE), "{\n  \"top_k\": }").unwrap();
+        let text = GenerationConfig::from_dir(dir.path()).unwrap_err().to_string();
+        assert!(text.contains(FILE) && text.contains("line 2 column 12"), "{text}");
+    }
+}

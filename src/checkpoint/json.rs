@@ -1,0 +1,84 @@
+//! What the two configuration files share: a bounded JSON object, and values
+//! turned into Rust types with a text that says what was expected.
+
+use std::fs::File;
+use std::io::Read;
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+
+/// Largest configuration file in bytes. Published ones stay under 100 kB, the
+/// longest by their label lists.
+const MAX_FILE_BYTES: u64 = 4 << 20;
+
+/// Longest value that a message repeats, in characters.
+const SHOWN_CHARS: usize = 80;
+
+/// A value of the wrong kind: what was expected instead.
+pub(super) type Expected = String;
+
+/// Reads a configuration file.
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
+    let io_error = |action: &'static str| move |source| Error::Io { action, path: path.to_owned(), source };
+    if !path.metadata().map_err(io_error("open"))?.is_file() {
+        return Err(Error::model(path.display().to_string(), "expected a file, found a directory or device"));
+    }
+    let file = File::open(path).map_err(io_error("open"))?;
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(io_error("read"))?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(Error::model(
+            path.display().to_string(),
+            format!("has more than {MAX_FILE_BYTES} bytes; expected a configuration of a few kB"),
+        ));
+    }
+    Ok(bytes)
+}
+
+/// Parses `bytes` as a JSON object; `name` stands for the file in messages.
+pub(super) fn parse_object(name: &str, bytes: &[u8]) -> Result<Map<String, Value>> {
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(other) => Err(Error::model(name, format!("expected a JSON object, found {}", shown(&other)))),
+        // serde_json's text ends with line and column.
+        Err(error) => Err(Error::model(name, format!("not valid JSON: {error}"))),
+    }
+}
+
+/// The value as JSON, shortened for a message.
+pub(super) fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
+}
+
+/// A whole number in `range`.
+pub(super) fn usize_in(value: &Value, range: &RangeInclusive<usize>) -> Result<usize, Expected> {
+    let number = value.as_u64().and_then(|n| usize::try_from(n).ok());
+    number
+        .filter(|n| range.contains(n))
+        .ok_or_else(|| format!("expected a whole number from {} to {}", range.start(), range.end()))
+}
+
+/// A number that, rounded to `f32`, lies in `range`.
+pub(super) fn f32_in(value: &Value, range: &RangeInclusive<f32>) -> Result<f32, Expected> {
+    let number = value.as_f64().map(|n| n as f32);
+    number
+        .filter(|n| range.contains(n))
+        .ok_or_else(|| format!("expected a number from {:?} to {:?}", range.start(), range.end()))
+}
+
+/// `true` or `false`.
+pub(super) fn bool(value: &Value) -> Result<bool, Expected> {
+    value.as_bool().ok_or_else(|| "expected true or false".to_owned())
+}
+
+/// A string.
+pub(super) fn str(value: &Value) -> Result<&str, Expected> {
+    value.as_str().ok_or_else(|| "expected a string".to_owned())
+}

@@ -1,0 +1,183 @@
+//! Checkpoints in Hugging Face layout: bytes, names, shapes and dtypes.
+//!
+//! A safetensors file (or an index with shards) becomes a table of tensors
+//! whose places in the files are checked once, when it is opened; a
+//! [`Reader`] then turns any rectangle of a tensor into `f32` by positioned
+//! reads through a bounded buffer. There is no memory map: a file that is cut
+//! short under a map kills the process. Format:
+//! <https://huggingface.co/docs/safetensors>.
+//!
+//! Beside it stand the typed readers of `config.json` ([`ConfigJson`]) and
+//! `generation_config.json` ([`GenerationConfig`]). What the names and fields
+//! mean is the model's business.
+
+mod config;
+mod convert;
+mod entries;
+mod generation_config;
+mod header;
+mod json;
+mod reader;
+mod shards;
+mod source;
+
+use std::fmt;
+use std::path::Path;
+
+pub use config::ConfigJson;
+pub use convert::{OutOfRange, convert_f16};
+pub use generation_config::GenerationConfig;
+pub use reader::Reader;
+
+use crate::error::Result;
+use source::Source;
+
+/// Element type of a tensor in the file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SourceDType {
+    /// IEEE 754 binary32.
+    F32,
+    /// IEEE 754 binary16.
+    F16,
+    /// The upper half of a binary32.
+    Bf16,
+    /// A type that is not read, by the file's name for it. A file may hold
+    /// such tensors (GPT-2's mask buffers are `U8` or `BOOL`); reading one is
+    /// an error.
+    Other(String),
+}
+
+impl SourceDType {
+    fn from_name(name: String) -> Self {
+        match name.as_str() {
+            "F32" => SourceDType::F32,
+            "F16" => SourceDType::F16,
+            "BF16" => SourceDType::Bf16,
+            _ => SourceDType::Other(name),
+        }
+    }
+
+    /// Size of one element in bytes; `None` for a type that is not read.
+    #[must_use]
+    pub fn size_bytes(&self) -> Option<usize> {
+        match self {
+            SourceDType::F32 => Some(4),
+            SourceDType::F16 | SourceDType::Bf16 => Some(2),
+            SourceDType::Other(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for SourceDType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SourceDType::F32 => "F32",
+            SourceDType::F16 => "F16",
+            SourceDType::Bf16 => "BF16",
+            SourceDType::Other(name) => name,
+        })
+    }
+}
+
+/// One tensor of a [`Checkpoint`]. Its bytes are known to lie within its file
+/// and, for the dtypes that are read, to match its shape.
+#[derive(Debug)]
+pub struct TensorInfo {
+    /// The name in the file.
+    pub name: String,
+    /// The element type in the file.
+    pub dtype: SourceDType,
+    /// The dimensions, row-major, outermost first; empty for a scalar.
+    pub shape: Vec<usize>,
+    /// Index into [`Checkpoint::sources`].
+    source: usize,
+    /// Where the first byte stands, from the start of the file.
+    offset: u64,
+    len_bytes: u64,
+}
+
+impl TensorInfo {
+    /// Size in the file in bytes.
+    #[must_use]
+    pub fn len_bytes(&self) -> u64 {
+        self.len_bytes
+    }
+
+    /// Number of elements: the product of the shape.
+    #[must_use]
+    pub fn len_elems(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// The tensors of a model: one safetensors file or several shards.
+#[derive(Debug)]
+pub struct Checkpoint {
+    sources: Vec<Source>,
+    /// Sorted by name, each name once.
+    tensors: Vec<TensorInfo>,
+}
+
+impl Checkpoint {
+    /// Opens the model in `dir`: `model.safetensors`, else
+    /// `model.safetensors.index.json` and the shards that it names.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) when a file cannot be opened or read; [`Error::Model`](crate::Error::Model)
+    /// when neither file exists (the message says what the directory holds and
+    /// how to convert it), when a file is truncated or damaged, or when index
+    /// and shards contradict each other.
+    pub fn open_dir(dir: &Path) -> Result<Self> {
+        shards::open_dir(dir)
+    }
+
+    /// Opens one safetensors file.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) when it cannot be opened or read, [`Error::Model`](crate::Error::Model) when
+    /// it is not a whole, consistent safetensors file.
+    pub fn open_file(path: &Path) -> Result<Self> {
+        Self::from_source(Source::open(path)?)
+    }
+
+    /// Reads a safetensors file that is part of the program. `name` stands for
+    /// the file in messages.
+    ///
+    /// # Errors
+    /// [`Error::Model`](crate::Error::Model) when `bytes` is not a whole, consistent safetensors
+    /// file.
+    pub fn from_static(name: &str, bytes: &'static [u8]) -> Result<Self> {
+        Self::from_source(Source::from_static(name, bytes))
+    }
+
+    fn from_source(source: Source) -> Result<Self> {
+        let tensors = header::read(&source, 0)?;
+        Ok(Checkpoint { sources: vec![source], tensors })
+    }
+
+    /// Every tensor, sorted by name.
+    #[must_use]
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
+
+    /// The tensor called `name`.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&TensorInfo> {
+        let i = self.tensors.binary_search_by(|t| t.name.as_str().cmp(name)).ok()?;
+        Some(&self.tensors[i])
+    }
+
+    /// Bytes of all tensors together, headers not counted.
+    #[must_use]
+    pub fn total_bytes(&self) -> u64 {
+        self.tensors.iter().map(TensorInfo::len_bytes).sum()
+    }
+
+    /// A reader with a staging buffer of its own; make one and use it for
+    /// every tensor.
+    #[must_use]
+    pub fn reader(&self) -> Reader<'_> {
+        Reader::new(self)
+    }
+}

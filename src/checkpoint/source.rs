@@ -1,0 +1,120 @@
+//! Where the bytes of a safetensors file come from: a file or the program.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// An open safetensors file and the length that it had when it was opened.
+#[derive(Debug)]
+pub(super) struct Source {
+    path: PathBuf,
+    len_bytes: u64,
+    data: Data,
+}
+
+#[derive(Debug)]
+enum Data {
+    File(File),
+    Static(&'static [u8]),
+}
+
+impl Source {
+    /// Opens a regular file. Anything else is refused before it is opened:
+    /// opening a pipe would wait for a writer.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let io_error = |source| Error::Io { action: "open", path: path.to_owned(), source };
+        if !path.metadata().map_err(io_error)?.is_file() {
+            return Err(Error::model(
+                path.display().to_string(),
+                "expected a safetensors file, found a directory or device",
+            ));
+        }
+        let file = File::open(path).map_err(io_error)?;
+        let len_bytes = file.metadata().map_err(io_error)?.len();
+        Ok(Source { path: path.to_owned(), len_bytes, data: Data::File(file) })
+    }
+
+    pub(super) fn from_static(name: &str, bytes: &'static [u8]) -> Self {
+        Source { path: PathBuf::from(name), len_bytes: bytes.len() as u64, data: Data::Static(bytes) }
+    }
+
+    /// The file's name in messages.
+    pub(super) fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    pub(super) fn len_bytes(&self) -> u64 {
+        self.len_bytes
+    }
+
+    /// Fills `out` with the bytes from `offset` on.
+    pub(super) fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        match &self.data {
+            Data::File(file) => read_file_at(file, offset, out),
+            Data::Static(bytes) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX);
+                let end = start.saturating_add(out.len());
+                let from = bytes.get(start..end).ok_or(io::ErrorKind::UnexpectedEof)?;
+                out.copy_from_slice(from);
+                Ok(())
+            }
+        }
+    }
+
+    /// What a failed read means to the user. Every read lies within the length
+    /// that was checked, so an early end is a file that became shorter.
+    pub(super) fn read_error(&self, error: io::Error) -> Error {
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            return Error::model(
+                self.name(),
+                format!(
+                    "ended early: it had {} bytes when it was opened and was cut short while being read; \
+                     load it again once nothing writes to it",
+                    self.len_bytes
+                ),
+            );
+        }
+        Error::Io { action: "read", path: self.path.clone(), source: error }
+    }
+}
+
+#[cfg(unix)]
+fn read_file_at(file: &File, offset: u64, out: &mut [u8]) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, out, offset)
+}
+
+#[cfg(windows)]
+fn read_file_at(file: &File, mut offset: u64, mut out: &mut [u8]) -> io::Result<()> {
+    use std::os::windows::fs::FileExt;
+    while !out.is_empty() {
+        match file.seek_read(out, offset) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => {
+                out = &mut out[n..];
+                offset += n as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// A stretch of a source as a stream, for the header's JSON.
+pub(super) struct Stretch<'a> {
+    pub(super) source: &'a Source,
+    pub(super) offset: u64,
+    pub(super) end: u64,
+}
+
+impl io::Read for Stretch<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let rest = usize::try_from(self.end - self.offset).unwrap_or(usize::MAX);
+        let n = out.len().min(rest);
+        self.source.read_exact_at(self.offset, &mut out[..n])?;
+        self.offset += n as u64;
+        Ok(n)
+    }
+}

@@ -1,0 +1,127 @@
+//! The files of a model: a directory in Hugging Face layout, or the embedded
+//! demo model.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use crate::checkpoint::{Checkpoint, ConfigJson, GenerationConfig};
+use crate::error::{Error, Result};
+use crate::model::Gpt2Config;
+use crate::text::Tokenizer;
+
+/// A model's files, opened and checked, before anything is loaded.
+#[derive(Debug)]
+pub struct ModelFiles {
+    name: String,
+    config: Gpt2Config,
+    checkpoint: Checkpoint,
+    generation: GenerationConfig,
+    tokenizer_source: TokenizerSource,
+    tokenizer: OnceLock<Tokenizer>,
+}
+
+#[derive(Debug)]
+enum TokenizerSource {
+    File(PathBuf),
+    #[cfg(feature = "demo-model")]
+    Static(&'static [u8]),
+}
+
+/// The embedded model's files.
+#[cfg(feature = "demo-model")]
+mod demo {
+    pub const CONFIG: &[u8] = include_bytes!("../../weights/config.json");
+    pub const TOKENIZER: &[u8] = include_bytes!("../../weights/tokenizer.json");
+    pub const CHECKPOINT: &[u8] = include_bytes!("../../weights/model.safetensors");
+}
+
+impl ModelFiles {
+    /// Opens a directory with `config.json`, `model.safetensors` (or an index
+    /// and its shards), optionally `generation_config.json` and
+    /// `tokenizer.json`.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Model`], [`Error::Config`] with the file's name.
+    pub fn open(dir: &Path) -> Result<Self> {
+        if !dir.is_dir() {
+            let found = if dir.exists() { "is a file" } else { "does not exist" };
+            return Err(Error::model(
+                dir.display().to_string(),
+                format!("{found}: --model takes a directory with config.json and model.safetensors"),
+            ));
+        }
+        let name = dir.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
+        Ok(ModelFiles {
+            name,
+            config: Gpt2Config::from_json(&ConfigJson::from_file(&dir.join("config.json"))?)?,
+            checkpoint: Checkpoint::open_dir(dir)?,
+            generation: GenerationConfig::from_dir(dir)?,
+            tokenizer_source: TokenizerSource::File(dir.join("tokenizer.json")),
+            tokenizer: OnceLock::new(),
+        })
+    }
+
+    /// The embedded demo model: 2.3 M parameters, trained on TinyStories.
+    ///
+    /// # Errors
+    /// None in a sound build.
+    #[cfg(feature = "demo-model")]
+    pub fn demo() -> Result<Self> {
+        Ok(ModelFiles {
+            name: "demo".into(),
+            config: Gpt2Config::from_json(&ConfigJson::from_bytes("weights/config.json", demo::CONFIG)?)?,
+            checkpoint: Checkpoint::from_static("weights/model.safetensors", demo::CHECKPOINT)?,
+            generation: GenerationConfig::default(),
+            tokenizer_source: TokenizerSource::Static(demo::TOKENIZER),
+            tokenizer: OnceLock::new(),
+        })
+    }
+
+    /// The directory's name, or "demo".
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Gpt2Config {
+        &self.config
+    }
+
+    /// The tensors.
+    #[must_use]
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// The model's own defaults of generation.
+    #[must_use]
+    pub fn generation_config(&self) -> &GenerationConfig {
+        &self.generation
+    }
+
+    /// Tokens that end a text: those of generation_config.json, else config.json's.
+    #[must_use]
+    pub fn eos_token_ids(&self) -> &[u32] {
+        self.generation.eos_token_id.as_deref().unwrap_or(&self.config.eos_token_ids)
+    }
+
+    /// The tokenizer, read at the first call.
+    ///
+    /// # Errors
+    /// [`Error::Io`] without a `tokenizer.json`, [`Error::Model`] for a damaged
+    /// one or one whose ids exceed the vocabulary.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        if let Some(tokenizer) = self.tokenizer.get() {
+            return Ok(tokenizer);
+        }
+        let tokenizer = match &self.tokenizer_source {
+            TokenizerSource::File(path) => Tokenizer::from_file(path)?,
+            #[cfg(feature = "demo-model")]
+            TokenizerSource::Static(bytes) => Tokenizer::from_bytes("weights/tokenizer.json", bytes)?,
+        };
+        tokenizer.check_vocab(self.config.vocab_size)?;
+        Ok(self.tokenizer.get_or_init(|| tokenizer))
+    }
+}

@@ -1,0 +1,343 @@
+//! The loop that turns logits into text.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::{CancelFlag, Engine, Session};
+use crate::error::{Error, Result};
+use crate::sampling::{Sampler, SamplingParams, TokenLogprobs, token_logprobs};
+use crate::text::{StopStrings, StreamDecoder};
+
+/// What happens when the context is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// The text ends, with [`FinishReason::Length`].
+    #[default]
+    Stop,
+    /// The newer half of the context is kept and prefilled again.
+    Slide,
+}
+
+/// How text is generated.
+#[derive(Clone, Debug)]
+pub struct GenerateOptions {
+    /// How tokens are chosen.
+    pub sampling: SamplingParams,
+    /// Most tokens to generate; `None` for as many as the context holds (with
+    /// [`Overflow::Slide`]: until an end token).
+    pub max_new_tokens: Option<usize>,
+    /// Texts that end the generation; they are not part of the result.
+    pub stop: Vec<String>,
+    /// Goes on behind end-of-text tokens.
+    pub ignore_eos: bool,
+    /// Log-probabilities of each chosen token and of that many best ones.
+    pub logprobs: Option<usize>,
+    /// What happens when the context is full.
+    pub overflow: Overflow,
+    /// A flag that ends the generation, also from another thread.
+    pub cancel: Option<CancelFlag>,
+}
+
+impl Default for GenerateOptions {
+    fn default() -> Self {
+        GenerateOptions {
+            sampling: SamplingParams::default(),
+            max_new_tokens: None,
+            stop: Vec::new(),
+            ignore_eos: false,
+            logprobs: None,
+            overflow: Overflow::Stop,
+            cancel: None,
+        }
+    }
+}
+
+/// Why a text ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinishReason {
+    /// The model chose an end-of-text token.
+    Eos,
+    /// A stop string occurred.
+    StopString,
+    /// The number of tokens asked for, or the context's end, was reached.
+    Length,
+    /// The cancel flag was raised.
+    Cancelled,
+}
+
+impl FinishReason {
+    /// The word that reports use: both ways of stopping are "stop".
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            FinishReason::Eos | FinishReason::StopString => "stop",
+            FinishReason::Length => "length",
+            FinishReason::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// One step of a [`Generation`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Piece {
+    /// The chosen token; `None` in the last piece, which brings the text that
+    /// was held back.
+    pub token: Option<u32>,
+    /// Text that is certain by now: whole characters, no part of a stop
+    /// string. Empty where the model has no tokenizer.
+    pub text: String,
+    /// The token's log-probability and the best ones, where asked for.
+    pub logprobs: Option<TokenLogprobs>,
+}
+
+/// Durations and counts of a generation.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timings {
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// From the start to the first token's logits.
+    pub prompt: Duration,
+    /// Tokens generated.
+    pub generated_tokens: usize,
+    /// From the first token's logits to the end.
+    pub generation: Duration,
+}
+
+impl Timings {
+    /// Prompt tokens a second.
+    #[must_use]
+    pub fn prompt_rate(&self) -> f64 {
+        self.prompt_tokens as f64 / self.prompt.as_secs_f64()
+    }
+
+    /// Generated tokens a second; the first one came with the prompt.
+    #[must_use]
+    pub fn generation_rate(&self) -> f64 {
+        self.generated_tokens.saturating_sub(1) as f64 / self.generation.as_secs_f64()
+    }
+}
+
+/// A running generation: an iterator over pieces of text.
+pub struct Generation {
+    session: Session,
+    n_ctx: usize,
+    options: GenerateOptions,
+    sampler: Sampler,
+    eos: Vec<u32>,
+    decoder: Option<StreamDecoder>,
+    stops: StopStrings,
+    /// Tokens that the session has not seen yet.
+    pending: Vec<u32>,
+    /// Prompt and generated tokens: what penalties look at.
+    history: Vec<u32>,
+    n_prompt: usize,
+    finish: Option<FinishReason>,
+    ended: bool,
+    started: Instant,
+    prompt_done: Option<Instant>,
+    finished: Option<Instant>,
+}
+
+impl Generation {
+    pub(super) fn new(engine: &Engine, prompt: &[u32], options: GenerateOptions) -> Result<Self> {
+        let files = engine.files();
+        let prompt =
+            match (prompt, files.generation_config().bos_token_id.or(files.eos_token_ids().first().copied()))
+            {
+                ([], Some(bos)) => vec![bos],
+                ([], None) => {
+                    return Err(Error::input(
+                        "the prompt is empty, and the model names no token to begin with",
+                    ));
+                }
+                (prompt, _) => prompt.to_vec(),
+            };
+        let n_ctx = engine.n_ctx();
+        if prompt.len() > n_ctx && options.overflow == Overflow::Stop {
+            return Err(Error::input(format!(
+                "the prompt has {} tokens, the context holds {n_ctx}: shorten it, or use --overflow slide to keep \
+                 its newer part",
+                prompt.len()
+            )));
+        }
+        let vocab_size = engine.vocab_size();
+        if let Some(id) = prompt.iter().find(|&&id| id as usize >= vocab_size) {
+            return Err(Error::input(format!("token {id} is outside the vocabulary of {vocab_size} tokens")));
+        }
+        if options.logprobs.is_some_and(|n| n > vocab_size) {
+            return Err(Error::input(format!("logprobs: at most {vocab_size}, the size of the vocabulary")));
+        }
+        let sampler = Sampler::new(options.sampling.clone(), vocab_size)?;
+        let decoder = match engine.tokenizer() {
+            Ok(tokenizer) => Some(StreamDecoder::new(tokenizer.clone(), true)),
+            // Token ids alone are wanted; a stop string needs text.
+            Err(_) if options.stop.is_empty() => None,
+            Err(error) => return Err(error),
+        };
+        let mut session = engine.session();
+        if let Some(flag) = &options.cancel {
+            session.set_cancel(flag.clone());
+        }
+        let mut history = Vec::with_capacity(prompt.len() + n_ctx);
+        history.extend_from_slice(&prompt);
+        Ok(Generation {
+            session,
+            n_ctx,
+            sampler,
+            eos: if options.ignore_eos { Vec::new() } else { files.eos_token_ids().to_vec() },
+            decoder,
+            stops: StopStrings::new(options.stop.iter().cloned())?,
+            n_prompt: prompt.len(),
+            pending: prompt,
+            history,
+            finish: None,
+            ended: false,
+            started: Instant::now(),
+            prompt_done: None,
+            finished: None,
+            options,
+        })
+    }
+
+    /// The tokens of the prompt: an empty one was given a beginning.
+    #[must_use]
+    pub fn prompt_tokens(&self) -> &[u32] {
+        &self.history[..self.n_prompt]
+    }
+
+    /// The tokens generated so far, without an end token.
+    #[must_use]
+    pub fn tokens(&self) -> &[u32] {
+        &self.history[self.n_prompt..]
+    }
+
+    /// Why the text ended; `None` while it runs.
+    #[must_use]
+    pub fn finish_reason(&self) -> Option<FinishReason> {
+        self.finish
+    }
+
+    /// The seed of the draws.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.sampler.seed()
+    }
+
+    /// Whether pieces bring text.
+    #[must_use]
+    pub fn has_text(&self) -> bool {
+        self.decoder.is_some()
+    }
+
+    /// Durations so far.
+    #[must_use]
+    pub fn timings(&self) -> Timings {
+        let now = self.finished.unwrap_or_else(Instant::now);
+        let prompt_done = self.prompt_done.unwrap_or(now);
+        Timings {
+            prompt_tokens: self.n_prompt,
+            prompt: prompt_done - self.started,
+            generated_tokens: self.tokens().len(),
+            generation: now - prompt_done,
+        }
+    }
+
+    /// Ends the text; the next piece brings what was held back.
+    fn end(&mut self, reason: FinishReason) {
+        self.finish = Some(reason);
+        self.finished = Some(Instant::now());
+    }
+
+    /// Makes room in a full context; `false` when the text ends here.
+    fn make_room(&mut self) -> bool {
+        if self.session.len() + self.pending.len() <= self.n_ctx {
+            return true;
+        }
+        if self.options.overflow == Overflow::Stop {
+            return false;
+        }
+        let keep = (self.n_ctx / 2).max(1);
+        self.session.truncate(0);
+        self.pending.clear();
+        self.pending.extend_from_slice(&self.history[self.history.len() - keep..]);
+        true
+    }
+
+    /// Runs the pending tokens and chooses the next one.
+    fn choose(&mut self) -> Result<(u32, Option<TokenLogprobs>)> {
+        let Generation { session, pending, sampler, history, .. } = self;
+        let chosen = if sampler.is_plain_greedy() && self.options.logprobs.is_none() {
+            (session.advance_greedy(pending)?, None)
+        } else {
+            let logits = session.advance(pending)?;
+            let token = sampler.sample(logits, history)?;
+            let logprobs = self.options.logprobs.map(|n| token_logprobs(logits, token, n)).transpose()?;
+            (token, logprobs)
+        };
+        pending.clear();
+        self.prompt_done.get_or_insert_with(Instant::now);
+        Ok(chosen)
+    }
+
+    fn step(&mut self) -> Result<Option<Piece>> {
+        if self.options.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+            self.end(FinishReason::Cancelled);
+        } else if self.options.max_new_tokens.is_some_and(|most| self.tokens().len() >= most)
+            || !self.make_room()
+        {
+            self.end(FinishReason::Length);
+        }
+        if self.finish.is_some() {
+            return self.flush();
+        }
+        let (token, logprobs) = match self.choose() {
+            Err(Error::Cancelled) => {
+                self.end(FinishReason::Cancelled);
+                return self.flush();
+            }
+            chosen => chosen?,
+        };
+        if self.eos.contains(&token) {
+            self.end(FinishReason::Eos);
+            return self.flush();
+        }
+        self.history.push(token);
+        self.pending.push(token);
+        let mut text = String::new();
+        if let Some(decoder) = &mut self.decoder {
+            let (certain, stop) = self.stops.push(&decoder.push(token)?);
+            text = certain;
+            if stop.is_some() {
+                self.end(FinishReason::StopString);
+                self.ended = true;
+            }
+        }
+        Ok(Some(Piece { token: Some(token), text, logprobs }))
+    }
+
+    /// The text that was held back, once.
+    fn flush(&mut self) -> Result<Option<Piece>> {
+        self.ended = true;
+        let Some(decoder) = &mut self.decoder else { return Ok(None) };
+        let (mut text, stop) = self.stops.push(&decoder.finish()?);
+        if stop.is_none() {
+            text.push_str(&self.stops.finish());
+        }
+        Ok((!text.is_empty()).then_some(Piece { token: None, text, logprobs: None }))
+    }
+}
+
+impl Iterator for Generation {
+    type Item = Result<Piece>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let step = self.step();
+        if step.is_err() {
+            self.ended = true;
+        }
+        step.transpose()
+    }
+}

@@ -1,0 +1,213 @@
+//! The engine: a loaded model, its sessions, and the loop that generates text.
+
+mod files;
+mod generate;
+mod session;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use files::ModelFiles;
+pub use generate::{FinishReason, GenerateOptions, Generation, Overflow, Piece, Timings};
+pub use session::{CancelFlag, Session};
+
+use crate::error::Result;
+use crate::gpu::{Gpu, GpuOptions};
+use crate::model::{Dims, Forward, MemoryPlan, Model, ModelOptions, ProgressFn, Weights};
+use crate::text::Tokenizer;
+
+/// A model on a GPU. Cheap to clone; clones share everything.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+/// What an engine's clones and sessions share.
+struct Shared {
+    // Declared before the GPU, so that it is dropped first.
+    forward: Mutex<Forward>,
+    model: Model,
+    gpu: Gpu,
+    files: ModelFiles,
+    dims: Dims,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Forward> {
+        // A panic elsewhere leaves the state usable: every step writes all of
+        // what it reads.
+        self.forward.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What to load and how; made by [`Engine::builder`].
+#[derive(Clone, Debug, Default)]
+pub struct EngineBuilder {
+    dir: Option<PathBuf>,
+    gpu: GpuOptions,
+    model: ModelOptions,
+}
+
+impl EngineBuilder {
+    /// A directory in Hugging Face layout. Without it the demo model is taken.
+    #[must_use]
+    pub fn model(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.dir = Some(dir.into());
+        self
+    }
+
+    /// How the device is chosen and opened.
+    #[must_use]
+    pub fn gpu(mut self, options: GpuOptions) -> Self {
+        self.gpu = options;
+        self
+    }
+
+    /// Types, context and arithmetic.
+    #[must_use]
+    pub fn options(mut self, options: ModelOptions) -> Self {
+        self.model = options;
+        self
+    }
+
+    /// Opens and checks the model's files.
+    ///
+    /// # Errors
+    /// As [`ModelFiles::open`].
+    pub fn open_files(&self) -> Result<ModelFiles> {
+        match &self.dir {
+            Some(dir) => ModelFiles::open(dir),
+            #[cfg(feature = "demo-model")]
+            None => ModelFiles::demo(),
+            #[cfg(not(feature = "demo-model"))]
+            None => Err(crate::Error::input(
+                "no model was named, and this build embeds none (feature demo-model)",
+            )),
+        }
+    }
+
+    /// Loads without reporting progress.
+    ///
+    /// # Errors
+    /// Those of opening the files, the device, and of loading.
+    pub fn build(&self) -> Result<Engine> {
+        self.build_with(&mut |_| std::ops::ControlFlow::Continue(()))
+    }
+
+    /// Loads and reports progress; the callback's `Break` cancels.
+    ///
+    /// # Errors
+    /// As [`EngineBuilder::build`]; [`Error::Cancelled`].
+    pub fn build_with(&self, progress: &mut ProgressFn<'_>) -> Result<Engine> {
+        Engine::load(self.open_files()?, Gpu::open(&self.gpu)?, &self.model, progress)
+    }
+}
+
+impl Engine {
+    /// Starts describing an engine.
+    #[must_use]
+    pub fn builder() -> EngineBuilder {
+        EngineBuilder::default()
+    }
+
+    /// Loads opened files onto an opened device.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] when checkpoint and config disagree or a value does
+    /// not fit the dtype; [`Error::Limits`], [`Error::Gpu`] from the device;
+    /// [`Error::Cancelled`].
+    pub fn load(
+        files: ModelFiles,
+        gpu: Gpu,
+        options: &ModelOptions,
+        progress: &mut ProgressFn<'_>,
+    ) -> Result<Engine> {
+        let config = files.config().clone();
+        let dims = Dims::new(&config, options, gpu.strategy(), gpu.max_binding_bytes())?;
+        let weights = Weights::load(&gpu, &config, files.checkpoint(), options.dtype, progress)?;
+        let model = Model { config, options: options.clone(), weights };
+        let forward = Forward::new(&gpu, &model, dims.clone(), progress)?;
+        let shared = Shared { forward: Mutex::new(forward), model, gpu, files, dims };
+        Ok(Engine { shared: Arc::new(shared) })
+    }
+
+    /// An empty session.
+    #[must_use]
+    pub fn session(&self) -> Session {
+        Session::new(Arc::clone(&self.shared))
+    }
+
+    /// Generates text behind a prompt, in a session of its own.
+    ///
+    /// An empty prompt begins with the model's end-of-text token, as GPT-2's
+    /// documents do.
+    ///
+    /// # Errors
+    /// As [`Engine::tokenizer`] and [`Engine::generate_tokens`].
+    pub fn generate(&self, prompt: &str, options: GenerateOptions) -> Result<Generation> {
+        let tokens = self.tokenizer()?.encode(prompt)?;
+        self.generate_tokens(&tokens, options)
+    }
+
+    /// Generates behind a prompt of token ids; texts are produced where the
+    /// model has a tokenizer.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for a prompt that is too long or outside the
+    /// vocabulary, and for invalid sampling parameters.
+    pub fn generate_tokens(&self, prompt: &[u32], options: GenerateOptions) -> Result<Generation> {
+        Generation::new(self, prompt, options)
+    }
+
+    /// The model's tokenizer.
+    ///
+    /// # Errors
+    /// As [`ModelFiles::tokenizer`].
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.shared.files.tokenizer()
+    }
+
+    /// The model's files.
+    #[must_use]
+    pub fn files(&self) -> &ModelFiles {
+        &self.shared.files
+    }
+
+    /// Tokens that the model knows.
+    #[must_use]
+    pub fn vocab_size(&self) -> usize {
+        self.shared.model.config.vocab_size
+    }
+
+    /// The longest context of a session.
+    #[must_use]
+    pub fn n_ctx(&self) -> usize {
+        self.shared.dims.n_ctx
+    }
+
+    /// How the model was loaded.
+    #[must_use]
+    pub fn options(&self) -> &ModelOptions {
+        &self.shared.model.options
+    }
+
+    /// The device.
+    #[must_use]
+    pub fn gpu(&self) -> &Gpu {
+        &self.shared.gpu
+    }
+
+    /// The memory that was planned before loading.
+    #[must_use]
+    pub fn plan(&self) -> MemoryPlan {
+        self.shared.dims.plan()
+    }
+
+    /// Pages of the KV pool: (held by sessions, in all).
+    #[must_use]
+    pub fn kv_pages(&self) -> (usize, usize) {
+        let mut forward = self.shared.lock();
+        let pool = forward.pool();
+        (pool.n_pages() - pool.n_free(), pool.n_pages())
+    }
+}

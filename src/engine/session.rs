@@ -1,0 +1,196 @@
+//! One sequence of tokens with its cached keys and values.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::Shared;
+use crate::error::{Error, Result};
+use crate::model::{Output, PageList};
+
+/// A flag that another thread raises to end a prefill or a generation.
+pub type CancelFlag = Arc<AtomicBool>;
+
+/// A sequence of tokens whose keys and values lie on the GPU.
+///
+/// Tokens are added by the `advance` functions, taken away by
+/// [`Session::truncate`]; [`Session::fork`] makes a second sequence with the
+/// same beginning without copying a full page.
+pub struct Session {
+    shared: Arc<Shared>,
+    tokens: Vec<u32>,
+    pages: PageList,
+    logits: Vec<f32>,
+    cancel: Option<CancelFlag>,
+}
+
+impl Session {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let n_ctx = shared.dims.n_ctx;
+        Session {
+            tokens: Vec::with_capacity(n_ctx),
+            pages: PageList::with_capacity(n_ctx),
+            logits: Vec::with_capacity(shared.model.config.vocab_size),
+            cancel: None,
+            shared,
+        }
+    }
+
+    /// The tokens so far.
+    #[must_use]
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Number of tokens so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Whether there is no token yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// Lets `flag` end a running `advance` after the chunk at hand, with
+    /// [`Error::Cancelled`].
+    pub fn set_cancel(&mut self, flag: CancelFlag) {
+        self.cancel = Some(flag);
+    }
+
+    /// Adds tokens and returns the logits behind the last one, `[vocab_size]`.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for no token, one outside the vocabulary, or more than
+    /// the context holds; [`Error::Limits`], [`Error::Gpu`] from the device;
+    /// [`Error::Cancelled`]. The session then holds the tokens of the chunks
+    /// that were completed.
+    pub fn advance(&mut self, tokens: &[u32]) -> Result<&[f32]> {
+        let last = self.advance_but_last_chunk(tokens)?;
+        let mut logits = std::mem::take(&mut self.logits);
+        let result = self.run(last, Output::LastLogits(&mut logits));
+        self.logits = logits;
+        result?;
+        Ok(&self.logits)
+    }
+
+    /// Adds tokens without asking for logits.
+    ///
+    /// # Errors
+    /// As [`Session::advance`].
+    pub fn prefill(&mut self, tokens: &[u32]) -> Result<()> {
+        let last = self.advance_but_last_chunk(tokens)?;
+        self.run(last, Output::None)
+    }
+
+    /// Adds tokens and returns the most probable next one (the lowest id of
+    /// equals), computed on the GPU.
+    ///
+    /// # Errors
+    /// As [`Session::advance`]; [`Error::Input`] for logits that are NaN or
+    /// infinite.
+    pub fn advance_greedy(&mut self, tokens: &[u32]) -> Result<u32> {
+        let last = self.advance_but_last_chunk(tokens)?;
+        let mut token = 0;
+        self.run(last, Output::Argmax(&mut token))?;
+        Ok(token)
+    }
+
+    /// Adds tokens and hands the logits behind each of them to `each`, with the
+    /// token's index within `tokens`.
+    ///
+    /// # Errors
+    /// As [`Session::advance`], and what `each` returns.
+    pub fn advance_each(
+        &mut self,
+        tokens: &[u32],
+        mut each: impl FnMut(usize, &[f32]) -> Result<()>,
+    ) -> Result<()> {
+        let start = self.len();
+        let chunk = self.shared.dims.chunk;
+        let mut first = 0;
+        self.check(tokens)?;
+        for piece in tokens.chunks(chunk) {
+            let mut row = |row: usize, logits: &[f32]| each(first + row, logits);
+            self.run(piece, Output::EachRow(&mut row))?;
+            first = self.len() - start;
+        }
+        Ok(())
+    }
+
+    /// Runs all chunks but the last, which it returns.
+    fn advance_but_last_chunk<'t>(&mut self, tokens: &'t [u32]) -> Result<&'t [u32]> {
+        self.check(tokens)?;
+        let chunk = self.shared.dims.chunk;
+        let mut rest = tokens;
+        while rest.len() > chunk {
+            let (piece, behind) = rest.split_at(chunk);
+            self.run(piece, Output::None)?;
+            rest = behind;
+        }
+        Ok(rest)
+    }
+
+    fn check(&self, tokens: &[u32]) -> Result<()> {
+        let vocab_size = self.shared.model.config.vocab_size;
+        if tokens.is_empty() {
+            return Err(Error::input("there is no token to run: the prompt is empty"));
+        }
+        if let Some(id) = tokens.iter().find(|&&id| id as usize >= vocab_size) {
+            return Err(Error::input(format!(
+                "token {id} is outside the vocabulary of {vocab_size} tokens (0 to {})",
+                vocab_size - 1
+            )));
+        }
+        let (len, n_ctx) = (self.len(), self.shared.dims.n_ctx);
+        if len + tokens.len() > n_ctx {
+            return Err(Error::input(format!(
+                "{} tokens behind {len} exceed the context of {n_ctx} positions",
+                tokens.len()
+            )));
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, tokens: &[u32], output: Output<'_>) -> Result<()> {
+        if self.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+            return Err(Error::Cancelled);
+        }
+        let Shared { gpu, model, .. } = &*self.shared;
+        let mut forward = self.shared.lock();
+        let position = self.tokens.len();
+        let result = forward.run(gpu, model, &mut self.pages, tokens, position, output);
+        match result {
+            Ok(()) => self.tokens.extend_from_slice(tokens),
+            // Pages that were taken for tokens that did not arrive.
+            Err(_) => self.pages.truncate(forward.pool(), position),
+        }
+        result
+    }
+
+    /// A second session with the same tokens. Full pages are shared for good;
+    /// a begun page is shared until one of the two writes to it.
+    #[must_use]
+    pub fn fork(&self) -> Session {
+        let mut twin = Session::new(Arc::clone(&self.shared));
+        twin.tokens.extend_from_slice(&self.tokens);
+        twin.pages = self.pages.fork(self.shared.lock().pool());
+        twin.cancel.clone_from(&self.cancel);
+        twin
+    }
+
+    /// Forgets the tokens behind the first `len` and frees their pages.
+    pub fn truncate(&mut self, len: usize) {
+        if len < self.tokens.len() {
+            self.tokens.truncate(len);
+            self.pages.truncate(self.shared.lock().pool(), len);
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.pages.truncate(self.shared.lock().pool(), 0);
+    }
+}

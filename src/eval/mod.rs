@@ -1,0 +1,3 @@
+//! Measures of a model's quality.
+
+pub mod perplexity;

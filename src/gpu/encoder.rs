@@ -1,0 +1,77 @@
+//! Commands on their way to the queue.
+
+use super::{Dispatch, Gpu, GpuBuffer, Work};
+use crate::error::Result;
+
+/// One command buffer in the making.
+pub struct Encoder {
+    raw: wgpu::CommandEncoder,
+}
+
+/// An open compute pass.
+pub struct Pass<'e> {
+    raw: wgpu::ComputePass<'e>,
+}
+
+impl Pass<'_> {
+    /// Encodes dispatches for a step. Allocates nothing of ours.
+    pub fn run(&mut self, dispatches: &[Dispatch], work: Work) {
+        for dispatch in dispatches {
+            dispatch.encode(&mut self.raw, work);
+        }
+    }
+}
+
+impl Encoder {
+    /// Encodes one compute pass: dispatches in it see what earlier ones wrote.
+    pub fn pass(&mut self, encode: impl FnOnce(&mut Pass<'_>)) {
+        let raw = self.raw.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        encode(&mut Pass { raw });
+    }
+
+    /// Encodes a copy of `bytes` (a multiple of 4) between two buffers.
+    pub fn copy(&mut self, from: &GpuBuffer, from_offset: u64, to: &GpuBuffer, to_offset: u64, bytes: u64) {
+        self.raw.copy_buffer_to_buffer(&from.raw, from_offset, &to.raw, to_offset, bytes);
+    }
+
+    pub(super) fn submit_raw(self, gpu: &Gpu) -> wgpu::SubmissionIndex {
+        gpu.queue.submit([self.raw.finish()])
+    }
+
+    /// Hands the commands to the queue without waiting.
+    pub fn submit(self, gpu: &Gpu) {
+        self.submit_raw(gpu);
+    }
+}
+
+impl Gpu {
+    /// An empty command buffer.
+    #[must_use]
+    pub fn encoder(&self) -> Encoder {
+        Encoder { raw: self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default()) }
+    }
+
+    /// Runs dispatches in one pass and waits: for tests, benchmarks and tools.
+    ///
+    /// # Errors
+    /// [`crate::Error::Gpu`] when the driver reports a fault.
+    pub fn run(&self, dispatches: &[Dispatch], work: Work) -> Result<()> {
+        let mut encoder = self.encoder();
+        encoder.pass(|pass| pass.run(dispatches, work));
+        let index = encoder.submit_raw(self);
+        self.wait(index)
+    }
+
+    /// Submits copies (from, offset, to, offset, bytes) in order, without waiting.
+    ///
+    /// # Errors
+    /// [`crate::Error::Gpu`] when the driver reports a fault.
+    pub fn copy(&self, copies: &[(&GpuBuffer, u64, &GpuBuffer, u64, u64)]) -> Result<()> {
+        let mut encoder = self.encoder();
+        for &(from, from_offset, to, to_offset, bytes) in copies {
+            encoder.copy(from, from_offset, to, to_offset, bytes);
+        }
+        encoder.submit(self);
+        self.take_fault("copy")
+    }
+}

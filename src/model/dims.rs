@@ -1,0 +1,292 @@
+//! The sizes of every buffer: computed once, used by the memory plan and by
+//! the allocation.
+
+use super::gpt2::Gpt2Config;
+use super::loader::weight_bytes;
+use crate::error::{Error, Result};
+use crate::gpu::{MemoryGroup, Params, Strategy, rounded_bytes};
+use crate::kernels::{PAGE_SIZE, SLABS_MAX, Step, argmax, attention_decode, page_pack_bytes};
+use crate::tensor::DType;
+
+/// How a model is loaded and run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelOptions {
+    /// Type of matrices and embeddings on the GPU.
+    pub dtype: DType,
+    /// Type of cached keys and values.
+    pub kv_dtype: DType,
+    /// Results do not depend on how a sequence was cut into chunks: decode runs
+    /// through the prefill kernels. Slower.
+    pub deterministic: bool,
+    /// Longest context, at most the model's `n_positions`; `None` for all of it.
+    pub n_ctx: Option<usize>,
+    /// Tokens that prefill processes at once; bounds the activations' memory.
+    pub prefill_chunk: usize,
+}
+
+impl Default for ModelOptions {
+    fn default() -> Self {
+        ModelOptions {
+            dtype: DType::F16,
+            kv_dtype: DType::F16,
+            deterministic: false,
+            n_ctx: None,
+            prefill_chunk: 256,
+        }
+    }
+}
+
+/// Rows of logits that are computed at once fit in this many bytes...
+const LOGITS_BYTES: usize = 16 << 20;
+/// ...and are at most this many.
+const LOGITS_ROWS_MAX: usize = 64;
+
+/// A step struct at the start, a second one for the head at this offset: the
+/// portable alignment of a uniform's offset.
+pub(super) const HEAD_STEP_OFFSET: u64 = 256;
+
+/// The buffers between kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(super) enum Slot {
+    /// Two [`Step`]s: the body's and the head's.
+    Step,
+    /// `[chunk]`, u32
+    TokenIds,
+    /// `[pages of a context]`, u32
+    PageTable,
+    /// `[chunk, n_embd]`: the residual stream
+    X,
+    /// `[chunk, n_embd]`: behind a layer norm
+    Normed,
+    /// `[chunk, 3, n_head, head_dim]`
+    Qkv,
+    /// `[chunk, n_head, head_dim]`
+    Attention,
+    /// `[chunk, n_inner]`
+    Inner,
+    /// Partial results of the decode attention.
+    Partial,
+    /// `[logits_rows, n_embd]`: behind the final layer norm
+    HeadNormed,
+    /// `[logits_rows, vocab_size]`
+    Logits,
+    /// Token and flag.
+    Argmax,
+    /// One page of one layer: a buffer cannot be copied onto itself.
+    PageCopy,
+}
+
+impl Slot {
+    pub(super) const ALL: [Slot; 13] = [
+        Slot::Step,
+        Slot::TokenIds,
+        Slot::PageTable,
+        Slot::X,
+        Slot::Normed,
+        Slot::Qkv,
+        Slot::Attention,
+        Slot::Inner,
+        Slot::Partial,
+        Slot::HeadNormed,
+        Slot::Logits,
+        Slot::Argmax,
+        Slot::PageCopy,
+    ];
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Slot::Step => "step",
+            Slot::TokenIds => "token_ids",
+            Slot::PageTable => "page_table",
+            Slot::X => "x",
+            Slot::Normed => "normed",
+            Slot::Qkv => "qkv",
+            Slot::Attention => "attention",
+            Slot::Inner => "inner",
+            Slot::Partial => "partial",
+            Slot::HeadNormed => "head_normed",
+            Slot::Logits => "logits",
+            Slot::Argmax => "argmax",
+            Slot::PageCopy => "page_copy",
+        }
+    }
+
+    pub(super) const fn group(self) -> MemoryGroup {
+        match self {
+            Slot::HeadNormed | Slot::Logits | Slot::Argmax => MemoryGroup::Logits,
+            Slot::PageCopy => MemoryGroup::KvCache,
+            _ => MemoryGroup::Activations,
+        }
+    }
+}
+
+/// Sizes that follow from a config, the options and the device.
+#[derive(Clone, Debug)]
+pub struct Dims {
+    /// Longest context.
+    pub n_ctx: usize,
+    /// Tokens of a prefill chunk.
+    pub chunk: usize,
+    /// Rows of logits computed at once.
+    pub logits_rows: usize,
+    /// Pages that the pool holds at first: one whole context.
+    pub initial_pages: usize,
+    /// Pages that one slab may hold within a binding.
+    pub pages_per_slab: usize,
+    /// Bytes of a page of one layer.
+    pub page_bytes: u64,
+    config: Gpt2Config,
+    options: ModelOptions,
+    strategy: Strategy,
+}
+
+impl Dims {
+    /// Derives the sizes.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for a context of 0 or beyond the model's,
+    /// [`Error::Limits`] when not even a page fits the device's binding.
+    pub fn new(
+        config: &Gpt2Config,
+        options: &ModelOptions,
+        strategy: Strategy,
+        max_binding_bytes: u64,
+    ) -> Result<Self> {
+        let n_ctx = options.n_ctx.unwrap_or(config.n_positions);
+        if n_ctx == 0 || n_ctx > config.n_positions {
+            return Err(Error::input(format!(
+                "a context of {n_ctx} positions: this model takes 1 to {}",
+                config.n_positions
+            )));
+        }
+        if options.prefill_chunk == 0 {
+            return Err(Error::input("a prefill chunk of 0 tokens: it must be at least 1"));
+        }
+        let widest = [config.qkv(), config.inner(), config.embd()].map(|axis| axis.padded_len());
+        let widest_bytes = widest.into_iter().max().unwrap_or(1) as u64 * 4;
+        let rows_that_fit = (max_binding_bytes / widest_bytes).max(1) as usize;
+        let chunk = options.prefill_chunk.min(n_ctx).min(rows_that_fit);
+        let vocab_bytes = config.vocab().padded_len() * 4;
+        let page_bytes = page_pack_bytes(config.n_head, config.heads().padded, options.kv_dtype);
+        let pages_per_slab = ((max_binding_bytes / page_bytes) as usize).min((1 << 24) - 1);
+        let initial_pages = n_ctx.div_ceil(PAGE_SIZE);
+        if initial_pages > pages_per_slab * SLABS_MAX {
+            return Err(Error::Limits(format!(
+                "the KV cache of {n_ctx} positions needs {initial_pages} pages a layer, the device's bindings \
+                 hold {}: use a shorter context or --kv-dtype f16",
+                pages_per_slab * SLABS_MAX
+            )));
+        }
+        Ok(Dims {
+            n_ctx,
+            chunk,
+            logits_rows: (LOGITS_BYTES / vocab_bytes).clamp(1, LOGITS_ROWS_MAX).min(chunk),
+            initial_pages,
+            pages_per_slab,
+            page_bytes,
+            config: config.clone(),
+            options: options.clone(),
+            strategy,
+        })
+    }
+
+    /// Bytes that a slot's buffer needs.
+    pub(super) fn slot_bytes(&self, slot: Slot) -> u64 {
+        let c = &self.config;
+        let (embd, heads, qkv) = (c.embd().padded_len(), c.heads(), c.qkv().padded_len());
+        let elems = match slot {
+            Slot::Step => return HEAD_STEP_OFFSET + size_of::<Step>() as u64,
+            Slot::Argmax => return argmax::RESULT_BYTES,
+            Slot::PageCopy => return self.page_bytes,
+            Slot::TokenIds => self.chunk,
+            Slot::PageTable => self.initial_pages,
+            Slot::X | Slot::Normed => self.chunk * embd,
+            Slot::Qkv => self.chunk * qkv,
+            Slot::Attention => self.chunk * heads.padded_len(),
+            Slot::Inner => self.chunk * c.inner().padded_len(),
+            Slot::Partial => {
+                attention_decode::partial_elems(self.strategy, self.n_ctx, c.n_head, heads.padded)
+            }
+            Slot::HeadNormed => self.logits_rows * embd,
+            Slot::Logits => self.logits_rows * c.vocab().padded_len(),
+        };
+        elems as u64 * 4
+    }
+
+    /// Bytes of one of the two upload buffers: both steps, a chunk of tokens,
+    /// a page table.
+    pub(super) fn upload_bytes(&self) -> u64 {
+        2 * size_of::<Step>() as u64 + self.slot_bytes(Slot::TokenIds) + self.slot_bytes(Slot::PageTable)
+    }
+
+    /// Room for different parameter structs: the shapes of one layer in both
+    /// phases, the pieces of large matrices, and a scale a layer.
+    pub(super) fn params_capacity(&self) -> usize {
+        64 + 4 * self.config.n_layer
+    }
+
+    /// Bytes that one position takes in the KV cache, all layers.
+    #[must_use]
+    pub fn kv_bytes_per_token(&self) -> u64 {
+        self.page_bytes / PAGE_SIZE as u64 * self.config.n_layer as u64
+    }
+
+    /// What will be allocated, exactly.
+    #[must_use]
+    pub fn plan(&self) -> MemoryPlan {
+        let mut entries = vec![PlanEntry {
+            group: MemoryGroup::Weights,
+            name: "weights",
+            bytes: weight_bytes(&self.config, self.options.dtype),
+        }];
+        let kv = self.initial_pages as u64 * self.page_bytes * self.config.n_layer as u64;
+        entries.push(PlanEntry { group: MemoryGroup::KvCache, name: "pages", bytes: kv });
+        for slot in Slot::ALL {
+            let bytes = rounded_bytes(self.slot_bytes(slot));
+            entries.push(PlanEntry { group: slot.group(), name: slot.name(), bytes });
+        }
+        let upload = 2 * rounded_bytes(self.upload_bytes());
+        entries.push(PlanEntry { group: MemoryGroup::Transfer, name: "upload", bytes: upload });
+        let readback = rounded_bytes(self.slot_bytes(Slot::Logits));
+        entries.push(PlanEntry { group: MemoryGroup::Transfer, name: "readback", bytes: readback });
+        let params = self.params_capacity() as u64 * Params::SLOT_BYTES;
+        entries.push(PlanEntry { group: MemoryGroup::Params, name: "params", bytes: params });
+        MemoryPlan { entries }
+    }
+}
+
+/// The GPU memory of a model, before anything is allocated.
+///
+/// A second session's pages beyond the first context make the KV pool grow;
+/// everything else stays as planned.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct MemoryPlan {
+    /// Every buffer or family of buffers.
+    pub entries: Vec<PlanEntry>,
+}
+
+/// One line of a [`MemoryPlan`].
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub struct PlanEntry {
+    /// What the memory serves.
+    pub group: MemoryGroup,
+    /// The buffer's name.
+    pub name: &'static str,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+impl MemoryPlan {
+    /// Bytes of one group.
+    #[must_use]
+    pub fn group_bytes(&self, group: MemoryGroup) -> u64 {
+        self.entries.iter().filter(|entry| entry.group == group).map(|entry| entry.bytes).sum()
+    }
+
+    /// Bytes of all groups.
+    #[must_use]
+    pub fn total_bytes(&self) -> u64 {
+        self.entries.iter().map(|entry| entry.bytes).sum()
+    }
+}

@@ -1,0 +1,246 @@
+//! The pool of KV pages on the GPU and the page lists of sequences.
+
+use super::dims::Dims;
+use crate::error::{Error, Result};
+use crate::gpu::{BufferUse, Gpu, GpuBuffer, MemoryGroup};
+use crate::kernels::{PAGE_SIZE, SLABS_MAX, page_entry};
+
+/// Pages of all sequences, with reference counts.
+///
+/// A page holds [`PAGE_SIZE`] positions of every layer. Page `id` lies in slab
+/// `id / pages_per_slab` of each layer.
+#[derive(Debug)]
+pub struct KvPool {
+    /// `[n_layer][n_slabs]` buffers.
+    layers: Vec<Vec<GpuBuffer>>,
+    /// What kernels that write bind in place of slabs that do not exist.
+    spare_slabs: Vec<GpuBuffer>,
+    page_bytes: u64,
+    pages_per_slab: usize,
+    ref_counts: Vec<u32>,
+    free: Vec<u32>,
+}
+
+impl KvPool {
+    /// A pool with the pages of one context.
+    ///
+    /// # Errors
+    /// As [`Gpu::allocate`].
+    pub fn new(gpu: &Gpu, dims: &Dims, n_layer: usize) -> Result<Self> {
+        let mut pool = KvPool {
+            layers: (0..n_layer).map(|_| Vec::new()).collect(),
+            spare_slabs: Vec::new(),
+            page_bytes: dims.page_bytes,
+            pages_per_slab: dims.pages_per_slab,
+            ref_counts: Vec::new(),
+            free: Vec::new(),
+        };
+        pool.grow(gpu, dims.initial_pages)?;
+        Ok(pool)
+    }
+
+    /// One layer's slabs.
+    #[must_use]
+    pub fn slabs(&self, layer: usize) -> &[GpuBuffer] {
+        &self.layers[layer]
+    }
+
+    /// Buffers that stand in for missing slabs.
+    #[must_use]
+    pub fn spare_slabs(&self) -> &[GpuBuffer] {
+        &self.spare_slabs
+    }
+
+    /// Pages that no sequence holds.
+    #[must_use]
+    pub fn n_free(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Pages in all.
+    #[must_use]
+    pub fn n_pages(&self) -> usize {
+        self.ref_counts.len()
+    }
+
+    /// The page table's entry for a page.
+    #[must_use]
+    pub fn entry(&self, page: u32) -> u32 {
+        page_entry(page as usize / self.pages_per_slab, page as usize % self.pages_per_slab)
+    }
+
+    /// Enlarges the pool to `n_pages`: pages keep their numbers and contents,
+    /// the last slab grows by a copy until it fills a binding, then slabs are
+    /// added.
+    ///
+    /// # Errors
+    /// [`Error::Limits`] beyond what [`SLABS_MAX`] slabs hold; as
+    /// [`Gpu::allocate`]. The pool is then as before.
+    pub fn grow(&mut self, gpu: &Gpu, n_pages: usize) -> Result<()> {
+        let most = self.pages_per_slab * SLABS_MAX;
+        if n_pages > most {
+            return Err(Error::Limits(format!(
+                "the KV cache is full: {n_pages} pages of {PAGE_SIZE} positions are wanted, this device's \
+                 bindings hold {most}: drop or truncate sessions"
+            )));
+        }
+        let n_slabs = n_pages.div_ceil(self.pages_per_slab);
+        let slab_bytes = |slab: usize| {
+            let pages = (n_pages - slab * self.pages_per_slab).min(self.pages_per_slab);
+            pages as u64 * self.page_bytes
+        };
+        let mut replacements: Vec<Vec<Option<GpuBuffer>>> = Vec::new();
+        for slabs in &self.layers {
+            let mut row = Vec::new();
+            for slab in 0..n_slabs {
+                let bytes = slab_bytes(slab);
+                let stays = slabs.get(slab).is_some_and(|buffer| buffer.bytes() >= bytes);
+                let new = || gpu.allocate("kv slab", bytes, BufferUse::Storage, MemoryGroup::KvCache);
+                row.push(if stays { None } else { Some(new()?) });
+            }
+            replacements.push(row);
+        }
+        while n_slabs > 1 && self.spare_slabs.len() < SLABS_MAX - 2 {
+            let spare = gpu.allocate("kv spare slab", 16, BufferUse::Storage, MemoryGroup::KvCache)?;
+            self.spare_slabs.push(spare);
+        }
+        for (slabs, row) in self.layers.iter_mut().zip(replacements) {
+            for (slab, new) in row.into_iter().enumerate() {
+                match (new, slabs.get_mut(slab)) {
+                    (None, _) => {}
+                    (Some(new), Some(old)) => {
+                        gpu.copy(&[(old, 0, &new, 0, old.bytes())])?;
+                        *old = new;
+                    }
+                    (Some(new), None) => slabs.push(new),
+                }
+            }
+        }
+        let first = self.ref_counts.len();
+        self.ref_counts.resize(n_pages, 0);
+        self.free.reserve(n_pages - self.free.len());
+        // The lowest page is taken first.
+        self.free.splice(0..0, (first as u32..n_pages as u32).rev());
+        Ok(())
+    }
+
+    fn take(&mut self) -> Option<u32> {
+        let page = self.free.pop()?;
+        self.ref_counts[page as usize] = 1;
+        Some(page)
+    }
+
+    fn release(&mut self, page: u32) {
+        let count = &mut self.ref_counts[page as usize];
+        *count -= 1;
+        if *count == 0 {
+            self.free.push(page);
+        }
+    }
+
+    fn is_shared(&self, page: u32) -> bool {
+        self.ref_counts[page as usize] > 1
+    }
+
+    /// Copies one page in every layer, by way of `scratch`.
+    fn copy_page(&self, gpu: &Gpu, from: u32, to: u32, scratch: &GpuBuffer) -> Result<()> {
+        let place = |page: u32| {
+            let page = page as usize;
+            (page / self.pages_per_slab, (page % self.pages_per_slab) as u64 * self.page_bytes)
+        };
+        let ((from_slab, from_offset), (to_slab, to_offset)) = (place(from), place(to));
+        for slabs in &self.layers {
+            gpu.copy(&[
+                (&slabs[from_slab], from_offset, scratch, 0, self.page_bytes),
+                (scratch, 0, &slabs[to_slab], to_offset, self.page_bytes),
+            ])?;
+        }
+        Ok(())
+    }
+}
+
+/// The pages of one sequence, in order of position. It must be given back by
+/// [`PageList::truncate`] to 0 before it is dropped.
+#[derive(Debug, Default)]
+pub struct PageList {
+    pages: Vec<u32>,
+}
+
+impl PageList {
+    /// An empty list with room for `n_ctx` positions, so that growing
+    /// allocates nothing.
+    #[must_use]
+    pub fn with_capacity(n_ctx: usize) -> Self {
+        PageList { pages: Vec::with_capacity(n_ctx.div_ceil(PAGE_SIZE)) }
+    }
+
+    /// The pages.
+    #[must_use]
+    pub fn pages(&self) -> &[u32] {
+        &self.pages
+    }
+
+    /// A second list of the same pages.
+    #[must_use]
+    pub fn fork(&self, pool: &mut KvPool) -> Self {
+        let mut pages = Vec::with_capacity(self.pages.capacity());
+        pages.extend_from_slice(&self.pages);
+        for &page in &pages {
+            pool.ref_counts[page as usize] += 1;
+        }
+        PageList { pages }
+    }
+
+    /// Gives back the pages behind the first `len` positions.
+    pub fn truncate(&mut self, pool: &mut KvPool, len: usize) {
+        let keep = len.div_ceil(PAGE_SIZE).min(self.pages.len());
+        for page in self.pages.drain(keep..) {
+            pool.release(page);
+        }
+    }
+
+    /// Pages that must be free for [`PageList::reserve`] to take `n_new`
+    /// positions behind the first `len`.
+    #[must_use]
+    pub fn pages_wanted(&self, pool: &KvPool, len: usize, n_new: usize) -> usize {
+        let more = (len + n_new).div_ceil(PAGE_SIZE) - self.pages.len();
+        more + usize::from(self.shared_tail(pool, len).is_some())
+    }
+
+    /// The index of the page that position `len` falls into, if it is begun
+    /// and another sequence holds it too.
+    fn shared_tail(&self, pool: &KvPool, len: usize) -> Option<usize> {
+        let index = len / PAGE_SIZE;
+        (len % PAGE_SIZE != 0 && pool.is_shared(self.pages[index])).then_some(index)
+    }
+
+    /// Makes positions `len .. len + n_new` writable: takes pages, and copies a
+    /// begun page that is shared. The pool must have [`PageList::pages_wanted`]
+    /// free pages.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] when the copy fails.
+    pub fn reserve(
+        &mut self,
+        gpu: &Gpu,
+        pool: &mut KvPool,
+        len: usize,
+        n_new: usize,
+        scratch: &GpuBuffer,
+    ) -> Result<()> {
+        let full = || Error::Limits("the KV cache has no free page".into());
+        if let Some(index) = self.shared_tail(pool, len) {
+            let own = pool.take().ok_or_else(full)?;
+            if let Err(error) = pool.copy_page(gpu, self.pages[index], own, scratch) {
+                pool.release(own);
+                return Err(error);
+            }
+            pool.release(self.pages[index]);
+            self.pages[index] = own;
+        }
+        while self.pages.len() < (len + n_new).div_ceil(PAGE_SIZE) {
+            self.pages.push(pool.take().ok_or_else(full)?);
+        }
+        Ok(())
+    }
+}

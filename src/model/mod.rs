@@ -1,0 +1,27 @@
+//! The model: from a config and a checkpoint to recorded work on the GPU.
+//!
+//! Knows the order of layers and the names of tensors; knows neither WGSL nor
+//! workgroups.
+
+mod dims;
+mod forward;
+pub mod gpt2;
+mod kv_cache;
+mod loader;
+
+pub use dims::{Dims, MemoryPlan, ModelOptions, PlanEntry};
+pub use forward::{Forward, Output};
+pub use gpt2::Gpt2Config;
+pub use kv_cache::{KvPool, PageList};
+pub use loader::{LoadPhase, LoadProgress, ProgressFn, Weights, weight_bytes};
+
+/// The immutable half of a model: what it is and its weights.
+#[derive(Debug)]
+pub struct Model {
+    /// The configuration.
+    pub config: Gpt2Config,
+    /// How it runs.
+    pub options: ModelOptions,
+    /// The weights on the GPU.
+    pub weights: Weights,
+}

@@ -1,0 +1,18 @@
+//! Logits to a token id: penalties, filters, the draw, log-probabilities.
+//!
+//! This room knows neither tokenizer nor GPU: it takes one row of logits
+//! (`[vocab_size]`, f32) and returns ids and probabilities.
+
+mod candidates;
+mod check;
+mod log_prob;
+mod params;
+mod penalties;
+mod sampler;
+#[cfg(test)]
+mod tests;
+
+pub use candidates::Candidate;
+pub use log_prob::{NllSum, TokenLogprobs, negative_log_likelihood, perplexity, token_logprobs};
+pub use params::SamplingParams;
+pub use sampler::Sampler;

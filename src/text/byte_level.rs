@@ -1,0 +1,46 @@
+//! The alphabet in which byte-level BPE writes bytes as characters.
+
+/// The bytes that a token of a byte-level vocabulary stands for.
+///
+/// GPT-2's `bytes_to_unicode` (openai/gpt-2, `src/encoder.py`): printable
+/// Latin-1 stands for itself, the other 68 bytes follow from U+0100 in rising
+/// order. A token with a character outside that alphabet, as added tokens may
+/// have, stands for its own UTF-8, as in the tokenizers library.
+pub(super) fn token_bytes(token: &str) -> Vec<u8> {
+    token.chars().map(char_byte).collect::<Option<_>>().unwrap_or_else(|| token.as_bytes().to_vec())
+}
+
+fn char_byte(c: char) -> Option<u8> {
+    match u32::from(c) {
+        code @ (0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff) => u8::try_from(code).ok(),
+        // The others in rising order: 0x00..=0x20, 0x7f..=0xa0, 0xad.
+        code @ 0x100..=0x120 => u8::try_from(code - 0x100).ok(),
+        code @ 0x121..=0x142 => u8::try_from(code - 0x121 + 0x7f).ok(),
+        0x143 => Some(0xad),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_alphabet_is_the_tokenizers_librarys() {
+        let alphabet = tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet();
+        assert_eq!(alphabet.len(), 256);
+        let mut bytes: Vec<u8> = alphabet.iter().map(|&c| char_byte(c).unwrap()).collect();
+        bytes.sort_unstable();
+        assert_eq!(bytes, (0..=255).collect::<Vec<u8>>());
+        let known = (0..=char::MAX as u32).filter_map(char::from_u32).filter(|&c| char_byte(c).is_some());
+        assert_eq!(known.count(), 256);
+    }
+
+    #[test]
+    fn tokens_stand_for_bytes() {
+        assert_eq!(token_bytes("ĠaĊ"), b" a\n");
+        assert_eq!(token_bytes("ðŁĺ"), b"\xf0\x9f\x98");
+        assert_eq!(token_bytes("Ń"), [0xad]);
+        assert_eq!(token_bytes("<|日本|>"), "<|日本|>".as_bytes());
+    }
+}

@@ -1,0 +1,237 @@
+//! Text that grows token by token.
+
+use super::byte_level::token_bytes;
+use super::tokenizer::{ByteTokens, Tokenizer};
+use super::utf8::Utf8Buffer;
+use crate::error::Result;
+
+/// Turns token ids into text one at a time and never gives out half a
+/// character.
+///
+/// What it gives out is final, and together it is what [`Tokenizer::decode`]
+/// gives for all ids. There is one exception: in a vocabulary with byte
+/// fallback, a run of byte tokens that holds broken UTF-8 keeps its whole
+/// characters here, while the library, which sees the run at once, replaces all
+/// of it.
+///
+/// The cost of a token does not grow with the text.
+#[derive(Clone, Debug)]
+pub struct StreamDecoder {
+    tokenizer: Tokenizer,
+    skip_special_tokens: bool,
+    /// Bytes of a character that is not complete.
+    utf8: Utf8Buffer,
+    /// The ids given out last. A token's text may depend on whether one stands
+    /// before it: SentencePiece drops a leading space, WordPiece adds one.
+    context: Vec<u32>,
+    /// Ids whose text ends in U+FFFD and may yet complete.
+    pending: Vec<u32>,
+}
+
+/// A character has at most 4 bytes and a token at least one: after so many
+/// tokens a U+FFFD is there to stay.
+const MAX_PENDING: usize = 4;
+
+impl StreamDecoder {
+    /// A decoder at the beginning of a text, with special tokens included or
+    /// left out.
+    #[must_use]
+    pub fn new(tokenizer: Tokenizer, skip_special_tokens: bool) -> Self {
+        StreamDecoder {
+            tokenizer,
+            skip_special_tokens,
+            utf8: Utf8Buffer::default(),
+            context: Vec::new(),
+            pending: Vec::new(),
+        }
+    }
+
+    /// Adds a token and returns the text that is complete with it, often a
+    /// word, sometimes nothing. An id without a token gives no text.
+    ///
+    /// # Errors
+    /// `Error::Model` when the tokenizer's decoder fails.
+    pub fn push(&mut self, id: u32) -> Result<String> {
+        let mut text = String::new();
+        // An empty token would be a context that is none.
+        let token = self.tokenizer.text_token(id, self.skip_special_tokens).filter(|t| !t.is_empty());
+        let Some(token) = token else { return Ok(text) };
+        match (self.tokenizer.byte_tokens(), fallback_byte(&token)) {
+            (ByteTokens::All, _) => self.utf8.push(&token_bytes(&token), &mut text),
+            (ByteTokens::Fallback, Some(byte)) => {
+                self.release(&mut text)?;
+                self.utf8.push(&[byte], &mut text);
+                self.context = vec![id];
+            }
+            _ => {
+                self.utf8.finish(&mut text);
+                self.pending.push(id);
+                let complete = !self.pending_text()?.ends_with(char::REPLACEMENT_CHARACTER);
+                if complete || self.pending.len() >= MAX_PENDING {
+                    self.release(&mut text)?;
+                }
+            }
+        }
+        Ok(text)
+    }
+
+    /// The text ended: returns what was held back, with U+FFFD for a character
+    /// that was not completed. The decoder starts anew.
+    ///
+    /// # Errors
+    /// As [`StreamDecoder::push`].
+    pub fn finish(&mut self) -> Result<String> {
+        let mut text = String::new();
+        self.release(&mut text)?;
+        self.utf8.finish(&mut text);
+        self.context.clear();
+        Ok(text)
+    }
+
+    /// Appends the text of the pending ids, which become the context.
+    fn release(&mut self, text: &mut String) -> Result<()> {
+        if !self.pending.is_empty() {
+            text.push_str(&self.pending_text()?);
+            self.context = std::mem::take(&mut self.pending);
+        }
+        Ok(())
+    }
+
+    /// What the pending ids add to the text of the context.
+    fn pending_text(&self) -> Result<String> {
+        let ids = [self.context.as_slice(), &self.pending].concat();
+        let before = self.tokenizer.decode(&self.context, self.skip_special_tokens)?;
+        let all = self.tokenizer.decode(&ids, self.skip_special_tokens)?;
+        // Where a decoder rewrites what it gave before, the new text begins at
+        // the first difference: what was given out stays.
+        let pairs = before.chars().zip(all.chars());
+        let common: usize = pairs.take_while(|(b, a)| b == a).map(|(b, _)| b.len_utf8()).sum();
+        Ok(all[common..].to_owned())
+    }
+}
+
+/// The byte of a token such as `<0x0A>`, read as the tokenizers library does.
+fn fallback_byte(token: &str) -> Option<u8> {
+    let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
+    if digits.len() == 2 { u8::from_str_radix(digits, 16).ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokenizer(vocab: &[&str], decoder: &str, model: &str) -> Tokenizer {
+        let vocab: serde_json::Map<String, serde_json::Value> =
+            vocab.iter().enumerate().map(|(i, t)| ((*t).to_owned(), i.into())).collect();
+        let json = format!(
+            r#"{{"version": "1.0", "truncation": null, "padding": null, "normalizer": null,
+                "pre_tokenizer": null, "post_processor": null, "decoder": {decoder},
+                "added_tokens": [{{"id": 0, "content": "<s>", "single_word": false, "lstrip": false,
+                                   "rstrip": false, "normalized": false, "special": true}}],
+                "model": {{{model}, "vocab": {}}}}}"#,
+            serde_json::Value::from(vocab)
+        );
+        Tokenizer::from_bytes("test", json.as_bytes()).unwrap()
+    }
+
+    const BPE: &str = r#""type": "BPE", "merges": []"#;
+    const LLAMA: &str = r#"{"type": "Sequence", "decoders": [
+        {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"},
+        {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]}"#;
+    const LLAMA_VOCAB: [&str; 12] = [
+        "<s>", "▁Hello", "▁", "world", "<0xE6>", "<0x97>", "<0xA5>", "<0xF0>", "<0x9F>", "<0x8E>", "<0x89>",
+        "",
+    ];
+
+    fn pieces(tokenizer: &Tokenizer, ids: &[u32], skip: bool) -> Vec<String> {
+        let mut decoder = StreamDecoder::new(tokenizer.clone(), skip);
+        let mut pieces: Vec<String> = ids.iter().map(|&id| decoder.push(id).unwrap()).collect();
+        pieces.push(decoder.finish().unwrap());
+        pieces
+    }
+
+    /// Every sequence of ids up to `len` long, streamed and whole.
+    fn check_all(tokenizer: &Tokenizer, ids: &[u32], len: u32) {
+        let n = ids.len();
+        for code in 0..n.pow(len) {
+            let sequence: Vec<u32> = (0..len).map(|i| ids[code / n.pow(i) % n]).collect();
+            for skip in [false, true] {
+                let whole = tokenizer.decode(&sequence, skip).unwrap();
+                assert_eq!(pieces(tokenizer, &sequence, skip).concat(), whole, "{sequence:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn sentencepiece_drops_the_first_space_alone() {
+        let llama = tokenizer(&LLAMA_VOCAB, LLAMA, BPE);
+        assert_eq!(pieces(&llama, &[1, 3, 1, 2, 1], false), ["Hello", "world", " Hello", " ", " Hello", ""]);
+        assert_eq!(pieces(&llama, &[1, 0, 1], true), ["Hello", "", " Hello", ""]);
+        check_all(&llama, &[0, 1, 2, 3, 11, 99], 5);
+        let metaspace =
+            r#"{"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true}"#;
+        check_all(&tokenizer(&LLAMA_VOCAB, metaspace, BPE), &[0, 1, 2, 3, 99], 5);
+    }
+
+    #[test]
+    fn byte_fallback_gives_whole_characters() {
+        let llama = tokenizer(&LLAMA_VOCAB, LLAMA, BPE);
+        let found = pieces(&llama, &[1, 4, 5, 6, 7, 8, 9, 10, 1, 4, 5, 6], false);
+        assert_eq!(found, ["Hello", "", "", "日", "", "", "", "🎉", " Hello", "", "", "日", ""]);
+        // Broken: the library replaces the run 日日 of which the second lacks a byte
+        // as a whole, the stream keeps what it gave.
+        assert_eq!(pieces(&llama, &[4, 5, 6, 4, 5, 3], false), ["", "", "日", "", "", "\u{fffd}world", ""]);
+        assert_eq!(pieces(&llama, &[7, 8, 9], false), ["", "", "", "\u{fffd}"]);
+        assert_eq!(pieces(&llama, &[5, 4, 5, 6], false), ["\u{fffd}", "", "", "日", ""]);
+    }
+
+    #[test]
+    fn word_pieces_and_word_ends_depend_on_their_neighbours() {
+        let vocab = ["<s>", "[UNK]", "play", "##ing", "##ed", ".", "a"];
+        let model = r###""type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                         "max_input_chars_per_word": 100"###;
+        let decoder = r###"{"type": "WordPiece", "prefix": "##", "cleanup": true}"###;
+        let word_piece = tokenizer(&vocab, decoder, model);
+        assert_eq!(pieces(&word_piece, &[2, 3, 6, 5], false), ["play", "ing", " a", ".", ""]);
+        check_all(&word_piece, &[0, 2, 3, 4, 5, 6], 4);
+
+        let vocab = ["<s>", "hel", "lo</w>", "you</w>"];
+        let suffix = tokenizer(&vocab, r#"{"type": "BPEDecoder", "suffix": "</w>"}"#, BPE);
+        assert_eq!(pieces(&suffix, &[1, 2, 3], false), ["hel", "lo", " you", ""]);
+        check_all(&suffix, &[0, 1, 2, 3], 5);
+        check_all(&tokenizer(&vocab, "null", BPE), &[0, 1, 2, 3], 5);
+    }
+
+    #[test]
+    fn a_byte_level_decoder_among_others_still_gives_whole_characters() {
+        let decoder = r#"{"type": "Sequence", "decoders": [{"type": "ByteLevel", "add_prefix_space": true,
+            "trim_offsets": true, "use_regex": true}, {"type": "Fuse"}]}"#;
+        // The bytes of 🎉 one by one, and a letter.
+        let tokenizer = tokenizer(&["<s>", "ð", "Ł", "İ", "ī", "a"], decoder, BPE);
+        assert_eq!(tokenizer.decode(&[1, 2, 3, 4], false).unwrap(), "\u{1f389}");
+        assert_eq!(pieces(&tokenizer, &[5, 1, 2, 3, 4, 5], false), ["a", "", "", "", "🎉", "a", ""]);
+        // Four tokens that complete nothing are given out, not kept for ever.
+        let broken = pieces(&tokenizer, &[2, 2, 2, 2, 2, 5], false);
+        assert_eq!(broken.concat(), tokenizer.decode(&[2, 2, 2, 2, 2, 5], false).unwrap());
+        assert_eq!(broken[3], "\u{fffd}".repeat(4));
+    }
+
+    #[test]
+    fn a_decoder_that_rewrites_its_text_keeps_what_was_given_out() {
+        let decoder = r#"{"type": "Sequence", "decoders": [{"type": "Fuse"},
+            {"type": "Replace", "pattern": {"String": "ab"}, "content": "X"}]}"#;
+        let tokenizer = tokenizer(&["<s>", "a", "b", "c"], decoder, BPE);
+        assert_eq!(pieces(&tokenizer, &[3, 1, 2, 3], false), ["c", "a", "X", "c", ""]);
+    }
+
+    #[test]
+    fn after_the_end_the_decoder_starts_anew() {
+        let llama = tokenizer(&LLAMA_VOCAB, LLAMA, BPE);
+        let mut decoder = StreamDecoder::new(llama, false);
+        for _ in 0..2 {
+            assert_eq!(decoder.push(1).unwrap(), "Hello");
+            assert_eq!(decoder.push(4).unwrap(), "");
+            assert_eq!(decoder.finish().unwrap(), "\u{fffd}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! `tokenizer.json` by the tokenizers library.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+
+use tokenizers::DecoderWrapper;
+
+use crate::error::{Error, Result};
+
+/// Text to token ids and back, as `tokenizer.json` defines it.
+///
+/// A clone shares the vocabulary.
+#[derive(Clone)]
+pub struct Tokenizer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// The file as the user would name it.
+    name: String,
+    library: tokenizers::Tokenizer,
+    highest_id: Option<(u32, String)>,
+    byte_tokens: ByteTokens,
+}
+
+/// Which tokens stand for bytes, not for text: a character may be spread over
+/// several of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ByteTokens {
+    /// All, in the alphabet of [`super::byte_level`].
+    All,
+    /// Those written `<0x00>` to `<0xFF>`.
+    Fallback,
+    /// None.
+    None,
+}
+
+impl Tokenizer {
+    /// Reads a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the file cannot be read, [`Error::Model`] when it is
+    /// not a tokenizer.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let bytes =
+            std::fs::read(path).map_err(|source| Error::Io { action: "read", path: path.into(), source })?;
+        Self::from_bytes(path.display().to_string(), &bytes)
+    }
+
+    /// A tokenizer from the content of a `tokenizer.json`; `name` names it in
+    /// messages.
+    ///
+    /// Truncation and padding that the file asks for are left out: a prompt
+    /// keeps all of its tokens and gets no others.
+    ///
+    /// # Errors
+    /// [`Error::Model`] when the content is not a tokenizer.
+    pub fn from_bytes(name: impl Into<String>, bytes: &[u8]) -> Result<Self> {
+        let name = name.into();
+        let library = guarded(&name, "expected a tokenizer.json", || {
+            let mut library = tokenizers::Tokenizer::from_bytes(bytes)?;
+            library.with_padding(None).with_truncation(None)?;
+            Ok(library)
+        })?;
+        let vocab = library.get_vocab(true);
+        let highest_id = vocab.into_iter().map(|(token, id)| (id, token)).max();
+        let byte_tokens = library.get_decoder().map_or(ByteTokens::None, byte_tokens);
+        Ok(Tokenizer { inner: Arc::new(Inner { name, library, highest_id, byte_tokens }) })
+    }
+
+    /// The ids of `text`. Special tokens written out in the text, such as
+    /// `<|endoftext|>`, are recognised; none are added (what the file's
+    /// template would put around a text is the caller's to add).
+    ///
+    /// # Errors
+    /// [`Error::Model`] when the tokenizer cannot encode the text, for example
+    /// for want of a token for what it does not know.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = guarded(&self.inner.name, "cannot encode the text", || {
+            self.inner.library.encode_fast(text, false)
+        })?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The text of `ids`, special tokens included or left out. Bytes that form
+    /// no character become U+FFFD; an id without a token gives no text.
+    ///
+    /// # Errors
+    /// [`Error::Model`] when the tokenizer's decoder fails.
+    pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String> {
+        // The library's BPEDecoder panics where no token is left to decode.
+        if !ids.iter().any(|&id| self.text_token(id, skip_special_tokens).is_some()) {
+            return Ok(String::new());
+        }
+        guarded(&self.inner.name, "cannot decode the tokens", || {
+            self.inner.library.decode(ids, skip_special_tokens)
+        })
+    }
+
+    /// The token that gives the text of `id`, as the vocabulary writes it;
+    /// `None` where decoding leaves the id out.
+    pub(super) fn text_token(&self, id: u32, skip_special_tokens: bool) -> Option<String> {
+        self.id_to_token(id).filter(|token| !(skip_special_tokens && self.is_special(token)))
+    }
+
+    /// One more than the highest id: how many logits a model needs at least.
+    /// Some ids below may have no token.
+    #[must_use]
+    pub fn vocab_size(&self) -> usize {
+        self.inner.highest_id.as_ref().map_or(0, |(id, _)| *id as usize + 1)
+    }
+
+    /// The id of a token as the vocabulary writes it.
+    #[must_use]
+    pub fn token_to_id(&self, token: &str) -> Option<u32> {
+        self.inner.library.token_to_id(token)
+    }
+
+    /// The token of an id as the vocabulary writes it; see
+    /// [`Tokenizer::decode`] for its text.
+    #[must_use]
+    pub fn id_to_token(&self, id: u32) -> Option<String> {
+        self.inner.library.id_to_token(id)
+    }
+
+    /// Whether a token, as the vocabulary writes it, is marked as special.
+    #[must_use]
+    pub fn is_special(&self, token: &str) -> bool {
+        self.inner.library.get_added_vocabulary().is_special_token(token)
+    }
+
+    /// Checks that the model has an embedding for every token.
+    ///
+    /// # Errors
+    /// [`Error::Model`] when the highest id is outside the model's vocabulary.
+    pub fn check_vocab(&self, model_vocab_size: usize) -> Result<()> {
+        match &self.inner.highest_id {
+            Some((id, token)) if *id as usize >= model_vocab_size => Err(Error::model(
+                &self.inner.name,
+                format!(
+                    "token {token:?} has id {id}, so the model needs a vocabulary of at least {}, but it has \
+                 {model_vocab_size}: the tokenizer belongs to another model",
+                    self.vocab_size()
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn byte_tokens(&self) -> ByteTokens {
+        self.inner.byte_tokens
+    }
+}
+
+impl fmt::Debug for Tokenizer {
+    /// Name and size: the vocabulary itself is long.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokenizer")
+            .field("name", &self.inner.name)
+            .field("vocab_size", &self.vocab_size())
+            .finish_non_exhaustive()
+    }
+}
+
+fn byte_tokens(decoder: &DecoderWrapper) -> ByteTokens {
+    match decoder {
+        DecoderWrapper::ByteLevel(_) => ByteTokens::All,
+        DecoderWrapper::ByteFallback(_) => ByteTokens::Fallback,
+        DecoderWrapper::Sequence(sequence) => match sequence.get_decoders() {
+            [only] => byte_tokens(only),
+            several if several.iter().any(|d| matches!(d, DecoderWrapper::ByteFallback(_))) => {
+                ByteTokens::Fallback
+            }
+            _ => ByteTokens::None,
+        },
+        _ => ByteTokens::None,
+    }
+}
+
+/// Runs a call into the library, whose code indexes by values of the file and
+/// panics on some files: that becomes an error too (after the panic's own line
+/// on stderr, and not in a build with `panic = "abort"`).
+fn guarded<T>(name: &str, doing: &str, call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
+    // Unwind safe: nothing that a panic may leave half done is used again but
+    // the library's word cache, which holds complete entries.
+    let reason = match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(e)) => e.to_string(),
+        Err(_) => "the tokenizers library panics on this file".to_owned(),
+    };
+    Err(Error::model(name, format!("{doing}: {reason}")))
+}
