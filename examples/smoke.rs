@@ -1,7 +1,10 @@
 use std::io::Write;
 fn main() -> wgpt::Result<()> {
     let t = std::time::Instant::now();
-    let engine = wgpt::Engine::builder().build()?;
+    let engine = wgpt::Engine::builder().build_with(&mut |p| {
+        eprintln!("{:?} {:?}", t.elapsed(), p);
+        std::ops::ControlFlow::Continue(())
+    })?;
     eprintln!("load {:?}", t.elapsed());
     let mut g = engine.generate(
         "Once upon a time",

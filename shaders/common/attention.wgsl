@@ -8,11 +8,13 @@ struct AttentionParams {
     out_stride4: u32,
     // Factor of q·k.
     scale: f32,
-    // Room for partial results of a head; the decode kernels alone read it.
+    // Room for partial results of a head; the split decode kernel alone reads it.
     max_splits: u32,
-    unused0: u32,
-    unused1: u32,
-    unused2: u32,
+    // HEAD_DIM / 8, for loops that must not be unrolled.
+    packs: u32,
+    // Shape of the scores between the per-thread kernels: positions and rows.
+    score_keys: u32,
+    score_rows: u32,
 }
 
 

@@ -5,7 +5,7 @@ use super::gpt2::Gpt2Config;
 use super::loader::weight_bytes;
 use crate::error::{Error, Result};
 use crate::gpu::{MemoryGroup, Params, Strategy, rounded_bytes};
-use crate::kernels::{PAGE_SIZE, SLABS_MAX, Step, argmax, attention_decode, page_pack_bytes};
+use crate::kernels::{PAGE_SIZE, SLABS_MAX, Scratch, Step, argmax, page_pack_bytes};
 use crate::tensor::DType;
 
 /// How a model is loaded and run.
@@ -65,8 +65,8 @@ pub(super) enum Slot {
     Attention,
     /// `[chunk, n_inner]`
     Inner,
-    /// Partial results of the decode attention.
-    Partial,
+    /// What passes between the kernels of one attention.
+    AttentionScratch,
     /// `[logits_rows, n_embd]`: behind the final layer norm
     HeadNormed,
     /// `[logits_rows, vocab_size]`
@@ -87,7 +87,7 @@ impl Slot {
         Slot::Qkv,
         Slot::Attention,
         Slot::Inner,
-        Slot::Partial,
+        Slot::AttentionScratch,
         Slot::HeadNormed,
         Slot::Logits,
         Slot::Argmax,
@@ -104,7 +104,7 @@ impl Slot {
             Slot::Qkv => "qkv",
             Slot::Attention => "attention",
             Slot::Inner => "inner",
-            Slot::Partial => "partial",
+            Slot::AttentionScratch => "attention_scratch",
             Slot::HeadNormed => "head_normed",
             Slot::Logits => "logits",
             Slot::Argmax => "argmax",
@@ -163,12 +163,18 @@ impl Dims {
         if options.prefill_chunk == 0 {
             return Err(Error::input("a prefill chunk of 0 tokens: it must be at least 1"));
         }
-        let widest = [config.qkv(), config.inner(), config.embd()].map(|axis| axis.padded_len());
+        let heads = config.heads();
+        let widest = [
+            config.qkv().padded_len(),
+            config.inner().padded_len(),
+            config.embd().padded_len(),
+            Scratch::elems(strategy, n_ctx, 1, config.n_head, heads.padded),
+        ];
         let widest_bytes = widest.into_iter().max().unwrap_or(1) as u64 * 4;
         let rows_that_fit = (max_binding_bytes / widest_bytes).max(1) as usize;
         let chunk = options.prefill_chunk.min(n_ctx).min(rows_that_fit);
         let vocab_bytes = config.vocab().padded_len() * 4;
-        let page_bytes = page_pack_bytes(config.n_head, config.heads().padded, options.kv_dtype);
+        let page_bytes = page_pack_bytes(config.n_head, heads.padded, options.kv_dtype);
         let pages_per_slab = ((max_binding_bytes / page_bytes) as usize).min((1 << 24) - 1);
         let initial_pages = n_ctx.div_ceil(PAGE_SIZE);
         if initial_pages > pages_per_slab * SLABS_MAX {
@@ -205,8 +211,8 @@ impl Dims {
             Slot::Qkv => self.chunk * qkv,
             Slot::Attention => self.chunk * heads.padded_len(),
             Slot::Inner => self.chunk * c.inner().padded_len(),
-            Slot::Partial => {
-                attention_decode::partial_elems(self.strategy, self.n_ctx, c.n_head, heads.padded)
+            Slot::AttentionScratch => {
+                Scratch::elems(self.strategy, self.n_ctx, self.chunk, c.n_head, heads.padded)
             }
             Slot::HeadNormed => self.logits_rows * embd,
             Slot::Logits => self.logits_rows * c.vocab().padded_len(),

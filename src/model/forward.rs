@@ -11,8 +11,8 @@ use crate::gpu::{
     UploadRing, Work,
 };
 use crate::kernels::{
-    Activation, Attention, Matmul, PagedKv, Step, argmax, attention_decode, attention_prefill, embedding,
-    gemm, gemv, kv_append, layer_norm,
+    Activation, Attention, Matmul, PagedKv, Scratch, Step, argmax, attention_decode, attention_prefill,
+    embedding, gemm, gemv, kv_append, layer_norm,
 };
 
 /// What a pass is to bring back.
@@ -133,9 +133,10 @@ impl Forward {
         report(progress, LoadPhase::WarmUp, 0, 2)?;
         let mut pages = PageList::with_capacity(self.dims.n_ctx);
         let n = self.dims.chunk.min(2);
+        let mut logits = Vec::new();
         self.run(gpu, model, &mut pages, &vec![0; n], 0, Output::EachRow(&mut |_, _| Ok(())))?;
         report(progress, LoadPhase::WarmUp, 1, 2)?;
-        self.run(gpu, model, &mut pages, &[0], 0, Output::Argmax(&mut 0))?;
+        self.run(gpu, model, &mut pages, &[0], 0, Output::LastLogits(&mut logits))?;
         pages.truncate(&mut self.pool, 0);
         report(progress, LoadPhase::WarmUp, 2, 2)
     }
@@ -411,10 +412,14 @@ impl<'a> Graph<'a> {
             kv_append::KvAppend { step: self.step(0), qkv, kv, spare_slabs: self.pool.spare_slabs() };
         kv_append::record(recorder, &append)?;
         let scale = self.config.attention_scale(layer);
-        let op = Attention { step: self.step(0), qkv, kv, scale, out: self.slot(Slot::Attention) };
+        let scratch = Scratch {
+            buffer: self.slot(Slot::AttentionScratch),
+            n_ctx: self.dims.n_ctx,
+            max_rows: self.dims.chunk,
+        };
+        let op = Attention { step: self.step(0), qkv, kv, scale, scratch, out: self.slot(Slot::Attention) };
         if phase == Phase::Decode && !self.options.deterministic {
-            let partial = self.slot(Slot::Partial);
-            attention_decode::record(recorder, self.strategy(), &op, self.dims.n_ctx, partial)
+            attention_decode::record(recorder, self.strategy(), &op)
         } else {
             attention_prefill::record(recorder, self.strategy(), &op)
         }
