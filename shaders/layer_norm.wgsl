@@ -1,6 +1,7 @@
 // out[row, i] = (x[row, i] - mean) / sqrt(variance + epsilon) * weight[i] + bias[i]
-// (Ba, Kiros and Hinton 2016; biased variance; two passes, so that a large mean
-// costs no digits)
+// (Ba, Kiros and Hinton 2016; biased variance. The rounding error of the mean is
+// large where the mean is, so the second pass measures and removes it: the
+// corrected two-pass algorithm, Chan, Golub and LeVeque 1983)
 //
 // One workgroup computes one row. Ragged edge: the padding of x is zero and
 // left out of the variance; weight and bias are zero there, so out is too.
@@ -48,14 +49,20 @@ fn layer_norm(
     let mean = dot(workgroup_sum(sum, lane), vec4<f32>(inverse_n));
 
     var squares = vec4<f32>(0.0);
+    var rest = vec4<f32>(0.0);
     for (var i = lane.index; i < params.stride4; i += WORKGROUP_SIZE) {
         let d = centred(x[first + i], mean, i);
         squares += d * d;
+        rest += d;
     }
-    let variance = dot(workgroup_sum(squares, lane), vec4<f32>(inverse_n));
-    let factor = inverseSqrt(variance + params.epsilon);
+    let one = vec4<f32>(1.0);
+    let sums = workgroup_sum(vec4<f32>(dot(squares, one), dot(rest, one), 0.0, 0.0), lane) * inverse_n;
+    let correction = sums.y;
+    let variance = sums.x - correction * correction;
+    let factor = inverseSqrt(max(variance, 0.0) + params.epsilon);
 
     for (var i = lane.index; i < params.stride4; i += WORKGROUP_SIZE) {
-        out[row * params.stride4 + i] = (x[first + i] - mean) * factor * scale[i] + scale[params.stride4 + i];
+        let d = centred(x[first + i], mean, i) - correction;
+        out[row * params.stride4 + i] = d * factor * scale[i] + scale[params.stride4 + i];
     }
 }

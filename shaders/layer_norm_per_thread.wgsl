@@ -1,9 +1,11 @@
 // out[row, i] = (x[row, i] - mean) / sqrt(variance + epsilon) * weight[i] + bias[i]
-// (Ba, Kiros and Hinton 2016; biased variance; two passes, so that a large mean
-// costs no digits)
+// (Ba, Kiros and Hinton 2016; biased variance. The rounding error of the mean is
+// large where the mean is, so the second pass measures and removes it: the
+// corrected two-pass algorithm, Chan, Golub and LeVeque 1983)
 //
-// One thread computes one row, without a barrier: for CPU adapters. Ragged edge: the padding of x is zero and
-// left out of the variance; weight and bias are zero there, so out is too.
+// One thread computes one row, without a barrier: for CPU adapters. Ragged edge:
+// the padding of x is zero and left out of the variance; weight and bias are
+// zero there, so out is too.
 struct LayerNormParams {
     // Features.
     n: u32,
@@ -48,13 +50,18 @@ fn layer_norm_per_thread(
     let mean = dot(sum, vec4<f32>(inverse_n));
 
     var squares = vec4<f32>(0.0);
+    var rest = vec4<f32>(0.0);
     for (var i = 0u; i < params.stride4; i++) {
         let d = centred(x[first + i], mean, i);
         squares += d * d;
+        rest += d;
     }
-    let factor = inverseSqrt(dot(squares, vec4<f32>(inverse_n)) + params.epsilon);
+    let correction = dot(rest, vec4<f32>(inverse_n));
+    let variance = dot(squares, vec4<f32>(inverse_n)) - correction * correction;
+    let factor = inverseSqrt(max(variance, 0.0) + params.epsilon);
 
     for (var i = 0u; i < params.stride4; i++) {
-        out[row * params.stride4 + i] = (x[first + i] - mean) * factor * scale[i] + scale[params.stride4 + i];
+        let d = centred(x[first + i], mean, i) - correction;
+        out[row * params.stride4 + i] = d * factor * scale[i] + scale[params.stride4 + i];
     }
 }

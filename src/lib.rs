@@ -12,6 +12,7 @@ pub mod reference;
 pub mod sampling;
 pub mod tensor;
 pub mod text;
+pub mod tune;
 
 pub use engine::{Engine, EngineBuilder, GenerateOptions, Generation, Session};
 pub use error::{Error, ErrorKind, Result};

@@ -1,6 +1,7 @@
 //! The flags that every verb with a model shares.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser, ValueParser};
 use wgpt::engine::{CancelFlag, ModelFiles};
@@ -96,7 +97,7 @@ impl ModelArgs {
 
     /// Opens the device and loads the model, with bars and notices on stderr.
     pub fn load(&self, files: ModelFiles, cancel: &CancelFlag) -> Result<Engine, Error> {
-        let gpu = Gpu::open(&self.gpu_options())?;
+        let gpu = Arc::new(Gpu::open(&self.gpu_options())?);
         for line in notices(gpu.report()) {
             note(&line);
         }

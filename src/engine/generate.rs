@@ -141,14 +141,17 @@ pub struct Generation {
 impl Generation {
     pub(super) fn new(engine: &Engine, prompt: &[u32], options: GenerateOptions) -> Result<Self> {
         let files = engine.files();
-        let prompt = match (prompt, files.generation_config().bos_token_id.or(files.eos_token_ids().first().copied()))
-        {
-            ([], Some(bos)) => vec![bos],
-            ([], None) => {
-                return Err(Error::input("the prompt is empty, and the model names no token to begin with"));
-            }
-            (prompt, _) => prompt.to_vec(),
-        };
+        let prompt =
+            match (prompt, files.generation_config().bos_token_id.or(files.eos_token_ids().first().copied()))
+            {
+                ([], Some(bos)) => vec![bos],
+                ([], None) => {
+                    return Err(Error::input(
+                        "the prompt is empty, and the model names no token to begin with",
+                    ));
+                }
+                (prompt, _) => prompt.to_vec(),
+            };
         let n_ctx = engine.n_ctx();
         if prompt.len() > n_ctx && options.overflow == Overflow::Stop {
             return Err(Error::input(format!(
@@ -279,7 +282,9 @@ impl Generation {
     fn step(&mut self) -> Result<Option<Piece>> {
         if self.options.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
             self.end(FinishReason::Cancelled);
-        } else if self.options.max_new_tokens.is_some_and(|most| self.tokens().len() >= most) || !self.make_room() {
+        } else if self.options.max_new_tokens.is_some_and(|most| self.tokens().len() >= most)
+            || !self.make_room()
+        {
             self.end(FinishReason::Length);
         }
         if self.finish.is_some() {

@@ -27,7 +27,7 @@ struct Shared {
     // Declared before the GPU, so that it is dropped first.
     forward: Mutex<Forward>,
     model: Model,
-    gpu: Gpu,
+    gpu: Arc<Gpu>,
     files: ModelFiles,
     dims: Dims,
 }
@@ -80,7 +80,9 @@ impl EngineBuilder {
             #[cfg(feature = "demo-model")]
             None => ModelFiles::demo(),
             #[cfg(not(feature = "demo-model"))]
-            None => Err(crate::Error::input("no model was named, and this build embeds none (feature demo-model)")),
+            None => Err(crate::Error::input(
+                "no model was named, and this build embeds none (feature demo-model)",
+            )),
         }
     }
 
@@ -97,7 +99,7 @@ impl EngineBuilder {
     /// # Errors
     /// As [`EngineBuilder::build`]; [`Error::Cancelled`].
     pub fn build_with(&self, progress: &mut ProgressFn<'_>) -> Result<Engine> {
-        Engine::load(self.open_files()?, Gpu::open(&self.gpu)?, &self.model, progress)
+        Engine::load(self.open_files()?, Arc::new(Gpu::open(&self.gpu)?), &self.model, progress)
     }
 }
 
@@ -108,7 +110,7 @@ impl Engine {
         EngineBuilder::default()
     }
 
-    /// Loads opened files onto an opened device.
+    /// Loads opened files onto an opened device, which several engines may share.
     ///
     /// # Errors
     /// [`Error::Tensor`] when checkpoint and config disagree or a value does
@@ -116,7 +118,7 @@ impl Engine {
     /// [`Error::Cancelled`].
     pub fn load(
         files: ModelFiles,
-        gpu: Gpu,
+        gpu: Arc<Gpu>,
         options: &ModelOptions,
         progress: &mut ProgressFn<'_>,
     ) -> Result<Engine> {

@@ -119,6 +119,12 @@ impl Gpu {
         &self.report
     }
 
+    /// How the device was opened.
+    #[must_use]
+    pub fn options(&self) -> &GpuOptions {
+        &self.options
+    }
+
     /// Which family of kernel variants this device runs by default.
     #[must_use]
     pub fn strategy(&self) -> Strategy {
@@ -269,6 +275,14 @@ impl Gpu {
             .poll(wgpu::PollType::Wait { submission_index: Some(index), timeout: None })
             .map_err(|e| Error::Gpu { operation: "wait", message: e.to_string() })?;
         self.take_fault("submit")
+    }
+
+    /// Runs callbacks that are due, without waiting.
+    fn poll_once(&self) -> Result<()> {
+        self.device
+            .poll(wgpu::PollType::Poll)
+            .map(|_| ())
+            .map_err(|e| Error::Gpu { operation: "poll", message: e.to_string() })
     }
 
     /// The fault that the device reported outside an error scope, if any.

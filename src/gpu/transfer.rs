@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
 
 use super::{BufferUse, Encoder, Gpu, GpuBuffer, MemoryGroup};
 use crate::error::{Error, Result};
@@ -24,14 +25,29 @@ impl MapState {
         });
     }
 
-    fn check(&self, operation: &'static str) -> Result<()> {
-        match self.0.load(Ordering::Acquire) {
-            MAPPED => Ok(()),
-            PENDING => Err(Error::Gpu { operation, message: "the buffer is not mapped yet".into() }),
-            _ => Err(Error::Gpu { operation, message: "mapping the buffer failed".into() }),
+    /// Waits for the callback. The submit before it is done by now, but another
+    /// thread may be the one whose poll has the callback in hand.
+    fn wait(&self, gpu: &Gpu, operation: &'static str) -> Result<()> {
+        let started = Instant::now();
+        loop {
+            match self.0.load(Ordering::Acquire) {
+                MAPPED => return Ok(()),
+                FAILED => return Err(Error::Gpu { operation, message: "mapping the buffer failed".into() }),
+                _ if started.elapsed() > CALLBACK_PATIENCE => {
+                    return Err(Error::Gpu { operation, message: "the buffer was never mapped".into() });
+                }
+                _ => {
+                    gpu.poll_once()?;
+                    std::thread::yield_now();
+                }
+            }
         }
     }
 }
+
+/// Callbacks run within microseconds of the work's end; this is for a fault of
+/// the driver.
+const CALLBACK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Buffers that the host writes in turn; one is always mapped while the GPU
 /// reads from the other.
@@ -76,7 +92,7 @@ impl UploadRing {
             // Two submits are in flight: the older one must end first.
             gpu.flush()?;
         }
-        state.check("upload")?;
+        state.wait(gpu, "upload")?;
         let mut offset = 0;
         {
             let mut view = buffer
@@ -151,7 +167,7 @@ impl Readback {
         MapState::request(&self.buffer, bytes, wgpu::MapMode::Read, &self.state);
         after_submit();
         gpu.wait(index)?;
-        self.state.check("read back")?;
+        self.state.wait(gpu, "read back")?;
         let value = {
             let view = self
                 .buffer

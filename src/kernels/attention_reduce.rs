@@ -47,7 +47,7 @@ pub fn variant(head_dim: usize) -> Variant {
 ///
 /// # Errors
 /// As [`Recorder::dispatch`].
-pub(super) fn record(
+pub fn record(
     recorder: &mut Recorder<'_>,
     op: &Attention<'_>,
     max_splits: usize,

@@ -1,0 +1,385 @@
+//! Cases of the cache and of attention.
+
+use std::fmt;
+
+use super::data::{Random, U, encode, floats, input, pad_columns, record, rounded, step, sum_error};
+use super::paged::Pages;
+use crate::error::Result;
+use crate::gpu::{Gpu, Recorder, Strategy, Work};
+use crate::kernels::{
+    Attention, PagedKv, SLABS_MAX, Step, attention_decode, attention_prefill, attention_reduce, kv_append,
+};
+use crate::reference;
+use crate::tensor::{Axis, DType, pad_row};
+use crate::tune::output::{Expected, Format, Output, Prepared};
+
+pub use super::paged::KvShape;
+
+/// Append of rows to the cache.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KvAppendCase {
+    /// The cache.
+    pub kv: KvShape,
+    /// Position of the first row.
+    pub position: usize,
+    /// Rows.
+    pub n_rows: usize,
+}
+
+impl KvAppendCase {
+    pub(super) fn prepare(&self, gpu: &Gpu, case: String) -> Result<Prepared> {
+        let KvAppendCase { kv, position, n_rows } = *self;
+        let mut random = Random::new(5);
+        let kv_len = position + n_rows;
+        let pages = Pages::scattered(kv, kv_len, &mut random);
+        let axis = Axis::grouped(3 * kv.n_head, kv.head_dim);
+        let qkv = random.uniform(n_rows * axis.len(), 4.0);
+        let (mut outputs, mut slabs) = (Vec::new(), Vec::new());
+        for expected in self.expected(&pages, &qkv) {
+            let (output, slab) = Output::new(gpu, "slab", Format::Float(kv.dtype), &[], expected)?;
+            outputs.push(output);
+            slabs.push(slab);
+        }
+        let mut spare = Vec::new();
+        for _ in kv.n_slabs..SLABS_MAX {
+            spare.push(input(gpu, "spare slab", &[])?);
+        }
+        let qkv = floats(gpu, "qkv", &pad_columns(&qkv, axis))?;
+        let page_table = input(gpu, "page_table", bytemuck::cast_slice(&pages.entries))?;
+        let numbers =
+            Step { n_rows: n_rows as u32, first_row: 0, position: position as u32, kv_len: kv_len as u32 };
+        let step = step(gpu, numbers)?;
+        let dispatches = record(gpu, |recorder| {
+            let kv = PagedKv {
+                page_table: &page_table,
+                slabs: &slabs,
+                dtype: kv.dtype,
+                n_head: kv.n_head,
+                head_dim: pad_row(kv.head_dim),
+            };
+            let op = kv_append::KvAppend { step: (&step).into(), qkv: &qkv, kv, spare_slabs: &spare };
+            kv_append::record(recorder, &op)
+        })?;
+        Ok(Prepared {
+            case,
+            reason: "rounding to the cache's type, one unit: WGSL leaves the direction open",
+            dispatches,
+            work: Work { n_rows: numbers.n_rows, kv_len: numbers.kv_len },
+            outputs: outputs.into_iter().zip(slabs).collect(),
+        })
+    }
+
+    /// What each slab must hold; all but the appended rows stays as it was.
+    fn expected(&self, pages: &Pages, qkv: &[f32]) -> Vec<Vec<Expected>> {
+        let KvAppendCase { kv, position, n_rows } = *self;
+        let mut slabs = vec![vec![Expected::Untouched; pages.slab_elems()]; kv.n_slabs];
+        let relative = if kv.dtype == DType::F16 { 1.0 / 1024.0 } else { 0.0 };
+        // Of subnormal halves.
+        let absolute = if kv.dtype == DType::F16 { 1.0 / f64::from(1 << 24) } else { 0.0 };
+        for (part, head) in (0..2).flat_map(|part| (0..kv.n_head).map(move |head| (part, head))) {
+            let column = ((part + 1) * kv.n_head + head) * kv.head_dim;
+            let row = |i: usize| &qkv[i * 3 * kv.n_head * kv.head_dim + column..][..kv.head_dim];
+            let rows: Vec<f32> = (0..n_rows).flat_map(row).copied().collect();
+            let mut cache = vec![0.0; (position + n_rows) * kv.head_dim];
+            reference::kv_append(&mut cache, &rows, position, kv.head_dim);
+            for at in position..position + n_rows {
+                let (slab, index) = pages.locate(part, at, head);
+                let run = &mut slabs[slab][index..][..pad_row(kv.head_dim)];
+                run.fill(Expected::exactly(0.0));
+                for (element, &want) in run.iter_mut().zip(&cache[at * kv.head_dim..][..kv.head_dim]) {
+                    let want = f64::from(want);
+                    *element = Expected::Value { want, tolerance: want.abs() * relative + absolute };
+                }
+            }
+        }
+        slabs
+    }
+}
+
+impl fmt::Display for KvAppendCase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} rows={} at {}", self.kv, self.n_rows, self.position)
+    }
+}
+
+impl fmt::Display for KvShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let KvShape { n_head, head_dim, dtype, n_slabs } = self;
+        write!(f, "{n_head}x{head_dim} {dtype} slabs={n_slabs}")
+    }
+}
+
+/// Attention of rows over the cache.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttentionCase {
+    /// The cache.
+    pub kv: KvShape,
+    /// Position of the first row: keys of earlier chunks.
+    pub position: usize,
+    /// Rows; 1 for decode.
+    pub n_rows: usize,
+    /// Factor of the queries: 1 spreads the weights over all keys, 40 leaves
+    /// a few and scores of some hundreds.
+    pub sharpness: f32,
+}
+
+impl AttentionCase {
+    fn step(&self) -> Step {
+        let (n_rows, position) = (self.n_rows as u32, self.position as u32);
+        Step { n_rows, first_row: 0, position, kv_len: position + n_rows }
+    }
+
+    fn scale(&self) -> f32 {
+        1.0 / (self.kv.head_dim as f32).sqrt()
+    }
+
+    pub(super) fn prepare_prefill(&self, gpu: &Gpu, strategy: Strategy, case: String) -> Result<Prepared> {
+        self.prepare(gpu, case, |recorder, op| attention_prefill::record(recorder, strategy, op))
+    }
+
+    pub(super) fn prepare_decode(&self, gpu: &Gpu, strategy: Strategy, case: String) -> Result<Prepared> {
+        // Longer than the cache: not all splits that have room are in use.
+        let n_positions = self.position + 300;
+        let head_dim = pad_row(self.kv.head_dim);
+        let elems = attention_decode::partial_elems(strategy, n_positions, self.kv.n_head, head_dim);
+        let (output, partial) =
+            Output::new(gpu, "partial", Format::Float(DType::F32), &[], vec![Expected::Any; elems])?;
+        let mut prepared = self.prepare(gpu, case, |recorder, op| {
+            attention_decode::record(recorder, strategy, op, n_positions, &partial)
+        })?;
+        prepared.outputs.push((output, partial));
+        Ok(prepared)
+    }
+
+    fn prepare(
+        &self,
+        gpu: &Gpu,
+        case: String,
+        record_op: impl FnOnce(&mut Recorder<'_>, &Attention<'_>) -> Result<()>,
+    ) -> Result<Prepared> {
+        let kv = self.kv;
+        let inputs = Inputs::new(self);
+        // The new keys and values are read from the cache alone.
+        let axis = Axis::grouped(kv.n_head, kv.head_dim);
+        let mut qkv = pad_columns(&inputs.q, axis);
+        let width = axis.padded_len();
+        qkv = qkv.chunks(width).flat_map(|q| [q, &vec![f32::NAN; 2 * width]].concat()).collect();
+        let qkv = floats(gpu, "qkv", &qkv)?;
+        let page_table = input(gpu, "page_table", bytemuck::cast_slice(&inputs.pages.entries))?;
+        let mut slabs = Vec::new();
+        for slab in inputs.slabs(kv) {
+            slabs.push(input(gpu, "slab", &encode(kv.dtype, &slab))?);
+        }
+        let mut expected = vec![Expected::exactly(0.0); self.n_rows * width];
+        for (i, element) in inputs.expected(self).into_iter().enumerate() {
+            expected[i / axis.len() * width + axis.position(i % axis.len())] = element;
+        }
+        let (output, out) = Output::new(gpu, "out", Format::Float(DType::F32), &[], expected)?;
+        let numbers = self.step();
+        let step = step(gpu, numbers)?;
+        let dispatches = record(gpu, |recorder| {
+            let op = Attention {
+                step: (&step).into(),
+                qkv: &qkv,
+                kv: PagedKv {
+                    page_table: &page_table,
+                    slabs: &slabs,
+                    dtype: kv.dtype,
+                    n_head: kv.n_head,
+                    head_dim: pad_row(kv.head_dim),
+                },
+                scale: self.scale(),
+                out: &out,
+            };
+            record_op(recorder, &op)
+        })?;
+        Ok(Prepared {
+            case,
+            reason: "f32 sums of head_dim terms (scores) and of kv_len terms (weights), exp's 3 + 2|x| ulp",
+            dispatches,
+            work: Work { n_rows: numbers.n_rows, kv_len: numbers.kv_len },
+            outputs: vec![(output, out)],
+        })
+    }
+}
+
+impl fmt::Display for AttentionCase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} rows={} at {}", self.kv, self.n_rows, self.position)?;
+        if self.sharpness != 1.0 {
+            write!(f, " sharpness={}", self.sharpness)?;
+        }
+        Ok(())
+    }
+}
+
+/// Queries, keys and values without padding, and where the cache has them.
+struct Inputs {
+    /// `[n_rows, n_head, head_dim]`
+    q: Vec<f32>,
+    /// `[n_head, kv_len, head_dim]`, rounded to the cache's type
+    k: Vec<f32>,
+    v: Vec<f32>,
+    pages: Pages,
+}
+
+impl Inputs {
+    fn new(case: &AttentionCase) -> Self {
+        let AttentionCase { kv, position, n_rows, sharpness } = *case;
+        let mut random = Random::new(6);
+        let kv_len = position + n_rows;
+        let mut cached = || rounded(kv.dtype, random.uniform(kv.n_head * kv_len * kv.head_dim, 1.0));
+        let (k, v) = (cached(), cached());
+        let q = random.uniform(n_rows * kv.n_head * kv.head_dim, sharpness);
+        Inputs { q, k, v, pages: Pages::scattered(kv, kv_len, &mut random) }
+    }
+
+    /// The slabs' elements; NaN where no position is.
+    fn slabs(&self, kv: KvShape) -> Vec<Vec<f32>> {
+        let mut slabs = vec![vec![f32::NAN; self.pages.slab_elems()]; kv.n_slabs];
+        for (part, values) in [&self.k, &self.v].into_iter().enumerate() {
+            let per_head = values.len() / kv.n_head;
+            for (head, values) in values.chunks(per_head).enumerate() {
+                for (position, values) in values.chunks(kv.head_dim).enumerate() {
+                    let (slab, index) = self.pages.locate(part, position, head);
+                    let run = &mut slabs[slab][index..][..pad_row(kv.head_dim)];
+                    run.fill(0.0);
+                    run[..kv.head_dim].copy_from_slice(values);
+                }
+            }
+        }
+        slabs
+    }
+
+    /// Value and tolerance of `[n_rows, n_head, head_dim]`.
+    fn expected(&self, case: &AttentionCase) -> Vec<Expected> {
+        let AttentionCase { kv, position, n_rows, .. } = *case;
+        let (width, head_dim) = (kv.n_head * kv.head_dim, kv.head_dim);
+        let mut out = vec![Expected::Any; n_rows * width];
+        for head in 0..kv.n_head {
+            let run = (position + n_rows) * head_dim;
+            let (k, v) = (&self.k[head * run..][..run], &self.v[head * run..][..run]);
+            let q: Vec<f32> =
+                self.q.chunks(width).flat_map(|row| &row[head * head_dim..][..head_dim]).copied().collect();
+            let want = reference::attention_prefill(&q, k, v, head_dim, position, case.scale());
+            for (row, want) in want.chunks(head_dim).enumerate() {
+                let seen = position + row + 1;
+                let relative =
+                    relative_error(&q[row * head_dim..][..head_dim], &k[..seen * head_dim], case.scale());
+                for (d, &want) in want.iter().enumerate() {
+                    // Weights are relative to their sum: |v| at most counts.
+                    let largest = v[..seen * head_dim].iter().skip(d).step_by(head_dim);
+                    let largest = largest.fold(0.0f64, |max, v| max.max(f64::from(v.abs())));
+                    let want = f64::from(want);
+                    let tolerance = largest * relative + 2.0 * U * want.abs();
+                    out[row * width + head * head_dim + d] = Expected::Value { want, tolerance };
+                }
+            }
+        }
+        out
+    }
+}
+
+/// Relative error of softmax weights, once in the weighted values and once in
+/// their sum: from the scores' absolute error, from exp and from the sums.
+fn relative_error(q: &[f32], k: &[f32], scale: f32) -> f64 {
+    let scale = f64::from(scale);
+    let (mut magnitude, mut low, mut high) = (0.0f64, f64::INFINITY, f64::NEG_INFINITY);
+    for k in k.chunks(q.len()) {
+        let terms = || q.iter().zip(k).map(|(q, k)| f64::from(*q) * f64::from(*k) * scale);
+        let score: f64 = terms().sum();
+        magnitude = magnitude.max(terms().map(f64::abs).sum());
+        (low, high) = (low.min(score), high.max(score));
+    }
+    // Weights below e^-15 do not count; their exp may be as wrong as it likes.
+    let spread = (high - low).min(15.0);
+    let n_keys = k.len() / q.len();
+    2.0 * (sum_error(q.len()) * magnitude + (3.0 + 2.0 * spread) * 2.0 * U + sum_error(n_keys))
+}
+
+/// Merge of the partial results of a decode.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReduceCase {
+    /// Heads.
+    pub n_head: usize,
+    /// Elements of a head, a multiple of 8.
+    pub head_dim: usize,
+    /// Room for splits.
+    pub max_splits: usize,
+    /// Positions in a split; 0 where all splits are in use, some being empty.
+    pub split_keys: usize,
+    /// Positions in the cache.
+    pub kv_len: usize,
+}
+
+impl ReduceCase {
+    /// `[n_head, n_splits]`: the splits that count.
+    fn partials(&self) -> Vec<Vec<reference::Partial>> {
+        let mut random = Random::new(7);
+        let used = if self.split_keys == 0 { self.max_splits } else { self.kv_len.div_ceil(self.split_keys) };
+        let mut partial = |split: usize| {
+            // The stand-in of minus infinity with a sum of 0: a split without keys.
+            let empty = self.split_keys == 0 && split >= self.kv_len;
+            let acc = random.uniform(self.head_dim, if empty { 0.0 } else { 9.0 });
+            let max = if empty { -1e30 } else { random.uniform(1, 6.0)[0] };
+            let sum = if empty { 0.0 } else { 1.0 + random.uniform(1, 0.5)[0] };
+            reference::Partial { acc, max, sum }
+        };
+        (0..self.n_head).map(|_| (0..used).map(&mut partial).collect()).collect()
+    }
+
+    pub(super) fn prepare(&self, gpu: &Gpu, case: String) -> Result<Prepared> {
+        let partials = self.partials();
+        let stride = self.head_dim + 4;
+        let mut partial = vec![f32::NAN; self.n_head * self.max_splits * stride];
+        let mut expected = Vec::new();
+        for (head, splits) in partials.iter().enumerate() {
+            for (split, state) in splits.iter().enumerate() {
+                let slot = &mut partial[(head * self.max_splits + split) * stride..][..stride];
+                slot[..self.head_dim].copy_from_slice(&state.acc);
+                slot[self.head_dim..].copy_from_slice(&[state.max, state.sum, 0.0, 0.0]);
+            }
+            // One split has written the output itself.
+            let written = self.split_keys > 0 && splits.len() == 1;
+            let relative = 2.0 * (sum_error(splits.len()) + (3.0 + 2.0 * 12.0) * 2.0 * U);
+            expected.extend(reference::attention_reduce(splits).into_iter().map(|want| {
+                // acc is at most 9, a sum at least 0.5.
+                if written { Expected::Untouched } else { value(want, 18.0 * relative) }
+            }));
+        }
+        let (output, out) = Output::new(gpu, "out", Format::Float(DType::F32), &[], expected)?;
+        let partial = floats(gpu, "partial", &partial)?;
+        let none = input(gpu, "unused", &[])?;
+        let step = step(gpu, Step { n_rows: 1, kv_len: self.kv_len as u32, ..Step::default() })?;
+        let dispatches = record(gpu, |recorder| {
+            let (n_head, head_dim) = (self.n_head, self.head_dim);
+            let kv = PagedKv {
+                page_table: &none,
+                slabs: std::slice::from_ref(&none),
+                dtype: DType::F16,
+                n_head,
+                head_dim,
+            };
+            let op = Attention { step: (&step).into(), qkv: &none, kv, scale: 1.0, out: &out };
+            attention_reduce::record(recorder, &op, self.max_splits, self.split_keys, &partial)
+        })?;
+        Ok(Prepared {
+            case,
+            reason: "f32 sums over splits, exp's 3 + 2|x| ulp",
+            dispatches,
+            work: Work { n_rows: 1, kv_len: self.kv_len as u32 },
+            outputs: vec![(output, out)],
+        })
+    }
+}
+
+fn value(want: f32, tolerance: f64) -> Expected {
+    Expected::Value { want: f64::from(want), tolerance }
+}
+
+impl fmt::Display for ReduceCase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ReduceCase { n_head, head_dim, max_splits, split_keys, kv_len } = self;
+        write!(f, "{n_head}x{head_dim} splits={max_splits} of {split_keys} kv_len={kv_len}")
+    }
+}

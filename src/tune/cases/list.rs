@@ -1,0 +1,224 @@
+//! Which cases there are: sizes of 1, one below, at and above each tile, odd
+//! ones, and extreme values.
+
+use super::{
+    ArgmaxCase, ArgmaxInput, AttentionCase, Case, EmbeddingCase, KvAppendCase, KvShape, LayerNormCase,
+    LayerNormInput, MatmulCase, MatmulInput, ReduceCase,
+};
+use crate::kernels::Activation;
+use crate::tensor::{Axis, DType};
+
+const DTYPES: [DType; 2] = [DType::F16, DType::F32];
+
+/// All cases.
+#[must_use]
+pub fn all() -> Vec<Case> {
+    let mut all = Vec::new();
+    matmul(&mut all);
+    layer_norm(&mut all);
+    embedding(&mut all);
+    argmax(&mut all);
+    cache(&mut all);
+    prefill(&mut all);
+    decode(&mut all);
+    reduce(&mut all);
+    all
+}
+
+fn matmul(all: &mut Vec<Case>) {
+    for dtype in DTYPES {
+        // n around a workgroup of the per-thread kernels (32) and gemm's tile
+        // (64); k around gemm's tile (16) and the threads of gemv (64 times 8).
+        for (n, k) in [
+            (1, 1),
+            (7, 20),
+            (8, 8),
+            (20, 75),
+            (31, 15),
+            (33, 16),
+            (63, 17),
+            (64, 600),
+            (65, 511),
+            (130, 520),
+        ] {
+            all.push(Case::Gemv(MatmulCase::plain(1, n, k, dtype)));
+            for m in [1, 2, 15, 17] {
+                all.push(Case::Gemm(MatmulCase::plain(m, n, k, dtype)));
+            }
+        }
+        for m in [16, 63, 64, 65, 129] {
+            all.push(Case::Gemm(MatmulCase::plain(m, 72, 24, dtype)));
+        }
+        // q, k and v of 25 heads; the projection behind 25 heads.
+        for (n, k) in [(Axis::grouped(75, 3), Axis::plain(75)), (Axis::plain(75), Axis::grouped(25, 3))] {
+            let case = MatmulCase {
+                n,
+                k,
+                piece_rows: n.padded_len(),
+                bias: true,
+                ..MatmulCase::plain(3, 1, 1, dtype)
+            };
+            all.push(Case::Gemv(MatmulCase { m: 1, ..case.clone() }));
+            all.push(Case::Gemm(case));
+        }
+        let pieces = MatmulCase {
+            piece_rows: 24,
+            bias: true,
+            accumulate: true,
+            ..MatmulCase::plain(5, 75, 20, dtype)
+        };
+        all.push(Case::Gemv(MatmulCase { m: 1, ..pieces.clone() }));
+        all.push(Case::Gemm(pieces));
+    }
+    for activation in Activation::ALL {
+        for (bias, accumulate) in [(false, false), (false, true), (true, false), (true, true)] {
+            let case =
+                MatmulCase { bias, activation, accumulate, ..MatmulCase::plain(3, 20, 20, DType::F16) };
+            all.push(Case::Gemv(MatmulCase { m: 1, ..case.clone() }));
+            all.push(Case::Gemm(case));
+        }
+        let input = MatmulInput::Extremes;
+        let case = MatmulCase { activation, input, ..MatmulCase::plain(2, 50, 8, DType::F16) };
+        all.push(Case::Gemv(MatmulCase { m: 1, ..case.clone() }));
+        all.push(Case::Gemm(case));
+    }
+    // A grid beyond 65,535 workgroups in one dimension, and a vocabulary of
+    // 128 k with its usual pieces.
+    all.push(Case::Gemv(MatmulCase::plain(1, 4 * 65_535 + 9, 5, DType::F16)));
+    let vocabulary = MatmulCase { piece_rows: 65_536, ..MatmulCase::plain(2, 128_256, 8, DType::F16) };
+    all.push(Case::Gemv(MatmulCase { m: 1, ..vocabulary.clone() }));
+    all.push(Case::Gemm(MatmulCase { piece_rows: 128_256, ..vocabulary.clone() }));
+    all.push(Case::Gemm(vocabulary));
+}
+
+fn layer_norm(all: &mut Vec<Case>) {
+    use LayerNormInput::{Constant, LargeMean, Outlier, Random};
+    let mut push = |n_rows, first_row, n, input| {
+        all.push(Case::LayerNorm(LayerNormCase { n_rows, first_row, n, input }));
+    };
+    // 512 features are one vec4 for each of the 128 threads.
+    for n in [1, 4, 7, 8, 9, 20, 75, 511, 512, 513, 600, 1600] {
+        push(3, 0, n, Random);
+    }
+    for n_rows in [1, 7, 8, 9] {
+        push(n_rows, 0, 20, Random);
+    }
+    // The head normalizes the last row of a chunk alone.
+    push(1, 6, 75, Random);
+    for n in [20, 75, 600] {
+        push(3, 0, n, LargeMean);
+        push(3, 0, n, Constant);
+        push(3, 0, n, Outlier);
+    }
+    // More rows than workgroups in one dimension.
+    push(65_600, 0, 5, Random);
+}
+
+fn embedding(all: &mut Vec<Case>) {
+    for dtype in DTYPES {
+        for (n_tokens, position, vocab_size, n_embd, piece_rows) in [
+            (1, 0, 11, 8, 16),
+            (3, 7, 257, 20, 264),
+            (65, 1, 131, 75, 136),
+            // Tokens in all of several pieces, the last of them smaller.
+            (40, 30, 50, 24, 16),
+        ] {
+            all.push(Case::Embedding(EmbeddingCase {
+                n_tokens,
+                position,
+                vocab_size,
+                n_embd,
+                dtype,
+                piece_rows,
+            }));
+        }
+    }
+}
+
+fn argmax(all: &mut Vec<Case>) {
+    use ArgmaxInput::{Infinity, Nan, Negative, NegativeNan, NoneFinite, OneFinite, Random, Ties, Zeros};
+    for n in [1, 255, 256, 257, 50_257] {
+        for input in [Random, Negative, OneFinite, NoneFinite, Nan, NegativeNan, Infinity] {
+            all.push(Case::Argmax(ArgmaxCase { n, input }));
+        }
+    }
+    for n in [3, 300, 50_257] {
+        for input in [Ties, Zeros] {
+            all.push(Case::Argmax(ArgmaxCase { n, input }));
+        }
+    }
+}
+
+/// Caches: heads of 3 (padded to 8), 8, 20 (padded to 24), 64, 80 and 128
+/// elements; 1, 2 and 25 heads; one to four slabs. Each head is a pipeline of
+/// its own, so that types and slabs vary with it and not by each.
+fn shapes() -> Vec<KvShape> {
+    let shape = |n_head, head_dim, dtype, n_slabs| KvShape { n_head, head_dim, dtype, n_slabs };
+    vec![
+        shape(25, 3, DType::F16, 1),
+        shape(2, 8, DType::F32, 1),
+        shape(1, 20, DType::F32, 2),
+        shape(2, 64, DType::F16, 1),
+        shape(2, 64, DType::F16, 3),
+        shape(2, 64, DType::F32, 4),
+        shape(1, 80, DType::F16, 4),
+        shape(1, 128, DType::F32, 1),
+    ]
+}
+
+/// One head of a size that only odd models have.
+const LARGE_HEAD: KvShape = KvShape { n_head: 1, head_dim: 600, dtype: DType::F16, n_slabs: 1 };
+
+fn cache(all: &mut Vec<Case>) {
+    for kv in shapes().into_iter().chain([LARGE_HEAD]) {
+        // One row; rows across page borders; a chunk behind others.
+        for (n_rows, position) in [(1, 0), (1, 17), (16, 0), (35, 15), (17, 48)] {
+            all.push(Case::KvAppend(KvAppendCase { kv, position, n_rows }));
+        }
+    }
+}
+
+fn prefill(all: &mut Vec<Case>) {
+    let mut push = |kv, n_rows, position, sharpness| {
+        all.push(Case::AttentionPrefill(AttentionCase { kv, position, n_rows, sharpness }));
+    };
+    for kv in shapes() {
+        // Rows around 8 and 16, keys around 8 and 32, chunks behind others.
+        for (n_rows, position) in [(1, 0), (7, 0), (16, 0), (17, 15), (33, 0), (1, 31), (3, 32), (9, 63)] {
+            push(kv, n_rows, position, 1.0);
+        }
+        push(kv, 20, 30, 40.0);
+    }
+    for kv in [shapes()[0], shapes()[4]] {
+        push(kv, 70, 200, 1.0);
+    }
+    push(LARGE_HEAD, 5, 20, 1.0);
+}
+
+fn decode(all: &mut Vec<Case>) {
+    let mut push = |kv, kv_len: usize, sharpness| {
+        all.push(Case::AttentionDecode(AttentionCase { kv, position: kv_len - 1, n_rows: 1, sharpness }));
+    };
+    for kv in shapes() {
+        // Positions around the pages of 16, the tiles of 64, the 32 splits of
+        // the per-thread kernel and the splits of 256.
+        for kv_len in [1, 2, 16, 17, 31, 33, 63, 64, 65, 255, 256, 257, 600] {
+            push(kv, kv_len, 1.0);
+        }
+        push(kv, 270, 40.0);
+    }
+    push(LARGE_HEAD, 300, 1.0);
+}
+
+fn reduce(all: &mut Vec<Case>) {
+    for (n_head, head_dim, max_splits, split_keys, kv_len) in [
+        (1, 8, 1, 0, 1),
+        (25, 8, 32, 0, 5),
+        (2, 64, 32, 0, 100),
+        (2, 64, 4, 256, 256),
+        (2, 64, 4, 256, 257),
+        (3, 80, 9, 256, 2304),
+    ] {
+        all.push(Case::AttentionReduce(ReduceCase { n_head, head_dim, max_splits, split_keys, kv_len }));
+    }
+}

@@ -1,0 +1,221 @@
+//! Cases of gemv and gemm.
+
+use std::fmt;
+
+use super::data::{Random, U, floats, matrix, pad_columns, record, rounded, step, sum_error};
+use crate::error::Result;
+use crate::gpu::{Gpu, Recorder, Strategy, Work};
+use crate::kernels::{Activation, Matmul, Step};
+use crate::reference;
+use crate::tensor::{Axis, DType};
+use crate::tune::output::{Expected, Format, Output, Prepared};
+
+/// Where the inputs come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MatmulInput {
+    /// Uniform in [-1, 1].
+    Random,
+    /// So that the sums before the activation run through [`EXTREMES`].
+    Extremes,
+}
+
+/// Arguments of the activation functions: around 0, where they bend, where
+/// they saturate, and where exp or a cube would overflow.
+const EXTREMES: [f32; 24] = [
+    0.0, 1e-7, -1e-7, 1e-3, -1e-3, 0.1, -0.1, 0.5, -0.5, 1.0, -1.0, 3.0, -3.0, 5.5, -5.5, 9.0, -9.0, 12.0,
+    -12.0, 90.0, -90.0, 1e4, -1e4, -6e4,
+];
+
+/// `out = activate(x * weights^T + bias) [+ out]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MatmulCase {
+    /// Rows of x; 1 for gemv.
+    pub m: usize,
+    /// Output features.
+    pub n: Axis,
+    /// Input features.
+    pub k: Axis,
+    /// Type of the weights.
+    pub dtype: DType,
+    /// Whether there is a bias.
+    pub bias: bool,
+    /// Applied after the bias.
+    pub activation: Activation,
+    /// Whether the result is added to what the output holds.
+    pub accumulate: bool,
+    /// Rows of a piece of the weights; a multiple of 8.
+    pub piece_rows: usize,
+    /// The inputs.
+    pub input: MatmulInput,
+}
+
+impl MatmulCase {
+    /// Random inputs, one piece, nothing in the epilogue.
+    #[must_use]
+    pub fn plain(m: usize, n: usize, k: usize, dtype: DType) -> Self {
+        MatmulCase {
+            m,
+            n: Axis::plain(n),
+            k: Axis::plain(k),
+            dtype,
+            bias: false,
+            activation: Activation::None,
+            accumulate: false,
+            piece_rows: n.next_multiple_of(8),
+            input: MatmulInput::Random,
+        }
+    }
+
+    /// x, weights, bias and output, without padding.
+    fn inputs(&self) -> Inputs {
+        let (n, k) = (self.n.len(), self.k.len());
+        let mut random = Random::new(1);
+        let mut x = random.uniform(self.m * k, 1.0);
+        let mut weights = random.uniform(n * k, 1.0);
+        if self.input == MatmulInput::Extremes {
+            // Column 0 holds the sum, x picks it out.
+            x.fill(0.0);
+            weights.fill(0.0);
+            x.iter_mut().step_by(k).for_each(|x| *x = 1.0);
+            let sums = EXTREMES.iter().cycle();
+            weights.iter_mut().step_by(k).zip(sums).for_each(|(w, &sum)| *w = sum);
+        }
+        let bias = self.bias.then(|| random.uniform(n, 1.0));
+        let residual = if self.accumulate { random.uniform(self.m * n, 1.0) } else { vec![0.0; self.m * n] };
+        Inputs { x, weights: rounded(self.dtype, weights), bias, residual }
+    }
+
+    /// Value and tolerance of each output, `[m, n]`.
+    fn expected(&self, inputs: &Inputs) -> Vec<Expected> {
+        let (n, k) = (self.n.len(), self.k.len());
+        let bias = inputs.bias.as_deref();
+        let activate = function(self.activation);
+        let want = reference::gemm(&inputs.x, &inputs.weights, bias, k, activate);
+        let sums = reference::gemm(&inputs.x, &inputs.weights, bias, k, |sum| sum);
+        let magnitudes = |values: &[f32]| values.iter().map(|x| x.abs()).collect::<Vec<f32>>();
+        let bias_magnitudes = bias.map(magnitudes);
+        let magnitude = reference::gemm(
+            &magnitudes(&inputs.x),
+            &magnitudes(&inputs.weights),
+            bias_magnitudes.as_deref(),
+            k,
+            |sum| sum,
+        );
+        (0..self.m * n)
+            .map(|i| {
+                let value = f64::from(want[i]);
+                let total = value + f64::from(inputs.residual[i]);
+                let sum_error = sum_error(k) * f64::from(magnitude[i]);
+                // The steepest activation, GELU, has a slope of 1.13.
+                let through = 1.13 * sum_error + function_error(self.activation, f64::from(sums[i]).abs());
+                let rounding = 2.0 * U * (value.abs() + total.abs());
+                Expected::Value { want: total, tolerance: through + rounding }
+            })
+            .collect()
+    }
+
+    pub(super) fn prepare(
+        &self,
+        gpu: &Gpu,
+        strategy: Strategy,
+        case: String,
+        record_op: impl FnOnce(&mut Recorder<'_>, Strategy, &Matmul<'_>) -> Result<()>,
+    ) -> Result<Prepared> {
+        let inputs = self.inputs();
+        let x = floats(gpu, "x", &pad_columns(&inputs.x, self.k))?;
+        let weights = matrix(gpu, self.dtype, &inputs.weights, self.n, self.k, self.piece_rows)?;
+        let bias = match &inputs.bias {
+            Some(bias) => Some(floats(gpu, "bias", &pad_columns(bias, self.n))?),
+            None => None,
+        };
+        let width = self.n.padded_len();
+        let mut expected = vec![Expected::exactly(0.0); self.m * width];
+        for (i, element) in self.expected(&inputs).into_iter().enumerate() {
+            expected[i / self.n.len() * width + self.n.position(i % self.n.len())] = element;
+        }
+        let initial = if self.accumulate { pad_columns(&inputs.residual, self.n) } else { Vec::new() };
+        let (output, out) =
+            Output::new(gpu, "out", Format::Float(DType::F32), bytemuck::cast_slice(&initial), expected)?;
+        let step = step(gpu, Step { n_rows: self.m as u32, ..Step::default() })?;
+        let dispatches = record(gpu, |recorder| {
+            let op = Matmul {
+                step: (&step).into(),
+                x: &x,
+                weights: &weights,
+                bias: bias.as_ref(),
+                activation: self.activation,
+                accumulate: self.accumulate,
+                out: &out,
+            };
+            record_op(recorder, strategy, &op)
+        })?;
+        Ok(Prepared {
+            case,
+            reason: "f32 sum of k terms, relative to the sum of their magnitudes; the activation's own error",
+            dispatches,
+            work: Work { n_rows: self.m as u32, kv_len: 0 },
+            outputs: vec![(output, out)],
+        })
+    }
+}
+
+struct Inputs {
+    x: Vec<f32>,
+    weights: Vec<f32>,
+    bias: Option<Vec<f32>>,
+    residual: Vec<f32>,
+}
+
+impl fmt::Display for MatmulCase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "m={} n={} k={} {}", self.m, axis(self.n), axis(self.k), self.dtype)?;
+        if self.piece_rows < self.n.padded_len() {
+            write!(f, " pieces of {}", self.piece_rows)?;
+        }
+        if self.bias {
+            write!(f, " bias")?;
+        }
+        if self.activation != Activation::None {
+            write!(f, " {:?}", self.activation)?;
+        }
+        if self.accumulate {
+            write!(f, " accumulate")?;
+        }
+        if self.input == MatmulInput::Extremes {
+            write!(f, " extremes")?;
+        }
+        Ok(())
+    }
+}
+
+fn axis(axis: Axis) -> String {
+    if axis.groups == 1 { axis.size.to_string() } else { format!("{}x{}", axis.groups, axis.size) }
+}
+
+fn function(activation: Activation) -> fn(f64) -> f64 {
+    match activation {
+        Activation::None => |x| x,
+        Activation::GeluTanh => reference::activation::gelu_tanh,
+        Activation::Gelu => reference::activation::gelu,
+        Activation::QuickGelu => reference::activation::quick_gelu,
+        Activation::Relu => reference::activation::relu,
+        Activation::Silu => reference::activation::silu,
+        Activation::Tanh => f64::tanh,
+    }
+}
+
+/// Absolute error that the shader's function may have at `±magnitude`.
+fn function_error(activation: Activation, magnitude: f64) -> f64 {
+    match activation {
+        Activation::None | Activation::Relu => 0.0,
+        // 1 - 2 / (e + 1): a division of 2.5 ulp (WGSL's bound) and two
+        // roundings near 1.
+        Activation::Tanh => 8.0 * U,
+        // x times a factor in [0, 1] whose absolute error is as above; the
+        // polynomial of erf adds 1.5e-7, exp's relative error of 3 + 2|y| ulp
+        // counts as y e^-y at most.
+        Activation::GeluTanh | Activation::Gelu | Activation::QuickGelu | Activation::Silu => {
+            16.0 * U * magnitude
+        }
+    }
+}

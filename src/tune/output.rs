@@ -1,0 +1,256 @@
+//! A case ready to run, its outputs and what they must hold.
+
+use half::f16;
+
+use crate::error::Result;
+use crate::gpu::{Dispatch, Gpu, GpuBuffer, MemoryGroup, Work};
+use crate::tensor::DType;
+
+/// Fills what a kernel must not touch, and outputs before they are written: a
+/// NaN as f32 and as each f16 half, so that reading it shows as well.
+pub(super) const GUARD: u32 = 0xffe5_ffe5;
+
+/// Bytes of guard behind every output.
+pub(super) const GUARD_BYTES: usize = 256;
+
+/// How the elements of an output are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// f32 or f16.
+    Float(DType),
+    /// u32.
+    U32,
+}
+
+impl Format {
+    fn size_bytes(self) -> usize {
+        match self {
+            Format::Float(dtype) => dtype.size_bytes(),
+            Format::U32 => 4,
+        }
+    }
+
+    fn decode(self, bytes: &[u8]) -> f64 {
+        match self {
+            Format::Float(DType::F16) => f64::from(bytemuck::pod_read_unaligned::<f16>(bytes)),
+            Format::Float(DType::F32) => f64::from(bytemuck::pod_read_unaligned::<f32>(bytes)),
+            Format::U32 => f64::from(bytemuck::pod_read_unaligned::<u32>(bytes)),
+        }
+    }
+}
+
+/// What an element of an output must hold.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Expected {
+    /// A value, within an absolute error.
+    Value { want: f64, tolerance: f64 },
+    /// The bytes from before: guard, or an element that is not this op's.
+    Untouched,
+    /// Anything.
+    Any,
+}
+
+impl Expected {
+    pub(super) fn exactly(want: f64) -> Self {
+        Expected::Value { want, tolerance: 0.0 }
+    }
+}
+
+/// A buffer that a case writes, and what must stand in it afterwards.
+pub(super) struct Output {
+    name: &'static str,
+    format: Format,
+    initial: Vec<u8>,
+    expected: Vec<Expected>,
+}
+
+impl Output {
+    /// An output and its buffer, which is full of [`GUARD`] but for `initial` at
+    /// its start, with guard words behind the `expected` elements.
+    pub(super) fn new(
+        gpu: &Gpu,
+        name: &'static str,
+        format: Format,
+        initial: &[u8],
+        expected: Vec<Expected>,
+    ) -> Result<(Self, GpuBuffer)> {
+        let used = expected.len() * format.size_bytes();
+        let mut bytes: Vec<u8> = initial.to_vec();
+        let total = used.next_multiple_of(16) + GUARD_BYTES;
+        let guard = GUARD.to_le_bytes();
+        while bytes.len() < total {
+            bytes.push(guard[bytes.len() % 4]);
+        }
+        let buffer = gpu.allocate_with(name, &bytes, MemoryGroup::Activations)?;
+        Ok((Output { name, format, initial: bytes, expected }, buffer))
+    }
+
+    fn compare(&self, found: &[u8], outcome: &mut Outcome) {
+        let size = self.format.size_bytes();
+        let used = self.expected.len() * size;
+        outcome.stray_writes += stray(&found[used..], &self.initial[used..], 4);
+        for (index, expected) in self.expected.iter().enumerate() {
+            let at = index * size..(index + 1) * size;
+            match *expected {
+                Expected::Any => {}
+                Expected::Untouched => {
+                    outcome.stray_writes += usize::from(found[at.clone()] != self.initial[at]);
+                }
+                Expected::Value { want, tolerance } => {
+                    outcome.element(self.name, index, self.format.decode(&found[at]), want, tolerance);
+                }
+            }
+        }
+    }
+}
+
+/// Words that differ.
+fn stray(found: &[u8], initial: &[u8], size: usize) -> usize {
+    found.chunks(size).zip(initial.chunks(size)).filter(|(a, b)| a != b).count()
+}
+
+/// A case's dispatches with the buffers that they read and write.
+pub struct Prepared {
+    pub(super) case: String,
+    pub(super) reason: &'static str,
+    pub(super) dispatches: Vec<Dispatch>,
+    pub(super) work: Work,
+    pub(super) outputs: Vec<(Output, GpuBuffer)>,
+}
+
+impl Prepared {
+    /// The work, for a benchmark to encode by itself.
+    #[must_use]
+    pub fn dispatches(&self) -> (&[Dispatch], Work) {
+        (&self.dispatches, self.work)
+    }
+
+    /// Runs the case once and compares its outputs with the reference.
+    ///
+    /// # Errors
+    /// [`crate::Error::Gpu`] when the driver reports a fault.
+    pub fn check(&self, gpu: &Gpu) -> Result<Outcome> {
+        for (output, buffer) in &self.outputs {
+            // Also what an op adds to.
+            gpu.upload(buffer, 0, &output.initial)?;
+        }
+        gpu.run(&self.dispatches, self.work)?;
+        let mut labels: Vec<&str> = self.dispatches.iter().map(Dispatch::label).collect();
+        labels.dedup();
+        let mut outcome = Outcome {
+            case: self.case.clone(),
+            variant: labels.join(" + "),
+            max_error: 0.0,
+            tolerance: f64::INFINITY,
+            reason: self.reason,
+            worst: None,
+            wrong_elements: 0,
+            stray_writes: 0,
+        };
+        for (output, buffer) in &self.outputs {
+            output.compare(&gpu.read_buffer(buffer)?, &mut outcome);
+        }
+        Ok(outcome)
+    }
+}
+
+/// How a case came out.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The case.
+    pub case: String,
+    /// Labels of the variants that ran.
+    pub variant: String,
+    /// Absolute error of the element that came closest to its tolerance, or
+    /// exceeded it the most.
+    pub max_error: f64,
+    /// Absolute error that this element may have.
+    pub tolerance: f64,
+    /// Why it may have one.
+    pub reason: &'static str,
+    /// That element: output, index, found, expected.
+    pub worst: Option<(&'static str, usize, f64, f64)>,
+    /// Elements beyond their tolerance, padding included.
+    pub wrong_elements: usize,
+    /// Guard words, and elements that belong to another op, that were changed.
+    pub stray_writes: usize,
+}
+
+impl Outcome {
+    /// Whether the kernel computed what it must and wrote nowhere else.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.wrong_elements == 0 && self.guards_intact()
+    }
+
+    /// Whether all guard words stayed as they were.
+    #[must_use]
+    pub fn guards_intact(&self) -> bool {
+        self.stray_writes == 0
+    }
+
+    fn element(&mut self, output: &'static str, index: usize, found: f64, want: f64, tolerance: f64) {
+        // NaN is never close to anything, infinity to itself alone.
+        let error = if found == want {
+            0.0
+        } else if (found - want).is_nan() {
+            f64::INFINITY
+        } else {
+            (found - want).abs()
+        };
+        if error > tolerance {
+            self.wrong_elements += 1;
+        }
+        let ratio = |error: f64, tolerance: f64| if error == 0.0 { 0.0 } else { error / tolerance };
+        if self.worst.is_none() || ratio(error, tolerance) > ratio(self.max_error, self.tolerance) {
+            self.max_error = error;
+            self.tolerance = tolerance;
+            self.worst = Some((output, index, found, want));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome() -> Outcome {
+        Outcome {
+            case: String::new(),
+            variant: String::new(),
+            max_error: 0.0,
+            tolerance: f64::INFINITY,
+            reason: "",
+            worst: None,
+            wrong_elements: 0,
+            stray_writes: 0,
+        }
+    }
+
+    #[test]
+    fn the_worst_element_is_the_one_nearest_to_or_farthest_beyond_its_tolerance() {
+        let mut o = outcome();
+        o.element("out", 0, 1.0, 1.0, 0.0);
+        o.element("out", 1, 1.0, 1.5, 1.0);
+        o.element("out", 2, 1.0, 1.1, 1.0);
+        assert_eq!((o.worst.map(|w| w.1), o.wrong_elements), (Some(1), 0));
+        assert!(o.passed());
+        o.element("out", 3, f64::NAN, 1.0, 1.0);
+        assert_eq!((o.worst.map(|w| w.1), o.wrong_elements), (Some(3), 1));
+        assert!(!o.passed());
+    }
+
+    #[test]
+    fn exact_elements_tolerate_nothing() {
+        let mut o = outcome();
+        o.element("out", 0, 1.0, 1.0, 1e-3);
+        o.element("out", 1, 1e-9, 0.0, 0.0);
+        o.element("out", 2, 1.1, 1.0, 1e-3);
+        assert_eq!((o.worst.map(|w| w.1), o.wrong_elements), (Some(1), 2));
+    }
+
+    #[test]
+    fn changed_guard_words_are_counted() {
+        assert_eq!(stray(&[1, 2, 3, 4, 5, 6, 7, 8], &[1, 2, 3, 4, 5, 6, 7, 9], 4), 1);
+    }
+}

@@ -1,0 +1,89 @@
+//! What decoding costs beside arithmetic: nothing may be created for a token.
+//!
+//! One test in a binary of its own, since it counts every heap allocation.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use wgpt::gpu::GpuOptions;
+use wgpt::sampling::{Sampler, SamplingParams};
+use wgpt::{Engine, Error, Session};
+
+/// Bytes allocated since the start, and bytes held.
+static ALLOCATED: AtomicU64 = AtomicU64::new(0);
+static FREED: AtomicU64 = AtomicU64::new(0);
+
+struct Counting;
+
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATED.fetch_add(layout.size() as u64, Ordering::Relaxed);
+        // SAFETY: the caller's contract is the system allocator's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        FREED.fetch_add(layout.size() as u64, Ordering::Relaxed);
+        // SAFETY: the caller's contract is the system allocator's.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Heap bytes allocated and bytes held after, for each of `n` tokens.
+fn decode(session: &mut Session, sampler: &mut Option<Sampler>, n: usize) -> Vec<(u64, u64)> {
+    let mut token = 5;
+    let mut costs = Vec::with_capacity(n);
+    for _ in 0..n {
+        let before = ALLOCATED.load(Ordering::Relaxed);
+        token = match sampler {
+            Some(sampler) => {
+                let logits = session.advance(&[token]).unwrap();
+                sampler.sample(logits, &[]).unwrap()
+            }
+            None => session.advance_greedy(&[token]).unwrap(),
+        };
+        let allocated = ALLOCATED.load(Ordering::Relaxed);
+        costs.push((allocated - before, allocated - FREED.load(Ordering::Relaxed)));
+    }
+    costs
+}
+
+fn median(values: impl Iterator<Item = u64>) -> u64 {
+    let mut values: Vec<u64> = values.collect();
+    values.sort_unstable();
+    values[values.len() / 2]
+}
+
+#[test]
+fn decoding_creates_nothing() -> Result<(), Error> {
+    let gpu = GpuOptions { device: std::env::var("WGPT_DEVICE").ok(), ..GpuOptions::default() };
+    let engine = Engine::builder().gpu(gpu).build()?;
+    for sampled in [false, true] {
+        let mut sampler = match sampled {
+            true => Some(Sampler::new(SamplingParams::default(), engine.vocab_size())?),
+            false => None,
+        };
+        let mut session = engine.session();
+        session.prefill(&[0, 1, 2, 3])?;
+        decode(&mut session, &mut sampler, 20);
+        let before = engine.gpu().counters();
+        let costs = decode(&mut session, &mut sampler, 400);
+        let after = engine.gpu().counters();
+        // No buffer, bind group, pipeline; no write_buffer.
+        assert_eq!(before, after, "sampled: {sampled}");
+        // wgpu allocates for each encoder and submit; that must not grow with
+        // the position, and must not stay.
+        let (early, late) = (&costs[..100], &costs[300..]);
+        let allocated = |part: &[(u64, u64)]| median(part.iter().map(|cost| cost.0));
+        let held = |part: &[(u64, u64)]| median(part.iter().map(|cost| cost.1));
+        println!("sampled {sampled}: {} bytes a token, {} held", allocated(early), held(late));
+        // 26 pages of the page table's u32 entries are all that may differ.
+        assert!(allocated(late) <= allocated(early) + 256, "{} to {}", allocated(early), allocated(late));
+        assert!(held(late) <= held(early) + 4096, "{} to {}", held(early), held(late));
+    }
+    Ok(())
+}

@@ -1,0 +1,290 @@
+//! Whole models against logits that transformers computed in f64
+//! (tests/golden/README.md), and against a model built from the naive twins.
+
+#[path = "support/reference_model.rs"]
+mod reference_model;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+
+use reference_model::ReferenceModel;
+use safetensors::SafeTensors;
+use wgpt::engine::ModelFiles;
+use wgpt::gpu::{Gpu, GpuOptions, Strategy};
+use wgpt::model::ModelOptions;
+use wgpt::tensor::DType;
+use wgpt::{Engine, Session};
+
+/// With f32 weights and cache: largest absolute error of a logit. The logits
+/// have a standard deviation of 3 to 5; sums of up to 256 terms in f32 in two
+/// to four layers leave a few 1e-5.
+const TOLERANCE_F32: f64 = 2e-4;
+
+/// With f16 weights and cache, against the naive model on the rounded weights:
+/// rounding keys and values costs up to 2^-11 relative each, which softmax and
+/// the layers carry on to logits of up to 20.
+const TOLERANCE_F16: f64 = 2e-2;
+
+fn golden_dirs() -> Vec<PathBuf> {
+    let root = Path::new("tests/golden");
+    let mut dirs: Vec<PathBuf> =
+        ["gpt2-tiny", "gpt-nano-sort", "gpt2-oddvocab"].iter().map(|name| root.join(name)).collect();
+    let mut variants: Vec<PathBuf> =
+        std::fs::read_dir(root.join("gpt2-variants")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    variants.sort();
+    assert!(variants.len() >= 10, "the golden variants are missing");
+    dirs.extend(variants.into_iter().filter(|path| path.is_dir()));
+    dirs
+}
+
+/// Rows of tokens with their logits, and the greedy continuation.
+struct Golden {
+    rows: Vec<Vec<u32>>,
+    /// For each row `[positions, vocab_size]`; positions may be fewer than tokens.
+    logits: Vec<Vec<f64>>,
+    greedy: Option<(Vec<u32>, usize)>,
+}
+
+impl Golden {
+    fn read(dir: &Path) -> Golden {
+        let f64_only = dir.join("golden_f64.safetensors");
+        let path = if f64_only.exists() { f64_only } else { dir.join("golden.safetensors") };
+        let bytes = std::fs::read(&path).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let ids = |name: &str| -> Option<(Vec<usize>, Vec<u32>)> {
+            let tensor = file.tensor(name).ok()?;
+            let ids = tensor.data().chunks(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as u32);
+            Some((tensor.shape().to_vec(), ids.collect()))
+        };
+        let (shape, all) = ids("input_ids").unwrap();
+        let logits = file.tensor("logits_f64").unwrap();
+        let values: Vec<f64> =
+            logits.data().chunks(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect();
+        let [n_rows, positions, vocab] = logits.shape()[..] else { panic!("shape of logits_f64") };
+        let greedy = ids("greedy_ids").map(|(_, all)| (all, shape[1].min(8)));
+        Golden {
+            rows: all.chunks(shape[1]).map(<[u32]>::to_vec).collect(),
+            logits: values.chunks(positions * vocab).take(n_rows).map(<[f64]>::to_vec).collect(),
+            greedy,
+        }
+    }
+}
+
+/// Every strategy that the adapter runs, on its real limits and on the floor,
+/// there with bounds checks in the shaders. Opened once: models share pipelines.
+static GPUS: LazyLock<Vec<Arc<Gpu>>> = LazyLock::new(|| {
+    let open = |features_floor: bool, strategy: Option<Strategy>| {
+        let options = GpuOptions {
+            device: std::env::var("WGPT_DEVICE").ok(),
+            features_floor,
+            strategy,
+            checked_shaders: features_floor,
+            ..GpuOptions::default()
+        };
+        let gpu = Gpu::open(&options);
+        Arc::new(gpu.expect("the tests need an adapter: tools/setup_vulkan.sh installs a software one"))
+    };
+    let strategies = open(false, None).strategies();
+    let mut all: Vec<_> = strategies.into_iter().map(|strategy| open(false, Some(strategy))).collect();
+    all.extend([Strategy::PerThread, Strategy::Workgroup].map(|strategy| open(true, Some(strategy))));
+    all
+});
+
+fn engine(gpu: &Arc<Gpu>, dir: &Path, options: &ModelOptions) -> Engine {
+    let files = ModelFiles::open(dir).unwrap();
+    Engine::load(files, Arc::clone(gpu), options, &mut |_| std::ops::ControlFlow::Continue(())).unwrap()
+}
+
+/// What a failure names.
+fn setup(gpu: &Gpu) -> String {
+    format!("{:?} features_floor={}", gpu.strategy(), gpu.options().features_floor)
+}
+
+/// How a row of tokens is fed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Feed {
+    Whole,
+    Chunks(usize),
+    /// One token at a time through the decode kernels.
+    Decode,
+}
+
+const FEEDS: [Feed; 5] = [Feed::Whole, Feed::Chunks(1), Feed::Chunks(3), Feed::Chunks(16), Feed::Decode];
+
+/// Logits of all positions, `[n, vocab_size]`.
+fn logits(session: &mut Session, tokens: &[u32], feed: Feed) -> Vec<f32> {
+    session.truncate(0);
+    let mut all = Vec::new();
+    let chunk = match feed {
+        Feed::Whole => tokens.len(),
+        Feed::Chunks(n) => n,
+        Feed::Decode => {
+            for &token in tokens {
+                all.extend_from_slice(session.advance(&[token]).unwrap());
+            }
+            return all;
+        }
+    };
+    for piece in tokens.chunks(chunk) {
+        session
+            .advance_each(piece, |_, row| {
+                all.extend_from_slice(row);
+                Ok(())
+            })
+            .unwrap();
+    }
+    all
+}
+
+fn max_error(found: &[f32], expected: impl Iterator<Item = f64>) -> f64 {
+    let mut compared = 0;
+    let mut worst = 0.0_f64;
+    for (found, expected) in found.iter().zip(expected) {
+        // Written so that a NaN counts as an error.
+        let error = (f64::from(*found) - expected).abs();
+        worst = if error <= worst { worst } else { error };
+        compared += 1;
+    }
+    assert!(compared > 0, "nothing was compared");
+    worst
+}
+
+fn f32_options() -> ModelOptions {
+    ModelOptions { dtype: DType::F32, kv_dtype: DType::F32, ..ModelOptions::default() }
+}
+
+#[test]
+fn f32_logits_equal_transformers_on_every_path() {
+    let mut worst = (0.0, String::new());
+    for gpu in GPUS.iter() {
+        for dir in golden_dirs() {
+            let golden = Golden::read(&dir);
+            let engine = engine(gpu, &dir, &f32_options());
+            let mut session = engine.session();
+            for feed in FEEDS {
+                for (tokens, expected) in golden.rows.iter().zip(&golden.logits) {
+                    let found = logits(&mut session, tokens, feed);
+                    let error = max_error(&found, expected.iter().copied());
+                    let case = format!("{} {feed:?} {}", dir.display(), setup(gpu));
+                    assert!(error <= TOLERANCE_F32, "{case}: error {error:e}");
+                    if error > worst.0 {
+                        worst = (error, case);
+                    }
+                }
+            }
+        }
+    }
+    println!("largest error {:e} in {}", worst.0, worst.1);
+}
+
+#[test]
+fn greedy_tokens_equal_transformers() {
+    for gpu in GPUS.iter() {
+        for dir in golden_dirs() {
+            let Some((ids, n_prompt)) = Golden::read(&dir).greedy else { continue };
+            let engine = engine(gpu, &dir, &f32_options());
+            let mut session = engine.session();
+            let mut found = ids[..n_prompt].to_vec();
+            let mut next = session.advance_greedy(&found).unwrap();
+            while found.len() + 1 < ids.len() {
+                found.push(next);
+                next = session.advance_greedy(&[next]).unwrap();
+            }
+            found.push(next);
+            assert_eq!(found, ids, "{} {}", dir.display(), setup(gpu));
+        }
+    }
+}
+
+#[test]
+fn nano_sort_sorts() {
+    let engine = engine(&GPUS[0], Path::new("tests/golden/gpt-nano-sort"), &ModelOptions::default());
+    for letters in [[2, 1, 0, 1, 1, 2], [0, 0, 0, 0, 0, 0], [2, 2, 1, 1, 0, 0], [0, 1, 2, 0, 1, 2]] {
+        let mut session = engine.session();
+        let mut next = session.advance_greedy(&letters).unwrap();
+        let mut sorted = vec![next];
+        while sorted.len() < 6 {
+            next = session.advance_greedy(&[next]).unwrap();
+            sorted.push(next);
+        }
+        let mut expected = letters.to_vec();
+        expected.sort_unstable();
+        assert_eq!(sorted, expected);
+    }
+}
+
+/// Compares with the naive model on weights rounded to f16; returns the worst error.
+fn compare_with_naive(gpu: &Arc<Gpu>, dir: &Path, kv_dtype: DType, naive_kv: DType) -> f64 {
+    let engine = engine(gpu, dir, &ModelOptions { kv_dtype, ..ModelOptions::default() });
+    let files = engine.files();
+    let naive = ReferenceModel::new(files.config(), files.checkpoint(), DType::F16, naive_kv);
+    let mut session = engine.session();
+    let mut worst = 0.0_f64;
+    for tokens in &Golden::read(dir).rows {
+        let expected = naive.logits(tokens);
+        for feed in [Feed::Whole, Feed::Chunks(3), Feed::Decode] {
+            let found = logits(&mut session, tokens, feed);
+            assert_eq!(found.len(), expected.len());
+            let error = max_error(&found, expected.iter().map(|x| f64::from(*x)));
+            worst = if error <= worst { worst } else { error };
+        }
+    }
+    worst
+}
+
+#[test]
+fn f16_weights_equal_the_naive_model_on_rounded_weights() {
+    for gpu in GPUS.iter() {
+        for dir in golden_dirs() {
+            let error = compare_with_naive(gpu, &dir, DType::F32, DType::F32);
+            assert!(error <= TOLERANCE_F32, "{} {}: error {error:e}", dir.display(), setup(gpu));
+        }
+    }
+}
+
+#[test]
+fn f16_weights_and_cache_stay_near_the_naive_model() {
+    for gpu in GPUS.iter() {
+        for dir in golden_dirs() {
+            // Scores that are not scaled by 1 / sqrt(head_dim) multiply the
+            // cache's rounding: there the naive model rounds its cache too, and
+            // what remains is a key now and then rounded to its other neighbour.
+            let scaled = ModelFiles::open(&dir).unwrap().config().scale_attn_weights;
+            let naive_kv = if scaled { DType::F32 } else { DType::F16 };
+            let error = compare_with_naive(gpu, &dir, DType::F16, naive_kv);
+            assert!(error <= TOLERANCE_F16, "{} {}: error {error:e}", dir.display(), setup(gpu));
+        }
+    }
+}
+
+#[test]
+fn the_naive_model_equals_transformers() {
+    for dir in golden_dirs() {
+        let golden = Golden::read(&dir);
+        let files = ModelFiles::open(&dir).unwrap();
+        let naive = ReferenceModel::new(files.config(), files.checkpoint(), DType::F32, DType::F32);
+        for (tokens, expected) in golden.rows.iter().zip(&golden.logits) {
+            let error = max_error(&naive.logits(tokens), expected.iter().copied());
+            assert!(error <= TOLERANCE_F32, "{}: error {error:e}", dir.display());
+        }
+    }
+}
+
+#[test]
+fn deterministic_logits_do_not_depend_on_the_chunks() {
+    for gpu in GPUS.iter() {
+        for name in ["gpt2-tiny", "gpt2-variants/tanh-25heads-bf16"] {
+            let dir = Path::new("tests/golden").join(name);
+            let golden = Golden::read(&dir);
+            let options = ModelOptions { deterministic: true, ..ModelOptions::default() };
+            let engine = engine(gpu, &dir, &options);
+            let mut session = engine.session();
+            let whole = logits(&mut session, &golden.rows[0], Feed::Whole);
+            for feed in FEEDS {
+                let found = logits(&mut session, &golden.rows[0], feed);
+                let same = whole.iter().zip(&found).all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(same && whole.len() == found.len(), "{name} {feed:?} {}", setup(gpu));
+            }
+        }
+    }
+}
