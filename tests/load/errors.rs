@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
+use wgpt::Error;
 use wgpt::model::ModelOptions;
 use wgpt::tensor::DType;
-use wgpt::{Engine, Error};
 
 use crate::files::{self, altered_tiny, patch};
 use crate::heap::alone;
@@ -13,7 +13,7 @@ use crate::heap::alone;
 /// The tensor and the message of the refusal.
 fn refusal(dir: &Path, dtype: DType) -> (String, String) {
     let options = ModelOptions { dtype, ..ModelOptions::default() };
-    match Engine::builder().model(dir).options(options).build() {
+    match files::engine(dir).options(options).build() {
         Err(Error::Tensor { tensor, message }) => (tensor, message),
         Err(other) => panic!("another error: {other}"),
         Ok(_) => panic!("was loaded"),
@@ -53,13 +53,13 @@ fn a_value_beyond_f16_is_loaded_as_f32() {
     patch(dir.path(), "transformer.h.1.attn.c_proj.weight", 100, 70000.0);
     refusal(dir.path(), DType::F16);
     let options = ModelOptions { dtype: DType::F32, ..ModelOptions::default() };
-    let engine = Engine::builder().model(dir.path()).options(options).build().unwrap();
+    let engine = files::engine(dir.path()).options(options).build().unwrap();
     let mut session = engine.session();
     assert!(session.advance(&[1, 2]).unwrap().iter().all(|logit| logit.is_finite()));
     // The largest f16, and what rounds to it, pass.
     let dir = altered_tiny(|_| ());
     patch(dir.path(), "transformer.h.1.attn.c_proj.weight", 100, 65519.0);
-    Engine::builder().model(dir.path()).build().unwrap();
+    files::engine(dir.path()).build().unwrap();
 }
 
 #[test]

@@ -7,8 +7,22 @@ use std::sync::LazyLock;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize_to_file};
 use tempfile::TempDir;
+use wgpt::Engine;
+use wgpt::engine::EngineBuilder;
+use wgpt::gpu::GpuOptions;
 
 use crate::random_gpt2::RandomGpt2;
+
+/// The adapter that `WGPT_DEVICE` names, or the best one.
+pub fn gpu() -> GpuOptions {
+    let device = std::env::var("WGPT_DEVICE").ok().filter(|device| !device.is_empty());
+    GpuOptions { device, ..GpuOptions::default() }
+}
+
+/// A builder for the model in `dir`.
+pub fn engine(dir: &Path) -> EngineBuilder {
+    Engine::builder().gpu(gpu()).model(dir)
+}
 
 /// A model of `tests/golden`.
 pub fn golden(name: &str) -> PathBuf {

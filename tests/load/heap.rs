@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use wgpt::Engine;
 use wgpt::model::ModelOptions;
 use wgpt::tensor::DType;
 
@@ -70,7 +69,7 @@ fn load_within(dir: &Path, file_bytes: usize, bound: usize) {
     assert!(bound < file_bytes / 2, "a bound that a whole copy in f16 would meet proves nothing");
     for dtype in [DType::F16, DType::F32] {
         let options = ModelOptions { dtype, ..ModelOptions::default() };
-        let (engine, peak) = peak_bytes(|| Engine::builder().model(dir).options(options).build().unwrap());
+        let (engine, peak) = peak_bytes(|| files::engine(dir).options(options).build().unwrap());
         println!("{dtype}: the heap grew by {:.1} MiB at most", peak as f64 / MIB as f64);
         assert!(peak > MIB, "{peak} bytes: the counter does not see the loader's own block");
         assert!(peak <= bound, "{dtype}: the heap grew by {peak} bytes, more than {bound}");

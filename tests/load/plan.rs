@@ -6,7 +6,7 @@ use wgpt::model::ModelOptions;
 use wgpt::tensor::DType;
 use wgpt::{Engine, Error};
 
-use crate::files::golden;
+use crate::files::{self, golden};
 use crate::heap::alone;
 
 fn check(engine: &Engine, what: &str) {
@@ -23,9 +23,9 @@ fn the_plan_equals_what_is_allocated() {
     let _alone = alone();
     let options = ModelOptions::default;
     let (f16, f32) = (DType::F16, DType::F32);
-    let floor = GpuOptions { features_floor: true, ..GpuOptions::default() };
-    let plain = GpuOptions::default;
-    let split = GpuOptions { max_binding_bytes: Some(200 << 10), ..GpuOptions::default() };
+    let floor = GpuOptions { features_floor: true, ..files::gpu() };
+    let plain = files::gpu;
+    let split = GpuOptions { max_binding_bytes: Some(200 << 10), ..files::gpu() };
     let small_chunk = ModelOptions { prefill_chunk: 16, ..options() };
     let cases = [
         (None, plain(), options()),
@@ -77,7 +77,7 @@ fn tensors_split_over_several_bindings_give_the_same_bits() {
     for (dtype, binding) in [(DType::F16, 200 << 10), (DType::F32, 400 << 10)] {
         let options = ModelOptions { dtype, prefill_chunk: 16, ..ModelOptions::default() };
         let engine = |max_binding_bytes| {
-            let gpu = GpuOptions { max_binding_bytes, ..GpuOptions::default() };
+            let gpu = GpuOptions { max_binding_bytes, ..files::gpu() };
             Engine::builder().gpu(gpu).options(options.clone()).build().unwrap()
         };
         // The embedding is 2048 rows of 384 (768) bytes: 4 pieces, the last one
@@ -94,7 +94,7 @@ fn tensors_split_over_several_bindings_give_the_same_bits() {
 fn a_position_embedding_beyond_one_binding_is_an_error() {
     let _alone = alone();
     // 512 rows of 384 bytes are 192 KiB.
-    let gpu = GpuOptions { max_binding_bytes: Some(191 << 10), ..GpuOptions::default() };
+    let gpu = GpuOptions { max_binding_bytes: Some(191 << 10), ..files::gpu() };
     match Engine::builder().gpu(gpu).build() {
         Err(Error::Limits(message)) => assert!(message.contains("n_positions = 512"), "{message}"),
         Err(other) => panic!("another error: {other}"),

@@ -2,8 +2,8 @@
 
 use std::ops::ControlFlow;
 
+use wgpt::Error;
 use wgpt::model::{LoadPhase, LoadProgress};
-use wgpt::{Engine, Error};
 
 use crate::files;
 use crate::heap::alone;
@@ -11,7 +11,7 @@ use crate::heap::alone;
 #[test]
 fn phases_come_in_order_and_reach_their_totals() {
     let _alone = alone();
-    let builder = Engine::builder().model(files::long_matrices_dir());
+    let builder = files::engine(files::long_matrices_dir());
     let mut reports: Vec<LoadProgress> = Vec::new();
     let engine = builder
         .build_with(&mut |progress| {
@@ -41,7 +41,7 @@ fn phases_come_in_order_and_reach_their_totals() {
 #[test]
 fn a_break_cancels_wherever_it_comes() {
     let _alone = alone();
-    let builder = Engine::builder().model(files::golden("gpt2-tiny"));
+    let builder = files::engine(&files::golden("gpt2-tiny"));
     let mut n_reports = 0;
     let count = |_| {
         n_reports += 1;

@@ -61,7 +61,7 @@ fn expected(checkpoint: &Checkpoint, spec: &TensorSpec, dtype: DType) -> Vec<f32
 
 /// Loads and compares every matrix; returns the pieces of the embedding.
 fn check(dir: &Path, dtype: DType, max_binding_bytes: Option<u64>) -> usize {
-    let gpu = Gpu::open(&GpuOptions { max_binding_bytes, ..GpuOptions::default() }).unwrap();
+    let gpu = Gpu::open(&GpuOptions { max_binding_bytes, ..files::gpu() }).unwrap();
     let config = Gpt2Config::from_json(&ConfigJson::from_file(&dir.join("config.json")).unwrap()).unwrap();
     let checkpoint = Checkpoint::open_dir(dir).unwrap();
     let weights =
