@@ -1,5 +1,6 @@
 //! wgpt
 
+pub mod bench;
 pub mod checkpoint;
 pub mod engine;
 mod error;

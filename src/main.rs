@@ -1,1 +1,7 @@
-fn main() {}
+//! The `wgpt` program: see `wgpt --help`.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

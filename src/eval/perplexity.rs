@@ -5,16 +5,19 @@ use std::ops::ControlFlow;
 
 use serde::Serialize;
 
-use crate::engine::{Engine, Session};
+use crate::engine::{CancelFlag, Engine, Session};
 use crate::error::{Error, Result};
 use crate::sampling::{NllSum, negative_log_likelihood, perplexity};
 
 /// How a text is cut into windows.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct PerplexityOptions {
     /// Tokens from one window's start to the next; half the context by default.
     /// Smaller strides give each token more context and take longer.
     pub stride: Option<usize>,
+    /// A flag that ends the evaluation, also within a window, with what is
+    /// known by then.
+    pub cancel: Option<CancelFlag>,
 }
 
 /// The result of [`evaluate`].
@@ -30,6 +33,8 @@ pub struct PerplexityReport {
     pub bos: bool,
     /// Tokens of the text.
     pub n_tokens: usize,
+    /// Whether the whole text was scored; false for a cancelled evaluation.
+    pub complete: bool,
     /// Tokens that were scored.
     pub tokens_scored: u64,
     /// Mean negative log-likelihood of a scored token, in nats.
@@ -68,12 +73,13 @@ fn windows(n_tokens: usize, context: usize, stride: usize) -> Vec<(usize, usize,
     all
 }
 
-/// Evaluates `tokens` as one text. The callback's `Break` ends it early with
-/// what is known so far.
+/// Evaluates `tokens` as one text. The callback's `Break` and the cancel flag
+/// end it early with what is known so far.
 ///
 /// # Errors
 /// [`Error::Input`] for fewer than two tokens, a token outside the vocabulary
-/// or a stride outside 1 to the context; errors of the device.
+/// or a stride outside 1 to the context; errors of the device;
+/// [`Error::Cancelled`] before the first token was scored.
 pub fn evaluate(
     engine: &Engine,
     tokens: &[u32],
@@ -93,21 +99,31 @@ pub fn evaluate(
     }
     let mut sum = NllSum::default();
     let mut session = engine.session();
+    if let Some(flag) = &options.cancel {
+        session.set_cancel(flag.clone());
+    }
+    let mut complete = false;
     for (begin, end, first_scored) in windows(tokens.len(), context, stride) {
-        score(&mut session, tokens, begin..end, first_scored, &mut sum)?;
+        match score(&mut session, tokens, begin..end, first_scored, &mut sum) {
+            Err(Error::Cancelled) => break,
+            scored => scored?,
+        }
+        complete = end == tokens.len();
         let state =
             PerplexityProgress { tokens_done: end, n_tokens: tokens.len(), perplexity: sum.perplexity() };
         if progress(state).is_break() {
             break;
         }
     }
-    let nll = sum.mean().ok_or_else(|| Error::input("no token was scored"))?;
+    // A whole evaluation of two tokens or more scores at least one.
+    let nll = sum.mean().ok_or(Error::Cancelled)?;
     Ok(PerplexityReport {
         protocol: "hf",
         context,
         stride,
         bos: false,
         n_tokens: tokens.len(),
+        complete,
         tokens_scored: sum.count(),
         nll,
         perplexity: perplexity(nll),

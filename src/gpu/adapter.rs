@@ -238,14 +238,61 @@ pub fn adapters(backend: Option<Backend>) -> Vec<AdapterReport> {
     enumerate(backend).into_iter().map(|(_, report)| report).collect()
 }
 
+/// The error for a machine without an adapter: it says how to install one.
+#[must_use]
+pub fn no_adapter(backend: Option<Backend>) -> Error {
+    let api = backend.map_or("Vulkan, Metal or DX12", Backend::name);
+    Error::NoAdapter(format!("no {api} adapter was found.\n{INSTALL_HELP}"))
+}
+
+/// What a device would offer, known without opening one.
+#[derive(Clone, Debug)]
+pub struct DevicePreview {
+    /// The adapter; `None` for [`DevicePreview::floor`].
+    pub adapter: Option<AdapterReport>,
+    /// The family of kernel variants that would run.
+    pub strategy: Strategy,
+    /// The largest storage binding in bytes.
+    pub max_binding_bytes: u64,
+}
+
+impl DevicePreview {
+    /// The device that [`Gpu::open`](super::Gpu::open) would open.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] when no adapter fits.
+    pub fn of(options: &GpuOptions) -> Result<Self> {
+        let (adapter, report) = choose(options)?;
+        let (features, limits) = request(&adapter, options);
+        let strategy = options.strategy.unwrap_or(default_strategy(&report, features));
+        let max_binding_bytes = max_binding_bytes(&limits, options);
+        Ok(DevicePreview { adapter: Some(report), strategy, max_binding_bytes })
+    }
+
+    /// The least device there is: `wgpu::Limits::default()`, no feature.
+    #[must_use]
+    pub fn floor(options: &GpuOptions) -> Self {
+        DevicePreview {
+            adapter: None,
+            strategy: options.strategy.unwrap_or(Strategy::Workgroup),
+            max_binding_bytes: max_binding_bytes(&wgpu::Limits::default(), options),
+        }
+    }
+}
+
+/// The largest storage binding that `limits` and `options` permit.
+pub(super) fn max_binding_bytes(limits: &wgpu::Limits, options: &GpuOptions) -> u64 {
+    let device = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+    options.max_binding_bytes.map_or(device, |cap| cap.min(device))
+}
+
 /// Takes the adapter that `options` names, or the first of the list.
 pub(super) fn choose(options: &GpuOptions) -> Result<(wgpu::Adapter, AdapterReport)> {
     let mut list = enumerate(options.backend);
     let names: Vec<_> =
         list.iter().map(|(_, r)| format!("  {}: {} ({})", r.index, r.name, r.backend)).collect();
     if list.is_empty() {
-        let api = options.backend.map_or("Vulkan, Metal or DX12", Backend::name);
-        return Err(Error::NoAdapter(format!("no {api} adapter was found.\n{INSTALL_HELP}")));
+        return Err(no_adapter(options.backend));
     }
     let Some(wanted) = &options.device else { return Ok(list.swap_remove(0)) };
     let found = match wanted.parse::<usize>() {

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use adapter::{AdapterReport, Backend, DeviceType, GpuOptions, adapters};
+pub use adapter::{AdapterReport, Backend, DevicePreview, DeviceType, GpuOptions, adapters, no_adapter};
 pub use buffer::{BufferUse, GpuBuffer, Ledger, MemoryGroup, rounded_bytes};
 pub use encoder::{Encoder, Pass};
 pub use kernel::{Binding, BindingKind, Fragment, Kernel, Pipeline, Strategy, Variant};
@@ -22,6 +22,10 @@ pub use recording::{BoundBuffer, Dispatch, Extent, Grid, Params, Recorder, Work}
 pub use transfer::{Readback, UploadRing};
 
 use crate::error::{Error, Result};
+
+/// The version of wgpu that this library is built and tested with; a program
+/// that embeds it may have resolved a later patch release.
+pub const WGPU_VERSION: &str = "30.0.1";
 
 /// An open device with its pipelines and its accounts.
 pub struct Gpu {
@@ -140,8 +144,7 @@ impl Gpu {
     /// The largest storage binding in bytes: larger tensors are split.
     #[must_use]
     pub fn max_binding_bytes(&self) -> u64 {
-        let device = self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size);
-        self.options.max_binding_bytes.map_or(device, |cap| cap.min(device))
+        adapter::max_binding_bytes(&self.limits, &self.options)
     }
 
     /// The limits that the device was opened with.

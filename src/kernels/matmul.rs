@@ -37,6 +37,20 @@ impl Activation {
         Activation::Silu,
         Activation::Tanh,
     ];
+
+    /// The name that reports print.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Activation::None => "none",
+            Activation::GeluTanh => "gelu_tanh",
+            Activation::Gelu => "gelu",
+            Activation::QuickGelu => "quick_gelu",
+            Activation::Relu => "relu",
+            Activation::Silu => "silu",
+            Activation::Tanh => "tanh",
+        }
+    }
 }
 
 /// The shaders' `MatmulParams`.

@@ -2,10 +2,11 @@
 //! the allocation.
 
 use super::gpt2::Gpt2Config;
+use super::kv_cache::{SPARE_SLAB_BYTES, SPARE_SLABS};
 use super::loader::weight_bytes;
 use crate::error::{Error, Result};
 use crate::gpu::{MemoryGroup, Params, Strategy, rounded_bytes};
-use crate::kernels::{PAGE_SIZE, SLABS_MAX, Scratch, Step, argmax, page_pack_bytes};
+use crate::kernels::{Matrix, PAGE_SIZE, SLABS_MAX, Scratch, Step, argmax, page_pack_bytes};
 use crate::tensor::DType;
 
 /// How a model is loaded and run.
@@ -146,7 +147,8 @@ impl Dims {
     ///
     /// # Errors
     /// [`Error::Input`] for a context of 0 or beyond the model's,
-    /// [`Error::Limits`] when not even a page fits the device's binding.
+    /// [`Error::Limits`] when the KV cache of one context or the position
+    /// embedding does not fit the device's bindings.
     pub fn new(
         config: &Gpt2Config,
         options: &ModelOptions,
@@ -162,6 +164,15 @@ impl Dims {
         }
         if options.prefill_chunk == 0 {
             return Err(Error::input("a prefill chunk of 0 tokens: it must be at least 1"));
+        }
+        let positions_max =
+            Matrix::rows_per_piece(config.embd().padded_len(), options.dtype, max_binding_bytes);
+        if config.n_positions > positions_max {
+            return Err(Error::Limits(format!(
+                "config.json: n_positions = {}: the position embedding must lie in one binding, and this \
+                 device's largest holds {positions_max} rows of {} as {}",
+                config.n_positions, config.n_embd, options.dtype
+            )));
         }
         let heads = config.heads();
         let widest = [
@@ -248,6 +259,10 @@ impl Dims {
         }];
         let kv = self.initial_pages as u64 * self.page_bytes * self.config.n_layer as u64;
         entries.push(PlanEntry { group: MemoryGroup::KvCache, name: "pages", bytes: kv });
+        if self.initial_pages > self.pages_per_slab {
+            let bytes = SPARE_SLABS as u64 * SPARE_SLAB_BYTES;
+            entries.push(PlanEntry { group: MemoryGroup::KvCache, name: "spare_slabs", bytes });
+        }
         for slot in Slot::ALL {
             let bytes = rounded_bytes(self.slot_bytes(slot));
             entries.push(PlanEntry { group: slot.group(), name: slot.name(), bytes });

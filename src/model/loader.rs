@@ -148,8 +148,16 @@ fn find<'c>(checkpoint: &'c Checkpoint, name: &str) -> Option<&'c TensorInfo> {
 
 const PREFIX: &str = "transformer.";
 
-/// Compares the checkpoint with what the config asks for; returns the bytes to
-/// read.
+/// Compares the checkpoint with what the config asks for, without reading any
+/// tensor.
+///
+/// # Errors
+/// [`Error::Tensor`] that lists what is missing, unexpected or wrongly shaped.
+pub fn check_tensors(config: &Gpt2Config, checkpoint: &Checkpoint) -> Result<()> {
+    check(config, checkpoint, &config.tensors()).map(|_| ())
+}
+
+/// As [`check_tensors`]; returns the bytes to read.
 fn check(config: &Gpt2Config, checkpoint: &Checkpoint, specs: &[TensorSpec]) -> Result<u64> {
     let mut bytes = 0;
     let mut problems = Vec::new();

@@ -13,7 +13,7 @@ pub use dims::{Dims, MemoryPlan, ModelOptions, PlanEntry};
 pub use forward::{Forward, Output};
 pub use gpt2::Gpt2Config;
 pub use kv_cache::{KvPool, PageList};
-pub use loader::{LoadPhase, LoadProgress, ProgressFn, Weights, weight_bytes};
+pub use loader::{LoadPhase, LoadProgress, ProgressFn, Weights, check_tensors, weight_bytes};
 
 /// The immutable half of a model: what it is and its weights.
 #[derive(Debug)]

@@ -1,0 +1,200 @@
+//! Prefill and decode rates of a model, measured as llama-bench does
+//! (`tools/llama-bench` of llama.cpp): random tokens, one warm-up run, the
+//! logits of the last token read back, no sampling.
+
+use std::time::Instant;
+
+use super::statistics::{mean, standard_deviation};
+use crate::engine::{CancelFlag, Engine, Session};
+use crate::error::{Error, Result};
+
+/// One test: `n_prompt` tokens at once, then `n_gen` one by one, behind
+/// `n_depth` tokens that lie in the cache already and are not timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModelTest {
+    /// Tokens of the prompt.
+    pub n_prompt: usize,
+    /// Tokens decoded one by one.
+    pub n_gen: usize,
+    /// Tokens in the cache before the test.
+    pub n_depth: usize,
+}
+
+impl ModelTest {
+    /// The name that llama-bench gives it: `pp512`, `tg128`, `pp512+tg128`,
+    /// `tg128 @ d512`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let mut parts = Vec::new();
+        if self.n_prompt > 0 {
+            parts.push(format!("pp{}", self.n_prompt));
+        }
+        if self.n_gen > 0 {
+            parts.push(format!("tg{}", self.n_gen));
+        }
+        let mut name = parts.join("+");
+        if self.n_depth > 0 {
+            name.push_str(&format!(" @ d{}", self.n_depth));
+        }
+        name
+    }
+
+    /// Timed tokens.
+    #[must_use]
+    pub fn n_tokens(&self) -> usize {
+        self.n_prompt.saturating_add(self.n_gen)
+    }
+
+    /// Checks that the test fits a context of `n_ctx` positions.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for no token, or more than the context holds.
+    pub fn check(&self, n_ctx: usize) -> Result<()> {
+        if self.n_tokens() == 0 {
+            return Err(Error::input("a test needs at least one token"));
+        }
+        let positions = self.n_tokens().saturating_add(self.n_depth);
+        if positions > n_ctx {
+            return Err(Error::input(format!(
+                "test {} takes {positions} positions, the context holds {n_ctx}: ask for less, or for a longer \
+                 context",
+                self.name(),
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// The measurements of one test.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelBench {
+    /// What was measured.
+    pub test: ModelTest,
+    /// Nanoseconds of each repetition.
+    pub samples_ns: Vec<u64>,
+}
+
+impl ModelBench {
+    /// Tokens a second of each repetition.
+    #[must_use]
+    pub fn samples_ts(&self) -> Vec<f64> {
+        let tokens = self.test.n_tokens() as f64;
+        self.samples_ns.iter().map(|&ns| tokens * 1e9 / ns.max(1) as f64).collect()
+    }
+
+    /// Mean and standard deviation of the tokens a second.
+    #[must_use]
+    pub fn rate(&self) -> (f64, f64) {
+        let samples = self.samples_ts();
+        (mean(&samples), standard_deviation(&samples))
+    }
+
+    /// Mean and standard deviation of the nanoseconds.
+    #[must_use]
+    pub fn nanoseconds(&self) -> (f64, f64) {
+        let samples: Vec<f64> = self.samples_ns.iter().map(|&ns| ns as f64).collect();
+        (mean(&samples), standard_deviation(&samples))
+    }
+}
+
+/// How far a test is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModelBenchProgress {
+    /// Repetitions done.
+    pub done: usize,
+    /// Repetitions in all.
+    pub total: usize,
+}
+
+/// Runs one test: a warm-up, then `repetitions` timed runs.
+///
+/// # Errors
+/// [`Error::Input`] for a test of no token, more tokens than the context holds
+/// or no repetition; [`Error::Cancelled`] by `cancel`; errors of the device.
+pub fn run_model_test(
+    engine: &Engine,
+    test: ModelTest,
+    repetitions: usize,
+    cancel: &CancelFlag,
+    progress: &mut dyn FnMut(ModelBenchProgress),
+) -> Result<ModelBench> {
+    test.check(engine.n_ctx())?;
+    if repetitions == 0 {
+        return Err(Error::input("a benchmark needs at least one repetition"));
+    }
+    let mut session = engine.session();
+    session.set_cancel(cancel.clone());
+    let tokens: Vec<u32> = tokens(engine.vocab_size()).take(test.n_depth + test.n_tokens()).collect();
+    let (depth, timed) = tokens.split_at(test.n_depth);
+    let (prompt, generated) = timed.split_at(test.n_prompt);
+    if !depth.is_empty() {
+        session.prefill(depth)?;
+    }
+    // One token warms decode up as well as many.
+    run_once(&mut session, prompt, &generated[..test.n_gen.min(1)])?;
+    let mut samples_ns = Vec::with_capacity(repetitions);
+    for done in 0..repetitions {
+        progress(ModelBenchProgress { done, total: repetitions });
+        session.truncate(test.n_depth);
+        let start = Instant::now();
+        run_once(&mut session, prompt, generated)?;
+        samples_ns.push(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
+    }
+    progress(ModelBenchProgress { done: repetitions, total: repetitions });
+    Ok(ModelBench { test, samples_ns })
+}
+
+/// The logits are read back behind the prompt and behind each further token,
+/// which also waits for the device.
+fn run_once(session: &mut Session, prompt: &[u32], generated: &[u32]) -> Result<()> {
+    if !prompt.is_empty() {
+        session.advance(prompt)?;
+    }
+    for token in generated {
+        session.advance(std::slice::from_ref(token))?;
+    }
+    Ok(())
+}
+
+/// Scattered token ids, the same in every run: Knuth's multiplicative hash.
+fn tokens(vocab_size: usize) -> impl Iterator<Item = u32> {
+    (1u32..).map(move |i| {
+        let hash = u64::from(i.wrapping_mul(2_654_435_769));
+        // The hash's range scaled to the vocabulary's, so that the result fits.
+        ((hash * vocab_size as u64) >> 32) as u32
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_are_named_as_llama_bench_names_them() {
+        let name = |n_prompt, n_gen, n_depth| ModelTest { n_prompt, n_gen, n_depth }.name();
+        assert_eq!(name(512, 0, 0), "pp512");
+        assert_eq!(name(0, 128, 0), "tg128");
+        assert_eq!(name(512, 0, 512), "pp512 @ d512");
+        assert_eq!(name(512, 128, 7), "pp512+tg128 @ d7");
+    }
+
+    #[test]
+    fn rates_come_from_each_sample() {
+        let test = ModelTest { n_prompt: 100, n_gen: 0, n_depth: 9 };
+        let bench = ModelBench { test, samples_ns: vec![1_000_000_000, 500_000_000] };
+        assert_eq!(bench.samples_ts(), [100.0, 200.0]);
+        assert_eq!(bench.rate().0, 150.0);
+        assert!((bench.rate().1 - 5000.0_f64.sqrt()).abs() < 1e-9);
+        assert_eq!(bench.nanoseconds().0, 750_000_000.0);
+    }
+
+    #[test]
+    fn tokens_are_scattered_over_the_vocabulary() {
+        for vocab_size in [1, 2, 3, 1000, 50257, 1 << 24] {
+            let ids: Vec<u32> = tokens(vocab_size).take(4000).collect();
+            assert!(ids.iter().all(|&id| (id as usize) < vocab_size));
+            let distinct: std::collections::HashSet<_> = ids.iter().collect();
+            assert!(distinct.len() * 2 >= vocab_size.min(4000), "{vocab_size}: {}", distinct.len());
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Mean and spread of a few samples.
+
+/// The arithmetic mean; 0 of no sample.
+#[must_use]
+pub fn mean(samples: &[f64]) -> f64 {
+    if samples.is_empty() { 0.0 } else { samples.iter().sum::<f64>() / samples.len() as f64 }
+}
+
+/// The standard deviation of a sample (divisor n - 1); 0 below two samples.
+#[must_use]
+pub fn standard_deviation(samples: &[f64]) -> f64 {
+    if samples.len() < 2 {
+        return 0.0;
+    }
+    let mean = mean(samples);
+    let squares: f64 = samples.iter().map(|x| (x - mean).powi(2)).sum();
+    (squares / (samples.len() - 1) as f64).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{mean, standard_deviation};
+
+    #[test]
+    fn worked_figures() {
+        let samples = [2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0];
+        assert_eq!(mean(&samples), 5.0);
+        assert!((standard_deviation(&samples) - (32.0_f64 / 7.0).sqrt()).abs() < 1e-15);
+        assert_eq!((mean(&[3.0]), standard_deviation(&[3.0])), (3.0, 0.0));
+        assert_eq!((mean(&[]), standard_deviation(&[])), (0.0, 0.0));
+    }
+}

@@ -1,0 +1,163 @@
+//! `wgpt bench`: how fast this machine is.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use wgpt::Engine;
+use wgpt::bench::{ModelTest, run_model_test};
+
+use super::bench_output::{Format, Row, Writer};
+use super::exit::Outcome;
+use super::interrupt;
+use super::model_args::ModelArgs;
+use super::output::note;
+use super::progress::Bar;
+
+/// Measure speed
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    Model(ModelBenchArgs),
+}
+
+/// Measure a model's prefill (pp) and decode (tg) rates, as llama-bench does
+///
+/// One warm-up run, then the repetitions. Each run of pp processes random
+/// tokens at once, each run of tg one by one; the logits of the last token are
+/// read back, nothing is sampled. At a depth of D the context holds D tokens
+/// already, which are not timed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  wgpt bench model
+  wgpt bench model -m ./gpt2 -p 128,512 -n 64 -d 0,256
+  wgpt bench model -p 0 -n 32 -r 10 -o json         decode alone, with all samples")]
+struct ModelBenchArgs {
+    /// Tokens of the prompts; 0 for none [default: 512, less in a shorter context]
+    #[arg(short = 'p', long, value_name = "N,...", value_delimiter = ',')]
+    n_prompt: Option<Vec<usize>>,
+    /// Tokens to decode; 0 for none [default: 128, less in a shorter context]
+    #[arg(short = 'n', long, value_name = "N,...", value_delimiter = ',')]
+    n_gen: Option<Vec<usize>>,
+    /// Tokens in the context before each test
+    #[arg(short = 'd', long, value_name = "N,...", value_delimiter = ',', default_value = "0")]
+    n_depth: Vec<usize>,
+    /// Timed runs of each test
+    #[arg(short, long, value_name = "N", default_value_t = 5)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    repetitions: u32,
+    /// How results are printed
+    #[arg(short, long, value_enum, default_value = "md")]
+    output: Format,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+/// llama-bench's tests.
+const DEFAULT_PROMPT: usize = 512;
+const DEFAULT_GEN: usize = 128;
+
+/// Runs the verb.
+pub fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let What::Model(args) = &args.what;
+    let cancel = interrupt::flag();
+    let files = args.model.open_files()?;
+    let n_ctx = args.model.ctx_size.unwrap_or(files.config().n_positions);
+    let tests = tests(args, n_ctx)?;
+    let engine = args.model.load(files, &cancel)?;
+    if cfg!(debug_assertions) {
+        note("note: this is a debug build; figures of a release build are better");
+    }
+    let mut writer = Writer::new(args.output);
+    for test in tests {
+        let row = measure(&engine, test, args, &cancel);
+        match row {
+            Err(error) if error.kind() == wgpt::ErrorKind::Cancelled => {
+                writer.finish()?;
+                note("interrupted");
+                return Ok(Outcome::Interrupted);
+            }
+            row => writer.row(row?)?,
+        }
+    }
+    writer.finish()?;
+    Ok(Outcome::Done)
+}
+
+fn measure(
+    engine: &Engine,
+    test: ModelTest,
+    args: &ModelBenchArgs,
+    cancel: &wgpt::engine::CancelFlag,
+) -> wgpt::Result<Row> {
+    let repetitions = args.repetitions as usize;
+    let bar = Bar::new(repetitions as u64, "{msg}  {wide_bar} {pos}/{len}");
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let result = run_model_test(engine, test, repetitions, cancel, &mut |state| {
+        bar.set(state.done as u64, test.name())
+    })?;
+    Ok(Row::new(engine, &args.model, &result, time))
+}
+
+/// The tests in llama-bench's order: for each depth the prompts, then decoding.
+/// Defaults shrink to the context; what was asked for does not.
+fn tests(args: &ModelBenchArgs, n_ctx: usize) -> wgpt::Result<Vec<ModelTest>> {
+    let sizes = |asked: &Option<Vec<usize>>, default: usize, n_depth: usize| match asked {
+        Some(sizes) => sizes.clone(),
+        None => vec![default.min(n_ctx.saturating_sub(n_depth))],
+    };
+    let mut tests = Vec::new();
+    for &n_depth in &args.n_depth {
+        let prompts = sizes(&args.n_prompt, DEFAULT_PROMPT, n_depth);
+        tests.extend(prompts.into_iter().map(|n_prompt| ModelTest { n_prompt, n_gen: 0, n_depth }));
+        let gens = sizes(&args.n_gen, DEFAULT_GEN, n_depth);
+        tests.extend(gens.into_iter().map(|n_gen| ModelTest { n_prompt: 0, n_gen, n_depth }));
+    }
+    tests.retain(|test| test.n_tokens() > 0);
+    if tests.is_empty() {
+        return Err(wgpt::Error::Input(format!(
+            "there is nothing to measure: every test has 0 tokens (the context holds {n_ctx})"
+        )));
+    }
+    // Before the model is loaded, and before other tests have taken their time.
+    for test in &tests {
+        test.check(n_ctx)?;
+    }
+    Ok(tests)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ModelBenchArgs,
+    }
+
+    fn names(line: &str, n_ctx: usize) -> wgpt::Result<Vec<String>> {
+        let line = Line::try_parse_from(std::iter::once("bench").chain(line.split_whitespace())).unwrap();
+        Ok(tests(&line.args, n_ctx)?.iter().map(ModelTest::name).collect())
+    }
+
+    #[test]
+    fn defaults_shrink_to_the_context_and_requests_do_not() {
+        assert_eq!(names("", 1024).unwrap(), ["pp512", "tg128"]);
+        assert_eq!(names("", 100).unwrap(), ["pp100", "tg100"]);
+        assert_eq!(names("-d 0,90", 100).unwrap(), ["pp100", "tg100", "pp10 @ d90", "tg10 @ d90"]);
+        assert_eq!(names("-p 0 -n 32", 1024).unwrap(), ["tg32"]);
+        assert_eq!(names("-p 1,2 -n 0 -d 5", 1024).unwrap(), ["pp1 @ d5", "pp2 @ d5"]);
+        let error = names("-p 512", 100).unwrap_err().to_string();
+        assert!(error.contains("test pp512 takes 512 positions, the context holds 100"), "{error}");
+        assert!(names("-p 10 -d 95", 100).is_err());
+        assert!(names("-p 0 -n 0", 100).unwrap_err().to_string().contains("nothing to measure"));
+        assert!(names("-d 100", 100).unwrap_err().to_string().contains("nothing to measure"));
+    }
+}

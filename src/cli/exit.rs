@@ -1,0 +1,73 @@
+//! How the program ends: outcomes, errors, exit codes.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use wgpt::{Error, ErrorKind};
+
+use super::output::OutputClosed;
+
+/// How a verb ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All was done.
+    Done,
+    /// Ctrl-C ended it; what was known was printed.
+    Interrupted,
+}
+
+/// 128 + SIGINT, as shells report it.
+pub const INTERRUPTED: u8 = 130;
+const NO_ADAPTER: u8 = 3;
+const BAD_INPUT: u8 = 4;
+const OTHER: u8 = 1;
+
+/// The exit code of a verb's result; an error is printed to stderr.
+pub fn code(result: anyhow::Result<Outcome>) -> ExitCode {
+    let error = match result {
+        Ok(Outcome::Done) => return ExitCode::SUCCESS,
+        Ok(Outcome::Interrupted) => return ExitCode::from(INTERRUPTED),
+        Err(error) => error,
+    };
+    // The reader of a pipe has enough: `wgpt generate | head -c 10`.
+    if error.downcast_ref::<OutputClosed>().is_some() {
+        return ExitCode::SUCCESS;
+    }
+    // stderr may be closed; there is nobody left to tell.
+    let _ = writeln!(std::io::stderr(), "error: {}", chain(&error));
+    ExitCode::from(match error.downcast_ref::<Error>().map(Error::kind) {
+        Some(ErrorKind::Input) => BAD_INPUT,
+        Some(ErrorKind::NoAdapter) => NO_ADAPTER,
+        Some(ErrorKind::Cancelled) => INTERRUPTED,
+        _ => OTHER,
+    })
+}
+
+/// The error and its causes. Many messages end with their cause, which is not
+/// said twice.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let source = io::Error::other("disk on fire");
+        let error = anyhow::Error::new(Error::Io { action: "read", path: "x".into(), source });
+        assert_eq!(chain(&error), "cannot read x: disk on fire");
+        assert_eq!(chain(&error.context("loading")), "loading: cannot read x: disk on fire");
+    }
+}

@@ -1,0 +1,215 @@
+//! `wgpt inspect`: a model and its memory, without loading it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde::Serialize;
+use wgpt::engine::ModelFiles;
+use wgpt::gpu::{DevicePreview, MemoryGroup};
+use wgpt::model::{Dims, Gpt2Config, MemoryPlan, check_tensors};
+use wgpt::tensor::DType;
+use wgpt::{Error, ErrorKind};
+
+use super::exit::Outcome;
+use super::model_args::ModelArgs;
+use super::output::{bytes, count, labelled, print, print_json};
+use super::run_info::VERSION;
+
+/// Show a model's architecture and the exact GPU memory that it will take
+///
+/// Checks names and shapes of all tensors; reads none and allocates nothing.
+/// Without an adapter the plan is the one for the least device there is.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  wgpt inspect
+  wgpt inspect -m ./gpt2 --ctx-size 512
+  wgpt inspect -m ./gpt2 --dtype f32 --json")]
+pub struct Args {
+    /// Prints one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+#[derive(Serialize)]
+struct Report {
+    model: String,
+    architecture: &'static str,
+    config: Config,
+    parameters: u64,
+    /// Tensors of the file by element type, what is ignored included.
+    file_dtypes: BTreeMap<String, FileDType>,
+    file_bytes: u64,
+    dtype: DType,
+    kv_dtype: DType,
+    n_ctx: usize,
+    prefill_chunk: usize,
+    weights_bytes: u64,
+    kv_bytes_per_token: u64,
+    plan: Plan,
+    device: Device,
+    version: &'static str,
+}
+
+#[derive(Serialize)]
+struct Config {
+    vocab_size: usize,
+    n_positions: usize,
+    n_embd: usize,
+    n_layer: usize,
+    n_head: usize,
+    head_dim: usize,
+    n_inner: usize,
+    activation: &'static str,
+    layer_norm_epsilon: f32,
+    scale_attn_weights: bool,
+    scale_attn_by_inverse_layer_idx: bool,
+    tie_word_embeddings: bool,
+}
+
+#[derive(Default, Serialize)]
+struct FileDType {
+    tensors: usize,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Plan {
+    total_bytes: u64,
+    groups: BTreeMap<&'static str, u64>,
+    #[serde(flatten)]
+    plan: MemoryPlan,
+}
+
+/// The device that the plan is for.
+#[derive(Serialize)]
+struct Device {
+    /// `null` where there is no adapter.
+    name: Option<String>,
+    strategy: &'static str,
+    max_binding_bytes: u64,
+}
+
+/// Runs the verb.
+pub fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let files = args.model.open_files()?;
+    check_tensors(files.config(), files.checkpoint())?;
+    let report = report(args, &files)?;
+    if args.json {
+        print_json(&report)?;
+    } else {
+        print(&text(&report))?;
+    }
+    Ok(Outcome::Done)
+}
+
+fn report(args: &Args, files: &ModelFiles) -> Result<Report, Error> {
+    let options = args.model.gpu_options();
+    let preview = match DevicePreview::of(&options) {
+        // A device that was asked for by name must exist.
+        Err(error) if error.kind() == ErrorKind::NoAdapter && options.device.is_none() => {
+            DevicePreview::floor(&options)
+        }
+        preview => preview?,
+    };
+    let config = files.config();
+    let dims = Dims::new(config, &args.model.model_options(), preview.strategy, preview.max_binding_bytes)?;
+    let plan = dims.plan();
+    Ok(Report {
+        model: files.name().to_owned(),
+        architecture: "gpt2",
+        config: Config::new(config),
+        parameters: config.n_parameters(),
+        file_dtypes: file_dtypes(files),
+        file_bytes: files.checkpoint().total_bytes(),
+        dtype: args.model.dtype,
+        kv_dtype: args.model.kv_dtype,
+        n_ctx: dims.n_ctx,
+        prefill_chunk: dims.chunk,
+        weights_bytes: plan.group_bytes(MemoryGroup::Weights),
+        kv_bytes_per_token: dims.kv_bytes_per_token(),
+        plan: Plan {
+            total_bytes: plan.total_bytes(),
+            groups: MemoryGroup::ALL.map(|group| (group.name(), plan.group_bytes(group))).into(),
+            plan,
+        },
+        device: Device {
+            name: preview.adapter.map(|adapter| adapter.name),
+            strategy: preview.strategy.name(),
+            max_binding_bytes: preview.max_binding_bytes,
+        },
+        version: VERSION,
+    })
+}
+
+impl Config {
+    fn new(config: &Gpt2Config) -> Self {
+        Config {
+            vocab_size: config.vocab_size,
+            n_positions: config.n_positions,
+            n_embd: config.n_embd,
+            n_layer: config.n_layer,
+            n_head: config.n_head,
+            head_dim: config.head_dim(),
+            n_inner: config.n_inner,
+            activation: config.activation.name(),
+            layer_norm_epsilon: config.layer_norm_epsilon,
+            scale_attn_weights: config.scale_attn_weights,
+            scale_attn_by_inverse_layer_idx: config.scale_attn_by_inverse_layer_idx,
+            tie_word_embeddings: config.tie_word_embeddings,
+        }
+    }
+}
+
+fn file_dtypes(files: &ModelFiles) -> BTreeMap<String, FileDType> {
+    let mut dtypes: BTreeMap<String, FileDType> = BTreeMap::new();
+    for tensor in files.checkpoint().tensors() {
+        let entry = dtypes.entry(tensor.dtype.to_string()).or_default();
+        entry.tensors += 1;
+        entry.bytes += tensor.len_bytes();
+    }
+    dtypes
+}
+
+fn text(report: &Report) -> String {
+    let c = &report.config;
+    let dtypes: Vec<_> = report
+        .file_dtypes
+        .iter()
+        .map(|(dtype, found)| format!("{} tensors {dtype}, {}", found.tensors, bytes(found.bytes)))
+        .collect();
+    let head = if c.tie_word_embeddings { "tied to the embedding" } else { "of its own" };
+    let device = match &report.device.name {
+        Some(name) => name.clone(),
+        None => "no adapter found: planned for the least device there is".to_owned(),
+    };
+    let mut text = labelled(
+        &[
+            ("model", report.model.clone()),
+            ("architecture", report.architecture.to_owned()),
+            ("parameters", format!("{} ({})", count(report.parameters), report.parameters)),
+            ("layers", format!("{} of width {}, MLP {} ({})", c.n_layer, c.n_embd, c.n_inner, c.activation)),
+            ("heads", format!("{} of {}", c.n_head, c.head_dim)),
+            ("vocabulary", format!("{} tokens, output head {head}", c.vocab_size)),
+            ("positions", c.n_positions.to_string()),
+            ("file", dtypes.join("; ")),
+            ("on the GPU", format!("weights {}, KV cache {}", report.dtype, report.kv_dtype)),
+            ("KV cache", format!("{} a token", bytes(report.kv_bytes_per_token))),
+            ("context", format!("{} tokens, prefill {} at once", report.n_ctx, report.prefill_chunk)),
+            ("device", device),
+        ],
+        0,
+    );
+    text.push_str("\nGPU memory\n");
+    let groups = MemoryGroup::ALL.map(MemoryGroup::name);
+    let mut rows: Vec<_> =
+        groups.iter().map(|group| (*group, report.plan.groups.get(group).copied().unwrap_or(0))).collect();
+    rows.push(("total", report.plan.total_bytes));
+    for (label, n) in rows {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "  {label:<12} {n:>14} bytes {:>12}", bytes(n));
+    }
+    text
+}

@@ -1,0 +1,58 @@
+//! `wgpt logits`: the model's raw output for a prompt, in a file.
+
+use std::path::PathBuf;
+
+use wgpt::Error;
+
+use super::exit::Outcome;
+use super::interrupt;
+use super::model_args::ModelArgs;
+use super::output::note;
+use super::prompt::PromptArgs;
+use super::run_info::VERSION;
+use super::tensor_file::TensorFile;
+
+/// Write the logits behind every token of a prompt to a file
+///
+/// The safetensors file holds `input_ids`, I32 [n], and `logits`, F32
+/// [n, vocab_size]. It appears under its name when it is complete.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  wgpt logits -p \"Once upon a time\" --output logits.safetensors
+  wgpt logits -m ./gpt2 --tokens 15496,11,995 --dtype f32 --kv-dtype f32 --output logits.safetensors")]
+pub struct Args {
+    #[command(flatten)]
+    prompt: PromptArgs,
+    /// The file to write
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+/// Runs the verb.
+pub fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let cancel = interrupt::flag();
+    let files = args.model.open_files()?;
+    let tokens = args.prompt.tokens(&files)?;
+    if tokens.is_empty() {
+        return Err(Error::Input("the prompt has no token: there are no logits behind it".into()).into());
+    }
+    let vocab_size = files.config().vocab_size;
+    let metadata = [
+        ("model", files.name()),
+        ("dtype", args.model.dtype.name()),
+        ("kv_dtype", args.model.kv_dtype.name()),
+        ("wgpt_version", VERSION),
+    ];
+    // Before the wait for the GPU: the place may not be writable.
+    let mut file = TensorFile::create(&args.output, &tokens, vocab_size, &metadata)?;
+    let engine = args.model.load(files, &cancel)?;
+    let mut session = engine.session();
+    session.set_cancel(cancel);
+    session.advance_each(&tokens, |_, logits| file.row(logits))?;
+    file.finish()?;
+    note(&format!("wrote {}: logits [{}, {vocab_size}]", args.output.display(), tokens.len()));
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,103 @@
+//! The command line: arguments, printing, progress, exit codes; one file a verb.
+//!
+//! stdout carries the result alone; notices, progress and errors go to stderr.
+
+mod bench;
+mod bench_output;
+mod completions;
+mod devices;
+mod exit;
+mod generate;
+mod inspect;
+mod interrupt;
+mod logits;
+mod model_args;
+mod output;
+mod perplexity;
+mod progress;
+mod prompt;
+mod run_info;
+mod tensor_file;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{Parser, Subcommand};
+
+use exit::Outcome;
+
+/// Run GPT-2 models on the GPU, by hand-written WGSL kernels on Vulkan, Metal
+/// and DX12.
+#[derive(Debug, Parser)]
+#[command(
+    name = "wgpt",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  wgpt generate -p \"Once upon a time\"          the embedded demo model
+  wgpt generate -m ./gpt2 -p \"Hello\" -n 64     a model in Hugging Face layout
+  wgpt devices                                 which GPU would be used
+
+Exit codes: 0 done, 2 usage, 3 no adapter, 4 bad model or input, 130 Ctrl-C, 1 anything else."
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Generate(generate::Args),
+    Perplexity(perplexity::Args),
+    Logits(logits::Args),
+    Inspect(inspect::Args),
+    Devices(devices::Args),
+    Bench(bench::Args),
+    Completions(completions::Args),
+}
+
+/// Parses the arguments, runs the verb, reports its error.
+pub fn main() -> ExitCode {
+    let started = Instant::now();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Usage errors exit with 2; --help and --version with 0.
+        Err(error) => error.exit(),
+    };
+    exit::code(run(cli.verb, started))
+}
+
+fn run(verb: Verb, started: Instant) -> anyhow::Result<Outcome> {
+    match verb {
+        Verb::Generate(args) => generate::run(&args, started),
+        Verb::Perplexity(args) => perplexity::run(&args),
+        Verb::Logits(args) => logits::run(&args),
+        Verb::Inspect(args) => inspect::run(&args),
+        Verb::Devices(args) => devices::run(&args),
+        Verb::Bench(args) => bench::run(&args),
+        Verb::Completions(args) => completions::run(&args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_shows_examples() {
+        for verb in super::Cli::command().get_subcommands() {
+            // `bench` leads to further verbs.
+            let leaves: Vec<_> = verb.get_subcommands().collect();
+            for command in if leaves.is_empty() { vec![verb] } else { leaves } {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("Examples:\n  wgpt "), "{}", command.get_name());
+            }
+        }
+    }
+}

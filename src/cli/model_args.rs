@@ -1,0 +1,119 @@
+//! The flags that every verb with a model shares.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser, ValueParser};
+use wgpt::engine::{CancelFlag, ModelFiles};
+use wgpt::gpu::{AdapterReport, Backend, Gpu, GpuOptions};
+use wgpt::model::ModelOptions;
+use wgpt::tensor::DType;
+use wgpt::{Engine, Error};
+
+use super::output::note;
+use super::progress::LoadBars;
+
+/// The model, the device, and how one runs on the other.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Model and device")]
+pub struct ModelArgs {
+    /// Directory in Hugging Face layout: config.json, model.safetensors (or an
+    /// index and shards), tokenizer.json. Without it the embedded demo model runs
+    #[arg(short, long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// Type of the weights on the GPU
+    #[arg(long, default_value = "f16", value_parser = dtype())]
+    pub dtype: DType,
+    /// Type of the cached keys and values
+    #[arg(long, default_value = "f16", value_parser = dtype())]
+    pub kv_dtype: DType,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Use the least that any adapter offers: no f16, no subgroups, default limits
+    #[arg(long)]
+    pub features_floor: bool,
+    /// The same bits however a text is cut into chunks; slower
+    #[arg(long)]
+    pub deterministic: bool,
+    /// Longest context in tokens [default: the model's n_positions]
+    #[arg(short, long, value_name = "N")]
+    pub ctx_size: Option<usize>,
+    /// Tokens of a prompt that are processed at once: bounds the memory
+    #[arg(long, value_name = "N", default_value_t = ModelOptions::default().prefill_chunk)]
+    pub prefill_chunk: usize,
+}
+
+/// Which adapter runs.
+#[derive(Debug, clap::Args)]
+pub struct DeviceArgs {
+    /// Index or part of the name of an adapter, as `wgpt devices` lists them
+    #[arg(long, value_name = "INDEX|NAME", env = "WGPT_DEVICE")]
+    pub device: Option<String>,
+    /// Only adapters of this API
+    #[arg(long, value_parser = backend())]
+    pub backend: Option<Backend>,
+}
+
+fn dtype() -> ValueParser {
+    PossibleValuesParser::new([DType::F16.name(), DType::F32.name()]).try_map(|s| s.parse::<DType>()).into()
+}
+
+/// Accepts the names of the APIs.
+pub fn backend() -> ValueParser {
+    let names = [Backend::Vulkan, Backend::Metal, Backend::Dx12].map(Backend::name);
+    PossibleValuesParser::new(names).try_map(|s| s.parse::<Backend>()).into()
+}
+
+impl ModelArgs {
+    /// How the device is opened.
+    pub fn gpu_options(&self) -> GpuOptions {
+        GpuOptions {
+            device: self.device.device.clone(),
+            backend: self.device.backend,
+            features_floor: self.features_floor,
+            ..GpuOptions::default()
+        }
+    }
+
+    /// How the model runs.
+    pub fn model_options(&self) -> ModelOptions {
+        ModelOptions {
+            dtype: self.dtype,
+            kv_dtype: self.kv_dtype,
+            deterministic: self.deterministic,
+            n_ctx: self.ctx_size,
+            prefill_chunk: self.prefill_chunk,
+        }
+    }
+
+    /// Opens and checks the model's files.
+    pub fn open_files(&self) -> Result<ModelFiles, Error> {
+        let builder = Engine::builder();
+        match &self.model {
+            Some(dir) => builder.model(dir).open_files(),
+            None => builder.open_files(),
+        }
+    }
+
+    /// Opens the device and loads the model, with bars and notices on stderr.
+    pub fn load(&self, files: ModelFiles, cancel: &CancelFlag) -> Result<Engine, Error> {
+        let gpu = Arc::new(Gpu::open(&self.gpu_options())?);
+        for line in notices(gpu.report()) {
+            note(&line);
+        }
+        let mut bars = LoadBars::new(cancel.clone());
+        Engine::load(files, gpu, &self.model_options(), &mut |progress| bars.update(progress))
+    }
+}
+
+/// What a user should know of the adapter before waiting for it.
+pub fn notices(report: &AdapterReport) -> Vec<String> {
+    let mut lines = Vec::new();
+    if report.is_software() {
+        lines.push(format!("note: running on a software adapter, {} ({})", report.name, report.driver_info));
+    }
+    if let Some(compiler) = &report.shader_compiler {
+        lines.push(format!("note: DX12 shader compiler: {compiler}"));
+    }
+    lines
+}

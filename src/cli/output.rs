@@ -1,0 +1,107 @@
+//! stdout and stderr, numbers for people.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Write};
+
+use serde::Serialize;
+use wgpt::Error;
+
+/// The reader of stdout has closed it: the program ends quietly.
+#[derive(Debug)]
+pub struct OutputClosed;
+
+impl fmt::Display for OutputClosed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the output was closed")
+    }
+}
+
+impl std::error::Error for OutputClosed {}
+
+/// Writes `text` to stdout and flushes it.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|source| {
+        if source.kind() == ErrorKind::BrokenPipe {
+            anyhow::Error::new(OutputClosed)
+        } else {
+            anyhow::Error::new(Error::Io { action: "write", path: "stdout".into(), source })
+        }
+    })
+}
+
+/// Writes `value` to stdout as indented JSON.
+pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    print(&(serde_json::to_string_pretty(value)? + "\n"))
+}
+
+/// Writes a line to stderr. One that cannot be written is lost: the result
+/// matters more.
+pub fn note(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// A size in bytes with a binary unit.
+pub fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = n as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{n} B") } else { format!("{value:.2} {}", UNITS[unit]) }
+}
+
+/// A number of parameters as llama-bench prints it.
+pub fn count(n: u64) -> String {
+    let value = n as f64;
+    match n {
+        0..1_000 => n.to_string(),
+        1_000..1_000_000 => format!("{:.2} K", value / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.2} M", value / 1e6),
+        _ => format!("{:.2} B", value / 1e9),
+    }
+}
+
+/// A rate in tokens a second; "-" where nothing was measured.
+pub fn rate(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"))
+}
+
+/// The value, where it is a number that JSON has.
+pub fn finite(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value)
+}
+
+/// Lines of a label and a value, the values aligned.
+pub fn labelled(rows: &[(&str, String)], indent: usize) -> String {
+    let width = rows.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
+    rows.iter().map(|(label, value)| format!("{:indent$}{label:width$}  {value}\n", "")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_for_people() {
+        assert_eq!(bytes(0), "0 B");
+        assert_eq!(bytes(1023), "1023 B");
+        assert_eq!(bytes(1024), "1.00 KiB");
+        assert_eq!(bytes(128 << 20), "128.00 MiB");
+        assert_eq!(bytes(u64::MAX), "16777216.00 TiB");
+        assert_eq!(count(999), "999");
+        assert_eq!(count(172_288), "172.29 K");
+        assert_eq!(count(124_439_808), "124.44 M");
+        assert_eq!(count(1_557_611_200), "1.56 B");
+        assert_eq!(rate(None), "-");
+        assert_eq!(rate(Some(12.34)), "12.3");
+        assert_eq!(finite(f64::INFINITY), None);
+    }
+
+    #[test]
+    fn labels_align() {
+        assert_eq!(labelled(&[("a", "1".into()), ("long", "2".into())], 2), "  a     1\n  long  2\n");
+    }
+}

@@ -1,0 +1,95 @@
+//! Prompts: from a flag, a file, stdin, or as token ids.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use wgpt::Error;
+use wgpt::engine::ModelFiles;
+
+/// Where the prompt comes from: one of four.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Prompt (one of these)")]
+#[group(required = true, multiple = false)]
+pub struct PromptArgs {
+    /// The prompt; an empty one begins a new text
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub prompt: Option<String>,
+    /// A UTF-8 file that holds the prompt, `-` for stdin; a newline at its end
+    /// is left out
+    #[arg(long, value_name = "FILE")]
+    pub prompt_file: Option<PathBuf>,
+    /// Token ids, separated by commas; needs no tokenizer
+    #[arg(long, value_name = "ID,ID,...", value_delimiter = ',', value_parser = token_id)]
+    pub tokens: Option<Vec<u32>>,
+    /// Reads the prompt from stdin
+    #[arg(value_name = "-", value_parser = ["-"])]
+    pub stdin: Option<String>,
+}
+
+fn token_id(s: &str) -> Result<u32, std::num::ParseIntError> {
+    s.trim().parse()
+}
+
+impl PromptArgs {
+    /// The prompt's token ids.
+    ///
+    /// A tokenizer is needed for text alone; with ids a missing one is fine,
+    /// a damaged one is not.
+    pub fn tokens(&self, files: &ModelFiles) -> Result<Vec<u32>, Error> {
+        if let Some(tokens) = &self.tokens {
+            return match files.tokenizer() {
+                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                    Ok(tokens.clone())
+                }
+                Err(error) => Err(error),
+                Ok(_) => Ok(tokens.clone()),
+            };
+        }
+        let text = match (&self.prompt, &self.prompt_file) {
+            (Some(text), _) => text.clone(),
+            (None, Some(path)) => without_newline(read_text(path)?),
+            (None, None) => without_newline(read_text(Path::new("-"))?),
+        };
+        files.tokenizer()?.encode(&text)
+    }
+}
+
+/// Editors and `echo` end a text with a newline that is not meant.
+fn without_newline(mut text: String) -> String {
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    text
+}
+
+/// The text of a file, or of stdin for `-`.
+pub fn read_text(path: &Path) -> Result<String, Error> {
+    let mut bytes = Vec::new();
+    let (read, path) = if path == Path::new("-") {
+        (std::io::stdin().lock().read_to_end(&mut bytes).map(drop), Path::new("stdin"))
+    } else {
+        (std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map(drop), path)
+    };
+    read.map_err(|source| Error::Io { action: "read", path: path.to_owned(), source })?;
+    String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        Error::Input(format!("{}: byte {at} is not UTF-8 text: convert the file to UTF-8", path.display()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_newline;
+
+    #[test]
+    fn one_newline_is_left_out() {
+        for (text, expected) in
+            [("a", "a"), ("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("\n", ""), ("\r", "\r")]
+        {
+            assert_eq!(without_newline(text.into()), expected);
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What a result was computed with: part of every JSON report.
+
+use serde::Serialize;
+use wgpt::Engine;
+use wgpt::gpu::{AdapterReport, Backend, DeviceType};
+use wgpt::tensor::DType;
+
+/// Model, types and device of a result.
+#[derive(Debug, Serialize)]
+pub struct RunInfo {
+    pub model: String,
+    pub dtype: DType,
+    pub kv_dtype: DType,
+    pub deterministic: bool,
+    pub device: DeviceInfo,
+    /// GPU memory in use, in bytes.
+    pub gpu_bytes: u64,
+    pub version: &'static str,
+}
+
+/// The device of a result.
+#[derive(Debug, Serialize)]
+pub struct DeviceInfo {
+    pub name: String,
+    pub backend: Backend,
+    pub driver: String,
+    pub driver_info: String,
+    #[serde(rename = "type")]
+    pub device_type: DeviceType,
+    pub strategy: String,
+}
+
+/// The version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+impl RunInfo {
+    /// What `engine` is.
+    pub fn new(engine: &Engine) -> Self {
+        let AdapterReport { name, backend, driver, driver_info, device_type, .. } =
+            engine.gpu().report().clone();
+        let options = engine.options();
+        RunInfo {
+            model: engine.files().name().to_owned(),
+            dtype: options.dtype,
+            kv_dtype: options.kv_dtype,
+            deterministic: options.deterministic,
+            device: DeviceInfo {
+                name,
+                backend,
+                driver,
+                driver_info,
+                device_type,
+                strategy: engine.gpu().strategy().name().to_owned(),
+            },
+            gpu_bytes: engine.gpu().ledger().total_bytes(),
+            version: VERSION,
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! A safetensors file that is written row by row and appears when complete.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use wgpt::Error;
+
+/// `input_ids` and the growing `logits`, under a temporary name.
+///
+/// The sizes are known in advance, so that the header comes first and the rows
+/// follow as they are computed; no more than one is held.
+pub struct TensorFile {
+    target: PathBuf,
+    /// Removed when dropped unfinished.
+    temporary: PathBuf,
+    file: Option<BufWriter<File>>,
+    rows_left: usize,
+}
+
+impl TensorFile {
+    /// Starts the file `path` for `[input_ids.len(), vocab_size]` logits, beside
+    /// it, as a rename stays within a file system.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the place cannot be written, or `path` is something
+    /// else than a file.
+    pub fn create(
+        path: &Path,
+        input_ids: &[u32],
+        vocab_size: usize,
+        metadata: &[(&str, &str)],
+    ) -> Result<Self, Error> {
+        // A link stays; what it points to is replaced.
+        let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let failed = |source| Error::Io { action: "write", path: path.to_owned(), source };
+        if target.exists() && !target.is_file() {
+            return Err(failed(io::Error::other("it is not a file")));
+        }
+        let name = target.file_name().ok_or_else(|| failed(io::Error::other("it has no file name")))?;
+        let mut hidden = std::ffi::OsString::from(".");
+        hidden.push(name);
+        hidden.push(format!(".{}.tmp", std::process::id()));
+        let temporary = target.with_file_name(hidden);
+        let file = OpenOptions::new().write(true).create_new(true).open(&temporary).map_err(failed)?;
+        let mut this =
+            TensorFile { target, temporary, file: Some(BufWriter::new(file)), rows_left: input_ids.len() };
+        this.write(&header(input_ids.len(), vocab_size, metadata))?;
+        for id in input_ids {
+            this.write(&id.to_le_bytes())?;
+        }
+        Ok(this)
+    }
+
+    /// Adds the next row of logits.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the disk is full or fails.
+    pub fn row(&mut self, logits: &[f32]) -> Result<(), Error> {
+        self.rows_left = self.rows_left.saturating_sub(1);
+        logits.iter().try_for_each(|value| self.write(&value.to_le_bytes()))
+    }
+
+    /// Gives the file its name.
+    ///
+    /// # Errors
+    /// [`Error::Io`], also when rows are missing.
+    pub fn finish(mut self) -> Result<(), Error> {
+        let result = match self.file.take() {
+            Some(_) if self.rows_left > 0 => {
+                Err(io::Error::new(ErrorKind::UnexpectedEof, format!("{} rows are missing", self.rows_left)))
+            }
+            Some(file) => file
+                .into_inner()
+                .map_err(io::IntoInnerError::into_error)
+                .and_then(|file| file.sync_all())
+                .and_then(|()| fs::rename(&self.temporary, &self.target)),
+            None => Ok(()),
+        };
+        result.map_err(|source| self.failed(source))
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        match &mut self.file {
+            Some(file) => file.write_all(bytes).map_err(|source| self.failed(source)),
+            None => Ok(()),
+        }
+    }
+
+    fn failed(&self, source: io::Error) -> Error {
+        Error::Io { action: "write", path: self.target.clone(), source }
+    }
+}
+
+impl Drop for TensorFile {
+    fn drop(&mut self) {
+        // Windows removes no open file. After the rename there is none left.
+        self.file = None;
+        let _ = fs::remove_file(&self.temporary);
+    }
+}
+
+/// The header's length and the header, padded to a multiple of 8 with spaces as
+/// the format asks.
+fn header(n: usize, vocab_size: usize, metadata: &[(&str, &str)]) -> Vec<u8> {
+    let ids_bytes = n * 4;
+    let metadata: serde_json::Map<_, _> = metadata.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect();
+    let mut text = json!({
+        "__metadata__": metadata,
+        "input_ids": { "dtype": "I32", "shape": [n], "data_offsets": [0, ids_bytes] },
+        "logits": {
+            "dtype": "F32",
+            "shape": [n, vocab_size],
+            "data_offsets": [ids_bytes, ids_bytes + n * vocab_size * 4],
+        },
+    })
+    .to_string()
+    .into_bytes();
+    text.resize(text.len().next_multiple_of(8), b' ');
+    let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
+    bytes.append(&mut text);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_finished_file_reads_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out.safetensors");
+        let mut file = TensorFile::create(&path, &[7, 8], 3, &[("model", "m")]).unwrap();
+        assert!(!path.exists());
+        file.row(&[1.0, 2.0, 3.0]).unwrap();
+        file.row(&[4.0, 5.0, f32::NEG_INFINITY]).unwrap();
+        file.finish().unwrap();
+        assert_eq!(names(dir.path()), ["out.safetensors"]);
+        let bytes = fs::read(&path).unwrap();
+        let read = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let logits = read.tensor("logits").unwrap();
+        assert_eq!(logits.shape(), [2, 3]);
+        assert_eq!(logits.data()[20..], f32::NEG_INFINITY.to_le_bytes());
+        assert_eq!(read.tensor("input_ids").unwrap().data(), [7, 0, 0, 0, 8, 0, 0, 0]);
+    }
+
+    #[test]
+    fn an_unfinished_file_leaves_nothing_and_the_old_one_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out.safetensors");
+        fs::write(&path, "old").unwrap();
+        let mut file = TensorFile::create(&path, &[7, 8], 1, &[]).unwrap();
+        file.row(&[1.0]).unwrap();
+        assert!(file.finish().unwrap_err().to_string().contains("1 rows are missing"));
+        drop(TensorFile::create(&path, &[7, 8], 1, &[]).unwrap());
+        assert_eq!(names(dir.path()), ["out.safetensors"]);
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+    }
+
+    #[test]
+    fn only_files_are_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = |path: &Path| TensorFile::create(path, &[1], 1, &[]).map(drop).unwrap_err().to_string();
+        assert!(error(dir.path()).ends_with("it is not a file"));
+        assert!(error(&dir.path().join("no/such/place")).starts_with("cannot write "));
+        assert_eq!(names(dir.path()), [""; 0]);
+    }
+}
