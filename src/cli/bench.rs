@@ -74,8 +74,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     }
     let mut writer = Writer::new(args.output);
     for test in tests {
-        let row = measure(&engine, test, args, &cancel);
-        match row {
+        match measure(&engine, test, args.repetitions as usize, &cancel) {
             Err(error) if error.kind() == wgpt::ErrorKind::Cancelled => {
                 writer.finish()?;
                 note("interrupted");
@@ -91,16 +90,15 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
 fn measure(
     engine: &Engine,
     test: ModelTest,
-    args: &ModelBenchArgs,
+    repetitions: usize,
     cancel: &wgpt::engine::CancelFlag,
 ) -> wgpt::Result<Row> {
-    let repetitions = args.repetitions as usize;
     let bar = Bar::new(repetitions as u64, "{msg}  {wide_bar} {pos}/{len}");
     let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let result = run_model_test(engine, test, repetitions, cancel, &mut |state| {
         bar.set(state.done as u64, test.name())
     })?;
-    Ok(Row::new(engine, &args.model, &result, time))
+    Ok(Row::new(engine, &result, time))
 }
 
 /// The tests in llama-bench's order: for each depth the prompts, then decoding.

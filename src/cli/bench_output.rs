@@ -7,7 +7,6 @@ use wgpt::bench::ModelBench;
 use wgpt::gpu::{Backend, DeviceType, MemoryGroup, WGPU_VERSION};
 use wgpt::tensor::DType;
 
-use super::model_args::ModelArgs;
 use super::output::{bytes, count, print, print_json};
 use super::run_info::VERSION;
 
@@ -67,7 +66,7 @@ struct Flat {
 
 impl Row {
     /// `time` is the start of the test in seconds of the Unix epoch.
-    pub fn new(engine: &Engine, args: &ModelArgs, result: &ModelBench, time: u64) -> Self {
+    pub fn new(engine: &Engine, result: &ModelBench, time: u64) -> Self {
         let report = engine.gpu().report().clone();
         let ((avg_ns, stddev_ns), (avg_ts, stddev_ts)) = (result.nanoseconds(), result.rate());
         let options = engine.options();
@@ -85,7 +84,7 @@ impl Row {
             driver: report.driver,
             driver_info: report.driver_info,
             strategy: engine.gpu().strategy().name(),
-            features_floor: args.features_floor,
+            features_floor: engine.gpu().options().features_floor,
             deterministic: options.deterministic,
             n_ctx: engine.n_ctx(),
             prefill_chunk: options.prefill_chunk,

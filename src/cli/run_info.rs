@@ -12,6 +12,7 @@ pub struct RunInfo {
     pub dtype: DType,
     pub kv_dtype: DType,
     pub deterministic: bool,
+    pub features_floor: bool,
     pub device: DeviceInfo,
     /// GPU memory in use, in bytes.
     pub gpu_bytes: u64,
@@ -44,6 +45,7 @@ impl RunInfo {
             dtype: options.dtype,
             kv_dtype: options.kv_dtype,
             deterministic: options.deterministic,
+            features_floor: engine.gpu().options().features_floor,
             device: DeviceInfo {
                 name,
                 backend,

@@ -1,0 +1,128 @@
+//! Models and inputs that are not what they should be: exit code 4, a message
+//! that names the fault, nothing on stdout.
+
+use crate::models::{Model, repository};
+use crate::program::wgpt;
+
+/// Runs the model and asserts the error, of `generate` and of `inspect`.
+#[track_caller]
+fn is_refused(model: &Model, parts: &[&str]) {
+    wgpt(&["generate", "-m", model.path(), "--tokens", "1,2", "-n", "2"]).fails(4, parts);
+    wgpt(&["inspect", "-m", model.path()]).fails(4, parts);
+}
+
+/// As [`is_refused`], for a fault that only reading the values shows.
+#[track_caller]
+fn is_refused_when_loaded(model: &Model, flags: &[&str], parts: &[&str]) {
+    let args = [&["generate", "-m", model.path(), "--tokens", "1,2", "-n", "2"], flags].concat();
+    wgpt(&args).fails(4, parts);
+}
+
+#[test]
+fn directories_without_a_model() {
+    wgpt(&["inspect", "-m", "no/such/folder"]).fails(4, &["no/such/folder", "does not exist"]);
+    let file = repository("weights/config.json");
+    wgpt(&["inspect", "-m", file.to_str().unwrap()]).fails(4, &["config.json", "is a file"]);
+    let empty = tempfile::tempdir().unwrap();
+    wgpt(&["inspect", "-m", empty.path().to_str().unwrap()]).fails(4, &["config.json"]);
+}
+
+#[test]
+fn weights_that_are_damaged() {
+    let file = "model.safetensors";
+    is_refused(
+        &Model::tiny().with_file(file, |mut bytes| {
+            bytes.truncate(bytes.len() / 2);
+            bytes
+        }),
+        &[file, "is truncated: expected"],
+    );
+    is_refused(&Model::tiny().with_file(file, |_| vec![]), &[file, "expected at least 8 bytes, found 0"]);
+    let oversized = |mut bytes: Vec<u8>| {
+        bytes[..8].copy_from_slice(&200_000_000_u64.to_le_bytes());
+        bytes
+    };
+    is_refused(&Model::tiny().with_file(file, oversized), &[file, "a header of 200000000 bytes"]);
+    let corrupt = |mut bytes: Vec<u8>| {
+        bytes[20] = 0xFF;
+        bytes
+    };
+    is_refused(&Model::tiny().with_file(file, corrupt), &[file, "header is damaged"]);
+    let other = |_| b"PK\x03\x04 a zip archive that torch has written".to_vec();
+    is_refused(&Model::tiny().with_file(file, other), &[file, "PyTorch"]);
+}
+
+#[test]
+fn configs_that_lie_or_ask_for_the_unknown() {
+    is_refused(
+        &Model::tiny().with_config("n_embd", 32),
+        &["wte.weight", "wrong shape: expected [1000, 32], found [1000, 64]", "config.json"],
+    );
+    is_refused(
+        &Model::tiny().with_config("n_layer", 3),
+        &["h.2.ln_1.weight", "missing: expected shape [64]"],
+    );
+    is_refused(&Model::tiny().with_config("n_layer", 1), &["h.1.attn.c_attn.bias", "unexpected"]);
+    is_refused(&Model::tiny().with_config("vocab_size", 1001), &["expected [1001, 64], found [1000, 64]"]);
+    is_refused(&Model::tiny().with_config("n_head", 5), &["n_head = 5", "a divisor of n_embd = 64"]);
+    is_refused(&Model::tiny().with_config("n_positions", 0), &["n_positions = 0"]);
+    is_refused(
+        &Model::tiny().with_config("activation_function", "gelu_9000"),
+        &["activation_function = \"gelu_9000\"", "gelu_new", "quick_gelu"],
+    );
+    is_refused(&Model::tiny().with_config("model_type", "llama"), &["model_type = \"llama\"", "gpt2"]);
+    is_refused(
+        &Model::tiny().with_file("config.json", |_| b"{\"n_embd\": ".to_vec()),
+        &["config.json", "line 1"],
+    );
+}
+
+#[test]
+fn tensors_that_are_missing_or_unexpected() {
+    let without = Model::tiny().with_tensors(|tensors| {
+        let name = tensors.keys().find(|name| name.ends_with("h.1.mlp.c_fc.bias")).unwrap().clone();
+        tensors.remove(&name);
+    });
+    is_refused(&without, &["h.1.mlp.c_fc.bias: missing: expected shape [256]"]);
+    let with = Model::tiny().with_tensors(|tensors| {
+        let one = tensors.values().next().unwrap().clone();
+        tensors.insert("h.0.attn.rotary".into(), one);
+    });
+    is_refused(&with, &["h.0.attn.rotary: unexpected (shape ["]);
+}
+
+#[test]
+fn values_that_f16_cannot_hold() {
+    let tensor = "transformer.h.1.attn.c_proj.weight";
+    let model = Model::tiny().with_value(tensor, 70, 1e6);
+    is_refused_when_loaded(&model, &[], &[tensor, "element 70 is 1000000", "65504", "--dtype f32"]);
+    wgpt(&["generate", "-m", model.path(), "--tokens", "1,2", "-n", "2", "--dtype", "f32"]).ok();
+    let model = Model::tiny().with_value(tensor, 70, f32::NAN);
+    is_refused_when_loaded(&model, &["--dtype", "f32"], &[tensor, "element 70 is NaN"]);
+}
+
+#[test]
+fn tokenizers_that_do_not_fit() {
+    // The demo's tokenizer has 2048 tokens, the tiny model 1000.
+    let tokenizer = std::fs::read(repository("weights/tokenizer.json")).unwrap();
+    let model = Model::tiny().with_file("tokenizer.json", |_| tokenizer);
+    for prompt in [["-p", "Once"], ["--tokens", "1,2"]] {
+        wgpt(&["generate", "-m", model.path(), prompt[0], prompt[1]])
+            .fails(4, &["tokenizer.json", "2047", "1000"]);
+    }
+    let model = Model::tiny().with_file("tokenizer.json", |_| b"{}".to_vec());
+    wgpt(&["generate", "-m", model.path(), "-p", "Once"])
+        .fails(4, &["tokenizer.json", "expected a tokenizer.json"]);
+    let model = Model::tiny();
+    wgpt(&["generate", "-m", model.path(), "-p", "Once"]).fails(4, &["cannot read", "tokenizer.json"]);
+    wgpt(&["perplexity", "-m", model.path(), "-"]).fails(4, &["cannot read", "tokenizer.json"]);
+    wgpt(&["generate", "-m", model.path(), "--tokens", "1", "--stop", "x"]).fails(4, &["tokenizer.json"]);
+}
+
+#[test]
+fn generation_configs_that_are_damaged() {
+    let model = Model::tiny().with_file("generation_config.json", |_| b"{\"top_k\": \"many\"}".to_vec());
+    is_refused(&model, &["generation_config.json", "top_k = \"many\""]);
+    let model = Model::tiny().with_file("generation_config.json", |_| b"{\"temperature\": -1}".to_vec());
+    is_refused_when_loaded(&model, &[], &["temperature = -1: expected a finite number, at least 0"]);
+}

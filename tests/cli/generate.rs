@@ -1,0 +1,216 @@
+//! `wgpt generate`: ids, text, timings, the order of defaults.
+
+use serde_json::Value;
+
+use crate::models::{Model, golden, golden_ids};
+use crate::program::{ids, joined, wgpt, wgpt_with};
+
+const JSON: &[&str] = &["--output-format", "json"];
+
+fn generate(args: &[&str]) -> Value {
+    wgpt(&[&["generate"], args, JSON].concat()).json()
+}
+
+#[test]
+fn greedy_ids_are_those_of_transformers() {
+    let tiny = golden("gpt2-tiny");
+    let greedy = golden_ids("gpt2-tiny", "greedy_ids");
+    let (prompt, expected) = greedy.split_at(8);
+    let (prompt, n) = (joined(prompt), expected.len().to_string());
+    let args = ["-m", &tiny, "--tokens", &prompt, "-n", &n, "--temp", "0", "--ignore-eos"];
+    let f32 = ["--dtype", "f32", "--kv-dtype", "f32"];
+    for mode in [&[][..], &["--features-floor"], &["--deterministic"], &["--prefill-chunk", "3"]] {
+        let report = generate(&[&args[..], &f32, mode].concat());
+        assert_eq!(ids(&report["token_ids"]), expected, "{mode:?}");
+        assert_eq!(ids(&report["input_ids"]), greedy[..8]);
+        assert_eq!(report["text"], Value::Null);
+        assert_eq!(report["finish_reason"], "length");
+        assert_eq!(report["features_floor"], mode == ["--features-floor"]);
+        assert_eq!(report["deterministic"], mode == ["--deterministic"]);
+        assert_eq!([&report["dtype"], &report["kv_dtype"], &report["model"]], ["f32", "f32", "gpt2-tiny"]);
+    }
+    // Without a tokenizer, text mode prints the ids.
+    let text = wgpt(&[&["generate"], &args[..], &f32].concat()).ok();
+    let expected: Vec<_> = expected.iter().map(u64::to_string).collect();
+    assert_eq!(text.stdout, expected.join(" ") + "\n");
+}
+
+#[test]
+fn the_report_tells_times_rates_and_the_device() {
+    let report = generate(&["-p", "Once upon a time", "-n", "8", "--temp", "0"]);
+    let timings = &report["timings"];
+    let positive = |name: &str| {
+        let value = timings[name].as_f64().unwrap_or_else(|| panic!("{name}: {report:#}"));
+        assert!(value > 0.0, "{name}: {report:#}");
+        value
+    };
+    let n_prompt = report["input_ids"].as_array().unwrap().len();
+    assert_eq!(timings["prompt_tokens"], n_prompt);
+    assert_eq!(timings["generated_tokens"], 8);
+    let prompt = n_prompt as f64 / positive("prompt_ms") * 1e3;
+    assert!((positive("prompt_per_second") / prompt - 1.0).abs() < 1e-3);
+    // The first of the 8 tokens came with the prompt.
+    let generation = 7.0 / positive("generation_ms") * 1e3;
+    assert!((positive("generation_per_second") / generation - 1.0).abs() < 1e-3);
+    assert!(positive("first_token_ms") >= positive("load_ms") + positive("prompt_ms") * 0.99);
+    for field in ["name", "backend", "driver", "driver_info", "type", "strategy"] {
+        assert!(report["device"][field].is_string(), "{field}: {report:#}");
+    }
+    assert_eq!(report["version"], env!("CARGO_PKG_VERSION"));
+    assert!(report["logprobs"].is_null());
+    assert!(report["text"].as_str().unwrap().len() > 8);
+}
+
+#[test]
+fn no_token_is_no_error() {
+    let report = generate(&["-p", "Once", "-n", "0"]);
+    assert_eq!(report["token_ids"], Value::Array(vec![]));
+    assert_eq!([&report["text"], &report["finish_reason"]], ["", "length"]);
+    assert_eq!(report["timings"]["generation_per_second"], Value::Null);
+    let text = wgpt(&["generate", "-p", "Once", "-n", "0"]).ok();
+    assert_eq!(text.stdout, "");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_text_and_stdout_holds_nothing_else() {
+    let args = ["generate", "-p", "Once upon a time", "-n", "24", "--ignore-eos"];
+    let seeded = [&args[..], &["-s", "7"]].concat();
+    let report = wgpt(&[&seeded[..], JSON].concat()).json();
+    let expected = format!("{}\n", report["text"].as_str().unwrap().trim_end_matches('\n'));
+    let first = wgpt(&seeded).ok();
+    assert_eq!(first.stdout.trim_end_matches('\n'), expected.trim_end_matches('\n'));
+    assert!(first.stdout.ends_with('\n'));
+    assert!(first.stderr.contains("seed 7]") && first.stderr.contains("[length | prompt"), "{first:#?}");
+    assert_eq!(wgpt(&seeded).ok().stdout, first.stdout);
+    assert_eq!(report["seed"], 7);
+    let other = wgpt(&[&args[..], &["-s", "8"]].concat()).ok();
+    assert_ne!(other.stdout, first.stdout);
+    // A random seed is told, and it is the one in use.
+    let random = wgpt(&[&args[..], JSON].concat()).json();
+    let seed = random["seed"].as_u64().unwrap().to_string();
+    let again = wgpt(&[&args[..], JSON, &["--seed", &seed]].concat()).json();
+    assert_eq!(again["token_ids"], random["token_ids"]);
+}
+
+#[test]
+fn prompts_come_from_a_flag_a_file_or_stdin() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("prompt.txt");
+    std::fs::write(&file, "Once upon a time\r\n").unwrap();
+    let few = ["-n", "2", "--temp", "0"];
+    let from = |args: &[&str], stdin: &str| {
+        let run = wgpt_with(&[&["generate"], args, &few, JSON].concat(), stdin, &[]);
+        let report = run.json();
+        (report["input_ids"].clone(), report["token_ids"].clone())
+    };
+    let expected = from(&["-p", "Once upon a time"], "");
+    assert_eq!(from(&["--prompt-file", file.to_str().unwrap()], ""), expected);
+    assert_eq!(from(&["-"], "Once upon a time\n"), expected);
+    assert_eq!(from(&["--prompt-file", "-"], "Once upon a time"), expected);
+    let tokens = joined(&ids(&expected.0));
+    assert_eq!(from(&["--tokens", &tokens], ""), expected);
+}
+
+#[test]
+fn an_empty_prompt_begins_a_text() {
+    for (args, stdin) in [(&["-p", ""][..], ""), (&["-"], "\n")] {
+        let run = wgpt_with(&[&["generate", "-n", "3"], args, JSON].concat(), stdin, &[]);
+        assert_eq!(ids(&run.json()["input_ids"]), [0], "the demo's end-of-text token");
+    }
+}
+
+#[test]
+fn stop_strings_end_the_text_and_are_left_out() {
+    let args = ["-p", "Once upon a time", "-n", "30", "--temp", "0"];
+    let whole = generate(&args);
+    let text = whole["text"].as_str().unwrap();
+    // Seven characters span at least two tokens of this vocabulary.
+    let stop = &text[12..19];
+    let stopped = generate(&[&args[..], &["--stop", "never to be found", "--stop", stop]].concat());
+    assert_eq!(stopped["text"], text[..text.find(stop).unwrap()]);
+    assert_eq!(stopped["finish_reason"], "stop");
+    assert!(stopped["token_ids"].as_array().unwrap().len() < 30);
+}
+
+#[test]
+fn end_of_text_tokens_end_the_text_unless_ignored() {
+    let args = ["-p", "The end", "-n", "5", "--temp", "0", "--logit-bias", "0=1000"];
+    let ended = generate(&args);
+    assert_eq!((ids(&ended["token_ids"]), &ended["finish_reason"]), (vec![], &"stop".into()));
+    let ignored = generate(&[&args[..], &["--ignore-eos"]].concat());
+    assert_eq!((ids(&ignored["token_ids"]), &ignored["finish_reason"]), (vec![0; 5], &"length".into()));
+}
+
+#[test]
+fn flags_replace_the_models_defaults() {
+    let defaults = br#"{"do_sample": false, "top_k": 3, "repetition_penalty": 1.5, "max_new_tokens": 5}"#;
+    let model = Model::demo().with_file("generation_config.json", |_| defaults.to_vec());
+    let of_model = generate(&["-m", model.path(), "-p", "Once"]);
+    let sampling = &of_model["sampling"];
+    assert_eq!(of_model["token_ids"].as_array().unwrap().len(), 5);
+    assert_eq!([&sampling["temperature"], &sampling["top_k"], &sampling["top_p"]], [0.0, 3.0, 0.95]);
+    assert_eq!(sampling["repetition_penalty"], 1.5);
+    let flags = ["--temp", "0.5", "--top-k", "7", "--repeat-penalty", "1.1", "-n", "2"];
+    let of_flags = generate(&[&["-m", model.path(), "-p", "Once"], &flags[..]].concat());
+    let sampling = &of_flags["sampling"];
+    assert_eq!(of_flags["token_ids"].as_array().unwrap().len(), 2);
+    assert_eq!([&sampling["temperature"], &sampling["top_k"], &sampling["top_p"]], [0.5, 7.0, 0.95]);
+    assert_eq!(sampling["repetition_penalty"], 1.1);
+    let plain = generate(&["-p", "Once", "-n", "1"]);
+    assert_eq!([&plain["sampling"]["temperature"], &plain["sampling"]["top_k"]], [0.8, 40.0]);
+}
+
+#[test]
+fn max_length_counts_the_prompt() {
+    let model = Model::demo().with_file("generation_config.json", |_| b"{\"max_length\": 6}".to_vec());
+    let report = generate(&["-m", model.path(), "--tokens", "1,2,3,4", "--ignore-eos"]);
+    assert_eq!(report["token_ids"].as_array().unwrap().len(), 2);
+    wgpt(&["generate", "-m", model.path(), "--tokens", "1,2,3,4,5,6"])
+        .fails(4, &["max_length = 6", "a prompt of 6 tokens", "--max-new-tokens"]);
+}
+
+#[test]
+fn the_context_ends_the_text_or_slides() {
+    let tiny = golden("gpt2-tiny");
+    let args = ["-m", &tiny, "--tokens", "1,2,3", "-c", "8", "--ignore-eos", "--temp", "0"];
+    let stopped = generate(&[&args[..], &["-n", "-1"]].concat());
+    // 8 positions: 3 of the prompt, 5 generated tokens that were run, and the
+    // one that follows them.
+    assert_eq!(stopped["token_ids"].as_array().unwrap().len(), 6);
+    assert_eq!(stopped["finish_reason"], "length");
+    let slid = generate(&[&args[..], &["-n", "20", "--overflow", "slide"]].concat());
+    assert_eq!(slid["token_ids"].as_array().unwrap().len(), 20);
+    assert_eq!(ids(&slid["token_ids"])[..6], ids(&stopped["token_ids"])[..]);
+}
+
+#[test]
+fn log_probabilities_are_sorted_and_belong_to_the_tokens() {
+    let args = ["-p", "Once upon a time", "-n", "4", "--temp", "0", "--logprobs", "3"];
+    let report = generate(&args);
+    let scores = report["logprobs"].as_array().unwrap();
+    assert_eq!(scores.len(), 4);
+    for (score, id) in scores.iter().zip(ids(&report["token_ids"])) {
+        assert_eq!(score["token"], id);
+        let top: Vec<f64> =
+            score["top"].as_array().unwrap().iter().map(|t| t["logprob"].as_f64().unwrap()).collect();
+        assert_eq!(top.len(), 3);
+        assert!(top.is_sorted_by(|a, b| a >= b) && top[0] <= 0.0, "{score}");
+        assert_eq!(
+            [&score["logprob"], &score["token"]],
+            [&score["top"][0]["logprob"], &score["top"][0]["token"]]
+        );
+    }
+    let texts: String = scores.iter().map(|score| score["text"].as_str().unwrap()).collect();
+    assert_eq!(texts, report["text"].as_str().unwrap());
+    let text = wgpt(&[&["generate"], &args[..]].concat()).ok();
+    assert!(!text.stdout.contains("likeliest"));
+    assert!(text.stderr.contains("token: log-probability | likeliest"), "{text:#?}");
+}
+
+#[test]
+fn echo_puts_the_prompt_in_front() {
+    let args = ["generate", "-p", "Once upon a time", "-n", "3", "--temp", "0"];
+    let plain = wgpt(&args).ok().stdout;
+    let echoed = wgpt(&[&args[..], &["--echo"]].concat()).ok().stdout;
+    assert_eq!(echoed, format!("Once upon a time{plain}"));
+}

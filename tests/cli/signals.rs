@@ -1,0 +1,83 @@
+//! Pipes that close and Ctrl-C.
+
+use std::io::{Read, Write};
+use std::process::Child;
+
+use crate::program::spawn;
+
+/// A text without end.
+const ENDLESS: &[&str] =
+    &["generate", "-p", "Once upon a time", "-n", "-1", "--overflow", "slide", "--ignore-eos"];
+
+/// What is left on a stream, as text.
+fn rest(stream: Option<impl Read>) -> String {
+    let mut bytes = Vec::new();
+    stream.unwrap().read_to_end(&mut bytes).unwrap();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn read_some(child: &mut Child) {
+    let mut some = [0; 10];
+    child.stdout.as_mut().unwrap().read_exact(&mut some).unwrap();
+}
+
+#[test]
+fn a_closed_pipe_ends_the_program_quietly() {
+    let mut child = spawn(ENDLESS);
+    read_some(&mut child);
+    drop(child.stdout.take());
+    let stderr = rest(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{stderr}");
+    assert!(!stderr.contains("panicked") && !stderr.contains("error"), "{stderr}");
+
+    for args in [&["inspect"][..], &["completions", "bash"], &["devices"]] {
+        let mut child = spawn(args);
+        drop(child.stdout.take());
+        let stderr = rest(child.stderr.take());
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{args:?} {stderr}");
+        assert_eq!(stderr, "", "{args:?}");
+    }
+}
+
+#[test]
+fn a_closed_stderr_is_no_reason_to_fail() {
+    let mut child = spawn(&["generate", "-p", "Once", "-n", "2", "--temp", "0"]);
+    drop(child.stderr.take());
+    assert!(rest(child.stdout.take()).ends_with('\n'));
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[cfg(unix)]
+fn interrupt(child: &Child) {
+    let status = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(status.unwrap().success());
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_the_text_with_a_summary() {
+    let mut child = spawn(ENDLESS);
+    read_some(&mut child);
+    interrupt(&child);
+    let (stdout, stderr) = (rest(child.stdout.take()), rest(child.stderr.take()));
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{stderr}");
+    assert!(stdout.ends_with('\n'), "{stdout:?}");
+    assert!(stderr.contains("[cancelled | prompt "), "{stderr}");
+    assert!(!stderr.contains("error"), "{stderr}");
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_a_load() {
+    // The program reads its prompt behind setting up Ctrl-C: once it has taken
+    // more than a pipe holds, the signal cannot come too early.
+    let mut child = spawn(&["perplexity", "-"]);
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all("word ".repeat(100_000).as_bytes()).unwrap();
+    interrupt(&child);
+    drop(stdin);
+    let (stdout, stderr) = (rest(child.stdout.take()), rest(child.stderr.take()));
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{stderr}");
+    assert_eq!(stdout, "");
+    assert!(stderr.ends_with("error: cancelled\n"), "{stderr}");
+}
