@@ -25,13 +25,13 @@ demo: runtime-dir ## generate text with the embedded model (PROMPT=...)
 
 test: runtime-dir ## the tests
 	tests/setup_vulkan.sh
-	$(CARGO) build --locked
+	$(CARGO) test --locked --no-run
 	tools/ensure_adapter.sh $(TARGET_DIR)/debug/wgpt
 	$(CARGO) test --locked
 
 test-all: runtime-dir ## the tests, those that take minutes included, optimized
 	tests/setup_vulkan.sh
-	$(CARGO) build --release --locked
+	$(CARGO) test --release --locked --no-run
 	tools/ensure_adapter.sh $(TARGET_DIR)/release/wgpt
 	$(CARGO) test --release --locked -- --include-ignored
 
