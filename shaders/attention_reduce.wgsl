@@ -6,7 +6,7 @@ struct ReduceParams {
     n_head: u32,
     // Room for partial results of a head.
     max_splits: u32,
-    // Positions in a split; 0 where all max_splits are in use.
+    // Positions in a split.
     split_keys: u32,
     unused: u32,
 }
@@ -26,13 +26,10 @@ fn attention_reduce(
     let index = group.x * WORKGROUP_SIZE + lane;
     let head = index / (HEAD_DIM / 4u);
     let element4 = index % (HEAD_DIM / 4u);
-    var n_splits = params.max_splits;
-    if (params.split_keys > 0u) {
-        n_splits = (step.kv_len + params.split_keys - 1u) / params.split_keys;
-        // A single split has written `out` already.
-        if (n_splits == 1u) {
-            return;
-        }
+    let n_splits = (step.kv_len + params.split_keys - 1u) / params.split_keys;
+    // A single split has written `out` already.
+    if (n_splits == 1u) {
+        return;
     }
     if (head >= params.n_head) {
         return;

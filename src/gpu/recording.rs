@@ -41,6 +41,8 @@ impl Extent {
 pub enum Grid {
     /// A two-dimensional grid of which each dimension stays within the limit.
     Plane(Extent, Extent),
+    /// A three-dimensional grid of which each dimension stays within the limit.
+    Volume(Extent, Extent, Extent),
     /// A line of `ceil(n_rows * per_row / group)` workgroups, folded into two
     /// dimensions where it is longer than the limit: the kernel computes
     /// `id.y * count.x + id.x`.
@@ -68,6 +70,7 @@ impl Grid {
         };
         match self {
             Grid::Plane(x, y) => [x.count(work), y.count(work), 1],
+            Grid::Volume(x, y, z) => [x.count(work), y.count(work), z.count(work)],
             Grid::Line { per_row, group } => {
                 fold((u64::from(work.n_rows) * u64::from(per_row)).div_ceil(u64::from(group)))
             }

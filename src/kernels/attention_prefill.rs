@@ -1,10 +1,11 @@
 //! Causal attention of many rows: prefill, and decode where results must not
 //! depend on the number of rows.
 
+use super::Attention;
 use super::fragments::{ATTENTION, KV_LAYOUT, SOFTMAX, STEP, kv_read, pack};
-use super::paged::{PAGE_SIZE, PagedKv};
+use super::paged::PAGE_SIZE;
 use crate::error::Result;
-use crate::gpu::{Binding, BoundBuffer, Extent, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
+use crate::gpu::{Binding, BoundBuffer, Extent, Grid, Kernel, Recorder, Strategy, Variant};
 use crate::tensor::DType;
 
 static ATTENTION_PREFILL: Kernel = Kernel {
@@ -13,78 +14,44 @@ static ATTENTION_PREFILL: Kernel = Kernel {
     bindings: &[Binding::read_write(4, "out")],
 };
 
-static ATTENTION_PREFILL_PER_THREAD: Kernel = Kernel {
-    name: "attention_prefill_per_thread",
-    source: include_str!("../../shaders/attention_prefill_per_thread.wgsl"),
-    bindings: &[Binding::read_write(4, "out")],
+static ATTENTION_PREFILL_SCORES: Kernel = Kernel {
+    name: "attention_prefill_scores",
+    source: include_str!("../../shaders/attention_prefill_scores.wgsl"),
+    bindings: &[Binding::read_write(4, "scores")],
+};
+
+static ATTENTION_PREFILL_VALUES: Kernel = Kernel {
+    name: "attention_prefill_values",
+    source: include_str!("../../shaders/attention_prefill_values.wgsl"),
+    bindings: &[Binding::read_write(4, "out"), Binding::read(5, "scores")],
 };
 
 /// Rows of a workgroup; the shader's ROWS.
-const ROWS: u32 = 16;
+pub(crate) const ROWS: u32 = 16;
 /// One vector of a software adapter at its usual width.
 const PER_THREAD_WORKGROUP_SIZE: u32 = 8;
+/// Positions of a thread of the scores kernel; the shader's KEYS.
+pub(crate) const KEYS: u32 = 4;
 
-/// The shaders' `AttentionParams`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct AttentionParams {
-    /// Heads.
-    pub n_head: u32,
-    /// Length of a row of `qkv` divided by 4.
-    pub qkv_stride4: u32,
-    /// Length of a row of `out` divided by 4.
-    pub out_stride4: u32,
-    /// Factor of q·k.
-    pub scale: f32,
-    /// Room for partial results of a head in the decode kernels.
-    pub max_splits: u32,
-    /// Padding to 16 bytes.
-    pub unused: [u32; 3],
-}
-
-/// Attention of the step's rows over the cache, their own keys included.
-#[derive(Clone, Copy, Debug)]
-pub struct Attention<'a> {
-    /// The step: rows, first position, positions in the cache.
-    pub step: BoundBuffer<'a>,
-    /// `[n_rows, 3, n_head, head_dim]`
-    pub qkv: &'a GpuBuffer,
-    /// The layer's cache.
-    pub kv: PagedKv<'a>,
-    /// Factor of q·k.
-    pub scale: f32,
-    /// `[n_rows, n_head, head_dim]`
-    pub out: &'a GpuBuffer,
-}
-
-impl Attention<'_> {
-    pub(super) fn params(&self, max_splits: usize) -> AttentionParams {
-        let width = self.kv.n_head * self.kv.head_dim;
-        AttentionParams {
-            n_head: self.kv.n_head as u32,
-            qkv_stride4: (3 * width / 4) as u32,
-            out_stride4: (width / 4) as u32,
-            scale: self.scale,
-            max_splits: max_splits as u32,
-            unused: [0; 3],
+/// The variants for a strategy, a cache type, a padded head and a number of
+/// slabs, in the order of their dispatch.
+#[must_use]
+pub fn variants(strategy: Strategy, dtype: DType, head_dim: usize, n_slabs: usize) -> Vec<Variant> {
+    let fragments = vec![STEP, pack(dtype), SOFTMAX, KV_LAYOUT, kv_read(n_slabs), ATTENTION];
+    let constants = vec![("HEAD_DIM", head_dim as u32), ("PAGE_SIZE", PAGE_SIZE as u32)];
+    match strategy {
+        Strategy::PerThread => [&ATTENTION_PREFILL_SCORES, &ATTENTION_PREFILL_VALUES]
+            .map(|kernel| {
+                let mut constants = constants.clone();
+                constants.push(("WORKGROUP_SIZE", PER_THREAD_WORKGROUP_SIZE));
+                Variant { kernel, strategy, fragments: fragments.clone(), constants }
+            })
+            .into(),
+        // The tiled kernel has no reduction: subgroups have the same one.
+        Strategy::Workgroup | Strategy::Subgroup => {
+            vec![Variant { kernel: &ATTENTION_PREFILL, strategy: Strategy::Workgroup, fragments, constants }]
         }
     }
-}
-
-/// The variant for a strategy, a cache type, a padded head and a number of slabs.
-#[must_use]
-pub fn variant(strategy: Strategy, dtype: DType, head_dim: usize, n_slabs: usize) -> Variant {
-    let fragments = vec![STEP, pack(dtype), SOFTMAX, KV_LAYOUT, kv_read(n_slabs), ATTENTION];
-    let mut constants = vec![("HEAD_DIM", head_dim as u32), ("PAGE_SIZE", PAGE_SIZE as u32)];
-    let (kernel, strategy) = match strategy {
-        Strategy::PerThread => {
-            constants.push(("WORKGROUP_SIZE", PER_THREAD_WORKGROUP_SIZE));
-            (&ATTENTION_PREFILL_PER_THREAD, strategy)
-        }
-        // The tiled kernel has no reduction: subgroups have the same one.
-        Strategy::Workgroup | Strategy::Subgroup => (&ATTENTION_PREFILL, Strategy::Workgroup),
-    };
-    Variant { kernel, strategy, fragments, constants }
 }
 
 /// Records `op`.
@@ -92,18 +59,24 @@ pub fn variant(strategy: Strategy, dtype: DType, head_dim: usize, n_slabs: usize
 /// # Errors
 /// As [`Recorder::dispatch`].
 pub fn record(recorder: &mut Recorder<'_>, strategy: Strategy, op: &Attention<'_>) -> Result<()> {
+    op.check(strategy);
     let kv = &op.kv;
-    let mut buffers = vec![op.step, op.qkv.into(), kv.page_table.into(), op.out.into()];
-    buffers.extend(kv.read_bindings());
-    let rows = match strategy {
-        Strategy::PerThread => PER_THREAD_WORKGROUP_SIZE,
-        Strategy::Workgroup | Strategy::Subgroup => ROWS,
+    let variants = variants(strategy, kv.dtype, kv.head_dim, kv.slabs.len());
+    let params = op.params();
+    let heads = Extent::Fixed(kv.n_head as u32);
+    let inputs = [op.step, op.qkv.into(), kv.page_table.into()];
+    let slabs = kv.read_bindings();
+    let mut dispatch = |variant: &Variant, outputs: &[BoundBuffer<'_>], grid: Grid| {
+        recorder.dispatch(variant, &params, &[&inputs[..], outputs, &slabs].concat(), grid)
     };
-    let grid = Grid::Plane(Extent::PerRows(rows), Extent::Fixed(kv.n_head as u32));
-    recorder.dispatch(
-        &variant(strategy, kv.dtype, kv.head_dim, kv.slabs.len()),
-        &op.params(0),
-        &buffers,
-        grid,
-    )
+    match &variants[..] {
+        [scores, values] => {
+            let rows = Extent::PerRows(PER_THREAD_WORKGROUP_SIZE);
+            let scratch = op.scratch.buffer.into();
+            dispatch(scores, &[scratch], Grid::Volume(rows, Extent::PerKeys(KEYS), heads))?;
+            let packs = Extent::Fixed(params.packs);
+            dispatch(values, &[op.out.into(), scratch], Grid::Volume(rows, packs, heads))
+        }
+        all => dispatch(&all[0], &[op.out.into()], Grid::Plane(Extent::PerRows(ROWS), heads)),
+    }
 }

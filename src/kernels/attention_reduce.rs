@@ -26,7 +26,7 @@ pub struct ReduceParams {
     pub n_head: u32,
     /// Room for partial results of a head.
     pub max_splits: u32,
-    /// Positions in a split; 0 where all `max_splits` are in use.
+    /// Positions in a split.
     pub split_keys: u32,
     /// Padding to 16 bytes.
     pub unused: u32,

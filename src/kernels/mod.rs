@@ -7,6 +7,7 @@
 //! [`crate::tensor::pad_row`] says, the padding holding zeros.
 
 pub mod argmax;
+mod attention;
 pub mod attention_decode;
 pub mod attention_prefill;
 pub mod attention_reduce;
@@ -22,7 +23,7 @@ mod paged;
 use crate::gpu::{Strategy, Variant};
 use crate::tensor::DType;
 
-pub use attention_prefill::{Attention, AttentionParams};
+pub use attention::{Attention, AttentionParams, Scratch};
 pub use matmul::{Activation, Matmul, MatmulParams, Matrix, Piece};
 pub use paged::{PAGE_SIZE, PagedKv, SLABS_MAX, page_entry, page_pack_bytes};
 
@@ -53,9 +54,8 @@ pub fn registry() -> Vec<Variant> {
             all.push(embedding::variant(dtype));
             for (head_dim, n_slabs) in [(8, 1), (64, 4), (80, 1), (1600, 1)] {
                 all.push(kv_append::variant(dtype, head_dim, n_slabs));
-                all.push(attention_prefill::variant(strategy, dtype, head_dim, n_slabs));
-                all.push(attention_decode::variant(strategy, dtype, head_dim, n_slabs));
-                all.push(attention_reduce::variant(head_dim));
+                all.extend(attention_prefill::variants(strategy, dtype, head_dim, n_slabs));
+                all.extend(attention_decode::variants(strategy, dtype, head_dim, n_slabs));
             }
         }
     }

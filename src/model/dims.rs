@@ -2,10 +2,11 @@
 //! the allocation.
 
 use super::gpt2::Gpt2Config;
+use super::kv_cache::{SPARE_SLAB_BYTES, SPARE_SLABS};
 use super::loader::weight_bytes;
 use crate::error::{Error, Result};
 use crate::gpu::{MemoryGroup, Params, Strategy, rounded_bytes};
-use crate::kernels::{PAGE_SIZE, SLABS_MAX, Step, argmax, attention_decode, page_pack_bytes};
+use crate::kernels::{Matrix, PAGE_SIZE, SLABS_MAX, Scratch, Step, argmax, page_pack_bytes};
 use crate::tensor::DType;
 
 /// How a model is loaded and run.
@@ -65,8 +66,8 @@ pub(super) enum Slot {
     Attention,
     /// `[chunk, n_inner]`
     Inner,
-    /// Partial results of the decode attention.
-    Partial,
+    /// What passes between the kernels of one attention.
+    AttentionScratch,
     /// `[logits_rows, n_embd]`: behind the final layer norm
     HeadNormed,
     /// `[logits_rows, vocab_size]`
@@ -87,7 +88,7 @@ impl Slot {
         Slot::Qkv,
         Slot::Attention,
         Slot::Inner,
-        Slot::Partial,
+        Slot::AttentionScratch,
         Slot::HeadNormed,
         Slot::Logits,
         Slot::Argmax,
@@ -104,7 +105,7 @@ impl Slot {
             Slot::Qkv => "qkv",
             Slot::Attention => "attention",
             Slot::Inner => "inner",
-            Slot::Partial => "partial",
+            Slot::AttentionScratch => "attention_scratch",
             Slot::HeadNormed => "head_normed",
             Slot::Logits => "logits",
             Slot::Argmax => "argmax",
@@ -146,7 +147,8 @@ impl Dims {
     ///
     /// # Errors
     /// [`Error::Input`] for a context of 0 or beyond the model's,
-    /// [`Error::Limits`] when not even a page fits the device's binding.
+    /// [`Error::Limits`] when the KV cache of one context or the position
+    /// embedding does not fit the device's bindings.
     pub fn new(
         config: &Gpt2Config,
         options: &ModelOptions,
@@ -163,12 +165,27 @@ impl Dims {
         if options.prefill_chunk == 0 {
             return Err(Error::input("a prefill chunk of 0 tokens: it must be at least 1"));
         }
-        let widest = [config.qkv(), config.inner(), config.embd()].map(|axis| axis.padded_len());
+        let positions_max =
+            Matrix::rows_per_piece(config.embd().padded_len(), options.dtype, max_binding_bytes);
+        if config.n_positions > positions_max {
+            return Err(Error::Limits(format!(
+                "config.json: n_positions = {}: the position embedding must lie in one binding, and this \
+                 device's largest holds {positions_max} rows of {} as {}",
+                config.n_positions, config.n_embd, options.dtype
+            )));
+        }
+        let heads = config.heads();
+        let widest = [
+            config.qkv().padded_len(),
+            config.inner().padded_len(),
+            config.embd().padded_len(),
+            Scratch::elems(strategy, n_ctx, 1, config.n_head, heads.padded),
+        ];
         let widest_bytes = widest.into_iter().max().unwrap_or(1) as u64 * 4;
         let rows_that_fit = (max_binding_bytes / widest_bytes).max(1) as usize;
         let chunk = options.prefill_chunk.min(n_ctx).min(rows_that_fit);
         let vocab_bytes = config.vocab().padded_len() * 4;
-        let page_bytes = page_pack_bytes(config.n_head, config.heads().padded, options.kv_dtype);
+        let page_bytes = page_pack_bytes(config.n_head, heads.padded, options.kv_dtype);
         let pages_per_slab = ((max_binding_bytes / page_bytes) as usize).min((1 << 24) - 1);
         let initial_pages = n_ctx.div_ceil(PAGE_SIZE);
         if initial_pages > pages_per_slab * SLABS_MAX {
@@ -205,8 +222,8 @@ impl Dims {
             Slot::Qkv => self.chunk * qkv,
             Slot::Attention => self.chunk * heads.padded_len(),
             Slot::Inner => self.chunk * c.inner().padded_len(),
-            Slot::Partial => {
-                attention_decode::partial_elems(self.strategy, self.n_ctx, c.n_head, heads.padded)
+            Slot::AttentionScratch => {
+                Scratch::elems(self.strategy, self.n_ctx, self.chunk, c.n_head, heads.padded)
             }
             Slot::HeadNormed => self.logits_rows * embd,
             Slot::Logits => self.logits_rows * c.vocab().padded_len(),
@@ -242,6 +259,10 @@ impl Dims {
         }];
         let kv = self.initial_pages as u64 * self.page_bytes * self.config.n_layer as u64;
         entries.push(PlanEntry { group: MemoryGroup::KvCache, name: "pages", bytes: kv });
+        if self.initial_pages > self.pages_per_slab {
+            let bytes = SPARE_SLABS as u64 * SPARE_SLAB_BYTES;
+            entries.push(PlanEntry { group: MemoryGroup::KvCache, name: "spare_slabs", bytes });
+        }
         for slot in Slot::ALL {
             let bytes = rounded_bytes(self.slot_bytes(slot));
             entries.push(PlanEntry { group: slot.group(), name: slot.name(), bytes });

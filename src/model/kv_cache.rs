@@ -5,6 +5,12 @@ use crate::error::{Error, Result};
 use crate::gpu::{BufferUse, Gpu, GpuBuffer, MemoryGroup};
 use crate::kernels::{PAGE_SIZE, SLABS_MAX, page_entry};
 
+/// Buffers that stand in for slabs that do not exist, once there are several:
+/// kernels that write may bind no buffer twice, and two slabs are real by then.
+pub(super) const SPARE_SLABS: usize = SLABS_MAX - 2;
+/// The least that a binding takes; nothing is ever stored there.
+pub(super) const SPARE_SLAB_BYTES: u64 = 16;
+
 /// Pages of all sequences, with reference counts.
 ///
 /// A page holds [`PAGE_SIZE`] positions of every layer. Page `id` lies in slab
@@ -100,9 +106,9 @@ impl KvPool {
             }
             replacements.push(row);
         }
-        while n_slabs > 1 && self.spare_slabs.len() < SLABS_MAX - 2 {
-            let spare = gpu.allocate("kv spare slab", 16, BufferUse::Storage, MemoryGroup::KvCache)?;
-            self.spare_slabs.push(spare);
+        while n_slabs > 1 && self.spare_slabs.len() < SPARE_SLABS {
+            let (usage, group) = (BufferUse::Storage, MemoryGroup::KvCache);
+            self.spare_slabs.push(gpu.allocate("kv spare slab", SPARE_SLAB_BYTES, usage, group)?);
         }
         for (slabs, row) in self.layers.iter_mut().zip(replacements) {
             for (slab, new) in row.into_iter().enumerate() {

@@ -7,7 +7,8 @@ use super::paged::Pages;
 use crate::error::Result;
 use crate::gpu::{Gpu, Recorder, Strategy, Work};
 use crate::kernels::{
-    Attention, PagedKv, SLABS_MAX, Step, attention_decode, attention_prefill, attention_reduce, kv_append,
+    Attention, PagedKv, SLABS_MAX, Scratch, Step, attention_decode, attention_prefill, attention_reduce,
+    kv_append,
 };
 use crate::reference;
 use crate::tensor::{Axis, DType, pad_row};
@@ -134,29 +135,26 @@ impl AttentionCase {
     }
 
     pub(super) fn prepare_prefill(&self, gpu: &Gpu, strategy: Strategy, case: String) -> Result<Prepared> {
-        self.prepare(gpu, case, |recorder, op| attention_prefill::record(recorder, strategy, op))
+        self.prepare(gpu, strategy, case, attention_prefill::record)
     }
 
     pub(super) fn prepare_decode(&self, gpu: &Gpu, strategy: Strategy, case: String) -> Result<Prepared> {
-        // Longer than the cache: not all splits that have room are in use.
-        let n_positions = self.position + 300;
-        let head_dim = pad_row(self.kv.head_dim);
-        let elems = attention_decode::partial_elems(strategy, n_positions, self.kv.n_head, head_dim);
-        let (output, partial) =
-            Output::new(gpu, "partial", Format::Float(DType::F32), &[], vec![Expected::Any; elems])?;
-        let mut prepared = self.prepare(gpu, case, |recorder, op| {
-            attention_decode::record(recorder, strategy, op, n_positions, &partial)
-        })?;
-        prepared.outputs.push((output, partial));
-        Ok(prepared)
+        self.prepare(gpu, strategy, case, attention_decode::record)
     }
 
     fn prepare(
         &self,
         gpu: &Gpu,
+        strategy: Strategy,
         case: String,
-        record_op: impl FnOnce(&mut Recorder<'_>, &Attention<'_>) -> Result<()>,
+        record_op: impl FnOnce(&mut Recorder<'_>, Strategy, &Attention<'_>) -> Result<()>,
     ) -> Result<Prepared> {
+        // Longer than the cache and higher than the chunk: not all of the
+        // scratch is in use.
+        let (n_ctx, max_rows) = (self.position + self.n_rows + 300, self.n_rows + 3);
+        let elems = Scratch::elems(strategy, n_ctx, max_rows, self.kv.n_head, pad_row(self.kv.head_dim));
+        let (scratch_output, scratch) =
+            Output::new(gpu, "scratch", Format::Float(DType::F32), &[], vec![Expected::Any; elems])?;
         let kv = self.kv;
         let inputs = Inputs::new(self);
         // The new keys and values are read from the cache alone.
@@ -189,16 +187,17 @@ impl AttentionCase {
                     head_dim: pad_row(kv.head_dim),
                 },
                 scale: self.scale(),
+                scratch: Scratch { buffer: &scratch, n_ctx, max_rows },
                 out: &out,
             };
-            record_op(recorder, &op)
+            record_op(recorder, strategy, &op)
         })?;
         Ok(Prepared {
             case,
             reason: "f32 sums of head_dim terms (scores) and of kv_len terms (weights), exp's 3 + 2|x| ulp",
             dispatches,
             work: Work { n_rows: numbers.n_rows, kv_len: numbers.kv_len },
-            outputs: vec![(output, out)],
+            outputs: vec![(output, out), (scratch_output, scratch)],
         })
     }
 }
@@ -306,7 +305,7 @@ pub struct ReduceCase {
     pub head_dim: usize,
     /// Room for splits.
     pub max_splits: usize,
-    /// Positions in a split; 0 where all splits are in use, some being empty.
+    /// Positions in a split.
     pub split_keys: usize,
     /// Positions in the cache.
     pub kv_len: usize,
@@ -316,14 +315,11 @@ impl ReduceCase {
     /// `[n_head, n_splits]`: the splits that count.
     fn partials(&self) -> Vec<Vec<reference::Partial>> {
         let mut random = Random::new(7);
-        let used = if self.split_keys == 0 { self.max_splits } else { self.kv_len.div_ceil(self.split_keys) };
-        let mut partial = |split: usize| {
-            // The stand-in of minus infinity with a sum of 0: a split without keys.
-            let empty = self.split_keys == 0 && split >= self.kv_len;
-            let acc = random.uniform(self.head_dim, if empty { 0.0 } else { 9.0 });
-            let max = if empty { -1e30 } else { random.uniform(1, 6.0)[0] };
-            let sum = if empty { 0.0 } else { 1.0 + random.uniform(1, 0.5)[0] };
-            reference::Partial { acc, max, sum }
+        let used = self.kv_len.div_ceil(self.split_keys);
+        let mut partial = |_| reference::Partial {
+            acc: random.uniform(self.head_dim, 9.0),
+            max: random.uniform(1, 6.0)[0],
+            sum: 1.0 + random.uniform(1, 0.5)[0],
         };
         (0..self.n_head).map(|_| (0..used).map(&mut partial).collect()).collect()
     }
@@ -340,7 +336,7 @@ impl ReduceCase {
                 slot[self.head_dim..].copy_from_slice(&[state.max, state.sum, 0.0, 0.0]);
             }
             // One split has written the output itself.
-            let written = self.split_keys > 0 && splits.len() == 1;
+            let written = splits.len() == 1;
             let relative = 2.0 * (sum_error(splits.len()) + (3.0 + 2.0 * 12.0) * 2.0 * U);
             expected.extend(reference::attention_reduce(splits).into_iter().map(|want| {
                 // acc is at most 9, a sum at least 0.5.
@@ -360,7 +356,8 @@ impl ReduceCase {
                 n_head,
                 head_dim,
             };
-            let op = Attention { step: (&step).into(), qkv: &none, kv, scale: 1.0, out: &out };
+            let scratch = Scratch { buffer: &none, n_ctx: self.max_splits, max_rows: 1 };
+            let op = Attention { step: (&step).into(), qkv: &none, kv, scale: 1.0, scratch, out: &out };
             attention_reduce::record(recorder, &op, self.max_splits, self.split_keys, &partial)
         })?;
         Ok(Prepared {

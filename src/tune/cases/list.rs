@@ -212,9 +212,9 @@ fn decode(all: &mut Vec<Case>) {
 
 fn reduce(all: &mut Vec<Case>) {
     for (n_head, head_dim, max_splits, split_keys, kv_len) in [
-        (1, 8, 1, 0, 1),
-        (25, 8, 32, 0, 5),
-        (2, 64, 32, 0, 100),
+        (1, 8, 1, 256, 1),
+        (25, 8, 4, 256, 600),
+        (2, 64, 32, 16, 500),
         (2, 64, 4, 256, 256),
         (2, 64, 4, 256, 257),
         (3, 80, 9, 256, 2304),

@@ -1,0 +1,63 @@
+# The README's commands. `make` alone lists them.
+#
+# Rust, make and a C linker are all that must be there: where no GPU adapter is
+# found, Debian and Ubuntu get a software one (tools/setup_vulkan.sh).
+
+CARGO ?= cargo
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+export PROMPT ?= Once upon a time
+
+# Mesa's window-system code warns on stderr where this is unset.
+ifndef XDG_RUNTIME_DIR
+export XDG_RUNTIME_DIR := $(abspath $(TARGET_DIR))/xdg
+PRIVATE_RUNTIME_DIR := $(XDG_RUNTIME_DIR)
+endif
+
+.PHONY: help demo test test-all bench lint setup runtime-dir
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+
+demo: runtime-dir ## generate text with the embedded model (PROMPT=...)
+	$(CARGO) build --release --locked
+	tools/ensure_adapter.sh $(TARGET_DIR)/release/wgpt
+	$(TARGET_DIR)/release/wgpt generate -p "$$PROMPT"
+
+test: runtime-dir ## the tests
+	tests/setup_vulkan.sh
+	$(CARGO) test --locked --no-run
+	tools/ensure_adapter.sh $(TARGET_DIR)/debug/wgpt
+	$(CARGO) test --locked
+
+test-all: runtime-dir ## the tests, those that take minutes included, optimized
+	tests/setup_vulkan.sh
+	$(CARGO) test --release --locked --no-run
+	tools/ensure_adapter.sh $(TARGET_DIR)/release/wgpt
+	$(CARGO) test --release --locked -- --include-ignored
+
+bench: runtime-dir ## speed of the demo model and of a random GPT-2 124M
+	$(CARGO) build --release --locked --example random_checkpoint
+	$(CARGO) build --release --locked
+	tools/ensure_adapter.sh $(TARGET_DIR)/release/wgpt
+	$(TARGET_DIR)/release/examples/random_checkpoint $(TARGET_DIR)/models/gpt2-random
+	$(TARGET_DIR)/release/wgpt bench model
+	$(TARGET_DIR)/release/wgpt bench model --model $(TARGET_DIR)/models/gpt2-random
+
+lint: ## formatting, clippy, rustdoc; typos and shellcheck where installed
+	@$(CARGO) fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+	@$(CARGO) clippy --version >/dev/null 2>&1 || rustup component add clippy
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --lib --no-default-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+	@if command -v typos >/dev/null; then typos; else echo "typos is not installed: skipped"; fi
+	@if command -v shellcheck >/dev/null; then shellcheck tools/*.sh tests/*.sh .ci/run; \
+	else echo "shellcheck is not installed: skipped"; fi
+
+setup: ## install or upgrade the software Vulkan driver (Debian, Ubuntu)
+	tools/setup_vulkan.sh
+
+runtime-dir:
+ifdef PRIVATE_RUNTIME_DIR
+	@mkdir -p -m 700 "$(PRIVATE_RUNTIME_DIR)"
+endif

@@ -1,0 +1,12 @@
+//! Loading a model onto the GPU: what arrives there, the memory that it takes
+//! on both sides, progress, and every way in which it is refused.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod errors;
+mod files;
+mod heap;
+mod plan;
+mod progress;
+#[path = "../../tools/random_gpt2.rs"]
+mod random_gpt2;
+mod weights;

@@ -1,0 +1,199 @@
+#!/bin/sh
+# Kernel tests, golden models and benchmarks on a machine that has a GPU and no
+# toolchain, from binaries built elsewhere.
+#
+# Usage:
+#   tools/gpu_bench.sh pack PACKED_DIR
+#       builds, and puts what a run needs into PACKED_DIR (this script too)
+#   PACKED_DIR/gpu_bench.sh run PACKED_DIR OUT_DIR
+#       writes OUT_DIR/gpu_bench.json, OUT_DIR/gpu_bench.md and a log a step
+#
+# A run needs a POSIX shell, coreutils, awk and a Vulkan driver. It ends within
+# 8 minutes: each step has a limit, and a step that finds no time left is
+# skipped and listed as such. The exit code is 1 where a step failed.
+#
+# Environment of a run:
+#   WGPT_DEVICE         the adapter, as wgpt takes it
+#   GPU_BENCH_SECONDS   time for all steps [450]
+#   GPU_BENCH_ARGS      arguments of `wgpt bench model` [its defaults]
+#   GPU_BENCH_SHAPES    random checkpoints [gpt2 gpt2-medium gpt2-large gpt2-xl]
+set -eu
+
+usage() {
+    sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+}
+
+# --- pack ------------------------------------------------------------------
+
+# built NAME: the path of a test program, from cargo's JSON messages on stdin.
+built() {
+    sed -n 's/.*"name":"'"$1"'".*"executable":"\([^"]*\)".*/\1/p' | tail -n 1
+}
+
+pack() {
+    packed=$1
+    cd "$(dirname "$0")/.."
+    mkdir -p "$packed/bin" "$packed/tests"
+    packed=$(cd "$packed" && pwd)
+    target=${CARGO_TARGET_DIR:-target}
+    cargo build --release --locked --bin wgpt --example random_checkpoint
+    messages=$(cargo test --release --locked --no-run --test kernels --test golden --message-format=json)
+    cp "$target/release/wgpt" "$target/release/examples/random_checkpoint" "$packed/bin/"
+    for name in kernels golden; do
+        program=$(printf '%s\n' "$messages" | built "$name")
+        [ -n "$program" ] || { echo "gpu_bench: cargo built no test program $name" >&2; exit 1; }
+        cp "$program" "$packed/bin/$name"
+    done
+    # Debug information is nine tenths of the size.
+    if command -v strip >/dev/null 2>&1; then strip "$packed"/bin/*; fi
+    rm -rf "$packed/tests/golden"
+    cp -r tests/golden "$packed/tests/golden"
+    cp tools/gpu_bench.sh "$packed/"
+    { git rev-parse HEAD 2>/dev/null || echo unknown; } >"$packed/commit"
+    du -sh "$packed" >&2
+}
+
+# --- run -------------------------------------------------------------------
+
+now() { date +%s; }
+left() { echo $((deadline - $(now))); }
+
+# record NAME STATUS SECONDS [RESULTS_FILE]: adds a step to both reports.
+# RESULTS_FILE is JSON that wgpt wrote, embedded as it is.
+record() {
+    {
+        printf '%s    {"step": "%s", "status": "%s", "seconds": %s' "$separator" "$1" "$2" "$3"
+        if [ -n "${4:-}" ]; then
+            printf ', "results": '
+            cat "$4"
+        fi
+        printf '}'
+    } >>"$out/steps.tmp"
+    separator=',
+'
+    printf '| %s | %s | %s |\n' "$1" "$2" "$3" >>"$out/steps_md.tmp"
+    printf 'gpu_bench: %-18s %s, %s s\n' "$1" "$2" "$3" >&2
+}
+
+# step NAME LIMIT COMMAND...: runs the command within LIMIT and the time left;
+# standard output goes to NAME.out, messages to NAME.log. Sets $status.
+step() {
+    name=$1 limit=$2
+    shift 2
+    if [ "$(left)" -lt 10 ]; then
+        status=skipped
+        record "$name" "skipped: no time left" 0
+        return
+    fi
+    [ "$limit" -le "$(left)" ] || limit=$(left)
+    started=$(now)
+    code=0
+    timeout -k 5 "$limit" "$@" >"$out/$name.out" 2>"$out/$name.log" </dev/null || code=$?
+    results=
+    case $code in
+    0)
+        status=ok
+        # Test programs report in words, wgpt in JSON.
+        case $name in bench_* | devices) results=$out/$name.out ;; esac
+        ;;
+    # What `timeout` says when it ended or killed the command.
+    124 | 137) status="timeout after $limit s" ;;
+    *) status="failed, exit code $code" ;;
+    esac
+    [ "$status" = ok ] || failed=1
+    record "$name" "$status" "$(($(now) - started))" "$results"
+}
+
+# Rows of the benchmark table from the JSON of one `wgpt bench model`.
+bench_rows() {
+    # One field a line, whatever the layout. Values of these fields hold no comma.
+    tr ',{}' '[\n*]' <"$1" | awk '
+        function value() { sub(/^[^:]*:[ \t]*/, ""); gsub(/"/, ""); return $0 }
+        /^[ \t]*"model"[ \t]*:/ { model = value() }
+        /^[ \t]*"model_n_params"[ \t]*:/ { params = value() }
+        /^[ \t]*"dtype"[ \t]*:/ { dtype = value() }
+        /^[ \t]*"test"[ \t]*:/ { test = value() }
+        /^[ \t]*"avg_ts"[ \t]*:/ { rate = value() }
+        /^[ \t]*"stddev_ts"[ \t]*:/ {
+            printf "| %s | %.1f M | %s | %s | %.1f ± %.1f |\n", model, params / 1e6, dtype, test, rate, value()
+        }'
+}
+
+# Puts the two reports together from what the steps left.
+write_reports() {
+    {
+        printf '{\n  "date": "%s",\n  "commit": "%s",\n' "$date" "$commit"
+        printf '  "bench_args": "%s",\n' "$(printf '%s' "${GPU_BENCH_ARGS:-}" | tr -d '\042\134')"
+        printf '  "seconds": %s,\n  "steps": [\n' "$(($(now) - begun))"
+        cat "$out/steps.tmp"
+        printf '\n  ]\n}\n'
+    } >"$out/gpu_bench.json"
+    {
+        printf '# wgpt on a GPU machine\n\n%s, commit %s\n\n' "$date" "$commit"
+        if [ -s "$out/device.out" ]; then
+            printf '```\n'
+            cat "$out/device.out"
+            printf '```\n\n'
+        fi
+        printf '| model | parameters | weights | test | tokens/s |\n|---|---|---|---|---|\n'
+        for file in "$out"/bench_*.out; do
+            [ -s "$file" ] && bench_rows "$file"
+        done
+        printf '\n| step | status | seconds |\n|---|---|---|\n'
+        cat "$out/steps_md.tmp"
+    } >"$out/gpu_bench.md"
+    rm -f "$out/steps.tmp" "$out/steps_md.tmp"
+}
+
+run() {
+    mkdir -p "$2"
+    packed=$(cd "$1" && pwd)
+    out=$(cd "$2" && pwd)
+    # Test programs read tests/golden from here.
+    cd "$packed"
+    # Nothing of an earlier run may pass for this one's.
+    rm -f "$out"/*.out "$out"/*.log "$out"/*.tmp
+    : >"$out/steps.tmp"
+    : >"$out/steps_md.tmp"
+    begun=$(now)
+    deadline=$((begun + ${GPU_BENCH_SECONDS:-450}))
+    date=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+    commit=$(cat commit)
+    failed=0 separator=''
+    scratch=$(mktemp -d)
+    trap 'rm -rf "$scratch"' EXIT
+    if [ -z "${XDG_RUNTIME_DIR:-}" ]; then
+        export XDG_RUNTIME_DIR="$scratch/runtime"
+        mkdir -m 700 "$XDG_RUNTIME_DIR"
+    fi
+    step devices 30 bin/wgpt devices --json
+    if [ "$status" = ok ]; then
+        bin/wgpt devices >"$out/device.out" 2>/dev/null || true
+        measure
+    fi
+    write_reports
+    return "$failed"
+}
+
+measure() {
+    step kernels 180 bin/kernels
+    step golden 90 bin/golden
+    # The word splitting of the arguments is wanted.
+    # shellcheck disable=SC2086
+    step bench_demo 60 bin/wgpt bench model --output json ${GPU_BENCH_ARGS:-}
+    for shape in ${GPU_BENCH_SHAPES:-gpt2 gpt2-medium gpt2-large gpt2-xl}; do
+        step "make_$shape" 60 bin/random_checkpoint "$scratch/$shape" --shape "$shape" --dtype f16
+        if [ "$status" = ok ]; then
+            # shellcheck disable=SC2086
+            step "bench_$shape" 90 bin/wgpt bench model --model "$scratch/$shape" --output json ${GPU_BENCH_ARGS:-}
+        fi
+        rm -rf "${scratch:?}/$shape"
+    done
+}
+
+case "${1:-} $#" in
+"pack 2") pack "$2" ;;
+"run 3") run "$2" "$3" ;;
+*) usage ;;
+esac
