@@ -1,4 +1,25 @@
-//! wgpt
+//! Portable GPU inference of decoder-only language models.
+//!
+//! Every operation is a hand-written WGSL compute kernel on [`wgpu`], so that
+//! one source runs on Vulkan, Metal and DX12. Weights lie on the GPU in f16 (or
+//! f32), the KV cache beside them in pages; logits come back for sampling and
+//! evaluation.
+//!
+//! ```no_run
+//! use wgpt::{Engine, GenerateOptions};
+//!
+//! # fn main() -> wgpt::Result<()> {
+//! let engine = Engine::builder().model("path/to/gpt2").build()?;
+//! for piece in engine.generate("Once upon a time", GenerateOptions::default())? {
+//!     print!("{}", piece?.text);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Session`] is the level below: tokens in, logits out, with
+//! [`Session::fork`] and [`Session::truncate`]. ARCHITECTURE.md in the
+//! repository describes the rooms that the modules are.
 
 pub mod bench;
 pub mod checkpoint;

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use wgpt::Error;
 use wgpt::engine::ModelFiles;
 
+use super::interrupt::blocked;
+
 /// Where the prompt comes from: one of four.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Prompt (one of these)")]
@@ -69,7 +71,7 @@ fn without_newline(mut text: String) -> String {
 pub fn read_text(path: &Path) -> Result<String, Error> {
     let mut bytes = Vec::new();
     let (read, path) = if path == Path::new("-") {
-        (std::io::stdin().lock().read_to_end(&mut bytes).map(drop), Path::new("stdin"))
+        (blocked(|| std::io::stdin().lock().read_to_end(&mut bytes).map(drop)), Path::new("stdin"))
     } else {
         (std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map(drop), path)
     };

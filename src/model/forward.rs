@@ -1,19 +1,16 @@
-//! The order of a GPT-2 pass: recorded once, encoded for every step.
+//! The mutable half of a model: buffers, cache, and passes that are recorded
+//! once and encoded for every step.
 
+use super::Model;
 use super::dims::{Dims, HEAD_STEP_OFFSET, Slot};
-use super::gpt2::Gpt2Config;
+use super::graph::{Graph, Phase};
 use super::kv_cache::{KvPool, PageList};
-use super::loader::{LayerWeights, Linear, LoadPhase, ProgressFn, Weights, report};
-use super::{Model, ModelOptions};
+use super::loader::{LoadPhase, ProgressFn, report};
 use crate::error::{Error, Result};
 use crate::gpu::{
-    BoundBuffer, BufferUse, Dispatch, Encoder, Gpu, GpuBuffer, Params, Readback, Recorder, Strategy,
-    UploadRing, Work,
+    BufferUse, Dispatch, Encoder, Gpu, GpuBuffer, Params, Readback, Recorder, UploadRing, Work,
 };
-use crate::kernels::{
-    Activation, Attention, Matmul, PagedKv, Scratch, Step, argmax, attention_decode, attention_prefill,
-    embedding, gemm, gemv, kv_append, layer_norm,
-};
+use crate::kernels::{Step, argmax};
 
 /// What a pass is to bring back.
 pub enum Output<'a> {
@@ -296,155 +293,4 @@ fn bad_logits(position: usize) -> Error {
         "the logits behind position {position} hold NaN or infinity: the model's values overflow f16; \
          try --kv-dtype f32 and --dtype f32"
     ))
-}
-
-/// Which kernels a pass is made of.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Prefill,
-    Decode,
-}
-
-/// What recording needs to know.
-struct Graph<'a> {
-    config: &'a Gpt2Config,
-    options: &'a ModelOptions,
-    gpu: &'a Gpu,
-    buffers: &'a [GpuBuffer],
-    pool: &'a KvPool,
-    dims: &'a Dims,
-}
-
-impl<'a> Graph<'a> {
-    fn slot(&self, slot: Slot) -> &'a GpuBuffer {
-        &self.buffers[slot as usize]
-    }
-
-    fn step(&self, offset: u64) -> BoundBuffer<'a> {
-        BoundBuffer::range(self.slot(Slot::Step), offset, size_of::<Step>() as u64)
-    }
-
-    fn strategy(&self) -> Strategy {
-        self.gpu.strategy()
-    }
-
-    fn embed(&self, recorder: &mut Recorder<'_>, weights: &Weights) -> Result<()> {
-        let op = embedding::Embedding {
-            step: self.step(0),
-            token_ids: self.slot(Slot::TokenIds),
-            wte: &weights.wte,
-            wpe: &weights.wpe,
-            out: self.slot(Slot::X),
-        };
-        embedding::record(recorder, &op)
-    }
-
-    fn layer(
-        &self,
-        recorder: &mut Recorder<'_>,
-        phase: Phase,
-        layer: usize,
-        weights: &LayerWeights,
-    ) -> Result<()> {
-        use Slot::{Attention as Heads, Inner, Normed, Qkv, X};
-        self.norm(recorder, &weights.ln_1)?;
-        self.linear(recorder, phase, Normed, &weights.c_attn, Activation::None, false, Qkv)?;
-        self.attention(recorder, phase, layer)?;
-        self.linear(recorder, phase, Heads, &weights.c_proj, Activation::None, true, X)?;
-        self.norm(recorder, &weights.ln_2)?;
-        self.linear(recorder, phase, Normed, &weights.c_fc, self.config.activation, false, Inner)?;
-        self.linear(recorder, phase, Inner, &weights.mlp_proj, Activation::None, true, X)
-    }
-
-    fn norm(&self, recorder: &mut Recorder<'_>, scale: &GpuBuffer) -> Result<()> {
-        let op = layer_norm::LayerNorm {
-            step: self.step(0),
-            n: self.config.n_embd,
-            epsilon: self.config.layer_norm_epsilon,
-            x: self.slot(Slot::X),
-            scale,
-            out: self.slot(Slot::Normed),
-        };
-        layer_norm::record(recorder, self.strategy(), &op)
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "one line a layer's operation reads best")]
-    fn linear(
-        &self,
-        recorder: &mut Recorder<'_>,
-        phase: Phase,
-        x: Slot,
-        linear: &Linear,
-        activation: Activation,
-        accumulate: bool,
-        out: Slot,
-    ) -> Result<()> {
-        let op = Matmul {
-            step: self.step(0),
-            x: self.slot(x),
-            weights: &linear.weights,
-            bias: Some(&linear.bias),
-            activation,
-            accumulate,
-            out: self.slot(out),
-        };
-        self.matmul(recorder, phase, &op)
-    }
-
-    fn matmul(&self, recorder: &mut Recorder<'_>, phase: Phase, op: &Matmul<'_>) -> Result<()> {
-        if phase == Phase::Decode && !self.options.deterministic {
-            gemv::record(recorder, self.strategy(), op)
-        } else {
-            gemm::record(recorder, self.strategy(), op)
-        }
-    }
-
-    fn attention(&self, recorder: &mut Recorder<'_>, phase: Phase, layer: usize) -> Result<()> {
-        let kv = PagedKv {
-            page_table: self.slot(Slot::PageTable),
-            slabs: self.pool.slabs(layer),
-            dtype: self.options.kv_dtype,
-            n_head: self.config.n_head,
-            head_dim: self.config.heads().padded,
-        };
-        let qkv = self.slot(Slot::Qkv);
-        let append =
-            kv_append::KvAppend { step: self.step(0), qkv, kv, spare_slabs: self.pool.spare_slabs() };
-        kv_append::record(recorder, &append)?;
-        let scale = self.config.attention_scale(layer);
-        let scratch = Scratch {
-            buffer: self.slot(Slot::AttentionScratch),
-            n_ctx: self.dims.n_ctx,
-            max_rows: self.dims.chunk,
-        };
-        let op = Attention { step: self.step(0), qkv, kv, scale, scratch, out: self.slot(Slot::Attention) };
-        if phase == Phase::Decode && !self.options.deterministic {
-            attention_decode::record(recorder, self.strategy(), &op)
-        } else {
-            attention_prefill::record(recorder, self.strategy(), &op)
-        }
-    }
-
-    fn head(&self, recorder: &mut Recorder<'_>, phase: Phase, weights: &Weights) -> Result<()> {
-        let step = self.step(HEAD_STEP_OFFSET);
-        let norm = layer_norm::LayerNorm {
-            step,
-            n: self.config.n_embd,
-            epsilon: self.config.layer_norm_epsilon,
-            x: self.slot(Slot::X),
-            scale: &weights.ln_f,
-            out: self.slot(Slot::HeadNormed),
-        };
-        layer_norm::record(recorder, self.strategy(), &norm)?;
-        let logits = Matmul {
-            step,
-            x: self.slot(Slot::HeadNormed),
-            weights: weights.head(),
-            bias: None,
-            activation: Activation::None,
-            accumulate: false,
-            out: self.slot(Slot::Logits),
-        };
-        self.matmul(recorder, phase, &logits)
-    }
 }

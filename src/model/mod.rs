@@ -6,6 +6,7 @@
 mod dims;
 mod forward;
 pub mod gpt2;
+mod graph;
 mod kv_cache;
 mod loader;
 

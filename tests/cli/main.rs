@@ -1,5 +1,7 @@
 //! The command line, by running the binary.
 
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
+
 mod arguments;
 mod bench;
 mod damaged;
