@@ -53,7 +53,7 @@ fn attention_decode(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
             let slab = kv_slab(entry);
             let k = kv_run(entry, 0u, head, params.n_head) + (key % PAGE_SIZE) * PACKS;
             var sum = vec4<f32>(0.0);
-            for (var pack = 0u; pack < PACKS; pack++) {
+            for (var pack = 0u; pack < params.packs; pack++) {
                 let value = kv_load(slab, k + pack);
                 sum += value[0] * query[pack][0] + value[1] * query[pack][1];
             }

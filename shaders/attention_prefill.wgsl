@@ -57,8 +57,9 @@ fn attention_prefill(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
     var running_sum = 0.0;
 
     for (var first_key = 0u; first_key < n_keys; first_key += KEYS) {
+        let tile_keys = min(KEYS, n_keys - first_key);
         var score = vec4<f32>(0.0);
-        for (var piece = 0u; piece < PIECES; piece++) {
+        for (var piece = 0u; piece * 4u < params.packs; piece++) {
             var q = vec4<f32>(0.0);
             if (row < step.n_rows && piece * 8u + thread_column < HEAD_DIM / 4u) {
                 q = qkv[row * params.qkv_stride4 + head * (HEAD_DIM / 4u) + piece * 8u + thread_column];
@@ -66,7 +67,8 @@ fn attention_prefill(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
             tile_q[lane] = q;
             load_tile(0u, head, first_key, piece, lane);
             workgroupBarrier();
-            for (var i = 0u; i < 8u; i++) {
+            let n_vec4 = min(8u, 2u * params.packs - piece * 8u);
+            for (var i = 0u; i < n_vec4; i++) {
                 let a = tile_q[thread_row * 8u + i];
                 score.x += dot(a, tile_kv[offsets.x * 8u + i]);
                 score.y += dot(a, tile_kv[offsets.y * 8u + i]);
@@ -82,7 +84,7 @@ fn attention_prefill(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
         }
         workgroupBarrier();
         var new_max = running_max;
-        for (var i = 0u; i < KEYS; i++) {
+        for (var i = 0u; i < tile_keys; i++) {
             new_max = max(new_max, scores[thread_row * KEYS + i]);
         }
         workgroupBarrier();
@@ -93,14 +95,14 @@ fn attention_prefill(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
         let correction = exp_nonpositive(running_max - new_max);
         running_max = new_max;
         running_sum *= correction;
-        for (var i = 0u; i < KEYS; i++) {
+        for (var i = 0u; i < tile_keys; i++) {
             running_sum += scores[thread_row * KEYS + i];
         }
         for (var piece = 0u; piece < PIECES; piece++) {
             load_tile(1u, head, first_key, piece, lane);
             workgroupBarrier();
             var sum = acc[piece] * correction;
-            for (var i = 0u; i < KEYS; i++) {
+            for (var i = 0u; i < tile_keys; i++) {
                 sum += scores[thread_row * KEYS + i] * tile_kv[i * 8u + thread_column];
             }
             acc[piece] = sum;

@@ -45,53 +45,82 @@ fn failures(gpu: &Gpu, strategy: Strategy, cases: &[Case]) -> Vec<String> {
     failed
 }
 
-/// Runs every case with every strategy that the device has kernels for.
-fn check_all(options: GpuOptions) {
-    let gpu = open_gpu(options);
-    println!("{} ({}, {})", gpu.report().name, gpu.report().backend, gpu.report().driver_info);
-    let cases = cases::all();
-    let failed: Vec<String> =
-        gpu.strategies().into_iter().flat_map(|strategy| failures(&gpu, strategy, &cases)).collect();
+/// Runs `cases` on a device for each of `options` with those of `strategies`
+/// that it has kernels for.
+fn check(options: &[GpuOptions], strategies: &[Strategy], cases: &[Case]) {
+    let mut failed = Vec::new();
+    for options in options {
+        let gpu = open_gpu(options.clone());
+        let floor = if options.features_floor { ", no feature" } else { "" };
+        println!("{} ({}, {}{floor})", gpu.report().name, gpu.report().backend, gpu.report().driver_info);
+        for &strategy in strategies {
+            if gpu.strategies().contains(&strategy) {
+                failed.extend(failures(&gpu, strategy, cases));
+            } else {
+                println!("{}: the device has no such kernels", strategy.name());
+            }
+        }
+    }
     assert!(failed.is_empty(), "{} cases failed:\n{}", failed.len(), failed.join("\n"));
 }
 
+/// A device with all it offers, then one with the portable floor alone.
+fn both_floors() -> [GpuOptions; 2] {
+    [GpuOptions::default(), GpuOptions { features_floor: true, ..GpuOptions::default() }]
+}
+
+const ALL: [Strategy; 3] = [Strategy::PerThread, Strategy::Workgroup, Strategy::Subgroup];
+
+// A test a strategy: software adapters compile for long, and so on two cores.
+
 #[test]
-fn kernels_match_their_reference() {
-    check_all(GpuOptions::default());
+fn per_thread_kernels_match_their_reference() {
+    check(&both_floors(), &[Strategy::PerThread], &cases::all());
 }
 
 #[test]
-fn kernels_match_their_reference_without_any_feature() {
-    check_all(GpuOptions { features_floor: true, ..GpuOptions::default() });
+fn workgroup_kernels_match_their_reference() {
+    check(&both_floors(), &[Strategy::Workgroup], &cases::all());
+}
+
+#[test]
+fn subgroup_kernels_match_their_reference() {
+    check(&both_floors(), &[Strategy::Subgroup], &cases::all());
+}
+
+#[test]
+fn quick_cases_of_every_kernel() {
+    check(&[GpuOptions::default()], &ALL, &cases::quick());
 }
 
 /// With bounds checks and zeroed workgroup memory the results are the same:
 /// no kernel leans on what the unchecked mode leaves undefined.
 #[test]
 fn kernels_match_their_reference_with_checks() {
-    check_all(GpuOptions { checked_shaders: true, ..GpuOptions::default() });
+    check(&[GpuOptions { checked_shaders: true, ..GpuOptions::default() }], &ALL, &cases::quick());
 }
 
-/// No kernel assumes a subgroup size: lavapipe reports the width of its
-/// vectors, which a variable sets for a whole process.
+/// No kernel assumes a subgroup size: lavapipe's is the width of its vectors,
+/// which a variable sets for a whole process.
 #[test]
 fn kernels_match_their_reference_at_other_subgroup_sizes() {
     let name = open_gpu(GpuOptions::default()).report().name.clone();
     if !name.starts_with("llvmpipe") {
-        println!("not run: the vector width of {name} cannot be chosen");
+        println!("not run: the subgroup size of {name} cannot be chosen");
         return;
     }
     let program = std::env::current_exe().expect("the path of the test program");
     for width in ["128", "256"] {
         let output = Command::new(&program)
-            .args(["--exact", "kernels_match_their_reference", "--nocapture"])
+            .args(["--exact", "quick_cases_of_every_kernel", "--nocapture"])
             .env("LP_NATIVE_VECTOR_WIDTH", width)
             .output()
             .expect("the test program runs");
         let text = String::from_utf8_lossy(&output.stdout);
-        println!("{name} with vectors of {width} bits:\n{text}");
+        println!("vectors of {width} bits:\n{text}");
         assert!(
-            output.status.success() && text.contains("1 passed"),
+            // The name shows that the variable was heeded.
+            output.status.success() && text.contains("1 passed") && text.contains(&format!("{width} bits")),
             "vectors of {width} bits: {}\n{text}\n{}",
             output.status,
             String::from_utf8_lossy(&output.stderr)
