@@ -2,6 +2,8 @@
 //!
 //! One test in a binary of its own, since it counts every heap allocation.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,6 +1,8 @@
 //! Whole models against logits that transformers computed in f64
 //! (tests/golden/README.md), and against a model built from the naive twins.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "support/reference_model.rs"]
 mod reference_model;
 

@@ -1,5 +1,7 @@
 //! Sessions: forking, rewinding, the page pool, generation at its ends.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 

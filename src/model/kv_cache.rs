@@ -217,7 +217,7 @@ impl PageList {
     /// and another sequence holds it too.
     fn shared_tail(&self, pool: &KvPool, len: usize) -> Option<usize> {
         let index = len / PAGE_SIZE;
-        (len % PAGE_SIZE != 0 && pool.is_shared(self.pages[index])).then_some(index)
+        (!len.is_multiple_of(PAGE_SIZE) && pool.is_shared(self.pages[index])).then_some(index)
     }
 
     /// Makes positions `len .. len + n_new` writable: takes pages, and copies a

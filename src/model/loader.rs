@@ -19,7 +19,7 @@ const BLOCK_ELEMS: usize = 1 << 20;
 pub enum LoadPhase {
     /// Weights are read, converted and uploaded; counts bytes of the files.
     Weights,
-    /// Kernels are compiled; counts pipelines.
+    /// Kernels are compiled and passes recorded; counts layers of both phases and heads.
     Compile,
     /// Each kernel runs once, which makes drivers finish their compilation.
     WarmUp,

@@ -30,7 +30,7 @@ impl Random {
     }
 
     pub(super) fn below(&mut self, n: usize) -> usize {
-        (u64::from(self.0.next_u32()) * n as u64 >> 32) as usize
+        ((u64::from(self.0.next_u32()) * n as u64) >> 32) as usize
     }
 
     /// `n` numbers between -`scale` and `scale`.

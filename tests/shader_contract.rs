@@ -1,0 +1,261 @@
+//! What every shader promises: one entry point named like its file, bindings as
+//! its descriptor says, parameters laid out as in Rust, within the portable
+//! limits, and translatable for every backend. No adapter is needed.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem::offset_of;
+use std::process::{Command, Stdio};
+
+use naga::back::{hlsl, msl, spv};
+use naga::proc::Layouter;
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::{AddressSpace, Module, StorageAccess, TypeInner};
+use wgpt::gpu::{Binding, BindingKind, Strategy, Variant};
+use wgpt::kernels::{self, AttentionParams, MatmulParams, Step};
+
+fn parse(variant: &Variant) -> (Module, ModuleInfo) {
+    let text = variant.wgsl();
+    let module = naga::front::wgsl::parse_str(&text)
+        .unwrap_or_else(|e| panic!("{}:\n{}", variant.label(), e.emit_to_string(&text)));
+    // unpack2x16float is core WGSL (the flag is for GLES); subgroup operations only
+    // where the strategy says so.
+    let capabilities = match variant.strategy {
+        Strategy::Subgroup => Capabilities::SHADER_FLOAT16_IN_FLOAT32 | Capabilities::SUBGROUP,
+        Strategy::PerThread | Strategy::Workgroup => Capabilities::SHADER_FLOAT16_IN_FLOAT32,
+    };
+    let info = Validator::new(ValidationFlags::all(), capabilities)
+        .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+        .subgroup_operations(naga::valid::SubgroupOperationSet::all())
+        .validate(&module)
+        .unwrap_or_else(|e| panic!("{}:\n{}", variant.label(), e.emit_to_string(&text)));
+    (module, info)
+}
+
+fn names_in(folder: &str) -> BTreeSet<String> {
+    std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "wgsl"))
+        .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
+        .collect()
+}
+
+#[test]
+fn every_file_is_registered_and_serves() {
+    let registry = kernels::registry();
+    let kernels: BTreeSet<String> = registry.iter().map(|variant| variant.kernel.name.into()).collect();
+    assert_eq!(kernels, names_in("shaders"));
+    let fragments: BTreeSet<String> =
+        registry.iter().flat_map(|variant| &variant.fragments).map(|fragment| fragment.name.into()).collect();
+    assert_eq!(fragments, names_in("shaders/common"));
+    for variant in &registry {
+        let file = format!("shaders/{}.wgsl", variant.kernel.name);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), variant.kernel.source, "{file}");
+    }
+    // Each kernel has its file and each operation its twin.
+    let files = |folder: &str| -> BTreeSet<String> {
+        std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+            .collect()
+    };
+    let (recorded, twins) = (files("src/kernels"), files("src/reference"));
+    for name in kernels {
+        let operation = ["_per_thread", "_scores", "_values"]
+            .iter()
+            .find_map(|suffix| name.strip_suffix(suffix))
+            .unwrap_or(&name);
+        assert!(
+            recorded.contains(operation) && twins.contains(operation),
+            "{name}: src/kernels, src/reference"
+        );
+    }
+}
+
+#[test]
+fn one_entry_point_named_like_the_file_within_the_portable_limits() {
+    let limits = wgpu::Limits::default();
+    for variant in kernels::registry() {
+        let label = variant.label();
+        let (module, _) = parse(&variant);
+        let [entry] = &module.entry_points[..] else { panic!("{label}: number of entry points") };
+        assert_eq!(entry.name, variant.kernel.name);
+        let invocations: u32 = entry.workgroup_size.iter().product();
+        assert!(
+            invocations <= limits.max_compute_invocations_per_workgroup,
+            "{label}: {invocations} threads"
+        );
+        let mut layouter = Layouter::default();
+        layouter.update(module.to_ctx()).unwrap();
+        let workgroup_bytes: u32 = module
+            .global_variables
+            .iter()
+            .filter(|(_, variable)| variable.space == AddressSpace::WorkGroup)
+            .map(|(_, variable)| layouter[variable.ty].size.next_multiple_of(16))
+            .sum();
+        assert!(
+            workgroup_bytes <= limits.max_compute_workgroup_storage_size,
+            "{label}: {workgroup_bytes} bytes"
+        );
+        if variant.strategy == Strategy::PerThread {
+            assert_eq!(workgroup_bytes, 0, "{label}: per-thread kernels use no workgroup memory");
+        }
+    }
+}
+
+#[test]
+fn bindings_are_those_of_the_descriptor() {
+    for variant in kernels::registry() {
+        let label = variant.label();
+        let (module, _) = parse(&variant);
+        let mut found: Vec<Binding> = module
+            .global_variables
+            .iter()
+            .filter_map(|(_, variable)| {
+                let binding = variable.binding?;
+                assert_eq!(binding.group, 0, "{label}");
+                let kind = match variable.space {
+                    AddressSpace::Uniform => BindingKind::Uniform,
+                    AddressSpace::Storage { access } if access.contains(StorageAccess::STORE) => {
+                        BindingKind::ReadWrite
+                    }
+                    AddressSpace::Storage { .. } => BindingKind::Read,
+                    other => panic!("{label}: {other:?}"),
+                };
+                let name = variable.name.clone().unwrap();
+                Some(Binding { index: binding.binding, name: name.leak(), kind })
+            })
+            .collect();
+        found.sort_by_key(|binding| binding.index);
+        assert_eq!(found, variant.bindings(), "{label}");
+        let storage = found.iter().filter(|binding| binding.kind != BindingKind::Uniform).count();
+        assert!(storage <= wgpu::Limits::default().max_storage_buffers_per_shader_stage as usize, "{label}");
+    }
+}
+
+#[test]
+fn every_storage_binding_states_its_shape() {
+    for folder in ["shaders", "shaders/common"] {
+        for name in names_in(folder) {
+            let file = format!("{folder}/{name}.wgsl");
+            let text = std::fs::read_to_string(&file).unwrap();
+            let lines: Vec<&str> = text.lines().collect();
+            for (i, line) in lines.iter().enumerate() {
+                if line.contains("@binding") && line.contains("var<storage") {
+                    assert!(i > 0 && lines[i - 1].starts_with("// ["), "{file}:{}: no shape above", i + 1);
+                }
+            }
+            assert!(lines[0].starts_with("// "), "{file}: a head that says what it computes");
+        }
+    }
+}
+
+/// Offsets of a struct's members by name, and its size.
+type Layout = (Vec<(&'static str, usize)>, usize);
+
+macro_rules! layout {
+    ($name:literal, $ty:ty, [$($field:ident),* $(,)?]) => {
+        ($name, (vec![$((stringify!($field), offset_of!($ty, $field))),*], size_of::<$ty>()))
+    };
+}
+
+#[test]
+fn parameters_lie_as_in_rust() {
+    let layouts: BTreeMap<&str, Layout> = BTreeMap::from([
+        layout!("Step", Step, [n_rows, first_row, position, kv_len]),
+        layout!(
+            "MatmulParams",
+            MatmulParams,
+            [n, k8, out_offset4, out_stride4, activation, has_bias, accumulate]
+        ),
+        layout!("LayerNormParams", kernels::layer_norm::LayerNormParams, [n, stride4, epsilon]),
+        layout!("EmbeddingParams", kernels::embedding::EmbeddingParams, [n_embd8, first_token, n_tokens]),
+        layout!("KvAppendParams", kernels::kv_append::KvAppendParams, [n_head, qkv_stride4]),
+        layout!(
+            "AttentionParams",
+            AttentionParams,
+            [n_head, qkv_stride4, out_stride4, scale, max_splits, packs, score_keys, score_rows]
+        ),
+        layout!("ReduceParams", kernels::attention_reduce::ReduceParams, [n_head, max_splits, split_keys]),
+        layout!("ArgmaxParams", kernels::argmax::ArgmaxParams, [n]),
+    ]);
+    let mut seen = BTreeSet::new();
+    for variant in kernels::registry() {
+        let (module, _) = parse(&variant);
+        for (_, variable) in module.global_variables.iter() {
+            if variable.space != AddressSpace::Uniform {
+                continue;
+            }
+            let ty = &module.types[variable.ty];
+            let TypeInner::Struct { members, span } = &ty.inner else { panic!("a uniform is a struct") };
+            let name = ty.name.clone().unwrap();
+            let (offsets, size) = &layouts[name.as_str()];
+            let found: Vec<(&str, usize)> = members
+                .iter()
+                .map(|member| (member.name.as_deref().unwrap(), member.offset as usize))
+                .filter(|(name, _)| !name.starts_with("unused"))
+                .collect();
+            assert_eq!(&found, offsets, "{name}");
+            assert_eq!(*span as usize, *size, "{name}");
+            seen.insert(name);
+        }
+    }
+    assert_eq!(seen.len(), layouts.len(), "each struct occurs in a shader");
+}
+
+#[test]
+fn numbers_of_activations_agree() {
+    let text = std::fs::read_to_string("shaders/common/activation.wgsl").unwrap();
+    for activation in kernels::Activation::ALL {
+        let number = activation as u32;
+        let stands = text.contains(&format!("case {number}u: {{"));
+        assert_eq!(stands, activation != kernels::Activation::None, "{activation:?}");
+    }
+    let cases = text.matches("case ").count();
+    assert_eq!(cases, kernels::Activation::ALL.len() - 1);
+}
+
+#[test]
+fn every_variant_translates_for_every_backend() {
+    for variant in kernels::registry() {
+        let label = variant.label();
+        let (module, info) = parse(&variant);
+        // Subgroup operations are in SPIR-V since 1.3.
+        let options = spv::Options { lang_version: (1, 3), ..spv::Options::default() };
+        spv::write_vec(&module, &info, &options, None).unwrap_or_else(|e| panic!("{label}: SPIR-V: {e}"));
+
+        let options = msl::Options { lang_version: (2, 4), ..msl::Options::default() };
+        msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
+            .unwrap_or_else(|e| panic!("{label}: MSL: {e}"));
+
+        let options = hlsl::Options {
+            shader_model: hlsl::ShaderModel::V6_2,
+            // Where wgpu passes the number of workgroups.
+            special_constants_binding: Some(hlsl::BindTarget { space: 1, ..hlsl::BindTarget::default() }),
+            ..hlsl::Options::default()
+        };
+        let mut text = String::new();
+        let pipeline = hlsl::PipelineOptions::default();
+        hlsl::Writer::new(&mut text, &options, &pipeline)
+            .write(&module, &info, None)
+            .unwrap_or_else(|e| panic!("{label}: HLSL: {e}"));
+    }
+}
+
+#[test]
+fn tint_accepts_every_variant() {
+    if Command::new("tint").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
+        println!("tint (Dawn's compiler) is not on the PATH: not checked");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for (i, variant) in kernels::registry().into_iter().enumerate() {
+        let enable = if variant.strategy == Strategy::Subgroup { "enable subgroups;\n" } else { "" };
+        let path = dir.path().join(format!("{i}.wgsl"));
+        std::fs::write(&path, format!("{enable}{}", variant.wgsl())).unwrap();
+        let result = Command::new("tint").args(["--format", "wgsl"]).arg(&path).output().unwrap();
+        assert!(result.status.success(), "{}: {}", variant.label(), String::from_utf8_lossy(&result.stderr));
+    }
+}
