@@ -3,6 +3,10 @@
 # Rust, make and a C linker are all that must be there: where no GPU adapter is
 # found, Debian and Ubuntu get a software one (tools/setup_vulkan.sh).
 
+# The program that finds the adapter is the one that a target builds anyway:
+# `cargo build` beside `cargo test` would build wgpu twice, since the tests ask
+# for more of naga.
+
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 export PROMPT ?= Once upon a time
@@ -36,8 +40,7 @@ test-all: runtime-dir ## the tests, those that take minutes included, optimized
 	$(CARGO) test --release --locked -- --include-ignored
 
 bench: runtime-dir ## speed of the demo model and of a random GPT-2 124M
-	$(CARGO) build --release --locked --example random_checkpoint
-	$(CARGO) build --release --locked
+	$(CARGO) build --release --locked --bin wgpt --example random_checkpoint
 	tools/ensure_adapter.sh $(TARGET_DIR)/release/wgpt
 	$(TARGET_DIR)/release/examples/random_checkpoint $(TARGET_DIR)/models/gpt2-random
 	$(TARGET_DIR)/release/wgpt bench model
