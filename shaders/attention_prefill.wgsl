@@ -8,7 +8,8 @@
 // any head fits. Ragged edge: missing rows, keys and elements are loaded as
 // zeros, masked and not stored.
 
-const ROWS: u32 = 16u;
+// 128 threads, eight a row.
+const_assert ROWS == 16u;
 const KEYS: u32 = 32u;
 const PIECES: u32 = (HEAD_DIM + 31u) / 32u;
 const PACKS: u32 = HEAD_DIM / 8u;

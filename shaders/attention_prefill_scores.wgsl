@@ -9,8 +9,8 @@
 // rows beyond the last repeat it and are not stored; positions beyond the last
 // read a page's unused end and are not read later.
 
-// KEYS divides PAGE_SIZE: a block lies in one page.
-const KEYS: u32 = 4u;
+// Four sums in registers; a block lies in one page.
+const_assert KEYS == 4u && PAGE_SIZE % KEYS == 0u;
 
 // [n_head, score_keys, score_rows]
 @group(0) @binding(4) var<storage, read_write> scores: array<f32>;

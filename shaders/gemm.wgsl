@@ -6,17 +6,20 @@
 // Ragged edge: n and k are padded to 8 with zeros; rows and columns beyond the
 // tile's end are loaded as zeros and not stored.
 
-const TILE: u32 = 64u;
+// 16 x 16 threads of 4 x 4 outputs.
+const_assert TILE == 64u;
 const TILE_K: u32 = 16u;
-// One vec4 of padding a row keeps column writes off the same bank.
-const TILE4: u32 = TILE / 4u + 1u;
+// Four elements of padding a row keep column writes off the same bank.
+const STRIDE: u32 = TILE + 4u;
 
 // [n_rows, 8 * k8]
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
 
-// [TILE_K, TILE]: transposed, so that a thread reads four rows as one vec4
-var<workgroup> tile_x: array<vec4<f32>, TILE_K * TILE4>;
-var<workgroup> tile_w: array<vec4<f32>, TILE_K * TILE4>;
+// [TILE_K, TILE]: transposed, so that a thread reads four neighbours. Scalars, as
+// four threads write them: a component of a vector is no memory location of its
+// own in WGSL.
+var<workgroup> tile_x: array<f32, TILE_K * STRIDE>;
+var<workgroup> tile_w: array<f32, TILE_K * STRIDE>;
 
 @compute @workgroup_size(256)
 fn gemm(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -46,7 +49,7 @@ fn gemm(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             value = x[m * k8 * 2u + k4];
         }
         for (var i = 0u; i < 4u; i++) {
-            tile_x[(load_k4 * 4u + i) * TILE4 + load_row / 4u][load_row % 4u] = value[i];
+            tile_x[(load_k4 * 4u + i) * STRIDE + load_row] = value[i];
         }
         if (lane < 128u) {
             var weight = mat2x4<f32>();
@@ -54,17 +57,18 @@ fn gemm(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 weight = unpack8(weights[(first_n + w_row) * k8 + k + w_k8]);
             }
             for (var i = 0u; i < 8u; i++) {
-                tile_w[(w_k8 * 8u + i) * TILE4 + w_row / 4u][w_row % 4u] = weight[i / 4u][i % 4u];
+                tile_w[(w_k8 * 8u + i) * STRIDE + w_row] = weight[i / 4u][i % 4u];
             }
         }
         workgroupBarrier();
         for (var i = 0u; i < TILE_K; i++) {
-            let a = tile_x[i * TILE4 + thread_m];
-            let b = tile_w[i * TILE4 + thread_n];
-            sum0 = fma(vec4<f32>(a.x), b, sum0);
-            sum1 = fma(vec4<f32>(a.y), b, sum1);
-            sum2 = fma(vec4<f32>(a.z), b, sum2);
-            sum3 = fma(vec4<f32>(a.w), b, sum3);
+            let m4 = i * STRIDE + thread_m * 4u;
+            let n4 = i * STRIDE + thread_n * 4u;
+            let b = vec4<f32>(tile_w[n4], tile_w[n4 + 1u], tile_w[n4 + 2u], tile_w[n4 + 3u]);
+            sum0 = fma(vec4<f32>(tile_x[m4]), b, sum0);
+            sum1 = fma(vec4<f32>(tile_x[m4 + 1u]), b, sum1);
+            sum2 = fma(vec4<f32>(tile_x[m4 + 2u]), b, sum2);
+            sum3 = fma(vec4<f32>(tile_x[m4 + 3u]), b, sum3);
         }
         workgroupBarrier();
     }

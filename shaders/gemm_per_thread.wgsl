@@ -1,11 +1,14 @@
 // out[m, n] = activate(sum over k of x[m, k] * weights[n, k] + bias[n])  [+ out[m, n]]
 //
-// One thread computes TILE_M rows (WORKGROUP_SIZE apart) times 4 neighbouring
+// One thread computes ROWS rows (WORKGROUP_SIZE apart) times 4 neighbouring
 // outputs in registers, without workgroup memory: for CPU adapters. The lanes
 // of a workgroup differ in m alone, so a weight is loaded and unpacked once for
 // all of them. Each output is summed over k in rising order, whatever M is.
 // Ragged edge: n and k are padded to 8 with zeros; rows beyond M repeat the last
 // one and are not stored.
+
+// sum0 and sum1.
+const_assert ROWS == 2u;
 
 // [n_rows, 8 * k8]
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
@@ -13,7 +16,7 @@
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn gemm_per_thread(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let k8 = params.k8;
-    let first_m = group.y * WORKGROUP_SIZE * 2u + lane;
+    let first_m = group.y * WORKGROUP_SIZE * ROWS + lane;
     let last_m = step.n_rows - 1u;
     let x0 = min(first_m, last_m) * k8 * 2u;
     let x1 = min(first_m + WORKGROUP_SIZE, last_m) * k8 * 2u;

@@ -218,6 +218,19 @@ fn numbers_of_activations_agree() {
 }
 
 #[test]
+fn constants_of_the_host_are_used() {
+    // Those that only some fragments of a family need.
+    let shared = ["HEAD_DIM", "PAGE_SIZE", "KEYS"];
+    for variant in kernels::registry() {
+        let mut body: String = variant.fragments.iter().map(|fragment| fragment.source).collect();
+        body.push_str(variant.kernel.source);
+        for (name, _) in variant.constants.iter().filter(|(name, _)| !shared.contains(name)) {
+            assert!(body.contains(name), "{}: {name} is not used", variant.label());
+        }
+    }
+}
+
+#[test]
 fn every_variant_translates_for_every_backend() {
     for variant in kernels::registry() {
         let label = variant.label();

@@ -26,29 +26,31 @@ static ATTENTION_PREFILL_VALUES: Kernel = Kernel {
     bindings: &[Binding::read_write(4, "out"), Binding::read(5, "scores")],
 };
 
-/// Rows of a workgroup; the shader's ROWS.
-pub(crate) const ROWS: u32 = 16;
+/// Rows of a workgroup.
+const ROWS: u32 = 16;
 /// One vector of a software adapter at its usual width.
 const PER_THREAD_WORKGROUP_SIZE: u32 = 8;
-/// Positions of a thread of the scores kernel; the shader's KEYS.
-pub(crate) const KEYS: u32 = 4;
+/// Positions of a thread of the scores kernel.
+const KEYS: u32 = 4;
 
 /// The variants for a strategy, a cache type, a padded head and a number of
 /// slabs, in the order of their dispatch.
 #[must_use]
 pub fn variants(strategy: Strategy, dtype: DType, head_dim: usize, n_slabs: usize) -> Vec<Variant> {
     let fragments = vec![STEP, pack(dtype), SOFTMAX, KV_LAYOUT, kv_read(n_slabs), ATTENTION];
-    let constants = vec![("HEAD_DIM", head_dim as u32), ("PAGE_SIZE", PAGE_SIZE as u32)];
+    let mut constants = vec![("HEAD_DIM", head_dim as u32), ("PAGE_SIZE", PAGE_SIZE as u32)];
     match strategy {
         Strategy::PerThread => [&ATTENTION_PREFILL_SCORES, &ATTENTION_PREFILL_VALUES]
             .map(|kernel| {
                 let mut constants = constants.clone();
                 constants.push(("WORKGROUP_SIZE", PER_THREAD_WORKGROUP_SIZE));
+                constants.push(("KEYS", KEYS));
                 Variant { kernel, strategy, fragments: fragments.clone(), constants }
             })
             .into(),
         // The tiled kernel has no reduction: subgroups have the same one.
         Strategy::Workgroup | Strategy::Subgroup => {
+            constants.push(("ROWS", ROWS));
             vec![Variant { kernel: &ATTENTION_PREFILL, strategy: Strategy::Workgroup, fragments, constants }]
         }
     }

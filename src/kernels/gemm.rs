@@ -19,7 +19,7 @@ static GEMM_PER_THREAD: Kernel = Kernel {
     bindings: &[Binding::read(2, "x")],
 };
 
-/// Rows and columns of a workgroup's tile; the shader's TILE.
+/// Rows and columns of a workgroup's tile.
 const TILE: u32 = 64;
 /// One vector of a software adapter at its usual width.
 const PER_THREAD_WORKGROUP_SIZE: u32 = 8;
@@ -37,12 +37,15 @@ pub fn variant(strategy: Strategy, dtype: DType) -> Variant {
             kernel: &GEMM_PER_THREAD,
             strategy,
             fragments,
-            constants: vec![("WORKGROUP_SIZE", PER_THREAD_WORKGROUP_SIZE)],
+            constants: vec![("WORKGROUP_SIZE", PER_THREAD_WORKGROUP_SIZE), ("ROWS", PER_THREAD_ROWS)],
         },
         // The tiled kernel has no reduction: subgroups have the same one.
-        Strategy::Workgroup | Strategy::Subgroup => {
-            Variant { kernel: &GEMM, strategy: Strategy::Workgroup, fragments, constants: Vec::new() }
-        }
+        Strategy::Workgroup | Strategy::Subgroup => Variant {
+            kernel: &GEMM,
+            strategy: Strategy::Workgroup,
+            fragments,
+            constants: vec![("TILE", TILE)],
+        },
     }
 }
 
