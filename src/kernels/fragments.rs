@@ -27,6 +27,16 @@ pub const MATMUL: Fragment = fragment!(
         Binding::read_write(5, "out")
     ]
 );
+pub const LAYER_NORM: Fragment = fragment!(
+    "layer_norm",
+    [
+        Binding::uniform(0, "params"),
+        Binding::uniform(1, "step"),
+        Binding::read(2, "x"),
+        Binding::read(3, "scale"),
+        Binding::read_write(4, "out")
+    ]
+);
 pub const ATTENTION: Fragment = fragment!(
     "attention",
     [

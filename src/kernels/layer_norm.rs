@@ -1,25 +1,17 @@
 //! Layer normalization of rows.
 
-use super::fragments::{STEP, reduce};
+use super::fragments::{self, STEP, reduce};
 use crate::error::Result;
-use crate::gpu::{Binding, BoundBuffer, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
+use crate::gpu::{BoundBuffer, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
 use crate::tensor::pad_row;
 
-const BINDINGS: &[Binding] = &[
-    Binding::uniform(0, "params"),
-    Binding::uniform(1, "step"),
-    Binding::read(2, "x"),
-    Binding::read(3, "scale"),
-    Binding::read_write(4, "out"),
-];
-
 static LAYER_NORM: Kernel =
-    Kernel { name: "layer_norm", source: include_str!("../../shaders/layer_norm.wgsl"), bindings: BINDINGS };
+    Kernel { name: "layer_norm", source: include_str!("../../shaders/layer_norm.wgsl"), bindings: &[] };
 
 static LAYER_NORM_PER_THREAD: Kernel = Kernel {
     name: "layer_norm_per_thread",
     source: include_str!("../../shaders/layer_norm_per_thread.wgsl"),
-    bindings: BINDINGS,
+    bindings: &[],
 };
 
 /// Threads of a row: GPT-2's rows have 192 to 400 vec4.
@@ -45,9 +37,11 @@ pub struct LayerNormParams {
 #[must_use]
 pub fn variant(strategy: Strategy) -> Variant {
     let (kernel, fragments, size) = match strategy {
-        Strategy::PerThread => (&LAYER_NORM_PER_THREAD, vec![STEP], PER_THREAD_WORKGROUP_SIZE),
+        Strategy::PerThread => {
+            (&LAYER_NORM_PER_THREAD, vec![STEP, fragments::LAYER_NORM], PER_THREAD_WORKGROUP_SIZE)
+        }
         Strategy::Workgroup | Strategy::Subgroup => {
-            (&LAYER_NORM, vec![STEP, reduce(strategy)], WORKGROUP_SIZE)
+            (&LAYER_NORM, vec![STEP, fragments::LAYER_NORM, reduce(strategy)], WORKGROUP_SIZE)
         }
     };
     Variant { kernel, strategy, fragments, constants: vec![("WORKGROUP_SIZE", size)] }
