@@ -128,11 +128,11 @@ fn checked(
     else {
         return Err(damaged(format!("shape {shape:?} with data from byte {begin} to {end} is not possible")));
     };
-    if let Some(size) = dtype.size_bytes()
-        && (len_elems as u64).checked_mul(size as u64) != Some(len_bytes)
+    if let Some(bits) = dtype.bits()
+        && (len_elems as u64).checked_mul(bits as u64) != len_bytes.checked_mul(8)
     {
         return Err(damaged(format!(
-            "shape {shape:?} of {dtype} needs {len_elems} x {size} bytes, the header gives it {len_bytes}"
+            "shape {shape:?} of {dtype} needs {len_elems} x {bits} bits, the header gives it {len_bytes} bytes"
         )));
     }
     Ok(TensorInfo { name, dtype, shape, source: source_index, offset, len_bytes })

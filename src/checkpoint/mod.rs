@@ -29,6 +29,8 @@ pub use convert::{OutOfRange, convert_f16};
 pub use generation_config::GenerationConfig;
 pub use reader::Reader;
 
+use serde::Deserialize as _;
+
 use crate::error::Result;
 use source::Source;
 
@@ -48,6 +50,14 @@ pub enum SourceDType {
 }
 
 impl SourceDType {
+    /// Bits of one element by the safetensors package's table; `None` for a
+    /// type that it does not know.
+    fn bits(&self) -> Option<usize> {
+        let name = self.to_string();
+        let name = serde::de::value::StrDeserializer::<serde::de::value::Error>::new(&name);
+        safetensors::Dtype::deserialize(name).ok().map(|dtype| dtype.bitsize())
+    }
+
     fn from_name(name: String) -> Self {
         match name.as_str() {
             "F32" => SourceDType::F32,
@@ -80,7 +90,7 @@ impl fmt::Display for SourceDType {
 }
 
 /// One tensor of a [`Checkpoint`]. Its bytes are known to lie within its file
-/// and, for the dtypes that are read, to match its shape.
+/// and, for every dtype that the safetensors format knows, to match its shape.
 #[derive(Debug)]
 pub struct TensorInfo {
     /// The name in the file.
