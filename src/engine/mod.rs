@@ -97,7 +97,7 @@ impl EngineBuilder {
     /// Loads and reports progress; the callback's `Break` cancels.
     ///
     /// # Errors
-    /// As [`EngineBuilder::build`]; [`Error::Cancelled`].
+    /// As [`EngineBuilder::build`]; [`crate::Error::Cancelled`].
     pub fn build_with(&self, progress: &mut ProgressFn<'_>) -> Result<Engine> {
         Engine::load(self.open_files()?, Arc::new(Gpu::open(&self.gpu)?), &self.model, progress)
     }
@@ -113,9 +113,9 @@ impl Engine {
     /// Loads opened files onto an opened device, which several engines may share.
     ///
     /// # Errors
-    /// [`Error::Tensor`] when checkpoint and config disagree or a value does
-    /// not fit the dtype; [`Error::Limits`], [`Error::Gpu`] from the device;
-    /// [`Error::Cancelled`].
+    /// [`crate::Error::Tensor`] when checkpoint and config disagree or a value does
+    /// not fit the dtype; [`crate::Error::Limits`], [`crate::Error::Gpu`] from the device;
+    /// [`crate::Error::Cancelled`].
     pub fn load(
         files: ModelFiles,
         gpu: Arc<Gpu>,
@@ -153,7 +153,7 @@ impl Engine {
     /// model has a tokenizer.
     ///
     /// # Errors
-    /// [`Error::Input`] for a prompt that is too long or outside the
+    /// [`crate::Error::Input`] for a prompt that is too long or outside the
     /// vocabulary, and for invalid sampling parameters.
     pub fn generate_tokens(&self, prompt: &[u32], options: GenerateOptions) -> Result<Generation> {
         Generation::new(self, prompt, options)

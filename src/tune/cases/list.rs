@@ -38,6 +38,46 @@ pub fn all() -> Vec<Case> {
     all
 }
 
+/// Each kernel at the shapes of a GPT-2 (124M: 768 features, 12 heads, 50257
+/// tokens): a prefill of 128 tokens and a decode step at position 1000.
+#[must_use]
+pub fn gpt2_shapes(n_embd: usize, n_head: usize, vocab_size: usize) -> Vec<Case> {
+    let (m, dtype) = (128, DType::F16);
+    let plain = |n, k| MatmulCase { bias: true, ..MatmulCase::plain(1, n, k, dtype) };
+    let projections = [
+        plain(3 * n_embd, n_embd),
+        MatmulCase { accumulate: true, ..plain(n_embd, n_embd) },
+        MatmulCase { activation: Activation::GeluTanh, ..plain(4 * n_embd, n_embd) },
+        MatmulCase { accumulate: true, ..plain(n_embd, 4 * n_embd) },
+    ];
+    let mut all: Vec<Case> = projections.iter().map(|case| Case::Gemv(case.clone())).collect();
+    all.push(Case::Gemv(MatmulCase::plain(1, vocab_size, n_embd, dtype)));
+    all.extend(projections.into_iter().map(|case| Case::Gemm(MatmulCase { m, ..case })));
+    let piece_rows = vocab_size.next_multiple_of(8);
+    let kv = KvShape { n_head, head_dim: n_embd / n_head, dtype, n_slabs: 1 };
+    for (n_rows, position) in [(1, 1000), (m, 0)] {
+        let input = LayerNormInput::Random;
+        all.push(Case::LayerNorm(LayerNormCase { n_rows, first_row: 0, n: n_embd, input }));
+        let n_tokens = n_rows;
+        all.push(Case::Embedding(EmbeddingCase {
+            n_tokens,
+            position,
+            vocab_size,
+            n_embd,
+            dtype,
+            piece_rows,
+        }));
+        all.push(Case::KvAppend(KvAppendCase { kv, position, n_rows }));
+    }
+    let attention = |n_rows, position| AttentionCase { kv, position, n_rows, sharpness: 1.0 };
+    all.push(Case::AttentionPrefill(attention(m, 0)));
+    all.push(Case::AttentionDecode(attention(1, 1000)));
+    let (head_dim, split_keys) = (kv.head_dim, 256);
+    all.push(Case::AttentionReduce(ReduceCase { n_head, head_dim, max_splits: 4, split_keys, kv_len: 1001 }));
+    all.push(Case::Argmax(ArgmaxCase { n: vocab_size, input: ArgmaxInput::Random }));
+    all
+}
+
 fn matmul(all: &mut Vec<Case>) {
     for dtype in DTYPES {
         // n around a workgroup of the per-thread kernels (32) and gemm's tile

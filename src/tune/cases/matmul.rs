@@ -15,7 +15,7 @@ use crate::tune::output::{Expected, Format, Output, Prepared};
 pub enum MatmulInput {
     /// Uniform in [-1, 1].
     Random,
-    /// So that the sums before the activation run through [`EXTREMES`].
+    /// So that the sums before the activation run through extreme values.
     Extremes,
 }
 

@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::gpu::{Gpu, Strategy};
 
 pub use attention::{AttentionCase, KvAppendCase, KvShape, ReduceCase};
-pub use list::{all, quick};
+pub use list::{all, gpt2_shapes, quick};
 pub use matmul::{MatmulCase, MatmulInput};
 pub use rows::{ArgmaxCase, ArgmaxInput, EmbeddingCase, LayerNormCase, LayerNormInput};
 
