@@ -7,8 +7,8 @@ use super::paged::Pages;
 use crate::error::Result;
 use crate::gpu::{Gpu, Recorder, Strategy, Work};
 use crate::kernels::{
-    Attention, PagedKv, SLABS_MAX, Scratch, Step, attention_decode, attention_prefill, attention_reduce,
-    kv_append,
+    Attention, PAGE_SIZE, PagedKv, SLABS_MAX, Scratch, Step, attention_decode, attention_prefill,
+    attention_reduce, kv_append,
 };
 use crate::reference;
 use crate::tensor::{Axis, DType, pad_row};
@@ -233,9 +233,14 @@ impl Inputs {
         Inputs { q, k, v, pages: Pages::scattered(kv, kv_len, &mut random) }
     }
 
-    /// The slabs' elements; NaN where no position is.
+    /// The slabs' elements. Where no position is, keys are large, for scores that
+    /// would count (a NaN can vanish in a maximum), and values NaN.
     fn slabs(&self, kv: KvShape) -> Vec<Vec<f32>> {
-        let mut slabs = vec![vec![f32::NAN; self.pages.slab_elems()]; kv.n_slabs];
+        let run = kv.n_head * PAGE_SIZE * pad_row(kv.head_dim);
+        let mut random = Random::new(8);
+        let n_pages = self.pages.slab_elems() / (2 * run);
+        let page = [random.uniform(run, 30_000.0), vec![f32::NAN; run]].concat();
+        let mut slabs = vec![page.repeat(n_pages); kv.n_slabs];
         for (part, values) in [&self.k, &self.v].into_iter().enumerate() {
             let per_head = values.len() / kv.n_head;
             for (head, values) in values.chunks(per_head).enumerate() {
