@@ -59,7 +59,7 @@ fn damaged_files_are_described() {
         (raw(&one("F32", "[1]", 4, 0), 4), "data from byte 4 to 0 is not possible"),
         (raw(&one("U8", "[4294967296,4294967296]", 0, 4), 4), "is not possible"),
         (raw(&one("F32", "[4611686018427387904]", 0, 0), 0), "tensor \"w\": shape"),
-        (raw(&one("U8", "[1]", 0, u64::MAX), 1), "is truncated: expected 18446744073709551615 bytes"),
+        (raw(&one("X9", "[1]", 0, u64::MAX), 1), "is truncated: expected 18446744073709551615 bytes"),
         (raw(&one("U8", "[1]", u64::MAX, u64::MAX), 1), "is not possible"),
         (raw(&one("F32", "[1]", 2, 6), 6), "a hole"),
         (raw(&two((0, 4), (2, 6)), 6), "tensor \"b\" begins at byte 115, the one before it ends at 117"),
