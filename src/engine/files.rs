@@ -107,6 +107,16 @@ impl ModelFiles {
         self.generation.eos_token_id.as_deref().unwrap_or(&self.config.eos_token_ids)
     }
 
+    /// Whether there is a `tokenizer.json`, sound or not.
+    #[must_use]
+    pub fn has_tokenizer(&self) -> bool {
+        match &self.tokenizer_source {
+            TokenizerSource::File(path) => path.exists(),
+            #[cfg(feature = "demo-model")]
+            TokenizerSource::Static(_) => true,
+        }
+    }
+
     /// The tokenizer, read at the first call.
     ///
     /// # Errors

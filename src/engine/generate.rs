@@ -168,11 +168,12 @@ impl Generation {
             return Err(Error::input(format!("logprobs: at most {vocab_size}, the size of the vocabulary")));
         }
         let sampler = Sampler::new(options.sampling.clone(), vocab_size)?;
-        let decoder = match engine.tokenizer() {
-            Ok(tokenizer) => Some(StreamDecoder::new(tokenizer.clone(), true)),
-            // Token ids alone are wanted; a stop string needs text.
-            Err(_) if options.stop.is_empty() => None,
-            Err(error) => return Err(error),
+        // Without a tokenizer there are token ids alone; a damaged one, or a stop
+        // string without one, is an error.
+        let decoder = if files.has_tokenizer() || !options.stop.is_empty() {
+            Some(StreamDecoder::new(engine.tokenizer()?.clone(), true))
+        } else {
+            None
         };
         let mut session = engine.session();
         if let Some(flag) = &options.cancel {

@@ -98,7 +98,8 @@ impl Session {
     }
 
     /// Adds tokens and hands the logits behind each of them to `each`, with the
-    /// token's index within `tokens`.
+    /// token's index within `tokens`. The engine is locked meanwhile: `each` must
+    /// not use it or its sessions.
     ///
     /// # Errors
     /// As [`Session::advance`], and what `each` returns.
