@@ -62,30 +62,43 @@ fn median(values: impl Iterator<Item = u64>) -> u64 {
 
 #[test]
 fn decoding_creates_nothing() -> Result<(), Error> {
-    let gpu = GpuOptions { device: std::env::var("WGPT_DEVICE").ok(), ..GpuOptions::default() };
-    let engine = Engine::builder().gpu(gpu).build()?;
-    for sampled in [false, true] {
-        let mut sampler = match sampled {
-            true => Some(Sampler::new(SamplingParams::default(), engine.vocab_size())?),
-            false => None,
-        };
-        let mut session = engine.session();
-        session.prefill(&[0, 1, 2, 3])?;
-        decode(&mut session, &mut sampler, 20);
-        let before = engine.gpu().counters();
-        let costs = decode(&mut session, &mut sampler, 400);
-        let after = engine.gpu().counters();
-        // No buffer, bind group, pipeline; no write_buffer.
-        assert_eq!(before, after, "sampled: {sampled}");
-        // wgpu allocates for each encoder and submit; that must not grow with
-        // the position, and must not stay.
-        let (early, late) = (&costs[..100], &costs[300..]);
-        let allocated = |part: &[(u64, u64)]| median(part.iter().map(|cost| cost.0));
-        let held = |part: &[(u64, u64)]| median(part.iter().map(|cost| cost.1));
-        println!("sampled {sampled}: {} bytes a token, {} held", allocated(early), held(late));
-        // 26 pages of the page table's u32 entries are all that may differ.
-        assert!(allocated(late) <= allocated(early) + 256, "{} to {}", allocated(early), allocated(late));
-        assert!(held(late) <= held(early) + 4096, "{} to {}", held(early), held(late));
+    let device = std::env::var("WGPT_DEVICE").ok();
+    let open = |strategy| {
+        let gpu = GpuOptions { device: device.clone(), strategy, ..GpuOptions::default() };
+        Engine::builder().gpu(gpu).build()
+    };
+    for strategy in open(None)?.gpu().strategies() {
+        let engine = open(Some(strategy))?;
+        for sampled in [false, true] {
+            check(&engine, sampled)?;
+        }
     }
+    Ok(())
+}
+
+fn check(engine: &Engine, sampled: bool) -> Result<(), Error> {
+    let case = format!("{:?}, sampled: {sampled}", engine.gpu().strategy());
+    let mut sampler = match sampled {
+        true => Some(Sampler::new(SamplingParams::default(), engine.vocab_size())?),
+        false => None,
+    };
+    let mut session = engine.session();
+    session.prefill(&[0, 1, 2, 3])?;
+    decode(&mut session, &mut sampler, 20);
+    let before = engine.gpu().counters();
+    let costs = decode(&mut session, &mut sampler, 400);
+    let after = engine.gpu().counters();
+    // No buffer, bind group, pipeline; no write_buffer.
+    assert_eq!(before, after, "{case}");
+    // wgpu allocates for each encoder and submit; that must not grow with the
+    // position, and must not stay.
+    let (early, late) = (&costs[..100], &costs[300..]);
+    let allocated = |part: &[(u64, u64)]| median(part.iter().map(|cost| cost.0));
+    let held = |part: &[(u64, u64)]| median(part.iter().map(|cost| cost.1));
+    println!("{case}: {} bytes a token, {} held", allocated(early), held(late));
+    // The page table's u32 entries are all that may differ; beyond a split of
+    // the attention there is one dispatch more.
+    assert!(allocated(late) <= allocated(early) + 512, "{case}: {} to {}", allocated(early), allocated(late));
+    assert!(held(late) <= held(early) + 4096, "{case}: {} to {}", held(early), held(late));
     Ok(())
 }

@@ -166,6 +166,7 @@ fn f32_logits_equal_transformers_on_every_path() {
             for feed in FEEDS {
                 for (tokens, expected) in golden.rows.iter().zip(&golden.logits) {
                     let found = logits(&mut session, tokens, feed);
+                    assert_eq!(found.len(), tokens.len() * engine.vocab_size());
                     let error = max_error(&found, expected.iter().copied());
                     let case = format!("{} {feed:?} {}", dir.display(), setup(gpu));
                     assert!(error <= TOLERANCE_F32, "{case}: error {error:e}");

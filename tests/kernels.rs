@@ -57,6 +57,9 @@ fn check(options: &[GpuOptions], strategies: &[Strategy], cases: &[Case]) {
             if gpu.strategies().contains(&strategy) {
                 failed.extend(failures(&gpu, strategy, cases));
             } else {
+                // Only the floor may lack what the adapter offers.
+                let offered = strategy == Strategy::Subgroup && gpu.report().subgroups;
+                assert!(options.features_floor || !offered, "{} kernels were not run", strategy.name());
                 println!("{}: the device has no such kernels", strategy.name());
             }
         }
@@ -104,6 +107,22 @@ fn kernels_match_their_reference_with_checks() {
 /// which a variable sets for a whole process.
 #[test]
 fn kernels_match_their_reference_at_other_subgroup_sizes() {
+    rerun_at_other_widths(&["quick_cases_of_every_kernel"]);
+}
+
+/// The whole list on both floors; minutes, nearly all of them compilation.
+#[test]
+#[ignore = "takes minutes: make test-all"]
+fn all_cases_at_other_subgroup_sizes() {
+    rerun_at_other_widths(&[
+        "per_thread_kernels_match_their_reference",
+        "workgroup_kernels_match_their_reference",
+        "subgroup_kernels_match_their_reference",
+    ]);
+}
+
+/// Runs tests of this program again with vectors of 128 and 256 bits.
+fn rerun_at_other_widths(tests: &[&str]) {
     let name = open_gpu(GpuOptions::default()).report().name.clone();
     if !name.starts_with("llvmpipe") {
         println!("not run: the subgroup size of {name} cannot be chosen");
@@ -112,15 +131,17 @@ fn kernels_match_their_reference_at_other_subgroup_sizes() {
     let program = std::env::current_exe().expect("the path of the test program");
     for width in ["128", "256"] {
         let output = Command::new(&program)
-            .args(["--exact", "quick_cases_of_every_kernel", "--nocapture"])
+            .args(["--exact", "--nocapture"])
+            .args(tests)
             .env("LP_NATIVE_VECTOR_WIDTH", width)
             .output()
             .expect("the test program runs");
         let text = String::from_utf8_lossy(&output.stdout);
         println!("vectors of {width} bits:\n{text}");
+        let passed = format!("{} passed", tests.len());
         assert!(
             // The name shows that the variable was heeded.
-            output.status.success() && text.contains("1 passed") && text.contains(&format!("{width} bits")),
+            output.status.success() && text.contains(&passed) && text.contains(&format!("{width} bits")),
             "vectors of {width} bits: {}\n{text}\n{}",
             output.status,
             String::from_utf8_lossy(&output.stderr)

@@ -141,11 +141,18 @@ fn many_sessions_in_any_order_leave_the_pool_as_it_was() {
 
 #[test]
 fn the_pool_grows_over_several_bindings() {
-    // gpt2-tiny's page of one layer in f16: 2 x 4 heads x 16 x 16 x 2 bytes = 4 KiB;
-    // a binding of 256 KiB holds 64 pages, and the weights fit.
-    let options = ModelOptions { deterministic: true, ..ModelOptions::default() };
-    let engine = load(&open(Some(256 << 10)), &options);
-    let reference = tiny();
+    // gpt2-tiny's page of one layer is 2 x 4 heads x 16 x 16 x 2 bytes = 4 KiB in
+    // f16: a binding of 256 KiB holds 64 pages, and the weights fit. Twice that
+    // in f32.
+    grows_over_four_slabs(DType::F16, 256 << 10);
+    grows_over_four_slabs(DType::F32, 512 << 10);
+}
+
+fn grows_over_four_slabs(kv_dtype: DType, max_binding_bytes: u64) {
+    let options = ModelOptions { deterministic: true, kv_dtype, ..ModelOptions::default() };
+    let engine = load(&open(Some(max_binding_bytes)), &options);
+    let reference = load(&GPU, &options);
+    let recorded = engine.gpu().counters().bind_groups;
     let mut sessions = Vec::new();
     for i in 0..31 {
         let mut session = engine.session();
@@ -153,6 +160,9 @@ fn the_pool_grows_over_several_bindings() {
         sessions.push(session);
     }
     let (held, total) = engine.kv_pages();
+    // 8 pages, doubled up to 256: five growths, each recorded once.
+    let growths = (engine.gpu().counters().bind_groups - recorded) / recorded;
+    assert!(growths <= 5, "{growths} growths");
     assert!(total > 3 * 64, "the pool has {total} pages: it must spread over four slabs");
     for (i, session) in sessions.iter_mut().enumerate() {
         let mut twin = reference.session();
@@ -226,6 +236,34 @@ fn a_failing_callback_leaves_the_session_whole() {
     let error = session.advance_each(&tokens(20), |_, _| Err(Error::Cancelled)).unwrap_err();
     assert!(matches!(error, Error::Cancelled));
     assert_eq!((session.len(), engine.kv_pages().0), (10, 1));
+}
+
+#[test]
+fn a_callback_may_use_the_engine_and_may_panic() {
+    let engine = tiny();
+    let mut session = engine.session();
+    session.prefill(&tokens(10)).unwrap();
+    let mut other = engine.session();
+    session
+        .advance_each(&tokens(20), |_, _| {
+            assert!(engine.kv_pages().0 > 0);
+            other.prefill(&[1])
+        })
+        .unwrap();
+    assert_eq!((session.len(), other.len()), (30, 20));
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        session.advance_each(&tokens(20), |i, _| {
+            assert!(i < 3, "as planned");
+            Ok(())
+        })
+    }));
+    assert!(caught.is_err());
+    // Everything goes on, this session with the tokens that were computed.
+    assert_eq!(session.len(), 50);
+    let mut fresh = engine.session();
+    let whole = session.tokens().to_vec();
+    session.truncate(49);
+    assert_eq!(logits(&mut session, &whole[49..]), logits(&mut fresh, &whole));
 }
 
 fn greedy(max_new_tokens: Option<usize>, overflow: Overflow) -> GenerateOptions {

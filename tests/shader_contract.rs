@@ -147,6 +147,8 @@ fn every_storage_binding_states_its_shape() {
                     assert!(i > 0 && lines[i - 1].starts_with("// ["), "{file}:{}: no shape above", i + 1);
                 }
             }
+            let twice = lines.windows(2).find(|pair| pair[0] == pair[1] && pair[0].starts_with("//"));
+            assert!(twice.is_none(), "{file}: {twice:?}");
             assert!(lines[0].starts_with("// "), "{file}: a head that says what it computes");
         }
     }

@@ -96,6 +96,14 @@ impl ConfigJson {
         self.optional(field, json::str)
     }
 
+    /// Token ids, one or a list of them; none where the field is absent.
+    ///
+    /// # Errors
+    /// [`Error::Config`].
+    pub fn token_ids(&self, field: &str) -> Result<Vec<u32>> {
+        Ok(self.optional(field, json::token_ids)?.unwrap_or_default())
+    }
+
     /// What stands beside the field's string in `allowed`, if it is present.
     ///
     /// # Errors

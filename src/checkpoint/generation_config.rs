@@ -73,8 +73,8 @@ impl GenerationConfig {
             repetition_penalty: fields.get("repetition_penalty", any_f32)?,
             max_new_tokens: fields.get("max_new_tokens", any_usize)?,
             max_length: fields.get("max_length", any_usize)?,
-            eos_token_id: fields.get("eos_token_id", token_ids)?,
-            bos_token_id: fields.get("bos_token_id", token_id)?,
+            eos_token_id: fields.get("eos_token_id", json::token_ids)?,
+            bos_token_id: fields.get("bos_token_id", json::token_id)?,
         })
     }
 }
@@ -93,20 +93,6 @@ impl Fields<'_> {
             }),
         }
     }
-}
-
-fn token_id(value: &Value) -> Result<u32, Expected> {
-    let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
-    id.ok_or_else(|| "expected a token id, a whole number".to_owned())
-}
-
-/// One id or a list of them.
-fn token_ids(value: &Value) -> Result<Vec<u32>, Expected> {
-    let ids = match value {
-        Value::Array(ids) => ids.iter().map(token_id).collect(),
-        one => token_id(one).map(|id| vec![id]),
-    };
-    ids.map_err(|_| "expected a token id or a list of token ids, whole numbers".to_owned())
 }
 
 #[cfg(test)]

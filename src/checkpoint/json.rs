@@ -82,3 +82,18 @@ pub(super) fn bool(value: &Value) -> Result<bool, Expected> {
 pub(super) fn str(value: &Value) -> Result<&str, Expected> {
     value.as_str().ok_or_else(|| "expected a string".to_owned())
 }
+
+/// A token id.
+pub(super) fn token_id(value: &Value) -> Result<u32, Expected> {
+    let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
+    id.ok_or_else(|| "expected a token id, a whole number".to_owned())
+}
+
+/// One id or a list of them.
+pub(super) fn token_ids(value: &Value) -> Result<Vec<u32>, Expected> {
+    let ids = match value {
+        Value::Array(ids) => ids.iter().map(token_id).collect(),
+        one => token_id(one).map(|id| vec![id]),
+    };
+    ids.map_err(|_| "expected a token id or a list of token ids, whole numbers".to_owned())
+}

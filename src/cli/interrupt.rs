@@ -1,7 +1,8 @@
 //! Ctrl-C.
 
-use std::sync::OnceLock;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use wgpt::engine::CancelFlag;
 
@@ -10,6 +11,13 @@ use super::exit::INTERRUPTED;
 static FLAG: OnceLock<CancelFlag> = OnceLock::new();
 /// Nobody looks at the flag at present.
 static BLOCKED: AtomicBool = AtomicBool::new(false);
+/// A file that is not complete yet: removed when the program ends at once.
+static UNFINISHED: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+/// Names the file to remove if the program ends at once, or none.
+pub fn set_unfinished(path: Option<&Path>) {
+    *UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner) = path.map(Path::to_owned);
+}
 
 /// The flag that the first Ctrl-C raises; the second one ends the program at
 /// once.
@@ -19,6 +27,9 @@ pub fn flag() -> CancelFlag {
         let raised = flag.clone();
         let handler = move || {
             if raised.swap(true, Ordering::Relaxed) || BLOCKED.load(Ordering::Relaxed) {
+                if let Some(path) = &*UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner) {
+                    let _ = std::fs::remove_file(path);
+                }
                 std::process::exit(i32::from(INTERRUPTED));
             }
         };

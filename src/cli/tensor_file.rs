@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use wgpt::Error;
 
+use super::interrupt;
+
 /// `input_ids` and the growing `logits`, under a temporary name.
 ///
 /// The sizes are known in advance, so that the header comes first and the rows
@@ -44,6 +46,7 @@ impl TensorFile {
         hidden.push(format!(".{}.tmp", std::process::id()));
         let temporary = target.with_file_name(hidden);
         let file = OpenOptions::new().write(true).create_new(true).open(&temporary).map_err(failed)?;
+        interrupt::set_unfinished(Some(&temporary));
         let mut this =
             TensorFile { target, temporary, file: Some(BufWriter::new(file)), rows_left: input_ids.len() };
         this.write(&header(input_ids.len(), vocab_size, metadata))?;
@@ -98,6 +101,7 @@ impl Drop for TensorFile {
         // Windows removes no open file. After the rename there is none left.
         self.file = None;
         let _ = fs::remove_file(&self.temporary);
+        interrupt::set_unfinished(None);
     }
 }
 

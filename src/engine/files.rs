@@ -101,6 +101,14 @@ impl ModelFiles {
         &self.generation
     }
 
+    /// The token that begins a text, for an empty prompt: generation_config.json's,
+    /// else config.json's, else the first end token, as GPT-2's documents begin.
+    #[must_use]
+    pub fn bos_token_id(&self) -> Option<u32> {
+        let named = self.generation.bos_token_id.or(self.config.bos_token_id);
+        named.or(self.eos_token_ids().first().copied())
+    }
+
     /// Tokens that end a text: those of generation_config.json, else config.json's.
     #[must_use]
     pub fn eos_token_ids(&self) -> &[u32] {

@@ -141,17 +141,13 @@ pub struct Generation {
 impl Generation {
     pub(super) fn new(engine: &Engine, prompt: &[u32], options: GenerateOptions) -> Result<Self> {
         let files = engine.files();
-        let prompt =
-            match (prompt, files.generation_config().bos_token_id.or(files.eos_token_ids().first().copied()))
-            {
-                ([], Some(bos)) => vec![bos],
-                ([], None) => {
-                    return Err(Error::input(
-                        "the prompt is empty, and the model names no token to begin with",
-                    ));
-                }
-                (prompt, _) => prompt.to_vec(),
-            };
+        let prompt = match (prompt, files.bos_token_id()) {
+            ([], Some(bos)) => vec![bos],
+            ([], None) => {
+                return Err(Error::input("the prompt is empty, and the model names no token to begin with"));
+            }
+            (prompt, _) => prompt.to_vec(),
+        };
         let n_ctx = engine.n_ctx();
         if prompt.len() > n_ctx && options.overflow == Overflow::Stop {
             return Err(Error::input(format!(

@@ -98,24 +98,29 @@ impl Session {
     }
 
     /// Adds tokens and hands the logits behind each of them to `each`, with the
-    /// token's index within `tokens`. The engine is locked meanwhile: `each` must
-    /// not use it or its sessions.
+    /// token's index within `tokens`.
     ///
     /// # Errors
-    /// As [`Session::advance`], and what `each` returns.
+    /// As [`Session::advance`], and what `each` returns; the session then holds
+    /// the tokens of the pieces whose rows were all handed over.
     pub fn advance_each(
         &mut self,
         tokens: &[u32],
         mut each: impl FnMut(usize, &[f32]) -> Result<()>,
     ) -> Result<()> {
-        let start = self.len();
-        let chunk = self.shared.dims.chunk;
-        let mut first = 0;
         self.check(tokens)?;
-        for piece in tokens.chunks(chunk) {
-            let mut row = |row: usize, logits: &[f32]| each(first + row, logits);
-            self.run(piece, Output::EachRow(&mut row))?;
-            first = self.len() - start;
+        let vocab_size = self.shared.model.config.vocab_size;
+        let piece_len = self.shared.dims.chunk.min(self.shared.dims.logits_rows);
+        let mut rows = Vec::new();
+        for (i, piece) in tokens.chunks(piece_len).enumerate() {
+            let start = self.len();
+            self.run(piece, Output::Rows(&mut rows))?;
+            // The engine is unlocked here: `each` may use it, and may panic.
+            let mut handed = rows.chunks(vocab_size).enumerate();
+            if let Err(error) = handed.try_for_each(|(row, logits)| each(i * piece_len + row, logits)) {
+                self.truncate(start);
+                return Err(error);
+            }
         }
         Ok(())
     }

@@ -76,10 +76,10 @@ pub enum DeviceType {
     Integrated,
     /// A GPU of a virtual machine.
     Virtual,
-    /// Software.
-    Cpu,
     /// The driver does not say.
     Other,
+    /// Software.
+    Cpu,
 }
 
 impl DeviceType {
@@ -295,13 +295,13 @@ pub(super) fn choose(options: &GpuOptions) -> Result<(wgpu::Adapter, AdapterRepo
         return Err(no_adapter(options.backend));
     }
     let Some(wanted) = &options.device else { return Ok(list.swap_remove(0)) };
-    let found = match wanted.parse::<usize>() {
-        Ok(index) => (index < list.len()).then_some(index),
-        Err(_) => {
-            let wanted = wanted.to_lowercase();
-            list.iter().position(|(_, report)| report.name.to_lowercase().contains(&wanted))
-        }
+    // "4090" is a part of a name where there are not that many adapters.
+    let by_index = wanted.parse::<usize>().ok().filter(|&index| index < list.len());
+    let by_name = || {
+        let wanted = wanted.to_lowercase();
+        list.iter().position(|(_, report)| report.name.to_lowercase().contains(&wanted))
     };
+    let found = by_index.or_else(by_name);
     match found {
         Some(index) => Ok(list.swap_remove(index)),
         None => Err(Error::NoAdapter(format!(

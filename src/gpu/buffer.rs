@@ -87,8 +87,7 @@ impl BufferUse {
     pub(super) fn flags(self) -> wgpu::BufferUsages {
         use wgpu::BufferUsages as U;
         match self {
-            // A kernel may read an activation through a uniform binding (the
-            // per-thread gemv does); limits of that binding are checked there.
+            // UNIFORM for the steps, which share a buffer; storage for all else.
             BufferUse::Storage => U::STORAGE | U::UNIFORM | U::COPY_DST | U::COPY_SRC,
             BufferUse::Uniform => U::UNIFORM | U::COPY_DST,
             BufferUse::Upload => U::MAP_WRITE | U::COPY_SRC,
@@ -97,10 +96,17 @@ impl BufferUse {
     }
 }
 
-/// A buffer whose bytes stand in the device's [`Ledger`] until it is dropped.
-#[derive(Debug)]
+/// A buffer whose bytes stand in the device's [`Ledger`] until its last clone
+/// is dropped.
+#[derive(Clone, Debug)]
 pub struct GpuBuffer {
     pub(crate) raw: wgpu::Buffer,
+    account: Arc<Account>,
+}
+
+/// One buffer's entry in the ledger.
+#[derive(Debug)]
+struct Account {
     bytes: u64,
     group: MemoryGroup,
     ledger: Arc<Ledger>,
@@ -109,13 +115,13 @@ pub struct GpuBuffer {
 impl GpuBuffer {
     pub(super) fn new(raw: wgpu::Buffer, bytes: u64, group: MemoryGroup, ledger: Arc<Ledger>) -> Self {
         ledger.bytes[group as usize].fetch_add(bytes, Ordering::Relaxed);
-        GpuBuffer { raw, bytes, group, ledger }
+        GpuBuffer { raw, account: Arc::new(Account { bytes, group, ledger }) }
     }
 
     /// Size in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.account.bytes
     }
 
     /// The wgpu buffer, for an application that computes on.
@@ -125,7 +131,7 @@ impl GpuBuffer {
     }
 }
 
-impl Drop for GpuBuffer {
+impl Drop for Account {
     fn drop(&mut self) {
         self.ledger.bytes[self.group as usize].fetch_sub(self.bytes, Ordering::Relaxed);
     }

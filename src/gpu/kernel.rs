@@ -174,10 +174,12 @@ impl Pipeline {
         let module = if checked {
             device.create_shader_module(source)
         } else {
-            // SAFETY: every index of our kernels is bounded by the sizes that
-            // the recording function checked against the bound buffers, every
-            // loop ends, and no divisor is zero; tests run the same kernels
-            // with the checks on and with guard words around their outputs.
+            // SAFETY: every loop of our kernels ends and no divisor is zero.
+            // Indices stay within the buffers as long as `Work`, the step and
+            // the page table do: the model sees to that, and states it as a
+            // contract of the kernels room; the driver's robust buffer access
+            // (which wgpu requests where it exists) is the net below. Tests run
+            // the same kernels with the checks on and with guard words.
             unsafe { device.create_shader_module_trusted(source, wgpu::ShaderRuntimeChecks::unchecked()) }
         };
         let raw = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {

@@ -271,10 +271,10 @@ impl Gpu {
 
     /// Waits for a submission and reports what went wrong up to then.
     pub(crate) fn wait(&self, index: wgpu::SubmissionIndex) -> Result<()> {
-        self.device
-            .poll(wgpu::PollType::Wait { submission_index: Some(index), timeout: None })
-            .map_err(|e| Error::Gpu { operation: "wait", message: e.to_string() })?;
-        self.take_fault("submit")
+        let waited = self.device.poll(wgpu::PollType::Wait { submission_index: Some(index), timeout: None });
+        // A fault is the cause, a failed wait its consequence.
+        self.take_fault("submit")?;
+        waited.map(|_| ()).map_err(|e| Error::Gpu { operation: "wait", message: e.to_string() })
     }
 
     /// Runs callbacks that are due, without waiting.

@@ -163,21 +163,26 @@ impl Readback {
         after_submit: impl FnOnce(),
         read: impl FnOnce(&[u8]) -> T,
     ) -> Result<T> {
+        /// Unmaps on every way out: a buffer left mapped, or about to be, could
+        /// never be copied into again.
+        struct Unmap<'b>(&'b GpuBuffer);
+        impl Drop for Unmap<'_> {
+            fn drop(&mut self) {
+                self.0.raw.unmap();
+            }
+        }
         let index = encoder.submit_raw(gpu);
         MapState::request(&self.buffer, bytes, wgpu::MapMode::Read, &self.state);
+        let _unmap = Unmap(&self.buffer);
         after_submit();
         gpu.wait(index)?;
         self.state.wait(gpu, "read back")?;
-        let value = {
-            let view = self
-                .buffer
-                .raw
-                .get_mapped_range(0..bytes)
-                .map_err(|e| Error::Gpu { operation: "read back", message: e.to_string() })?;
-            read(&view)
-        };
-        self.buffer.raw.unmap();
-        Ok(value)
+        let view = self
+            .buffer
+            .raw
+            .get_mapped_range(0..bytes)
+            .map_err(|e| Error::Gpu { operation: "read back", message: e.to_string() })?;
+        Ok(read(&view))
     }
 }
 

@@ -33,6 +33,11 @@ const SPLIT_KEYS: usize = 256;
 /// One vector of a software adapter at its usual width.
 const PER_THREAD_WORKGROUP_SIZE: u32 = 8;
 
+/// Longest padded head of the split kernel: its query (4 bytes an element)
+/// shares the portable 16 KiB of workgroup memory with three arrays of a thread's
+/// pack, vec4 and weight (52 bytes a thread).
+pub const HEAD_DIM_MAX: usize = (16_384 - 52 * WORKGROUP_SIZE as usize) / 4 / 8 * 8;
+
 /// Splits of a head that partial results need room for.
 #[must_use]
 pub fn max_splits(n_ctx: usize) -> usize {

@@ -52,7 +52,7 @@ pub fn registry() -> Vec<Variant> {
             all.push(gemv::variant(strategy, dtype));
             all.push(gemm::variant(strategy, dtype));
             all.push(embedding::variant(dtype));
-            for (head_dim, n_slabs) in [(8, 1), (64, 4), (80, 1), (1600, 1)] {
+            for (head_dim, n_slabs) in [(8, 1), (64, 4), (80, 1), (attention_decode::HEAD_DIM_MAX, 1)] {
                 all.push(kv_append::variant(dtype, head_dim, n_slabs));
                 all.extend(attention_prefill::variants(strategy, dtype, head_dim, n_slabs));
                 all.extend(attention_decode::variants(strategy, dtype, head_dim, n_slabs));

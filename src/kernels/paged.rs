@@ -4,7 +4,7 @@ use crate::gpu::{BoundBuffer, GpuBuffer};
 use crate::tensor::DType;
 
 /// Positions in a page. Small pages waste little of a short session and let a
-/// fork copy little; the per-thread prefill kernel wants a multiple of 8.
+/// fork copy little; the per-thread prefill kernel wants a multiple of 4.
 pub const PAGE_SIZE: usize = 16;
 
 /// Buffers over which the pool of one layer may spread: with q, k, v, the page

@@ -6,8 +6,10 @@ use super::kv_cache::{SPARE_SLAB_BYTES, SPARE_SLABS};
 use super::loader::weight_bytes;
 use crate::error::{Error, Result};
 use crate::gpu::{MemoryGroup, Params, Strategy, rounded_bytes};
-use crate::kernels::{Matrix, PAGE_SIZE, SLABS_MAX, Scratch, Step, argmax, page_pack_bytes};
-use crate::tensor::DType;
+use crate::kernels::{
+    Matrix, PAGE_SIZE, SLABS_MAX, Scratch, Step, argmax, attention_decode, page_pack_bytes,
+};
+use crate::tensor::{Axis, DType};
 
 /// How a model is loaded and run.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,10 +39,11 @@ impl Default for ModelOptions {
     }
 }
 
-/// Rows of logits that are computed at once fit in this many bytes...
+/// Rows of logits that are computed at once fit in this many bytes, there and
+/// in the readback: 83 rows of GPT-2, enough to fill a tile of gemm...
 const LOGITS_BYTES: usize = 16 << 20;
-/// ...and are at most this many.
-const LOGITS_ROWS_MAX: usize = 64;
+/// ...and are at most this many: beyond it the readback only grows.
+const LOGITS_ROWS_MAX: usize = 256;
 
 /// A step struct at the start, a second one for the head at this offset: the
 /// portable alignment of a uniform's offset.
@@ -140,6 +143,7 @@ pub struct Dims {
     config: Gpt2Config,
     options: ModelOptions,
     strategy: Strategy,
+    max_binding_bytes: u64,
 }
 
 impl Dims {
@@ -175,6 +179,14 @@ impl Dims {
             )));
         }
         let heads = config.heads();
+        if strategy != Strategy::PerThread && heads.padded > attention_decode::HEAD_DIM_MAX {
+            return Err(Error::Limits(format!(
+                "config.json: heads of {} elements (n_embd / n_head): the portable workgroup memory of 16 KiB \
+                 holds up to {}",
+                heads.size,
+                attention_decode::HEAD_DIM_MAX
+            )));
+        }
         let widest = [
             config.qkv().padded_len(),
             config.inner().padded_len(),
@@ -185,6 +197,7 @@ impl Dims {
         let rows_that_fit = (max_binding_bytes / widest_bytes).max(1) as usize;
         let chunk = options.prefill_chunk.min(n_ctx).min(rows_that_fit);
         let vocab_bytes = config.vocab().padded_len() * 4;
+        let logits_bytes = LOGITS_BYTES.min(max_binding_bytes as usize);
         let page_bytes = page_pack_bytes(config.n_head, heads.padded, options.kv_dtype);
         let pages_per_slab = ((max_binding_bytes / page_bytes) as usize).min((1 << 24) - 1);
         let initial_pages = n_ctx.div_ceil(PAGE_SIZE);
@@ -198,13 +211,14 @@ impl Dims {
         Ok(Dims {
             n_ctx,
             chunk,
-            logits_rows: (LOGITS_BYTES / vocab_bytes).clamp(1, LOGITS_ROWS_MAX).min(chunk),
+            logits_rows: (logits_bytes / vocab_bytes).clamp(1, LOGITS_ROWS_MAX).min(chunk),
             initial_pages,
             pages_per_slab,
             page_bytes,
             config: config.clone(),
             options: options.clone(),
             strategy,
+            max_binding_bytes,
         })
     }
 
@@ -237,10 +251,21 @@ impl Dims {
         2 * size_of::<Step>() as u64 + self.slot_bytes(Slot::TokenIds) + self.slot_bytes(Slot::PageTable)
     }
 
-    /// Room for different parameter structs: the shapes of one layer in both
-    /// phases, the pieces of large matrices, and a scale a layer.
+    /// Room for different parameter structs, equal ones being stored once: a
+    /// scale a layer in attention; one for each piece of the embedding, the head
+    /// and a layer's four matrices (both phases share them); one each for layer
+    /// norm, append, merge and argmax.
     pub(super) fn params_capacity(&self) -> usize {
-        64 + 4 * self.config.n_layer
+        let (c, dtype) = (&self.config, self.options.dtype);
+        let pieces = |rows: Axis, columns: Axis| {
+            let at_once = Matrix::rows_per_piece(columns.padded_len(), dtype, self.max_binding_bytes);
+            rows.padded_len().div_ceil(at_once)
+        };
+        let layer = pieces(c.qkv(), c.embd())
+            + pieces(c.embd(), c.heads())
+            + pieces(c.inner(), c.embd())
+            + pieces(c.embd(), c.inner());
+        c.n_layer + 2 * pieces(c.vocab(), c.embd()) + layer + 4
     }
 
     /// Bytes that one position takes in the KV cache, all layers.
@@ -279,8 +304,8 @@ impl Dims {
 
 /// The GPU memory of a model, before anything is allocated.
 ///
-/// A second session's pages beyond the first context make the KV pool grow;
-/// everything else stays as planned.
+/// A second session's pages beyond the first context make the KV pool grow, and
+/// while it grows old and new slabs exist; everything else stays as planned.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct MemoryPlan {
     /// Every buffer or family of buffers.

@@ -20,8 +20,9 @@ pub enum Output<'a> {
     LastLogits(&'a mut Vec<f32>),
     /// The most probable token behind the last row.
     Argmax(&'a mut u32),
-    /// The logits of each row, `[vocab_size]`, with the row's index.
-    EachRow(&'a mut dyn FnMut(usize, &[f32]) -> Result<()>),
+    /// The logits of every row, `[n_rows, vocab_size]`; at most
+    /// [`Dims::logits_rows`] rows.
+    Rows(&'a mut Vec<f32>),
 }
 
 /// Dispatches that depend on the pool's buffers or on the phase.
@@ -77,7 +78,7 @@ impl Forward {
             ring,
             readback,
         };
-        forward.record(gpu, model, progress)?;
+        forward.recordings = forward.record(gpu, model, &forward.pool.clone(), progress)?;
         forward.warm_up(gpu, model, progress)?;
         Ok(forward)
     }
@@ -93,11 +94,17 @@ impl Forward {
         &mut self.pool
     }
 
-    /// Records all passes against the present buffers.
-    fn record(&mut self, gpu: &Gpu, model: &Model, progress: &mut ProgressFn<'_>) -> Result<()> {
+    /// Records all passes against the present buffers and a pool.
+    fn record(
+        &mut self,
+        gpu: &Gpu,
+        model: &Model,
+        pool: &KvPool,
+        progress: &mut ProgressFn<'_>,
+    ) -> Result<Recordings> {
         let layers = model.config.n_layer as u64;
         let mut tick = |done: u64| report(progress, LoadPhase::Compile, done, 2 * layers + 2);
-        let Forward { buffers, params, pool, dims, .. } = self;
+        let Forward { buffers, params, dims, .. } = self;
         let graph = Graph { config: &model.config, options: &model.options, gpu, buffers, pool, dims };
         let mut passes = Vec::new();
         for (i, phase) in [Phase::Prefill, Phase::Decode].into_iter().enumerate() {
@@ -122,8 +129,7 @@ impl Forward {
         tick(2 * layers + 2)?;
         let [prefill, decode] = passes.try_into().expect("two phases");
         let [head_rows, head_one] = heads.try_into().expect("two phases");
-        self.recordings = Recordings { prefill, decode, head_one, head_rows, argmax };
-        Ok(())
+        Ok(Recordings { prefill, decode, head_one, head_rows, argmax })
     }
 
     fn warm_up(&mut self, gpu: &Gpu, model: &Model, progress: &mut ProgressFn<'_>) -> Result<()> {
@@ -131,7 +137,7 @@ impl Forward {
         let mut pages = PageList::with_capacity(self.dims.n_ctx);
         let n = self.dims.chunk.min(2);
         let mut logits = Vec::new();
-        self.run(gpu, model, &mut pages, &vec![0; n], 0, Output::EachRow(&mut |_, _| Ok(())))?;
+        self.run(gpu, model, &mut pages, &vec![0; n], 0, Output::Rows(&mut logits))?;
         report(progress, LoadPhase::WarmUp, 1, 2)?;
         self.run(gpu, model, &mut pages, &[0], 0, Output::LastLogits(&mut logits))?;
         pages.truncate(&mut self.pool, 0);
@@ -143,7 +149,8 @@ impl Forward {
     ///
     /// # Errors
     /// [`Error::Limits`] when the cache cannot grow, [`Error::Gpu`] for a fault
-    /// of the driver; `pages` then still holds the earlier positions.
+    /// of the driver. `pages` may then hold pages for the new positions: the
+    /// caller truncates it.
     ///
     /// # Panics
     /// When a token is outside the vocabulary or the chunk outside the context:
@@ -160,11 +167,7 @@ impl Forward {
         let n = tokens.len();
         assert!(n > 0 && n <= self.dims.chunk && position + n <= self.dims.n_ctx, "chunk out of range");
         assert!(tokens.iter().all(|&id| (id as usize) < self.vocab_size), "token out of range");
-        let wanted = pages.pages_wanted(&self.pool, position, n);
-        if wanted > self.pool.n_free() {
-            let target = self.pool.n_pages() + (wanted - self.pool.n_free()).max(self.pool.n_pages());
-            self.grow(gpu, model, target, wanted)?;
-        }
+        self.make_room(gpu, model, pages.pages_wanted(&self.pool, position, n))?;
         let scratch = &self.buffers[Slot::PageCopy as usize];
         pages.reserve(gpu, &mut self.pool, position, n, scratch)?;
         self.page_entries.clear();
@@ -172,27 +175,46 @@ impl Forward {
 
         let body =
             Step { n_rows: n as u32, first_row: 0, position: position as u32, kv_len: (position + n) as u32 };
+        let every_row = matches!(output, Output::Rows(_));
+        assert!(!every_row || n <= self.dims.logits_rows, "more rows than there is room for");
         let last = Step { n_rows: 1, first_row: n as u32 - 1, ..body };
+        let head = if every_row { body } else { last };
         let mut encoder = gpu.encoder();
-        self.stage(gpu, &mut encoder, tokens, body, last)?;
+        self.stage(gpu, &mut encoder, tokens, body, head)?;
         let decode = n == 1 && !model.options.deterministic;
-        let Recordings { prefill, decode: one, head_one, argmax, .. } = &self.recordings;
-        let head = matches!(output, Output::LastLogits(_) | Output::Argmax(_));
+        let recorded = &self.recordings;
         encoder.pass(|pass| {
-            pass.run(if decode { one } else { prefill }, work(body));
-            if head {
-                pass.run(head_one, work(last));
+            pass.run(if decode { &recorded.decode } else { &recorded.prefill }, work(body));
+            match output {
+                Output::None => {}
+                Output::Rows(_) => pass.run(&recorded.head_rows, work(head)),
+                Output::LastLogits(_) | Output::Argmax(_) => pass.run(&recorded.head_one, work(head)),
             }
             if matches!(output, Output::Argmax(_)) {
-                pass.run(argmax, work(last));
+                pass.run(&recorded.argmax, work(head));
             }
         });
+        self.bring_back(gpu, encoder, n, output)
+    }
+
+    /// Submits a pass and reads what is wanted of it.
+    fn bring_back(&mut self, gpu: &Gpu, encoder: Encoder, n_rows: usize, output: Output<'_>) -> Result<()> {
+        let vocab_size = self.vocab_size;
         match output {
             Output::None => self.submit(gpu, encoder),
             Output::LastLogits(logits) => {
                 logits.clear();
-                self.read(gpu, encoder, Slot::Logits, self.vocab_size * 4, |bytes| {
+                self.read(gpu, encoder, Slot::Logits, vocab_size * 4, |bytes| {
                     logits.extend_from_slice(bytemuck::cast_slice(bytes));
+                })
+            }
+            Output::Rows(logits) => {
+                logits.clear();
+                let stride = self.dims.slot_bytes(Slot::Logits) as usize / self.dims.logits_rows;
+                self.read(gpu, encoder, Slot::Logits, n_rows * stride, |bytes| {
+                    for row in bytes.chunks(stride) {
+                        logits.extend_from_slice(bytemuck::cast_slice(&row[..vocab_size * 4]));
+                    }
                 })
             }
             Output::Argmax(token) => {
@@ -201,37 +223,9 @@ impl Forward {
                     [words[0], words[1]]
                 })?;
                 *token = id;
-                if bad == 0 { Ok(()) } else { Err(bad_logits(position + n - 1)) }
-            }
-            Output::EachRow(each) => {
-                self.submit(gpu, encoder)?;
-                self.each_row(gpu, body, each)
+                if bad == 0 { Ok(()) } else { Err(bad_logits()) }
             }
         }
-    }
-
-    /// Head and readback in blocks of rows.
-    fn each_row(
-        &mut self,
-        gpu: &Gpu,
-        body: Step,
-        each: &mut dyn FnMut(usize, &[f32]) -> Result<()>,
-    ) -> Result<()> {
-        let stride = self.dims.slot_bytes(Slot::Logits) as usize / self.dims.logits_rows / 4;
-        let vocab_size = self.vocab_size;
-        for first in (0..body.n_rows as usize).step_by(self.dims.logits_rows) {
-            let n_rows = (body.n_rows as usize - first).min(self.dims.logits_rows);
-            let step = Step { n_rows: n_rows as u32, first_row: first as u32, ..body };
-            let mut encoder = gpu.encoder();
-            self.stage(gpu, &mut encoder, &[], body, step)?;
-            encoder.pass(|pass| pass.run(&self.recordings.head_rows, work(step)));
-            let bytes = n_rows * stride * 4;
-            self.read(gpu, encoder, Slot::Logits, bytes, |bytes| {
-                let rows: &[f32] = bytemuck::cast_slice(bytes);
-                rows.chunks(stride).enumerate().try_for_each(|(i, row)| each(first + i, &row[..vocab_size]))
-            })??;
-        }
-        Ok(())
     }
 
     /// Encodes the copies of what changes from step to step.
@@ -272,14 +266,21 @@ impl Forward {
         self.readback.submit_and_read(gpu, encoder, bytes as u64, || ring.submitted(), read)
     }
 
-    /// Enlarges the pool, to less than `target` where the device's limits or
-    /// its memory demand it, and records the passes against the new buffers.
-    fn grow(&mut self, gpu: &Gpu, model: &Model, target: usize, wanted: usize) -> Result<()> {
-        let least = self.pool.n_pages() - self.pool.n_free() + wanted;
-        if self.pool.grow(gpu, target).is_err() {
-            self.pool.grow(gpu, least)?;
+    /// Sees to it that `wanted` pages are free. The pool doubles where the
+    /// device's limits and memory permit, so that growth stays rare.
+    fn make_room(&mut self, gpu: &Gpu, model: &Model, wanted: usize) -> Result<()> {
+        if wanted <= self.pool.n_free() {
+            return Ok(());
         }
-        self.record(gpu, model, &mut |_| std::ops::ControlFlow::Continue(()))
+        let least = self.pool.n_pages() - self.pool.n_free() + wanted;
+        let target = (2 * self.pool.n_pages()).min(self.pool.n_pages_max()).max(least);
+        let pool = match self.pool.grown(gpu, target) {
+            Err(_) if target > least => self.pool.grown(gpu, least)?,
+            pool => pool?,
+        };
+        self.recordings = self.record(gpu, model, &pool, &mut |_| std::ops::ControlFlow::Continue(()))?;
+        self.pool = pool;
+        Ok(())
     }
 }
 
@@ -288,9 +289,9 @@ fn work(step: Step) -> Work {
 }
 
 /// The error for logits that no token can be chosen from.
-fn bad_logits(position: usize) -> Error {
-    Error::input(format!(
-        "the logits behind position {position} hold NaN or infinity: the model's values overflow f16; \
-         try --kv-dtype f32 and --dtype f32"
-    ))
+fn bad_logits() -> Error {
+    Error::input(
+        "the logits hold NaN or infinity, or all are minus infinity: the model's values overflow f16; try \
+         --kv-dtype f32 and --dtype f32",
+    )
 }

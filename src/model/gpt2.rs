@@ -38,6 +38,8 @@ pub struct Gpt2Config {
     pub scale_attn_by_inverse_layer_idx: bool,
     /// Whether the head shares the token embedding.
     pub tie_word_embeddings: bool,
+    /// The token that begins a text.
+    pub bos_token_id: Option<u32>,
     /// End-of-text tokens.
     pub eos_token_ids: Vec<u32>,
 }
@@ -92,13 +94,13 @@ impl Gpt2Config {
                 .optional_bool("scale_attn_by_inverse_layer_idx")?
                 .unwrap_or(false),
             tie_word_embeddings: json.optional_bool("tie_word_embeddings")?.unwrap_or(true),
+            // transformers' default of 50256 stands in configs of models with
+            // smaller vocabularies, which never produce it.
+            bos_token_id: json.token_ids("bos_token_id")?.into_iter().find(|&id| (id as usize) < vocab_size),
             eos_token_ids: json
-                .optional_usize("eos_token_id", 0..=MAX_VOCAB)?
+                .token_ids("eos_token_id")?
                 .into_iter()
-                // transformers' default of 50256 stands in configs of models
-                // with smaller vocabularies, which never produce it.
-                .filter(|&id| id < vocab_size)
-                .map(|id| id as u32)
+                .filter(|&id| (id as usize) < vocab_size)
                 .collect(),
         })
     }

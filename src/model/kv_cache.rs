@@ -8,14 +8,15 @@ use crate::kernels::{PAGE_SIZE, SLABS_MAX, page_entry};
 /// Buffers that stand in for slabs that do not exist, once there are several:
 /// kernels that write may bind no buffer twice, and two slabs are real by then.
 pub(super) const SPARE_SLABS: usize = SLABS_MAX - 2;
-/// The least that a binding takes; nothing is ever stored there.
-pub(super) const SPARE_SLAB_BYTES: u64 = 16;
+/// One pack of eight f32, the least that a kernel may bind; nothing is ever
+/// stored there.
+pub(super) const SPARE_SLAB_BYTES: u64 = 8 * size_of::<f32>() as u64;
 
 /// Pages of all sequences, with reference counts.
 ///
 /// A page holds [`PAGE_SIZE`] positions of every layer. Page `id` lies in slab
 /// `id / pages_per_slab` of each layer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct KvPool {
     /// `[n_layer][n_slabs]` buffers.
     layers: Vec<Vec<GpuBuffer>>,
@@ -33,7 +34,7 @@ impl KvPool {
     /// # Errors
     /// As [`Gpu::allocate`].
     pub fn new(gpu: &Gpu, dims: &Dims, n_layer: usize) -> Result<Self> {
-        let mut pool = KvPool {
+        let empty = KvPool {
             layers: (0..n_layer).map(|_| Vec::new()).collect(),
             spare_slabs: Vec::new(),
             page_bytes: dims.page_bytes,
@@ -41,8 +42,7 @@ impl KvPool {
             ref_counts: Vec::new(),
             free: Vec::new(),
         };
-        pool.grow(gpu, dims.initial_pages)?;
-        Ok(pool)
+        empty.grown(gpu, dims.initial_pages)
     }
 
     /// One layer's slabs.
@@ -75,59 +75,53 @@ impl KvPool {
         page_entry(page as usize / self.pages_per_slab, page as usize % self.pages_per_slab)
     }
 
-    /// Enlarges the pool to `n_pages`: pages keep their numbers and contents,
-    /// the last slab grows by a copy until it fills a binding, then slabs are
-    /// added.
+    /// Pages that the pool may grow to: [`SLABS_MAX`] bindings.
+    #[must_use]
+    pub fn n_pages_max(&self) -> usize {
+        self.pages_per_slab * SLABS_MAX
+    }
+
+    /// The pool with `n_pages`: pages keep their numbers and contents, the last
+    /// slab is copied into a larger one until it fills a binding, then slabs are
+    /// added. The pool itself stays as it is, so that a failure loses nothing;
+    /// the caller takes the new one once all passes are recorded against it.
     ///
     /// # Errors
-    /// [`Error::Limits`] beyond what [`SLABS_MAX`] slabs hold; as
-    /// [`Gpu::allocate`]. The pool is then as before.
-    pub fn grow(&mut self, gpu: &Gpu, n_pages: usize) -> Result<()> {
-        let most = self.pages_per_slab * SLABS_MAX;
+    /// [`Error::Limits`] beyond [`KvPool::n_pages_max`]; as [`Gpu::allocate`].
+    pub fn grown(&self, gpu: &Gpu, n_pages: usize) -> Result<Self> {
+        let most = self.n_pages_max();
         if n_pages > most {
             return Err(Error::Limits(format!(
                 "the KV cache is full: {n_pages} pages of {PAGE_SIZE} positions are wanted, this device's \
                  bindings hold {most}: drop or truncate sessions"
             )));
         }
+        let mut new = self.clone();
+        let allocate = |label, bytes| gpu.allocate(label, bytes, BufferUse::Storage, MemoryGroup::KvCache);
         let n_slabs = n_pages.div_ceil(self.pages_per_slab);
-        let slab_bytes = |slab: usize| {
-            let pages = (n_pages - slab * self.pages_per_slab).min(self.pages_per_slab);
-            pages as u64 * self.page_bytes
-        };
-        let mut replacements: Vec<Vec<Option<GpuBuffer>>> = Vec::new();
-        for slabs in &self.layers {
-            let mut row = Vec::new();
+        for slabs in &mut new.layers {
             for slab in 0..n_slabs {
-                let bytes = slab_bytes(slab);
-                let stays = slabs.get(slab).is_some_and(|buffer| buffer.bytes() >= bytes);
-                let new = || gpu.allocate("kv slab", bytes, BufferUse::Storage, MemoryGroup::KvCache);
-                row.push(if stays { None } else { Some(new()?) });
-            }
-            replacements.push(row);
-        }
-        while n_slabs > 1 && self.spare_slabs.len() < SPARE_SLABS {
-            let (usage, group) = (BufferUse::Storage, MemoryGroup::KvCache);
-            self.spare_slabs.push(gpu.allocate("kv spare slab", SPARE_SLAB_BYTES, usage, group)?);
-        }
-        for (slabs, row) in self.layers.iter_mut().zip(replacements) {
-            for (slab, new) in row.into_iter().enumerate() {
-                match (new, slabs.get_mut(slab)) {
-                    (None, _) => {}
-                    (Some(new), Some(old)) => {
-                        gpu.copy(&[(old, 0, &new, 0, old.bytes())])?;
-                        *old = new;
+                let pages = (n_pages - slab * self.pages_per_slab).min(self.pages_per_slab);
+                let bytes = pages as u64 * self.page_bytes;
+                match slabs.get_mut(slab) {
+                    Some(old) if old.bytes() >= bytes => {}
+                    Some(old) => {
+                        let larger = allocate("kv slab", bytes)?;
+                        gpu.copy(&[(old, 0, &larger, 0, old.bytes())])?;
+                        *old = larger;
                     }
-                    (Some(new), None) => slabs.push(new),
+                    None => slabs.push(allocate("kv slab", bytes)?),
                 }
             }
         }
-        let first = self.ref_counts.len();
-        self.ref_counts.resize(n_pages, 0);
-        self.free.reserve(n_pages - self.free.len());
+        while n_slabs > 1 && new.spare_slabs.len() < SPARE_SLABS {
+            new.spare_slabs.push(allocate("kv spare slab", SPARE_SLAB_BYTES)?);
+        }
+        let first = self.n_pages();
+        new.ref_counts.resize(n_pages, 0);
         // The lowest page is taken first.
-        self.free.splice(0..0, (first as u32..n_pages as u32).rev());
-        Ok(())
+        new.free.splice(0..0, (first as u32..n_pages as u32).rev());
+        Ok(new)
     }
 
     fn take(&mut self) -> Option<u32> {
@@ -209,7 +203,7 @@ impl PageList {
     /// positions behind the first `len`.
     #[must_use]
     pub fn pages_wanted(&self, pool: &KvPool, len: usize, n_new: usize) -> usize {
-        let more = (len + n_new).div_ceil(PAGE_SIZE) - self.pages.len();
+        let more = (len + n_new).div_ceil(PAGE_SIZE).saturating_sub(self.pages.len());
         more + usize::from(self.shared_tail(pool, len).is_some())
     }
 

@@ -1,5 +1,5 @@
 //! Naive twins of the kernels: f32 in and out, f64 inside, no padding, no
-//! tiling. Too simple to be wrong; for tests, the canary and benchmarks.
+//! tiling. Too simple to be wrong; for tests and benchmarks.
 
 pub mod activation;
 mod argmax;

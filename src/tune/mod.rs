@@ -1,5 +1,5 @@
 //! What a kernel must compute, and whether it does: cases, each with a naive
-//! reference, that tests, the canary and benchmarks share.
+//! reference, that tests and benchmarks share.
 
 pub mod cases;
 mod output;

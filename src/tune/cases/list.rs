@@ -213,7 +213,7 @@ fn shapes() -> Vec<KvShape> {
         shape(2, 8, DType::F16, 1),
         shape(1, 20, DType::F32, 2),
         shape(2, 64, DType::F16, 3),
-        shape(2, 80, DType::F32, 1),
+        shape(2, 80, DType::F32, 4),
         shape(1, 128, DType::F16, 1),
     ]
 }
@@ -253,8 +253,8 @@ fn decode(all: &mut Vec<Case>) {
         all.push(Case::AttentionDecode(AttentionCase { kv, position: kv_len - 1, n_rows: 1, sharpness }));
     };
     for kv in shapes() {
-        // Positions around the pages of 16, the tiles of 64, the 32 splits of
-        // the per-thread kernel and the splits of 256.
+        // Positions around the pages of 16, the tiles of 64 and the splits of
+        // 256.
         for kv_len in [1, 2, 16, 17, 31, 33, 63, 64, 65, 255, 256, 257, 600] {
             push(kv, kv_len, 1.0);
         }

@@ -1,4 +1,4 @@
-//! The one list of cases, for tests, the canary and benchmarks.
+//! The one list of cases, for tests and benchmarks.
 //!
 //! A case is an operation with its shape, types and flags. Inputs are random
 //! with a fixed seed, laid out with padding as [`crate::tensor::Axis`] says;
