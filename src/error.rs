@@ -110,7 +110,11 @@ impl Error {
     }
 
     pub(crate) fn tensor(tensor: impl Into<String>, message: impl Into<String>) -> Self {
-        Error::Tensor { tensor: tensor.into(), message: message.into() }
+        // A file may hold control characters in a name, which a terminal obeys.
+        let tensor: String = tensor.into();
+        let tensor =
+            tensor.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] });
+        Error::Tensor { tensor: tensor.collect(), message: message.into() }
     }
 
     pub(crate) fn input(message: impl Into<String>) -> Self {

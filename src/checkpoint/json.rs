@@ -22,18 +22,25 @@ pub(super) type Expected = String;
 
 /// Reads a configuration file.
 pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
+    read_bounded(path, MAX_FILE_BYTES)
+}
+
+/// Reads a regular file of at most `max_bytes`.
+///
+/// # Errors
+/// [`Error::Io`] when it cannot be read, [`Error::Model`] for something else than
+/// a file or a longer one.
+pub fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     let io_error = |action: &'static str| move |source| Error::Io { action, path: path.to_owned(), source };
     if !path.metadata().map_err(io_error("open"))?.is_file() {
         return Err(Error::model(path.display().to_string(), "expected a file, found a directory or device"));
     }
     let file = File::open(path).map_err(io_error("open"))?;
     let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(io_error("read"))?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(Error::model(
-            path.display().to_string(),
-            format!("has more than {MAX_FILE_BYTES} bytes; expected a configuration of a few kB"),
-        ));
+    file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(io_error("read"))?;
+    if bytes.len() as u64 > max_bytes {
+        let message = format!("has more than {max_bytes} bytes, the most that such a file may have");
+        return Err(Error::model(path.display().to_string(), message));
     }
     Ok(bytes)
 }

@@ -27,6 +27,7 @@ use std::path::Path;
 pub use config::ConfigJson;
 pub use convert::{OutOfRange, convert_f16};
 pub use generation_config::GenerationConfig;
+pub use json::read_bounded;
 pub use reader::Reader;
 
 use serde::Deserialize as _;

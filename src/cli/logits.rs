@@ -46,12 +46,24 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         ("kv_dtype", args.model.kv_dtype.name()),
         ("wgpt_version", VERSION),
     ];
+    if files.contains(&args.output) {
+        let message = format!("--output {}: that is a file of the model itself", args.output.display());
+        return Err(Error::Input(message).into());
+    }
     // Before the wait for the GPU: the place may not be writable.
     let mut file = TensorFile::create(&args.output, &tokens, vocab_size, &metadata)?;
     let engine = args.model.load(files, &cancel)?;
     let mut session = engine.session();
     session.set_cancel(cancel);
-    session.advance_each(&tokens, |_, logits| file.row(logits))?;
+    session.advance_each(&tokens, |i, logits| {
+        if logits.iter().any(|x| x.is_nan()) {
+            return Err(Error::Input(format!(
+                "the logits behind token {i} hold NaN: the model's values overflow f16; try --kv-dtype f32 and \
+                 --dtype f32"
+            )));
+        }
+        file.row(logits)
+    })?;
     file.finish()?;
     note(&format!("wrote {}: logits [{}, {vocab_size}]", args.output.display(), tokens.len()));
     Ok(Outcome::Done)

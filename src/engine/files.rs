@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::checkpoint::{Checkpoint, ConfigJson, GenerationConfig};
+use crate::checkpoint::{Checkpoint, ConfigJson, GenerationConfig, read_bounded};
 use crate::error::{Error, Result};
 use crate::model::Gpt2Config;
 use crate::text::Tokenizer;
@@ -26,6 +26,9 @@ enum TokenizerSource {
     #[cfg(feature = "demo-model")]
     Static(&'static [u8]),
 }
+
+/// Published tokenizers have up to 35 MB (256 k tokens).
+const TOKENIZER_BYTES_MAX: u64 = 256 << 20;
 
 /// The embedded model's files.
 #[cfg(feature = "demo-model")]
@@ -75,6 +78,19 @@ impl ModelFiles {
             tokenizer_source: TokenizerSource::Static(demo::TOKENIZER),
             tokenizer: OnceLock::new(),
         })
+    }
+
+    /// Whether `path` is a file of the model's directory that loading reads.
+    #[must_use]
+    pub fn contains(&self, path: &Path) -> bool {
+        let TokenizerSource::File(tokenizer) = &self.tokenizer_source else { return false };
+        let (Some(dir), Ok(path)) =
+            (tokenizer.parent().and_then(|dir| dir.canonicalize().ok()), path.canonicalize())
+        else {
+            return false;
+        };
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        path.parent() == Some(&*dir) && matches!(extension, Some("safetensors" | "json"))
     }
 
     /// The directory's name, or "demo".
@@ -135,7 +151,10 @@ impl ModelFiles {
             return Ok(tokenizer);
         }
         let tokenizer = match &self.tokenizer_source {
-            TokenizerSource::File(path) => Tokenizer::from_file(path)?,
+            TokenizerSource::File(path) => {
+                let bytes = read_bounded(path, TOKENIZER_BYTES_MAX)?;
+                Tokenizer::from_bytes(path.display().to_string(), &bytes)?
+            }
             #[cfg(feature = "demo-model")]
             TokenizerSource::Static(bytes) => Tokenizer::from_bytes("weights/tokenizer.json", bytes)?,
         };

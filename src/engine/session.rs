@@ -152,8 +152,9 @@ impl Session {
         let (len, n_ctx) = (self.len(), self.shared.dims.n_ctx);
         if len + tokens.len() > n_ctx {
             return Err(Error::input(format!(
-                "{} tokens behind {len} exceed the context of {n_ctx} positions",
-                tokens.len()
+                "{} tokens behind {len} exceed the context of {n_ctx} positions: shorten the text{}",
+                tokens.len(),
+                if len > 0 { ", or truncate the session" } else { "" }
             )));
         }
         Ok(())

@@ -135,7 +135,7 @@ impl Forward {
     fn warm_up(&mut self, gpu: &Gpu, model: &Model, progress: &mut ProgressFn<'_>) -> Result<()> {
         report(progress, LoadPhase::WarmUp, 0, 2)?;
         let mut pages = PageList::with_capacity(self.dims.n_ctx);
-        let n = self.dims.chunk.min(2);
+        let n = self.dims.logits_rows.min(2);
         let mut logits = Vec::new();
         self.run(gpu, model, &mut pages, &vec![0; n], 0, Output::Rows(&mut logits))?;
         report(progress, LoadPhase::WarmUp, 1, 2)?;

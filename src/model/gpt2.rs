@@ -189,12 +189,14 @@ impl Gpt2Config {
     /// a checkpoint: the causal mask's buffers, and a head that the config ties
     /// to the embedding (transformers leaves it unread as well).
     #[must_use]
-    pub fn ignores(&self, name: &str) -> bool {
-        let mask = name
-            .strip_prefix("h.")
-            .and_then(|rest| rest.split_once('.'))
-            .is_some_and(|(_, part)| part == "attn.bias" || part == "attn.masked_bias");
-        mask || (self.tie_word_embeddings && name == LM_HEAD)
+    pub fn ignores(&self, name: &str, shape: &[usize]) -> bool {
+        let mask =
+            name.strip_prefix("h.").and_then(|rest| rest.split_once('.')).is_some_and(|(layer, part)| {
+                (part == "attn.bias" || part == "attn.masked_bias")
+                    && layer.parse().is_ok_and(|layer: usize| layer < self.n_layer)
+            });
+        let head = name == LM_HEAD && shape == [self.vocab_size, self.n_embd];
+        mask || (self.tie_word_embeddings && head)
     }
 
     /// Number of weights.

@@ -168,14 +168,24 @@ fn check(config: &Gpt2Config, checkpoint: &Checkpoint, specs: &[TensorSpec]) -> 
                 let message = format!("wrong shape: expected {:?}, found {:?}", spec.shape(), info.shape);
                 problems.push((info.name.clone(), message));
             }
+            Some(info) if info.dtype.size_bytes().is_none() => {
+                problems
+                    .push((info.name.clone(), format!("dtype {}: expected F32, F16 or BF16", info.dtype)));
+            }
             Some(info) => bytes += info.len_bytes(),
         }
     }
     let known: std::collections::HashSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
     for info in checkpoint.tensors() {
         let name = info.name.strip_prefix(PREFIX).unwrap_or(&info.name);
-        if !known.contains(name) && !config.ignores(name) {
+        if !known.contains(name) && !config.ignores(name, &info.shape) {
             problems.push((info.name.clone(), format!("unexpected (shape {:?})", info.shape)));
+        }
+        if name != info.name && checkpoint.get(name).is_some() {
+            problems.push((
+                info.name.clone(),
+                format!("{name} stands in the file as well: which of them counts?"),
+            ));
         }
     }
     let Some((tensor, first)) = problems.first() else { return Ok(bytes) };

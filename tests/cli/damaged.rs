@@ -1,6 +1,8 @@
 //! Models and inputs that are not what they should be: exit code 4, a message
 //! that names the fault, nothing on stdout.
 
+use safetensors::Dtype;
+
 use crate::models::{Model, repository};
 use crate::program::wgpt;
 
@@ -89,6 +91,28 @@ fn tensors_that_are_missing_or_unexpected() {
         tensors.insert("h.0.attn.rotary".into(), one);
     });
     is_refused(&with, &["h.0.attn.rotary: unexpected (shape ["]);
+    // Under both names: which of them counts?
+    let twice = Model::tiny().with_tensors(|tensors| {
+        let wte = tensors["transformer.wte.weight"].clone();
+        tensors.insert("wte.weight".into(), wte);
+    });
+    is_refused(&twice, &["transformer.wte.weight: wte.weight stands in the file as well"]);
+    // Ignored are masks of layers that exist and a tied head of the right shape.
+    for name in ["h.2.attn.bias", "lm_head.weight"] {
+        let model = Model::tiny().with_tensors(|tensors| {
+            let one = tensors["transformer.ln_f.bias"].clone();
+            tensors.insert(name.into(), one);
+        });
+        is_refused(&model, &[&format!("{name}: unexpected (shape [64])")]);
+    }
+    // A type that is not read is told before loading; a name does not reach the
+    // terminal as it is.
+    let integers = Model::tiny().with_tensors(|tensors| {
+        tensors.get_mut("transformer.ln_f.bias").unwrap().0 = Dtype::I32;
+        let one = tensors["transformer.ln_f.bias"].clone();
+        tensors.insert("\u{1b}[31m".into(), one);
+    });
+    is_refused(&integers, &["transformer.ln_f.bias: dtype I32: expected F32, F16 or BF16"]);
 }
 
 #[test]
@@ -99,6 +123,35 @@ fn values_that_f16_cannot_hold() {
     wgpt(&["generate", "-m", model.path(), "--tokens", "1,2", "-n", "2", "--dtype", "f32"]).ok();
     let model = Model::tiny().with_value(tensor, 70, f32::NAN);
     is_refused_when_loaded(&model, &["--dtype", "f32"], &[tensor, "element 70 is NaN"]);
+}
+
+/// 4 million tokens: the head is cut into pieces by rows, not by bytes.
+#[test]
+fn a_vocabulary_of_millions_runs() {
+    let model = Model::tiny().with_config("n_embd", 1).with_config("n_head", 1).with_config("n_layer", 1);
+    let model = model.with_config("vocab_size", 4_000_000).with_tensors(|tensors| {
+        let f16 = |shape: Vec<usize>| {
+            let n: usize = shape.iter().product();
+            (Dtype::F16, shape, vec![0; 2 * n])
+        };
+        tensors.clear();
+        let mut put = |name: &str, shape: Vec<usize>| tensors.insert(name.into(), f16(shape));
+        put("wte.weight", vec![4_000_000, 1]);
+        put("wpe.weight", vec![128, 1]);
+        for (name, n) in [("attn.c_attn", 3), ("attn.c_proj", 1), ("mlp.c_fc", 4)] {
+            put(&format!("h.0.{name}.weight"), vec![1, n]);
+            put(&format!("h.0.{name}.bias"), vec![n]);
+        }
+        put("h.0.mlp.c_proj.weight", vec![4, 1]);
+        put("h.0.mlp.c_proj.bias", vec![1]);
+        for name in ["h.0.ln_1", "h.0.ln_2", "ln_f"] {
+            put(&format!("{name}.weight"), vec![1]);
+            put(&format!("{name}.bias"), vec![1]);
+        }
+    });
+    // All logits are 0: the lowest id wins.
+    let run = wgpt(&["generate", "-m", model.path(), "--tokens", "3999999", "--temp", "0", "-n", "1"]);
+    assert_eq!(run.ok().stdout.trim(), "0");
 }
 
 #[test]
@@ -113,9 +166,17 @@ fn tokenizers_that_do_not_fit() {
     let model = Model::tiny().with_file("tokenizer.json", |_| b"{}".to_vec());
     wgpt(&["generate", "-m", model.path(), "-p", "Once"])
         .fails(4, &["tokenizer.json", "expected a tokenizer.json"]);
+    #[cfg(unix)]
+    {
+        let model = Model::tiny();
+        let link = std::path::Path::new(model.path()).join("tokenizer.json");
+        std::os::unix::fs::symlink("/dev/zero", link).unwrap();
+        wgpt(&["generate", "-m", model.path(), "--tokens", "1"])
+            .fails(4, &["tokenizer.json", "expected a file"]);
+    }
     let model = Model::tiny();
-    wgpt(&["generate", "-m", model.path(), "-p", "Once"]).fails(4, &["cannot read", "tokenizer.json"]);
-    wgpt(&["perplexity", "-m", model.path(), "-"]).fails(4, &["cannot read", "tokenizer.json"]);
+    wgpt(&["generate", "-m", model.path(), "-p", "Once"]).fails(4, &["cannot open", "tokenizer.json"]);
+    wgpt(&["perplexity", "-m", model.path(), "-"]).fails(4, &["cannot open", "tokenizer.json"]);
     wgpt(&["generate", "-m", model.path(), "--tokens", "1", "--stop", "x"]).fails(4, &["tokenizer.json"]);
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 
-use crate::models::{golden, golden_f64, golden_ids};
+use crate::models::{Model, golden, golden_f64, golden_ids};
 use crate::program::{joined, wgpt};
 
 /// Both in f32; the reference is computed in f64. The bound is the project's
@@ -70,4 +70,20 @@ fn places_that_cannot_be_written_are_told_and_nothing_remains() {
         .fails(4, &["token 1000 is outside the vocabulary"]);
     assert_eq!(fs::read(&path).unwrap(), b"old");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn the_models_own_files_and_numbers_that_are_none_are_refused() {
+    let model = Model::tiny().with_value("transformer.h.0.attn.c_attn.bias", 100, 1e5);
+    let weights = format!("{}/model.safetensors", model.path());
+    let before = fs::read(&weights).unwrap();
+    let logits =
+        |output: &str| wgpt(&["logits", "-m", model.path(), "--tokens", "1,2,3", "--output", output]);
+    logits(&weights).fails(4, &["a file of the model itself"]);
+    assert_eq!(fs::read(&weights).unwrap(), before);
+    // A key of 1e5 overflows the f16 cache.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("logits.safetensors");
+    logits(path.to_str().unwrap()).fails(4, &["hold NaN", "--kv-dtype f32"]);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
