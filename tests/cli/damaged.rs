@@ -150,7 +150,18 @@ fn a_vocabulary_of_millions_runs() {
         }
     });
     // All logits are 0: the lowest id wins.
-    let run = wgpt(&["generate", "-m", model.path(), "--tokens", "3999999", "--temp", "0", "-n", "1"]);
+    let run = wgpt(&[
+        "generate",
+        "-m",
+        model.path(),
+        "--tokens",
+        "3999999",
+        "--temp",
+        "0",
+        "-n",
+        "1",
+        "--ignore-eos",
+    ]);
     assert_eq!(run.ok().stdout.trim(), "0");
 }
 
