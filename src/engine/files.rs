@@ -83,7 +83,11 @@ impl ModelFiles {
     /// Whether `path` is a file of the model's directory that loading reads.
     #[must_use]
     pub fn contains(&self, path: &Path) -> bool {
-        let TokenizerSource::File(tokenizer) = &self.tokenizer_source else { return false };
+        let tokenizer = match &self.tokenizer_source {
+            TokenizerSource::File(path) => path,
+            #[cfg(feature = "demo-model")]
+            TokenizerSource::Static(_) => return false,
+        };
         let (Some(dir), Ok(path)) =
             (tokenizer.parent().and_then(|dir| dir.canonicalize().ok()), path.canonicalize())
         else {

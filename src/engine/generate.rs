@@ -19,6 +19,9 @@ pub enum Overflow {
 }
 
 /// How text is generated.
+///
+/// The defaults are wgpt's own; a model's, [`super::ModelFiles::generation_config`],
+/// are for the caller to apply, as the command line does.
 #[derive(Clone, Debug)]
 pub struct GenerateOptions {
     /// How tokens are chosen.

@@ -41,6 +41,14 @@ impl Extent {
 pub enum Grid {
     /// A two-dimensional grid of which each dimension stays within the limit.
     Plane(Extent, Extent),
+    /// That many workgroups where more than `keys` positions are cached, none
+    /// otherwise.
+    Beyond {
+        /// Positions up to which there is nothing to do.
+        keys: u32,
+        /// Workgroups beyond.
+        groups: u32,
+    },
     /// A three-dimensional grid of which each dimension stays within the limit.
     Volume(Extent, Extent, Extent),
     /// A line of `ceil(n_rows * per_row / group)` workgroups, folded into two
@@ -70,6 +78,7 @@ impl Grid {
         };
         match self {
             Grid::Plane(x, y) => [x.count(work), y.count(work), 1],
+            Grid::Beyond { keys, groups } => [if work.kv_len > keys { groups } else { 0 }, 1, 1],
             Grid::Volume(x, y, z) => [x.count(work), y.count(work), z.count(work)],
             Grid::Line { per_row, group } => {
                 fold((u64::from(work.n_rows) * u64::from(per_row)).div_ceil(u64::from(group)))
@@ -247,6 +256,8 @@ mod tests {
     fn grids_fold_beyond_the_portable_limit() {
         let work = Work { n_rows: 3, kv_len: 130 };
         assert_eq!(Grid::Plane(Extent::Fixed(7), Extent::PerKeys(64)).counts(work), [7, 3, 1]);
+        assert_eq!(Grid::Beyond { keys: 129, groups: 5 }.counts(work), [5, 1, 1]);
+        assert_eq!(Grid::Beyond { keys: 130, groups: 5 }.counts(work)[0], 0);
         assert_eq!(Grid::Line { per_row: 10, group: 8 }.counts(work), [4, 1, 1]);
         for groups in [1, 65_535, 65_536, 128_256, 1 << 20] {
             let [x, y, z] = Grid::FixedLine(groups).counts(work);

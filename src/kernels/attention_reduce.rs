@@ -3,7 +3,7 @@
 use super::Attention;
 use super::fragments::{SOFTMAX, STEP};
 use crate::error::Result;
-use crate::gpu::{Binding, Extent, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
+use crate::gpu::{Binding, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
 
 static ATTENTION_REDUCE: Kernel = Kernel {
     name: "attention_reduce",
@@ -61,7 +61,8 @@ pub fn record(
         unused: 0,
     };
     let threads = (op.kv.n_head * op.kv.head_dim / 4) as u32;
-    let grid = Grid::Plane(Extent::Fixed(threads.div_ceil(WORKGROUP_SIZE)), Extent::Fixed(1));
+    // A single split has written the result itself.
+    let grid = Grid::Beyond { keys: split_keys as u32, groups: threads.div_ceil(WORKGROUP_SIZE) };
     let buffers = [op.step, partial.into(), op.out.into()];
     recorder.dispatch(&variant(op.kv.head_dim), &params, &buffers, grid)
 }
