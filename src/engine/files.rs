@@ -83,18 +83,19 @@ impl ModelFiles {
     /// Whether `path` is a file of the model's directory that loading reads.
     #[must_use]
     pub fn contains(&self, path: &Path) -> bool {
-        let tokenizer = match &self.tokenizer_source {
-            TokenizerSource::File(path) => path,
-            #[cfg(feature = "demo-model")]
-            TokenizerSource::Static(_) => return false,
-        };
-        let (Some(dir), Ok(path)) =
-            (tokenizer.parent().and_then(|dir| dir.canonicalize().ok()), path.canonicalize())
-        else {
-            return false;
-        };
+        let Some(Ok(dir)) = self.dir().map(Path::canonicalize) else { return false };
+        let Ok(path) = path.canonicalize() else { return false };
         let extension = path.extension().and_then(|extension| extension.to_str());
         path.parent() == Some(&*dir) && matches!(extension, Some("safetensors" | "json"))
+    }
+
+    /// The model's directory; none for the embedded one.
+    fn dir(&self) -> Option<&Path> {
+        match &self.tokenizer_source {
+            TokenizerSource::File(path) => path.parent(),
+            #[cfg(feature = "demo-model")]
+            TokenizerSource::Static(_) => None,
+        }
     }
 
     /// The directory's name, or "demo".
