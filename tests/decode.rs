@@ -90,15 +90,15 @@ fn check(engine: &Engine, sampled: bool) -> Result<(), Error> {
     let after = engine.gpu().counters();
     // No buffer, bind group, pipeline; no write_buffer.
     assert_eq!(before, after, "{case}");
-    // wgpu allocates for each encoder and submit; that must not grow with the
-    // position, and must not stay.
-    let (early, late) = (&costs[..100], &costs[300..]);
+    // wgpu allocates for each encoder, dispatch and submit; that must not grow
+    // with the position, and must not stay. Both parts lie beyond position 256,
+    // where the split attention has its merge, a dispatch more a layer.
+    let (early, late) = (&costs[236..316], &costs[316..]);
     let allocated = |part: &[(u64, u64)]| median(part.iter().map(|cost| cost.0));
     let held = |part: &[(u64, u64)]| median(part.iter().map(|cost| cost.1));
     println!("{case}: {} bytes a token, {} held", allocated(early), held(late));
-    // The page table's u32 entries are all that may differ; beyond a split of
-    // the attention there is one dispatch more.
-    assert!(allocated(late) <= allocated(early) + 512, "{case}: {} to {}", allocated(early), allocated(late));
+    // The page table's u32 entries are all that may differ.
+    assert!(allocated(late) <= allocated(early) + 256, "{case}: {} to {}", allocated(early), allocated(late));
     assert!(held(late) <= held(early) + 4096, "{case}: {} to {}", held(early), held(late));
     Ok(())
 }
