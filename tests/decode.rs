@@ -54,12 +54,6 @@ fn decode(session: &mut Session, sampler: &mut Option<Sampler>, n: usize) -> Vec
     costs
 }
 
-fn median(values: impl Iterator<Item = u64>) -> u64 {
-    let mut values: Vec<u64> = values.collect();
-    values.sort_unstable();
-    values[values.len() / 2]
-}
-
 #[test]
 fn decoding_creates_nothing() -> Result<(), Error> {
     let device = std::env::var("WGPT_DEVICE").ok();
@@ -94,11 +88,19 @@ fn check(engine: &Engine, sampled: bool) -> Result<(), Error> {
     // with the position, and must not stay. Both parts lie beyond position 256,
     // where the split attention has its merge, a dispatch more a layer.
     let (early, late) = (&costs[236..316], &costs[316..]);
-    let allocated = |part: &[(u64, u64)]| median(part.iter().map(|cost| cost.0));
-    let held = |part: &[(u64, u64)]| median(part.iter().map(|cost| cost.1));
-    println!("{case}: {} bytes a token, {} held", allocated(early), held(late));
+    // The least of a part: whether wgpu finds an encoder to use again depends on
+    // when the last one was given back, and varies by tens of kB.
+    let allocated = |part: &[(u64, u64)]| part.iter().map(|cost| cost.0).min();
+    let held = |part: &[(u64, u64)]| part.iter().map(|cost| cost.1).min();
+    let (Some(early_allocated), Some(late_allocated)) = (allocated(early), allocated(late)) else {
+        panic!("{case}: no token was counted");
+    };
+    let (Some(early_held), Some(late_held)) = (held(early), held(late)) else {
+        panic!("{case}: no token was counted");
+    };
+    println!("{case}: {late_allocated} bytes a token, {late_held} held");
     // The page table's u32 entries are all that may differ.
-    assert!(allocated(late) <= allocated(early) + 256, "{case}: {} to {}", allocated(early), allocated(late));
-    assert!(held(late) <= held(early) + 4096, "{case}: {} to {}", held(early), held(late));
+    assert!(late_allocated <= early_allocated + 256, "{case}: {early_allocated} to {late_allocated}");
+    assert!(late_held <= early_held + 4096, "{case}: {early_held} to {late_held}");
     Ok(())
 }
