@@ -70,37 +70,49 @@ fn decoding_creates_nothing() -> Result<(), Error> {
     Ok(())
 }
 
+/// Heap bytes that a token takes, and that are held behind it.
+#[derive(Debug)]
+struct Cost {
+    allocated: u64,
+    held: u64,
+}
+
+impl Cost {
+    /// The least of some tokens: whether wgpu finds an encoder to use again
+    /// depends on when the last one was given back, and varies by tens of kB.
+    fn least(tokens: &[(u64, u64)]) -> Cost {
+        let least = |value: fn(&(u64, u64)) -> u64| tokens.iter().map(value).min().unwrap_or(0);
+        Cost { allocated: least(|token| token.0), held: least(|token| token.1) }
+    }
+}
+
 fn check(engine: &Engine, sampled: bool) -> Result<(), Error> {
     let case = format!("{:?}, sampled: {sampled}", engine.gpu().strategy());
     let mut sampler = match sampled {
         true => Some(Sampler::new(SamplingParams::default(), engine.vocab_size())?),
         false => None,
     };
-    let mut session = engine.session();
-    session.prefill(&[0, 1, 2, 3])?;
-    decode(&mut session, &mut sampler, 20);
-    let before = engine.gpu().counters();
-    let costs = decode(&mut session, &mut sampler, 400);
-    let after = engine.gpu().counters();
-    // No buffer, bind group, pipeline; no write_buffer.
-    assert_eq!(before, after, "{case}");
-    // wgpu allocates for each encoder, dispatch and submit; that must not grow
-    // with the position, and must not stay. Both parts lie beyond position 256,
-    // where the split attention has its merge, a dispatch more a layer.
-    let (early, late) = (&costs[236..316], &costs[316..]);
-    // The least of a part: whether wgpu finds an encoder to use again depends on
-    // when the last one was given back, and varies by tens of kB.
-    let allocated = |part: &[(u64, u64)]| part.iter().map(|cost| cost.0).min();
-    let held = |part: &[(u64, u64)]| part.iter().map(|cost| cost.1).min();
-    let (Some(early_allocated), Some(late_allocated)) = (allocated(early), allocated(late)) else {
-        panic!("{case}: no token was counted");
-    };
-    let (Some(early_held), Some(late_held)) = (held(early), held(late)) else {
-        panic!("{case}: no token was counted");
-    };
-    println!("{case}: {late_allocated} bytes a token, {late_held} held");
-    // The page table's u32 entries are all that may differ.
-    assert!(late_allocated <= early_allocated + 256, "{case}: {early_allocated} to {late_allocated}");
-    assert!(late_held <= early_held + 4096, "{case}: {early_held} to {late_held}");
-    Ok(())
+    // Growth with the position shows in every run, a busy machine in some.
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let mut session = engine.session();
+        session.prefill(&[0, 1, 2, 3])?;
+        decode(&mut session, &mut sampler, 20);
+        let before = engine.gpu().counters();
+        let costs = decode(&mut session, &mut sampler, 400);
+        // No buffer, bind group, pipeline; no write_buffer.
+        assert_eq!(before, engine.gpu().counters(), "{case}");
+        // wgpu allocates for each encoder, dispatch and submit; that must not
+        // grow with the position, and must not stay. Both parts lie beyond
+        // position 256, where the split attention has its merge, a dispatch
+        // more a layer. The page table's u32 entries are all that may differ.
+        let (early, late) = (Cost::least(&costs[236..316]), Cost::least(&costs[316..]));
+        assert!(early.allocated > 0, "{case}: nothing was counted");
+        if late.allocated <= early.allocated + 256 && late.held <= early.held + 4096 {
+            println!("{case}: {late:?}");
+            return Ok(());
+        }
+        seen.push((early, late));
+    }
+    panic!("{case}: the heap grows with the position: {seen:?}");
 }
