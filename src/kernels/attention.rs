@@ -1,8 +1,11 @@
 //! What the attention kernels share.
 
 use super::attention_decode;
+use super::fragments::{ATTENTION, KV_LAYOUT, SOFTMAX, STEP, kv_read, pack};
 use super::paged::{PAGE_SIZE, PagedKv};
-use crate::gpu::{BoundBuffer, GpuBuffer, Strategy};
+use crate::error::Result;
+use crate::gpu::{BoundBuffer, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
+use crate::tensor::DType;
 
 /// The shaders' `AttentionParams`.
 #[repr(C)]
@@ -68,7 +71,39 @@ impl Scratch<'_> {
     }
 }
 
+/// One vector of a software adapter at its usual width.
+pub(super) const PER_THREAD_WORKGROUP_SIZE: u32 = 8;
+
+/// A variant with the fragments and constants that every attention kernel has.
+pub(super) fn variant(
+    kernel: &'static Kernel,
+    strategy: Strategy,
+    dtype: DType,
+    head_dim: usize,
+    n_slabs: usize,
+) -> Variant {
+    Variant {
+        kernel,
+        strategy,
+        fragments: vec![STEP, pack(dtype), SOFTMAX, KV_LAYOUT, kv_read(n_slabs), ATTENTION],
+        constants: vec![("HEAD_DIM", head_dim as u32), ("PAGE_SIZE", PAGE_SIZE as u32)],
+    }
+}
+
 impl Attention<'_> {
+    /// Records one of the kernels: the shared inputs, `outputs`, the cache.
+    pub(super) fn dispatch(
+        &self,
+        recorder: &mut Recorder<'_>,
+        variant: &Variant,
+        outputs: &[BoundBuffer<'_>],
+        grid: Grid,
+    ) -> Result<()> {
+        let inputs = [self.step, self.qkv.into(), self.kv.page_table.into()];
+        let buffers = [&inputs[..], outputs, &self.kv.read_bindings()].concat();
+        recorder.dispatch(variant, &self.params(), &buffers, grid)
+    }
+
     pub(super) fn params(&self) -> AttentionParams {
         let Scratch { n_ctx, max_rows, .. } = self.scratch;
         let width = self.kv.n_head * self.kv.head_dim;

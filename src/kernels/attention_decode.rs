@@ -1,11 +1,11 @@
 //! Attention of one row over the cache: decode. On GPUs split over workgroups,
 //! which [`super::attention_reduce`] merges.
 
-use super::fragments::{ATTENTION, KV_LAYOUT, SOFTMAX, STEP, kv_read, pack, reduce};
-use super::paged::PAGE_SIZE;
-use super::{Attention, attention_reduce};
+use super::attention::{self, Attention, PER_THREAD_WORKGROUP_SIZE};
+use super::attention_reduce;
+use super::fragments::reduce;
 use crate::error::Result;
-use crate::gpu::{Binding, BoundBuffer, Extent, Grid, Kernel, Recorder, Strategy, Variant};
+use crate::gpu::{Binding, Extent, Grid, Kernel, Recorder, Strategy, Variant};
 use crate::tensor::DType;
 
 static ATTENTION_DECODE: Kernel = Kernel {
@@ -30,8 +30,6 @@ const WORKGROUP_SIZE: u32 = 64;
 /// Positions of one workgroup: four of its tiles, so that a short context needs
 /// no merging.
 const SPLIT_KEYS: usize = 256;
-/// One vector of a software adapter at its usual width.
-const PER_THREAD_WORKGROUP_SIZE: u32 = 8;
 
 /// Longest padded head of the split kernel: its query (4 bytes an element)
 /// shares the portable 16 KiB of workgroup memory with three arrays of a thread's
@@ -48,26 +46,20 @@ pub fn max_splits(n_ctx: usize) -> usize {
 /// slabs, in the order of their dispatch.
 #[must_use]
 pub fn variants(strategy: Strategy, dtype: DType, head_dim: usize, n_slabs: usize) -> Vec<Variant> {
-    let mut fragments = vec![STEP, pack(dtype), SOFTMAX, KV_LAYOUT, kv_read(n_slabs), ATTENTION];
-    let mut constants = vec![("HEAD_DIM", head_dim as u32), ("PAGE_SIZE", PAGE_SIZE as u32)];
+    let variant = |kernel| attention::variant(kernel, strategy, dtype, head_dim, n_slabs);
     match strategy {
-        Strategy::PerThread => {
-            constants.push(("WORKGROUP_SIZE", PER_THREAD_WORKGROUP_SIZE));
-            [&ATTENTION_DECODE_SCORES, &ATTENTION_DECODE_VALUES]
-                .map(|kernel| {
-                    let (fragments, constants) = (fragments.clone(), constants.clone());
-                    Variant { kernel, strategy, fragments, constants }
-                })
-                .into()
-        }
+        Strategy::PerThread => [&ATTENTION_DECODE_SCORES, &ATTENTION_DECODE_VALUES]
+            .map(|kernel| {
+                let mut variant = variant(kernel);
+                variant.constants.push(("WORKGROUP_SIZE", PER_THREAD_WORKGROUP_SIZE));
+                variant
+            })
+            .into(),
         Strategy::Workgroup | Strategy::Subgroup => {
-            constants.push(("WORKGROUP_SIZE", WORKGROUP_SIZE));
-            constants.push(("SPLIT_KEYS", SPLIT_KEYS as u32));
-            fragments.push(reduce(strategy));
-            vec![
-                Variant { kernel: &ATTENTION_DECODE, strategy, fragments, constants },
-                attention_reduce::variant(head_dim),
-            ]
+            let mut split = variant(&ATTENTION_DECODE);
+            split.constants.extend([("WORKGROUP_SIZE", WORKGROUP_SIZE), ("SPLIT_KEYS", SPLIT_KEYS as u32)]);
+            split.fragments.push(reduce(strategy));
+            vec![split, attention_reduce::variant(head_dim)]
         }
     }
 }
@@ -80,26 +72,20 @@ pub fn record(recorder: &mut Recorder<'_>, strategy: Strategy, op: &Attention<'_
     op.check(strategy);
     let kv = &op.kv;
     let variants = variants(strategy, kv.dtype, kv.head_dim, kv.slabs.len());
-    let params = op.params();
     let heads = Extent::Fixed(kv.n_head as u32);
-    let inputs = [op.step, op.qkv.into(), kv.page_table.into()];
-    let slabs = kv.read_bindings();
     let scratch = op.scratch.buffer.into();
-    let mut dispatch = |variant: &Variant, outputs: &[BoundBuffer<'_>], grid: Grid| {
-        recorder.dispatch(variant, &params, &[&inputs[..], outputs, &slabs].concat(), grid)
-    };
     match strategy {
         Strategy::PerThread => {
             let keys = Extent::PerKeys(PER_THREAD_WORKGROUP_SIZE);
-            dispatch(&variants[0], &[scratch], Grid::Plane(heads, keys))?;
-            let groups = (params.n_head * params.packs).div_ceil(PER_THREAD_WORKGROUP_SIZE);
-            let grid = Grid::Plane(Extent::Fixed(groups), Extent::Fixed(1));
-            dispatch(&variants[1], &[op.out.into(), scratch], grid)
+            op.dispatch(recorder, &variants[0], &[scratch], Grid::Plane(heads, keys))?;
+            let groups = (kv.n_head * kv.head_dim / 8).div_ceil(PER_THREAD_WORKGROUP_SIZE as usize);
+            let grid = Grid::Plane(Extent::Fixed(groups as u32), Extent::Fixed(1));
+            op.dispatch(recorder, &variants[1], &[op.out.into(), scratch], grid)
         }
         Strategy::Workgroup | Strategy::Subgroup => {
             let grid = Grid::Plane(heads, Extent::PerKeys(SPLIT_KEYS as u32));
-            dispatch(&variants[0], &[op.out.into(), scratch], grid)?;
-            let max_splits = params.max_splits as usize;
+            op.dispatch(recorder, &variants[0], &[op.out.into(), scratch], grid)?;
+            let max_splits = max_splits(op.scratch.n_ctx);
             attention_reduce::record(recorder, op, max_splits, SPLIT_KEYS, op.scratch.buffer)
         }
     }

@@ -1,11 +1,9 @@
 //! Causal attention of many rows: prefill, and decode where results must not
 //! depend on the number of rows.
 
-use super::Attention;
-use super::fragments::{ATTENTION, KV_LAYOUT, SOFTMAX, STEP, kv_read, pack};
-use super::paged::PAGE_SIZE;
+use super::attention::{self, Attention, PER_THREAD_WORKGROUP_SIZE};
 use crate::error::Result;
-use crate::gpu::{Binding, BoundBuffer, Extent, Grid, Kernel, Recorder, Strategy, Variant};
+use crate::gpu::{Binding, Extent, Grid, Kernel, Recorder, Strategy, Variant};
 use crate::tensor::DType;
 
 static ATTENTION_PREFILL: Kernel = Kernel {
@@ -28,8 +26,6 @@ static ATTENTION_PREFILL_VALUES: Kernel = Kernel {
 
 /// Rows of a workgroup.
 const ROWS: u32 = 16;
-/// One vector of a software adapter at its usual width.
-const PER_THREAD_WORKGROUP_SIZE: u32 = 8;
 /// Positions of a thread of the scores kernel.
 const KEYS: u32 = 4;
 
@@ -37,21 +33,20 @@ const KEYS: u32 = 4;
 /// slabs, in the order of their dispatch.
 #[must_use]
 pub fn variants(strategy: Strategy, dtype: DType, head_dim: usize, n_slabs: usize) -> Vec<Variant> {
-    let fragments = vec![STEP, pack(dtype), SOFTMAX, KV_LAYOUT, kv_read(n_slabs), ATTENTION];
-    let mut constants = vec![("HEAD_DIM", head_dim as u32), ("PAGE_SIZE", PAGE_SIZE as u32)];
+    let variant = |kernel, strategy| attention::variant(kernel, strategy, dtype, head_dim, n_slabs);
     match strategy {
         Strategy::PerThread => [&ATTENTION_PREFILL_SCORES, &ATTENTION_PREFILL_VALUES]
             .map(|kernel| {
-                let mut constants = constants.clone();
-                constants.push(("WORKGROUP_SIZE", PER_THREAD_WORKGROUP_SIZE));
-                constants.push(("KEYS", KEYS));
-                Variant { kernel, strategy, fragments: fragments.clone(), constants }
+                let mut variant = variant(kernel, strategy);
+                variant.constants.extend([("WORKGROUP_SIZE", PER_THREAD_WORKGROUP_SIZE), ("KEYS", KEYS)]);
+                variant
             })
             .into(),
         // The tiled kernel has no reduction: subgroups have the same one.
         Strategy::Workgroup | Strategy::Subgroup => {
-            constants.push(("ROWS", ROWS));
-            vec![Variant { kernel: &ATTENTION_PREFILL, strategy: Strategy::Workgroup, fragments, constants }]
+            let mut tiled = variant(&ATTENTION_PREFILL, Strategy::Workgroup);
+            tiled.constants.push(("ROWS", ROWS));
+            vec![tiled]
         }
     }
 }
@@ -64,21 +59,16 @@ pub fn record(recorder: &mut Recorder<'_>, strategy: Strategy, op: &Attention<'_
     op.check(strategy);
     let kv = &op.kv;
     let variants = variants(strategy, kv.dtype, kv.head_dim, kv.slabs.len());
-    let params = op.params();
     let heads = Extent::Fixed(kv.n_head as u32);
-    let inputs = [op.step, op.qkv.into(), kv.page_table.into()];
-    let slabs = kv.read_bindings();
-    let mut dispatch = |variant: &Variant, outputs: &[BoundBuffer<'_>], grid: Grid| {
-        recorder.dispatch(variant, &params, &[&inputs[..], outputs, &slabs].concat(), grid)
-    };
     match &variants[..] {
         [scores, values] => {
             let rows = Extent::PerRows(PER_THREAD_WORKGROUP_SIZE);
             let scratch = op.scratch.buffer.into();
-            dispatch(scores, &[scratch], Grid::Volume(rows, Extent::PerKeys(KEYS), heads))?;
-            let packs = Extent::Fixed(params.packs);
-            dispatch(values, &[op.out.into(), scratch], Grid::Volume(rows, packs, heads))
+            let keys = Extent::PerKeys(KEYS);
+            op.dispatch(recorder, scores, &[scratch], Grid::Volume(rows, keys, heads))?;
+            let packs = Extent::Fixed((kv.head_dim / 8) as u32);
+            op.dispatch(recorder, values, &[op.out.into(), scratch], Grid::Volume(rows, packs, heads))
         }
-        all => dispatch(&all[0], &[op.out.into()], Grid::Plane(Extent::PerRows(ROWS), heads)),
+        all => op.dispatch(recorder, &all[0], &[op.out.into()], Grid::Plane(Extent::PerRows(ROWS), heads)),
     }
 }
