@@ -3,7 +3,6 @@
 //! stdout carries the result alone; notices, progress and errors go to stderr.
 
 mod bench;
-mod bench_output;
 mod completions;
 mod devices;
 mod exit;

@@ -1,28 +1,16 @@
-//! `wgpt bench`: how fast this machine is.
+//! `wgpt bench model`: prefill and decode rates, as llama-bench measures them.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use wgpt::Engine;
 use wgpt::bench::{ModelTest, run_model_test};
 
-use super::bench_output::{Format, Row, Writer};
-use super::exit::Outcome;
-use super::interrupt;
-use super::model_args::ModelArgs;
-use super::output::note;
-use super::progress::Bar;
-
-/// Measure speed
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    #[command(subcommand)]
-    what: What,
-}
-
-#[derive(Debug, clap::Subcommand)]
-enum What {
-    Model(ModelBenchArgs),
-}
+use super::model_output::{Format, Row, Writer};
+use crate::cli::exit::Outcome;
+use crate::cli::interrupt;
+use crate::cli::model_args::ModelArgs;
+use crate::cli::output::note;
+use crate::cli::progress::Bar;
 
 /// Measure a model's prefill (pp) and decode (tg) rates, as llama-bench does
 ///
@@ -36,7 +24,7 @@ Examples:
   wgpt bench model
   wgpt bench model -m ./gpt2 -p 128,512 -n 64 -d 0,256
   wgpt bench model -p 0 -n 32 -r 10 -o json         decode alone, with all samples")]
-struct ModelBenchArgs {
+pub struct Args {
     /// Tokens of the prompts; 0 for none [default: 512, less in a shorter context]
     #[arg(short = 'p', long, value_name = "N,...", value_delimiter = ',')]
     n_prompt: Option<Vec<usize>>,
@@ -63,7 +51,6 @@ const DEFAULT_GEN: usize = 128;
 
 /// Runs the verb.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let What::Model(args) = &args.what;
     let cancel = interrupt::flag();
     let files = args.model.open_files()?;
     let n_ctx = args.model.ctx_size.unwrap_or(files.config().n_positions);
@@ -103,7 +90,7 @@ fn measure(
 
 /// The tests in llama-bench's order: for each depth the prompts, then decoding.
 /// Defaults shrink to the context; what was asked for does not.
-fn tests(args: &ModelBenchArgs, n_ctx: usize) -> wgpt::Result<Vec<ModelTest>> {
+fn tests(args: &Args, n_ctx: usize) -> wgpt::Result<Vec<ModelTest>> {
     let sizes = |asked: &Option<Vec<usize>>, default: usize, n_depth: usize| match asked {
         Some(sizes) => sizes.clone(),
         None => vec![default.min(n_ctx.saturating_sub(n_depth))],
@@ -137,7 +124,7 @@ mod tests {
     #[derive(Parser)]
     struct Line {
         #[command(flatten)]
-        args: ModelBenchArgs,
+        args: Args,
     }
 
     fn names(line: &str, n_ctx: usize) -> wgpt::Result<Vec<String>> {

@@ -7,8 +7,8 @@ use wgpt::bench::ModelBench;
 use wgpt::gpu::{Backend, DeviceType, MemoryGroup, WGPU_VERSION};
 use wgpt::tensor::DType;
 
-use super::output::{bytes, count, print, print_json};
-use super::run_info::VERSION;
+use crate::cli::output::{bytes, count, print, print_json};
+use crate::cli::run_info::VERSION;
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
