@@ -2,13 +2,14 @@
 //! `cargo bench --bench kernels`. Each result is checked before it is timed.
 //!
 //! The rows are cases of the list that the tests run on. `WGPT_DEVICE` chooses
-//! the adapter; every strategy that it has kernels for is measured.
+//! the adapter; every implementation that it can run is measured.
 
 use std::fmt;
 use std::sync::LazyLock;
 
 use divan::Bencher;
-use wgpt::gpu::{Gpu, GpuOptions, Strategy};
+use wgpt::gpu::{Gpu, GpuOptions};
+use wgpt::kernels::Choices;
 use wgpt::tune::cases::{self, Case};
 
 static GPU: LazyLock<Gpu> = LazyLock::new(|| {
@@ -17,28 +18,36 @@ static GPU: LazyLock<Gpu> = LazyLock::new(|| {
 });
 
 struct Row {
-    strategy: Strategy,
+    choices: Choices,
     case: Case,
 }
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} [{}]", self.case, self.strategy.name())
+        write!(f, "{}", self.case)?;
+        match self.case.op() {
+            Some(op) => write!(f, " [{}]", self.choices.get(op).name),
+            None => Ok(()),
+        }
     }
 }
 
 fn rows() -> Vec<Row> {
-    let cases = cases::gpt2_shapes(768, 12, 50257);
-    let strategies = GPU.strategies();
-    cases
-        .into_iter()
-        .flat_map(|case| strategies.iter().map(move |&strategy| Row { strategy, case: case.clone() }))
-        .collect()
+    let device = GPU.capabilities();
+    let rows = |case: Case| {
+        let candidates = case.candidates(&device);
+        let forced: Vec<_> = if candidates.is_empty() { vec![None] } else { candidates.into_iter().map(Some).collect() };
+        forced.into_iter().map(move |candidate| {
+            let choices = Choices::new(&device, candidate.as_slice()).expect("the device can run it");
+            Row { choices, case: case.clone() }
+        })
+    };
+    cases::gpt2_shapes(768, 12, 50257).into_iter().flat_map(rows).collect()
 }
 
 #[divan::bench(args = rows(), max_time = 1)]
 fn kernel(bencher: Bencher<'_, '_>, row: &Row) {
-    let prepared = row.case.prepare(&GPU, row.strategy).expect("the case fits the device");
+    let prepared = row.case.prepare(&GPU, &row.choices).expect("the case fits the device");
     let outcome = prepared.check(&GPU).expect("the kernel runs");
     assert!(outcome.passed(), "{row}: error {}, tolerance {}", outcome.max_error, outcome.tolerance);
     let (dispatches, work) = prepared.dispatches();

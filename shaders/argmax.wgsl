@@ -1,19 +1,20 @@
-// result = (index of the largest of logits[0..n], 1 if any is NaN or plus infinity, or all are
+// result[row] = (index of the largest of logits[row, 0..n], 1 if any is NaN or plus infinity, or all are
 // minus infinity, 0, 0); of equal values the lowest index wins.
 //
-// One workgroup computes all. NaN is told by its bits, since compilers may
+// One workgroup computes one row. NaN is told by its bits, since compilers may
 // assume that it does not occur. Ragged edge: guarded.
 struct ArgmaxParams {
     n: u32,
+    // Length of a row.
+    stride: u32,
     unused0: u32,
     unused1: u32,
-    unused2: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: ArgmaxParams;
-// [n]
+// [n_rows, stride]
 @group(0) @binding(1) var<storage, read> logits: array<u32>;
-// [4]
+// [n_rows, 4]
 @group(0) @binding(2) var<storage, read_write> result: array<u32>;
 
 var<workgroup> best_key: array<u32, WORKGROUP_SIZE>;
@@ -30,12 +31,13 @@ fn order_key(bits: u32) -> u32 {
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
-fn argmax(@builtin(local_invocation_index) lane: u32) {
+fn argmax(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let first = group.x * params.stride;
     var key = 0u;
     var index = 0u;
     var nan = 0u;
     for (var i = lane; i < params.n; i += WORKGROUP_SIZE) {
-        let bits = logits[i];
+        let bits = logits[first + i];
         if ((bits & 0x7fffffffu) > 0x7f800000u) {
             nan = 1u;
         } else {
@@ -64,10 +66,10 @@ fn argmax(@builtin(local_invocation_index) lane: u32) {
         workgroupBarrier();
     }
     if (lane == 0u) {
-        result[0] = best_index[0];
+        result[group.x * 4u] = best_index[0];
         // The keys of minus and plus infinity.
-        result[1] = select(0u, 1u, any_nan[0] != 0u || best_key[0] <= 0x007fffffu || best_key[0] >= 0xff800000u);
-        result[2] = 0u;
-        result[3] = 0u;
+        result[group.x * 4u + 1u] = select(0u, 1u, any_nan[0] != 0u || best_key[0] <= 0x007fffffu || best_key[0] >= 0xff800000u);
+        result[group.x * 4u + 2u] = 0u;
+        result[group.x * 4u + 3u] = 0u;
     }
 }

@@ -1,6 +1,7 @@
-// Attention of one row over the cached positions, split over workgroups:
-// partial[head, split] = (acc, max, sum) of online softmax over its positions;
-// attention_reduce merges them. With one split `out` is written at once.
+// Attention of single rows, each over the cached positions of its own sequence,
+// split over workgroups: partial[row, head, split] = (acc, max, sum) of online
+// softmax over its positions; attention_reduce merges them. With one split `out`
+// is written at once.
 // (split-KV decode: Dao, Haziza, Massa and Sizov 2023, "Flash-Decoding")
 //
 // One workgroup computes one split of SPLIT_KEYS positions of one head: a
@@ -13,9 +14,9 @@ const PACKS_AT_ONCE: u32 = min(PACKS, WORKGROUP_SIZE);
 const SHARES: u32 = WORKGROUP_SIZE / PACKS_AT_ONCE;
 const ROUNDS: u32 = (PACKS + PACKS_AT_ONCE - 1u) / PACKS_AT_ONCE;
 
-// [n_head, HEAD_DIM]
+// [n_rows, n_head, HEAD_DIM]
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
-// [n_head, max_splits, HEAD_DIM + 4]: acc, then (max, sum, 0, 0)
+// [n_rows, n_head, max_splits, HEAD_DIM + 4]: acc, then (max, sum, 0, 0)
 @group(0) @binding(5) var<storage, read_write> partial: array<vec4<f32>>;
 
 var<workgroup> query: array<mat2x4<f32>, PACKS>;
@@ -26,13 +27,18 @@ var<workgroup> shares: array<mat2x4<f32>, WORKGROUP_SIZE>;
 fn attention_decode(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
     let head = group.x;
     let split = group.y;
+    let row = group.z;
+    let kv_len = batch.rows[row].kv_len;
     let first = split * SPLIT_KEYS;
-    let end = min(first + SPLIT_KEYS, step.kv_len);
-    let n_splits = (step.kv_len + SPLIT_KEYS - 1u) / SPLIT_KEYS;
+    if (first >= kv_len) {
+        return;
+    }
+    let end = min(first + SPLIT_KEYS, kv_len);
+    let n_splits = (kv_len + SPLIT_KEYS - 1u) / SPLIT_KEYS;
 
     for (var pack = lane.index; pack < PACKS; pack += WORKGROUP_SIZE) {
-        let source = head * (HEAD_DIM / 4u) + 2u * pack;
-        query[pack] = mat2x4<f32>(qkv[source], qkv[source + 1u]) * params.scale;
+        let source = row * params.qkv_stride4 + head * (HEAD_DIM / 4u) + 2u * pack;
+        query[pack] = mat2x4<f32>(load4(qkv[source]), load4(qkv[source + 1u])) * params.scale;
     }
     workgroupBarrier();
 
@@ -49,7 +55,7 @@ fn attention_decode(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
         let key = tile + lane.index;
         var score = MASKED;
         if (key < end) {
-            let entry = page_table[key / PAGE_SIZE];
+            let entry = page_table[row_page(row, key / PAGE_SIZE)];
             let slab = kv_slab(entry);
             let k = kv_run(entry, 0u, head, params.n_head) + (key % PAGE_SIZE) * PACKS;
             var sum = vec4<f32>(0.0);
@@ -73,7 +79,7 @@ fn attention_decode(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
             var sum = acc[round] * correction;
             if (pack < PACKS && own_share < SHARES) {
                 for (var i = own_share; i < n_keys; i += SHARES) {
-                    let entry = page_table[(tile + i) / PAGE_SIZE];
+                    let entry = page_table[row_page(row, (tile + i) / PAGE_SIZE)];
                     let v = kv_run(entry, 1u, head, params.n_head) + ((tile + i) % PAGE_SIZE) * PACKS;
                     sum += kv_load(kv_slab(entry), v + pack) * weights[i];
                 }
@@ -84,7 +90,7 @@ fn attention_decode(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
         workgroupBarrier();
     }
 
-    let to = (head * params.max_splits + split) * (HEAD_DIM / 4u + 1u);
+    let to = ((row * params.n_head + head) * params.max_splits + split) * (HEAD_DIM / 4u + 1u);
     for (var round = 0u; round < ROUNDS; round++) {
         shares[lane.index] = acc[round];
         workgroupBarrier();
@@ -95,7 +101,7 @@ fn attention_decode(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
                 total += shares[share * PACKS_AT_ONCE + own_pack];
             }
             if (n_splits == 1u) {
-                let column = head * (HEAD_DIM / 4u) + 2u * pack;
+                let column = row * params.out_stride4 + head * (HEAD_DIM / 4u) + 2u * pack;
                 out[column] = total[0] / running_sum;
                 out[column + 1u] = total[1] / running_sum;
             } else {

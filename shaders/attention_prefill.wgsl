@@ -63,7 +63,7 @@ fn attention_prefill(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
         for (var piece = 0u; piece * 4u < params.packs; piece++) {
             var q = vec4<f32>(0.0);
             if (row < step.n_rows && piece * 8u + thread_column < HEAD_DIM / 4u) {
-                q = qkv[row * params.qkv_stride4 + head * (HEAD_DIM / 4u) + piece * 8u + thread_column];
+                q = load4(qkv[row * params.qkv_stride4 + head * (HEAD_DIM / 4u) + piece * 8u + thread_column]);
             }
             tile_q[lane] = q;
             load_tile(0u, head, first_key, piece, lane);

@@ -38,8 +38,8 @@ fn attention_prefill_scores(
     var sum2 = vec4<f32>(0.0);
     var sum3 = vec4<f32>(0.0);
     for (var pack = 0u; pack < packs; pack++) {
-        let low = qkv[query + 2u * pack];
-        let high = qkv[query + 2u * pack + 1u];
+        let low = load4(qkv[query + 2u * pack]);
+        let high = load4(qkv[query + 2u * pack + 1u]);
         let k0 = kv_load(slab, k + pack);
         let k1 = kv_load(slab, k + packs + pack);
         let k2 = kv_load(slab, k + 2u * packs + pack);

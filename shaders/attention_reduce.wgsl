@@ -1,7 +1,7 @@
-// out[head, :] = sum over splits of e^(max_s - max) * acc_s / sum over splits of e^(max_s - max) * sum_s
+// out[row, head, :] = sum over splits of e^(max_s - max) * acc_s / sum over splits of e^(max_s - max) * sum_s
 //
-// One thread computes four neighbouring elements of one head from the partial
-// results of attention_decode. Ragged edge: guarded.
+// One thread computes four neighbouring elements of one head of one row from the
+// partial results of attention_decode. Ragged edge: guarded.
 struct ReduceParams {
     n_head: u32,
     // Room for partial results of a head.
@@ -12,10 +12,9 @@ struct ReduceParams {
 }
 
 @group(0) @binding(0) var<uniform> params: ReduceParams;
-@group(0) @binding(1) var<uniform> step: Step;
-// [n_head, max_splits, HEAD_DIM + 4]: acc, then (max, sum, 0, 0)
+// [n_rows, n_head, max_splits, HEAD_DIM + 4]: acc, then (max, sum, 0, 0)
 @group(0) @binding(2) var<storage, read> partial: array<vec4<f32>>;
-// [n_head, HEAD_DIM]
+// [n_rows, n_head, HEAD_DIM]
 @group(0) @binding(3) var<storage, read_write> out: array<vec4<f32>>;
 
 @compute @workgroup_size(WORKGROUP_SIZE)
@@ -24,9 +23,10 @@ fn attention_reduce(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let index = group.x * WORKGROUP_SIZE + lane;
+    let row = group.y;
     let head = index / (HEAD_DIM / 4u);
     let element4 = index % (HEAD_DIM / 4u);
-    let n_splits = (step.kv_len + params.split_keys - 1u) / params.split_keys;
+    let n_splits = (batch.rows[row].kv_len + params.split_keys - 1u) / params.split_keys;
     // A single split has written `out` already.
     if (n_splits == 1u) {
         return;
@@ -35,7 +35,7 @@ fn attention_reduce(
         return;
     }
     let stride = HEAD_DIM / 4u + 1u;
-    let first = head * params.max_splits * stride;
+    let first = (row * params.n_head + head) * params.max_splits * stride;
     var all_max = MASKED;
     for (var split = 0u; split < n_splits; split++) {
         all_max = max(all_max, partial[first + split * stride + HEAD_DIM / 4u].x);
@@ -49,5 +49,5 @@ fn attention_reduce(
         acc += partial[at + element4] * factor;
         sum += state.y * factor;
     }
-    out[index] = acc / sum;
+    out[row * params.n_head * (HEAD_DIM / 4u) + index] = acc / sum;
 }

@@ -1,4 +1,4 @@
-// out[row, :] = wte[token_ids[row], :] + wpe[position + row, :]
+// out[row, :] = wte[token_ids[row], :] + wpe[position of row, :]
 //
 // One thread computes eight neighbouring elements of one row. Rows whose token
 // lies in another piece of wte are left alone: that piece's dispatch writes them.
@@ -41,7 +41,7 @@ fn embedding(
         return;
     }
     let sum = unpack8(wte[token * params.n_embd8 + column])
-        + unpack8(wpe[(step.position + row) * params.n_embd8 + column]);
+        + unpack8(wpe[row_position(row) * params.n_embd8 + column]);
     out[index * 2u] = sum[0];
     out[index * 2u + 1u] = sum[1];
 }

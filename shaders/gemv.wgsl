@@ -1,11 +1,9 @@
-// out[n] = activate(sum over k of weights[n, k] * x[k] + bias[n])  [+ out[n]]
+// out[m, n] = activate(sum over k of weights[n, k] * input[m, k] + bias[n])  [+ out[m, n]]
 //
-// One workgroup computes four neighbouring outputs: its threads stride over k
-// in 16-byte pieces of the weights, then reduce. Ragged edge: n and k are
-// padded to 8 with zeros.
-
-// [8 * k8]
-@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
+// One workgroup computes four neighbouring outputs of BATCH rows: its threads
+// stride over k in 16-byte pieces of the weights, which serve all rows, then
+// reduce. Ragged edge: n and k are padded to 8 with zeros; rows beyond M repeat
+// the last one and are not stored.
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn gemv(
@@ -19,19 +17,28 @@ fn gemv(
     }
     let k8 = params.k8;
     let first = n4 * 4u * k8;
-    var sum = vec4<f32>(0.0);
+    let first_row = group.z * BATCH;
+    let last_row = step.n_rows - 1u;
+    var sums: array<vec4<f32>, BATCH>;
+    for (var b = 0u; b < BATCH; b++) {
+        prepare_input(b, min(first_row + b, last_row), lane);
+        sums[b] = vec4<f32>(0.0);
+    }
     for (var i = lane.index; i < k8; i += WORKGROUP_SIZE) {
-        let low = x[2u * i];
-        let high = x[2u * i + 1u];
         let w0 = unpack8(weights[first + i]);
         let w1 = unpack8(weights[first + k8 + i]);
         let w2 = unpack8(weights[first + 2u * k8 + i]);
         let w3 = unpack8(weights[first + 3u * k8 + i]);
-        sum += vec4<f32>(dot(w0[0], low), dot(w1[0], low), dot(w2[0], low), dot(w3[0], low));
-        sum += vec4<f32>(dot(w0[1], high), dot(w1[1], high), dot(w2[1], high), dot(w3[1], high));
+        for (var b = 0u; b < BATCH; b++) {
+            let row = min(first_row + b, last_row);
+            let sum = add_dots(w0[0], w1[0], w2[0], w3[0], input(b, row, 2u * i), sums[b]);
+            sums[b] = add_dots(w0[1], w1[1], w2[1], w3[1], input(b, row, 2u * i + 1u), sum);
+        }
     }
-    let total = workgroup_sum(sum, lane);
-    if (lane.index == 0u) {
-        epilogue(0u, n4, total);
+    for (var b = 0u; b < BATCH; b++) {
+        let total = workgroup_sum(sums[b], lane);
+        if (lane.index == 0u && first_row + b <= last_row) {
+            store_output(first_row + b, n4, total);
+        }
     }
 }

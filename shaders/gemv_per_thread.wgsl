@@ -1,40 +1,44 @@
-// out[n] = activate(sum over k of weights[n, k] * x[k] + bias[n])  [+ out[n]]
+// out[m, n] = activate(sum over k of weights[n, k] * input[m, k] + bias[n])  [+ out[m, n]]
 //
-// One thread computes four neighbouring outputs, without a barrier: for CPU
-// adapters, whose lanes then share each load of x. Ragged edge: n and k are
-// padded to 8 with zeros; threads beyond n return.
-
-// [8 * k8]
-@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
+// One thread computes four neighbouring outputs of BATCH rows, without a
+// barrier: for CPU adapters, whose lanes then share each load of the input, and
+// whose weights are loaded once for all rows. Ragged edge: n and k are padded to 8
+// with zeros; threads beyond n return; rows beyond M repeat the last one and are
+// not stored.
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn gemv_per_thread(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    lane: Lane,
 ) {
-    let n4 = (group.y * groups.x + group.x) * WORKGROUP_SIZE + lane;
+    let n4 = (group.y * groups.x + group.x) * WORKGROUP_SIZE + lane.index;
     if (n4 * 4u >= params.n) {
         return;
     }
     let k8 = params.k8;
     let first = n4 * 4u * k8;
-    var sum0 = vec4<f32>(0.0);
-    var sum1 = vec4<f32>(0.0);
-    var sum2 = vec4<f32>(0.0);
-    var sum3 = vec4<f32>(0.0);
+    let first_row = group.z * BATCH;
+    let last_row = step.n_rows - 1u;
+    var sums: array<vec4<f32>, BATCH>;
+    for (var b = 0u; b < BATCH; b++) {
+        prepare_input(b, min(first_row + b, last_row), lane);
+        sums[b] = vec4<f32>(0.0);
+    }
     for (var i = 0u; i < k8; i++) {
-        let low = x[2u * i];
-        let high = x[2u * i + 1u];
         let w0 = unpack8(weights[first + i]);
         let w1 = unpack8(weights[first + k8 + i]);
         let w2 = unpack8(weights[first + 2u * k8 + i]);
         let w3 = unpack8(weights[first + 3u * k8 + i]);
-        sum0 += w0[0] * low + w0[1] * high;
-        sum1 += w1[0] * low + w1[1] * high;
-        sum2 += w2[0] * low + w2[1] * high;
-        sum3 += w3[0] * low + w3[1] * high;
+        for (var b = 0u; b < BATCH; b++) {
+            let row = min(first_row + b, last_row);
+            let sum = add_dots(w0[0], w1[0], w2[0], w3[0], input(b, row, 2u * i), sums[b]);
+            sums[b] = add_dots(w0[1], w1[1], w2[1], w3[1], input(b, row, 2u * i + 1u), sum);
+        }
     }
-    let one = vec4<f32>(1.0);
-    epilogue(0u, n4, vec4<f32>(dot(sum0, one), dot(sum1, one), dot(sum2, one), dot(sum3, one)));
+    for (var b = 0u; b < BATCH; b++) {
+        if (first_row + b <= last_row) {
+            store_output(first_row + b, n4, sums[b]);
+        }
+    }
 }

@@ -38,8 +38,8 @@ fn kv_append(
     let pack = in_row % packs;
 
     let source = row * params.qkv_stride4 + ((part + 1u) * params.n_head + head) * (HEAD_DIM / 4u) + pack * 2u;
-    let position = step.position + row;
-    let entry = page_table[position / PAGE_SIZE];
+    let position = row_position(row);
+    let entry = page_table[row_page(row, position / PAGE_SIZE)];
     let to = kv_run(entry, part, head, params.n_head) + (position % PAGE_SIZE) * packs + pack;
     kv_store(kv_slab(entry), to, mat2x4<f32>(qkv[source], qkv[source + 1u]));
 }

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use support::open_gpu;
 use wgpt::gpu::{Gpu, GpuOptions, Strategy};
+use wgpt::kernels::{Candidate, Choices};
 use wgpt::tune::Outcome;
 use wgpt::tune::cases::{self, Case};
 
@@ -22,27 +23,47 @@ fn describe(outcome: &Outcome) -> String {
     text
 }
 
-/// Runs `cases` with one strategy; returns a description of each failure.
+/// Runs `cases` with every implementation of a strategy that the device can run
+/// (operations with a single one are per_thread's); returns a description of each
+/// failure.
 fn failures(gpu: &Gpu, strategy: Strategy, cases: &[Case]) -> Vec<String> {
-    let mut failed = Vec::new();
-    let mut closest = 0.0f64;
-    for case in cases {
-        match case.check(gpu, strategy) {
-            Ok(outcome) if outcome.passed() => {
-                closest = closest.max(outcome.max_error / outcome.tolerance.max(f64::MIN_POSITIVE));
+    let (mut failed, mut n_run, mut closest) = (Vec::new(), 0, 0.0f64);
+    let device = gpu.capabilities();
+    for (i, case) in cases.iter().enumerate() {
+        let candidates = case.candidates(&device);
+        let own = candidates.into_iter().filter(|candidate| candidate.strategy == strategy);
+        // Those that differ from the first of their kind in sizes alone, which
+        // compile for long, run every seventh case.
+        let own = own.filter(|candidate| is_first(candidate) || i % 7 == 0).map(Some);
+        let single = case.op().is_none() && strategy == Strategy::PerThread;
+        for candidate in own.chain(single.then_some(None)) {
+            let choices = Choices::new(&device, candidate.as_slice()).expect("the device can run it");
+            n_run += 1;
+            match case.check(gpu, &choices) {
+                Ok(outcome) if outcome.passed() => {
+                    closest = closest.max(outcome.max_error / outcome.tolerance.max(f64::MIN_POSITIVE));
+                }
+                Ok(outcome) => failed.push(describe(&outcome)),
+                Err(error) => failed.push(format!("{case}\n    {error}")),
             }
-            Ok(outcome) => failed.push(describe(&outcome)),
-            Err(error) => failed.push(format!("{case}\n    {error}")),
         }
     }
     println!(
-        "{}: {} of {} cases passed, errors up to {:.0} % of their tolerance",
+        "{}: {} of {n_run} runs passed, errors up to {:.0} % of their tolerance",
         strategy.name(),
-        cases.len() - failed.len(),
-        cases.len(),
+        n_run - failed.len(),
         closest * 100.0
     );
     failed
+}
+
+/// Whether it is the first of the implementations with its shaders and needs.
+fn is_first(candidate: &Candidate) -> bool {
+    let same = |other: &&Candidate| {
+        (other.strategy, other.needs, other.kernels)
+            == (candidate.strategy, candidate.needs, candidate.kernels)
+    };
+    candidate.op.candidates().iter().find(same) == Some(candidate)
 }
 
 /// Runs `cases` on a device for each of `options` with those of `strategies`
@@ -64,7 +85,7 @@ fn check(options: &[GpuOptions], strategies: &[Strategy], cases: &[Case]) {
             }
         }
     }
-    assert!(failed.is_empty(), "{} cases failed:\n{}", failed.len(), failed.join("\n"));
+    assert!(failed.is_empty(), "{} runs failed:\n{}", failed.len(), failed.join("\n"));
 }
 
 /// A device with all it offers, then one with the portable floor alone.

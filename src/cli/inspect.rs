@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 use wgpt::engine::ModelFiles;
+use wgpt::kernels::Choices;
 use wgpt::gpu::{DevicePreview, MemoryGroup};
 use wgpt::model::{Dims, Gpt2Config, MemoryPlan, check_tensors};
 use wgpt::tensor::DType;
@@ -115,7 +116,9 @@ fn report(args: &Args, files: &ModelFiles) -> Result<Report, Error> {
         preview => preview?,
     };
     let config = files.config();
-    let dims = Dims::new(config, &args.model.model_options(), preview.strategy, preview.max_binding_bytes)?;
+    let model_options = args.model.model_options();
+    let choices = Choices::new(&preview.capabilities, &model_options.variants)?;
+    let dims = Dims::new(config, &model_options, &choices, preview.max_binding_bytes)?;
     let plan = dims.plan();
     Ok(Report {
         model: files.name().to_owned(),
@@ -137,7 +140,7 @@ fn report(args: &Args, files: &ModelFiles) -> Result<Report, Error> {
         },
         device: Device {
             name: preview.adapter.map(|adapter| adapter.name),
-            strategy: preview.strategy.name(),
+            strategy: preview.capabilities.strategy.name(),
             max_binding_bytes: preview.max_binding_bytes,
         },
         version: VERSION,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::builder::{PossibleValuesParser, TypedValueParser, ValueParser};
 use wgpt::engine::{CancelFlag, ModelFiles};
 use wgpt::gpu::{AdapterReport, Backend, Gpu, GpuOptions};
+use wgpt::kernels::Candidate;
 use wgpt::model::ModelOptions;
 use wgpt::tensor::DType;
 use wgpt::{Engine, Error};
@@ -41,6 +42,10 @@ pub struct ModelArgs {
     /// Tokens of a prompt that are processed at once: bounds the memory
     #[arg(long, value_name = "N", default_value_t = ModelOptions::default().prefill_chunk)]
     pub prefill_chunk: usize,
+    /// Run this implementation of an operation, such as gemm=tile_64x64, in place of
+    /// the one that suits the device; may be given several times
+    #[arg(long, value_name = "OP=NAME", value_parser = variant)]
+    pub variant: Vec<&'static Candidate>,
 }
 
 /// Which adapter runs.
@@ -56,6 +61,10 @@ pub struct DeviceArgs {
 
 fn dtype() -> ValueParser {
     PossibleValuesParser::new([DType::F16.name(), DType::F32.name()]).try_map(|s| s.parse::<DType>()).into()
+}
+
+fn variant(s: &str) -> Result<&'static Candidate, Error> {
+    s.parse()
 }
 
 /// Accepts the names of the APIs.
@@ -83,6 +92,7 @@ impl ModelArgs {
             deterministic: self.deterministic,
             n_ctx: self.ctx_size,
             prefill_chunk: self.prefill_chunk,
+            variants: self.variant.clone(),
         }
     }
 

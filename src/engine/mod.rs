@@ -13,6 +13,7 @@ pub use session::{CancelFlag, Session};
 
 use crate::error::Result;
 use crate::gpu::{Gpu, GpuOptions};
+use crate::kernels::Choices;
 use crate::model::{Dims, Forward, MemoryPlan, Model, ModelOptions, ProgressFn, Weights};
 use crate::text::Tokenizer;
 
@@ -123,9 +124,10 @@ impl Engine {
         progress: &mut ProgressFn<'_>,
     ) -> Result<Engine> {
         let config = files.config().clone();
-        let dims = Dims::new(&config, options, gpu.strategy(), gpu.max_binding_bytes())?;
+        let choices = Choices::new(&gpu.capabilities(), &options.variants)?;
+        let dims = Dims::new(&config, options, &choices, gpu.max_binding_bytes())?;
         let weights = Weights::load(&gpu, &config, files.checkpoint(), options.dtype, progress)?;
-        let model = Model { config, options: options.clone(), weights };
+        let model = Model { config, options: options.clone(), choices, weights };
         let forward = Forward::new(&gpu, &model, dims.clone(), progress)?;
         let shared = Shared { forward: Mutex::new(forward), model, gpu, files, dims };
         Ok(Engine { shared: Arc::new(shared) })

@@ -245,13 +245,34 @@ pub fn no_adapter(backend: Option<Backend>) -> Error {
     Error::NoAdapter(format!("no {api} adapter was found.\n{INSTALL_HELP}"))
 }
 
+/// What decides which kernel variants a device can run, and which it prefers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The family of kernel variants that it prefers.
+    pub strategy: Strategy,
+    /// Whether shaders have subgroup operations.
+    pub subgroups: bool,
+    /// Whether shaders have 64-bit integers.
+    pub int64: bool,
+}
+
+impl Capabilities {
+    pub(super) fn new(strategy: Strategy, features: wgpu::Features) -> Self {
+        Capabilities {
+            strategy,
+            subgroups: features.contains(wgpu::Features::SUBGROUP),
+            int64: features.contains(wgpu::Features::SHADER_INT64),
+        }
+    }
+}
+
 /// What a device would offer, known without opening one.
 #[derive(Clone, Debug)]
 pub struct DevicePreview {
     /// The adapter; `None` for [`DevicePreview::floor`].
     pub adapter: Option<AdapterReport>,
-    /// The family of kernel variants that would run.
-    pub strategy: Strategy,
+    /// What kernels can count on.
+    pub capabilities: Capabilities,
     /// The largest storage binding in bytes.
     pub max_binding_bytes: u64,
 }
@@ -265,8 +286,9 @@ impl DevicePreview {
         let (adapter, report) = choose(options)?;
         let (features, limits) = request(&adapter, options);
         let strategy = options.strategy.unwrap_or(default_strategy(&report, features));
+        let capabilities = Capabilities::new(strategy, features);
         let max_binding_bytes = max_binding_bytes(&limits, options);
-        Ok(DevicePreview { adapter: Some(report), strategy, max_binding_bytes })
+        Ok(DevicePreview { adapter: Some(report), capabilities, max_binding_bytes })
     }
 
     /// The least device there is: `wgpu::Limits::default()`, no feature.
@@ -274,7 +296,10 @@ impl DevicePreview {
     pub fn floor(options: &GpuOptions) -> Self {
         DevicePreview {
             adapter: None,
-            strategy: options.strategy.unwrap_or(Strategy::Workgroup),
+            capabilities: Capabilities::new(
+                options.strategy.unwrap_or(Strategy::Workgroup),
+                wgpu::Features::empty(),
+            ),
             max_binding_bytes: max_binding_bytes(&wgpu::Limits::default(), options),
         }
     }
@@ -319,8 +344,10 @@ On Linux a Vulkan driver comes with your GPU's driver packages; a software drive
   Arch:            sudo pacman -S vulkan-swrast vulkan-icd-loader";
 
 /// Features that some kernel or report uses where the adapter has them.
-const USEFUL_FEATURES: wgpu::Features =
-    wgpu::Features::SUBGROUP.union(wgpu::Features::SHADER_F16).union(wgpu::Features::TIMESTAMP_QUERY);
+const USEFUL_FEATURES: wgpu::Features = wgpu::Features::SUBGROUP
+    .union(wgpu::Features::SHADER_F16)
+    .union(wgpu::Features::SHADER_INT64)
+    .union(wgpu::Features::TIMESTAMP_QUERY);
 
 /// Features and limits that the device is asked for.
 pub(super) fn request(adapter: &wgpu::Adapter, options: &GpuOptions) -> (wgpu::Features, wgpu::Limits) {

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use adapter::{AdapterReport, Backend, DevicePreview, DeviceType, GpuOptions, adapters, no_adapter};
+pub use adapter::{AdapterReport, Backend, Capabilities, DevicePreview, DeviceType, GpuOptions, adapters, no_adapter};
 pub use buffer::{BufferUse, GpuBuffer, Ledger, MemoryGroup, rounded_bytes};
 pub use encoder::{Encoder, Pass};
 pub use kernel::{Binding, BindingKind, Fragment, Kernel, Pipeline, Strategy, Variant};
@@ -139,6 +139,12 @@ impl Gpu {
             all.push(Strategy::Subgroup);
         }
         all
+    }
+
+    /// What decides which kernel variants run.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        Capabilities::new(self.strategy, self.device.features())
     }
 
     /// The largest storage binding in bytes: larger tensors are split.

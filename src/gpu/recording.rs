@@ -41,8 +41,8 @@ impl Extent {
 pub enum Grid {
     /// A two-dimensional grid of which each dimension stays within the limit.
     Plane(Extent, Extent),
-    /// That many workgroups where more than `keys` positions are cached, none
-    /// otherwise.
+    /// That many workgroups for each row where more than `keys` positions are
+    /// cached, none otherwise.
     Beyond {
         /// Positions up to which there is nothing to do.
         keys: u32,
@@ -60,9 +60,14 @@ pub enum Grid {
         /// Threads in a workgroup.
         group: u32,
     },
-    /// As [`Grid::Line`] with a number of workgroups that does not depend on
-    /// the rows.
-    FixedLine(u32),
+    /// A line of `groups` workgroups, folded like [`Grid::Line`], for every
+    /// `rows` rows: the third dimension.
+    LineByRows {
+        /// Workgroups of the line.
+        groups: u32,
+        /// Rows that a line serves.
+        rows: u32,
+    },
 }
 
 /// The portable limit of workgroups in one dimension.
@@ -78,12 +83,15 @@ impl Grid {
         };
         match self {
             Grid::Plane(x, y) => [x.count(work), y.count(work), 1],
-            Grid::Beyond { keys, groups } => [if work.kv_len > keys { groups } else { 0 }, 1, 1],
+            Grid::Beyond { keys, groups } => [if work.kv_len > keys { groups } else { 0 }, work.n_rows, 1],
             Grid::Volume(x, y, z) => [x.count(work), y.count(work), z.count(work)],
             Grid::Line { per_row, group } => {
                 fold((u64::from(work.n_rows) * u64::from(per_row)).div_ceil(u64::from(group)))
             }
-            Grid::FixedLine(groups) => fold(u64::from(groups)),
+            Grid::LineByRows { groups, rows } => {
+                let [x, y, _] = fold(u64::from(groups));
+                [x, y, work.n_rows.div_ceil(rows)]
+            }
         }
     }
 }
@@ -106,7 +114,7 @@ impl Dispatch {
     /// Encodes the dispatch. Allocates nothing.
     pub fn encode(&self, pass: &mut wgpu::ComputePass<'_>, work: Work) {
         let [x, y, z] = self.grid.counts(work);
-        if x == 0 || y == 0 {
+        if x == 0 || y == 0 || z == 0 {
             return;
         }
         pass.set_pipeline(&self.pipeline.raw);
@@ -256,12 +264,12 @@ mod tests {
     fn grids_fold_beyond_the_portable_limit() {
         let work = Work { n_rows: 3, kv_len: 130 };
         assert_eq!(Grid::Plane(Extent::Fixed(7), Extent::PerKeys(64)).counts(work), [7, 3, 1]);
-        assert_eq!(Grid::Beyond { keys: 129, groups: 5 }.counts(work), [5, 1, 1]);
+        assert_eq!(Grid::Beyond { keys: 129, groups: 5 }.counts(work), [5, 3, 1]);
         assert_eq!(Grid::Beyond { keys: 130, groups: 5 }.counts(work)[0], 0);
         assert_eq!(Grid::Line { per_row: 10, group: 8 }.counts(work), [4, 1, 1]);
         for groups in [1, 65_535, 65_536, 128_256, 1 << 20] {
-            let [x, y, z] = Grid::FixedLine(groups).counts(work);
-            assert!(x <= WORKGROUPS_MAX && y <= WORKGROUPS_MAX && z == 1);
+            let [x, y, z] = Grid::LineByRows { groups, rows: 2 }.counts(work);
+            assert!(x <= WORKGROUPS_MAX && y <= WORKGROUPS_MAX && z == 2);
             assert!(x * y >= groups && (x * y) - groups < y, "{groups}: {x} x {y}");
         }
     }

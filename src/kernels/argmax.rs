@@ -11,7 +11,7 @@ static ARGMAX: Kernel = Kernel {
 
 const WORKGROUP_SIZE: u32 = 256;
 
-/// Bytes of the result: index, flag, two unused.
+/// Bytes of a row's result: index, flag, two unused.
 pub const RESULT_BYTES: u64 = 16;
 
 /// The shader's `ArgmaxParams`.
@@ -20,8 +20,10 @@ pub const RESULT_BYTES: u64 = 16;
 pub struct ArgmaxParams {
     /// Number of logits.
     pub n: u32,
+    /// Length of a row of logits.
+    pub stride: u32,
     /// Padding to 16 bytes.
-    pub unused: [u32; 3],
+    pub unused: [u32; 2],
 }
 
 /// The one variant.
@@ -35,14 +37,21 @@ pub fn variant() -> Variant {
     }
 }
 
-/// Records the argmax of `logits[0..n]` into `result`: its index, then 1 where a
-/// logit is NaN or plus infinity, or all are minus infinity.
+/// Records the argmax of `logits[row, 0..n]` for the step's rows, `stride` apart,
+/// into `result[row]`: its index, then 1 where a logit is NaN or plus infinity, or
+/// all are minus infinity.
 ///
 /// # Errors
 /// As [`Recorder::dispatch`].
-pub fn record(recorder: &mut Recorder<'_>, n: usize, logits: &GpuBuffer, result: &GpuBuffer) -> Result<()> {
-    assert!(logits.bytes() >= (n * 4) as u64, "logits are too short");
-    let params = ArgmaxParams { n: n as u32, unused: [0; 3] };
-    let one = Extent::Fixed(1);
-    recorder.dispatch(&variant(), &params, &[logits.into(), result.into()], Grid::Plane(one, one))
+pub fn record(
+    recorder: &mut Recorder<'_>,
+    n: usize,
+    stride: usize,
+    logits: &GpuBuffer,
+    result: &GpuBuffer,
+) -> Result<()> {
+    assert!(n <= stride && logits.bytes() >= (n * 4) as u64, "logits are too short");
+    let params = ArgmaxParams { n: n as u32, stride: stride as u32, unused: [0; 2] };
+    let grid = Grid::Plane(Extent::PerRows(1), Extent::Fixed(1));
+    recorder.dispatch(&variant(), &params, &[logits.into(), result.into()], grid)
 }

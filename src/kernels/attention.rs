@@ -1,10 +1,12 @@
 //! What the attention kernels share.
 
 use super::attention_decode;
-use super::fragments::{ATTENTION, KV_LAYOUT, SOFTMAX, STEP, kv_read, pack};
+use super::candidate::{Candidate, Op};
+use super::fragments::{self, ATTENTION, KV_LAYOUT, SOFTMAX, STEP, kv_read, load4, pack_for_reading};
 use super::paged::{PAGE_SIZE, PagedKv};
+use super::step::{BATCH_MAX, Rows, StepRows};
 use crate::error::Result;
-use crate::gpu::{BoundBuffer, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
+use crate::gpu::{BoundBuffer, GpuBuffer, Grid, Recorder, Strategy, Variant};
 use crate::tensor::DType;
 
 /// The shaders' `AttentionParams`.
@@ -32,8 +34,8 @@ pub struct AttentionParams {
 /// Attention of the step's rows over the cache, their own keys included.
 #[derive(Clone, Copy, Debug)]
 pub struct Attention<'a> {
-    /// The step: rows, first position, positions in the cache.
-    pub step: BoundBuffer<'a>,
+    /// The step's rows: a chunk for prefill, a batch for decode.
+    pub rows: StepRows<'a>,
     /// `[n_rows, 3, n_head, head_dim]`
     pub qkv: &'a GpuBuffer,
     /// The layer's cache.
@@ -59,52 +61,73 @@ pub struct Scratch<'a> {
 }
 
 impl Scratch<'_> {
-    /// Elements that the kernels of a strategy need, for decode and prefill.
+    /// Elements that an implementation of prefill or decode needs: scores of
+    /// every position where it passes them through a buffer, partial results
+    /// where it splits.
     #[must_use]
-    pub fn elems(strategy: Strategy, n_ctx: usize, max_rows: usize, n_head: usize, head_dim: usize) -> usize {
-        match strategy {
-            Strategy::PerThread => n_head * n_ctx.next_multiple_of(PAGE_SIZE) * max_rows,
-            Strategy::Workgroup | Strategy::Subgroup => {
-                n_head * attention_decode::max_splits(n_ctx) * (head_dim + 4)
+    pub fn elems(
+        candidate: &Candidate,
+        n_ctx: usize,
+        max_rows: usize,
+        n_head: usize,
+        head_dim: usize,
+    ) -> usize {
+        let scores = n_head * n_ctx.next_multiple_of(PAGE_SIZE);
+        match (candidate.op, candidate.strategy) {
+            (Op::AttentionDecode, Strategy::PerThread) => scores * max_rows.min(BATCH_MAX),
+            (_, Strategy::PerThread) => scores * max_rows,
+            (Op::AttentionDecode, _) => {
+                let splits = attention_decode::max_splits(candidate, n_ctx);
+                max_rows.min(BATCH_MAX) * n_head * splits * (head_dim + 4)
             }
+            _ => 0,
         }
     }
 }
 
-/// One vector of a software adapter at its usual width.
-pub(super) const PER_THREAD_WORKGROUP_SIZE: u32 = 8;
-
-/// A variant with the fragments and constants that every attention kernel has.
+/// The variant of a candidate's shader number `index` with the fragments and
+/// constants that every attention kernel has.
 pub(super) fn variant(
-    kernel: &'static Kernel,
-    strategy: Strategy,
+    candidate: &Candidate,
+    index: usize,
+    rows: Rows,
     dtype: DType,
     head_dim: usize,
     n_slabs: usize,
 ) -> Variant {
-    Variant {
-        kernel,
-        strategy,
-        fragments: vec![STEP, pack(dtype), SOFTMAX, KV_LAYOUT, kv_read(n_slabs), ATTENTION],
-        constants: vec![("HEAD_DIM", head_dim as u32), ("PAGE_SIZE", PAGE_SIZE as u32)],
-    }
+    let wide = candidate.is_wide();
+    let fragments = vec![
+        STEP,
+        pack_for_reading(dtype, wide),
+        load4(wide),
+        fragments::rows(rows),
+        SOFTMAX,
+        KV_LAYOUT,
+        kv_read(n_slabs),
+        ATTENTION,
+    ];
+    let constants = [("HEAD_DIM", head_dim as u32), ("PAGE_SIZE", PAGE_SIZE as u32)];
+    candidate.variant(index, fragments, &constants)
 }
 
 impl Attention<'_> {
-    /// Records one of the kernels: the shared inputs, `outputs`, the cache.
+    /// Records one of the kernels: the shared inputs, `outputs`, the cache;
+    /// `max_splits` is the room for partial results of a head.
     pub(super) fn dispatch(
         &self,
         recorder: &mut Recorder<'_>,
         variant: &Variant,
+        max_splits: usize,
         outputs: &[BoundBuffer<'_>],
         grid: Grid,
     ) -> Result<()> {
-        let inputs = [self.step, self.qkv.into(), self.kv.page_table.into()];
-        let buffers = [&inputs[..], outputs, &self.kv.read_bindings()].concat();
-        recorder.dispatch(variant, &self.params(), &buffers, grid)
+        let inputs = [self.rows.step, self.qkv.into(), self.kv.page_table.into()];
+        let mut buffers = [&inputs[..], outputs, &self.kv.read_bindings()].concat();
+        buffers.extend(self.rows.batch);
+        recorder.dispatch(variant, &self.params(max_splits), &buffers, grid)
     }
 
-    pub(super) fn params(&self) -> AttentionParams {
+    fn params(&self, max_splits: usize) -> AttentionParams {
         let Scratch { n_ctx, max_rows, .. } = self.scratch;
         let width = self.kv.n_head * self.kv.head_dim;
         AttentionParams {
@@ -112,17 +135,17 @@ impl Attention<'_> {
             qkv_stride4: (3 * width / 4) as u32,
             out_stride4: (width / 4) as u32,
             scale: self.scale,
-            max_splits: attention_decode::max_splits(n_ctx) as u32,
+            max_splits: max_splits as u32,
             packs: (self.kv.head_dim / 8) as u32,
             score_keys: n_ctx.next_multiple_of(PAGE_SIZE) as u32,
             score_rows: max_rows as u32,
         }
     }
 
-    /// Checks the scratch's size for `strategy`.
-    pub(super) fn check(&self, strategy: Strategy) {
+    /// Checks the scratch's size for `candidate`.
+    pub(super) fn check(&self, candidate: &Candidate) {
         let Scratch { buffer, n_ctx, max_rows } = self.scratch;
-        let elems = Scratch::elems(strategy, n_ctx, max_rows, self.kv.n_head, self.kv.head_dim);
+        let elems = Scratch::elems(candidate, n_ctx, max_rows, self.kv.n_head, self.kv.head_dim);
         assert!(buffer.bytes() >= elems as u64 * 4, "attention's scratch is too small");
     }
 }

@@ -1,7 +1,9 @@
 //! Causal attention of many rows: prefill, and decode where results must not
 //! depend on the number of rows.
 
-use super::attention::{self, Attention, PER_THREAD_WORKGROUP_SIZE};
+use super::attention::{self, Attention};
+use super::candidate::{Candidate, Needs, Op};
+use super::step::Rows;
 use crate::error::Result;
 use crate::gpu::{Binding, Extent, Grid, Kernel, Recorder, Strategy, Variant};
 use crate::tensor::DType;
@@ -24,51 +26,62 @@ static ATTENTION_PREFILL_VALUES: Kernel = Kernel {
     bindings: &[Binding::read_write(4, "out"), Binding::read(5, "scores")],
 };
 
-/// Rows of a workgroup.
-const ROWS: u32 = 16;
-/// Positions of a thread of the scores kernel.
-const KEYS: u32 = 4;
+/// The implementations.
+pub static CANDIDATES: &[Candidate] = &[
+    per_thread("per_thread_wide", Needs::Int64),
+    per_thread("per_thread", Needs::Floor),
+    Candidate {
+        op: Op::AttentionPrefill,
+        name: "tile_16x32",
+        strategy: Strategy::Workgroup,
+        needs: Needs::Floor,
+        kernels: const { &[&ATTENTION_PREFILL] },
+        constants: &[("ROWS", 16)],
+    },
+];
 
-/// The variants for a strategy, a cache type, a padded head and a number of
-/// slabs, in the order of their dispatch.
-#[must_use]
-pub fn variants(strategy: Strategy, dtype: DType, head_dim: usize, n_slabs: usize) -> Vec<Variant> {
-    let variant = |kernel, strategy| attention::variant(kernel, strategy, dtype, head_dim, n_slabs);
-    match strategy {
-        Strategy::PerThread => [&ATTENTION_PREFILL_SCORES, &ATTENTION_PREFILL_VALUES]
-            .map(|kernel| {
-                let mut variant = variant(kernel, strategy);
-                variant.constants.extend([("WORKGROUP_SIZE", PER_THREAD_WORKGROUP_SIZE), ("KEYS", KEYS)]);
-                variant
-            })
-            .into(),
-        // The tiled kernel has no reduction: subgroups have the same one.
-        Strategy::Workgroup | Strategy::Subgroup => {
-            let mut tiled = variant(&ATTENTION_PREFILL, Strategy::Workgroup);
-            tiled.constants.push(("ROWS", ROWS));
-            vec![tiled]
-        }
+/// Workgroups of one vector of a software adapter at its usual width.
+const fn per_thread(name: &'static str, needs: Needs) -> Candidate {
+    Candidate {
+        op: Op::AttentionPrefill,
+        name,
+        strategy: Strategy::PerThread,
+        needs,
+        kernels: const { &[&ATTENTION_PREFILL_SCORES, &ATTENTION_PREFILL_VALUES] },
+        constants: &[("WORKGROUP_SIZE", 8), ("KEYS", 4)],
     }
 }
 
-/// Records `op`.
+/// The variants for a cache type, a padded head and a number of slabs, in the
+/// order of their dispatch.
+#[must_use]
+pub fn variants(candidate: &Candidate, dtype: DType, head_dim: usize, n_slabs: usize) -> Vec<Variant> {
+    let variant = |index| attention::variant(candidate, index, Rows::Chunk, dtype, head_dim, n_slabs);
+    (0..candidate.kernels.len()).map(variant).collect()
+}
+
+/// Records `op` for the rows of a chunk.
 ///
 /// # Errors
 /// As [`Recorder::dispatch`].
-pub fn record(recorder: &mut Recorder<'_>, strategy: Strategy, op: &Attention<'_>) -> Result<()> {
-    op.check(strategy);
+pub fn record(recorder: &mut Recorder<'_>, candidate: &Candidate, op: &Attention<'_>) -> Result<()> {
+    op.check(candidate);
     let kv = &op.kv;
-    let variants = variants(strategy, kv.dtype, kv.head_dim, kv.slabs.len());
+    let variants = variants(candidate, kv.dtype, kv.head_dim, kv.slabs.len());
     let heads = Extent::Fixed(kv.n_head as u32);
-    match &variants[..] {
-        [scores, values] => {
-            let rows = Extent::PerRows(PER_THREAD_WORKGROUP_SIZE);
-            let scratch = op.scratch.buffer.into();
-            let keys = Extent::PerKeys(KEYS);
-            op.dispatch(recorder, scores, &[scratch], Grid::Volume(rows, keys, heads))?;
+    match candidate.strategy {
+        Strategy::PerThread => {
+            let rows = Extent::PerRows(candidate.constant("WORKGROUP_SIZE"));
+            let keys = Extent::PerKeys(candidate.constant("KEYS"));
+            let scores = op.scratch.buffer.into();
+            op.dispatch(recorder, &variants[0], 0, &[scores], Grid::Volume(rows, keys, heads))?;
             let packs = Extent::Fixed((kv.head_dim / 8) as u32);
-            op.dispatch(recorder, values, &[op.out.into(), scratch], Grid::Volume(rows, packs, heads))
+            let grid = Grid::Volume(rows, packs, heads);
+            op.dispatch(recorder, &variants[1], 0, &[op.out.into(), scores], grid)
         }
-        all => op.dispatch(recorder, &all[0], &[op.out.into()], Grid::Plane(Extent::PerRows(ROWS), heads)),
+        Strategy::Workgroup | Strategy::Subgroup => {
+            let grid = Grid::Plane(Extent::PerRows(candidate.constant("ROWS")), heads);
+            op.dispatch(recorder, &variants[0], 0, &[op.out.into()], grid)
+        }
     }
 }

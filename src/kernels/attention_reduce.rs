@@ -1,7 +1,7 @@
 //! Merges the partial results of [`super::attention_decode`].
 
 use super::Attention;
-use super::fragments::{SOFTMAX, STEP};
+use super::fragments::{ROWS_BATCH, SOFTMAX};
 use crate::error::Result;
 use crate::gpu::{Binding, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
 
@@ -10,7 +10,6 @@ static ATTENTION_REDUCE: Kernel = Kernel {
     source: include_str!("../../shaders/attention_reduce.wgsl"),
     bindings: &[
         Binding::uniform(0, "params"),
-        Binding::uniform(1, "step"),
         Binding::read(2, "partial"),
         Binding::read_write(3, "out"),
     ],
@@ -38,7 +37,7 @@ pub fn variant(head_dim: usize) -> Variant {
     Variant {
         kernel: &ATTENTION_REDUCE,
         strategy: Strategy::PerThread,
-        fragments: vec![STEP, SOFTMAX],
+        fragments: vec![ROWS_BATCH, SOFTMAX],
         constants: vec![("HEAD_DIM", head_dim as u32), ("WORKGROUP_SIZE", WORKGROUP_SIZE)],
     }
 }
@@ -63,6 +62,7 @@ pub fn record(
     let threads = (op.kv.n_head * op.kv.head_dim / 4) as u32;
     // A single split has written the result itself.
     let grid = Grid::Beyond { keys: split_keys as u32, groups: threads.div_ceil(WORKGROUP_SIZE) };
-    let buffers = [op.step, partial.into(), op.out.into()];
+    let mut buffers = vec![partial.into(), op.out.into()];
+    buffers.extend(op.rows.batch);
     recorder.dispatch(&variant(op.kv.head_dim), &params, &buffers, grid)
 }

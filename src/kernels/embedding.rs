@@ -1,9 +1,9 @@
 //! Token embedding plus position embedding.
 
-use super::Matrix;
-use super::fragments::{STEP, pack};
+use super::{Matrix, Rows, StepRows};
+use super::fragments::{self, STEP, pack};
 use crate::error::Result;
-use crate::gpu::{Binding, BoundBuffer, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
+use crate::gpu::{Binding, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
 use crate::tensor::DType;
 
 static EMBEDDING: Kernel = Kernel {
@@ -35,13 +35,13 @@ pub struct EmbeddingParams {
     pub unused: u32,
 }
 
-/// The variant for a weight type.
+/// The variant for a weight type and a kind of rows.
 #[must_use]
-pub fn variant(dtype: DType) -> Variant {
+pub fn variant(dtype: DType, rows: Rows) -> Variant {
     Variant {
         kernel: &EMBEDDING,
         strategy: Strategy::PerThread,
-        fragments: vec![STEP, pack(dtype)],
+        fragments: vec![STEP, pack(dtype), fragments::rows(rows)],
         constants: vec![("WORKGROUP_SIZE", WORKGROUP_SIZE)],
     }
 }
@@ -49,8 +49,8 @@ pub fn variant(dtype: DType) -> Variant {
 /// Embedding of the step's tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct Embedding<'a> {
-    /// The step: rows and the first position.
-    pub step: BoundBuffer<'a>,
+    /// The step's rows and their positions.
+    pub rows: StepRows<'a>,
     /// `[n_rows]`, u32; each below the vocabulary's size.
     pub token_ids: &'a GpuBuffer,
     /// `[vocab_size, n_embd]`
@@ -78,9 +78,11 @@ pub fn record(recorder: &mut Recorder<'_>, op: &Embedding<'_>) -> Result<()> {
             unused: 0,
         };
         let wpe = &op.wpe.pieces[0].buffer;
-        let buffers = [op.step, op.token_ids.into(), (&piece.buffer).into(), wpe.into(), op.out.into()];
+        let mut buffers =
+            vec![op.rows.step, op.token_ids.into(), (&piece.buffer).into(), wpe.into(), op.out.into()];
+        buffers.extend(op.rows.batch);
         let grid = Grid::Line { per_row: n_embd8, group: WORKGROUP_SIZE };
-        recorder.dispatch(&variant(op.wte.dtype), &params, &buffers, grid)?;
+        recorder.dispatch(&variant(op.wte.dtype, op.rows.kind()), &params, &buffers, grid)?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The files of `shaders/common/`.
 
+use super::Rows;
 use crate::gpu::{Binding, Fragment, Strategy};
 use crate::tensor::DType;
 
@@ -14,6 +15,12 @@ macro_rules! fragment {
 }
 
 pub const STEP: Fragment = fragment!("step", []);
+pub const ROWS_CHUNK: Fragment = fragment!("rows_chunk", []);
+pub const ROWS_BATCH: Fragment = fragment!("rows_batch", [Binding::uniform(13, "batch")]);
+pub const LANE: Fragment = fragment!("lane", []);
+pub const DOT4: Fragment = fragment!("dot4", []);
+pub const INPUT_PLAIN: Fragment = fragment!("input_plain", [Binding::read(2, "x")]);
+pub const OUTPUT_PLAIN: Fragment = fragment!("output_plain", []);
 pub const ACTIVATION: Fragment = fragment!("activation", []);
 pub const SOFTMAX: Fragment = fragment!("softmax", []);
 pub const KV_LAYOUT: Fragment = fragment!("kv_layout", []);
@@ -52,6 +59,25 @@ pub fn pack(dtype: DType) -> Fragment {
     match dtype {
         DType::F16 => fragment!("pack_f16", []),
         DType::F32 => fragment!("pack_f32", []),
+    }
+}
+
+/// As [`pack`], for reading in loads of 64 bits where `wide` (of f16; eight f32
+/// are read one by one).
+pub fn pack_for_reading(dtype: DType, wide: bool) -> Fragment {
+    if wide && dtype == DType::F16 { fragment!("pack_f16_wide", []) } else { pack(dtype) }
+}
+
+/// Four values of f32, in loads of 64 bits where `wide`.
+pub fn load4(wide: bool) -> Fragment {
+    if wide { fragment!("load_wide", []) } else { fragment!("load_plain", []) }
+}
+
+/// Whether rows are a chunk of one sequence or a batch of several.
+pub fn rows(rows: Rows) -> Fragment {
+    match rows {
+        Rows::Chunk => ROWS_CHUNK,
+        Rows::Batch => ROWS_BATCH,
     }
 }
 

@@ -1,7 +1,8 @@
 //! Matrix times matrix: prefill, and decode where results must not depend on
 //! the number of rows.
 
-use super::fragments::{ACTIVATION, MATMUL, STEP, pack};
+use super::candidate::{Candidate, Needs, Op};
+use super::fragments::{ACTIVATION, DOT4, MATMUL, STEP, load4, pack_for_reading};
 use super::matmul::Matmul;
 use crate::error::Result;
 use crate::gpu::{Binding, Extent, Grid, Kernel, Recorder, Strategy, Variant};
@@ -19,49 +20,58 @@ static GEMM_PER_THREAD: Kernel = Kernel {
     bindings: &[Binding::read(2, "x")],
 };
 
-/// Rows and columns of a workgroup's tile.
-const TILE: u32 = 64;
-/// One vector of a software adapter at its usual width.
-const PER_THREAD_WORKGROUP_SIZE: u32 = 8;
-/// Rows of a thread, per thread.
-const PER_THREAD_ROWS: u32 = 2;
-/// Outputs of a thread in a row, per thread.
-const PER_THREAD_OUTPUTS: u32 = 4;
+/// The implementations.
+pub static CANDIDATES: &[Candidate] = &[
+    per_thread("per_thread_4x8_wide", Needs::Int64),
+    per_thread("per_thread_4x8", Needs::Floor),
+    Candidate {
+        op: Op::Gemm,
+        name: "tile_64x64",
+        strategy: Strategy::Workgroup,
+        needs: Needs::Floor,
+        kernels: const { &[&GEMM] },
+        constants: &[("TILE", 64)],
+    },
+];
 
-/// The variant for a strategy and a weight type.
-#[must_use]
-pub fn variant(strategy: Strategy, dtype: DType) -> Variant {
-    let fragments = vec![STEP, pack(dtype), ACTIVATION, MATMUL];
-    match strategy {
-        Strategy::PerThread => Variant {
-            kernel: &GEMM_PER_THREAD,
-            strategy,
-            fragments,
-            constants: vec![("WORKGROUP_SIZE", PER_THREAD_WORKGROUP_SIZE), ("ROWS", PER_THREAD_ROWS)],
-        },
-        // The tiled kernel has no reduction: subgroups have the same one.
-        Strategy::Workgroup | Strategy::Subgroup => Variant {
-            kernel: &GEMM,
-            strategy: Strategy::Workgroup,
-            fragments,
-            constants: vec![("TILE", TILE)],
-        },
+/// Workgroups of one vector of a software adapter at its usual width.
+const fn per_thread(name: &'static str, needs: Needs) -> Candidate {
+    Candidate {
+        op: Op::Gemm,
+        name,
+        strategy: Strategy::PerThread,
+        needs,
+        kernels: const { &[&GEMM_PER_THREAD] },
+        constants: &[("WORKGROUP_SIZE", 8), ("ROWS", 4), ("OUTPUTS", 8)],
     }
+}
+
+/// The variant for a weight type.
+#[must_use]
+pub fn variant(candidate: &Candidate, dtype: DType) -> Variant {
+    let wide = candidate.is_wide();
+    let mut fragments = vec![STEP, pack_for_reading(dtype, wide), ACTIVATION, MATMUL];
+    if candidate.strategy == Strategy::PerThread {
+        fragments.extend([load4(wide), DOT4]);
+    }
+    candidate.variant(0, fragments, &[])
 }
 
 /// Records `op` for the step's rows.
 ///
 /// # Errors
 /// As [`Recorder::dispatch`].
-pub fn record(recorder: &mut Recorder<'_>, strategy: Strategy, op: &Matmul<'_>) -> Result<()> {
-    let variant = variant(strategy, op.weights.dtype);
-    op.record(recorder, &variant, |n| match strategy {
-        Strategy::PerThread => Grid::Plane(
-            Extent::Fixed(n as u32 / PER_THREAD_OUTPUTS),
-            Extent::PerRows(PER_THREAD_WORKGROUP_SIZE * PER_THREAD_ROWS),
-        ),
-        Strategy::Workgroup | Strategy::Subgroup => {
-            Grid::Plane(Extent::Fixed((n as u32).div_ceil(TILE)), Extent::PerRows(TILE))
+pub fn record(recorder: &mut Recorder<'_>, candidate: &Candidate, op: &Matmul<'_>) -> Result<()> {
+    let variant = variant(candidate, op.weights.dtype);
+    let (columns, rows) = match candidate.strategy {
+        Strategy::PerThread => {
+            (candidate.constant("OUTPUTS"), candidate.constant("WORKGROUP_SIZE") * candidate.constant("ROWS"))
         }
+        Strategy::Workgroup | Strategy::Subgroup => {
+            (candidate.constant("TILE"), candidate.constant("TILE"))
+        }
+    };
+    op.record(recorder, &variant, |n| {
+        Grid::Plane(Extent::Fixed((n as u32).div_ceil(columns)), Extent::PerRows(rows))
     })
 }

@@ -1,54 +1,110 @@
-//! Matrix times vector: decode.
+//! Matrix times one row, or a few: decode.
 
-use super::fragments::{ACTIVATION, MATMUL, STEP, pack, reduce};
+use super::candidate::{Candidate, Needs, Op};
+use super::fragments::{
+    ACTIVATION, DOT4, INPUT_PLAIN, LANE, MATMUL, OUTPUT_PLAIN, STEP, load4, pack_for_reading, reduce,
+};
 use super::matmul::Matmul;
 use crate::error::Result;
-use crate::gpu::{Binding, Grid, Kernel, Recorder, Strategy, Variant};
+use crate::gpu::{Grid, Kernel, Recorder, Strategy, Variant};
 use crate::tensor::DType;
 
-static GEMV: Kernel = Kernel {
-    name: "gemv",
-    source: include_str!("../../shaders/gemv.wgsl"),
-    bindings: &[Binding::read(2, "x")],
-};
+static GEMV: Kernel =
+    Kernel { name: "gemv", source: include_str!("../../shaders/gemv.wgsl"), bindings: &[] };
 
 static GEMV_PER_THREAD: Kernel = Kernel {
     name: "gemv_per_thread",
     source: include_str!("../../shaders/gemv_per_thread.wgsl"),
-    bindings: &[Binding::read(2, "x")],
+    bindings: &[],
 };
 
 /// Outputs of a workgroup (of a thread, per thread): one vec4.
 const OUTPUTS: usize = 4;
-/// Threads that share a row's k: two subgroups on most GPUs.
-const WORKGROUP_SIZE: u32 = 64;
-/// One vector of a software adapter at its usual width; small matrices still
-/// fill two cores.
-const PER_THREAD_WORKGROUP_SIZE: u32 = 8;
 
-/// The variant for a strategy and a weight type.
-#[must_use]
-pub fn variant(strategy: Strategy, dtype: DType) -> Variant {
-    let mut fragments = vec![STEP, pack(dtype), ACTIVATION, MATMUL];
-    let (kernel, size) = match strategy {
-        Strategy::PerThread => (&GEMV_PER_THREAD, PER_THREAD_WORKGROUP_SIZE),
-        Strategy::Workgroup | Strategy::Subgroup => {
-            fragments.push(reduce(strategy));
-            (&GEMV, WORKGROUP_SIZE)
-        }
-    };
-    Variant { kernel, strategy, fragments, constants: vec![("WORKGROUP_SIZE", size)] }
+/// Rows that one pass over the weights may serve: each has four sums in
+/// registers.
+pub const BATCHES: [usize; 4] = [1, 2, 4, 8];
+
+/// The implementations. Small workgroups per thread, one vector of a software
+/// adapter at its usual width, so that small matrices still fill two cores.
+pub static CANDIDATES: &[Candidate] = &[
+    per_thread("per_thread_wide", Needs::Int64),
+    per_thread("per_thread", Needs::Floor),
+    workgroup("workgroup_64", Strategy::Workgroup, &[("WORKGROUP_SIZE", 64)]),
+    workgroup("workgroup_32", Strategy::Workgroup, &[("WORKGROUP_SIZE", 32)]),
+    workgroup("workgroup_128", Strategy::Workgroup, &[("WORKGROUP_SIZE", 128)]),
+    workgroup("workgroup_256", Strategy::Workgroup, &[("WORKGROUP_SIZE", 256)]),
+    workgroup("subgroup_64", Strategy::Subgroup, &[("WORKGROUP_SIZE", 64)]),
+    workgroup("subgroup_32", Strategy::Subgroup, &[("WORKGROUP_SIZE", 32)]),
+    workgroup("subgroup_128", Strategy::Subgroup, &[("WORKGROUP_SIZE", 128)]),
+    workgroup("subgroup_256", Strategy::Subgroup, &[("WORKGROUP_SIZE", 256)]),
+];
+
+const fn per_thread(name: &'static str, needs: Needs) -> Candidate {
+    Candidate {
+        op: Op::Gemv,
+        name,
+        strategy: Strategy::PerThread,
+        needs,
+        kernels: const { &[&GEMV_PER_THREAD] },
+        constants: &[("WORKGROUP_SIZE", 8)],
+    }
 }
 
-/// Records `op` for the one row 0 of its input and output.
+const fn workgroup(
+    name: &'static str,
+    strategy: Strategy,
+    constants: &'static [(&'static str, u32)],
+) -> Candidate {
+    let needs = if matches!(strategy, Strategy::Subgroup) { Needs::Subgroups } else { Needs::Floor };
+    Candidate { op: Op::Gemv, name, strategy, needs, kernels: const { &[&GEMV] }, constants }
+}
+
+/// The variant for a weight type and one of [`BATCHES`].
+#[must_use]
+pub fn variant(candidate: &Candidate, dtype: DType, batch: usize) -> Variant {
+    let wide = candidate.is_wide();
+    let lane = match candidate.strategy {
+        Strategy::PerThread => LANE,
+        Strategy::Workgroup | Strategy::Subgroup => reduce(candidate.strategy),
+    };
+    let fragments = vec![
+        STEP,
+        pack_for_reading(dtype, wide),
+        load4(wide),
+        ACTIVATION,
+        MATMUL,
+        lane,
+        DOT4,
+        INPUT_PLAIN,
+        OUTPUT_PLAIN,
+    ];
+    candidate.variant(0, fragments, &[("BATCH", batch as u32)])
+}
+
+/// The smallest of [`BATCHES`] that holds `n_rows`, or the largest.
+#[must_use]
+pub fn batch_for(n_rows: usize) -> usize {
+    BATCHES.into_iter().find(|&batch| batch >= n_rows).unwrap_or(BATCHES[BATCHES.len() - 1])
+}
+
+/// Records `op` for the step's rows, `batch` of them at a time.
 ///
 /// # Errors
 /// As [`Recorder::dispatch`].
-pub fn record(recorder: &mut Recorder<'_>, strategy: Strategy, op: &Matmul<'_>) -> Result<()> {
-    let threads = match strategy {
-        Strategy::PerThread => PER_THREAD_WORKGROUP_SIZE as usize,
+pub fn record(
+    recorder: &mut Recorder<'_>,
+    candidate: &Candidate,
+    batch: usize,
+    op: &Matmul<'_>,
+) -> Result<()> {
+    let threads = match candidate.strategy {
+        Strategy::PerThread => candidate.constant("WORKGROUP_SIZE") as usize,
         Strategy::Workgroup | Strategy::Subgroup => 1,
     };
-    let variant = variant(strategy, op.weights.dtype);
-    op.record(recorder, &variant, |n| Grid::FixedLine(n.div_ceil(OUTPUTS * threads) as u32))
+    let variant = variant(candidate, op.weights.dtype, batch);
+    op.record(recorder, &variant, |n| Grid::LineByRows {
+        groups: n.div_ceil(OUTPUTS * threads) as u32,
+        rows: batch as u32,
+    })
 }

@@ -1,9 +1,10 @@
 //! Appends keys and values of the step's rows to the paged cache.
 
-use super::fragments::{KV_LAYOUT, STEP, kv_write, pack};
+use super::fragments::{self, KV_LAYOUT, STEP, kv_write, pack};
 use super::paged::{PAGE_SIZE, PagedKv};
+use super::{Rows, StepRows};
 use crate::error::Result;
-use crate::gpu::{Binding, BoundBuffer, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
+use crate::gpu::{Binding, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
 use crate::tensor::DType;
 
 static KV_APPEND: Kernel = Kernel {
@@ -31,13 +32,13 @@ pub struct KvAppendParams {
     pub unused: [u32; 2],
 }
 
-/// The variant for a cache type, a padded head and a number of slabs.
+/// The variant for a cache type, a padded head, a number of slabs and a kind of rows.
 #[must_use]
-pub fn variant(dtype: DType, head_dim: usize, n_slabs: usize) -> Variant {
+pub fn variant(dtype: DType, head_dim: usize, n_slabs: usize, rows: Rows) -> Variant {
     Variant {
         kernel: &KV_APPEND,
         strategy: Strategy::PerThread,
-        fragments: vec![STEP, pack(dtype), KV_LAYOUT, kv_write(n_slabs)],
+        fragments: vec![STEP, pack(dtype), fragments::rows(rows), KV_LAYOUT, kv_write(n_slabs)],
         constants: vec![
             ("WORKGROUP_SIZE", WORKGROUP_SIZE),
             ("HEAD_DIM", head_dim as u32),
@@ -49,8 +50,8 @@ pub fn variant(dtype: DType, head_dim: usize, n_slabs: usize) -> Variant {
 /// Append of the step's rows.
 #[derive(Clone, Copy, Debug)]
 pub struct KvAppend<'a> {
-    /// The step: rows and the first position.
-    pub step: BoundBuffer<'a>,
+    /// The step's rows and their positions.
+    pub rows: StepRows<'a>,
     /// `[n_rows, 3, n_head, head_dim]`
     pub qkv: &'a GpuBuffer,
     /// The layer's cache.
@@ -71,9 +72,11 @@ pub fn record(recorder: &mut Recorder<'_>, op: &KvAppend<'_>) -> Result<()> {
         qkv_stride4: (3 * kv.n_head * kv.head_dim / 4) as u32,
         unused: [0; 2],
     };
-    let mut buffers = vec![op.step, op.qkv.into(), kv.page_table.into()];
+    let mut buffers = vec![op.rows.step, op.qkv.into(), kv.page_table.into()];
     buffers.extend(kv.write_bindings(op.spare_slabs));
+    buffers.extend(op.rows.batch);
     let per_row = (2 * kv.n_head * kv.head_dim / 8) as u32;
     let grid = Grid::Line { per_row, group: WORKGROUP_SIZE };
-    recorder.dispatch(&variant(kv.dtype, kv.head_dim, kv.slabs.len()), &params, &buffers, grid)
+    let variant = variant(kv.dtype, kv.head_dim, kv.slabs.len(), op.rows.kind());
+    recorder.dispatch(&variant, &params, &buffers, grid)
 }

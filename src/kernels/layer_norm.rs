@@ -1,5 +1,6 @@
 //! Layer normalization of rows.
 
+use super::candidate::{Candidate, Needs, Op};
 use super::fragments::{self, STEP, reduce};
 use crate::error::Result;
 use crate::gpu::{BoundBuffer, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
@@ -14,10 +15,26 @@ static LAYER_NORM_PER_THREAD: Kernel = Kernel {
     bindings: &[],
 };
 
-/// Threads of a row: GPT-2's rows have 192 to 400 vec4.
-const WORKGROUP_SIZE: u32 = 128;
-/// One vector of a software adapter at its usual width.
-const PER_THREAD_WORKGROUP_SIZE: u32 = 8;
+/// The implementations: per thread, workgroups of one vector of a software
+/// adapter at its usual width; otherwise a workgroup a row, of which GPT-2's have
+/// 192 to 400 vec4.
+pub static CANDIDATES: &[Candidate] = &[
+    candidate("per_thread", Strategy::PerThread, Needs::Floor, const { &[&LAYER_NORM_PER_THREAD] }, &[("WORKGROUP_SIZE", 8)]),
+    candidate("workgroup_128", Strategy::Workgroup, Needs::Floor, const { &[&LAYER_NORM] }, &[("WORKGROUP_SIZE", 128)]),
+    candidate("workgroup_256", Strategy::Workgroup, Needs::Floor, const { &[&LAYER_NORM] }, &[("WORKGROUP_SIZE", 256)]),
+    candidate("subgroup_128", Strategy::Subgroup, Needs::Subgroups, const { &[&LAYER_NORM] }, &[("WORKGROUP_SIZE", 128)]),
+    candidate("subgroup_256", Strategy::Subgroup, Needs::Subgroups, const { &[&LAYER_NORM] }, &[("WORKGROUP_SIZE", 256)]),
+];
+
+const fn candidate(
+    name: &'static str,
+    strategy: Strategy,
+    needs: Needs,
+    kernels: &'static [&'static Kernel],
+    constants: &'static [(&'static str, u32)],
+) -> Candidate {
+    Candidate { op: Op::LayerNorm, name, strategy, needs, kernels, constants }
+}
 
 /// The shaders' `LayerNormParams`.
 #[repr(C)]
@@ -33,18 +50,14 @@ pub struct LayerNormParams {
     pub unused: u32,
 }
 
-/// The variant for a strategy.
+/// The variant.
 #[must_use]
-pub fn variant(strategy: Strategy) -> Variant {
-    let (kernel, fragments, size) = match strategy {
-        Strategy::PerThread => {
-            (&LAYER_NORM_PER_THREAD, vec![STEP, fragments::LAYER_NORM], PER_THREAD_WORKGROUP_SIZE)
-        }
-        Strategy::Workgroup | Strategy::Subgroup => {
-            (&LAYER_NORM, vec![STEP, fragments::LAYER_NORM, reduce(strategy)], WORKGROUP_SIZE)
-        }
-    };
-    Variant { kernel, strategy, fragments, constants: vec![("WORKGROUP_SIZE", size)] }
+pub fn variant(candidate: &Candidate) -> Variant {
+    let mut fragments = vec![STEP, fragments::LAYER_NORM];
+    if candidate.strategy != Strategy::PerThread {
+        fragments.push(reduce(candidate.strategy));
+    }
+    candidate.variant(0, fragments, &[])
 }
 
 /// Layer normalization of the step's rows.
@@ -68,15 +81,15 @@ pub struct LayerNorm<'a> {
 ///
 /// # Errors
 /// As [`Recorder::dispatch`].
-pub fn record(recorder: &mut Recorder<'_>, strategy: Strategy, op: &LayerNorm<'_>) -> Result<()> {
+pub fn record(recorder: &mut Recorder<'_>, candidate: &Candidate, op: &LayerNorm<'_>) -> Result<()> {
     let stride = pad_row(op.n);
     assert!(op.scale.bytes() >= (2 * stride * 4) as u64, "scale is too short");
     let params =
         LayerNormParams { n: op.n as u32, stride4: (stride / 4) as u32, epsilon: op.epsilon, unused: 0 };
-    let group = match strategy {
-        Strategy::PerThread => PER_THREAD_WORKGROUP_SIZE,
+    let group = match candidate.strategy {
+        Strategy::PerThread => candidate.constant("WORKGROUP_SIZE"),
         Strategy::Workgroup | Strategy::Subgroup => 1,
     };
     let buffers = [op.step, op.x.into(), op.scale.into(), op.out.into()];
-    recorder.dispatch(&variant(strategy), &params, &buffers, Grid::Line { per_row: 1, group })
+    recorder.dispatch(&variant(candidate), &params, &buffers, Grid::Line { per_row: 1, group })
 }

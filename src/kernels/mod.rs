@@ -11,6 +11,7 @@ mod attention;
 pub mod attention_decode;
 pub mod attention_prefill;
 pub mod attention_reduce;
+mod candidate;
 pub mod embedding;
 mod fragments;
 pub mod gemm;
@@ -19,46 +20,42 @@ pub mod kv_append;
 pub mod layer_norm;
 mod matmul;
 mod paged;
+mod step;
 
-use crate::gpu::{Strategy, Variant};
+use crate::gpu::Variant;
 use crate::tensor::DType;
 
 pub use attention::{Attention, AttentionParams, Scratch};
+pub use candidate::{Candidate, Choices, Needs, Op};
 pub use matmul::{Activation, Matmul, MatmulParams, Matrix, Piece};
 pub use paged::{PAGE_SIZE, PagedKv, SLABS_MAX, page_entry, page_pack_bytes};
-
-/// What changes from step to step; the shaders' `Step`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct Step {
-    /// Rows of activations that this pass works on.
-    pub n_rows: u32,
-    /// The first of them in the input.
-    pub first_row: u32,
-    /// Position in the sequence of row 0 of the chunk.
-    pub position: u32,
-    /// Positions in the KV cache once this chunk is appended.
-    pub kv_len: u32,
-}
+pub use step::{BATCH_MAX, Batch, Row, Rows, Step, StepRows};
 
 /// Every variant of every kernel at a sample of its constants: what the shader
 /// contract checks.
 #[must_use]
 pub fn registry() -> Vec<Variant> {
     let mut all = Vec::new();
-    for strategy in [Strategy::PerThread, Strategy::Workgroup, Strategy::Subgroup] {
-        all.push(layer_norm::variant(strategy));
-        for dtype in [DType::F16, DType::F32] {
-            all.push(gemv::variant(strategy, dtype));
-            all.push(gemm::variant(strategy, dtype));
-            all.push(embedding::variant(dtype));
-            for (head_dim, n_slabs) in [(8, 1), (64, 4), (80, 1), (attention_decode::HEAD_DIM_MAX, 1)] {
-                all.push(kv_append::variant(dtype, head_dim, n_slabs));
-                all.extend(attention_prefill::variants(strategy, dtype, head_dim, n_slabs));
-                all.extend(attention_decode::variants(strategy, dtype, head_dim, n_slabs));
+    let heads = [(8, 1), (64, 4), (80, 1), (attention_decode::HEAD_DIM_MAX, 1)];
+    for dtype in [DType::F16, DType::F32] {
+        for rows in [Rows::Chunk, Rows::Batch] {
+            all.push(embedding::variant(dtype, rows));
+            all.extend(heads.map(|(head_dim, n_slabs)| kv_append::variant(dtype, head_dim, n_slabs, rows)));
+        }
+        all.extend(Op::Gemm.candidates().iter().map(|candidate| gemm::variant(candidate, dtype)));
+        for candidate in Op::Gemv.candidates() {
+            all.extend(gemv::BATCHES.map(|batch| gemv::variant(candidate, dtype, batch)));
+        }
+        for (head_dim, n_slabs) in heads {
+            for candidate in Op::AttentionPrefill.candidates() {
+                all.extend(attention_prefill::variants(candidate, dtype, head_dim, n_slabs));
+            }
+            for candidate in Op::AttentionDecode.candidates() {
+                all.extend(attention_decode::variants(candidate, dtype, head_dim, n_slabs));
             }
         }
     }
+    all.extend(Op::LayerNorm.candidates().iter().map(layer_norm::variant));
     all.push(argmax::variant());
     all.sort_by_key(Variant::label);
     all.dedup_by_key(|variant| variant.label());

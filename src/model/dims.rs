@@ -7,7 +7,8 @@ use super::loader::weight_bytes;
 use crate::error::{Error, Result};
 use crate::gpu::{MemoryGroup, Params, Strategy, rounded_bytes};
 use crate::kernels::{
-    Matrix, PAGE_SIZE, SLABS_MAX, Scratch, Step, argmax, attention_decode, page_pack_bytes,
+    BATCH_MAX, Batch, Candidate, Choices, Matrix, Op, PAGE_SIZE, SLABS_MAX, Scratch, Step, argmax, attention_decode,
+    page_pack_bytes,
 };
 use crate::tensor::{Axis, DType};
 
@@ -25,6 +26,8 @@ pub struct ModelOptions {
     pub n_ctx: Option<usize>,
     /// Tokens that prefill processes at once; bounds the activations' memory.
     pub prefill_chunk: usize,
+    /// Implementations to run in place of those that suit the device.
+    pub variants: Vec<&'static Candidate>,
 }
 
 impl Default for ModelOptions {
@@ -35,6 +38,7 @@ impl Default for ModelOptions {
             deterministic: false,
             n_ctx: None,
             prefill_chunk: 256,
+            variants: Vec::new(),
         }
     }
 }
@@ -46,18 +50,20 @@ const LOGITS_BYTES: usize = 16 << 20;
 const LOGITS_ROWS_MAX: usize = 256;
 
 /// A step struct at the start, a second one for the head at this offset: the
-/// portable alignment of a uniform's offset.
+/// portable alignment of a uniform's offset...
 pub(super) const HEAD_STEP_OFFSET: u64 = 256;
+/// ...and the rows of a batch behind it.
+pub(super) const BATCH_OFFSET: u64 = 2 * HEAD_STEP_OFFSET;
 
 /// The buffers between kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(super) enum Slot {
-    /// Two [`Step`]s: the body's and the head's.
+    /// Two [`Step`]s, the body's and the head's; a [`Batch`].
     Step,
     /// `[chunk]`, u32
     TokenIds,
-    /// `[pages of a context]`, u32
+    /// `[batch, pages of a context]`, u32
     PageTable,
     /// `[chunk, n_embd]`: the residual stream
     X,
@@ -75,7 +81,7 @@ pub(super) enum Slot {
     HeadNormed,
     /// `[logits_rows, vocab_size]`
     Logits,
-    /// Token and flag.
+    /// Token and flag of each row of a batch.
     Argmax,
     /// One page of one layer: a buffer cannot be copied onto itself.
     PageCopy,
@@ -134,6 +140,8 @@ pub struct Dims {
     pub chunk: usize,
     /// Rows of logits computed at once.
     pub logits_rows: usize,
+    /// Rows of a batch.
+    pub batch: usize,
     /// Pages that the pool holds at first: one whole context.
     pub initial_pages: usize,
     /// Pages that one slab may hold within a binding.
@@ -142,7 +150,7 @@ pub struct Dims {
     pub page_bytes: u64,
     config: Gpt2Config,
     options: ModelOptions,
-    strategy: Strategy,
+    choices: Choices,
     max_binding_bytes: u64,
 }
 
@@ -156,7 +164,7 @@ impl Dims {
     pub fn new(
         config: &Gpt2Config,
         options: &ModelOptions,
-        strategy: Strategy,
+        choices: &Choices,
         max_binding_bytes: u64,
     ) -> Result<Self> {
         let n_ctx = options.n_ctx.unwrap_or(config.n_positions);
@@ -179,7 +187,8 @@ impl Dims {
             )));
         }
         let heads = config.heads();
-        if strategy != Strategy::PerThread && heads.padded > attention_decode::HEAD_DIM_MAX {
+        let split = choices.get(Op::AttentionDecode).strategy != Strategy::PerThread;
+        if split && heads.padded > attention_decode::HEAD_DIM_MAX {
             return Err(Error::Limits(format!(
                 "config.json: heads of {} elements (n_embd / n_head): the portable workgroup memory of 16 KiB \
                  holds up to {}",
@@ -191,7 +200,7 @@ impl Dims {
             config.qkv().padded_len(),
             config.inner().padded_len(),
             config.embd().padded_len(),
-            Scratch::elems(strategy, n_ctx, 1, config.n_head, heads.padded),
+            scratch_elems(choices, config, n_ctx, 1),
         ];
         let widest_bytes = widest.into_iter().max().unwrap_or(1) as u64 * 4;
         let rows_that_fit = (max_binding_bytes / widest_bytes).max(1) as usize;
@@ -208,16 +217,18 @@ impl Dims {
                 pages_per_slab * SLABS_MAX
             )));
         }
+        let logits_rows = (logits_bytes / vocab_bytes).clamp(1, LOGITS_ROWS_MAX).min(chunk);
         Ok(Dims {
             n_ctx,
             chunk,
-            logits_rows: (logits_bytes / vocab_bytes).clamp(1, LOGITS_ROWS_MAX).min(chunk),
+            logits_rows,
+            batch: BATCH_MAX.min(logits_rows),
             initial_pages,
             pages_per_slab,
             page_bytes,
             config: config.clone(),
             options: options.clone(),
-            strategy,
+            choices: *choices,
             max_binding_bytes,
         })
     }
@@ -227,28 +238,27 @@ impl Dims {
         let c = &self.config;
         let (embd, heads, qkv) = (c.embd().padded_len(), c.heads(), c.qkv().padded_len());
         let elems = match slot {
-            Slot::Step => return HEAD_STEP_OFFSET + size_of::<Step>() as u64,
-            Slot::Argmax => return argmax::RESULT_BYTES,
+            Slot::Step => return BATCH_OFFSET + size_of::<Batch>() as u64,
+            Slot::Argmax => return argmax::RESULT_BYTES * self.batch as u64,
             Slot::PageCopy => return self.page_bytes,
             Slot::TokenIds => self.chunk,
-            Slot::PageTable => self.initial_pages,
+            Slot::PageTable => self.batch * self.initial_pages,
             Slot::X | Slot::Normed => self.chunk * embd,
             Slot::Qkv => self.chunk * qkv,
             Slot::Attention => self.chunk * heads.padded_len(),
             Slot::Inner => self.chunk * c.inner().padded_len(),
-            Slot::AttentionScratch => {
-                Scratch::elems(self.strategy, self.n_ctx, self.chunk, c.n_head, heads.padded)
-            }
+            Slot::AttentionScratch => scratch_elems(&self.choices, c, self.n_ctx, self.chunk),
             Slot::HeadNormed => self.logits_rows * embd,
             Slot::Logits => self.logits_rows * c.vocab().padded_len(),
         };
         elems as u64 * 4
     }
 
-    /// Bytes of one of the two upload buffers: both steps, a chunk of tokens,
-    /// a page table.
+    /// Bytes of one of the two upload buffers: both steps, a batch, a chunk of
+    /// tokens, page tables.
     pub(super) fn upload_bytes(&self) -> u64 {
-        2 * size_of::<Step>() as u64 + self.slot_bytes(Slot::TokenIds) + self.slot_bytes(Slot::PageTable)
+        let steps = 2 * size_of::<Step>() + size_of::<Batch>();
+        steps as u64 + self.slot_bytes(Slot::TokenIds) + self.slot_bytes(Slot::PageTable)
     }
 
     /// Room for different parameter structs, equal ones being stored once: a
@@ -300,6 +310,14 @@ impl Dims {
         entries.push(PlanEntry { group: MemoryGroup::Params, name: "params", bytes: params });
         MemoryPlan { entries }
     }
+}
+
+/// Elements that the chosen attention kernels pass between them; at least some,
+/// since something must be bound.
+fn scratch_elems(choices: &Choices, config: &Gpt2Config, n_ctx: usize, max_rows: usize) -> usize {
+    let (n_head, head_dim) = (config.n_head, config.heads().padded);
+    let elems = |op| Scratch::elems(choices.get(op), n_ctx, max_rows, n_head, head_dim);
+    elems(Op::AttentionPrefill).max(elems(Op::AttentionDecode)).max(4)
 }
 
 /// The GPU memory of a model, before anything is allocated.

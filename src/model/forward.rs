@@ -2,15 +2,13 @@
 //! once and encoded for every step.
 
 use super::Model;
-use super::dims::{Dims, HEAD_STEP_OFFSET, Slot};
-use super::graph::{Graph, Phase};
+use super::dims::{BATCH_OFFSET, Dims, HEAD_STEP_OFFSET, Slot};
 use super::kv_cache::{KvPool, PageList};
 use super::loader::{LoadPhase, ProgressFn, report};
+use super::recordings::{BatchPass, Recording, Recordings};
 use crate::error::{Error, Result};
-use crate::gpu::{
-    BufferUse, Dispatch, Encoder, Gpu, GpuBuffer, Params, Readback, Recorder, UploadRing, Work,
-};
-use crate::kernels::{Step, argmax};
+use crate::gpu::{BufferUse, Encoder, Gpu, GpuBuffer, Params, Readback, UploadRing, Work};
+use crate::kernels::{Batch, Row, Step, argmax};
 
 /// What a pass is to bring back.
 pub enum Output<'a> {
@@ -23,20 +21,29 @@ pub enum Output<'a> {
     /// The logits of every row, `[n_rows, vocab_size]`; at most
     /// [`Dims::logits_rows`] rows.
     Rows(&'a mut Vec<f32>),
+    /// The most probable token behind every row; at most [`Dims::batch`] rows.
+    ArgmaxRows(&'a mut Vec<u32>),
 }
 
-/// Dispatches that depend on the pool's buffers or on the phase.
-#[derive(Debug, Default)]
-struct Recordings {
-    /// Any number of rows.
-    prefill: Vec<Dispatch>,
-    /// One row.
-    decode: Vec<Dispatch>,
-    /// Final norm and logits of one row.
-    head_one: Vec<Dispatch>,
-    /// Final norm and logits of some rows.
-    head_rows: Vec<Dispatch>,
-    argmax: Vec<Dispatch>,
+impl Output<'_> {
+    /// Whether the head works on every row.
+    fn is_every_row(&self) -> bool {
+        matches!(self, Output::Rows(_) | Output::ArgmaxRows(_))
+    }
+
+    fn is_argmax(&self) -> bool {
+        matches!(self, Output::Argmax(_) | Output::ArgmaxRows(_))
+    }
+}
+
+/// Rows of one sequence in a batch.
+pub struct Sequence<'a> {
+    /// The sequence's pages.
+    pub pages: &'a mut PageList,
+    /// Positions that they hold already.
+    pub position: usize,
+    /// The tokens of the next positions, a row each.
+    pub tokens: &'a [u32],
 }
 
 /// The mutable half of a model: activations, cache, recorded passes.
@@ -78,7 +85,7 @@ impl Forward {
             ring,
             readback,
         };
-        forward.recordings = forward.record(gpu, model, &forward.pool.clone(), progress)?;
+        forward.recordings = forward.recording(gpu, model).all(progress)?;
         forward.warm_up(gpu, model, progress)?;
         Ok(forward)
     }
@@ -94,42 +101,9 @@ impl Forward {
         &mut self.pool
     }
 
-    /// Records all passes against the present buffers and a pool.
-    fn record(
-        &mut self,
-        gpu: &Gpu,
-        model: &Model,
-        pool: &KvPool,
-        progress: &mut ProgressFn<'_>,
-    ) -> Result<Recordings> {
-        let layers = model.config.n_layer as u64;
-        let mut tick = |done: u64| report(progress, LoadPhase::Compile, done, 2 * layers + 2);
-        let Forward { buffers, params, dims, .. } = self;
-        let graph = Graph { config: &model.config, options: &model.options, gpu, buffers, pool, dims };
-        let mut passes = Vec::new();
-        for (i, phase) in [Phase::Prefill, Phase::Decode].into_iter().enumerate() {
-            let mut recorder = Recorder::new(gpu, params);
-            graph.embed(&mut recorder, &model.weights)?;
-            for (layer, weights) in model.weights.layers.iter().enumerate() {
-                graph.layer(&mut recorder, phase, layer, weights)?;
-                tick(i as u64 * layers + layer as u64 + 1)?;
-            }
-            passes.push(recorder.finish());
-        }
-        let mut heads = Vec::new();
-        for phase in [Phase::Prefill, Phase::Decode] {
-            let mut recorder = Recorder::new(gpu, params);
-            graph.head(&mut recorder, phase, &model.weights)?;
-            heads.push(recorder.finish());
-        }
-        tick(2 * layers + 1)?;
-        let mut recorder = Recorder::new(gpu, params);
-        argmax::record(&mut recorder, self.vocab_size, graph.slot(Slot::Logits), graph.slot(Slot::Argmax))?;
-        let argmax = recorder.finish();
-        tick(2 * layers + 2)?;
-        let [prefill, decode] = passes.try_into().expect("two phases");
-        let [head_rows, head_one] = heads.try_into().expect("two phases");
-        Ok(Recordings { prefill, decode, head_one, head_rows, argmax })
+    fn recording<'f>(&'f mut self, gpu: &'f Gpu, model: &'f Model) -> Recording<'f> {
+        let Forward { dims, buffers, pool, params, .. } = self;
+        Recording { gpu, model, dims, buffers, pool, params }
     }
 
     fn warm_up(&mut self, gpu: &Gpu, model: &Model, progress: &mut ProgressFn<'_>) -> Result<()> {
@@ -175,26 +149,97 @@ impl Forward {
 
         let body =
             Step { n_rows: n as u32, first_row: 0, position: position as u32, kv_len: (position + n) as u32 };
-        let every_row = matches!(output, Output::Rows(_));
-        assert!(!every_row || n <= self.dims.logits_rows, "more rows than there is room for");
         let last = Step { n_rows: 1, first_row: n as u32 - 1, ..body };
-        let head = if every_row { body } else { last };
+        let head = if output.is_every_row() { body } else { last };
+        self.check_rows(n, &output);
+        let mut batch = Batch::default();
+        batch.rows[0] = Row { position: body.position, kv_len: body.kv_len, first_page: 0, unused: 0 };
         let mut encoder = gpu.encoder();
-        self.stage(gpu, &mut encoder, tokens, body, head)?;
+        self.stage(gpu, &mut encoder, tokens, [body, head], &batch)?;
         let decode = n == 1 && !model.options.deterministic;
         let recorded = &self.recordings;
+        let one = recorded.batch(1);
         encoder.pass(|pass| {
-            pass.run(if decode { &recorded.decode } else { &recorded.prefill }, work(body));
+            pass.run(if decode { &one.body } else { &recorded.prefill }, work(body));
+            let head_rows = if decode { &one.head } else { &recorded.head_rows };
             match output {
                 Output::None => {}
-                Output::Rows(_) => pass.run(&recorded.head_rows, work(head)),
-                Output::LastLogits(_) | Output::Argmax(_) => pass.run(&recorded.head_one, work(head)),
+                Output::Rows(_) | Output::ArgmaxRows(_) => pass.run(head_rows, work(head)),
+                Output::LastLogits(_) | Output::Argmax(_) => {
+                    let deterministic = model.options.deterministic;
+                    pass.run(if deterministic { &recorded.head_rows } else { &one.head }, work(head));
+                }
             }
-            if matches!(output, Output::Argmax(_)) {
+            if output.is_argmax() {
                 pass.run(&recorded.argmax, work(head));
             }
         });
         self.bring_back(gpu, encoder, n, output)
+    }
+
+    /// Runs rows of several sequences, at most [`Dims::batch`] in all, through the
+    /// decode kernels in one step; every row of a sequence sees those before it.
+    /// Rows come back in the order of the sequences.
+    ///
+    /// # Errors
+    /// As [`Forward::run`]; each sequence's pages may then hold more than its
+    /// positions.
+    ///
+    /// # Panics
+    /// As [`Forward::run`]; for an output of the last row alone.
+    pub fn run_batch(
+        &mut self,
+        gpu: &Gpu,
+        model: &Model,
+        sequences: &mut [Sequence<'_>],
+        output: Output<'_>,
+    ) -> Result<()> {
+        let n: usize = sequences.iter().map(|sequence| sequence.tokens.len()).sum();
+        assert!(n > 0 && n <= self.dims.batch && output.is_every_row(), "batch out of range");
+        let wanted = sequences.iter().map(|s| s.pages.pages_wanted(&self.pool, s.position, s.tokens.len()));
+        self.make_room(gpu, model, wanted.sum())?;
+        if !self.recordings.has_batch(n) {
+            let pass = self.recording(gpu, model).batch(n)?;
+            self.recordings.add_batch(n, pass);
+        }
+        let (mut batch, mut tokens, mut kv_len) = (Batch::default(), Vec::with_capacity(n), 0);
+        self.page_entries.clear();
+        for Sequence { pages, position, tokens: new } in sequences {
+            assert!(*position + new.len() <= self.dims.n_ctx, "a sequence outgrows the context");
+            assert!(new.iter().all(|&id| (id as usize) < self.vocab_size), "token out of range");
+            let scratch = &self.buffers[Slot::PageCopy as usize];
+            pages.reserve(gpu, &mut self.pool, *position, new.len(), scratch)?;
+            let first_page = self.page_entries.len() as u32;
+            self.page_entries.extend(pages.pages().iter().map(|&page| self.pool.entry(page)));
+            for (i, &token) in new.iter().enumerate() {
+                let position = (*position + i) as u32;
+                batch.rows[tokens.len()] = Row { position, kv_len: position + 1, first_page, unused: 0 };
+                tokens.push(token);
+                kv_len = kv_len.max(position + 1);
+            }
+        }
+        let step = Step { n_rows: n as u32, first_row: 0, position: 0, kv_len };
+        let mut encoder = gpu.encoder();
+        self.stage(gpu, &mut encoder, &tokens, [step, step], &batch)?;
+        let recorded = &self.recordings;
+        encoder.pass(|pass| {
+            let BatchPass { body, head } = recorded.batch(n);
+            pass.run(body, work(step));
+            pass.run(head, work(step));
+            if output.is_argmax() {
+                pass.run(&recorded.argmax, work(step));
+            }
+        });
+        self.bring_back(gpu, encoder, n, output)
+    }
+
+    fn check_rows(&self, n: usize, output: &Output<'_>) {
+        let most = match output {
+            Output::Rows(_) => self.dims.logits_rows,
+            Output::ArgmaxRows(_) => self.dims.batch,
+            _ => n,
+        };
+        assert!(n <= most, "more rows than there is room for");
     }
 
     /// Submits a pass and reads what is wanted of it.
@@ -225,6 +270,16 @@ impl Forward {
                 *token = id;
                 if bad == 0 { Ok(()) } else { Err(bad_logits()) }
             }
+            Output::ArgmaxRows(tokens) => {
+                let bytes = n_rows * argmax::RESULT_BYTES as usize;
+                let bad = self.read(gpu, encoder, Slot::Argmax, bytes, |bytes| {
+                    let rows: &[[u32; 4]] = bytemuck::cast_slice(bytes);
+                    tokens.clear();
+                    tokens.extend(rows.iter().map(|row| row[0]));
+                    rows.iter().any(|row| row[1] != 0)
+                })?;
+                if bad { Err(bad_logits()) } else { Ok(()) }
+            }
         }
     }
 
@@ -234,13 +289,14 @@ impl Forward {
         gpu: &Gpu,
         encoder: &mut Encoder,
         tokens: &[u32],
-        body: Step,
-        head: Step,
+        [body, head]: [Step; 2],
+        batch: &Batch,
     ) -> Result<()> {
         let buffer = |slot: Slot| &self.buffers[slot as usize];
         let pieces = [
             (bytemuck::bytes_of(&body), buffer(Slot::Step), 0),
             (bytemuck::bytes_of(&head), buffer(Slot::Step), HEAD_STEP_OFFSET),
+            (bytemuck::bytes_of(batch), buffer(Slot::Step), BATCH_OFFSET),
             (bytemuck::cast_slice(tokens), buffer(Slot::TokenIds), 0),
             (bytemuck::cast_slice(&self.page_entries), buffer(Slot::PageTable), 0),
         ];
@@ -278,7 +334,9 @@ impl Forward {
             Err(_) if target > least => self.pool.grown(gpu, least)?,
             pool => pool?,
         };
-        self.recordings = self.record(gpu, model, &pool, &mut |_| std::ops::ControlFlow::Continue(()))?;
+        let Forward { dims, buffers, params, .. } = self;
+        let recording = Recording { gpu, model, dims, buffers, pool: &pool, params };
+        self.recordings = recording.all(&mut |_| std::ops::ControlFlow::Continue(()))?;
         self.pool = pool;
         Ok(())
     }

@@ -1,29 +1,34 @@
 //! The order of a GPT-2 pass: which kernel follows which, on which buffers.
 
 use super::ModelOptions;
-use super::dims::{Dims, HEAD_STEP_OFFSET, Slot};
+use super::dims::{BATCH_OFFSET, Dims, HEAD_STEP_OFFSET, Slot};
 use super::gpt2::Gpt2Config;
 use super::kv_cache::KvPool;
 use super::loader::{LayerWeights, Linear, Weights};
 use crate::error::Result;
-use crate::gpu::{BoundBuffer, Gpu, GpuBuffer, Recorder, Strategy};
+use crate::gpu::{BoundBuffer, GpuBuffer, Recorder};
 use crate::kernels::{
-    Activation, Attention, Matmul, PagedKv, Scratch, Step, attention_decode, attention_prefill, embedding,
-    gemm, gemv, kv_append, layer_norm,
+    Activation, Attention, Batch, Choices, Matmul, Op, PagedKv, Scratch, Step, StepRows, attention_decode,
+    attention_prefill, embedding, gemm, gemv, kv_append, layer_norm,
 };
 
 /// Which kernels a pass is made of.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
+    /// Any number of rows, neighbours of one sequence.
     Prefill,
-    Decode,
+    /// Rows of any sequences, that many for each pass over the weights.
+    Decode {
+        /// One of [`gemv::BATCHES`].
+        batch: usize,
+    },
 }
 
 /// What recording needs to know.
 pub(super) struct Graph<'a> {
     pub(super) config: &'a Gpt2Config,
     pub(super) options: &'a ModelOptions,
-    pub(super) gpu: &'a Gpu,
+    pub(super) choices: &'a Choices,
     pub(super) buffers: &'a [GpuBuffer],
     pub(super) pool: &'a KvPool,
     pub(super) dims: &'a Dims,
@@ -38,13 +43,19 @@ impl<'a> Graph<'a> {
         BoundBuffer::range(self.slot(Slot::Step), offset, size_of::<Step>() as u64)
     }
 
-    fn strategy(&self) -> Strategy {
-        self.gpu.strategy()
+    fn rows(&self, phase: Phase) -> StepRows<'a> {
+        let batch = BoundBuffer::range(self.slot(Slot::Step), BATCH_OFFSET, size_of::<Batch>() as u64);
+        StepRows { step: self.step(0), batch: (phase != Phase::Prefill).then_some(batch) }
     }
 
-    pub(super) fn embed(&self, recorder: &mut Recorder<'_>, weights: &Weights) -> Result<()> {
+    pub(super) fn embed(
+        &self,
+        recorder: &mut Recorder<'_>,
+        phase: Phase,
+        weights: &Weights,
+    ) -> Result<()> {
         let op = embedding::Embedding {
-            step: self.step(0),
+            rows: self.rows(phase),
             token_ids: self.slot(Slot::TokenIds),
             wte: &weights.wte,
             wpe: &weights.wpe,
@@ -79,7 +90,7 @@ impl<'a> Graph<'a> {
             scale,
             out: self.slot(Slot::Normed),
         };
-        layer_norm::record(recorder, self.strategy(), &op)
+        layer_norm::record(recorder, self.choices.get(Op::LayerNorm), &op)
     }
 
     #[allow(clippy::too_many_arguments, reason = "one line a layer's operation reads best")]
@@ -106,10 +117,9 @@ impl<'a> Graph<'a> {
     }
 
     fn matmul(&self, recorder: &mut Recorder<'_>, phase: Phase, op: &Matmul<'_>) -> Result<()> {
-        if phase == Phase::Decode && !self.options.deterministic {
-            gemv::record(recorder, self.strategy(), op)
-        } else {
-            gemm::record(recorder, self.strategy(), op)
+        match phase {
+            Phase::Prefill => gemm::record(recorder, self.choices.get(Op::Gemm), op),
+            Phase::Decode { batch } => gemv::record(recorder, self.choices.get(Op::Gemv), batch, op),
         }
     }
 
@@ -122,8 +132,8 @@ impl<'a> Graph<'a> {
             head_dim: self.config.heads().padded,
         };
         let qkv = self.slot(Slot::Qkv);
-        let append =
-            kv_append::KvAppend { step: self.step(0), qkv, kv, spare_slabs: self.pool.spare_slabs() };
+        let rows = self.rows(phase);
+        let append = kv_append::KvAppend { rows, qkv, kv, spare_slabs: self.pool.spare_slabs() };
         kv_append::record(recorder, &append)?;
         let scale = self.config.attention_scale(layer);
         let scratch = Scratch {
@@ -131,11 +141,14 @@ impl<'a> Graph<'a> {
             n_ctx: self.dims.n_ctx,
             max_rows: self.dims.chunk,
         };
-        let op = Attention { step: self.step(0), qkv, kv, scale, scratch, out: self.slot(Slot::Attention) };
-        if phase == Phase::Decode && !self.options.deterministic {
-            attention_decode::record(recorder, self.strategy(), &op)
-        } else {
-            attention_prefill::record(recorder, self.strategy(), &op)
+        let op = Attention { rows, qkv, kv, scale, scratch, out: self.slot(Slot::Attention) };
+        match phase {
+            Phase::Prefill => {
+                attention_prefill::record(recorder, self.choices.get(Op::AttentionPrefill), &op)
+            }
+            Phase::Decode { .. } => {
+                attention_decode::record(recorder, self.choices.get(Op::AttentionDecode), &op)
+            }
         }
     }
 
@@ -149,7 +162,7 @@ impl<'a> Graph<'a> {
             scale: &weights.ln_f,
             out: self.slot(Slot::HeadNormed),
         };
-        layer_norm::record(recorder, self.strategy(), &norm)?;
+        layer_norm::record(recorder, self.choices.get(Op::LayerNorm), &norm)?;
         let logits = Matmul {
             step,
             x: self.slot(Slot::HeadNormed),

@@ -9,12 +9,15 @@ pub mod gpt2;
 mod graph;
 mod kv_cache;
 mod loader;
+mod recordings;
 
 pub use dims::{Dims, MemoryPlan, ModelOptions, PlanEntry};
-pub use forward::{Forward, Output};
+pub use forward::{Forward, Output, Sequence};
 pub use gpt2::Gpt2Config;
 pub use kv_cache::{KvPool, PageList};
 pub use loader::{LoadPhase, LoadProgress, ProgressFn, Weights, check_tensors, weight_bytes};
+
+use crate::kernels::Choices;
 
 /// The immutable half of a model: what it is and its weights.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ pub struct Model {
     pub config: Gpt2Config,
     /// How it runs.
     pub options: ModelOptions,
+    /// The implementation of each operation.
+    pub choices: Choices,
     /// The weights on the GPU.
     pub weights: Weights,
 }

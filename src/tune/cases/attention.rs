@@ -1,14 +1,15 @@
 //! Cases of the cache and of attention.
 
 use std::fmt;
+use std::ops::Range;
 
-use super::data::{Random, U, encode, floats, input, pad_columns, record, rounded, step, sum_error};
+use super::data::{Random, U, batch, encode, floats, input, pad_columns, record, rounded, step, sum_error};
 use super::paged::Pages;
 use crate::error::Result;
-use crate::gpu::{Gpu, Recorder, Strategy, Work};
+use crate::gpu::{Gpu, GpuBuffer, Recorder, Work};
 use crate::kernels::{
-    Attention, PAGE_SIZE, PagedKv, SLABS_MAX, Scratch, Step, attention_decode, attention_prefill,
-    attention_reduce, kv_append,
+    Attention, Candidate, Choices, Op, PAGE_SIZE, PagedKv, Row, SLABS_MAX, Scratch, Step, StepRows,
+    attention_decode, attention_prefill, attention_reduce, kv_append,
 };
 use crate::reference;
 use crate::tensor::{Axis, DType, pad_row};
@@ -25,11 +26,14 @@ pub struct KvAppendCase {
     pub position: usize,
     /// Rows.
     pub n_rows: usize,
+    /// Whether the rows are a batch: each then a sequence of its own, whose pages
+    /// begin at a place of its own in the page table.
+    pub batch: bool,
 }
 
 impl KvAppendCase {
     pub(super) fn prepare(&self, gpu: &Gpu, case: String) -> Result<Prepared> {
-        let KvAppendCase { kv, position, n_rows } = *self;
+        let KvAppendCase { kv, position, n_rows, batch: _ } = *self;
         let mut random = Random::new(5);
         let kv_len = position + n_rows;
         let pages = Pages::scattered(kv, kv_len, &mut random);
@@ -50,6 +54,8 @@ impl KvAppendCase {
         let numbers =
             Step { n_rows: n_rows as u32, first_row: 0, position: position as u32, kv_len: kv_len as u32 };
         let step = step(gpu, numbers)?;
+        let rows: Vec<Row> = (0..n_rows).map(|row| self.row(row)).collect();
+        let batch = if self.batch { Some(batch(gpu, &rows)?) } else { None };
         let dispatches = record(gpu, |recorder| {
             let kv = PagedKv {
                 page_table: &page_table,
@@ -58,7 +64,8 @@ impl KvAppendCase {
                 n_head: kv.n_head,
                 head_dim: pad_row(kv.head_dim),
             };
-            let op = kv_append::KvAppend { step: (&step).into(), qkv: &qkv, kv, spare_slabs: &spare };
+            let rows = StepRows { step: (&step).into(), batch: batch.as_ref().map(Into::into) };
+            let op = kv_append::KvAppend { rows, qkv: &qkv, kv, spare_slabs: &spare };
             kv_append::record(recorder, &op)
         })?;
         Ok(Prepared {
@@ -70,9 +77,17 @@ impl KvAppendCase {
         })
     }
 
+    /// The row of a batch that is appended where row `row` of a chunk would be.
+    fn row(&self, row: usize) -> Row {
+        let position = self.position + row;
+        let first_page = row.min(position / PAGE_SIZE);
+        let position = (position - first_page * PAGE_SIZE) as u32;
+        Row { position, kv_len: position + 1, first_page: first_page as u32, unused: 0 }
+    }
+
     /// What each slab must hold; all but the appended rows stays as it was.
     fn expected(&self, pages: &Pages, qkv: &[f32]) -> Vec<Vec<Expected>> {
-        let KvAppendCase { kv, position, n_rows } = *self;
+        let KvAppendCase { kv, position, n_rows, batch: _ } = *self;
         let mut slabs = vec![vec![Expected::Untouched; pages.slab_elems()]; kv.n_slabs];
         let relative = if kv.dtype == DType::F16 { 1.0 / 1024.0 } else { 0.0 };
         // Of subnormal halves.
@@ -99,7 +114,8 @@ impl KvAppendCase {
 
 impl fmt::Display for KvAppendCase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} rows={} at {}", self.kv, self.n_rows, self.position)
+        write!(f, "{} rows={} at {}", self.kv, self.n_rows, self.position)?;
+        if self.batch { write!(f, " batch") } else { Ok(()) }
     }
 }
 
@@ -117,7 +133,8 @@ pub struct AttentionCase {
     pub kv: KvShape,
     /// Position of the first row: keys of earlier chunks.
     pub position: usize,
-    /// Rows; 1 for decode.
+    /// Rows. Those of a decode are sequences of their own: row i sees the positions
+    /// behind the first i pages, the last of them for all rows `position`.
     pub n_rows: usize,
     /// Factor of the queries: 1 spreads the weights over all keys, 40 leaves
     /// a few and scores of some hundreds.
@@ -125,38 +142,65 @@ pub struct AttentionCase {
 }
 
 impl AttentionCase {
-    fn step(&self) -> Step {
-        let (n_rows, position) = (self.n_rows as u32, self.position as u32);
-        Step { n_rows, first_row: 0, position, kv_len: position + n_rows }
+    /// The positions that each row of a prefill sees.
+    fn chunk(&self) -> Vec<Range<usize>> {
+        (0..self.n_rows).map(|row| 0..self.position + row + 1).collect()
+    }
+
+    /// The positions that each row of a decode sees.
+    fn batch(&self) -> Vec<Range<usize>> {
+        let end = self.position + 1;
+        (0..self.n_rows).map(|row| row.min(self.position / PAGE_SIZE) * PAGE_SIZE..end).collect()
     }
 
     fn scale(&self) -> f32 {
         1.0 / (self.kv.head_dim as f32).sqrt()
     }
 
-    pub(super) fn prepare_prefill(&self, gpu: &Gpu, strategy: Strategy, case: String) -> Result<Prepared> {
-        self.prepare(gpu, strategy, case, attention_prefill::record)
+    pub(super) fn prepare_prefill(&self, gpu: &Gpu, choices: &Choices, case: String) -> Result<Prepared> {
+        let candidate = choices.get(Op::AttentionPrefill);
+        let record = |recorder: &mut Recorder<'_>, op: &Attention<'_>| {
+            attention_prefill::record(recorder, candidate, op)
+        };
+        self.prepare(gpu, candidate, case, &self.chunk(), None, record)
     }
 
-    pub(super) fn prepare_decode(&self, gpu: &Gpu, strategy: Strategy, case: String) -> Result<Prepared> {
-        self.prepare(gpu, strategy, case, attention_decode::record)
+    pub(super) fn prepare_decode(&self, gpu: &Gpu, choices: &Choices, case: String) -> Result<Prepared> {
+        let candidate = choices.get(Op::AttentionDecode);
+        let seen = self.batch();
+        let row = |seen: &Range<usize>| Row {
+            position: seen.len() as u32 - 1,
+            kv_len: seen.len() as u32,
+            first_page: (seen.start / PAGE_SIZE) as u32,
+            unused: 0,
+        };
+        let rows: Vec<Row> = seen.iter().map(row).collect();
+        let batch = batch(gpu, &rows)?;
+        let record = |recorder: &mut Recorder<'_>, op: &Attention<'_>| {
+            attention_decode::record(recorder, candidate, op)
+        };
+        self.prepare(gpu, candidate, case, &seen, Some(&batch), record)
     }
 
+    /// `seen`: the positions that each row sees.
     fn prepare(
         &self,
         gpu: &Gpu,
-        strategy: Strategy,
+        candidate: &Candidate,
         case: String,
-        record_op: impl FnOnce(&mut Recorder<'_>, Strategy, &Attention<'_>) -> Result<()>,
+        seen: &[Range<usize>],
+        batch: Option<&GpuBuffer>,
+        record_op: impl FnOnce(&mut Recorder<'_>, &Attention<'_>) -> Result<()>,
     ) -> Result<Prepared> {
+        let kv_len = seen.iter().map(|seen| seen.end).max().unwrap_or(0);
         // Longer than the cache and higher than the chunk: not all of the
         // scratch is in use.
         let (n_ctx, max_rows) = (self.position + self.n_rows + 300, self.n_rows + 3);
-        let elems = Scratch::elems(strategy, n_ctx, max_rows, self.kv.n_head, pad_row(self.kv.head_dim));
+        let elems = Scratch::elems(candidate, n_ctx, max_rows, self.kv.n_head, pad_row(self.kv.head_dim));
         let (scratch_output, scratch) =
             Output::new(gpu, "scratch", Format::Float(DType::F32), &[], vec![Expected::Any; elems])?;
         let kv = self.kv;
-        let inputs = Inputs::new(self);
+        let inputs = Inputs::new(self, kv_len);
         // The new keys and values are read from the cache alone.
         let axis = Axis::grouped(kv.n_head, kv.head_dim);
         let mut qkv = pad_columns(&inputs.q, axis);
@@ -169,15 +213,16 @@ impl AttentionCase {
             slabs.push(input(gpu, "slab", &encode(kv.dtype, &slab))?);
         }
         let mut expected = vec![Expected::exactly(0.0); self.n_rows * width];
-        for (i, element) in inputs.expected(self).into_iter().enumerate() {
+        for (i, element) in inputs.expected(self, seen).into_iter().enumerate() {
             expected[i / axis.len() * width + axis.position(i % axis.len())] = element;
         }
         let (output, out) = Output::new(gpu, "out", Format::Float(DType::F32), &[], expected)?;
-        let numbers = self.step();
+        let (n_rows, position) = (self.n_rows as u32, self.position as u32);
+        let numbers = Step { n_rows, first_row: 0, position, kv_len: kv_len as u32 };
         let step = step(gpu, numbers)?;
         let dispatches = record(gpu, |recorder| {
             let op = Attention {
-                step: (&step).into(),
+                rows: StepRows { step: (&step).into(), batch: batch.map(Into::into) },
                 qkv: &qkv,
                 kv: PagedKv {
                     page_table: &page_table,
@@ -190,7 +235,7 @@ impl AttentionCase {
                 scratch: Scratch { buffer: &scratch, n_ctx, max_rows },
                 out: &out,
             };
-            record_op(recorder, strategy, &op)
+            record_op(recorder, &op)
         })?;
         Ok(Prepared {
             case,
@@ -223,10 +268,9 @@ struct Inputs {
 }
 
 impl Inputs {
-    fn new(case: &AttentionCase) -> Self {
-        let AttentionCase { kv, position, n_rows, sharpness } = *case;
+    fn new(case: &AttentionCase, kv_len: usize) -> Self {
+        let AttentionCase { kv, n_rows, sharpness, .. } = *case;
         let mut random = Random::new(6);
-        let kv_len = position + n_rows;
         let mut cached = || rounded(kv.dtype, random.uniform(kv.n_head * kv_len * kv.head_dim, 1.0));
         let (k, v) = (cached(), cached());
         let q = random.uniform(n_rows * kv.n_head * kv.head_dim, sharpness);
@@ -256,27 +300,26 @@ impl Inputs {
     }
 
     /// Value and tolerance of `[n_rows, n_head, head_dim]`.
-    fn expected(&self, case: &AttentionCase) -> Vec<Expected> {
-        let AttentionCase { kv, position, n_rows, .. } = *case;
-        let (width, head_dim) = (kv.n_head * kv.head_dim, kv.head_dim);
-        let mut out = vec![Expected::Any; n_rows * width];
-        for head in 0..kv.n_head {
-            let run = (position + n_rows) * head_dim;
-            let (k, v) = (&self.k[head * run..][..run], &self.v[head * run..][..run]);
-            let q: Vec<f32> =
-                self.q.chunks(width).flat_map(|row| &row[head * head_dim..][..head_dim]).copied().collect();
-            let want = reference::attention_prefill(&q, k, v, head_dim, position, case.scale());
-            for (row, want) in want.chunks(head_dim).enumerate() {
-                let seen = position + row + 1;
-                let relative =
-                    relative_error(&q[row * head_dim..][..head_dim], &k[..seen * head_dim], case.scale());
+    fn expected(&self, case: &AttentionCase, seen: &[Range<usize>]) -> Vec<Expected> {
+        let AttentionCase { kv, .. } = *case;
+        let (head_dim, width) = (kv.head_dim, kv.n_head * kv.head_dim);
+        let run = self.k.len() / kv.n_head;
+        let mut out = Vec::new();
+        for (row, seen) in seen.iter().enumerate() {
+            for head in 0..kv.n_head {
+                let q = &self.q[row * width + head * head_dim..][..head_dim];
+                let elems = head * run + seen.start * head_dim..head * run + seen.end * head_dim;
+                let (k, v) = (&self.k[elems.clone()], &self.v[elems]);
+                let want =
+                    reference::attention_prefill(q, k, v, head_dim, seen.len() - 1, case.scale());
+                let relative = relative_error(q, k, case.scale());
                 for (d, &want) in want.iter().enumerate() {
                     // Weights are relative to their sum: |v| at most counts.
-                    let largest = v[..seen * head_dim].iter().skip(d).step_by(head_dim);
-                    let largest = largest.fold(0.0f64, |max, v| max.max(f64::from(v.abs())));
+                    let values = v.iter().skip(d).step_by(head_dim);
+                    let largest = values.fold(0.0f64, |max, v| max.max(f64::from(v.abs())));
                     let want = f64::from(want);
                     let tolerance = largest * relative + 2.0 * U * want.abs();
-                    out[row * width + head * head_dim + d] = Expected::Value { want, tolerance };
+                    out.push(Expected::Value { want, tolerance });
                 }
             }
         }
@@ -351,7 +394,9 @@ impl ReduceCase {
         let (output, out) = Output::new(gpu, "out", Format::Float(DType::F32), &[], expected)?;
         let partial = floats(gpu, "partial", &partial)?;
         let none = input(gpu, "unused", &[])?;
-        let step = step(gpu, Step { n_rows: 1, kv_len: self.kv_len as u32, ..Step::default() })?;
+        let n_rows = 1;
+        let step = step(gpu, Step { n_rows, ..Step::default() })?;
+        let batch = batch(gpu, &[Row { kv_len: self.kv_len as u32, ..Row::default() }])?;
         let dispatches = record(gpu, |recorder| {
             let (n_head, head_dim) = (self.n_head, self.head_dim);
             let kv = PagedKv {
@@ -362,7 +407,8 @@ impl ReduceCase {
                 head_dim,
             };
             let scratch = Scratch { buffer: &none, n_ctx: self.max_splits, max_rows: 1 };
-            let op = Attention { step: (&step).into(), qkv: &none, kv, scale: 1.0, scratch, out: &out };
+            let rows = StepRows { step: (&step).into(), batch: Some((&batch).into()) };
+            let op = Attention { rows, qkv: &none, kv, scale: 1.0, scratch, out: &out };
             attention_reduce::record(recorder, &op, self.max_splits, self.split_keys, &partial)
         })?;
         Ok(Prepared {

@@ -5,7 +5,7 @@ use super::{
     ArgmaxCase, ArgmaxInput, AttentionCase, Case, EmbeddingCase, KvAppendCase, KvShape, LayerNormCase,
     LayerNormInput, MatmulCase, MatmulInput, ReduceCase,
 };
-use crate::kernels::Activation;
+use crate::kernels::{Activation, BATCH_MAX};
 use crate::tensor::{Axis, DType};
 
 const DTYPES: [DType; 2] = [DType::F16, DType::F32];
@@ -66,8 +66,9 @@ pub fn gpt2_shapes(n_embd: usize, n_head: usize, vocab_size: usize) -> Vec<Case>
             n_embd,
             dtype,
             piece_rows,
+            batch: n_rows == 1,
         }));
-        all.push(Case::KvAppend(KvAppendCase { kv, position, n_rows }));
+        all.push(Case::KvAppend(KvAppendCase { kv, position, n_rows, batch: n_rows == 1 }));
     }
     let attention = |n_rows, position| AttentionCase { kv, position, n_rows, sharpness: 1.0 };
     all.push(Case::AttentionPrefill(attention(m, 0)));
@@ -95,12 +96,17 @@ fn matmul(all: &mut Vec<Case>) {
             (130, 520),
         ] {
             all.push(Case::Gemv(MatmulCase::plain(1, n, k, dtype)));
-            for m in [1, 2, 15, 17] {
+            for m in [1, 2, 31, 33] {
                 all.push(Case::Gemm(MatmulCase::plain(m, n, k, dtype)));
             }
         }
-        for m in [16, 63, 64, 65, 129] {
+        for m in [16, 32, 63, 64, 65, 129] {
             all.push(Case::Gemm(MatmulCase::plain(m, 72, 24, dtype)));
+        }
+        // Each batch that one pass over the weights may serve, and around them.
+        for m in [1, 2, 3, 4, 5, 7, 8, 9, 15, 16] {
+            all.push(Case::Gemv(MatmulCase::plain(m, 72, 24, dtype)));
+            all.push(Case::Gemv(MatmulCase { bias: true, ..MatmulCase::plain(m, 33, 520, dtype) }));
         }
         // q, k and v of 25 heads; the projection behind 25 heads.
         for (n, k) in [(Axis::grouped(75, 3), Axis::plain(75)), (Axis::plain(75), Axis::grouped(25, 3))] {
@@ -121,6 +127,7 @@ fn matmul(all: &mut Vec<Case>) {
             ..MatmulCase::plain(5, 75, 20, dtype)
         };
         all.push(Case::Gemv(MatmulCase { m: 1, ..pieces.clone() }));
+        all.push(Case::Gemv(pieces.clone()));
         all.push(Case::Gemm(pieces));
     }
     for activation in Activation::ALL {
@@ -176,14 +183,17 @@ fn embedding(all: &mut Vec<Case>) {
             // Tokens in all of several pieces, the last of them smaller.
             (40, 30, 50, 24, 16),
         ] {
-            all.push(Case::Embedding(EmbeddingCase {
-                n_tokens,
-                position,
-                vocab_size,
-                n_embd,
-                dtype,
-                piece_rows,
-            }));
+            for batch in [false, true] {
+                all.push(Case::Embedding(EmbeddingCase {
+                    n_tokens: if batch { n_tokens.min(BATCH_MAX) } else { n_tokens },
+                    position,
+                    vocab_size,
+                    n_embd,
+                    dtype,
+                    piece_rows,
+                    batch,
+                }));
+            }
         }
     }
 }
@@ -226,7 +236,10 @@ fn cache(all: &mut Vec<Case>) {
     for kv in shapes().into_iter().chain([four_slabs, LARGE_HEAD]) {
         // One row; rows across page borders; a chunk behind others.
         for (n_rows, position) in [(1, 0), (1, 17), (16, 0), (35, 15), (17, 48)] {
-            all.push(Case::KvAppend(KvAppendCase { kv, position, n_rows }));
+            all.push(Case::KvAppend(KvAppendCase { kv, position, n_rows, batch: false }));
+            if n_rows <= BATCH_MAX {
+                all.push(Case::KvAppend(KvAppendCase { kv, position, n_rows, batch: true }));
+            }
         }
     }
 }
@@ -249,18 +262,22 @@ fn prefill(all: &mut Vec<Case>) {
 }
 
 fn decode(all: &mut Vec<Case>) {
-    let mut push = |kv, kv_len: usize, sharpness| {
-        all.push(Case::AttentionDecode(AttentionCase { kv, position: kv_len - 1, n_rows: 1, sharpness }));
+    let mut push = |kv, n_rows, kv_len: usize, sharpness| {
+        all.push(Case::AttentionDecode(AttentionCase { kv, position: kv_len - 1, n_rows, sharpness }));
     };
     for kv in shapes() {
         // Positions around the pages of 16, the tiles of 64 and the splits of
         // 256.
         for kv_len in [1, 2, 16, 17, 31, 33, 63, 64, 65, 255, 256, 257, 600] {
-            push(kv, kv_len, 1.0);
+            push(kv, 1, kv_len, 1.0);
         }
-        push(kv, 270, 40.0);
+        push(kv, 1, 270, 40.0);
+        // Rows of several sequences, each of another length.
+        for (n_rows, kv_len) in [(2, 3), (3, 40), (5, 300), (16, 290)] {
+            push(kv, n_rows, kv_len, 1.0);
+        }
     }
-    push(LARGE_HEAD, 300, 1.0);
+    push(LARGE_HEAD, 1, 300, 1.0);
 }
 
 fn reduce(all: &mut Vec<Case>) {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::data::{Random, U, floats, matrix, pad_columns, record, rounded, step, sum_error};
 use crate::error::Result;
-use crate::gpu::{Gpu, Recorder, Strategy, Work};
+use crate::gpu::{Gpu, Recorder, Work};
 use crate::kernels::{Activation, Matmul, Step};
 use crate::reference;
 use crate::tensor::{Axis, DType};
@@ -29,7 +29,7 @@ const EXTREMES: [f32; 24] = [
 /// `out = activate(x * weights^T + bias) [+ out]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MatmulCase {
-    /// Rows of x; 1 for gemv.
+    /// Rows of x; 1 or a few for gemv.
     pub m: usize,
     /// Output features.
     pub n: Axis,
@@ -117,9 +117,8 @@ impl MatmulCase {
     pub(super) fn prepare(
         &self,
         gpu: &Gpu,
-        strategy: Strategy,
         case: String,
-        record_op: impl FnOnce(&mut Recorder<'_>, Strategy, &Matmul<'_>) -> Result<()>,
+        record_op: impl FnOnce(&mut Recorder<'_>, &Matmul<'_>) -> Result<()>,
     ) -> Result<Prepared> {
         let inputs = self.inputs();
         let x = floats(gpu, "x", &pad_columns(&inputs.x, self.k))?;
@@ -147,7 +146,7 @@ impl MatmulCase {
                 accumulate: self.accumulate,
                 out: &out,
             };
-            record_op(recorder, strategy, &op)
+            record_op(recorder, &op)
         })?;
         Ok(Prepared {
             case,

@@ -16,7 +16,8 @@ use std::fmt;
 
 use super::output::{Outcome, Prepared};
 use crate::error::Result;
-use crate::gpu::{Gpu, Strategy};
+use crate::gpu::{Capabilities, Gpu};
+use crate::kernels::{Candidate, Choices, Op, gemm, gemv};
 
 pub use attention::{AttentionCase, KvAppendCase, KvShape, ReduceCase};
 pub use list::{all, gpt2_shapes, quick};
@@ -26,7 +27,7 @@ pub use rows::{ArgmaxCase, ArgmaxInput, EmbeddingCase, LayerNormCase, LayerNormI
 /// One operation with its shape, types and flags.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Case {
-    /// Matrix times one row.
+    /// Matrix times one row, or a few.
     Gemv(MatmulCase),
     /// Matrix times rows.
     Gemm(MatmulCase),
@@ -40,38 +41,63 @@ pub enum Case {
     KvAppend(KvAppendCase),
     /// Causal attention of rows.
     AttentionPrefill(AttentionCase),
-    /// Attention of one row.
+    /// Attention of single rows.
     AttentionDecode(AttentionCase),
     /// Merge of partial results.
     AttentionReduce(ReduceCase),
 }
 
 impl Case {
-    /// Uploads the case's inputs and records its kernels.
+    /// Uploads the case's inputs and records its kernels, those that `choices`
+    /// names.
     ///
     /// # Errors
     /// As [`Gpu::allocate`] and [`crate::gpu::Recorder::dispatch`].
-    pub fn prepare(&self, gpu: &Gpu, strategy: Strategy) -> Result<Prepared> {
+    pub fn prepare(&self, gpu: &Gpu, choices: &Choices) -> Result<Prepared> {
         let name = self.to_string();
         match self {
-            Case::Gemv(case) => case.prepare(gpu, strategy, name, crate::kernels::gemv::record),
-            Case::Gemm(case) => case.prepare(gpu, strategy, name, crate::kernels::gemm::record),
-            Case::LayerNorm(case) => case.prepare(gpu, strategy, name),
+            Case::Gemv(case) => {
+                let batch = gemv::batch_for(case.m);
+                case.prepare(gpu, name, |r, op| gemv::record(r, choices.get(Op::Gemv), batch, op))
+            }
+            Case::Gemm(case) => case.prepare(gpu, name, |r, op| gemm::record(r, choices.get(Op::Gemm), op)),
+            Case::LayerNorm(case) => case.prepare(gpu, choices, name),
             Case::Embedding(case) => case.prepare(gpu, name),
             Case::Argmax(case) => case.prepare(gpu, name),
             Case::KvAppend(case) => case.prepare(gpu, name),
-            Case::AttentionPrefill(case) => case.prepare_prefill(gpu, strategy, name),
-            Case::AttentionDecode(case) => case.prepare_decode(gpu, strategy, name),
+            Case::AttentionPrefill(case) => case.prepare_prefill(gpu, choices, name),
+            Case::AttentionDecode(case) => case.prepare_decode(gpu, choices, name),
             Case::AttentionReduce(case) => case.prepare(gpu, name),
         }
+    }
+
+    /// The operation, where it has more than one implementation.
+    #[must_use]
+    pub fn op(&self) -> Option<Op> {
+        match self {
+            Case::Gemv(_) => Some(Op::Gemv),
+            Case::Gemm(_) => Some(Op::Gemm),
+            Case::LayerNorm(_) => Some(Op::LayerNorm),
+            Case::AttentionPrefill(_) => Some(Op::AttentionPrefill),
+            Case::AttentionDecode(_) => Some(Op::AttentionDecode),
+            Case::Embedding(_) | Case::Argmax(_) | Case::KvAppend(_) | Case::AttentionReduce(_) => None,
+        }
+    }
+
+    /// The implementations of its operation that a device can run; none where the
+    /// operation has a single one, which needs no choice.
+    #[must_use]
+    pub fn candidates(&self, device: &Capabilities) -> Vec<&'static Candidate> {
+        let all = self.op().map_or(&[][..], Op::candidates);
+        all.iter().filter(|candidate| candidate.runs_on(device)).collect()
     }
 
     /// Runs the case once and compares its outputs with the reference.
     ///
     /// # Errors
     /// As [`Case::prepare`] and [`Prepared::check`].
-    pub fn check(&self, gpu: &Gpu, strategy: Strategy) -> Result<Outcome> {
-        self.prepare(gpu, strategy)?.check(gpu)
+    pub fn check(&self, gpu: &Gpu, choices: &Choices) -> Result<Outcome> {
+        self.prepare(gpu, choices)?.check(gpu)
     }
 }
 

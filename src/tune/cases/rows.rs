@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use super::data::{Random, U, floats, input, matrix, pad_columns, record, rounded, step, sum_error};
+use super::data::{Random, U, batch, floats, input, matrix, pad_columns, record, rounded, step, sum_error};
 use crate::error::Result;
-use crate::gpu::{Gpu, Strategy, Work};
-use crate::kernels::{Step, argmax, embedding, layer_norm};
+use crate::gpu::{Gpu, Work};
+use crate::kernels::{Choices, Op, Row, Step, StepRows, argmax, embedding, layer_norm};
 use crate::reference;
 use crate::tensor::{Axis, DType, pad_row};
 use crate::tune::output::{Expected, Format, Output, Prepared};
@@ -81,7 +81,7 @@ impl LayerNormCase {
             .collect()
     }
 
-    pub(super) fn prepare(&self, gpu: &Gpu, strategy: Strategy, case: String) -> Result<Prepared> {
+    pub(super) fn prepare(&self, gpu: &Gpu, choices: &Choices, case: String) -> Result<Prepared> {
         let mut random = Random::new(2);
         let x = self.rows(&mut random);
         let (weight, bias) = (random.uniform(self.n, 2.0), random.uniform(self.n, 1.0));
@@ -106,7 +106,7 @@ impl LayerNormCase {
                 scale: &scale,
                 out: &out,
             };
-            layer_norm::record(recorder, strategy, &op)
+            layer_norm::record(recorder, choices.get(Op::LayerNorm), &op)
         })?;
         Ok(Prepared {
             case,
@@ -139,9 +139,15 @@ pub struct EmbeddingCase {
     pub dtype: DType,
     /// Rows of a piece of wte; a multiple of 8.
     pub piece_rows: usize,
+    /// Whether the rows are a batch, their positions falling.
+    pub batch: bool,
 }
 
 impl EmbeddingCase {
+    fn row_position(&self, row: usize) -> usize {
+        self.position + if self.batch { self.n_tokens - 1 - row } else { row }
+    }
+
     pub(super) fn prepare(&self, gpu: &Gpu, case: String) -> Result<Prepared> {
         let mut random = Random::new(3);
         let n_positions = self.position + self.n_tokens;
@@ -156,7 +162,11 @@ impl EmbeddingCase {
         let axis = Axis::plain(self.n_embd);
         let width = axis.padded_len();
         let mut expected = vec![Expected::exactly(0.0); self.n_tokens * width];
-        let want = reference::embedding(&tokens, self.position, &wte, &wpe, self.n_embd);
+        let positions: Vec<usize> = (0..self.n_tokens).map(|row| self.row_position(row)).collect();
+        let row = |(&token, &position): (&u32, &usize)| {
+            reference::embedding(&[token], position, &wte, &wpe, self.n_embd)
+        };
+        let want: Vec<f32> = tokens.iter().zip(&positions).flat_map(row).collect();
         for (i, want) in want.into_iter().enumerate() {
             expected[i / self.n_embd * width + axis.position(i % self.n_embd)] =
                 Expected::exactly(f64::from(want));
@@ -167,9 +177,12 @@ impl EmbeddingCase {
         let (output, out) = Output::new(gpu, "out", Format::Float(DType::F32), &[], expected)?;
         let (n_rows, position) = (self.n_tokens as u32, self.position as u32);
         let step = step(gpu, Step { n_rows, position, ..Step::default() })?;
+        let rows: Vec<Row> =
+            positions.iter().map(|&position| Row { position: position as u32, ..Row::default() }).collect();
+        let batch = if self.batch { Some(batch(gpu, &rows)?) } else { None };
         let dispatches = record(gpu, |recorder| {
             let op = embedding::Embedding {
-                step: (&step).into(),
+                rows: StepRows { step: (&step).into(), batch: batch.as_ref().map(Into::into) },
                 token_ids: &token_ids,
                 wte: &wte,
                 wpe: &wpe,
@@ -189,8 +202,9 @@ impl EmbeddingCase {
 
 impl fmt::Display for EmbeddingCase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let EmbeddingCase { n_tokens, position, vocab_size, n_embd, dtype, piece_rows } = self;
-        write!(f, "tokens={n_tokens} at {position}, wte {vocab_size}x{n_embd} {dtype} pieces of {piece_rows}")
+        let EmbeddingCase { n_tokens, position, vocab_size, n_embd, dtype, piece_rows, batch } = self;
+        write!(f, "tokens={n_tokens} at {position}, wte {vocab_size}x{n_embd} {dtype} pieces of {piece_rows}")?;
+        if *batch { write!(f, " batch") } else { Ok(()) }
     }
 }
 
@@ -253,24 +267,30 @@ impl ArgmaxCase {
         logits
     }
 
+    /// Two rows, the second one reversed, with NaN between them: reading too far
+    /// raises the flag.
     pub(super) fn prepare(&self, gpu: &Gpu, case: String) -> Result<Prepared> {
-        let logits = self.logits();
-        let found = reference::argmax(&logits);
-        let expected = vec![
-            found.map_or(Expected::Any, |index| Expected::exactly(index as f64)),
-            Expected::exactly(if found.is_some() { 0.0 } else { 1.0 }),
-            Expected::exactly(0.0),
-            Expected::exactly(0.0),
-        ];
-        // Behind the logits stands a NaN: reading too far raises the flag.
+        let row = self.logits();
+        let reversed: Vec<f32> = row.iter().rev().copied().collect();
+        let stride = self.n + 3;
+        let (mut logits, mut expected) = (Vec::new(), Vec::new());
+        for row in [row, reversed] {
+            let found = reference::argmax(&row);
+            expected.push(found.map_or(Expected::Any, |index| Expected::exactly(index as f64)));
+            expected.push(Expected::exactly(if found.is_some() { 0.0 } else { 1.0 }));
+            expected.extend([Expected::exactly(0.0); 2]);
+            logits.extend(row);
+            logits.extend([f32::NAN; 3]);
+        }
         let logits = floats(gpu, "logits", &logits)?;
         let (output, result) = Output::new(gpu, "result", Format::U32, &[], expected)?;
-        let dispatches = record(gpu, |recorder| argmax::record(recorder, self.n, &logits, &result))?;
+        let dispatches =
+            record(gpu, |recorder| argmax::record(recorder, self.n, stride, &logits, &result))?;
         Ok(Prepared {
             case,
             reason: "none: an index",
             dispatches,
-            work: Work { n_rows: 1, kv_len: 0 },
+            work: Work { n_rows: 2, kv_len: 0 },
             outputs: vec![(output, result)],
         })
     }

@@ -1,0 +1,7 @@
+// Four f32 in one load.
+alias Load4 = vec4<f32>;
+
+fn load4(value: Load4) -> vec4<f32> {
+    return value;
+}
+

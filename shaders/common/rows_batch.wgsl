@@ -1,0 +1,26 @@
+// Rows of any sequences: a decode step. As many as `BATCH_MAX` in Rust.
+struct Row {
+    // Position in its sequence.
+    position: u32,
+    // Positions of its sequence in the KV cache, its own included.
+    kv_len: u32,
+    // Where its sequence's pages begin in the page table.
+    first_page: u32,
+    unused: u32,
+}
+
+struct Rows {
+    rows: array<Row, 16>,
+}
+
+@group(0) @binding(13) var<uniform> batch: Rows;
+
+fn row_position(row: u32) -> u32 {
+    return batch.rows[row].position;
+}
+
+// Where the row's sequence has the entry of one of its pages in the page table.
+fn row_page(row: u32, page: u32) -> u32 {
+    return batch.rows[row].first_page + page;
+}
+

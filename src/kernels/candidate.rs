@@ -1,0 +1,244 @@
+//! Ways of computing an operation, as data: what may run on a device, what is
+//! taken there unless something else is asked for.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+use crate::gpu::{Capabilities, Fragment, Kernel, Strategy, Variant};
+
+/// An operation that has more than one implementation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(usize)]
+pub enum Op {
+    /// Layer normalization of rows.
+    LayerNorm,
+    /// Matrix times a few rows: decode.
+    Gemv,
+    /// Matrix times many rows: prefill.
+    Gemm,
+    /// Causal attention of a chunk's rows.
+    AttentionPrefill,
+    /// Attention of single rows, each over its own sequence.
+    AttentionDecode,
+}
+
+impl Op {
+    /// All of them.
+    pub const ALL: [Op; 5] =
+        [Op::LayerNorm, Op::Gemv, Op::Gemm, Op::AttentionPrefill, Op::AttentionDecode];
+
+    /// The name that `--variant` takes and reports print.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Op::LayerNorm => "layer_norm",
+            Op::Gemv => "gemv",
+            Op::Gemm => "gemm",
+            Op::AttentionPrefill => "attention_prefill",
+            Op::AttentionDecode => "attention_decode",
+        }
+    }
+
+    /// Its implementations; within a strategy the preferred one first.
+    #[must_use]
+    pub fn candidates(self) -> &'static [Candidate] {
+        match self {
+            Op::LayerNorm => super::layer_norm::CANDIDATES,
+            Op::Gemv => super::gemv::CANDIDATES,
+            Op::Gemm => super::gemm::CANDIDATES,
+            Op::AttentionPrefill => super::attention_prefill::CANDIDATES,
+            Op::AttentionDecode => super::attention_decode::CANDIDATES,
+        }
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What an implementation asks of a device beyond the portable floor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing.
+    Floor,
+    /// Subgroup operations.
+    Subgroups,
+    /// 64-bit integers in shaders: two f32 or four f16 a load. CPU adapters
+    /// gather each element of a load by itself, so that half as many gathers
+    /// are half the time (benches/record/NOTES.md).
+    Int64,
+}
+
+/// One implementation of an operation.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The operation.
+    pub op: Op,
+    /// Its name among the operation's.
+    pub name: &'static str,
+    /// How it divides the work; devices prefer one strategy.
+    pub strategy: Strategy,
+    /// What it asks of the device.
+    pub needs: Needs,
+    /// Its shaders, in the order of their dispatches.
+    pub kernels: &'static [&'static Kernel],
+    /// Tile sizes and the like, `const` lines in front of the shaders.
+    pub constants: &'static [(&'static str, u32)],
+}
+
+impl Candidate {
+    /// Whether a device can run it.
+    #[must_use]
+    pub fn runs_on(&self, device: &Capabilities) -> bool {
+        match self.needs {
+            Needs::Floor => true,
+            Needs::Subgroups => device.subgroups,
+            Needs::Int64 => device.int64,
+        }
+    }
+
+    /// One of its constants.
+    ///
+    /// # Panics
+    /// When there is no such constant: the tables are part of the program.
+    #[must_use]
+    pub fn constant(&self, name: &str) -> u32 {
+        let found = self.constants.iter().find(|(other, _)| *other == name);
+        found.unwrap_or_else(|| panic!("{self} has no constant {name}")).1
+    }
+
+    /// Its shader number `index` with fragments in front, with its own constants
+    /// and `more`.
+    #[must_use]
+    pub fn variant(&self, index: usize, fragments: Vec<Fragment>, more: &[(&'static str, u32)]) -> Variant {
+        let constants = self.constants.iter().chain(more).copied().collect();
+        Variant { kernel: self.kernels[index], strategy: self.strategy, fragments, constants }
+    }
+
+    /// Whether its loads are 64 bits wide.
+    #[must_use]
+    pub fn is_wide(&self) -> bool {
+        self.needs == Needs::Int64
+    }
+}
+
+impl fmt::Display for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.op, self.name)
+    }
+}
+
+/// Reads `op=name`, as `--variant` takes it.
+impl FromStr for &'static Candidate {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        let unknown = |what: &str, found: &str, known: Vec<&str>| {
+            Error::input(format!("variant {s:?}: unknown {what} {found:?}; there are {}", known.join(", ")))
+        };
+        let Some((op, name)) = s.split_once('=') else {
+            return Err(Error::input(format!("variant {s:?}: expected OP=NAME, such as gemm=tile_64x64")));
+        };
+        let found = Op::ALL.into_iter().find(|known| known.name() == op);
+        let op = found.ok_or_else(|| unknown("operation", op, Op::ALL.map(Op::name).to_vec()))?;
+        let all = op.candidates();
+        all.iter().find(|candidate| candidate.name == name).ok_or_else(|| {
+            unknown(&format!("variant of {op}"), name, all.iter().map(|candidate| candidate.name).collect())
+        })
+    }
+}
+
+/// The implementation of each operation that a model runs with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choices {
+    chosen: [&'static Candidate; Op::ALL.len()],
+}
+
+impl Choices {
+    /// What a device runs untuned, with `forced` in place of it.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for a forced one that the device cannot run.
+    pub fn new(device: &Capabilities, forced: &[&'static Candidate]) -> Result<Self> {
+        let mut choices = Choices { chosen: Op::ALL.map(|op| default(op, device)) };
+        for candidate in forced {
+            if !candidate.runs_on(device) {
+                return Err(Error::input(format!(
+                    "variant {candidate} needs {:?}, which this device does not offer (or --features-floor \
+                     leaves out)",
+                    candidate.needs
+                )));
+            }
+            choices.set(candidate);
+        }
+        Ok(choices)
+    }
+
+    /// The implementation of `op`.
+    #[must_use]
+    pub fn get(&self, op: Op) -> &'static Candidate {
+        self.chosen[op as usize]
+    }
+
+    /// Takes `candidate` for its operation.
+    pub fn set(&mut self, candidate: &'static Candidate) {
+        self.chosen[candidate.op as usize] = candidate;
+    }
+}
+
+/// The first of the device's strategy that it can run. Each operation has one
+/// for each strategy on the floor, but for subgroups, whose place the workgroup
+/// strategy takes.
+fn default(op: Op, device: &Capabilities) -> &'static Candidate {
+    let runnable = |strategy: Strategy| {
+        op.candidates().iter().find(|c| c.strategy == strategy && c.runs_on(device))
+    };
+    runnable(device.strategy)
+        .or_else(|| runnable(Strategy::Workgroup))
+        .unwrap_or_else(|| panic!("{op} has no implementation on the floor"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(strategy: Strategy, all: bool) -> Capabilities {
+        Capabilities { strategy, subgroups: all, int64: all }
+    }
+
+    #[test]
+    fn every_operation_has_an_implementation_on_every_floor() {
+        for strategy in [Strategy::PerThread, Strategy::Workgroup, Strategy::Subgroup] {
+            let choices = Choices::new(&device(strategy, false), &[]).unwrap();
+            for op in Op::ALL {
+                let chosen = choices.get(op);
+                assert_eq!((chosen.op, chosen.needs), (op, Needs::Floor));
+                assert_eq!(chosen.strategy == Strategy::PerThread, strategy == Strategy::PerThread, "{chosen}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_read_back_and_unique() {
+        for candidate in Op::ALL.iter().flat_map(|op| op.candidates()) {
+            let read: &'static Candidate = candidate.to_string().parse().unwrap();
+            assert_eq!(read, candidate);
+        }
+    }
+
+    #[test]
+    fn unknown_and_impossible_variants_are_errors() {
+        let error = |text: &str| text.parse::<&'static Candidate>().unwrap_err().to_string();
+        assert!(error("gemm").contains("expected OP=NAME"), "{}", error("gemm"));
+        assert!(error("gem=x").contains("there are layer_norm, gemv"), "{}", error("gem=x"));
+        assert!(error("gemm=x").contains("per_thread_4x8"), "{}", error("gemm=x"));
+        let wide = Op::Gemv.candidates().iter().find(|c| c.is_wide()).unwrap();
+        assert!(Choices::new(&device(Strategy::PerThread, false), &[wide]).is_err());
+        let choices = Choices::new(&device(Strategy::Workgroup, true), &[wide]).unwrap();
+        assert_eq!(choices.get(Op::Gemv), wide);
+    }
+}

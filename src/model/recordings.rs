@@ -1,0 +1,128 @@
+//! The passes of a model, recorded once against its buffers.
+
+use super::Model;
+use super::dims::{Dims, Slot};
+use super::graph::{Graph, Phase};
+use super::kv_cache::KvPool;
+use super::loader::{LoadPhase, ProgressFn, report};
+use crate::error::Result;
+use crate::gpu::{Dispatch, Gpu, GpuBuffer, Params, Recorder};
+use crate::kernels::{argmax, gemv};
+
+/// Passes that any number of rows, or a batch of some size, runs through.
+#[derive(Debug, Default)]
+pub(super) struct Recordings {
+    /// A chunk of one sequence.
+    pub(super) prefill: Vec<Dispatch>,
+    /// Final norm and logits of a chunk's rows.
+    pub(super) head_rows: Vec<Dispatch>,
+    /// By the index of [`gemv::BATCHES`]; recorded when first wanted.
+    batches: [Option<BatchPass>; gemv::BATCHES.len()],
+    /// The most probable token behind each row of logits.
+    pub(super) argmax: Vec<Dispatch>,
+}
+
+/// A decode step of a batch.
+#[derive(Debug)]
+pub(super) struct BatchPass {
+    /// From the tokens to the residual stream.
+    pub(super) body: Vec<Dispatch>,
+    /// Final norm and logits.
+    pub(super) head: Vec<Dispatch>,
+}
+
+/// What recording works on.
+pub(super) struct Recording<'a> {
+    pub(super) gpu: &'a Gpu,
+    pub(super) model: &'a Model,
+    pub(super) dims: &'a Dims,
+    pub(super) buffers: &'a [GpuBuffer],
+    pub(super) pool: &'a KvPool,
+    pub(super) params: &'a mut Params,
+}
+
+impl<'a> Recording<'a> {
+    /// Every pass that a single sequence needs.
+    ///
+    /// # Errors
+    /// As [`Recorder::dispatch`]; [`crate::Error::Cancelled`].
+    pub(super) fn all(mut self, progress: &mut ProgressFn<'_>) -> Result<Recordings> {
+        let layers = self.model.config.n_layer as u64;
+        let total = 2 * layers + 2;
+        let mut tick = |done: u64| report(progress, LoadPhase::Compile, done, total);
+        let prefill = self.body(Phase::Prefill, &mut tick)?;
+        let body = self.body(Phase::Decode { batch: 1 }, &mut |done| tick(layers + done))?;
+        let head_rows = self.head(Phase::Prefill)?;
+        let head = self.head(Phase::Decode { batch: 1 })?;
+        tick(2 * layers + 1)?;
+        let vocab = self.model.config.vocab();
+        let slot = |slot: Slot| &self.buffers[slot as usize];
+        let mut recorder = Recorder::new(self.gpu, self.params);
+        let (logits, result) = (slot(Slot::Logits), slot(Slot::Argmax));
+        argmax::record(&mut recorder, vocab.len(), vocab.padded_len(), logits, result)?;
+        let argmax = recorder.finish();
+        tick(total)?;
+        let mut recordings = Recordings { prefill, head_rows, argmax, ..Recordings::default() };
+        recordings.batches[0] = Some(BatchPass { body, head });
+        Ok(recordings)
+    }
+
+    fn graph(&self) -> Graph<'a> {
+        let Model { config, options, choices, .. } = self.model;
+        Graph { config, options, choices, buffers: self.buffers, pool: self.pool, dims: self.dims }
+    }
+
+    /// The pass of a batch of `n_rows`.
+    ///
+    /// # Errors
+    /// As [`Recorder::dispatch`].
+    pub(super) fn batch(mut self, n_rows: usize) -> Result<BatchPass> {
+        let phase = Phase::Decode { batch: gemv::batch_for(n_rows) };
+        Ok(BatchPass { body: self.body(phase, &mut |_| Ok(()))?, head: self.head(phase)? })
+    }
+
+    /// `tick` is told of each layer done.
+    fn body(&mut self, phase: Phase, tick: &mut dyn FnMut(u64) -> Result<()>) -> Result<Vec<Dispatch>> {
+        let (graph, weights) = (self.graph(), &self.model.weights);
+        let mut recorder = Recorder::new(self.gpu, self.params);
+        graph.embed(&mut recorder, phase, weights)?;
+        for (layer, weights) in weights.layers.iter().enumerate() {
+            graph.layer(&mut recorder, phase, layer, weights)?;
+            tick(layer as u64 + 1)?;
+        }
+        Ok(recorder.finish())
+    }
+
+    fn head(&mut self, phase: Phase) -> Result<Vec<Dispatch>> {
+        let (graph, weights) = (self.graph(), &self.model.weights);
+        let mut recorder = Recorder::new(self.gpu, self.params);
+        graph.head(&mut recorder, phase, weights)?;
+        Ok(recorder.finish())
+    }
+}
+
+impl Recordings {
+    /// The pass of a batch of `n_rows`, recorded already.
+    ///
+    /// # Panics
+    /// When it is not.
+    pub(super) fn batch(&self, n_rows: usize) -> &BatchPass {
+        self.batches[index(n_rows)].as_ref().expect("the batch is recorded before it runs")
+    }
+
+    /// Whether the pass of a batch of `n_rows` is recorded.
+    pub(super) fn has_batch(&self, n_rows: usize) -> bool {
+        self.batches[index(n_rows)].is_some()
+    }
+
+    /// Keeps the pass of a batch of `n_rows`.
+    pub(super) fn add_batch(&mut self, n_rows: usize, pass: BatchPass) {
+        self.batches[index(n_rows)] = Some(pass);
+    }
+}
+
+/// The index of the batch that holds `n_rows`.
+fn index(n_rows: usize) -> usize {
+    let batch = gemv::batch_for(n_rows);
+    gemv::BATCHES.iter().position(|&other| other == batch).expect("batch_for gives one of them")
+}
