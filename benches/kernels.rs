@@ -36,7 +36,8 @@ fn rows() -> Vec<Row> {
     let device = GPU.capabilities();
     let rows = |case: Case| {
         let candidates = case.candidates(&device);
-        let forced: Vec<_> = if candidates.is_empty() { vec![None] } else { candidates.into_iter().map(Some).collect() };
+        let forced: Vec<_> =
+            if candidates.is_empty() { vec![None] } else { candidates.into_iter().map(Some).collect() };
         forced.into_iter().map(move |candidate| {
             let choices = Choices::new(&device, candidate.as_slice()).expect("the device can run it");
             Row { choices, case: case.clone() }

@@ -3,8 +3,8 @@
 // One thread computes four neighbouring outputs of BATCH rows, without a
 // barrier: for CPU adapters, whose lanes then share each load of the input, and
 // whose weights are loaded once for all rows. Ragged edge: n and k are padded to 8
-// with zeros; threads beyond n return; rows beyond M repeat the last one and are
-// not stored.
+// with zeros; threads beyond n and rows beyond M repeat the last one and store
+// nothing.
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn gemv_per_thread(
@@ -12,10 +12,8 @@ fn gemv_per_thread(
     @builtin(num_workgroups) groups: vec3<u32>,
     lane: Lane,
 ) {
-    let n4 = (group.y * groups.x + group.x) * WORKGROUP_SIZE + lane.index;
-    if (n4 * 4u >= params.n) {
-        return;
-    }
+    let own_n4 = (group.y * groups.x + group.x) * WORKGROUP_SIZE + lane.index;
+    let n4 = min(own_n4, params.n / 4u - 1u);
     let k8 = params.k8;
     let first = n4 * 4u * k8;
     let first_row = group.z * BATCH;
@@ -37,7 +35,7 @@ fn gemv_per_thread(
         }
     }
     for (var b = 0u; b < BATCH; b++) {
-        if (first_row + b <= last_row) {
+        if (first_row + b <= last_row && own_n4 == n4) {
             store_output(first_row + b, n4, sums[b]);
         }
     }

@@ -103,8 +103,10 @@ fn one_entry_point_named_like_the_file_within_the_portable_limits() {
             workgroup_bytes <= limits.max_compute_workgroup_storage_size,
             "{label}: {workgroup_bytes} bytes"
         );
-        // The phases of decode attention meet; nothing else per thread waits.
-        if variant.strategy == Strategy::PerThread && entry.name != "attention_decode_per_thread" {
+        // The phases of decode attention meet, and lanes share a fused norm; nothing
+        // else per thread waits.
+        let fused = variant.fragments.iter().any(|fragment| fragment.name == "input_norm_per_thread");
+        if variant.strategy == Strategy::PerThread && entry.name != "attention_decode_per_thread" && !fused {
             assert_eq!(workgroup_bytes, 0, "{label}: per-thread kernels use no workgroup memory");
         }
     }
@@ -175,7 +177,7 @@ fn parameters_lie_as_in_rust() {
         layout!(
             "MatmulParams",
             MatmulParams,
-            [n, k8, out_offset4, out_stride4, activation, has_bias, accumulate]
+            [n, k8, out_offset4, out_stride4, activation, has_bias, accumulate, norm_n, epsilon]
         ),
         layout!("LayerNormParams", kernels::layer_norm::LayerNormParams, [n, stride4, epsilon]),
         layout!("EmbeddingParams", kernels::embedding::EmbeddingParams, [n_embd8, first_token, n_tokens]),

@@ -14,7 +14,12 @@ struct MatmulParams {
     has_bias: u32,
     // 1 where the result is added to what `out` holds (the residual stream).
     accumulate: u32,
-    unused: u32,
+    // Features of a layer normalization in front, and what it adds to the variance.
+    norm_n: u32,
+    epsilon: f32,
+    unused0: u32,
+    unused1: u32,
+    unused2: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: MatmulParams;
@@ -26,14 +31,20 @@ struct MatmulParams {
 // [n_rows, 4 * out_stride4]
 @group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
 
-// Four neighbouring outputs of one row; `n4` counts within this piece.
-fn epilogue(row: u32, n4: u32, sum: vec4<f32>) {
-    let column = params.out_offset4 + n4;
+// Bias and activation of four neighbouring outputs; `column` counts vec4 of the
+// whole matrix.
+fn activated(column: u32, sum: vec4<f32>) -> vec4<f32> {
     var value = sum;
     if (params.has_bias == 1u) {
         value += bias[column];
     }
-    value = activate(params.activation, value);
+    return activate(params.activation, value);
+}
+
+// Four neighbouring outputs of one row; `n4` counts within this piece.
+fn epilogue(row: u32, n4: u32, sum: vec4<f32>) {
+    let column = params.out_offset4 + n4;
+    var value = activated(column, sum);
     let at = row * params.out_stride4 + column;
     if (params.accumulate == 1u) {
         value += out[at];

@@ -5,8 +5,8 @@ use std::fmt::Write;
 
 use serde::Serialize;
 use wgpt::engine::ModelFiles;
-use wgpt::kernels::Choices;
 use wgpt::gpu::{DevicePreview, MemoryGroup};
+use wgpt::kernels::Choices;
 use wgpt::model::{Dims, Gpt2Config, MemoryPlan, check_tensors};
 use wgpt::tensor::DType;
 use wgpt::{Error, ErrorKind};

@@ -14,7 +14,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use adapter::{AdapterReport, Backend, Capabilities, DevicePreview, DeviceType, GpuOptions, adapters, no_adapter};
+pub use adapter::{
+    AdapterReport, Backend, Capabilities, DevicePreview, DeviceType, GpuOptions, adapters, no_adapter,
+};
 pub use buffer::{BufferUse, GpuBuffer, Ledger, MemoryGroup, rounded_bytes};
 pub use encoder::{Encoder, Pass};
 pub use kernel::{Binding, BindingKind, Fragment, Kernel, Pipeline, Strategy, Variant};

@@ -61,7 +61,14 @@ const fn split(
     constants: &'static [(&'static str, u32)],
 ) -> Candidate {
     let needs = if matches!(strategy, Strategy::Subgroup) { Needs::Subgroups } else { Needs::Floor };
-    Candidate { op: Op::AttentionDecode, name, strategy, needs, kernels: const { &[&ATTENTION_DECODE] }, constants }
+    Candidate {
+        op: Op::AttentionDecode,
+        name,
+        strategy,
+        needs,
+        kernels: const { &[&ATTENTION_DECODE] },
+        constants,
+    }
 }
 
 /// Splits of a head that partial results need room for.
@@ -69,9 +76,7 @@ const fn split(
 pub fn max_splits(candidate: &Candidate, n_ctx: usize) -> usize {
     match candidate.strategy {
         Strategy::PerThread => 0,
-        Strategy::Workgroup | Strategy::Subgroup => {
-            n_ctx.div_ceil(candidate.constant("SPLIT_KEYS") as usize)
-        }
+        Strategy::Workgroup | Strategy::Subgroup => n_ctx.div_ceil(candidate.constant("SPLIT_KEYS") as usize),
     }
 }
 

@@ -8,11 +8,7 @@ use crate::gpu::{Binding, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
 static ATTENTION_REDUCE: Kernel = Kernel {
     name: "attention_reduce",
     source: include_str!("../../shaders/attention_reduce.wgsl"),
-    bindings: &[
-        Binding::uniform(0, "params"),
-        Binding::read(2, "partial"),
-        Binding::read_write(3, "out"),
-    ],
+    bindings: &[Binding::uniform(0, "params"), Binding::read(2, "partial"), Binding::read_write(3, "out")],
 };
 
 const WORKGROUP_SIZE: u32 = 64;

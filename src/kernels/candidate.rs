@@ -16,6 +16,8 @@ pub enum Op {
     LayerNorm,
     /// Matrix times a few rows: decode.
     Gemv,
+    /// The same behind a layer normalization, with the append of k and v.
+    NormGemv,
     /// Matrix times many rows: prefill.
     Gemm,
     /// Causal attention of a chunk's rows.
@@ -26,8 +28,8 @@ pub enum Op {
 
 impl Op {
     /// All of them.
-    pub const ALL: [Op; 5] =
-        [Op::LayerNorm, Op::Gemv, Op::Gemm, Op::AttentionPrefill, Op::AttentionDecode];
+    pub const ALL: [Op; 6] =
+        [Op::LayerNorm, Op::Gemv, Op::NormGemv, Op::Gemm, Op::AttentionPrefill, Op::AttentionDecode];
 
     /// The name that `--variant` takes and reports print.
     #[must_use]
@@ -35,6 +37,7 @@ impl Op {
         match self {
             Op::LayerNorm => "layer_norm",
             Op::Gemv => "gemv",
+            Op::NormGemv => "norm_gemv",
             Op::Gemm => "gemm",
             Op::AttentionPrefill => "attention_prefill",
             Op::AttentionDecode => "attention_decode",
@@ -47,6 +50,7 @@ impl Op {
         match self {
             Op::LayerNorm => super::layer_norm::CANDIDATES,
             Op::Gemv => super::gemv::CANDIDATES,
+            Op::NormGemv => super::norm_gemv::CANDIDATES,
             Op::Gemm => super::gemm::CANDIDATES,
             Op::AttentionPrefill => super::attention_prefill::CANDIDATES,
             Op::AttentionDecode => super::attention_decode::CANDIDATES,
@@ -194,9 +198,8 @@ impl Choices {
 /// for each strategy on the floor, but for subgroups, whose place the workgroup
 /// strategy takes.
 fn default(op: Op, device: &Capabilities) -> &'static Candidate {
-    let runnable = |strategy: Strategy| {
-        op.candidates().iter().find(|c| c.strategy == strategy && c.runs_on(device))
-    };
+    let runnable =
+        |strategy: Strategy| op.candidates().iter().find(|c| c.strategy == strategy && c.runs_on(device));
     runnable(device.strategy)
         .or_else(|| runnable(Strategy::Workgroup))
         .unwrap_or_else(|| panic!("{op} has no implementation on the floor"))
@@ -217,7 +220,11 @@ mod tests {
             for op in Op::ALL {
                 let chosen = choices.get(op);
                 assert_eq!((chosen.op, chosen.needs), (op, Needs::Floor));
-                assert_eq!(chosen.strategy == Strategy::PerThread, strategy == Strategy::PerThread, "{chosen}");
+                assert_eq!(
+                    chosen.strategy == Strategy::PerThread,
+                    strategy == Strategy::PerThread,
+                    "{chosen}"
+                );
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Token embedding plus position embedding.
 
-use super::{Matrix, Rows, StepRows};
 use super::fragments::{self, STEP, pack};
+use super::{Matrix, Rows, StepRows};
 use crate::error::Result;
 use crate::gpu::{Binding, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
 use crate::tensor::DType;

@@ -21,6 +21,11 @@ pub const LANE: Fragment = fragment!("lane", []);
 pub const DOT4: Fragment = fragment!("dot4", []);
 pub const INPUT_PLAIN: Fragment = fragment!("input_plain", [Binding::read(2, "x")]);
 pub const OUTPUT_PLAIN: Fragment = fragment!("output_plain", []);
+pub const INPUT_NORM: Fragment = fragment!("input_norm", [Binding::read(2, "x"), Binding::read(6, "scale")]);
+pub const INPUT_NORM_PER_THREAD: Fragment =
+    fragment!("input_norm_per_thread", [Binding::read(2, "x"), Binding::read(6, "scale")]);
+pub const OUTPUT_KV: Fragment =
+    fragment!("output_kv", [Binding::read(7, "page_table"), Binding::read_write(9, "kv0")]);
 pub const ACTIVATION: Fragment = fragment!("activation", []);
 pub const SOFTMAX: Fragment = fragment!("softmax", []);
 pub const KV_LAYOUT: Fragment = fragment!("kv_layout", []);
@@ -59,6 +64,14 @@ pub fn pack(dtype: DType) -> Fragment {
     match dtype {
         DType::F16 => fragment!("pack_f16", []),
         DType::F32 => fragment!("pack_f32", []),
+    }
+}
+
+/// Four values of the cache's type.
+pub fn pack4(dtype: DType) -> Fragment {
+    match dtype {
+        DType::F16 => fragment!("pack4_f16", []),
+        DType::F32 => fragment!("pack4_f32", []),
     }
 }
 

@@ -67,9 +67,7 @@ pub fn record(recorder: &mut Recorder<'_>, candidate: &Candidate, op: &Matmul<'_
         Strategy::PerThread => {
             (candidate.constant("OUTPUTS"), candidate.constant("WORKGROUP_SIZE") * candidate.constant("ROWS"))
         }
-        Strategy::Workgroup | Strategy::Subgroup => {
-            (candidate.constant("TILE"), candidate.constant("TILE"))
-        }
+        Strategy::Workgroup | Strategy::Subgroup => (candidate.constant("TILE"), candidate.constant("TILE")),
     };
     op.record(recorder, &variant, |n| {
         Grid::Plane(Extent::Fixed((n as u32).div_ceil(columns)), Extent::PerRows(rows))

@@ -6,13 +6,13 @@ use super::fragments::{
 };
 use super::matmul::Matmul;
 use crate::error::Result;
-use crate::gpu::{Grid, Kernel, Recorder, Strategy, Variant};
+use crate::gpu::{Fragment, Grid, Kernel, Recorder, Strategy, Variant};
 use crate::tensor::DType;
 
-static GEMV: Kernel =
+pub(super) static GEMV: Kernel =
     Kernel { name: "gemv", source: include_str!("../../shaders/gemv.wgsl"), bindings: &[] };
 
-static GEMV_PER_THREAD: Kernel = Kernel {
+pub(super) static GEMV_PER_THREAD: Kernel = Kernel {
     name: "gemv_per_thread",
     source: include_str!("../../shaders/gemv_per_thread.wgsl"),
     bindings: &[],
@@ -63,23 +63,27 @@ const fn workgroup(
 /// The variant for a weight type and one of [`BATCHES`].
 #[must_use]
 pub fn variant(candidate: &Candidate, dtype: DType, batch: usize) -> Variant {
+    variant_with(candidate, dtype, batch, vec![INPUT_PLAIN, OUTPUT_PLAIN], &[])
+}
+
+/// As [`variant`], with fragments for the input and the output.
+pub(super) fn variant_with(
+    candidate: &Candidate,
+    dtype: DType,
+    batch: usize,
+    input_and_output: Vec<Fragment>,
+    constants: &[(&'static str, u32)],
+) -> Variant {
     let wide = candidate.is_wide();
     let lane = match candidate.strategy {
         Strategy::PerThread => LANE,
         Strategy::Workgroup | Strategy::Subgroup => reduce(candidate.strategy),
     };
-    let fragments = vec![
-        STEP,
-        pack_for_reading(dtype, wide),
-        load4(wide),
-        ACTIVATION,
-        MATMUL,
-        lane,
-        DOT4,
-        INPUT_PLAIN,
-        OUTPUT_PLAIN,
-    ];
-    candidate.variant(0, fragments, &[("BATCH", batch as u32)])
+    let mut fragments =
+        vec![STEP, pack_for_reading(dtype, wide), load4(wide), ACTIVATION, MATMUL, lane, DOT4];
+    fragments.extend(input_and_output);
+    let constants = [&[("BATCH", batch as u32)], constants].concat();
+    candidate.variant(0, fragments, &constants)
 }
 
 /// The smallest of [`BATCHES`] that holds `n_rows`, or the largest.
@@ -98,13 +102,15 @@ pub fn record(
     batch: usize,
     op: &Matmul<'_>,
 ) -> Result<()> {
+    let variant = variant(candidate, op.weights.dtype, batch);
+    op.record(recorder, &variant, |n| grid(candidate, batch, n))
+}
+
+/// The grid for `n` outputs.
+pub(super) fn grid(candidate: &Candidate, batch: usize, n: usize) -> Grid {
     let threads = match candidate.strategy {
         Strategy::PerThread => candidate.constant("WORKGROUP_SIZE") as usize,
         Strategy::Workgroup | Strategy::Subgroup => 1,
     };
-    let variant = variant(candidate, op.weights.dtype, batch);
-    op.record(recorder, &variant, |n| Grid::LineByRows {
-        groups: n.div_ceil(OUTPUTS * threads) as u32,
-        rows: batch as u32,
-    })
+    Grid::LineByRows { groups: n.div_ceil(OUTPUTS * threads) as u32, rows: batch as u32 }
 }

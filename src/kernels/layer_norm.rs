@@ -19,11 +19,41 @@ static LAYER_NORM_PER_THREAD: Kernel = Kernel {
 /// adapter at its usual width; otherwise a workgroup a row, of which GPT-2's have
 /// 192 to 400 vec4.
 pub static CANDIDATES: &[Candidate] = &[
-    candidate("per_thread", Strategy::PerThread, Needs::Floor, const { &[&LAYER_NORM_PER_THREAD] }, &[("WORKGROUP_SIZE", 8)]),
-    candidate("workgroup_128", Strategy::Workgroup, Needs::Floor, const { &[&LAYER_NORM] }, &[("WORKGROUP_SIZE", 128)]),
-    candidate("workgroup_256", Strategy::Workgroup, Needs::Floor, const { &[&LAYER_NORM] }, &[("WORKGROUP_SIZE", 256)]),
-    candidate("subgroup_128", Strategy::Subgroup, Needs::Subgroups, const { &[&LAYER_NORM] }, &[("WORKGROUP_SIZE", 128)]),
-    candidate("subgroup_256", Strategy::Subgroup, Needs::Subgroups, const { &[&LAYER_NORM] }, &[("WORKGROUP_SIZE", 256)]),
+    candidate(
+        "per_thread",
+        Strategy::PerThread,
+        Needs::Floor,
+        const { &[&LAYER_NORM_PER_THREAD] },
+        &[("WORKGROUP_SIZE", 8)],
+    ),
+    candidate(
+        "workgroup_128",
+        Strategy::Workgroup,
+        Needs::Floor,
+        const { &[&LAYER_NORM] },
+        &[("WORKGROUP_SIZE", 128)],
+    ),
+    candidate(
+        "workgroup_256",
+        Strategy::Workgroup,
+        Needs::Floor,
+        const { &[&LAYER_NORM] },
+        &[("WORKGROUP_SIZE", 256)],
+    ),
+    candidate(
+        "subgroup_128",
+        Strategy::Subgroup,
+        Needs::Subgroups,
+        const { &[&LAYER_NORM] },
+        &[("WORKGROUP_SIZE", 128)],
+    ),
+    candidate(
+        "subgroup_256",
+        Strategy::Subgroup,
+        Needs::Subgroups,
+        const { &[&LAYER_NORM] },
+        &[("WORKGROUP_SIZE", 256)],
+    ),
 ];
 
 const fn candidate(

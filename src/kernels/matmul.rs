@@ -71,8 +71,12 @@ pub struct MatmulParams {
     pub has_bias: u32,
     /// 1 where the result is added to the output buffer.
     pub accumulate: u32,
+    /// Features of a layer normalization in front; 0 without one.
+    pub norm_n: u32,
+    /// What it adds to the variance.
+    pub epsilon: f32,
     /// Padding to 16 bytes.
-    pub unused: u32,
+    pub unused: [u32; 3],
 }
 
 /// Rows of a piece: gemm gives a workgroup 4 outputs at the least, and one
@@ -142,6 +146,19 @@ impl Matmul<'_> {
         variant: &Variant,
         grid: impl Fn(usize) -> Grid,
     ) -> Result<()> {
+        self.record_with(recorder, variant, None, &[], grid)
+    }
+
+    /// As [`Matmul::record`] with a layer normalization's features and epsilon,
+    /// and bindings behind those of every matmul.
+    pub(super) fn record_with(
+        &self,
+        recorder: &mut Recorder<'_>,
+        variant: &Variant,
+        norm: Option<(usize, f32)>,
+        more: &[BoundBuffer<'_>],
+        grid: impl Fn(usize) -> Grid,
+    ) -> Result<()> {
         let weights = self.weights;
         assert!(self.x.bytes() >= (weights.n_columns * 4) as u64, "x is shorter than a row");
         assert!(self.out.bytes() >= (weights.n_rows * 4) as u64, "out is shorter than a row");
@@ -158,12 +175,14 @@ impl Matmul<'_> {
                 activation: self.activation as u32,
                 has_bias: u32::from(self.bias.is_some()),
                 accumulate: u32::from(self.accumulate),
-                unused: 0,
+                norm_n: norm.map_or(0, |(n, _)| n as u32),
+                epsilon: norm.map_or(0.0, |(_, epsilon)| epsilon),
+                unused: [0; 3],
             };
             // Without a bias something readable must be bound in its place.
             let bias = self.bias.unwrap_or(&piece.buffer);
-            let buffers = [self.step, self.x.into(), (&piece.buffer).into(), bias.into(), self.out.into()];
-            recorder.dispatch(variant, &params, &buffers, grid(piece.n_rows))?;
+            let own = [self.step, self.x.into(), (&piece.buffer).into(), bias.into(), self.out.into()];
+            recorder.dispatch(variant, &params, &[&own, more].concat(), grid(piece.n_rows))?;
         }
         Ok(())
     }

@@ -19,6 +19,7 @@ pub mod gemv;
 pub mod kv_append;
 pub mod layer_norm;
 mod matmul;
+pub mod norm_gemv;
 mod paged;
 mod step;
 
@@ -45,6 +46,12 @@ pub fn registry() -> Vec<Variant> {
         all.extend(Op::Gemm.candidates().iter().map(|candidate| gemm::variant(candidate, dtype)));
         for candidate in Op::Gemv.candidates() {
             all.extend(gemv::BATCHES.map(|batch| gemv::variant(candidate, dtype, batch)));
+        }
+        let fused = Op::NormGemv.candidates().iter().filter(|candidate| !candidate.kernels.is_empty());
+        for candidate in fused {
+            for append in [None, Some((DType::F16, 25, 8)), Some((DType::F32, 2, 64))] {
+                all.push(norm_gemv::variant(candidate, dtype, 768, append));
+            }
         }
         for (head_dim, n_slabs) in heads {
             for candidate in Op::AttentionPrefill.candidates() {

@@ -7,8 +7,8 @@ use super::loader::weight_bytes;
 use crate::error::{Error, Result};
 use crate::gpu::{MemoryGroup, Params, Strategy, rounded_bytes};
 use crate::kernels::{
-    BATCH_MAX, Batch, Candidate, Choices, Matrix, Op, PAGE_SIZE, SLABS_MAX, Scratch, Step, argmax, attention_decode,
-    page_pack_bytes,
+    BATCH_MAX, Batch, Candidate, Choices, Matrix, Op, PAGE_SIZE, SLABS_MAX, Scratch, Step, argmax,
+    attention_decode, page_pack_bytes,
 };
 use crate::tensor::{Axis, DType};
 
@@ -275,7 +275,7 @@ impl Dims {
             + pieces(c.embd(), c.heads())
             + pieces(c.inner(), c.embd())
             + pieces(c.embd(), c.inner());
-        c.n_layer + 2 * pieces(c.vocab(), c.embd()) + layer + 4
+        2 * c.n_layer + 3 * pieces(c.vocab(), c.embd()) + 2 * layer + 4
     }
 
     /// Bytes that one position takes in the KV cache, all layers.

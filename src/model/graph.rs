@@ -7,9 +7,12 @@ use super::kv_cache::KvPool;
 use super::loader::{LayerWeights, Linear, Weights};
 use crate::error::Result;
 use crate::gpu::{BoundBuffer, GpuBuffer, Recorder};
+use crate::kernels::kv_append::{self, KvAppend};
+use crate::kernels::layer_norm::{self, LayerNorm};
+use crate::kernels::norm_gemv::{self, NormGemv};
 use crate::kernels::{
     Activation, Attention, Batch, Choices, Matmul, Op, PagedKv, Scratch, Step, StepRows, attention_decode,
-    attention_prefill, embedding, gemm, gemv, kv_append, layer_norm,
+    attention_prefill, embedding, gemm, gemv,
 };
 
 /// Which kernels a pass is made of.
@@ -48,12 +51,7 @@ impl<'a> Graph<'a> {
         StepRows { step: self.step(0), batch: (phase != Phase::Prefill).then_some(batch) }
     }
 
-    pub(super) fn embed(
-        &self,
-        recorder: &mut Recorder<'_>,
-        phase: Phase,
-        weights: &Weights,
-    ) -> Result<()> {
+    pub(super) fn embed(&self, recorder: &mut Recorder<'_>, phase: Phase, weights: &Weights) -> Result<()> {
         let op = embedding::Embedding {
             rows: self.rows(phase),
             token_ids: self.slot(Slot::TokenIds),
@@ -69,39 +67,76 @@ impl<'a> Graph<'a> {
         recorder: &mut Recorder<'_>,
         phase: Phase,
         layer: usize,
-        weights: &LayerWeights,
+        weights: &'a LayerWeights,
     ) -> Result<()> {
-        use Slot::{Attention as Heads, Inner, Normed, Qkv, X};
-        self.norm(recorder, &weights.ln_1)?;
-        self.linear(recorder, phase, Normed, &weights.c_attn, Activation::None, false, Qkv)?;
+        use Slot::{Attention as Heads, Inner, Qkv, X};
+        let append = Some(self.append(phase, layer));
+        self.norm_linear(recorder, phase, &weights.ln_1, &weights.c_attn, Activation::None, append, Qkv)?;
         self.attention(recorder, phase, layer)?;
-        self.linear(recorder, phase, Heads, &weights.c_proj, Activation::None, true, X)?;
-        self.norm(recorder, &weights.ln_2)?;
-        self.linear(recorder, phase, Normed, &weights.c_fc, self.config.activation, false, Inner)?;
-        self.linear(recorder, phase, Inner, &weights.mlp_proj, Activation::None, true, X)
+        self.linear(recorder, phase, Heads, &weights.c_proj, X)?;
+        let activation = self.config.activation;
+        self.norm_linear(recorder, phase, &weights.ln_2, &weights.c_fc, activation, None, Inner)?;
+        self.linear(recorder, phase, Inner, &weights.mlp_proj, X)
     }
 
-    fn norm(&self, recorder: &mut Recorder<'_>, scale: &GpuBuffer) -> Result<()> {
-        let op = layer_norm::LayerNorm {
-            step: self.step(0),
-            n: self.config.n_embd,
-            epsilon: self.config.layer_norm_epsilon,
-            x: self.slot(Slot::X),
-            scale,
-            out: self.slot(Slot::Normed),
-        };
-        layer_norm::record(recorder, self.choices.get(Op::LayerNorm), &op)
-    }
-
+    /// A layer norm of the residual stream, the projection behind it, the append of
+    /// k and v.
     #[allow(clippy::too_many_arguments, reason = "one line a layer's operation reads best")]
+    fn norm_linear(
+        &self,
+        recorder: &mut Recorder<'_>,
+        phase: Phase,
+        scale: &'a GpuBuffer,
+        linear: &'a Linear,
+        activation: Activation,
+        append: Option<KvAppend<'a>>,
+        out: Slot,
+    ) -> Result<()> {
+        let projection = Matmul {
+            step: self.step(0),
+            x: self.slot(Slot::X),
+            weights: &linear.weights,
+            bias: Some(&linear.bias),
+            activation,
+            accumulate: false,
+            out: self.slot(out),
+        };
+        self.norm_matmul(recorder, phase, scale, projection, self.slot(Slot::Normed), append)
+    }
+
+    fn norm_matmul(
+        &self,
+        recorder: &mut Recorder<'_>,
+        phase: Phase,
+        scale: &'a GpuBuffer,
+        projection: Matmul<'a>,
+        normed: &'a GpuBuffer,
+        append: Option<KvAppend<'a>>,
+    ) -> Result<()> {
+        let (n, epsilon) = (self.config.n_embd, self.config.layer_norm_epsilon);
+        match phase {
+            Phase::Decode { batch } => {
+                let op = NormGemv { n, epsilon, scale, projection, normed, append };
+                norm_gemv::record(recorder, self.choices, batch, &op)
+            }
+            Phase::Prefill => {
+                let norm =
+                    LayerNorm { step: projection.step, n, epsilon, x: projection.x, scale, out: normed };
+                layer_norm::record(recorder, self.choices.get(Op::LayerNorm), &norm)?;
+                let matmul = Matmul { x: normed, ..projection };
+                gemm::record(recorder, self.choices.get(Op::Gemm), &matmul)?;
+                append.map_or(Ok(()), |append| kv_append::record(recorder, &append))
+            }
+        }
+    }
+
+    /// A projection that is added to the residual stream.
     fn linear(
         &self,
         recorder: &mut Recorder<'_>,
         phase: Phase,
         x: Slot,
         linear: &Linear,
-        activation: Activation,
-        accumulate: bool,
         out: Slot,
     ) -> Result<()> {
         let op = Matmul {
@@ -109,39 +144,50 @@ impl<'a> Graph<'a> {
             x: self.slot(x),
             weights: &linear.weights,
             bias: Some(&linear.bias),
-            activation,
-            accumulate,
+            activation: Activation::None,
+            accumulate: true,
             out: self.slot(out),
         };
-        self.matmul(recorder, phase, &op)
-    }
-
-    fn matmul(&self, recorder: &mut Recorder<'_>, phase: Phase, op: &Matmul<'_>) -> Result<()> {
         match phase {
-            Phase::Prefill => gemm::record(recorder, self.choices.get(Op::Gemm), op),
-            Phase::Decode { batch } => gemv::record(recorder, self.choices.get(Op::Gemv), batch, op),
+            Phase::Prefill => gemm::record(recorder, self.choices.get(Op::Gemm), &op),
+            Phase::Decode { batch } => gemv::record(recorder, self.choices.get(Op::Gemv), batch, &op),
         }
     }
 
-    fn attention(&self, recorder: &mut Recorder<'_>, phase: Phase, layer: usize) -> Result<()> {
-        let kv = PagedKv {
+    fn kv(&self, layer: usize) -> PagedKv<'a> {
+        PagedKv {
             page_table: self.slot(Slot::PageTable),
             slabs: self.pool.slabs(layer),
             dtype: self.options.kv_dtype,
             n_head: self.config.n_head,
             head_dim: self.config.heads().padded,
-        };
-        let qkv = self.slot(Slot::Qkv);
-        let rows = self.rows(phase);
-        let append = kv_append::KvAppend { rows, qkv, kv, spare_slabs: self.pool.spare_slabs() };
-        kv_append::record(recorder, &append)?;
+        }
+    }
+
+    fn append(&self, phase: Phase, layer: usize) -> KvAppend<'a> {
+        KvAppend {
+            rows: self.rows(phase),
+            qkv: self.slot(Slot::Qkv),
+            kv: self.kv(layer),
+            spare_slabs: self.pool.spare_slabs(),
+        }
+    }
+
+    fn attention(&self, recorder: &mut Recorder<'_>, phase: Phase, layer: usize) -> Result<()> {
         let scale = self.config.attention_scale(layer);
         let scratch = Scratch {
             buffer: self.slot(Slot::AttentionScratch),
             n_ctx: self.dims.n_ctx,
             max_rows: self.dims.chunk,
         };
-        let op = Attention { rows, qkv, kv, scale, scratch, out: self.slot(Slot::Attention) };
+        let op = Attention {
+            rows: self.rows(phase),
+            qkv: self.slot(Slot::Qkv),
+            kv: self.kv(layer),
+            scale,
+            scratch,
+            out: self.slot(Slot::Attention),
+        };
         match phase {
             Phase::Prefill => {
                 attention_prefill::record(recorder, self.choices.get(Op::AttentionPrefill), &op)
@@ -152,26 +198,17 @@ impl<'a> Graph<'a> {
         }
     }
 
-    pub(super) fn head(&self, recorder: &mut Recorder<'_>, phase: Phase, weights: &Weights) -> Result<()> {
-        let step = self.step(HEAD_STEP_OFFSET);
-        let norm = layer_norm::LayerNorm {
-            step,
-            n: self.config.n_embd,
-            epsilon: self.config.layer_norm_epsilon,
+    pub(super) fn head(&self, recorder: &mut Recorder<'_>, phase: Phase, weights: &'a Weights) -> Result<()> {
+        let normed = self.slot(Slot::HeadNormed);
+        let projection = Matmul {
+            step: self.step(HEAD_STEP_OFFSET),
             x: self.slot(Slot::X),
-            scale: &weights.ln_f,
-            out: self.slot(Slot::HeadNormed),
-        };
-        layer_norm::record(recorder, self.choices.get(Op::LayerNorm), &norm)?;
-        let logits = Matmul {
-            step,
-            x: self.slot(Slot::HeadNormed),
             weights: weights.head(),
             bias: None,
             activation: Activation::None,
             accumulate: false,
             out: self.slot(Slot::Logits),
         };
-        self.matmul(recorder, phase, &logits)
+        self.norm_matmul(recorder, phase, &weights.ln_f, projection, normed, None)
     }
 }

@@ -310,8 +310,7 @@ impl Inputs {
                 let q = &self.q[row * width + head * head_dim..][..head_dim];
                 let elems = head * run + seen.start * head_dim..head * run + seen.end * head_dim;
                 let (k, v) = (&self.k[elems.clone()], &self.v[elems]);
-                let want =
-                    reference::attention_prefill(q, k, v, head_dim, seen.len() - 1, case.scale());
+                let want = reference::attention_prefill(q, k, v, head_dim, seen.len() - 1, case.scale());
                 let relative = relative_error(q, k, case.scale());
                 for (d, &want) in want.iter().enumerate() {
                     // Weights are relative to their sum: |v| at most counts.

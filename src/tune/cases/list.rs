@@ -2,8 +2,8 @@
 //! ones, and extreme values.
 
 use super::{
-    ArgmaxCase, ArgmaxInput, AttentionCase, Case, EmbeddingCase, KvAppendCase, KvShape, LayerNormCase,
-    LayerNormInput, MatmulCase, MatmulInput, ReduceCase,
+    ArgmaxCase, ArgmaxInput, AttentionCase, Behind, Case, EmbeddingCase, KvAppendCase, KvShape,
+    LayerNormCase, LayerNormInput, MatmulCase, MatmulInput, NormGemvCase, ReduceCase,
 };
 use crate::kernels::{Activation, BATCH_MAX};
 use crate::tensor::{Axis, DType};
@@ -28,6 +28,7 @@ pub fn quick() -> Vec<Case> {
 pub fn all() -> Vec<Case> {
     let mut all = Vec::new();
     matmul(&mut all);
+    norm_gemv(&mut all);
     layer_norm(&mut all);
     embedding(&mut all);
     argmax(&mut all);
@@ -55,6 +56,9 @@ pub fn gpt2_shapes(n_embd: usize, n_head: usize, vocab_size: usize) -> Vec<Case>
     all.extend(projections.into_iter().map(|case| Case::Gemm(MatmulCase { m, ..case })));
     let piece_rows = vocab_size.next_multiple_of(8);
     let kv = KvShape { n_head, head_dim: n_embd / n_head, dtype, n_slabs: 1 };
+    for behind in [Behind::Cache(kv), Behind::Activation(Activation::GeluTanh, 4 * n_embd)] {
+        all.push(Case::NormGemv(NormGemvCase { m: 1, first_row: 0, n_embd, dtype, behind }));
+    }
     for (n_rows, position) in [(1, 1000), (m, 0)] {
         let input = LayerNormInput::Random;
         all.push(Case::LayerNorm(LayerNormCase { n_rows, first_row: 0, n: n_embd, input }));
@@ -149,6 +153,25 @@ fn matmul(all: &mut Vec<Case>) {
     all.push(Case::Gemv(MatmulCase { m: 1, ..vocabulary.clone() }));
     all.push(Case::Gemm(MatmulCase { piece_rows: 128_256, ..vocabulary.clone() }));
     all.push(Case::Gemm(vocabulary));
+}
+
+fn norm_gemv(all: &mut Vec<Case>) {
+    let mut push = |m, first_row, n_embd, dtype, behind| {
+        all.push(Case::NormGemv(NormGemvCase { m, first_row, n_embd, dtype, behind }));
+    };
+    // Widths around a vec4 a thread; 4100 columns exceed the workgroup memory of
+    // the per-thread kernel.
+    for (m, n_embd) in [(1, 1), (1, 20), (1, 257), (1, 768), (1, 4100), (3, 75)] {
+        for dtype in DTYPES {
+            push(m, 0, n_embd, dtype, Behind::Activation(Activation::GeluTanh, 33));
+        }
+    }
+    // The head reads the last row of a chunk.
+    push(1, 6, 75, DType::F16, Behind::Activation(Activation::None, 100));
+    for (kv, m) in shapes().into_iter().zip([1, 1, 1, 1, 4, 16]) {
+        push(m, 0, 20, DType::F16, Behind::Cache(kv));
+        push(1, 0, 75, DType::F32, Behind::Cache(kv));
+    }
 }
 
 fn layer_norm(all: &mut Vec<Case>) {

@@ -191,7 +191,7 @@ fn axis(axis: Axis) -> String {
     if axis.groups == 1 { axis.size.to_string() } else { format!("{}x{}", axis.groups, axis.size) }
 }
 
-fn function(activation: Activation) -> fn(f64) -> f64 {
+pub(super) fn function(activation: Activation) -> fn(f64) -> f64 {
     match activation {
         Activation::None => |x| x,
         Activation::GeluTanh => reference::activation::gelu_tanh,
@@ -204,7 +204,7 @@ fn function(activation: Activation) -> fn(f64) -> f64 {
 }
 
 /// Absolute error that the shader's function may have at `±magnitude`.
-fn function_error(activation: Activation, magnitude: f64) -> f64 {
+pub(super) fn function_error(activation: Activation, magnitude: f64) -> f64 {
     match activation {
         Activation::None | Activation::Relu => 0.0,
         // 1 - 2 / (e + 1): a division of 2.5 ulp (WGSL's bound) and two

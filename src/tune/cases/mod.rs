@@ -9,6 +9,7 @@ mod attention;
 mod data;
 mod list;
 mod matmul;
+mod norm_gemv;
 mod paged;
 mod rows;
 
@@ -22,6 +23,7 @@ use crate::kernels::{Candidate, Choices, Op, gemm, gemv};
 pub use attention::{AttentionCase, KvAppendCase, KvShape, ReduceCase};
 pub use list::{all, gpt2_shapes, quick};
 pub use matmul::{MatmulCase, MatmulInput};
+pub use norm_gemv::{Behind, NormGemvCase};
 pub use rows::{ArgmaxCase, ArgmaxInput, EmbeddingCase, LayerNormCase, LayerNormInput};
 
 /// One operation with its shape, types and flags.
@@ -29,6 +31,8 @@ pub use rows::{ArgmaxCase, ArgmaxInput, EmbeddingCase, LayerNormCase, LayerNormI
 pub enum Case {
     /// Matrix times one row, or a few.
     Gemv(MatmulCase),
+    /// The same behind a layer norm.
+    NormGemv(NormGemvCase),
     /// Matrix times rows.
     Gemm(MatmulCase),
     /// Layer normalization.
@@ -60,6 +64,7 @@ impl Case {
                 let batch = gemv::batch_for(case.m);
                 case.prepare(gpu, name, |r, op| gemv::record(r, choices.get(Op::Gemv), batch, op))
             }
+            Case::NormGemv(case) => case.prepare(gpu, choices, name),
             Case::Gemm(case) => case.prepare(gpu, name, |r, op| gemm::record(r, choices.get(Op::Gemm), op)),
             Case::LayerNorm(case) => case.prepare(gpu, choices, name),
             Case::Embedding(case) => case.prepare(gpu, name),
@@ -76,6 +81,7 @@ impl Case {
     pub fn op(&self) -> Option<Op> {
         match self {
             Case::Gemv(_) => Some(Op::Gemv),
+            Case::NormGemv(_) => Some(Op::NormGemv),
             Case::Gemm(_) => Some(Op::Gemm),
             Case::LayerNorm(_) => Some(Op::LayerNorm),
             Case::AttentionPrefill(_) => Some(Op::AttentionPrefill),
@@ -105,6 +111,7 @@ impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Case::Gemv(case) => write!(f, "gemv {case}"),
+            Case::NormGemv(case) => write!(f, "norm_gemv {case}"),
             Case::Gemm(case) => write!(f, "gemm {case}"),
             Case::LayerNorm(case) => write!(f, "layer_norm {case}"),
             Case::Embedding(case) => write!(f, "embedding {case}"),

@@ -203,7 +203,10 @@ impl EmbeddingCase {
 impl fmt::Display for EmbeddingCase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let EmbeddingCase { n_tokens, position, vocab_size, n_embd, dtype, piece_rows, batch } = self;
-        write!(f, "tokens={n_tokens} at {position}, wte {vocab_size}x{n_embd} {dtype} pieces of {piece_rows}")?;
+        write!(
+            f,
+            "tokens={n_tokens} at {position}, wte {vocab_size}x{n_embd} {dtype} pieces of {piece_rows}"
+        )?;
         if *batch { write!(f, " batch") } else { Ok(()) }
     }
 }
@@ -284,8 +287,7 @@ impl ArgmaxCase {
         }
         let logits = floats(gpu, "logits", &logits)?;
         let (output, result) = Output::new(gpu, "result", Format::U32, &[], expected)?;
-        let dispatches =
-            record(gpu, |recorder| argmax::record(recorder, self.n, stride, &logits, &result))?;
+        let dispatches = record(gpu, |recorder| argmax::record(recorder, self.n, stride, &logits, &result))?;
         Ok(Prepared {
             case,
             reason: "none: an index",

@@ -1,0 +1,7 @@
+// Four values of the cache in f32: half a Pack.
+alias Pack4 = vec4<f32>;
+
+fn pack4(value: vec4<f32>) -> Pack4 {
+    return value;
+}
+

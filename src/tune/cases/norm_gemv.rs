@@ -1,0 +1,238 @@
+//! Cases of a projection behind a layer norm.
+
+use std::fmt;
+
+use super::data::{Random, U, batch, floats, input, matrix, pad_columns, record, rounded, step, sum_error};
+use super::paged::{KvShape, Pages};
+use crate::error::Result;
+use crate::gpu::{Gpu, GpuBuffer, Work};
+use crate::kernels::kv_append::KvAppend;
+use crate::kernels::norm_gemv::{self, NormGemv};
+use crate::kernels::{Activation, Choices, Matmul, PAGE_SIZE, PagedKv, Row, SLABS_MAX, Step, StepRows, gemv};
+use crate::reference;
+use crate::tensor::{Axis, DType, pad_row};
+use crate::tune::output::{Expected, Format, Output, Prepared};
+
+/// What is behind the projection.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Behind {
+    /// An activation and an output of that many features.
+    Activation(Activation, usize),
+    /// q, k and v, of which k and v are appended to a cache.
+    Cache(KvShape),
+}
+
+/// `activate(layer_norm(x) * weights^T + bias)` of a few rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NormGemvCase {
+    /// Rows.
+    pub m: usize,
+    /// The first of them in x.
+    pub first_row: usize,
+    /// Features of the norm.
+    pub n_embd: usize,
+    /// Type of the weights.
+    pub dtype: DType,
+    /// What is behind the projection.
+    pub behind: Behind,
+}
+
+const EPSILON: f32 = 1e-5;
+
+impl NormGemvCase {
+    fn outputs(&self) -> Axis {
+        match self.behind {
+            Behind::Activation(_, n) => Axis::plain(n),
+            Behind::Cache(kv) => Axis::grouped(3 * kv.n_head, kv.head_dim),
+        }
+    }
+
+    fn activation(&self) -> Activation {
+        match self.behind {
+            Behind::Activation(activation, _) => activation,
+            Behind::Cache(_) => Activation::None,
+        }
+    }
+
+    /// Row i is a sequence whose pages begin behind i others; it is appended at
+    /// position 17, the second of its second page.
+    fn row(row: usize) -> Row {
+        Row { position: 17, kv_len: 18, first_page: 2 * row as u32, unused: 0 }
+    }
+
+    /// Value and tolerance of `[m, outputs]`.
+    fn expected(&self, x: &[f32], scale: &[Vec<f32>; 2], weights: &[f32], bias: &[f32]) -> Vec<Expected> {
+        let k = self.n_embd;
+        let normed = reference::layer_norm(x, &scale[0], &scale[1], EPSILON);
+        let activate = super::matmul::function(self.activation());
+        let want = reference::gemm(&normed, weights, Some(bias), k, activate);
+        let sums = reference::gemm(&normed, weights, Some(bias), k, |sum| sum);
+        let magnitudes = |values: &[f32]| values.iter().map(|x| x.abs()).collect::<Vec<f32>>();
+        // The norm's own error, relative to its outputs' largest: two sums of k
+        // terms, and what its weight and bias add.
+        let largest = normed.iter().fold(1.0f32, |max, x| max.max(x.abs()));
+        let ones = vec![largest; normed.len()];
+        let magnitude = reference::gemm(&ones, &magnitudes(weights), Some(&magnitudes(bias)), k, |sum| sum);
+        let error = 2.0 * sum_error(k) + 16.0 * U;
+        (0..want.len())
+            .map(|i| {
+                let want = f64::from(want[i]);
+                let through = 1.13 * error * f64::from(magnitude[i]);
+                let function = super::matmul::function_error(self.activation(), f64::from(sums[i]).abs());
+                Expected::Value { want, tolerance: through + function + 2.0 * U * want.abs() }
+            })
+            .collect()
+    }
+
+    pub(super) fn prepare(&self, gpu: &Gpu, choices: &Choices, case: String) -> Result<Prepared> {
+        let (axis, columns) = (self.outputs(), Axis::plain(self.n_embd));
+        let mut random = Random::new(9);
+        let rows = self.first_row + self.m;
+        // Rows with means and spreads of their own.
+        let mut x = random.uniform(rows * self.n_embd, 1.0);
+        for (row, x) in x.chunks_mut(self.n_embd).enumerate() {
+            x.iter_mut().for_each(|x| *x = *x * (1.0 + row as f32) + 0.5 * row as f32);
+        }
+        let scale = [random.uniform(self.n_embd, 2.0), random.uniform(self.n_embd, 1.0)];
+        let weights = rounded(self.dtype, random.uniform(axis.len() * self.n_embd, 1.0));
+        let bias = random.uniform(axis.len(), 1.0);
+        let used = &x[self.first_row * self.n_embd..];
+        let expected = self.expected(used, &scale, &weights, &bias);
+
+        let x = floats(gpu, "x", &pad_columns(&x, columns))?;
+        let scale = floats(gpu, "scale", &pad_columns(&scale.concat(), columns))?;
+        let weights = matrix(gpu, self.dtype, &weights, axis, columns, axis.padded_len())?;
+        let bias = floats(gpu, "bias", &pad_columns(&bias, axis))?;
+        let normed = floats(gpu, "normed", &vec![0.0; self.m * columns.padded_len()])?;
+        let (output, out) =
+            Output::new(gpu, "out", Format::Float(DType::F32), &[], self.expected_out(&expected))?;
+        let (n_rows, first_row) = (self.m as u32, self.first_row as u32);
+        let step = step(gpu, Step { n_rows, first_row, ..Step::default() })?;
+        let batch = batch(gpu, &(0..self.m).map(Self::row).collect::<Vec<_>>())?;
+        let rows = StepRows { step: (&step).into(), batch: Some((&batch).into()) };
+        let cache = match self.behind {
+            Behind::Cache(kv) => Some(Cache::new(gpu, kv, self.m, &expected, &mut random)?),
+            Behind::Activation(..) => None,
+        };
+        let dispatches = record(gpu, |recorder| {
+            let projection = Matmul {
+                step: (&step).into(),
+                x: &x,
+                weights: &weights,
+                bias: Some(&bias),
+                activation: self.activation(),
+                accumulate: false,
+                out: &out,
+            };
+            let append = cache.as_ref().map(|cache| cache.append(rows, &out));
+            let op = NormGemv {
+                n: self.n_embd,
+                epsilon: EPSILON,
+                scale: &scale,
+                projection,
+                normed: &normed,
+                append,
+            };
+            norm_gemv::record(recorder, choices, gemv::batch_for(self.m), &op)
+        })?;
+        let mut outputs = vec![(output, out)];
+        if let Some(cache) = cache {
+            outputs.extend(cache.outputs.into_iter().zip(cache.slabs));
+        }
+        Ok(Prepared {
+            case,
+            reason: "f32 sums of k terms in the norm and behind it, relative to the sum of the magnitudes; the \
+                     activation's own error; rounding to the cache's type",
+            dispatches,
+            work: Work { n_rows, kv_len: 18 },
+            outputs,
+        })
+    }
+
+    /// The output buffer: k and v may stand there as well or not.
+    fn expected_out(&self, expected: &[Expected]) -> Vec<Expected> {
+        let axis = self.outputs();
+        let width = axis.padded_len();
+        let mut out = vec![Expected::exactly(0.0); self.m * width];
+        for (i, &element) in expected.iter().enumerate() {
+            out[i / axis.len() * width + axis.position(i % axis.len())] = element;
+        }
+        if matches!(self.behind, Behind::Cache(_)) {
+            for row in out.chunks_mut(width) {
+                row[width / 3..].fill(Expected::Any);
+            }
+        }
+        out
+    }
+}
+
+/// A cache and what it must hold.
+struct Cache {
+    kv: KvShape,
+    page_table: GpuBuffer,
+    slabs: Vec<GpuBuffer>,
+    spare: Vec<GpuBuffer>,
+    outputs: Vec<Output>,
+}
+
+impl Cache {
+    /// `expected`: value and tolerance of q, k and v, `[m, 3, n_head, head_dim]`.
+    fn new(gpu: &Gpu, kv: KvShape, m: usize, expected: &[Expected], random: &mut Random) -> Result<Self> {
+        let pages = Pages::scattered(kv, 2 * PAGE_SIZE * m, random);
+        let mut elements = vec![vec![Expected::Untouched; pages.slab_elems()]; kv.n_slabs];
+        let rounding = if kv.dtype == DType::F16 { 1.0 / 1024.0 } else { 0.0 };
+        let width = kv.n_head * kv.head_dim;
+        for row in 0..m {
+            let at = NormGemvCase::row(row);
+            let position = at.first_page as usize * PAGE_SIZE + at.position as usize;
+            for (part, head) in (0..2).flat_map(|part| (0..kv.n_head).map(move |head| (part, head))) {
+                let (slab, index) = pages.locate(part, position, head);
+                let run = &mut elements[slab][index..][..pad_row(kv.head_dim)];
+                run.fill(Expected::exactly(0.0));
+                let from = (row * 3 + part + 1) * width + head * kv.head_dim;
+                for (element, &value) in run.iter_mut().zip(&expected[from..from + kv.head_dim]) {
+                    *element = match value {
+                        Expected::Value { want, tolerance } => {
+                            // One unit of the cache's type, subnormal ones too.
+                            let unit = want.abs() * rounding + rounding / f64::from(1 << 14);
+                            Expected::Value { want, tolerance: tolerance + unit }
+                        }
+                        other => other,
+                    };
+                }
+            }
+        }
+        let (mut outputs, mut slabs, mut spare) = (Vec::new(), Vec::new(), Vec::new());
+        for elements in elements {
+            let (output, slab) = Output::new(gpu, "slab", Format::Float(kv.dtype), &[], elements)?;
+            outputs.push(output);
+            slabs.push(slab);
+        }
+        for _ in kv.n_slabs..SLABS_MAX {
+            spare.push(input(gpu, "spare slab", &[])?);
+        }
+        let page_table = input(gpu, "page_table", bytemuck::cast_slice(&pages.entries))?;
+        Ok(Cache { kv, page_table, slabs, spare, outputs })
+    }
+
+    fn append<'a>(&'a self, rows: StepRows<'a>, qkv: &'a GpuBuffer) -> KvAppend<'a> {
+        let KvShape { n_head, head_dim, dtype, .. } = self.kv;
+        let head_dim = pad_row(head_dim);
+        let kv = PagedKv { page_table: &self.page_table, slabs: &self.slabs, dtype, n_head, head_dim };
+        KvAppend { rows, qkv, kv, spare_slabs: &self.spare }
+    }
+}
+
+impl fmt::Display for NormGemvCase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let NormGemvCase { m, first_row, n_embd, dtype, behind } = self;
+        write!(f, "m={m}")?;
+        if *first_row > 0 {
+            write!(f, " from {first_row}")?;
+        }
+        match behind {
+            Behind::Activation(activation, n) => write!(f, " n={n} k={n_embd} {dtype} {}", activation.name()),
+            Behind::Cache(kv) => write!(f, " k={n_embd} {dtype} to {kv}"),
+        }
+    }
+}
