@@ -9,6 +9,7 @@ pub mod gpt2;
 mod graph;
 mod kv_cache;
 mod loader;
+pub mod random;
 
 pub use dims::{Dims, MemoryPlan, ModelOptions, PlanEntry};
 pub use forward::{Forward, Output};

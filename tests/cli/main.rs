@@ -11,4 +11,5 @@ mod logits;
 mod models;
 mod perplexity;
 mod program;
+mod random;
 mod signals;
