@@ -46,10 +46,12 @@ impl MemoryGroup {
     }
 }
 
-/// Bytes allocated at present, by group.
+/// Bytes allocated at present, by group, and the most that there ever were.
 #[derive(Debug, Default)]
 pub struct Ledger {
     bytes: [AtomicU64; MemoryGroup::ALL.len()],
+    total: AtomicU64,
+    peak: AtomicU64,
 }
 
 impl Ledger {
@@ -62,7 +64,24 @@ impl Ledger {
     /// Bytes of all groups.
     #[must_use]
     pub fn total_bytes(&self) -> u64 {
-        MemoryGroup::ALL.iter().map(|&group| self.bytes(group)).sum()
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// The most bytes that were allocated at one time.
+    #[must_use]
+    pub fn peak_bytes(&self) -> u64 {
+        self.peak.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, group: MemoryGroup, bytes: u64) {
+        self.bytes[group as usize].fetch_add(bytes, Ordering::Relaxed);
+        let total = self.total.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.peak.fetch_max(total, Ordering::Relaxed);
+    }
+
+    fn remove(&self, group: MemoryGroup, bytes: u64) {
+        self.bytes[group as usize].fetch_sub(bytes, Ordering::Relaxed);
+        self.total.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
@@ -114,7 +133,7 @@ struct Account {
 
 impl GpuBuffer {
     pub(super) fn new(raw: wgpu::Buffer, bytes: u64, group: MemoryGroup, ledger: Arc<Ledger>) -> Self {
-        ledger.bytes[group as usize].fetch_add(bytes, Ordering::Relaxed);
+        ledger.add(group, bytes);
         GpuBuffer { raw, account: Arc::new(Account { bytes, group, ledger }) }
     }
 
@@ -133,7 +152,7 @@ impl GpuBuffer {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        self.ledger.bytes[self.group as usize].fetch_sub(self.bytes, Ordering::Relaxed);
+        self.ledger.remove(self.group, self.bytes);
     }
 }
 

@@ -43,6 +43,50 @@ fn json_carries_the_samples() {
 }
 
 #[test]
+fn costs_beside_the_rate_agree_with_it() {
+    let text = bench(&["-p", "16", "-n", "3", "-d", "0,8", "-o", "json"]);
+    let rows: Value = serde_json::from_str(&text).unwrap();
+    for row in rows.as_array().unwrap() {
+        let number = |field: &str| row[field].as_f64().unwrap_or_else(|| panic!("{field}: {row:#}"));
+        let samples = |field: &str| -> Vec<f64> {
+            row[field].as_array().unwrap().iter().map(|ns| ns.as_f64().unwrap()).collect()
+        };
+        let n_tokens = number("n_prompt") + number("n_gen");
+        let parts = ["encode", "submit", "wait", "read"].map(|part| number(&format!("{part}_ns_per_token")));
+        assert!(parts.iter().all(|&ns| ns > 0.0), "{row:#}");
+        // The parts lie within the timed runs.
+        assert!(parts.iter().sum::<f64>() <= number("avg_ns") / n_tokens, "{row:#}");
+        // Every run takes the same dispatches, at least two a layer.
+        let dispatches = number("dispatches_per_token") * n_tokens;
+        assert!((dispatches - dispatches.round()).abs() < 1e-6 && dispatches >= 4.0, "{row:#}");
+        if number("n_prompt") == 0.0 {
+            assert!(row["first_token_cold_ns"].is_null() && row["first_token_warm_ns"].is_null(), "{row:#}");
+            assert!(samples("first_token_warm_samples_ns").is_empty());
+        } else {
+            assert!(number("first_token_cold_ns") > number("load_ns"), "{row:#}");
+            let warm = samples("first_token_warm_samples_ns");
+            assert!((number("first_token_warm_ns") / (warm.iter().sum::<f64>() / 3.0) - 1.0).abs() < 1e-9);
+            // Behind the prompt's logits there is the sampling.
+            assert!(warm.iter().zip(samples("samples_ns")).all(|(first, prompt)| *first > prompt), "{row:#}");
+        }
+        assert!(number("peak_gpu_bytes") > number("model_size"), "{row:#}");
+        if cfg!(target_os = "linux") {
+            assert!(number("peak_host_bytes") > 1e6, "{row:#}");
+        }
+    }
+}
+
+#[test]
+fn random_weights_are_measured_without_a_file() {
+    let shape = "n_layer=1,n_embd=48,n_head=3,vocab_size=301,n_positions=64";
+    let args = ["bench", "model", "--random", shape, "-p", "8,32", "-n", "2", "-d", "0,32", "-r", "1"];
+    let rows = wgpt(&[&args[..], &["-o", "json"]].concat()).json();
+    let tests: Vec<_> = rows.as_array().unwrap().iter().map(|row| row["test"].as_str().unwrap()).collect();
+    assert_eq!(tests, ["pp8", "pp32", "tg2", "pp8 @ d32", "pp32 @ d32", "tg2 @ d32"]);
+    assert_eq!(rows[0]["model"], "gpt2-1x48-random");
+}
+
+#[test]
 fn the_other_formats_hold_the_same_tests() {
     let args = ["-p", "4", "-n", "2", "-d", "3", "-o"];
     let lines = bench(&[&args[..], &["jsonl"]].concat());
@@ -72,6 +116,13 @@ fn the_other_formats_hold_the_same_tests() {
     assert!(cells(lines[2])[6].contains(" ± "));
     let width = lines[0].chars().count();
     assert!(lines[..4].iter().all(|line| line.chars().count() == width), "{table}");
+    // The second table stands behind a line of its own.
+    assert_eq!(lines[4], "");
+    assert_eq!(cells(lines[5])[..3], ["test", "1st token, cold", "1st token, warm"]);
+    assert_eq!([&cells(lines[7])[0], &cells(lines[8])[0]], ["pp4", "tg2"]);
+    assert_eq!(cells(lines[8])[1..3], ["-", "-"]);
+    let width = lines[5].chars().count();
+    assert!(lines[5..9].iter().all(|line| line.chars().count() == width), "{table}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `wgpt bench model`: prefill and decode rates, as llama-bench measures them.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use wgpt::Engine;
 use wgpt::bench::{ModelTest, run_model_test};
@@ -18,11 +18,18 @@ use crate::cli::progress::Bar;
 /// tokens at once, each run of tg one by one; the logits of the last token are
 /// read back, nothing is sampled. At a depth of D the context holds D tokens
 /// already, which are not timed.
+///
+/// A second table, and columns of the other formats, tell the time to the first
+/// token, cold (from opening the device, weights and compilation included, to the
+/// first token behind this prompt) and warm; the host's time for encoding,
+/// submitting, waiting and reading back, a token each; dispatches a token; and
+/// the peak memory up to then on the GPU and of the process.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   wgpt bench model
   wgpt bench model -m ./gpt2 -p 128,512 -n 64 -d 0,256
+  wgpt bench model --random gpt2-xl                 a shape's speed, without a file
   wgpt bench model -p 0 -n 32 -r 10 -o json         decode alone, with all samples")]
 pub struct Args {
     /// Tokens of the prompts; 0 for none [default: 512, less in a shorter context]
@@ -55,13 +62,15 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let files = args.model.open_files()?;
     let n_ctx = args.model.ctx_size.unwrap_or(files.config().n_positions);
     let tests = tests(args, n_ctx)?;
+    let start = Instant::now();
     let engine = args.model.load(files, &cancel)?;
+    let load_ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
     if cfg!(debug_assertions) {
         note("note: this is a debug build; figures of a release build are better");
     }
     let mut writer = Writer::new(args.output);
     for test in tests {
-        match measure(&engine, test, args.repetitions as usize, &cancel) {
+        match measure(&engine, load_ns, test, args.repetitions as usize, &cancel) {
             Err(error) if error.kind() == wgpt::ErrorKind::Cancelled => {
                 writer.finish()?;
                 note("interrupted");
@@ -76,6 +85,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
 
 fn measure(
     engine: &Engine,
+    load_ns: u64,
     test: ModelTest,
     repetitions: usize,
     cancel: &wgpt::engine::CancelFlag,
@@ -85,7 +95,7 @@ fn measure(
     let result = run_model_test(engine, test, repetitions, cancel, &mut |state| {
         bar.set(state.done as u64, test.name())
     })?;
-    Ok(Row::new(engine, &result, time))
+    Ok(Row::new(engine, load_ns, &result, time))
 }
 
 /// The tests in llama-bench's order: for each depth the prompts, then decoding.

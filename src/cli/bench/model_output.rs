@@ -1,13 +1,15 @@
 //! Results of `wgpt bench model` as markdown, CSV, JSON or JSON lines, with
 //! llama-bench's names of columns and fields.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use wgpt::Engine;
 use wgpt::bench::ModelBench;
 use wgpt::gpu::{Backend, DeviceType, MemoryGroup, WGPU_VERSION};
 use wgpt::tensor::DType;
 
-use crate::cli::output::{bytes, count, print, print_json};
+use crate::cli::output::{bytes, count, duration, print, print_json};
 use crate::cli::run_info::VERSION;
 
 /// How results are printed.
@@ -30,6 +32,8 @@ pub struct Row {
     flat: Flat,
     samples_ns: Vec<u64>,
     samples_ts: Vec<f64>,
+    /// Nanoseconds of each repetition to the first token.
+    first_token_warm_samples_ns: Vec<u64>,
 }
 
 /// What has one value: the columns of the CSV form.
@@ -62,14 +66,29 @@ struct Flat {
     stddev_ns: f64,
     avg_ts: f64,
     stddev_ts: f64,
+    /// Opening the device, loading weights, compiling, warming up.
+    load_ns: u64,
+    /// Loading, then the first run of this prompt up to its sampled token.
+    first_token_cold_ns: Option<u64>,
+    first_token_warm_ns: Option<f64>,
+    encode_ns_per_token: f64,
+    submit_ns_per_token: f64,
+    wait_ns_per_token: f64,
+    read_ns_per_token: f64,
+    dispatches_per_token: f64,
+    peak_gpu_bytes: u64,
+    peak_host_bytes: Option<u64>,
 }
 
 impl Row {
-    /// `time` is the start of the test in seconds of the Unix epoch.
-    pub fn new(engine: &Engine, result: &ModelBench, time: u64) -> Self {
+    /// `load_ns` is what loading took, `time` the start of the test in seconds
+    /// of the Unix epoch.
+    pub fn new(engine: &Engine, load_ns: u64, result: &ModelBench, time: u64) -> Self {
         let report = engine.gpu().report().clone();
         let ((avg_ns, stddev_ns), (avg_ts, stddev_ts)) = (result.nanoseconds(), result.rate());
         let options = engine.options();
+        let host = result.host;
+        let per_token = |part: Duration| result.per_token(part.as_nanos() as f64);
         let flat = Flat {
             wgpt_version: VERSION,
             wgpu_version: WGPU_VERSION,
@@ -97,8 +116,23 @@ impl Row {
             stddev_ns,
             avg_ts,
             stddev_ts,
+            load_ns,
+            first_token_cold_ns: result.warm_up_first_token_ns.map(|ns| load_ns.saturating_add(ns)),
+            first_token_warm_ns: result.first_token(),
+            encode_ns_per_token: per_token(host.encode),
+            submit_ns_per_token: per_token(host.submit),
+            wait_ns_per_token: per_token(host.wait),
+            read_ns_per_token: per_token(host.read),
+            dispatches_per_token: result.per_token(host.dispatches as f64),
+            peak_gpu_bytes: result.peak_gpu_bytes,
+            peak_host_bytes: result.peak_host_bytes,
         };
-        Row { flat, samples_ns: result.samples_ns.clone(), samples_ts: result.samples_ts() }
+        Row {
+            flat,
+            samples_ns: result.samples_ns.clone(),
+            samples_ts: result.samples_ts(),
+            first_token_warm_samples_ns: result.first_token_ns.clone(),
+        }
     }
 }
 
@@ -131,8 +165,12 @@ impl Writer {
         match (self.format, self.rows.first()) {
             (Format::Json, _) => print_json(&self.rows),
             (Format::Md, Some(Row { flat, .. })) => print(&format!(
-                "\nwgpt {}, wgpu {}, {} {}\n",
-                flat.wgpt_version, flat.wgpu_version, flat.driver, flat.driver_info
+                "\n{}\nwgpt {}, wgpu {}, {} {}\n",
+                details(&self.rows),
+                flat.wgpt_version,
+                flat.wgpu_version,
+                flat.driver,
+                flat.driver_info
             )),
             _ => Ok(()),
         }
@@ -165,6 +203,44 @@ fn markdown(flat: &Flat, first: bool) -> String {
         flat.device,
         flat.test,
     )
+}
+
+/// The second table: what a token costs beside the rate.
+fn details(rows: &[Row]) -> String {
+    let time = |ns: Option<f64>| ns.map_or_else(|| "-".to_owned(), |ns| duration(ns / 1e9));
+    let mut text = format!(
+        "| {:>15} | {:>15} | {:>15} | {:>10} | {:>10} | {:>10} | {:>10} | {:>12} | {:>10} | {:>10} |\n",
+        "test",
+        "1st token, cold",
+        "1st token, warm",
+        "encode/t",
+        "submit/t",
+        "wait/t",
+        "read/t",
+        "dispatches/t",
+        "GPU peak",
+        "host peak"
+    );
+    text.push_str(&format!(
+        "| {:->14}: | {:->14}: | {:->14}: | {:->9}: | {:->9}: | {:->9}: | {:->9}: | {:->11}: | {:->9}: | {:->9}: |\n",
+        "", "", "", "", "", "", "", "", "", ""
+    ));
+    for Row { flat, .. } in rows {
+        text.push_str(&format!(
+            "| {:>15} | {:>15} | {:>15} | {:>10} | {:>10} | {:>10} | {:>10} | {:>12.2} | {:>10} | {:>10} |\n",
+            flat.test,
+            time(flat.first_token_cold_ns.map(|ns| ns as f64)),
+            time(flat.first_token_warm_ns),
+            time(Some(flat.encode_ns_per_token)),
+            time(Some(flat.submit_ns_per_token)),
+            time(Some(flat.wait_ns_per_token)),
+            time(Some(flat.read_ns_per_token)),
+            flat.dispatches_per_token,
+            bytes(flat.peak_gpu_bytes),
+            flat.peak_host_bytes.map_or_else(|| "-".to_owned(), bytes),
+        ));
+    }
+    text
 }
 
 fn csv(flat: &Flat, first: bool) -> anyhow::Result<String> {
