@@ -96,6 +96,8 @@ pub enum BufferUse {
     Upload,
     /// Mapped by the host for reading, copied to.
     Readback,
+    /// Query results are resolved into it, copied from.
+    Queries,
 }
 
 impl BufferUse {
@@ -111,6 +113,7 @@ impl BufferUse {
             BufferUse::Uniform => U::UNIFORM | U::COPY_DST,
             BufferUse::Upload => U::MAP_WRITE | U::COPY_SRC,
             BufferUse::Readback => U::MAP_READ | U::COPY_DST,
+            BufferUse::Queries => U::QUERY_RESOLVE | U::COPY_SRC,
         }
     }
 }

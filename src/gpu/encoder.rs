@@ -34,8 +34,23 @@ impl Pass<'_> {
 impl Encoder {
     /// Encodes one compute pass: dispatches in it see what earlier ones wrote.
     pub fn pass(&mut self, encode: impl FnOnce(&mut Pass<'_>)) {
-        let raw = self.raw.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        self.pass_with(None, encode);
+    }
+
+    pub(super) fn pass_with(
+        &mut self,
+        timestamp_writes: Option<wgpu::ComputePassTimestampWrites<'_>>,
+        encode: impl FnOnce(&mut Pass<'_>),
+    ) {
+        let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
+        let raw = self.raw.begin_compute_pass(&descriptor);
         encode(&mut Pass { raw, dispatches: &mut self.dispatches });
+    }
+
+    /// Encodes the copy of the first `count` entries of `set` as u64 each;
+    /// `offset` is a multiple of 256.
+    pub(super) fn resolve(&mut self, set: &wgpu::QuerySet, count: u32, to: &GpuBuffer, offset: u64) {
+        self.raw.resolve_query_set(set, 0..count, &to.raw, offset);
     }
 
     /// Encodes a copy of `bytes` (a multiple of 4) between two buffers.

@@ -8,6 +8,7 @@ mod buffer;
 mod encoder;
 mod kernel;
 mod recording;
+mod timestamps;
 mod timings;
 mod transfer;
 
@@ -20,6 +21,7 @@ pub use buffer::{BufferUse, GpuBuffer, Ledger, MemoryGroup, rounded_bytes};
 pub use encoder::{Encoder, Pass};
 pub use kernel::{Binding, BindingKind, Fragment, Kernel, Pipeline, Strategy, Variant};
 pub use recording::{BoundBuffer, Dispatch, Extent, Grid, Params, Recorder, Work};
+pub use timestamps::{PassTime, Timestamps};
 pub use timings::StepTimings;
 pub use transfer::{Readback, UploadRing};
 
@@ -276,6 +278,12 @@ impl Gpu {
         self.counters.bind_groups.fetch_add(1, Ordering::Relaxed);
         self.scoped("bind", || {
             self.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(label), layout, entries })
+        })
+    }
+
+    fn create_query_set(&self, label: &str, ty: wgpu::QueryType, count: u32) -> Result<wgpu::QuerySet> {
+        self.scoped("create query set", || {
+            self.device.create_query_set(&wgpu::QuerySetDescriptor { label: Some(label), ty, count })
         })
     }
 
