@@ -19,6 +19,10 @@ pub mod kv_append;
 pub mod layer_norm;
 mod matmul;
 mod paged;
+pub mod probe_copy;
+pub mod probe_fma;
+pub mod probe_step;
+mod source_hash;
 
 use crate::gpu::{Strategy, Variant};
 use crate::tensor::DType;
@@ -26,6 +30,7 @@ use crate::tensor::DType;
 pub use attention::{Attention, AttentionParams, Scratch};
 pub use matmul::{Activation, Matmul, MatmulParams, Matrix, Piece};
 pub use paged::{PAGE_SIZE, PagedKv, SLABS_MAX, page_entry, page_pack_bytes};
+pub use source_hash::source_hash;
 
 /// What changes from step to step; the shaders' `Step`.
 #[repr(C)]
@@ -60,6 +65,9 @@ pub fn registry() -> Vec<Variant> {
         }
     }
     all.push(argmax::variant());
+    all.extend(probe_copy::SHAPES.map(probe_copy::variant));
+    all.extend(probe_fma::SHAPES.map(probe_fma::variant));
+    all.push(probe_step::variant());
     all.sort_by_key(Variant::label);
     all.dedup_by_key(|variant| variant.label());
     all

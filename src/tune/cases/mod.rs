@@ -6,6 +6,7 @@
 //! that errors come from f32 arithmetic alone.
 
 mod attention;
+mod cost;
 mod data;
 mod list;
 mod matmul;
@@ -19,6 +20,7 @@ use crate::error::Result;
 use crate::gpu::{Gpu, Strategy};
 
 pub use attention::{AttentionCase, KvAppendCase, KvShape, ReduceCase};
+pub use cost::Cost;
 pub use list::{all, gpt2_shapes, quick};
 pub use matmul::{MatmulCase, MatmulInput};
 pub use rows::{ArgmaxCase, ArgmaxInput, EmbeddingCase, LayerNormCase, LayerNormInput};

@@ -1,0 +1,85 @@
+//! A copy: the bandwidth that other kernels are compared with.
+
+use crate::error::Result;
+use crate::gpu::{Binding, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
+
+static PROBE_COPY: Kernel = Kernel {
+    name: "probe_copy",
+    source: include_str!("../../shaders/probe_copy.wgsl"),
+    bindings: &[Binding::uniform(0, "params"), Binding::read(1, "x"), Binding::read_write(2, "out")],
+};
+
+/// Bytes of a pack: one load.
+pub const PACK_BYTES: usize = 16;
+
+/// How the packs of a workgroup are dealt to its threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopyShape {
+    /// The name that reports print.
+    pub name: &'static str,
+    /// Threads of a workgroup.
+    pub workgroup_size: u32,
+    /// Packs of a thread.
+    pub items: u32,
+    /// Whether a thread's packs lie side by side, as software adapters may
+    /// like it; otherwise those of neighbouring threads do.
+    pub per_thread: bool,
+}
+
+const fn shape(name: &'static str, workgroup_size: u32, items: u32, per_thread: bool) -> CopyShape {
+    CopyShape { name, workgroup_size, items, per_thread }
+}
+
+/// The shapes to try; the fastest is the adapter's bandwidth.
+pub const SHAPES: [CopyShape; 5] = [
+    shape("256x1", 256, 1, false),
+    shape("256x4", 256, 4, false),
+    shape("64x8", 64, 8, false),
+    shape("8x16", 8, 16, false),
+    shape("8x64_per_thread", 8, 64, true),
+];
+
+/// The shader's `ProbeCopyParams`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct ProbeCopyParams {
+    /// Packs of 16 bytes.
+    pub n: u32,
+    /// Padding to 16 bytes.
+    pub unused: [u32; 3],
+}
+
+/// The variant of a shape.
+#[must_use]
+pub fn variant(shape: CopyShape) -> Variant {
+    let (lane_stride, item_stride) =
+        if shape.per_thread { (shape.items, 1) } else { (1, shape.workgroup_size) };
+    Variant {
+        kernel: &PROBE_COPY,
+        strategy: Strategy::PerThread,
+        fragments: Vec::new(),
+        constants: vec![
+            ("WORKGROUP_SIZE", shape.workgroup_size),
+            ("ITEMS", shape.items),
+            ("LANE_STRIDE", lane_stride),
+            ("ITEM_STRIDE", item_stride),
+        ],
+    }
+}
+
+/// Records the copy of `n` packs from `x` to `out`.
+///
+/// # Errors
+/// As [`Recorder::dispatch`].
+pub fn record(
+    recorder: &mut Recorder<'_>,
+    shape: CopyShape,
+    n: usize,
+    x: &GpuBuffer,
+    out: &GpuBuffer,
+) -> Result<()> {
+    assert!(x.bytes().min(out.bytes()) >= (n * PACK_BYTES) as u64, "a buffer is too short");
+    let params = ProbeCopyParams { n: n as u32, unused: [0; 3] };
+    let groups = (n as u32).div_ceil(shape.workgroup_size * shape.items);
+    recorder.dispatch(&variant(shape), &params, &[x.into(), out.into()], Grid::FixedLine(groups))
+}
