@@ -208,12 +208,12 @@ fn run_once(session: &mut Session, sampler: &mut Sampler, prompt: &[u32], genera
     Ok(Run { total: start.elapsed() - sampling, first_token })
 }
 
-fn nanoseconds(duration: Duration) -> u64 {
+pub(super) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Scattered token ids, the same in every run: Knuth's multiplicative hash.
-fn tokens(vocab_size: usize) -> impl Iterator<Item = u32> {
+pub(super) fn tokens(vocab_size: usize) -> impl Iterator<Item = u32> {
     (1u32..).map(move |i| {
         let hash = u64::from(i.wrapping_mul(2_654_435_769));
         // The hash's range scaled to the vocabulary's, so that the result fits.

@@ -13,10 +13,12 @@ mod logits;
 mod model_args;
 mod output;
 mod perplexity;
+mod profile;
 mod progress;
 mod prompt;
 mod run_info;
 mod tensor_file;
+mod trace;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -53,6 +55,7 @@ enum Verb {
     Inspect(inspect::Args),
     Devices(devices::Args),
     Bench(bench::Args),
+    Profile(profile::Args),
     Completions(completions::Args),
 }
 
@@ -75,6 +78,7 @@ fn run(verb: Verb, started: Instant) -> anyhow::Result<Outcome> {
         Verb::Inspect(args) => inspect::run(&args),
         Verb::Devices(args) => devices::run(&args),
         Verb::Bench(args) => bench::run(&args),
+        Verb::Profile(args) => profile::run(&args),
         Verb::Completions(args) => completions::run(&args),
     }
 }

@@ -8,6 +8,7 @@ mod buffer;
 mod encoder;
 mod kernel;
 mod recording;
+mod timed;
 mod timestamps;
 mod timings;
 mod transfer;

@@ -103,6 +103,12 @@ impl Dispatch {
         &self.pipeline.label
     }
 
+    /// Its workgroups in a step; none at all where one of the numbers is 0.
+    #[must_use]
+    pub fn workgroups(&self, work: Work) -> [u32; 3] {
+        self.grid.counts(work)
+    }
+
     /// Encodes the dispatch, unless its grid is empty; returns whether it did.
     /// Allocates nothing.
     pub fn encode(&self, pass: &mut wgpu::ComputePass<'_>, work: Work) -> bool {

@@ -1,6 +1,10 @@
 //! The mutable half of a model: buffers, cache, and passes that are recorded
 //! once and encoded for every step.
 
+mod profile;
+
+pub use profile::DispatchTiming;
+
 use super::Model;
 use super::dims::{Dims, HEAD_STEP_OFFSET, Slot};
 use super::graph::{Graph, Phase};
@@ -164,24 +168,9 @@ impl Forward {
         position: usize,
         output: Output<'_>,
     ) -> Result<()> {
-        let n = tokens.len();
-        assert!(n > 0 && n <= self.dims.chunk && position + n <= self.dims.n_ctx, "chunk out of range");
-        assert!(tokens.iter().all(|&id| (id as usize) < self.vocab_size), "token out of range");
-        self.make_room(gpu, model, pages.pages_wanted(&self.pool, position, n))?;
-        let scratch = &self.buffers[Slot::PageCopy as usize];
-        pages.reserve(gpu, &mut self.pool, position, n, scratch)?;
-        self.page_entries.clear();
-        self.page_entries.extend(pages.pages().iter().map(|&page| self.pool.entry(page)));
-
-        let body =
-            Step { n_rows: n as u32, first_row: 0, position: position as u32, kv_len: (position + n) as u32 };
         let every_row = matches!(output, Output::Rows(_));
-        assert!(!every_row || n <= self.dims.logits_rows, "more rows than there is room for");
-        let last = Step { n_rows: 1, first_row: n as u32 - 1, ..body };
-        let head = if every_row { body } else { last };
-        let mut encoder = gpu.encoder();
-        self.stage(gpu, &mut encoder, tokens, body, head)?;
-        let decode = n == 1 && !model.options.deterministic;
+        let (mut encoder, [body, head]) = self.begin(gpu, model, pages, tokens, position, every_row)?;
+        let decode = tokens.len() == 1 && !model.options.deterministic;
         let recorded = &self.recordings;
         encoder.pass(|pass| {
             pass.run(if decode { &recorded.decode } else { &recorded.prefill }, work(body));
@@ -194,7 +183,37 @@ impl Forward {
                 pass.run(&recorded.argmax, work(head));
             }
         });
-        self.bring_back(gpu, encoder, n, output)
+        self.bring_back(gpu, encoder, tokens.len(), output)
+    }
+
+    /// Takes the pages that a chunk needs and encodes the uploads of its step;
+    /// returns the steps of the body and of the head.
+    fn begin(
+        &mut self,
+        gpu: &Gpu,
+        model: &Model,
+        pages: &mut PageList,
+        tokens: &[u32],
+        position: usize,
+        every_row: bool,
+    ) -> Result<(Encoder, [Step; 2])> {
+        let n = tokens.len();
+        assert!(n > 0 && n <= self.dims.chunk && position + n <= self.dims.n_ctx, "chunk out of range");
+        assert!(tokens.iter().all(|&id| (id as usize) < self.vocab_size), "token out of range");
+        self.make_room(gpu, model, pages.pages_wanted(&self.pool, position, n))?;
+        let scratch = &self.buffers[Slot::PageCopy as usize];
+        pages.reserve(gpu, &mut self.pool, position, n, scratch)?;
+        self.page_entries.clear();
+        self.page_entries.extend(pages.pages().iter().map(|&page| self.pool.entry(page)));
+
+        let body =
+            Step { n_rows: n as u32, first_row: 0, position: position as u32, kv_len: (position + n) as u32 };
+        assert!(!every_row || n <= self.dims.logits_rows, "more rows than there is room for");
+        let last = Step { n_rows: 1, first_row: n as u32 - 1, ..body };
+        let head = if every_row { body } else { last };
+        let mut encoder = gpu.encoder();
+        self.stage(gpu, &mut encoder, tokens, body, head)?;
+        Ok((encoder, [body, head]))
     }
 
     /// Submits a pass and reads what is wanted of it.

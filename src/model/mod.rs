@@ -12,7 +12,7 @@ mod loader;
 pub mod random;
 
 pub use dims::{Dims, MemoryPlan, ModelOptions, PlanEntry};
-pub use forward::{Forward, Output};
+pub use forward::{DispatchTiming, Forward, Output};
 pub use gpt2::Gpt2Config;
 pub use kv_cache::{KvPool, PageList};
 pub use loader::{LoadPhase, LoadProgress, ProgressFn, Weights, check_tensors, weight_bytes};

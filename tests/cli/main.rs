@@ -10,6 +10,7 @@ mod generate;
 mod logits;
 mod models;
 mod perplexity;
+mod profile;
 mod program;
 mod random;
 mod signals;
