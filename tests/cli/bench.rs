@@ -33,7 +33,8 @@ fn json_carries_the_samples() {
         assert!(row["stddev_ns"].is_number() && row["stddev_ts"].is_number());
         assert_eq!([&row["dtype"], &row["kv_dtype"], &row["model"]], ["f16", "f16", "gpt2-tiny"]);
         assert_eq!(row["model_n_params"], 172_288);
-        for field in ["backend", "device", "driver", "driver_info", "device_type", "strategy"] {
+        for field in ["backend", "device", "driver", "driver_info", "device_type", "strategy", "kernel_hash"]
+        {
             assert!(row[field].is_string(), "{field}: {row:#}");
         }
         let time = row["test_time"].as_str().unwrap();
@@ -104,6 +105,16 @@ fn the_other_formats_hold_the_same_tests() {
     assert_eq!(records.len(), 2);
     assert_eq!([&records[0][column("test")], &records[1][column("test")]], ["pp4 @ d3", "tg2 @ d3"]);
     assert!(records[0][column("avg_ts")].parse::<f64>().unwrap() > 0.0);
+    // Every field that has one value is a column.
+    let object: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    let single: std::collections::BTreeSet<&str> = object
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(_, value)| !value.is_array())
+        .map(|(name, _)| &**name)
+        .collect();
+    assert_eq!(headers.iter().collect::<std::collections::BTreeSet<_>>(), single);
 
     let table = bench(&["-p", "4", "-n", "2"]);
     let lines: Vec<_> = table.lines().collect();

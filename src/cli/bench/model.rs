@@ -1,9 +1,9 @@
 //! `wgpt bench model`: prefill and decode rates, as llama-bench measures them.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use wgpt::Engine;
-use wgpt::bench::{ModelTest, run_model_test};
+use wgpt::bench::{ModelTest, RecordHeader, run_model_test};
 
 use super::model_output::{Format, Row, Writer};
 use crate::cli::exit::Outcome;
@@ -91,11 +91,11 @@ fn measure(
     cancel: &wgpt::engine::CancelFlag,
 ) -> wgpt::Result<Row> {
     let bar = Bar::new(repetitions as u64, "{msg}  {wide_bar} {pos}/{len}");
-    let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let header = RecordHeader::new(engine.gpu());
     let result = run_model_test(engine, test, repetitions, cancel, &mut |state| {
         bar.set(state.done as u64, test.name())
     })?;
-    Ok(Row::new(engine, load_ns, &result, time))
+    Ok(Row::new(engine, header, load_ns, &result))
 }
 
 /// The tests in llama-bench's order: for each depth the prompts, then decoding.
