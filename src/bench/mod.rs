@@ -14,7 +14,7 @@ pub use host::peak_host_bytes;
 pub use kernels::{Cache, Candidate, KernelBench, KernelFigures, KernelOptions, KernelRow, Measured};
 pub use model::{ModelBench, ModelBenchProgress, ModelTest, run_model_test};
 pub use profile::{KernelTime, Profile, StepProfile, profile, profile_tokens};
-pub use record::{RecordHeader, utc};
+pub use record::{KernelRecord, RecordHeader, utc};
 pub use roofline::{Bound, LatencyRow, ProbeRow, Roofline, net_ns};
 pub use shapes::{MODELS, OPS, free_case, model_cases};
 pub use statistics::{Spread, mean, quantile, standard_deviation};

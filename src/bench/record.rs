@@ -4,6 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::kernels::KernelRow;
+use super::roofline::Roofline;
 use crate::gpu::{Gpu, WGPU_VERSION};
 use crate::kernels;
 
@@ -87,6 +89,26 @@ impl RecordHeader {
     pub fn place(&self) -> String {
         format!("{} ({}, {} {})", self.device, self.backend, self.driver, self.driver_info)
     }
+}
+
+/// All that one run of the kernel benchmark found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KernelRecord {
+    /// Where and with what.
+    #[serde(flatten)]
+    pub header: RecordHeader,
+    /// Samples that each row was to have.
+    pub repetitions: usize,
+    /// Seconds after which a row did with fewer.
+    pub max_seconds: f64,
+    /// Bytes that passed through the caches before a cold repetition.
+    pub cold_bytes: u64,
+    /// Whether all rows were measured that were asked for.
+    pub complete: bool,
+    /// What the adapter can do.
+    pub roofline: Roofline,
+    /// The rows.
+    pub kernels: Vec<KernelRow>,
 }
 
 /// Seconds of the Unix epoch as `2026-01-31T12:00:00Z`. The date comes from

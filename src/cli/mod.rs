@@ -2,6 +2,7 @@
 //!
 //! stdout carries the result alone; notices, progress and errors go to stderr.
 
+mod atomic_file;
 mod bench;
 mod completions;
 mod devices;

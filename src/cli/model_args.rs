@@ -63,7 +63,8 @@ pub struct DeviceArgs {
     pub backend: Option<Backend>,
 }
 
-fn dtype() -> ValueParser {
+/// Accepts the names of the types.
+pub fn dtype() -> ValueParser {
     PossibleValuesParser::new([DType::F16.name(), DType::F32.name()]).try_map(|s| s.parse::<DType>()).into()
 }
 
