@@ -7,6 +7,7 @@ use wgpt::bench::{Clock, KernelTime, Profile, RecordHeader, StepProfile, profile
 use wgpt::tensor::DType;
 use wgpt::{Engine, Error};
 
+use super::atomic_file::AtomicFile;
 use super::exit::Outcome;
 use super::interrupt;
 use super::model_args::ModelArgs;
@@ -68,12 +69,12 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         Some(text) => Some(files.tokenizer()?.encode(text)?),
         None => None,
     };
-    if let Some(path) = &args.trace
-        && files.contains(path)
-    {
+    if let Some(path) = args.trace.as_ref().filter(|path| files.contains(path)) {
         let message = format!("--trace {}: that is a file of the model itself", path.display());
         return Err(Error::Input(message).into());
     }
+    // Before the wait for the GPU: the place may not be writable.
+    let trace = args.trace.as_deref().map(AtomicFile::create).transpose()?;
     let engine = args.model.load(files, &cancel)?;
     let n_default = DEFAULT_PROMPT.min(engine.n_ctx().saturating_sub(1)).max(1);
     let prompt = text.unwrap_or_else(|| {
@@ -86,8 +87,8 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
             "note: the device has no timestamps: each dispatch was timed by the host in a submit of its own",
         );
     }
-    if let Some(path) = &args.trace {
-        trace::write(path, engine.files().name(), &engine.gpu().report().name, &profile)?;
+    if let (Some(file), Some(path)) = (trace, &args.trace) {
+        trace::write(file, engine.files().name(), &engine.gpu().report().name, &profile)?;
         note(&format!("wrote {}", path.display()));
     }
     match args.output {

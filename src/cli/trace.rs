@@ -2,24 +2,24 @@
 //! chrome://tracing open. The format: "Trace Event Format" of the Chromium
 //! project, JSON object form.
 
-use std::path::Path;
-
 use serde_json::{Value, json};
 use wgpt::Error;
 use wgpt::bench::{Profile, StepProfile};
+
+use super::atomic_file::AtomicFile;
 
 /// The kernel of a variant's label, `gemv` of `gemv[workgroup,f16]`.
 pub fn kernel_name(variant: &str) -> &str {
     variant.split_once('[').map_or(variant, |(kernel, _)| kernel)
 }
 
-/// Writes the trace to `path`.
+/// Writes the trace of a profile and gives the file its name.
 ///
 /// # Errors
 /// [`Error::Io`] when the file cannot be written.
-pub fn write(path: &Path, model: &str, device: &str, profile: &Profile) -> Result<(), Error> {
-    let text = trace(model, device, profile).to_string();
-    std::fs::write(path, text).map_err(|source| Error::Io { action: "write", path: path.to_owned(), source })
+pub fn write(mut file: AtomicFile, model: &str, device: &str, profile: &Profile) -> Result<(), Error> {
+    file.write(trace(model, device, profile).to_string().as_bytes())?;
+    file.finish()
 }
 
 fn trace(model: &str, device: &str, profile: &Profile) -> Value {
