@@ -143,6 +143,11 @@ fn tests_beyond_the_context_are_refused() {
         .fails(4, &["test pp129 takes 129 positions, the context holds 128"]);
     wgpt(&["bench", "model", "-m", &tiny, "-n", "100", "-d", "29"])
         .fails(4, &["test tg100 @ d29 takes 129 positions"]);
+    // What fits at another depth of the list is left out and told.
+    let args = ["bench", "model", "-m", &tiny, "-r", "1", "-p", "100", "-n", "4", "-d", "0,30", "-o", "json"];
+    let run = wgpt(&args).ok();
+    assert!(run.stderr.contains("the context holds 128 positions, left out: pp100 @ d30"), "{run:#?}");
+    assert_eq!(run.json().as_array().unwrap().len(), 3);
     wgpt(&["bench", "model", "-m", &tiny, "-p", "0", "-n", "0"]).fails(4, &["nothing to measure"]);
 }
 
