@@ -69,9 +69,10 @@ fn variant_lines(entry: &Entry<'_>) -> Vec<String> {
         let percent =
             |figures: &Option<&KernelFigures>| figures.map(|figures| number(figures.roofline_percent));
         let percents: Vec<String> = [percent(warm), percent(cold)].into_iter().flatten().collect();
-        let text = format!("{} {name} {} %", letter(index), percents.join(" | "));
-        match lines.last_mut().filter(|line| line.len() + text.len() + 3 <= LINE_CHARS) {
-            Some(line) => *line += &format!("   {text}"),
+        let letter = if entry.variants.len() > 1 { letter(index) + " " } else { String::new() };
+        let text = format!("{letter}{name} {} %", percents.join(" | "));
+        match lines.last_mut().filter(|line| line.len() + text.len() + 2 <= LINE_CHARS) {
+            Some(line) => *line += &format!(", {text}"),
             None => lines.push(text),
         }
     }
@@ -215,19 +216,19 @@ fn roof_texts(
     pixel: &impl Fn((f64, f64)) -> (i32, i32),
 ) -> Vec<(String, Rect)> {
     let (gb, gflop) = frame.roof;
-    let best = |probe: &str| {
-        let rows = record.roofline.probes.iter().filter(|row| row.probe == probe);
-        let best = rows.max_by(|a, b| a.per_second.total_cmp(&b.per_second));
-        best.map_or(String::new(), |row| format!(" ({})", row.shape))
-    };
-    let ceiling = format!("multiply-add {} GFLOP/s{}", number(Some(gflop)), best("fma"));
-    let slope = format!("copy {} GB/s{}", number(Some(gb)), best("copy"));
+    let roof = &record.roofline;
+    let shape = |probe: &str| roof.best(probe).map_or(String::new(), |row| format!(" ({})", row.shape));
+    let rate = |probe: &str| roof.best(probe).map_or(0.0, |row| row.per_second);
+    // The faster of the two is the slope.
+    let mover = if rate("read") > rate("copy") { "read" } else { "copy" };
+    let ceiling = format!("multiply-add {} GFLOP/s{}", number(Some(gflop)), shape("fma"));
+    let slope = format!("{mover} {} GB/s{}", number(Some(gb)), shape(mover));
     let width = |text: &str| text.len() as i32 * 7;
     let end = pixel((frame.x.1, gflop));
     let above =
         Rect { left: end.0 - width(&ceiling) - 4, top: end.1 - 20, width: width(&ceiling), height: 15 };
-    // In the middle of the slope, left of it.
-    let middle = (frame.x.0 * frame.x.0 * frame.x.0 * (gflop / gb)).powf(0.25);
+    // Near the ridge, left of the slope: few kernels are there.
+    let middle = (frame.x.0 * (gflop / gb).powi(3)).powf(0.25);
     let (x, y) = pixel((middle, middle * gb));
     let left = (x - width(&slope) - 12).max(pixel((frame.x.0, gflop)).0 + 6);
     let beside = Rect { left, top: y - 26, width: width(&slope), height: 15 };
