@@ -5,7 +5,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use wgpt::bench::{Cache, Clock, KernelFigures, KernelRecord};
 
 use super::labels::{LEADER_FROM, Rect, place};
-use super::{Area, COLOURS, GREY, MARGIN, PALE, tick, write, write_at, write_title};
+use super::{Area, COLOURS, GREY, MARGIN, PALE, log_tick, write, write_at, write_title};
 use crate::cli::bench::table::number;
 
 /// Width of the chart; the list stands right of it.
@@ -189,8 +189,8 @@ pub fn draw(area: &Area<'_>, record: &KernelRecord) -> anyhow::Result<()> {
         .y_desc("GFLOP/s")
         .axis_desc_style(("sans-serif", 15))
         .label_style(("sans-serif", 12))
-        .x_label_formatter(&|x| tick(*x))
-        .y_label_formatter(&|y| tick(*y))
+        .x_label_formatter(&|x| log_tick(*x))
+        .y_label_formatter(&|y| log_tick(*y))
         .draw()?;
     let (gb, gflop) = frame.roof;
     let ridge = gflop / gb;
@@ -231,7 +231,7 @@ fn roof_texts(
     let middle = (frame.x.0 * (gflop / gb).powi(3)).powf(0.25);
     let (x, y) = pixel((middle, middle * gb));
     let left = (x - width(&slope) - 12).max(pixel((frame.x.0, gflop)).0 + 6);
-    let beside = Rect { left, top: y - 26, width: width(&slope), height: 15 };
+    let beside = Rect { left, top: y - 15, width: width(&slope), height: 15 };
     vec![(ceiling, above), (slope, beside)]
 }
 
@@ -283,12 +283,10 @@ fn draw_dots(
         } else {
             area.draw(&Circle::new(centre, RADIUS, dot.colour.filled()))?;
         }
-        let Some((label, distance)) = found else { continue };
-        if *distance >= LEADER_FROM {
-            // The line ends at the label's edge.
-            let corners = [(label.left, label.top), (label.left + label.width, label.top + label.height)];
-            area.draw(&Rectangle::new(corners, WHITE.filled()))?;
-        }
+        let Some((label, _)) = found else { continue };
+        // Lines end at their label's edge and pass behind the others.
+        let corners = [(label.left, label.top), (label.left + label.width, label.top + label.height)];
+        area.draw(&Rectangle::new(corners, WHITE.filled()))?;
         let pos = Pos::new(HPos::Center, VPos::Center);
         write_at(area, &dot.label, label.centre(), 12, dot.colour, pos)?;
     }
