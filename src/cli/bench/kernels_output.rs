@@ -21,7 +21,7 @@ impl Writer {
             ("variant", 10),
             ("cache", 5),
             ("median", -8),
-            ("p10 to p90", -18),
+            ("p10 to p90", -19),
             ("GB/s", -7),
             ("GFLOP/s", -7),
             ("% of roof", -9),
