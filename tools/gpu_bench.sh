@@ -6,7 +6,8 @@
 #   tools/gpu_bench.sh pack PACKED_DIR
 #       builds, and puts what a run needs into PACKED_DIR (this script too)
 #   PACKED_DIR/gpu_bench.sh run PACKED_DIR OUT_DIR
-#       writes OUT_DIR/gpu_bench.json, OUT_DIR/gpu_bench.md, a log a step and a
+#       writes OUT_DIR/gpu_bench.json, OUT_DIR/gpu_bench.md, OUT_DIR/gpu_bench.svg
+#       (kernels on the roofline, tokens a second by depth), a log a step and a
 #       Chrome trace a profile
 #
 # A run needs a POSIX shell, coreutils, awk and a Vulkan driver. It ends within
@@ -17,6 +18,7 @@
 #   WGPT_DEVICE         the adapter, as wgpt takes it
 #   GPU_BENCH_SECONDS   time for all steps [450]
 #   GPU_BENCH_ARGS      arguments of `wgpt bench model` [its defaults]
+#   GPU_BENCH_KERNELS   arguments of `wgpt bench kernels` [--model gpt2,gpt2-xl]
 #   GPU_BENCH_SHAPES    shapes of `wgpt --random` [gpt2 gpt2-medium gpt2-large gpt2-xl]
 #   GPU_BENCH_PROFILES  shapes that are profiled too [gpt2 gpt2-xl]
 set -eu
@@ -177,7 +179,7 @@ run() {
     # Test programs read tests/golden from here.
     cd "$packed"
     # Nothing of an earlier run may pass for this one's.
-    rm -f "$out"/*.out "$out"/*.log "$out"/*.tmp "$out"/trace_*.json
+    rm -f "$out"/*.out "$out"/*.log "$out"/*.tmp "$out"/trace_*.json "$out/gpu_bench.svg"
     : >"$out/steps.tmp"
     : >"$out/steps_md.tmp"
     begun=$(now)
@@ -197,6 +199,8 @@ run() {
         measure
     fi
     write_reports
+    bin/wgpt bench plot "$out/gpu_bench.json" "$out/gpu_bench.svg" 2>"$out/plot.log" ||
+        echo "gpu_bench: no picture, see plot.log" >&2
     return "$failed"
 }
 
@@ -206,6 +210,11 @@ measure() {
     # The word splitting of the arguments is wanted.
     # shellcheck disable=SC2086
     step bench_demo 60 bin/wgpt bench model --output json ${GPU_BENCH_ARGS:-}
+    # The roofline and every variant against it; what has no time left is said to
+    # be missing by the record itself.
+    # shellcheck disable=SC2086
+    step bench_kernels 110 bin/wgpt bench kernels --output json --total-seconds 75 \
+        ${GPU_BENCH_KERNELS:---model gpt2,gpt2-xl}
     for shape in ${GPU_BENCH_SHAPES:-gpt2 gpt2-medium gpt2-large gpt2-xl}; do
         # shellcheck disable=SC2086
         step "bench_$shape" 120 bin/wgpt bench model --random "$shape" --output json ${GPU_BENCH_ARGS:-}

@@ -48,6 +48,9 @@ pub struct KernelOptions {
     /// Bytes read and written that make caches cold: twice the largest cache or
     /// more.
     pub cold_bytes: u64,
+    /// Bytes that the probes of bandwidth read, and that copies write; `None` for
+    /// what suits the adapter.
+    pub probe_bytes: Option<u64>,
     /// Takes the host's time even where the device has timestamps.
     pub wall: bool,
 }
@@ -59,6 +62,7 @@ impl Default for KernelOptions {
             max_time: Duration::from_secs(1),
             caches: vec![Cache::Warm, Cache::Cold],
             cold_bytes: 128 << 20,
+            probe_bytes: None,
             wall: false,
         }
     }
@@ -155,7 +159,7 @@ impl<'g> KernelBench<'g> {
     ) -> Result<Self> {
         let mut stopwatch = Stopwatch::new(gpu, options.wall, cancel)?;
         let budget = Budget { repetitions: options.repetitions, max_time: options.max_time };
-        let roofline = Roofline::measure(gpu, &mut stopwatch, budget, progress)?;
+        let roofline = Roofline::measure(gpu, &mut stopwatch, budget, options.probe_bytes, progress)?;
         let evict = if options.caches.contains(&Cache::Cold) {
             // Half of it is read, half is written.
             let half = options.cold_bytes / 2 / 16 * 16;

@@ -7,14 +7,14 @@ use super::statistics::Spread;
 use super::timing::{Budget, Clock, Stopwatch};
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::kernels::{probe_copy, probe_fma};
+use crate::kernels::{probe_copy, probe_fma, probe_read};
 use crate::tune::Probe;
 use crate::tune::cases::Cost;
 
 /// One shape of a probe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProbeRow {
-    /// copy or fma.
+    /// copy, read or fma.
     pub probe: String,
     /// The shape: threads of a workgroup and work of a thread.
     pub shape: String,
@@ -25,7 +25,7 @@ pub struct ProbeRow {
     /// Time of a run.
     #[serde(flatten)]
     pub time: Spread,
-    /// Bytes (copy) or floating-point operations (fma) a second.
+    /// Bytes (copy, read) or floating-point operations (fma) a second.
     pub per_second: f64,
 }
 
@@ -63,7 +63,7 @@ pub enum Bound {
 /// The adapter's limits as its own kernels reach them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Roofline {
-    /// Bytes read and written a second by the fastest copy.
+    /// Bytes read and written a second by the fastest copy or read.
     pub bytes_per_second: f64,
     /// f32 operations a second of the fastest multiply-adds.
     pub flops_per_second: f64,
@@ -92,7 +92,8 @@ const FMA_SOFTWARE: (usize, usize) = (1 << 12, 512);
 const LATENCY_COUNTS: [usize; 3] = [1, 64, 200];
 
 impl Roofline {
-    /// Measures all probes; `progress` hears of each before it runs.
+    /// Measures all probes; `progress` hears of each before it runs. Copies and
+    /// reads go over `probe_bytes`, or what suits the adapter.
     ///
     /// # Errors
     /// [`crate::Error::Cancelled`]; [`crate::Error::Gpu`] when a probe's result
@@ -101,6 +102,7 @@ impl Roofline {
         gpu: &Gpu,
         stopwatch: &mut Stopwatch<'_>,
         budget: Budget,
+        probe_bytes: Option<u64>,
         progress: &mut dyn FnMut(&str),
     ) -> Result<Self> {
         let latency = latency(gpu, stopwatch, budget, progress)?;
@@ -108,7 +110,8 @@ impl Roofline {
         let software = gpu.report().is_software();
         // Guard words stand behind the copy.
         let room = (gpu.max_binding_bytes() as usize).saturating_sub(4096).max(4096) / 16 * 16;
-        let bytes = room.min(if software { COPY_BYTES_SOFTWARE } else { COPY_BYTES });
+        let suitable = if software { COPY_BYTES_SOFTWARE } else { COPY_BYTES };
+        let bytes = room.min(probe_bytes.map_or(suitable, |bytes| bytes as usize / 16 * 16));
         let (n_threads, iterations) = if software { FMA_SOFTWARE } else { FMA };
         let mut probes = Vec::new();
         for shape in probe_copy::SHAPES {
@@ -116,29 +119,38 @@ impl Roofline {
             let probe = Probe::copy(gpu, shape, bytes)?;
             probes.push(row(gpu, stopwatch, budget, overhead_ns, ("copy", shape.name), &probe)?);
         }
+        for shape in probe_read::SHAPES {
+            progress(&format!("read {}", shape.name));
+            let probe = Probe::read(gpu, shape, bytes)?;
+            probes.push(row(gpu, stopwatch, budget, overhead_ns, ("read", shape.name), &probe)?);
+        }
         for shape in probe_fma::SHAPES {
             progress(&format!("fma {}", shape.name));
             let probe = Probe::fma(gpu, shape, n_threads, iterations)?;
             probes.push(row(gpu, stopwatch, budget, overhead_ns, ("fma", shape.name), &probe)?);
         }
-        let best = |name: &str| {
-            let rates = probes.iter().filter(|row| row.probe == name).map(|row| row.per_second);
+        let best = |of_fma: bool| {
+            let rates = probes.iter().filter(|row| (row.probe == "fma") == of_fma).map(|row| row.per_second);
             rates.fold(0.0, f64::max)
         };
-        let (bytes_per_second, flops_per_second) = (best("copy"), best("fma"));
+        let (bytes_per_second, flops_per_second) = (best(false), best(true));
         let clock = stopwatch.clock();
         Ok(Roofline { bytes_per_second, flops_per_second, clock, overhead_ns, probes, latency })
     }
 
+    /// The fastest shape of a probe.
+    #[must_use]
+    pub fn best(&self, probe: &str) -> Option<&ProbeRow> {
+        let rows = self.probes.iter().filter(|row| row.probe == probe);
+        rows.max_by(|a, b| a.per_second.total_cmp(&b.per_second))
+    }
+
     /// The fastest shape of the copy.
     #[must_use]
-    pub fn best_copy(&self) -> probe_copy::CopyShape {
-        let rate = |shape: &probe_copy::CopyShape| {
-            let mut rows = self.probes.iter().filter(|row| row.probe == "copy" && row.shape == shape.name);
-            rows.next().map_or(0.0, |row| row.per_second)
-        };
-        let shapes = probe_copy::SHAPES.into_iter();
-        shapes.max_by(|a, b| rate(a).total_cmp(&rate(b))).unwrap_or(probe_copy::SHAPES[0])
+    pub fn best_copy(&self) -> probe_copy::PackShape {
+        let best = self.best("copy").map(|row| row.shape.as_str());
+        let mut shapes = probe_copy::SHAPES.into_iter();
+        shapes.find(|shape| Some(shape.name) == best).unwrap_or(probe_copy::SHAPES[0])
     }
 
     /// The least time in nanoseconds for some work, and what bounds it

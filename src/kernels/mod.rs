@@ -21,6 +21,7 @@ mod matmul;
 mod paged;
 pub mod probe_copy;
 pub mod probe_fma;
+pub mod probe_read;
 pub mod probe_step;
 mod source_hash;
 
@@ -66,6 +67,7 @@ pub fn registry() -> Vec<Variant> {
     }
     all.push(argmax::variant());
     all.extend(probe_copy::SHAPES.map(probe_copy::variant));
+    all.extend(probe_read::SHAPES.map(probe_read::variant));
     all.extend(probe_fma::SHAPES.map(probe_fma::variant));
     all.push(probe_step::variant());
     all.sort_by_key(Variant::label);

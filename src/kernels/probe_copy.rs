@@ -12,9 +12,9 @@ static PROBE_COPY: Kernel = Kernel {
 /// Bytes of a pack: one load.
 pub const PACK_BYTES: usize = 16;
 
-/// How the packs of a workgroup are dealt to its threads.
+/// How the packs of a workgroup are dealt to its threads, in a copy or a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CopyShape {
+pub struct PackShape {
     /// The name that reports print.
     pub name: &'static str,
     /// Threads of a workgroup.
@@ -26,12 +26,44 @@ pub struct CopyShape {
     pub per_thread: bool,
 }
 
-const fn shape(name: &'static str, workgroup_size: u32, items: u32, per_thread: bool) -> CopyShape {
-    CopyShape { name, workgroup_size, items, per_thread }
+pub(super) const fn shape(
+    name: &'static str,
+    workgroup_size: u32,
+    items: u32,
+    per_thread: bool,
+) -> PackShape {
+    PackShape { name, workgroup_size, items, per_thread }
 }
 
-/// The shapes to try; the fastest is the adapter's bandwidth.
-pub const SHAPES: [CopyShape; 5] = [
+impl PackShape {
+    /// The constants of the shaders that read packs.
+    pub(super) fn constants(self) -> Vec<(&'static str, u32)> {
+        let (lane_stride, item_stride) =
+            if self.per_thread { (self.items, 1) } else { (1, self.workgroup_size) };
+        vec![
+            ("WORKGROUP_SIZE", self.workgroup_size),
+            ("ITEMS", self.items),
+            ("LANE_STRIDE", lane_stride),
+            ("ITEM_STRIDE", item_stride),
+        ]
+    }
+
+    /// Workgroups for `n` packs.
+    pub(super) fn groups(self, n: usize) -> u32 {
+        (n as u32).div_ceil(self.workgroup_size * self.items)
+    }
+
+    /// The packs of a thread, some of which may lie beyond the end.
+    pub fn packs(self, thread: usize) -> impl Iterator<Item = usize> {
+        let (size, items) = (self.workgroup_size as usize, self.items as usize);
+        let (group, lane) = (thread / size, thread % size);
+        let (first, stride) = if self.per_thread { (lane * items, 1) } else { (lane, size) };
+        (0..items).map(move |item| group * size * items + first + item * stride)
+    }
+}
+
+/// The shapes to try; the fastest counts.
+pub const SHAPES: [PackShape; 5] = [
     shape("256x1", 256, 1, false),
     shape("256x4", 256, 4, false),
     shape("64x8", 64, 8, false),
@@ -51,19 +83,12 @@ pub struct ProbeCopyParams {
 
 /// The variant of a shape.
 #[must_use]
-pub fn variant(shape: CopyShape) -> Variant {
-    let (lane_stride, item_stride) =
-        if shape.per_thread { (shape.items, 1) } else { (1, shape.workgroup_size) };
+pub fn variant(shape: PackShape) -> Variant {
     Variant {
         kernel: &PROBE_COPY,
         strategy: Strategy::PerThread,
         fragments: Vec::new(),
-        constants: vec![
-            ("WORKGROUP_SIZE", shape.workgroup_size),
-            ("ITEMS", shape.items),
-            ("LANE_STRIDE", lane_stride),
-            ("ITEM_STRIDE", item_stride),
-        ],
+        constants: shape.constants(),
     }
 }
 
@@ -73,13 +98,13 @@ pub fn variant(shape: CopyShape) -> Variant {
 /// As [`Recorder::dispatch`].
 pub fn record(
     recorder: &mut Recorder<'_>,
-    shape: CopyShape,
+    shape: PackShape,
     n: usize,
     x: &GpuBuffer,
     out: &GpuBuffer,
 ) -> Result<()> {
     assert!(x.bytes().min(out.bytes()) >= (n * PACK_BYTES) as u64, "a buffer is too short");
     let params = ProbeCopyParams { n: n as u32, unused: [0; 3] };
-    let groups = (n as u32).div_ceil(shape.workgroup_size * shape.items);
-    recorder.dispatch(&variant(shape), &params, &[x.into(), out.into()], Grid::FixedLine(groups))
+    let grid = Grid::FixedLine(shape.groups(n));
+    recorder.dispatch(&variant(shape), &params, &[x.into(), out.into()], grid)
 }

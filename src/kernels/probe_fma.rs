@@ -79,7 +79,8 @@ pub fn record(
     out: &GpuBuffer,
 ) -> Result<()> {
     let groups = n_threads as u32 / shape.workgroup_size;
-    assert!(n_threads as u32 % shape.workgroup_size == 0 && groups <= 65_535, "{n_threads} threads");
+    let whole = (n_threads as u32).is_multiple_of(shape.workgroup_size);
+    assert!(whole && groups <= 65_535, "{n_threads} threads");
     assert!(out.bytes() >= (n_threads * 16) as u64, "out is too short");
     let grid = Grid::Plane(Extent::Fixed(groups), Extent::Fixed(1));
     recorder.dispatch(&variant(shape), &params, &[out.into()], grid)

@@ -13,6 +13,7 @@ mod kv_append;
 mod layer_norm;
 mod probe_copy;
 mod probe_fma;
+mod probe_read;
 mod probe_step;
 
 pub use argmax::argmax;
@@ -26,4 +27,5 @@ pub use kv_append::kv_append;
 pub use layer_norm::layer_norm;
 pub use probe_copy::probe_copy;
 pub use probe_fma::probe_fma;
+pub use probe_read::probe_read;
 pub use probe_step::probe_step;

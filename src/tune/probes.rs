@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::{BufferUse, Dispatch, Gpu, GpuBuffer, MemoryGroup, Params, Recorder, Work};
-use crate::kernels::{probe_copy, probe_fma, probe_step};
+use crate::kernels::{probe_copy, probe_fma, probe_read, probe_step};
 use crate::reference;
 
 /// Bytes behind an output that must stay zero.
@@ -34,9 +34,8 @@ impl Probe {
     ///
     /// # Errors
     /// As [`Gpu::allocate`] and [`Recorder::dispatch`].
-    pub fn copy(gpu: &Gpu, shape: probe_copy::CopyShape, bytes: usize) -> Result<Self> {
-        // No two packs are alike.
-        let x: Vec<u32> = (1..=bytes as u32 / 4).map(|i| i.wrapping_mul(2_654_435_769)).collect();
+    pub fn copy(gpu: &Gpu, shape: probe_copy::PackShape, bytes: usize) -> Result<Self> {
+        let x = source(bytes / probe_copy::PACK_BYTES);
         let x: &[u8] = bytemuck::cast_slice(&x);
         let source = gpu.allocate_with("probe source", x, MemoryGroup::Activations)?;
         let out = output(gpu, bytes)?;
@@ -48,6 +47,30 @@ impl Probe {
             dispatches,
             outputs: vec![(out, Vec::new(), expected)],
             bytes: 2 * bytes as u64,
+            flops: 0,
+        })
+    }
+
+    /// A read of `bytes` (a multiple of 16).
+    ///
+    /// # Errors
+    /// As [`Gpu::allocate`] and [`Recorder::dispatch`].
+    pub fn read(gpu: &Gpu, shape: probe_copy::PackShape, bytes: usize) -> Result<Self> {
+        let n = bytes / probe_copy::PACK_BYTES;
+        let x = source(n);
+        let input = gpu.allocate_with("probe source", bytemuck::cast_slice(&x), MemoryGroup::Activations)?;
+        let n_threads = probe_read::threads(shape, n);
+        let written = n_threads * probe_copy::PACK_BYTES;
+        let out = output(gpu, written)?;
+        let dispatches = record(gpu, |recorder| probe_read::record(recorder, shape, n, &input, &out))?;
+        let folded: Vec<[u32; 4]> =
+            (0..n_threads).map(|thread| reference::probe_read(&x, shape.packs(thread))).collect();
+        let expected = Expected::Bytes(bytemuck::cast_slice(&folded).to_vec());
+        Ok(Probe {
+            name: format!("probe_read {}", shape.name),
+            dispatches,
+            outputs: vec![(out, Vec::new(), expected)],
+            bytes: (bytes + written) as u64,
             flops: 0,
         })
     }
@@ -164,6 +187,13 @@ impl Probe {
     }
 }
 
+/// `n` packs of which no two are alike.
+fn source(n: usize) -> Vec<[u32; 4]> {
+    // Knuth's multiplicative hash.
+    let word = |i: u32| i.wrapping_mul(2_654_435_769);
+    (0..n as u32).map(|i| [4 * i + 1, 4 * i + 2, 4 * i + 3, 4 * i + 4].map(word)).collect()
+}
+
 /// An output of `bytes` (a multiple of 16) with a guard behind, all zero: so
 /// wgpu hands buffers out.
 fn output(gpu: &Gpu, bytes: usize) -> Result<GpuBuffer> {
@@ -192,11 +222,19 @@ mod tests {
     #[test]
     fn probes_match_their_reference() {
         for gpu in devices() {
-            for shape in probe_copy::SHAPES {
-                // Around the packs of a workgroup.
+            // Around the packs of a workgroup.
+            let sizes = |shape: probe_copy::PackShape| {
                 let run = (shape.workgroup_size * shape.items) as usize * 16;
-                for bytes in [16, run - 16, run, run + 16, 3 * run + 48] {
+                [16, run - 16, run, run + 16, 3 * run + 48]
+            };
+            for shape in probe_copy::SHAPES {
+                for bytes in sizes(shape) {
                     Probe::copy(&gpu, shape, bytes).unwrap().check(&gpu).unwrap();
+                }
+            }
+            for shape in probe_read::SHAPES {
+                for bytes in sizes(shape) {
+                    Probe::read(&gpu, shape, bytes).unwrap().check(&gpu).unwrap();
                 }
             }
             for shape in probe_fma::SHAPES {
@@ -233,6 +271,8 @@ mod tests {
     fn work_is_counted() {
         let gpu = Gpu::open(&GpuOptions::default()).expect("an adapter");
         assert_eq!(Probe::copy(&gpu, probe_copy::SHAPES[0], 4096).unwrap().bytes(), 8192);
+        // 16 packs a thread and 256 threads.
+        assert_eq!(Probe::read(&gpu, probe_read::SHAPES[0], 65_536).unwrap().bytes(), 65_536 + 4096);
         // 256 threads, 10 turns of 4 steps, 2 chains of 4 elements, 2 operations.
         assert_eq!(Probe::fma(&gpu, probe_fma::SHAPES[0], 256, 10).unwrap().flops(), 256 * 10 * 4 * 8 * 2);
     }

@@ -4,6 +4,7 @@
 
 mod arguments;
 mod bench;
+mod bench_kernels;
 mod damaged;
 mod devices;
 mod generate;

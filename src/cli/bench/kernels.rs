@@ -29,9 +29,9 @@ use crate::cli::progress::Bar;
 
 /// Measure each kernel variant against the adapter's own roofline
 ///
-/// First the roof: the fastest of some copies (bytes a second) and of some
-/// chains of multiply-adds (f32 operations a second), and what 1, 64 and 200
-/// smallest dispatches cost, each behind the other or side by side. Then every
+/// First the roof: the fastest of some copies and reads (bytes a second) and of
+/// some chains of multiply-adds (f32 operations a second), and what 1, 64 and
+/// 200 smallest dispatches cost, each behind the other or side by side. Then every
 /// variant that the adapter runs, checked against the reference before it is
 /// timed, by the GPU's timestamps where there are any, else by wall time less
 /// the measured time of a submit. Warm: the same buffers in each repetition;
@@ -73,6 +73,10 @@ pub struct Args {
     #[arg(long, value_name = "MIB", default_value_t = 128)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=4096))]
     cold_mib: u64,
+    /// MiB that the probes of bandwidth read [default: 128, on software adapters 64]
+    #[arg(long, value_name = "MIB")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=4096))]
+    probe_mib: Option<u64>,
     /// Samples of each row
     #[arg(short, long, value_name = "N", default_value_t = 50)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -205,6 +209,7 @@ fn roofline<'g>(args: &Args, gpu: &'g Gpu, cancel: CancelFlag) -> anyhow::Result
         max_time: args.max_seconds,
         caches,
         cold_bytes: args.cold_mib << 20,
+        probe_bytes: args.probe_mib.map(|mib| mib << 20),
         wall: args.wall,
     };
     let bar = Bar::new(1, "roofline  {msg}");

@@ -21,7 +21,7 @@ impl Writer {
             ("variant", 10),
             ("cache", 5),
             ("median", -8),
-            ("p10 to p90", -18),
+            ("p10 to p90", -19),
             ("GB/s", -7),
             ("GFLOP/s", -7),
             ("% of roof", -9),
@@ -90,16 +90,16 @@ fn cells(figures: &KernelFigures) -> [String; 9] {
 fn roofline(record: &KernelRecord) -> String {
     let roof = &record.roofline;
     let best = |probe: &str| {
-        let rows = roof.probes.iter().filter(|row| row.probe == probe);
-        rows.max_by(|a, b| a.per_second.total_cmp(&b.per_second)).map_or("", |row| row.shape.as_str())
+        let row = roof.best(probe);
+        let rate = number(row.map(|row| row.per_second / 1e9));
+        (rate, row.map_or(String::new(), |row| row.shape.clone()))
     };
+    let ((copy, copy_shape), (read, read_shape), (fma, fma_shape)) =
+        (best("copy"), best("read"), best("fma"));
     let mut text = format!(
-        "{}\ncopy {} GB/s ({}), f32 multiply-add {} GFLOP/s ({})\n",
+        "{}\ncopy {copy} GB/s ({copy_shape}), read {read} GB/s ({read_shape}), f32 multiply-add {fma} GFLOP/s \
+         ({fma_shape})\n",
         record.header.place(),
-        number(Some(roof.bytes_per_second / 1e9)),
-        best("copy"),
-        number(Some(roof.flops_per_second / 1e9)),
-        best("fma"),
     );
     text += &match roof.clock {
         Clock::Gpu => "times by the GPU's timestamps".to_owned(),

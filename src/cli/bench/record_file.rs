@@ -120,9 +120,11 @@ pub mod tests {
         })
     }
 
-    /// A record with one row for each of (case, variant, cache, flops, bytes,
-    /// samples).
-    pub fn kernel_record(rows: &[(&str, &str, Cache, u64, u64, &[u64])]) -> KernelRecord {
+    /// Case, variant, cache, flops, bytes, samples.
+    pub type RowSpec<'a> = (&'a str, &'a str, Cache, u64, u64, &'a [u64]);
+
+    /// A record with these rows.
+    pub fn kernel_record(rows: &[RowSpec<'_>]) -> KernelRecord {
         let header = RecordHeader {
             wgpt_version: "0.1.0".into(),
             wgpu_version: "30.0.1".into(),

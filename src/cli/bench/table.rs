@@ -77,9 +77,10 @@ pub fn number(value: Option<f64>) -> String {
 }
 
 fn digits(value: f64) -> usize {
+    // What would round to a digit more has one less behind the point.
     match value.abs() {
-        0.0..10.0 => 2,
-        10.0..100.0 => 1,
+        0.0..9.995 => 2,
+        9.995..99.95 => 1,
         _ => 0,
     }
 }
@@ -102,8 +103,8 @@ mod tests {
             ["12.0 ns", "1.23 us", "56.8 ms", "2.00 s"]
         );
         assert_eq!(
-            [number(None), number(Some(0.123)), number(Some(45.67)), number(Some(4567.8))],
-            ["-", "0.12", "45.7", "4568"]
+            [number(None), number(Some(0.123)), number(Some(45.67)), number(Some(9.996))],
+            ["-", "0.12", "45.7", "10.0"]
         );
     }
 

@@ -134,7 +134,34 @@ fn distinct(values: impl Iterator<Item = String>) -> String {
     all.join("; ")
 }
 
-/// A tick of a logarithmic axis: no more digits than it needs.
+/// A tick of an axis: no more digits than it needs.
 fn tick(value: f64) -> String {
-    if value >= 1.0 { format!("{value:.0}") } else { format!("{value}") }
+    if value.fract() == 0.0 || value >= 100.0 {
+        return format!("{value:.0}");
+    }
+    // Steps of 0.1 are not exact in binary.
+    let text = format!("{value:.6}");
+    text.trim_end_matches('0').to_owned()
+}
+
+/// A tick of a logarithmic axis: 1, 2 and 5 of each decade, as more would stand
+/// too close.
+fn log_tick(value: f64) -> String {
+    let mantissa = value / 10f64.powf(value.log10().floor());
+    let shown = [1.0, 2.0, 5.0, 10.0].iter().any(|digit| (mantissa - digit).abs() < 1e-6);
+    if shown { tick(value) } else { String::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_have_the_digits_they_need() {
+        assert_eq!([tick(0.0), tick(0.1 + 0.2), tick(1500.0), tick(2.5)], ["0", "0.3", "1500", "2.5"]);
+        assert_eq!(
+            [log_tick(0.02), log_tick(1.0), log_tick(30.0), log_tick(500.0)],
+            ["0.02", "1", "", "500"]
+        );
+    }
 }

@@ -1,14 +1,18 @@
 //! Tokens a second against the depth, and against the prompt's length.
 
+use plotters::coord::ranged1d::{Ranged, ValueFormatter};
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use wgpt::bench::{mean, standard_deviation};
 
-use super::{Area, COLOURS, GREY, MARGIN, PALE, distinct, write, write_title};
+use super::{Area, COLOURS, GREY, MARGIN, PALE, distinct, log_tick, tick, write, write_title};
 use crate::cli::bench::record_file::ModelRow;
 
 const CHART_WIDTH: u32 = 900;
 const HEIGHT: u32 = 460;
 const LINE_HEIGHT: i32 = 18;
+/// Rates that differ by this factor stand on a logarithmic scale.
+const LOG_FROM: f64 = 10.0;
 
 /// One line of a chart.
 struct Series {
@@ -102,16 +106,44 @@ impl Panel {
         let points = || self.series.iter().flat_map(|series| &series.points);
         let far = points().map(|point| point.0).fold(0.0, f64::max);
         let high = points().map(|point| point.1 + point.2).fold(0.0, f64::max);
+        let low = points().map(|point| point.1).fold(f64::INFINITY, f64::min);
         // One x alone still has an axis.
-        let far = if far > 0.0 { far * 1.05 } else { 1.0 };
-        let mut chart = ChartBuilder::on(&left)
+        let x = -far.max(1.0) * 0.02..far.max(1.0) * 1.05;
+        let mut builder = ChartBuilder::on(&left);
+        builder
             .margin_top(top + 8)
             .margin_left(MARGIN)
             .margin_right(20)
             .margin_bottom(10)
             .x_label_area_size(46)
-            .y_label_area_size(64)
-            .build_cartesian_2d(-far * 0.02..far, 0.0..high.max(1e-9) * 1.1)?;
+            .y_label_area_size(64);
+        // On one scale the slower of unlike models would lie on the axis.
+        if low > 0.0 && high > LOG_FROM * low {
+            let y = (low / 2.0..high * 1.5).log_scale();
+            self.fill(&mut builder.build_cartesian_2d(x, y)?, (far, low / 2.0), log_tick)?;
+        } else {
+            self.fill(&mut builder.build_cartesian_2d(x, 0.0..high.max(1e-9) * 1.1)?, (far, 0.0), tick)?;
+        }
+        for (index, series) in self.series.iter().enumerate() {
+            let colour = COLOURS[index % COLOURS.len()];
+            let y = top + 14 + index as i32 * LINE_HEIGHT;
+            right.draw(&PathElement::new([(8, y + 7), (26, y + 7)], colour.stroke_width(2)))?;
+            right.draw(&Circle::new((17, y + 7), 3, colour.filled()))?;
+            write(&right, &series.name, (34, y), 13, colour)?;
+        }
+        Ok(())
+    }
+
+    /// Draws axes and lines; the last x is `far`, nothing lies below `floor`.
+    fn fill<Y>(
+        &self,
+        chart: &mut ChartContext<'_, SVGBackend<'_>, Cartesian2d<RangedCoordf64, Y>>,
+        (far, floor): (f64, f64),
+        y_tick: fn(f64) -> String,
+    ) -> anyhow::Result<()>
+    where
+        Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
+    {
         chart
             .configure_mesh()
             .bold_line_style(PALE)
@@ -121,28 +153,24 @@ impl Panel {
             .y_desc("tokens/s, mean and standard deviation")
             .axis_desc_style(("sans-serif", 15))
             .label_style(("sans-serif", 12))
-            .x_label_formatter(&|x| format!("{x:.0}"))
-            .y_label_formatter(&|y| rate(*y, high))
+            .x_label_formatter(&|x| whole(*x, far))
+            .y_label_formatter(&|y| y_tick(*y))
             .draw()?;
         for (index, series) in self.series.iter().enumerate() {
             let colour = COLOURS[index % COLOURS.len()];
             let line = series.points.iter().map(|&(x, y, _)| (x, y));
             chart.draw_series(LineSeries::new(line, colour.stroke_width(2)))?;
             chart.draw_series(series.points.iter().map(|&(x, y, deviation)| {
-                ErrorBar::new_vertical(x, y - deviation, y, y + deviation, colour.filled(), 6)
+                ErrorBar::new_vertical(x, (y - deviation).max(floor), y, y + deviation, colour.filled(), 6)
             }))?;
-            let y = top + 14 + index as i32 * LINE_HEIGHT;
-            right.draw(&PathElement::new([(8, y + 7), (26, y + 7)], colour.stroke_width(2)))?;
-            right.draw(&Circle::new((17, y + 7), 3, colour.filled()))?;
-            write(&right, &series.name, (34, y), 13, colour)?;
         }
         Ok(())
     }
 }
 
-/// A rate with the digits that an axis up to `high` needs.
-fn rate(value: f64, high: f64) -> String {
-    if high < 10.0 { format!("{value:.1}") } else { format!("{value:.0}") }
+/// A number of tokens: whole, and none beyond the last that was measured.
+fn whole(x: f64, far: f64) -> String {
+    if x.fract() == 0.0 && x <= far.max(0.0) { format!("{x:.0}") } else { String::new() }
 }
 
 #[cfg(test)]
@@ -182,6 +210,14 @@ mod tests {
         assert_eq!(found, want);
         assert_eq!(panels[0].series[0].points[0], (0.0, 12.0, 0.0));
         assert_eq!(panels[0].series[0].points[1].1, 9.0);
+    }
+
+    #[test]
+    fn ticks_are_whole_numbers_of_tokens() {
+        assert_eq!(
+            [whole(0.0, 0.0), whole(1.0, 0.0), whole(0.5, 9.0), whole(50.0, 512.0)],
+            ["0", "", "", "50"]
+        );
     }
 
     #[test]

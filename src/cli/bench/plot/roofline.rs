@@ -5,7 +5,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use wgpt::bench::{Cache, Clock, KernelFigures, KernelRecord};
 
 use super::labels::{LEADER_FROM, Rect, place};
-use super::{Area, COLOURS, GREY, MARGIN, PALE, tick, write, write_at, write_title};
+use super::{Area, COLOURS, GREY, MARGIN, PALE, log_tick, write, write_at, write_title};
 use crate::cli::bench::table::number;
 
 /// Width of the chart; the list stands right of it.
@@ -69,9 +69,10 @@ fn variant_lines(entry: &Entry<'_>) -> Vec<String> {
         let percent =
             |figures: &Option<&KernelFigures>| figures.map(|figures| number(figures.roofline_percent));
         let percents: Vec<String> = [percent(warm), percent(cold)].into_iter().flatten().collect();
-        let text = format!("{} {name} {} %", letter(index), percents.join(" | "));
-        match lines.last_mut().filter(|line| line.len() + text.len() + 3 <= LINE_CHARS) {
-            Some(line) => *line += &format!("   {text}"),
+        let letter = if entry.variants.len() > 1 { letter(index) + " " } else { String::new() };
+        let text = format!("{letter}{name} {} %", percents.join(" | "));
+        match lines.last_mut().filter(|line| line.len() + text.len() + 2 <= LINE_CHARS) {
+            Some(line) => *line += &format!(", {text}"),
             None => lines.push(text),
         }
     }
@@ -188,8 +189,8 @@ pub fn draw(area: &Area<'_>, record: &KernelRecord) -> anyhow::Result<()> {
         .y_desc("GFLOP/s")
         .axis_desc_style(("sans-serif", 15))
         .label_style(("sans-serif", 12))
-        .x_label_formatter(&|x| tick(*x))
-        .y_label_formatter(&|y| tick(*y))
+        .x_label_formatter(&|x| log_tick(*x))
+        .y_label_formatter(&|y| log_tick(*y))
         .draw()?;
     let (gb, gflop) = frame.roof;
     let ridge = gflop / gb;
@@ -215,22 +216,22 @@ fn roof_texts(
     pixel: &impl Fn((f64, f64)) -> (i32, i32),
 ) -> Vec<(String, Rect)> {
     let (gb, gflop) = frame.roof;
-    let best = |probe: &str| {
-        let rows = record.roofline.probes.iter().filter(|row| row.probe == probe);
-        let best = rows.max_by(|a, b| a.per_second.total_cmp(&b.per_second));
-        best.map_or(String::new(), |row| format!(" ({})", row.shape))
-    };
-    let ceiling = format!("multiply-add {} GFLOP/s{}", number(Some(gflop)), best("fma"));
-    let slope = format!("copy {} GB/s{}", number(Some(gb)), best("copy"));
+    let roof = &record.roofline;
+    let shape = |probe: &str| roof.best(probe).map_or(String::new(), |row| format!(" ({})", row.shape));
+    let rate = |probe: &str| roof.best(probe).map_or(0.0, |row| row.per_second);
+    // The faster of the two is the slope.
+    let mover = if rate("read") > rate("copy") { "read" } else { "copy" };
+    let ceiling = format!("multiply-add {} GFLOP/s{}", number(Some(gflop)), shape("fma"));
+    let slope = format!("{mover} {} GB/s{}", number(Some(gb)), shape(mover));
     let width = |text: &str| text.len() as i32 * 7;
     let end = pixel((frame.x.1, gflop));
     let above =
         Rect { left: end.0 - width(&ceiling) - 4, top: end.1 - 20, width: width(&ceiling), height: 15 };
-    // In the middle of the slope, left of it.
-    let middle = (frame.x.0 * frame.x.0 * frame.x.0 * (gflop / gb)).powf(0.25);
+    // Near the ridge, left of the slope: few kernels are there.
+    let middle = (frame.x.0 * (gflop / gb).powi(3)).powf(0.25);
     let (x, y) = pixel((middle, middle * gb));
     let left = (x - width(&slope) - 12).max(pixel((frame.x.0, gflop)).0 + 6);
-    let beside = Rect { left, top: y - 26, width: width(&slope), height: 15 };
+    let beside = Rect { left, top: y - 15, width: width(&slope), height: 15 };
     vec![(ceiling, above), (slope, beside)]
 }
 
@@ -282,12 +283,10 @@ fn draw_dots(
         } else {
             area.draw(&Circle::new(centre, RADIUS, dot.colour.filled()))?;
         }
-        let Some((label, distance)) = found else { continue };
-        if *distance >= LEADER_FROM {
-            // The line ends at the label's edge.
-            let corners = [(label.left, label.top), (label.left + label.width, label.top + label.height)];
-            area.draw(&Rectangle::new(corners, WHITE.filled()))?;
-        }
+        let Some((label, _)) = found else { continue };
+        // Lines end at their label's edge and pass behind the others.
+        let corners = [(label.left, label.top), (label.left + label.width, label.top + label.height)];
+        area.draw(&Rectangle::new(corners, WHITE.filled()))?;
         let pos = Pos::new(HPos::Center, VPos::Center);
         write_at(area, &dot.label, label.centre(), 12, dot.colour, pos)?;
     }
