@@ -40,11 +40,10 @@ test-all: runtime-dir ## the tests, those that take minutes included, optimized
 	$(CARGO) test --release --locked -- --include-ignored
 
 bench: runtime-dir ## speed of the demo model and of a random GPT-2 124M
-	$(CARGO) build --release --locked --bin wgpt --example random_checkpoint
+	$(CARGO) build --release --locked
 	tools/ensure_adapter.sh $(TARGET_DIR)/release/wgpt
-	$(TARGET_DIR)/release/examples/random_checkpoint $(TARGET_DIR)/models/gpt2-random
 	$(TARGET_DIR)/release/wgpt bench model
-	$(TARGET_DIR)/release/wgpt bench model --model $(TARGET_DIR)/models/gpt2-random
+	$(TARGET_DIR)/release/wgpt bench model --random gpt2
 
 lint: ## formatting, clippy, rustdoc; typos and shellcheck where installed
 	@$(CARGO) fmt --version >/dev/null 2>&1 || rustup component add rustfmt

@@ -190,6 +190,10 @@ fn parameters_lie_as_in_rust() {
         layout!("ReduceParams", kernels::attention_reduce::ReduceParams, [n_head, max_splits, split_keys]),
         layout!("ArgmaxParams", kernels::argmax::ArgmaxParams, [n, stride]),
         layout!("Rows", kernels::Batch, [rows]),
+        layout!("ProbeCopyParams", kernels::probe_copy::ProbeCopyParams, [n]),
+        layout!("ProbeReadParams", kernels::probe_read::ProbeReadParams, [n]),
+        layout!("ProbeFmaParams", kernels::probe_fma::ProbeFmaParams, [iterations, factor, offset]),
+        layout!("ProbeStepParams", kernels::probe_step::ProbeStepParams, [increment]),
     ]);
     let mut seen = BTreeSet::new();
     for variant in kernels::registry() {

@@ -6,7 +6,9 @@
 #   tools/gpu_bench.sh pack PACKED_DIR
 #       builds, and puts what a run needs into PACKED_DIR (this script too)
 #   PACKED_DIR/gpu_bench.sh run PACKED_DIR OUT_DIR
-#       writes OUT_DIR/gpu_bench.json, OUT_DIR/gpu_bench.md and a log a step
+#       writes OUT_DIR/gpu_bench.json, OUT_DIR/gpu_bench.md, OUT_DIR/gpu_bench.svg
+#       (kernels on the roofline, tokens a second by depth), a log a step and a
+#       Chrome trace a profile
 #
 # A run needs a POSIX shell, coreutils, awk and a Vulkan driver. It ends within
 # 8 minutes: each step has a limit, and a step that finds no time left is
@@ -16,7 +18,9 @@
 #   WGPT_DEVICE         the adapter, as wgpt takes it
 #   GPU_BENCH_SECONDS   time for all steps [450]
 #   GPU_BENCH_ARGS      arguments of `wgpt bench model` [its defaults]
-#   GPU_BENCH_SHAPES    random checkpoints [gpt2 gpt2-medium gpt2-large gpt2-xl]
+#   GPU_BENCH_KERNELS   arguments of `wgpt bench kernels` [--model gpt2,gpt2-xl]
+#   GPU_BENCH_SHAPES    shapes of `wgpt --random` [gpt2 gpt2-medium gpt2-large gpt2-xl]
+#   GPU_BENCH_PROFILES  shapes that are profiled too [gpt2 gpt2-xl]
 set -eu
 
 usage() {
@@ -37,9 +41,9 @@ pack() {
     mkdir -p "$packed/bin" "$packed/tests"
     packed=$(cd "$packed" && pwd)
     target=${CARGO_TARGET_DIR:-target}
-    cargo build --release --locked --bin wgpt --example random_checkpoint
+    cargo build --release --locked --bin wgpt
     messages=$(cargo test --release --locked --no-run --test kernels --test golden --message-format=json)
-    cp "$target/release/wgpt" "$target/release/examples/random_checkpoint" "$packed/bin/"
+    cp "$target/release/wgpt" "$packed/bin/"
     for name in kernels golden; do
         program=$(printf '%s\n' "$messages" | built "$name")
         [ -n "$program" ] || { echo "gpu_bench: cargo built no test program $name" >&2; exit 1; }
@@ -96,7 +100,7 @@ step() {
     0)
         status=ok
         # Test programs report in words, wgpt in JSON.
-        case $name in bench_* | devices) results=$out/$name.out ;; esac
+        case $name in bench_* | profile_* | devices) results=$out/$name.out ;; esac
         ;;
     # What `timeout` says when it ended or killed the command.
     124 | 137)
@@ -123,6 +127,21 @@ bench_rows() {
         }'
 }
 
+# Rows of the profile table from the JSON of one `wgpt profile`.
+profile_rows() {
+    tr ',{}' '[\n*]' <"$1" | awk '
+        function value() { sub(/^[^:]*:[ \t]*/, ""); gsub(/"/, ""); return $0 }
+        /^[ \t]*"model"[ \t]*:/ { model = value() }
+        /^[ \t]*"step"[ \t]*:/ { step = value() }
+        /^[ \t]*"kernel"[ \t]*:/ { kernel = value() }
+        /^[ \t]*"workgroups"[ \t]*:/ { workgroups = value() }
+        /^[ \t]*"calls"[ \t]*:/ { calls = value() }
+        /^[ \t]*"total_us"[ \t]*:/ { total = value() }
+        /^[ \t]*"percent"[ \t]*:/ {
+            printf "| %s | %s | %s | %s | %s | %.1f | %.1f |\n", model, step, kernel, workgroups, calls, total, value()
+        }'
+}
+
 # Puts the two reports together from what the steps left.
 write_reports() {
     {
@@ -143,6 +162,10 @@ write_reports() {
         for file in "$out"/bench_*.out; do
             [ -s "$file" ] && bench_rows "$file"
         done
+        printf '\n| model | step | kernel | workgroups | calls | us | %% |\n|---|---|---|---|---|---|---|\n'
+        for file in "$out"/profile_*.out; do
+            [ -s "$file" ] && profile_rows "$file"
+        done
         printf '\n| step | status | seconds |\n|---|---|---|\n'
         cat "$out/steps_md.tmp"
     } >"$out/gpu_bench.md"
@@ -156,7 +179,7 @@ run() {
     # Test programs read tests/golden from here.
     cd "$packed"
     # Nothing of an earlier run may pass for this one's.
-    rm -f "$out"/*.out "$out"/*.log "$out"/*.tmp
+    rm -f "$out"/*.out "$out"/*.log "$out"/*.tmp "$out"/trace_*.json "$out/gpu_bench.svg"
     : >"$out/steps.tmp"
     : >"$out/steps_md.tmp"
     begun=$(now)
@@ -176,6 +199,8 @@ run() {
         measure
     fi
     write_reports
+    bin/wgpt bench plot "$out/gpu_bench.json" "$out/gpu_bench.svg" 2>"$out/plot.log" ||
+        echo "gpu_bench: no picture, see plot.log" >&2
     return "$failed"
 }
 
@@ -185,13 +210,17 @@ measure() {
     # The word splitting of the arguments is wanted.
     # shellcheck disable=SC2086
     step bench_demo 60 bin/wgpt bench model --output json ${GPU_BENCH_ARGS:-}
+    # The roofline and every variant against it; what has no time left is said to
+    # be missing by the record itself.
+    # shellcheck disable=SC2086
+    step bench_kernels 110 bin/wgpt bench kernels --output json --total-seconds 75 \
+        ${GPU_BENCH_KERNELS:---model gpt2,gpt2-xl}
     for shape in ${GPU_BENCH_SHAPES:-gpt2 gpt2-medium gpt2-large gpt2-xl}; do
-        step "make_$shape" 60 bin/random_checkpoint "$scratch/$shape" --shape "$shape" --dtype f16
-        if [ "$status" = ok ]; then
-            # shellcheck disable=SC2086
-            step "bench_$shape" 90 bin/wgpt bench model --model "$scratch/$shape" --output json ${GPU_BENCH_ARGS:-}
-        fi
-        rm -rf "${scratch:?}/$shape"
+        # shellcheck disable=SC2086
+        step "bench_$shape" 120 bin/wgpt bench model --random "$shape" --output json ${GPU_BENCH_ARGS:-}
+    done
+    for shape in ${GPU_BENCH_PROFILES:-gpt2 gpt2-xl}; do
+        step "profile_$shape" 90 bin/wgpt profile --random "$shape" --output json --trace "$out/trace_$shape.json"
     done
 }
 

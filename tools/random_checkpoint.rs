@@ -1,6 +1,5 @@
-//! Writes a GPT-2-shaped checkpoint of random weights in Hugging Face layout:
-//! what benchmarks and memory tests run on, since speed does not depend on the
-//! weights' values.
+//! Writes a GPT-2-shaped checkpoint of random weights in Hugging Face layout, for
+//! programs that read files; `wgpt --random` runs the same weights without one.
 //!
 //! `cargo run --release --example random_checkpoint -- target/gpt2-random --shape gpt2`
 
@@ -10,8 +9,9 @@ use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, ValueEnum};
-use random_gpt2::{RandomGpt2, SHAPES};
+use random_gpt2::RandomGpt2;
 use safetensors::tensor::Dtype;
+use wgpt::model::random::SHAPES;
 
 /// Writes a GPT-2-shaped checkpoint of random weights.
 #[derive(Parser)]
@@ -19,7 +19,7 @@ struct Args {
     /// Directory to write; made where absent.
     out_dir: PathBuf,
     /// Published shape to begin with.
-    #[arg(long, default_value = "gpt2", value_parser = PossibleValuesParser::new(SHAPES.map(|(name, ..)| name)))]
+    #[arg(long, default_value = "gpt2", value_parser = PossibleValuesParser::new(SHAPES.map(|shape| shape.name)))]
     shape: String,
     /// Blocks.
     #[arg(long)]

@@ -1,17 +1,14 @@
-//! GPT-2-shaped checkpoints of random weights, for benchmarks and tests at
-//! sizes that no repository should hold.
+//! GPT-2-shaped checkpoints of random weights as files, for tests of loading:
+//! the values are those of `wgpt --random`.
 
 use std::borrow::Cow;
 use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
 use safetensors::tensor::{Dtype, View, serialize_to_file};
-use wgpt::checkpoint::ConfigJson;
+use wgpt::checkpoint::{Checkpoint, ConfigJson, TensorInfo};
 use wgpt::model::Gpt2Config;
-use wgpt::model::gpt2::TensorSpec;
+use wgpt::model::random::{self, Shape};
 
 /// What a random checkpoint looks like.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,28 +29,11 @@ pub struct RandomGpt2 {
     pub seed: u64,
 }
 
-/// Published shapes: name, n_layer, n_embd, n_head.
-pub const SHAPES: [(&str, usize, usize, usize); 5] = [
-    ("distilgpt2", 6, 768, 12),
-    ("gpt2", 12, 768, 12),
-    ("gpt2-medium", 24, 1024, 16),
-    ("gpt2-large", 36, 1280, 20),
-    ("gpt2-xl", 48, 1600, 25),
-];
-
 impl RandomGpt2 {
-    /// A published shape with GPT-2's vocabulary and context, in f32.
+    /// A published shape, in f32.
     pub fn shape(name: &str) -> Option<Self> {
-        let &(_, n_layer, n_embd, n_head) = SHAPES.iter().find(|(shape, ..)| *shape == name)?;
-        Some(RandomGpt2 {
-            n_layer,
-            n_embd,
-            n_head,
-            vocab_size: 50257,
-            n_positions: 1024,
-            dtype: Dtype::F32,
-            seed: 0,
-        })
+        let Shape { n_layer, n_embd, n_head, vocab_size, n_positions, .. } = Shape::named(name)?;
+        Some(RandomGpt2 { n_layer, n_embd, n_head, vocab_size, n_positions, dtype: Dtype::F32, seed: 0 })
     }
 
     /// Writes `config.json` and `model.safetensors` into `dir` (made where
@@ -80,75 +60,44 @@ impl RandomGpt2 {
             "tie_word_embeddings": true,
         });
         let config = serde_json::to_vec_pretty(&config)?;
-        // The library's own list of tensors: names and shapes stand there alone.
         let parsed = Gpt2Config::from_json(&ConfigJson::from_bytes("config.json", &config)?)?;
+        let checkpoint = random::checkpoint(&parsed, self.seed)?;
         fs::create_dir_all(dir)?;
         fs::write(dir.join("config.json"), config)?;
-        let tensors = parsed.tensors().into_iter().map(|spec| {
-            let tensor = RandomTensor::new(&spec, self);
-            (spec.name, tensor)
-        });
+        let tensors = checkpoint
+            .tensors()
+            .iter()
+            .map(|info| (&info.name, RandomTensor { checkpoint: &checkpoint, info, dtype: self.dtype }));
         serialize_to_file(tensors, None, &dir.join("model.safetensors"))?;
         Ok(parsed.n_parameters())
     }
 }
 
-/// A tensor whose values are drawn when it is written.
-struct RandomTensor {
-    shape: Vec<usize>,
+/// A tensor whose values are computed when it is written.
+struct RandomTensor<'a> {
+    checkpoint: &'a Checkpoint,
+    info: &'a TensorInfo,
     dtype: Dtype,
-    fill: Fill,
 }
 
-/// What a tensor holds.
-#[derive(Clone, Copy)]
-enum Fill {
-    Constant(f32),
-    Normal { std: f32, seed: u64 },
-}
-
-impl RandomTensor {
-    /// GPT-2's initialisation (Radford et al. 2019, section 2.3; transformers'
-    /// `GPT2PreTrainedModel._init_weights`): normal with deviation 0.02, less in
-    /// the projections onto the residual stream by the root of their number, so
-    /// that the stream's size does not grow with depth.
-    fn new(spec: &TensorSpec, model: &RandomGpt2) -> Self {
-        let mut hasher = DefaultHasher::new();
-        (model.seed, &spec.name).hash(&mut hasher);
-        let seed = hasher.finish();
-        let name = spec.name.as_str();
-        let fill = if name.ends_with(".bias") {
-            Fill::Constant(0.0)
-        } else if name.contains("ln_") {
-            Fill::Constant(1.0)
-        } else if name.ends_with("c_proj.weight") {
-            Fill::Normal { std: 0.02 / (2.0 * model.n_layer as f32).sqrt(), seed }
-        } else {
-            Fill::Normal { std: 0.02, seed }
-        };
-        RandomTensor { shape: spec.shape(), dtype: model.dtype, fill }
-    }
-
-    fn values(&self) -> Vec<f32> {
-        let n: usize = self.shape.iter().product();
-        match self.fill {
-            Fill::Constant(value) => vec![value; n],
-            Fill::Normal { std, seed } => normals(n, std, seed),
-        }
-    }
-}
-
-impl View for RandomTensor {
+impl View for RandomTensor<'_> {
     fn dtype(&self) -> Dtype {
         self.dtype
     }
 
     fn shape(&self) -> &[usize] {
-        &self.shape
+        &self.info.shape
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        let values = self.values();
+        let (rows, columns) = match self.info.shape[..] {
+            [n] => (1, n),
+            [rows, columns] => (rows, columns),
+            _ => unreachable!("GPT-2 has vectors and matrices"),
+        };
+        let mut values = vec![0.0; rows * columns];
+        let mut reader = self.checkpoint.reader();
+        reader.read_block(self.info, 0..rows, 0..columns, &mut values).expect("it is computed, not read");
         let bytes: Vec<u8> = match self.dtype {
             Dtype::F16 => values.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect(),
             Dtype::BF16 => values.iter().flat_map(|&v| half::bf16::from_f32(v).to_le_bytes()).collect(),
@@ -158,21 +107,6 @@ impl View for RandomTensor {
     }
 
     fn data_len(&self) -> usize {
-        self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
+        self.info.len_elems() * self.dtype.bitsize() / 8
     }
-}
-
-/// `n` normally distributed values, two from each pair of uniform ones (Box and
-/// Muller 1958).
-fn normals(n: usize, std: f32, seed: u64) -> Vec<f32> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut values = Vec::with_capacity(n + 1);
-    while values.len() < n {
-        // 2^-32 ..= 1: the logarithm is finite, no value lies beyond 6.7 deviations.
-        let radius = (-2.0 * ((rng.next_u32() as f32 + 1.0) / 4_294_967_296.0).ln()).sqrt() * std;
-        let (sin, cos) = (rng.next_u32() as f32 / 4_294_967_296.0 * std::f32::consts::TAU).sin_cos();
-        values.extend([radius * cos, radius * sin]);
-    }
-    values.truncate(n);
-    values
 }

@@ -1,7 +1,21 @@
 //! What `wgpt bench` measures: typed results, nothing printed.
 
+mod host;
+mod kernels;
 mod model;
+mod profile;
+mod record;
+mod roofline;
+mod shapes;
 mod statistics;
+mod timing;
 
+pub use host::peak_host_bytes;
+pub use kernels::{Cache, Candidate, KernelBench, KernelFigures, KernelOptions, KernelRow, Measured};
 pub use model::{ModelBench, ModelBenchProgress, ModelTest, run_model_test};
-pub use statistics::{mean, standard_deviation};
+pub use profile::{KernelTime, Profile, StepProfile, profile, profile_tokens};
+pub use record::{KernelRecord, RecordHeader, utc};
+pub use roofline::{Bound, LatencyRow, ProbeRow, Roofline, net_ns};
+pub use shapes::{MODELS, OPS, free_case, model_cases};
+pub use statistics::{Spread, mean, quantile, standard_deviation};
+pub use timing::{Budget, Clock, Recorded, Stopwatch};

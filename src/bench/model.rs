@@ -1,16 +1,19 @@
 //! Prefill and decode rates of a model, measured as llama-bench does
 //! (`tools/llama-bench` of llama.cpp): random tokens, one warm-up run, the
-//! logits of the last token read back, no sampling.
+//! logits of the last token read back, no sampling within the timed stretch.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::host::peak_host_bytes;
 use super::statistics::{mean, standard_deviation};
 use crate::engine::{CancelFlag, Engine, Session};
 use crate::error::{Error, Result};
+use crate::gpu::StepTimings;
+use crate::sampling::{Sampler, SamplingParams};
 
 /// One test: `n_prompt` tokens at once, then `n_gen` one by one, behind
 /// `n_depth` tokens that lie in the cache already and are not timed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ModelTest {
     /// Tokens of the prompt.
     pub n_prompt: usize,
@@ -72,6 +75,17 @@ pub struct ModelBench {
     pub test: ModelTest,
     /// Nanoseconds of each repetition.
     pub samples_ns: Vec<u64>,
+    /// Nanoseconds from the prompt to the token that is sampled (greedily)
+    /// behind it, of each repetition; empty without a prompt.
+    pub first_token_ns: Vec<u64>,
+    /// The same of the warm-up run.
+    pub warm_up_first_token_ns: Option<u64>,
+    /// The host's work in all repetitions together.
+    pub host: StepTimings,
+    /// The most GPU memory allocated at one time since the device was opened.
+    pub peak_gpu_bytes: u64,
+    /// The most memory of the process so far, where the system tells.
+    pub peak_host_bytes: Option<u64>,
 }
 
 impl ModelBench {
@@ -87,6 +101,20 @@ impl ModelBench {
     pub fn rate(&self) -> (f64, f64) {
         let samples = self.samples_ts();
         (mean(&samples), standard_deviation(&samples))
+    }
+
+    /// Mean nanoseconds to the first token with the model loaded; `None`
+    /// without a prompt.
+    #[must_use]
+    pub fn first_token(&self) -> Option<f64> {
+        let samples: Vec<f64> = self.first_token_ns.iter().map(|&ns| ns as f64).collect();
+        (!samples.is_empty()).then(|| mean(&samples))
+    }
+
+    /// Part of the host's work, as an average over all timed tokens.
+    #[must_use]
+    pub fn per_token(&self, part: f64) -> f64 {
+        part / (self.test.n_tokens() * self.samples_ns.len()).max(1) as f64
     }
 
     /// Mean and standard deviation of the nanoseconds.
@@ -130,34 +158,62 @@ pub fn run_model_test(
     if !depth.is_empty() {
         session.prefill(depth)?;
     }
+    let mut sampler = Sampler::new(SamplingParams::greedy(), engine.vocab_size())?;
     // One token warms decode up as well as many.
-    run_once(&mut session, prompt, &generated[..test.n_gen.min(1)])?;
-    let mut samples_ns = Vec::with_capacity(repetitions);
+    let warm_up = run_once(&mut session, &mut sampler, prompt, &generated[..test.n_gen.min(1)])?;
+    let mut runs = Vec::with_capacity(repetitions);
+    let before = engine.gpu().step_timings();
     for done in 0..repetitions {
         progress(ModelBenchProgress { done, total: repetitions });
         session.truncate(test.n_depth);
-        let start = Instant::now();
-        run_once(&mut session, prompt, generated)?;
-        samples_ns.push(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        runs.push(run_once(&mut session, &mut sampler, prompt, generated)?);
     }
     progress(ModelBenchProgress { done: repetitions, total: repetitions });
-    Ok(ModelBench { test, samples_ns })
+    Ok(ModelBench {
+        test,
+        samples_ns: runs.iter().map(|run| nanoseconds(run.total)).collect(),
+        first_token_ns: runs.iter().filter_map(|run| run.first_token).map(nanoseconds).collect(),
+        warm_up_first_token_ns: warm_up.first_token.map(nanoseconds),
+        host: engine.gpu().step_timings().since(before),
+        peak_gpu_bytes: engine.gpu().ledger().peak_bytes(),
+        peak_host_bytes: peak_host_bytes(),
+    })
+}
+
+/// The times of one run.
+struct Run {
+    /// Without sampling.
+    total: Duration,
+    /// From the prompt to the token sampled behind it.
+    first_token: Option<Duration>,
 }
 
 /// The logits are read back behind the prompt and behind each further token,
 /// which also waits for the device.
-fn run_once(session: &mut Session, prompt: &[u32], generated: &[u32]) -> Result<()> {
+fn run_once(session: &mut Session, sampler: &mut Sampler, prompt: &[u32], generated: &[u32]) -> Result<Run> {
+    let start = Instant::now();
+    let mut first_token = None;
+    let mut sampling = Duration::ZERO;
     if !prompt.is_empty() {
-        session.advance(prompt)?;
+        let logits = session.advance(prompt)?;
+        let behind_prompt = start.elapsed();
+        sampler.sample(logits, &[])?;
+        let sampled = start.elapsed();
+        first_token = Some(sampled);
+        sampling = sampled - behind_prompt;
     }
     for token in generated {
         session.advance(std::slice::from_ref(token))?;
     }
-    Ok(())
+    Ok(Run { total: start.elapsed() - sampling, first_token })
+}
+
+pub(super) fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Scattered token ids, the same in every run: Knuth's multiplicative hash.
-fn tokens(vocab_size: usize) -> impl Iterator<Item = u32> {
+pub(super) fn tokens(vocab_size: usize) -> impl Iterator<Item = u32> {
     (1u32..).map(move |i| {
         let hash = u64::from(i.wrapping_mul(2_654_435_769));
         // The hash's range scaled to the vocabulary's, so that the result fits.
@@ -181,7 +237,18 @@ mod tests {
     #[test]
     fn rates_come_from_each_sample() {
         let test = ModelTest { n_prompt: 100, n_gen: 0, n_depth: 9 };
-        let bench = ModelBench { test, samples_ns: vec![1_000_000_000, 500_000_000] };
+        let bench = ModelBench {
+            test,
+            samples_ns: vec![1_000_000_000, 500_000_000],
+            first_token_ns: vec![10, 30],
+            warm_up_first_token_ns: Some(70),
+            host: StepTimings::default(),
+            peak_gpu_bytes: 1,
+            peak_host_bytes: None,
+        };
+        assert_eq!(bench.first_token(), Some(20.0));
+        assert_eq!(bench.per_token(400.0), 2.0);
+        assert_eq!(ModelBench { first_token_ns: Vec::new(), ..bench.clone() }.first_token(), None);
         assert_eq!(bench.samples_ts(), [100.0, 200.0]);
         assert_eq!(bench.rate().0, 150.0);
         assert!((bench.rate().1 - 5000.0_f64.sqrt()).abs() < 1e-9);

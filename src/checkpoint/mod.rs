@@ -5,7 +5,8 @@
 //! [`Reader`] then turns any rectangle of a tensor into `f32` by positioned
 //! reads through a bounded buffer. There is no memory map: a file that is cut
 //! short under a map kills the process. Format:
-//! <https://huggingface.co/docs/safetensors>.
+//! <https://huggingface.co/docs/safetensors>. A checkpoint without a file computes
+//! its values while they are read ([`Checkpoint::synthetic`]).
 //!
 //! Beside it stand the typed readers of `config.json` ([`ConfigJson`]) and
 //! `generation_config.json` ([`GenerationConfig`]). What the names and fields
@@ -20,6 +21,7 @@ mod json;
 mod reader;
 mod shards;
 mod source;
+mod synthetic;
 
 use std::fmt;
 use std::path::Path;
@@ -29,6 +31,7 @@ pub use convert::{OutOfRange, convert_f16};
 pub use generation_config::GenerationConfig;
 pub use json::read_bounded;
 pub use reader::Reader;
+pub use synthetic::{Fill, SyntheticTensor};
 
 use serde::Deserialize as _;
 
@@ -121,7 +124,8 @@ impl TensorInfo {
     }
 }
 
-/// The tensors of a model: one safetensors file or several shards.
+/// The tensors of a model: one safetensors file, several shards, or none at all
+/// ([`Checkpoint::synthetic`]).
 #[derive(Debug)]
 pub struct Checkpoint {
     sources: Vec<Source>,

@@ -1,12 +1,13 @@
-//! Where the bytes of a safetensors file come from: a file or the program.
+//! Where the bytes of tensors come from: a file, the program, or a formula.
 
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::synthetic::Values;
 use crate::error::{Error, Result};
 
-/// An open safetensors file and the length that it had when it was opened.
+/// An open safetensors file, or what stands for one, and the length that it had when it was opened.
 #[derive(Debug)]
 pub(super) struct Source {
     path: PathBuf,
@@ -18,6 +19,8 @@ pub(super) struct Source {
 enum Data {
     File(File),
     Static(&'static [u8]),
+    /// f32 values from the first byte on.
+    Synthetic(Values),
 }
 
 impl Source {
@@ -40,6 +43,15 @@ impl Source {
         Source { path: PathBuf::from(name), len_bytes: bytes.len() as u64, data: Data::Static(bytes) }
     }
 
+    /// One tensor of `len_bytes` that is computed when it is read.
+    pub(super) fn synthetic(name: &str, len_bytes: u64, values: Values) -> Self {
+        Source { path: PathBuf::from(name), len_bytes, data: Data::Synthetic(values) }
+    }
+
+    pub(super) fn is_synthetic(&self) -> bool {
+        matches!(self.data, Data::Synthetic(_))
+    }
+
     /// The file's name in messages.
     pub(super) fn name(&self) -> String {
         self.path.display().to_string()
@@ -58,6 +70,11 @@ impl Source {
                 let end = start.saturating_add(out.len());
                 let from = bytes.get(start..end).ok_or(io::ErrorKind::UnexpectedEof)?;
                 out.copy_from_slice(from);
+                Ok(())
+            }
+            // Reads of tensors begin and end at an element.
+            Data::Synthetic(values) => {
+                values.write(offset / 4, out);
                 Ok(())
             }
         }

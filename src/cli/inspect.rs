@@ -25,7 +25,8 @@ use super::run_info::VERSION;
 Examples:
   wgpt inspect
   wgpt inspect -m ./gpt2 --ctx-size 512
-  wgpt inspect -m ./gpt2 --dtype f32 --json")]
+  wgpt inspect -m ./gpt2 --dtype f32 --json
+  wgpt inspect --random gpt2-xl                     without a file")]
 pub struct Args {
     /// Prints one JSON object
     #[arg(long)]
@@ -40,7 +41,8 @@ struct Report {
     architecture: &'static str,
     config: Config,
     parameters: u64,
-    /// Tensors of the file by element type, what is ignored included.
+    /// Tensors of the file by element type, what is ignored included; empty for
+    /// random weights.
     file_dtypes: BTreeMap<String, FileDType>,
     file_bytes: u64,
     dtype: DType,
@@ -126,7 +128,7 @@ fn report(args: &Args, files: &ModelFiles) -> Result<Report, Error> {
         config: Config::new(config),
         parameters: config.n_parameters(),
         file_dtypes: file_dtypes(files),
-        file_bytes: files.checkpoint().total_bytes(),
+        file_bytes: if files.checkpoint().is_synthetic() { 0 } else { files.checkpoint().total_bytes() },
         dtype: args.model.dtype,
         kv_dtype: args.model.kv_dtype,
         n_ctx: dims.n_ctx,
@@ -168,6 +170,9 @@ impl Config {
 
 fn file_dtypes(files: &ModelFiles) -> BTreeMap<String, FileDType> {
     let mut dtypes: BTreeMap<String, FileDType> = BTreeMap::new();
+    if files.checkpoint().is_synthetic() {
+        return dtypes;
+    }
     for tensor in files.checkpoint().tensors() {
         let entry = dtypes.entry(tensor.dtype.to_string()).or_default();
         entry.tensors += 1;
@@ -197,7 +202,7 @@ fn text(report: &Report) -> String {
             ("heads", format!("{} of {}", c.n_head, c.head_dim)),
             ("vocabulary", format!("{} tokens, output head {head}", c.vocab_size)),
             ("positions", c.n_positions.to_string()),
-            ("file", dtypes.join("; ")),
+            ("file", if dtypes.is_empty() { "none: random weights".to_owned() } else { dtypes.join("; ") }),
             ("on the GPU", format!("weights {}, KV cache {}", report.dtype, report.kv_dtype)),
             ("KV cache", format!("{} a token", bytes(report.kv_bytes_per_token))),
             ("context", format!("{} tokens, prefill {} at once", report.n_ctx, report.prefill_chunk)),

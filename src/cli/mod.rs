@@ -2,6 +2,7 @@
 //!
 //! stdout carries the result alone; notices, progress and errors go to stderr.
 
+mod atomic_file;
 mod bench;
 mod completions;
 mod devices;
@@ -13,10 +14,12 @@ mod logits;
 mod model_args;
 mod output;
 mod perplexity;
+mod profile;
 mod progress;
 mod prompt;
 mod run_info;
 mod tensor_file;
+mod trace;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -53,6 +56,7 @@ enum Verb {
     Inspect(inspect::Args),
     Devices(devices::Args),
     Bench(bench::Args),
+    Profile(profile::Args),
     Completions(completions::Args),
 }
 
@@ -75,6 +79,7 @@ fn run(verb: Verb, started: Instant) -> anyhow::Result<Outcome> {
         Verb::Inspect(args) => inspect::run(&args),
         Verb::Devices(args) => devices::run(&args),
         Verb::Bench(args) => bench::run(&args),
+        Verb::Profile(args) => profile::run(&args),
         Verb::Completions(args) => completions::run(&args),
     }
 }

@@ -7,7 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser, ValueParser};
 use wgpt::engine::{CancelFlag, ModelFiles};
 use wgpt::gpu::{AdapterReport, Backend, Gpu, GpuOptions};
 use wgpt::kernels::Candidate;
-use wgpt::model::ModelOptions;
+use wgpt::model::{Gpt2Config, ModelOptions, random};
 use wgpt::tensor::DType;
 use wgpt::{Engine, Error};
 
@@ -22,6 +22,15 @@ pub struct ModelArgs {
     /// index and shards), tokenizer.json. Without it the embedded demo model runs
     #[arg(short, long, value_name = "DIR")]
     pub model: Option<PathBuf>,
+    /// Runs random weights instead of a model's, computed while they are loaded:
+    /// for measuring without a file. gpt2, gpt2-medium, gpt2-large, gpt2-xl,
+    /// distilgpt2 or demo; sizes may follow or stand alone, as in
+    /// n_layer=2,n_embd=768,n_head=12,n_inner=3072,vocab_size=50257,n_positions=1024
+    #[arg(long, value_name = "SHAPE", conflicts_with = "model", value_parser = random::shape)]
+    pub random: Option<Gpt2Config>,
+    /// Seed of the random weights
+    #[arg(long, value_name = "N", requires = "random", default_value_t = 0)]
+    pub random_seed: u64,
     /// Type of the weights on the GPU
     #[arg(long, default_value = "f16", value_parser = dtype())]
     pub dtype: DType,
@@ -59,7 +68,8 @@ pub struct DeviceArgs {
     pub backend: Option<Backend>,
 }
 
-fn dtype() -> ValueParser {
+/// Accepts the names of the types.
+pub fn dtype() -> ValueParser {
     PossibleValuesParser::new([DType::F16.name(), DType::F32.name()]).try_map(|s| s.parse::<DType>()).into()
 }
 
@@ -96,8 +106,11 @@ impl ModelArgs {
         }
     }
 
-    /// Opens and checks the model's files.
+    /// Opens and checks the model's files, or describes random weights.
     pub fn open_files(&self) -> Result<ModelFiles, Error> {
+        if let Some(config) = &self.random {
+            return ModelFiles::random(config.clone(), self.random_seed);
+        }
         let builder = Engine::builder();
         match &self.model {
             Some(dir) => builder.model(dir).open_files(),

@@ -53,6 +53,15 @@ pub fn bytes(n: u64) -> String {
     if unit == 0 { format!("{n} B") } else { format!("{value:.2} {}", UNITS[unit]) }
 }
 
+/// A duration with a fitting unit.
+pub fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s >= 1.0 => format!("{s:.2} s"),
+        s if s >= 1e-3 => format!("{:.2} ms", s * 1e3),
+        s => format!("{:.2} us", s * 1e6),
+    }
+}
+
 /// A number of parameters as llama-bench prints it.
 pub fn count(n: u64) -> String {
     let value = n as f64;
@@ -91,6 +100,9 @@ mod tests {
         assert_eq!(bytes(1024), "1.00 KiB");
         assert_eq!(bytes(128 << 20), "128.00 MiB");
         assert_eq!(bytes(u64::MAX), "16777216.00 TiB");
+        assert_eq!(duration(12.345), "12.35 s");
+        assert_eq!(duration(0.0123), "12.30 ms");
+        assert_eq!(duration(4.5e-7), "0.45 us");
         assert_eq!(count(999), "999");
         assert_eq!(count(172_288), "172.29 K");
         assert_eq!(count(124_439_808), "124.44 M");

@@ -39,13 +39,10 @@ impl PromptArgs {
     /// a damaged one is not.
     pub fn tokens(&self, files: &ModelFiles) -> Result<Vec<u32>, Error> {
         if let Some(tokens) = &self.tokens {
-            return match files.tokenizer() {
-                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                    Ok(tokens.clone())
-                }
-                Err(error) => Err(error),
-                Ok(_) => Ok(tokens.clone()),
-            };
+            if files.has_tokenizer() {
+                files.tokenizer()?;
+            }
+            return Ok(tokens.clone());
         }
         let text = match (&self.prompt, &self.prompt_file) {
             (Some(text), _) => text.clone(),

@@ -1,59 +1,37 @@
 //! A safetensors file that is written row by row and appears when complete.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, ErrorKind};
+use std::path::Path;
 
 use serde_json::json;
 use wgpt::Error;
 
-use super::interrupt;
+use super::atomic_file::AtomicFile;
 
 /// `input_ids` and the growing `logits`, under a temporary name.
 ///
 /// The sizes are known in advance, so that the header comes first and the rows
 /// follow as they are computed; no more than one is held.
 pub struct TensorFile {
-    target: PathBuf,
-    /// Removed when dropped unfinished.
-    temporary: PathBuf,
-    file: Option<BufWriter<File>>,
+    file: AtomicFile,
     rows_left: usize,
 }
 
 impl TensorFile {
-    /// Starts the file `path` for `[input_ids.len(), vocab_size]` logits, beside
-    /// it, as a rename stays within a file system.
+    /// Starts the file `path` for `[input_ids.len(), vocab_size]` logits.
     ///
     /// # Errors
-    /// [`Error::Io`] when the place cannot be written, or `path` is something
-    /// else than a file.
+    /// As [`AtomicFile::create`].
     pub fn create(
         path: &Path,
         input_ids: &[u32],
         vocab_size: usize,
         metadata: &[(&str, &str)],
     ) -> Result<Self, Error> {
-        // A link stays; what it points to is replaced.
-        let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let failed = |source| Error::Io { action: "write", path: path.to_owned(), source };
-        if target.exists() && !target.is_file() {
-            return Err(failed(io::Error::other("it is not a file")));
-        }
-        let name = target.file_name().ok_or_else(|| failed(io::Error::other("it has no file name")))?;
-        let mut hidden = std::ffi::OsString::from(".");
-        hidden.push(name);
-        hidden.push(format!(".{}.tmp", std::process::id()));
-        let temporary = target.with_file_name(hidden);
-        let file = OpenOptions::new().write(true).create_new(true).open(&temporary).map_err(failed)?;
-        interrupt::set_unfinished(Some(&temporary));
-        let mut this =
-            TensorFile { target, temporary, file: Some(BufWriter::new(file)), rows_left: input_ids.len() };
-        this.write(&header(input_ids.len(), vocab_size, metadata))?;
-        for id in input_ids {
-            this.write(&id.to_le_bytes())?;
-        }
-        Ok(this)
+        let mut file = AtomicFile::create(path)?;
+        file.write(&header(input_ids.len(), vocab_size, metadata))?;
+        input_ids.iter().try_for_each(|id| file.write(&id.to_le_bytes()))?;
+        Ok(TensorFile { file, rows_left: input_ids.len() })
     }
 
     /// Adds the next row of logits.
@@ -62,46 +40,19 @@ impl TensorFile {
     /// [`Error::Io`] when the disk is full or fails.
     pub fn row(&mut self, logits: &[f32]) -> Result<(), Error> {
         self.rows_left = self.rows_left.saturating_sub(1);
-        logits.iter().try_for_each(|value| self.write(&value.to_le_bytes()))
+        logits.iter().try_for_each(|value| self.file.write(&value.to_le_bytes()))
     }
 
     /// Gives the file its name.
     ///
     /// # Errors
     /// [`Error::Io`], also when rows are missing.
-    pub fn finish(mut self) -> Result<(), Error> {
-        let result = match self.file.take() {
-            Some(_) if self.rows_left > 0 => {
-                Err(io::Error::new(ErrorKind::UnexpectedEof, format!("{} rows are missing", self.rows_left)))
-            }
-            Some(file) => file
-                .into_inner()
-                .map_err(io::IntoInnerError::into_error)
-                .and_then(|file| file.sync_all())
-                .and_then(|()| fs::rename(&self.temporary, &self.target)),
-            None => Ok(()),
-        };
-        result.map_err(|source| self.failed(source))
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        match &mut self.file {
-            Some(file) => file.write_all(bytes).map_err(|source| self.failed(source)),
-            None => Ok(()),
+    pub fn finish(self) -> Result<(), Error> {
+        if self.rows_left > 0 {
+            let message = format!("{} rows are missing", self.rows_left);
+            return Err(self.file.failed(io::Error::new(ErrorKind::UnexpectedEof, message)));
         }
-    }
-
-    fn failed(&self, source: io::Error) -> Error {
-        Error::Io { action: "write", path: self.target.clone(), source }
-    }
-}
-
-impl Drop for TensorFile {
-    fn drop(&mut self) {
-        // Windows removes no open file. After the rename there is none left.
-        self.file = None;
-        let _ = fs::remove_file(&self.temporary);
-        interrupt::set_unfinished(None);
+        self.file.finish()
     }
 }
 
@@ -129,6 +80,8 @@ fn header(n: usize, vocab_size: usize, metadata: &[(&str, &str)]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn names(dir: &Path) -> Vec<String> {

@@ -1,12 +1,12 @@
-//! The files of a model: a directory in Hugging Face layout, or the embedded
-//! demo model.
+//! The files of a model: a directory in Hugging Face layout, the embedded demo
+//! model, or random weights without a file.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::checkpoint::{Checkpoint, ConfigJson, GenerationConfig, read_bounded};
 use crate::error::{Error, Result};
-use crate::model::Gpt2Config;
+use crate::model::{Gpt2Config, random};
 use crate::text::Tokenizer;
 
 /// A model's files, opened and checked, before anything is loaded.
@@ -25,6 +25,8 @@ enum TokenizerSource {
     File(PathBuf),
     #[cfg(feature = "demo-model")]
     Static(&'static [u8]),
+    /// Random weights speak no language.
+    Absent,
 }
 
 /// Published tokenizers have up to 35 MB (256 k tokens).
@@ -80,6 +82,23 @@ impl ModelFiles {
         })
     }
 
+    /// A model of random weights, computed from `seed` while they are loaded:
+    /// for measuring speed and memory of any shape without a file. It has no
+    /// tokenizer. The same seed gives the same weights everywhere.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] for a shape that no address reaches.
+    pub fn random(config: Gpt2Config, seed: u64) -> Result<Self> {
+        Ok(ModelFiles {
+            name: random::name(&config),
+            checkpoint: random::checkpoint(&config, seed)?,
+            config,
+            generation: GenerationConfig::default(),
+            tokenizer_source: TokenizerSource::Absent,
+            tokenizer: OnceLock::new(),
+        })
+    }
+
     /// Whether `path` is a file of the model's directory that loading reads.
     #[must_use]
     pub fn contains(&self, path: &Path) -> bool {
@@ -89,16 +108,17 @@ impl ModelFiles {
         path.parent() == Some(&*dir) && matches!(extension, Some("safetensors" | "json"))
     }
 
-    /// The model's directory; none for the embedded one.
+    /// The model's directory; none for an embedded or a random one.
     fn dir(&self) -> Option<&Path> {
         match &self.tokenizer_source {
             TokenizerSource::File(path) => path.parent(),
             #[cfg(feature = "demo-model")]
             TokenizerSource::Static(_) => None,
+            TokenizerSource::Absent => None,
         }
     }
 
-    /// The directory's name, or "demo".
+    /// The directory's name, "demo", or the shape of random weights.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -143,14 +163,16 @@ impl ModelFiles {
             TokenizerSource::File(path) => path.exists(),
             #[cfg(feature = "demo-model")]
             TokenizerSource::Static(_) => true,
+            TokenizerSource::Absent => false,
         }
     }
 
     /// The tokenizer, read at the first call.
     ///
     /// # Errors
-    /// [`Error::Io`] without a `tokenizer.json`, [`Error::Model`] for a damaged
-    /// one or one whose ids exceed the vocabulary.
+    /// [`Error::Io`] without a `tokenizer.json`, [`Error::Input`] for random
+    /// weights, [`Error::Model`] for a damaged tokenizer or one whose ids exceed
+    /// the vocabulary.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         if let Some(tokenizer) = self.tokenizer.get() {
             return Ok(tokenizer);
@@ -162,6 +184,11 @@ impl ModelFiles {
             }
             #[cfg(feature = "demo-model")]
             TokenizerSource::Static(bytes) => Tokenizer::from_bytes("weights/tokenizer.json", bytes)?,
+            TokenizerSource::Absent => {
+                return Err(Error::input(
+                    "random weights have no tokenizer: give token ids instead of text (--tokens)",
+                ));
+            }
         };
         tokenizer.check_vocab(self.config.vocab_size)?;
         Ok(self.tokenizer.get_or_init(|| tokenizer))

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Shared;
 use crate::error::{Error, Result};
-use crate::model::{Output, PageList};
+use crate::gpu::Gpu;
+use crate::model::{DispatchTiming, Forward, Model, Output, PageList};
 
 /// A flag that another thread raises to end a prefill or a generation.
 pub type CancelFlag = Arc<AtomicBool>;
@@ -160,14 +161,45 @@ impl Session {
         Ok(())
     }
 
+    /// Adds tokens and returns how long each dispatch took, in order: those of
+    /// [`Session::advance`], the logits of the last token included. Every dispatch
+    /// is a pass of its own, so their sum is more than a plain step takes.
+    ///
+    /// # Errors
+    /// As [`Session::advance`].
+    pub fn profile(&mut self, tokens: &[u32]) -> Result<Vec<DispatchTiming>> {
+        self.check(tokens)?;
+        let mut timings = Vec::new();
+        let pieces = tokens.chunks(self.shared.dims.chunk);
+        let last = pieces.len() - 1;
+        for (i, piece) in pieces.enumerate() {
+            self.step(piece, |forward, gpu, model, pages, position| {
+                forward.profile(gpu, model, pages, piece, position, i == last, &mut timings)
+            })?;
+        }
+        Ok(timings)
+    }
+
     fn run(&mut self, tokens: &[u32], output: Output<'_>) -> Result<()> {
+        self.step(tokens, |forward, gpu, model, pages, position| {
+            forward.run(gpu, model, pages, tokens, position, output)
+        })
+    }
+
+    /// Lets `run` add `tokens`, at most a chunk of them, at the position that it
+    /// is given.
+    fn step(
+        &mut self,
+        tokens: &[u32],
+        run: impl FnOnce(&mut Forward, &Gpu, &Model, &mut PageList, usize) -> Result<()>,
+    ) -> Result<()> {
         if self.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
             return Err(Error::Cancelled);
         }
         let Shared { gpu, model, .. } = &*self.shared;
         let mut forward = self.shared.lock();
         let position = self.tokens.len();
-        let result = forward.run(gpu, model, &mut self.pages, tokens, position, output);
+        let result = run(&mut forward, gpu, model, &mut self.pages, position);
         match result {
             Ok(()) => self.tokens.extend_from_slice(tokens),
             // Pages that were taken for tokens that did not arrive.

@@ -46,10 +46,12 @@ impl MemoryGroup {
     }
 }
 
-/// Bytes allocated at present, by group.
+/// Bytes allocated at present, by group, and the most that there ever were.
 #[derive(Debug, Default)]
 pub struct Ledger {
     bytes: [AtomicU64; MemoryGroup::ALL.len()],
+    total: AtomicU64,
+    peak: AtomicU64,
 }
 
 impl Ledger {
@@ -62,7 +64,24 @@ impl Ledger {
     /// Bytes of all groups.
     #[must_use]
     pub fn total_bytes(&self) -> u64 {
-        MemoryGroup::ALL.iter().map(|&group| self.bytes(group)).sum()
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// The most bytes that were allocated at one time.
+    #[must_use]
+    pub fn peak_bytes(&self) -> u64 {
+        self.peak.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, group: MemoryGroup, bytes: u64) {
+        self.bytes[group as usize].fetch_add(bytes, Ordering::Relaxed);
+        let total = self.total.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.peak.fetch_max(total, Ordering::Relaxed);
+    }
+
+    fn remove(&self, group: MemoryGroup, bytes: u64) {
+        self.bytes[group as usize].fetch_sub(bytes, Ordering::Relaxed);
+        self.total.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
@@ -77,6 +96,8 @@ pub enum BufferUse {
     Upload,
     /// Mapped by the host for reading, copied to.
     Readback,
+    /// Query results are resolved into it, copied from.
+    Queries,
 }
 
 impl BufferUse {
@@ -92,6 +113,7 @@ impl BufferUse {
             BufferUse::Uniform => U::UNIFORM | U::COPY_DST,
             BufferUse::Upload => U::MAP_WRITE | U::COPY_SRC,
             BufferUse::Readback => U::MAP_READ | U::COPY_DST,
+            BufferUse::Queries => U::QUERY_RESOLVE | U::COPY_SRC,
         }
     }
 }
@@ -114,7 +136,7 @@ struct Account {
 
 impl GpuBuffer {
     pub(super) fn new(raw: wgpu::Buffer, bytes: u64, group: MemoryGroup, ledger: Arc<Ledger>) -> Self {
-        ledger.bytes[group as usize].fetch_add(bytes, Ordering::Relaxed);
+        ledger.add(group, bytes);
         GpuBuffer { raw, account: Arc::new(Account { bytes, group, ledger }) }
     }
 
@@ -133,7 +155,7 @@ impl GpuBuffer {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        self.ledger.bytes[self.group as usize].fetch_sub(self.bytes, Ordering::Relaxed);
+        self.ledger.remove(self.group, self.bytes);
     }
 }
 

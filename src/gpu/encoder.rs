@@ -1,23 +1,32 @@
 //! Commands on their way to the queue.
 
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::timings::{add_since, nanoseconds};
 use super::{Dispatch, Gpu, GpuBuffer, Work};
 use crate::error::Result;
 
 /// One command buffer in the making.
 pub struct Encoder {
     raw: wgpu::CommandEncoder,
+    started: Instant,
+    /// Nanoseconds that the device had waited for when this encoder began.
+    waited_before: u64,
+    dispatches: u64,
 }
 
 /// An open compute pass.
 pub struct Pass<'e> {
     raw: wgpu::ComputePass<'e>,
+    dispatches: &'e mut u64,
 }
 
 impl Pass<'_> {
     /// Encodes dispatches for a step. Allocates nothing of ours.
     pub fn run(&mut self, dispatches: &[Dispatch], work: Work) {
         for dispatch in dispatches {
-            dispatch.encode(&mut self.raw, work);
+            *self.dispatches += u64::from(dispatch.encode(&mut self.raw, work));
         }
     }
 }
@@ -25,8 +34,23 @@ impl Pass<'_> {
 impl Encoder {
     /// Encodes one compute pass: dispatches in it see what earlier ones wrote.
     pub fn pass(&mut self, encode: impl FnOnce(&mut Pass<'_>)) {
-        let raw = self.raw.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        encode(&mut Pass { raw });
+        self.pass_with(None, encode);
+    }
+
+    pub(super) fn pass_with(
+        &mut self,
+        timestamp_writes: Option<wgpu::ComputePassTimestampWrites<'_>>,
+        encode: impl FnOnce(&mut Pass<'_>),
+    ) {
+        let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
+        let raw = self.raw.begin_compute_pass(&descriptor);
+        encode(&mut Pass { raw, dispatches: &mut self.dispatches });
+    }
+
+    /// Encodes the copy of the first `count` entries of `set` as u64 each;
+    /// `offset` is a multiple of 256.
+    pub(super) fn resolve(&mut self, set: &wgpu::QuerySet, count: u32, to: &GpuBuffer, offset: u64) {
+        self.raw.resolve_query_set(set, 0..count, &to.raw, offset);
     }
 
     /// Encodes a copy of `bytes` (a multiple of 4) between two buffers.
@@ -35,7 +59,16 @@ impl Encoder {
     }
 
     pub(super) fn submit_raw(self, gpu: &Gpu) -> wgpu::SubmissionIndex {
-        gpu.queue.submit([self.raw.finish()])
+        let commands = self.raw.finish();
+        let waited = gpu.clock.wait.load(Ordering::Relaxed) - self.waited_before;
+        let encoded = nanoseconds(self.started).saturating_sub(waited);
+        gpu.clock.encode.fetch_add(encoded, Ordering::Relaxed);
+        gpu.clock.dispatches.fetch_add(self.dispatches, Ordering::Relaxed);
+        gpu.clock.submits.fetch_add(1, Ordering::Relaxed);
+        let start = Instant::now();
+        let index = gpu.queue.submit([commands]);
+        add_since(&gpu.clock.submit, start);
+        index
     }
 
     /// Hands the commands to the queue without waiting.
@@ -48,7 +81,12 @@ impl Gpu {
     /// An empty command buffer.
     #[must_use]
     pub fn encoder(&self) -> Encoder {
-        Encoder { raw: self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default()) }
+        Encoder {
+            started: Instant::now(),
+            waited_before: self.clock.wait.load(Ordering::Relaxed),
+            dispatches: 0,
+            raw: self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default()),
+        }
     }
 
     /// Runs dispatches in one pass and waits: for tests, benchmarks and tools.

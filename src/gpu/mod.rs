@@ -8,6 +8,9 @@ mod buffer;
 mod encoder;
 mod kernel;
 mod recording;
+mod timed;
+mod timestamps;
+mod timings;
 mod transfer;
 
 use std::collections::HashMap;
@@ -21,6 +24,8 @@ pub use buffer::{BufferUse, GpuBuffer, Ledger, MemoryGroup, rounded_bytes};
 pub use encoder::{Encoder, Pass};
 pub use kernel::{Binding, BindingKind, Fragment, Kernel, Pipeline, Strategy, Variant};
 pub use recording::{BoundBuffer, Dispatch, Extent, Grid, Params, Recorder, Work};
+pub use timestamps::{PassTime, Timestamps};
+pub use timings::StepTimings;
 pub use transfer::{Readback, UploadRing};
 
 use crate::error::{Error, Result};
@@ -40,6 +45,7 @@ pub struct Gpu {
     pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
     ledger: Arc<Ledger>,
     counters: Counters,
+    clock: timings::StepClock,
     faults: Arc<Mutex<Option<String>>>,
     /// Bytes handed to the queue since it was last waited for.
     unflushed_bytes: AtomicU64,
@@ -110,6 +116,7 @@ impl Gpu {
             pipelines: Mutex::default(),
             ledger: Arc::default(),
             counters: Counters::default(),
+            clock: timings::StepClock::default(),
             faults,
             unflushed_bytes: AtomicU64::new(0),
         })
@@ -177,6 +184,12 @@ impl Gpu {
             pipelines: read(&self.counters.pipelines),
             queue_writes: read(&self.counters.queue_writes),
         }
+    }
+
+    /// Reads the sums of the host's time and work.
+    #[must_use]
+    pub fn step_timings(&self) -> StepTimings {
+        self.clock.read()
     }
 
     /// Allocates a buffer of `bytes` (rounded up to 16) in `group`.
@@ -277,9 +290,17 @@ impl Gpu {
         })
     }
 
+    fn create_query_set(&self, label: &str, ty: wgpu::QueryType, count: u32) -> Result<wgpu::QuerySet> {
+        self.scoped("create query set", || {
+            self.device.create_query_set(&wgpu::QuerySetDescriptor { label: Some(label), ty, count })
+        })
+    }
+
     /// Waits for a submission and reports what went wrong up to then.
     pub(crate) fn wait(&self, index: wgpu::SubmissionIndex) -> Result<()> {
+        let start = std::time::Instant::now();
         let waited = self.device.poll(wgpu::PollType::Wait { submission_index: Some(index), timeout: None });
+        timings::add_since(&self.clock.wait, start);
         // A fault is the cause, a failed wait its consequence.
         self.take_fault("submit")?;
         waited.map(|_| ()).map_err(|e| Error::Gpu { operation: "wait", message: e.to_string() })

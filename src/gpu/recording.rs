@@ -111,15 +111,23 @@ impl Dispatch {
         &self.pipeline.label
     }
 
-    /// Encodes the dispatch. Allocates nothing.
-    pub fn encode(&self, pass: &mut wgpu::ComputePass<'_>, work: Work) {
+    /// Its workgroups in a step; none at all where one of the numbers is 0.
+    #[must_use]
+    pub fn workgroups(&self, work: Work) -> [u32; 3] {
+        self.grid.counts(work)
+    }
+
+    /// Encodes the dispatch, unless its grid is empty; returns whether it did.
+    /// Allocates nothing.
+    pub fn encode(&self, pass: &mut wgpu::ComputePass<'_>, work: Work) -> bool {
         let [x, y, z] = self.grid.counts(work);
         if x == 0 || y == 0 || z == 0 {
-            return;
+            return false;
         }
         pass.set_pipeline(&self.pipeline.raw);
         pass.set_bind_group(0, &self.bind_group, &[]);
         pass.dispatch_workgroups(x, y, z);
+        true
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
+use super::timings::add_since;
 use super::{BufferUse, Encoder, Gpu, GpuBuffer, MemoryGroup};
 use crate::error::{Error, Result};
 
@@ -29,6 +30,12 @@ impl MapState {
     /// thread may be the one whose poll has the callback in hand.
     fn wait(&self, gpu: &Gpu, operation: &'static str) -> Result<()> {
         let started = Instant::now();
+        let result = self.wait_since(started, gpu, operation);
+        add_since(&gpu.clock.wait, started);
+        result
+    }
+
+    fn wait_since(&self, started: Instant, gpu: &Gpu, operation: &'static str) -> Result<()> {
         loop {
             match self.0.load(Ordering::Acquire) {
                 MAPPED => return Ok(()),
@@ -172,17 +179,22 @@ impl Readback {
             }
         }
         let index = encoder.submit_raw(gpu);
+        let start = Instant::now();
         MapState::request(&self.buffer, bytes, wgpu::MapMode::Read, &self.state);
         let _unmap = Unmap(&self.buffer);
         after_submit();
+        add_since(&gpu.clock.read, start);
         gpu.wait(index)?;
         self.state.wait(gpu, "read back")?;
+        let start = Instant::now();
         let view = self
             .buffer
             .raw
             .get_mapped_range(0..bytes)
             .map_err(|e| Error::Gpu { operation: "read back", message: e.to_string() })?;
-        Ok(read(&view))
+        let value = read(&view);
+        add_since(&gpu.clock.read, start);
+        Ok(value)
     }
 }
 

@@ -21,6 +21,11 @@ pub mod layer_norm;
 mod matmul;
 pub mod norm_gemv;
 mod paged;
+pub mod probe_copy;
+pub mod probe_fma;
+pub mod probe_read;
+pub mod probe_step;
+mod source_hash;
 mod step;
 
 use crate::gpu::Variant;
@@ -30,6 +35,7 @@ pub use attention::{Attention, AttentionParams, Scratch};
 pub use candidate::{Candidate, Choices, Needs, Op};
 pub use matmul::{Activation, Matmul, MatmulParams, Matrix, Piece};
 pub use paged::{PAGE_SIZE, PagedKv, SLABS_MAX, page_entry, page_pack_bytes};
+pub use source_hash::source_hash;
 pub use step::{BATCH_MAX, Batch, Row, Rows, Step, StepRows};
 
 /// Every variant of every kernel at a sample of its constants: what the shader
@@ -64,6 +70,10 @@ pub fn registry() -> Vec<Variant> {
     }
     all.extend(Op::LayerNorm.candidates().iter().map(layer_norm::variant));
     all.push(argmax::variant());
+    all.extend(probe_copy::SHAPES.map(probe_copy::variant));
+    all.extend(probe_read::SHAPES.map(probe_read::variant));
+    all.extend(probe_fma::SHAPES.map(probe_fma::variant));
+    all.push(probe_step::variant());
     all.sort_by_key(Variant::label);
     all.dedup_by_key(|variant| variant.label());
     all

@@ -1,6 +1,10 @@
 //! The mutable half of a model: buffers, cache, and passes that are recorded
 //! once and encoded for every step.
 
+mod profile;
+
+pub use profile::DispatchTiming;
+
 use super::Model;
 use super::dims::{BATCH_OFFSET, Dims, HEAD_STEP_OFFSET, Slot};
 use super::kv_cache::{KvPool, PageList};
@@ -138,25 +142,10 @@ impl Forward {
         position: usize,
         output: Output<'_>,
     ) -> Result<()> {
-        let n = tokens.len();
-        assert!(n > 0 && n <= self.dims.chunk && position + n <= self.dims.n_ctx, "chunk out of range");
-        assert!(tokens.iter().all(|&id| (id as usize) < self.vocab_size), "token out of range");
-        self.make_room(gpu, model, pages.pages_wanted(&self.pool, position, n))?;
-        let scratch = &self.buffers[Slot::PageCopy as usize];
-        pages.reserve(gpu, &mut self.pool, position, n, scratch)?;
-        self.page_entries.clear();
-        self.page_entries.extend(pages.pages().iter().map(|&page| self.pool.entry(page)));
-
-        let body =
-            Step { n_rows: n as u32, first_row: 0, position: position as u32, kv_len: (position + n) as u32 };
-        let last = Step { n_rows: 1, first_row: n as u32 - 1, ..body };
-        let head = if output.is_every_row() { body } else { last };
-        self.check_rows(n, &output);
-        let mut batch = Batch::default();
-        batch.rows[0] = Row { position: body.position, kv_len: body.kv_len, first_page: 0, unused: 0 };
-        let mut encoder = gpu.encoder();
-        self.stage(gpu, &mut encoder, tokens, [body, head], &batch)?;
-        let decode = n == 1 && !model.options.deterministic;
+        self.check_rows(tokens.len(), &output);
+        let every_row = output.is_every_row();
+        let (mut encoder, [body, head]) = self.begin(gpu, model, pages, tokens, position, every_row)?;
+        let decode = tokens.len() == 1 && !model.options.deterministic;
         let recorded = &self.recordings;
         let one = recorded.batch(1);
         encoder.pass(|pass| {
@@ -174,7 +163,38 @@ impl Forward {
                 pass.run(&recorded.argmax, work(head));
             }
         });
-        self.bring_back(gpu, encoder, n, output)
+        self.bring_back(gpu, encoder, tokens.len(), output)
+    }
+
+    /// Takes the pages that a chunk needs and encodes the uploads of its step;
+    /// returns the steps of the body and of the head.
+    fn begin(
+        &mut self,
+        gpu: &Gpu,
+        model: &Model,
+        pages: &mut PageList,
+        tokens: &[u32],
+        position: usize,
+        every_row: bool,
+    ) -> Result<(Encoder, [Step; 2])> {
+        let n = tokens.len();
+        assert!(n > 0 && n <= self.dims.chunk && position + n <= self.dims.n_ctx, "chunk out of range");
+        assert!(tokens.iter().all(|&id| (id as usize) < self.vocab_size), "token out of range");
+        self.make_room(gpu, model, pages.pages_wanted(&self.pool, position, n))?;
+        let scratch = &self.buffers[Slot::PageCopy as usize];
+        pages.reserve(gpu, &mut self.pool, position, n, scratch)?;
+        self.page_entries.clear();
+        self.page_entries.extend(pages.pages().iter().map(|&page| self.pool.entry(page)));
+
+        let body =
+            Step { n_rows: n as u32, first_row: 0, position: position as u32, kv_len: (position + n) as u32 };
+        let last = Step { n_rows: 1, first_row: n as u32 - 1, ..body };
+        let head = if every_row { body } else { last };
+        let mut batch = Batch::default();
+        batch.rows[0] = Row { position: body.position, kv_len: body.kv_len, first_page: 0, unused: 0 };
+        let mut encoder = gpu.encoder();
+        self.stage(gpu, &mut encoder, tokens, [body, head], &batch)?;
+        Ok((encoder, [body, head]))
     }
 
     /// Runs rows of several sequences, at most [`Dims::batch`] in all, through the

@@ -9,10 +9,11 @@ pub mod gpt2;
 mod graph;
 mod kv_cache;
 mod loader;
+pub mod random;
 mod recordings;
 
 pub use dims::{Dims, MemoryPlan, ModelOptions, PlanEntry};
-pub use forward::{Forward, Output, Sequence};
+pub use forward::{DispatchTiming, Forward, Output, Sequence};
 pub use gpt2::Gpt2Config;
 pub use kv_cache::{KvPool, PageList};
 pub use loader::{LoadPhase, LoadProgress, ProgressFn, Weights, check_tensors, weight_bytes};

@@ -11,6 +11,10 @@ mod gemm;
 mod gemv;
 mod kv_append;
 mod layer_norm;
+mod probe_copy;
+mod probe_fma;
+mod probe_read;
+mod probe_step;
 
 pub use argmax::argmax;
 pub use attention_decode::attention_decode;
@@ -21,3 +25,7 @@ pub use gemm::gemm;
 pub use gemv::gemv;
 pub use kv_append::kv_append;
 pub use layer_norm::layer_norm;
+pub use probe_copy::probe_copy;
+pub use probe_fma::probe_fma;
+pub use probe_read::probe_read;
+pub use probe_step::probe_step;

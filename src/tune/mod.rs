@@ -3,5 +3,7 @@
 
 pub mod cases;
 mod output;
+mod probes;
 
 pub use output::{Outcome, Prepared};
+pub use probes::Probe;

@@ -28,6 +28,12 @@ fn usage_errors_exit_with_2() {
         &["bench"],
         &["bench", "model", "-r", "0"],
         &["completions", "tcsh9"],
+        &["inspect", "--random", "gpt2", "-m", &tiny],
+        &["inspect", "--random", "gpt3"],
+        &["inspect", "--random", "n_layer=0"],
+        &["inspect", "--random", "gpt2,n_head=7"],
+        &["inspect", "--random", "gpt2,width=7"],
+        &["inspect", "--random-seed", "7"],
     ];
     for args in cases {
         let run = wgpt(args);

@@ -4,11 +4,14 @@
 
 mod arguments;
 mod bench;
+mod bench_kernels;
 mod damaged;
 mod devices;
 mod generate;
 mod logits;
 mod models;
 mod perplexity;
+mod profile;
 mod program;
+mod random;
 mod signals;

@@ -103,3 +103,25 @@ fn ctrl_c_ends_a_load_or_an_evaluation() {
         assert!(stderr.contains("interrupted: "), "{stderr}");
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_a_benchmark_with_what_is_known() {
+    use std::io::{BufRead, BufReader};
+
+    // Minutes of rows.
+    let shapes = (1..3000).map(|n: u32| n.to_string()).collect::<Vec<_>>().join(",");
+    let args = ["bench", "kernels", "--op", "argmax", "--shape", &shapes, "--probe-mib", "1"];
+    let mut child = spawn(&args);
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("argmax n=1 ") {
+        line.clear();
+        assert!(stdout.read_line(&mut line).unwrap() > 0, "{}", rest(child.stderr.take()));
+    }
+    interrupt(&child);
+    let (stdout, stderr) = (rest(Some(stdout)), rest(child.stderr.take()));
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{stderr}");
+    assert!(stdout.contains("\nwgpt ") && stdout.contains(", kernels "), "{stdout}");
+    assert!(!stdout.contains("argmax n=2999 ") && stderr.contains("interrupted"), "{stderr}");
+}

@@ -55,7 +55,7 @@ pub fn alone() -> MutexGuard<'static, ()> {
 }
 
 /// The most heap bytes that `action` held beyond those before it.
-fn peak_bytes<T>(action: impl FnOnce() -> T) -> (T, usize) {
+pub fn peak_bytes<T>(action: impl FnOnce() -> T) -> (T, usize) {
     let before = LIVE_BYTES.load(Ordering::Relaxed);
     PEAK_BYTES.store(before, Ordering::Relaxed);
     let result = action();

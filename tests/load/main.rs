@@ -7,6 +7,7 @@ mod files;
 mod heap;
 mod plan;
 mod progress;
+mod random;
 #[path = "../../tools/random_gpt2.rs"]
 mod random_gpt2;
 mod weights;

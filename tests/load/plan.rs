@@ -60,6 +60,23 @@ fn the_plan_equals_what_is_allocated() {
     }
 }
 
+#[test]
+fn the_ledger_remembers_its_peak() {
+    let _alone = alone();
+    let engine = files::engine(&golden("gpt2-tiny")).build().unwrap();
+    let ledger = engine.gpu().ledger();
+    let (total, peak) = (ledger.total_bytes(), ledger.peak_bytes());
+    assert!(peak >= total, "{peak} < {total}");
+    // Beyond the peak by 4096 bytes while it lives.
+    let bytes = peak - total + 4096;
+    let buffer = engine.gpu().allocate_with("test", &vec![0; bytes as usize], MemoryGroup::Params).unwrap();
+    assert_eq!([ledger.total_bytes(), ledger.peak_bytes()], [peak + 4096; 2]);
+    drop(buffer);
+    assert_eq!([ledger.total_bytes(), ledger.peak_bytes()], [total, peak + 4096]);
+    let sum: u64 = MemoryGroup::ALL.iter().map(|&group| ledger.bytes(group)).sum();
+    assert_eq!(sum, total);
+}
+
 /// Logits behind a prefill in chunks and behind single tokens, as bits.
 fn logits(engine: &Engine) -> Vec<u32> {
     let tokens: Vec<u32> = (0..40).map(|i| i * 13 % 2048).collect();

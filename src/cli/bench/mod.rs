@@ -1,7 +1,13 @@
 //! `wgpt bench`: how fast this machine is; one file a subject.
 
+mod compare;
+mod kernels;
+mod kernels_output;
 mod model;
 mod model_output;
+mod plot;
+mod record_file;
+mod table;
 
 use super::exit::Outcome;
 
@@ -15,11 +21,17 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum What {
     Model(model::Args),
+    Kernels(kernels::Args),
+    Compare(compare::Args),
+    Plot(plot::Args),
 }
 
 /// Runs the verb.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     match &args.what {
         What::Model(args) => model::run(args),
+        What::Kernels(args) => kernels::run(args),
+        What::Compare(args) => compare::run(args),
+        What::Plot(args) => plot::run(args),
     }
 }

@@ -1,9 +1,9 @@
 //! `wgpt bench model`: prefill and decode rates, as llama-bench measures them.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use wgpt::Engine;
-use wgpt::bench::{ModelTest, run_model_test};
+use wgpt::bench::{ModelTest, RecordHeader, run_model_test};
 
 use super::model_output::{Format, Row, Writer};
 use crate::cli::exit::Outcome;
@@ -17,12 +17,20 @@ use crate::cli::progress::Bar;
 /// One warm-up run, then the repetitions. Each run of pp processes random
 /// tokens at once, each run of tg one by one; the logits of the last token are
 /// read back, nothing is sampled. At a depth of D the context holds D tokens
-/// already, which are not timed.
+/// already, which are not timed; of several depths, those are left out that a
+/// test does not fit at.
+///
+/// A second table, and columns of the other formats, tell the time to the first
+/// token, cold (from opening the device, weights and compilation included, to the
+/// first token behind this prompt) and warm; the host's time for encoding,
+/// submitting, waiting and reading back, a token each; dispatches a token; and
+/// the peak memory up to then on the GPU and of the process.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   wgpt bench model
   wgpt bench model -m ./gpt2 -p 128,512 -n 64 -d 0,256
+  wgpt bench model --random gpt2-xl                 a shape's speed, without a file
   wgpt bench model -p 0 -n 32 -r 10 -o json         decode alone, with all samples")]
 pub struct Args {
     /// Tokens of the prompts; 0 for none [default: 512, less in a shorter context]
@@ -54,14 +62,20 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let cancel = interrupt::flag();
     let files = args.model.open_files()?;
     let n_ctx = args.model.ctx_size.unwrap_or(files.config().n_positions);
-    let tests = tests(args, n_ctx)?;
+    let Tests { tests, left_out } = tests(args, n_ctx)?;
+    if !left_out.is_empty() {
+        let names: Vec<_> = left_out.iter().map(ModelTest::name).collect();
+        note(&format!("note: the context holds {n_ctx} positions, left out: {}", names.join(", ")));
+    }
+    let start = Instant::now();
     let engine = args.model.load(files, &cancel)?;
+    let load_ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
     if cfg!(debug_assertions) {
         note("note: this is a debug build; figures of a release build are better");
     }
     let mut writer = Writer::new(args.output);
     for test in tests {
-        match measure(&engine, test, args.repetitions as usize, &cancel) {
+        match measure(&engine, load_ns, test, args.repetitions as usize, &cancel) {
             Err(error) if error.kind() == wgpt::ErrorKind::Cancelled => {
                 writer.finish()?;
                 note("interrupted");
@@ -76,21 +90,29 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
 
 fn measure(
     engine: &Engine,
+    load_ns: u64,
     test: ModelTest,
     repetitions: usize,
     cancel: &wgpt::engine::CancelFlag,
 ) -> wgpt::Result<Row> {
     let bar = Bar::new(repetitions as u64, "{msg}  {wide_bar} {pos}/{len}");
-    let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let header = RecordHeader::new(engine.gpu());
     let result = run_model_test(engine, test, repetitions, cancel, &mut |state| {
         bar.set(state.done as u64, test.name())
     })?;
-    Ok(Row::new(engine, &result, time))
+    Ok(Row::new(engine, header, load_ns, &result))
+}
+
+/// What is measured, and what fits at other depths but not at its own.
+struct Tests {
+    tests: Vec<ModelTest>,
+    left_out: Vec<ModelTest>,
 }
 
 /// The tests in llama-bench's order: for each depth the prompts, then decoding.
-/// Defaults shrink to the context; what was asked for does not.
-fn tests(args: &Args, n_ctx: usize) -> wgpt::Result<Vec<ModelTest>> {
+/// Defaults shrink to the context; what was asked for does not, and is refused
+/// where it fits at none of the depths.
+fn tests(args: &Args, n_ctx: usize) -> wgpt::Result<Tests> {
     let sizes = |asked: &Option<Vec<usize>>, default: usize, n_depth: usize| match asked {
         Some(sizes) => sizes.clone(),
         None => vec![default.min(n_ctx.saturating_sub(n_depth))],
@@ -109,10 +131,13 @@ fn tests(args: &Args, n_ctx: usize) -> wgpt::Result<Vec<ModelTest>> {
         )));
     }
     // Before the model is loaded, and before other tests have taken their time.
-    for test in &tests {
-        test.check(n_ctx)?;
+    let (tests, left_out): (Vec<_>, Vec<_>) = tests.into_iter().partition(|test| test.check(n_ctx).is_ok());
+    for test in &left_out {
+        if !tests.iter().any(|other| (other.n_prompt, other.n_gen) == (test.n_prompt, test.n_gen)) {
+            test.check(n_ctx)?;
+        }
     }
-    Ok(tests)
+    Ok(Tests { tests, left_out })
 }
 
 #[cfg(test)]
@@ -129,7 +154,7 @@ mod tests {
 
     fn names(line: &str, n_ctx: usize) -> wgpt::Result<Vec<String>> {
         let line = Line::try_parse_from(std::iter::once("bench").chain(line.split_whitespace())).unwrap();
-        Ok(tests(&line.args, n_ctx)?.iter().map(ModelTest::name).collect())
+        Ok(tests(&line.args, n_ctx)?.tests.iter().map(ModelTest::name).collect())
     }
 
     #[test]
@@ -142,6 +167,24 @@ mod tests {
         let error = names("-p 512", 100).unwrap_err().to_string();
         assert!(error.contains("test pp512 takes 512 positions, the context holds 100"), "{error}");
         assert!(names("-p 10 -d 95", 100).is_err());
+        // Of a list of depths, each size needs one that it fits at.
+        let line = "-p 32,128,512,1024 -n 64 -d 0,512,1000";
+        assert_eq!(
+            names(line, 1024).unwrap(),
+            [
+                "pp32",
+                "pp128",
+                "pp512",
+                "pp1024",
+                "tg64",
+                "pp32 @ d512",
+                "pp128 @ d512",
+                "pp512 @ d512",
+                "tg64 @ d512"
+            ]
+        );
+        assert_eq!(names(line, 2048).unwrap().len(), 15);
+        assert!(names(line, 1000).unwrap_err().to_string().contains("test pp1024 takes 1024 positions"));
         assert!(names("-p 0 -n 0", 100).unwrap_err().to_string().contains("nothing to measure"));
         assert!(names("-d 100", 100).unwrap_err().to_string().contains("nothing to measure"));
     }

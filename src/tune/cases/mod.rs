@@ -6,6 +6,7 @@
 //! that errors come from f32 arithmetic alone.
 
 mod attention;
+mod cost;
 mod data;
 mod list;
 mod matmul;
@@ -21,6 +22,7 @@ use crate::gpu::{Capabilities, Gpu};
 use crate::kernels::{Candidate, Choices, Op, gemm, gemv};
 
 pub use attention::{AttentionCase, KvAppendCase, KvShape, ReduceCase};
+pub use cost::Cost;
 pub use list::{all, gpt2_shapes, quick};
 pub use matmul::{MatmulCase, MatmulInput};
 pub use norm_gemv::{Behind, NormGemvCase};

@@ -1,0 +1,257 @@
+//! What the adapter can do at most, measured: bandwidth, arithmetic, and the
+//! cost of a dispatch.
+
+use serde::{Deserialize, Serialize};
+
+use super::statistics::Spread;
+use super::timing::{Budget, Clock, Stopwatch};
+use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::kernels::{probe_copy, probe_fma, probe_read};
+use crate::tune::Probe;
+use crate::tune::cases::Cost;
+
+/// One shape of a probe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProbeRow {
+    /// copy, read or fma.
+    pub probe: String,
+    /// The shape: threads of a workgroup and work of a thread.
+    pub shape: String,
+    /// Bytes read and written.
+    pub bytes: u64,
+    /// Floating-point operations.
+    pub flops: u64,
+    /// Time of a run.
+    #[serde(flatten)]
+    pub time: Spread,
+    /// Bytes (copy, read) or floating-point operations (fma) a second.
+    pub per_second: f64,
+}
+
+/// Smallest dispatches in one pass.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LatencyRow {
+    /// Dispatches in the pass.
+    pub n_dispatches: usize,
+    /// Whether each reads what the one before wrote.
+    pub dependent: bool,
+    /// The pass by the GPU's clock, where there is one.
+    pub gpu: Option<Spread>,
+    /// Encoding, submit, pass and wait by the host's clock.
+    pub wall: Spread,
+}
+
+impl LatencyRow {
+    /// Nanoseconds a dispatch, by the GPU's clock where there is one.
+    #[must_use]
+    pub fn per_dispatch_ns(&self) -> f64 {
+        self.gpu.unwrap_or(self.wall).median_ns / self.n_dispatches as f64
+    }
+}
+
+/// What bounds an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Bound {
+    /// Memory.
+    Bandwidth,
+    /// Arithmetic.
+    Compute,
+}
+
+/// The adapter's limits as its own kernels reach them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Roofline {
+    /// Bytes read and written a second by the fastest copy or read.
+    pub bytes_per_second: f64,
+    /// f32 operations a second of the fastest multiply-adds.
+    pub flops_per_second: f64,
+    /// What took the times of the probes.
+    pub clock: Clock,
+    /// Median wall time of a submit with one smallest dispatch: part of every
+    /// wall time.
+    pub overhead_ns: f64,
+    /// All shapes that were tried.
+    pub probes: Vec<ProbeRow>,
+    /// What dispatches cost.
+    pub latency: Vec<LatencyRow>,
+}
+
+/// Beyond every cache but a server's last; a GPU's L2 has up to 96 MiB, but the
+/// copy reads and writes this much each.
+const COPY_BYTES: usize = 128 << 20;
+/// On software adapters, which take 20 ms for it.
+const COPY_BYTES_SOFTWARE: usize = 64 << 20;
+/// Threads and iterations of the multiply-adds: all lanes of the largest GPUs,
+/// some tenths of a millisecond there.
+const FMA: (usize, usize) = (1 << 20, 256);
+/// Some milliseconds on two cores.
+const FMA_SOFTWARE: (usize, usize) = (1 << 12, 512);
+/// Dispatches of a latency probe.
+const LATENCY_COUNTS: [usize; 3] = [1, 64, 200];
+
+impl Roofline {
+    /// Measures all probes; `progress` hears of each before it runs. Copies and
+    /// reads go over `probe_bytes`, or what suits the adapter.
+    ///
+    /// # Errors
+    /// [`crate::Error::Cancelled`]; [`crate::Error::Gpu`] when a probe's result
+    /// is wrong; other errors of the device.
+    pub fn measure(
+        gpu: &Gpu,
+        stopwatch: &mut Stopwatch<'_>,
+        budget: Budget,
+        probe_bytes: Option<u64>,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Self> {
+        let latency = latency(gpu, stopwatch, budget, progress)?;
+        let overhead_ns = latency.first().map_or(0.0, |row| row.wall.median_ns);
+        let software = gpu.report().is_software();
+        // Guard words stand behind the copy.
+        let room = (gpu.max_binding_bytes() as usize).saturating_sub(4096).max(4096) / 16 * 16;
+        let suitable = if software { COPY_BYTES_SOFTWARE } else { COPY_BYTES };
+        let bytes = room.min(probe_bytes.map_or(suitable, |bytes| bytes as usize / 16 * 16));
+        let (n_threads, iterations) = if software { FMA_SOFTWARE } else { FMA };
+        let mut probes = Vec::new();
+        for shape in probe_copy::SHAPES {
+            progress(&format!("copy {}", shape.name));
+            let probe = Probe::copy(gpu, shape, bytes)?;
+            probes.push(row(gpu, stopwatch, budget, overhead_ns, ("copy", shape.name), &probe)?);
+        }
+        for shape in probe_read::SHAPES {
+            progress(&format!("read {}", shape.name));
+            let probe = Probe::read(gpu, shape, bytes)?;
+            probes.push(row(gpu, stopwatch, budget, overhead_ns, ("read", shape.name), &probe)?);
+        }
+        for shape in probe_fma::SHAPES {
+            progress(&format!("fma {}", shape.name));
+            let probe = Probe::fma(gpu, shape, n_threads, iterations)?;
+            probes.push(row(gpu, stopwatch, budget, overhead_ns, ("fma", shape.name), &probe)?);
+        }
+        let best = |of_fma: bool| {
+            let rates = probes.iter().filter(|row| (row.probe == "fma") == of_fma).map(|row| row.per_second);
+            rates.fold(0.0, f64::max)
+        };
+        let (bytes_per_second, flops_per_second) = (best(false), best(true));
+        let clock = stopwatch.clock();
+        Ok(Roofline { bytes_per_second, flops_per_second, clock, overhead_ns, probes, latency })
+    }
+
+    /// The fastest shape of a probe.
+    #[must_use]
+    pub fn best(&self, probe: &str) -> Option<&ProbeRow> {
+        let rows = self.probes.iter().filter(|row| row.probe == probe);
+        rows.max_by(|a, b| a.per_second.total_cmp(&b.per_second))
+    }
+
+    /// The fastest shape of the copy.
+    #[must_use]
+    pub fn best_copy(&self) -> probe_copy::PackShape {
+        let best = self.best("copy").map(|row| row.shape.as_str());
+        let mut shapes = probe_copy::SHAPES.into_iter();
+        shapes.find(|shape| Some(shape.name) == best).unwrap_or(probe_copy::SHAPES[0])
+    }
+
+    /// The least time in nanoseconds for some work, and what bounds it
+    /// (Williams, Waterman and Patterson 2009, "Roofline").
+    #[must_use]
+    pub fn least_ns(&self, cost: Cost) -> (f64, Bound) {
+        let moved = cost.bytes as f64 / self.bytes_per_second.max(1.0) * 1e9;
+        let computed = cost.flops as f64 / self.flops_per_second.max(1.0) * 1e9;
+        if computed > moved { (computed, Bound::Compute) } else { (moved, Bound::Bandwidth) }
+    }
+}
+
+/// Nanoseconds of the work itself: a wall time without the overhead of its
+/// submit, where enough is left to say something (half the overhead).
+#[must_use]
+pub fn net_ns(clock: Clock, median_ns: f64, overhead_ns: f64) -> Option<f64> {
+    match clock {
+        Clock::Gpu => (median_ns > 0.0).then_some(median_ns),
+        Clock::Wall => (median_ns > 1.5 * overhead_ns).then_some(median_ns - overhead_ns),
+    }
+}
+
+fn row(
+    gpu: &Gpu,
+    stopwatch: &mut Stopwatch<'_>,
+    budget: Budget,
+    overhead_ns: f64,
+    (probe, shape): (&str, &str),
+    ready: &Probe,
+) -> Result<ProbeRow> {
+    ready.check(gpu)?;
+    let time = Spread::of(&stopwatch.time(ready.dispatches(), None, budget)?);
+    let amount = if ready.flops() > 0 { ready.flops() } else { ready.bytes() };
+    let net = net_ns(stopwatch.clock(), time.median_ns, overhead_ns);
+    Ok(ProbeRow {
+        probe: probe.to_owned(),
+        shape: shape.to_owned(),
+        bytes: ready.bytes(),
+        flops: ready.flops(),
+        time,
+        per_second: net.map_or(0.0, |ns| amount as f64 * 1e9 / ns),
+    })
+}
+
+fn latency(
+    gpu: &Gpu,
+    stopwatch: &mut Stopwatch<'_>,
+    budget: Budget,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Vec<LatencyRow>> {
+    let mut rows = Vec::new();
+    for dependent in [true, false] {
+        for n_dispatches in LATENCY_COUNTS {
+            progress(&format!("dispatch {n_dispatches}"));
+            let probe = Probe::steps(gpu, n_dispatches, dependent)?;
+            probe.check(gpu)?;
+            let gpu_time = match stopwatch.clock() {
+                Clock::Gpu => Some(Spread::of(&stopwatch.time(probe.dispatches(), None, budget)?)),
+                Clock::Wall => None,
+            };
+            let wall = Spread::of(&stopwatch.wall(probe.dispatches(), None, budget)?);
+            rows.push(LatencyRow { n_dispatches, dependent, gpu: gpu_time, wall });
+        }
+    }
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_roof_is_the_slower_of_memory_and_arithmetic() {
+        let roofline = Roofline {
+            bytes_per_second: 1e9,
+            flops_per_second: 10e9,
+            clock: Clock::Gpu,
+            overhead_ns: 100.0,
+            probes: Vec::new(),
+            latency: Vec::new(),
+        };
+        let least = |bytes, flops| roofline.least_ns(Cost { bytes, flops });
+        assert_eq!(least(1000, 0), (1000.0, Bound::Bandwidth));
+        assert_eq!(least(1000, 9_999), (1000.0, Bound::Bandwidth));
+        assert_eq!(least(1000, 20_000), (2000.0, Bound::Compute));
+    }
+
+    #[test]
+    fn wall_times_are_freed_of_their_overhead_where_they_exceed_it() {
+        assert_eq!(net_ns(Clock::Gpu, 120.0, 100.0), Some(120.0));
+        assert_eq!(net_ns(Clock::Gpu, 0.0, 100.0), None);
+        assert_eq!(net_ns(Clock::Wall, 350.0, 100.0), Some(250.0));
+        assert_eq!(net_ns(Clock::Wall, 120.0, 100.0), None);
+    }
+
+    #[test]
+    fn dispatches_are_counted_by_the_better_clock() {
+        let spread = |median_ns| Spread { median_ns, ..Spread::default() };
+        let row =
+            LatencyRow { n_dispatches: 64, dependent: true, gpu: Some(spread(640.0)), wall: spread(6400.0) };
+        assert_eq!(row.per_dispatch_ns(), 10.0);
+        assert_eq!(LatencyRow { gpu: None, ..row }.per_dispatch_ns(), 100.0);
+    }
+}

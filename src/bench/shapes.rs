@@ -1,0 +1,182 @@
+//! The cases that kernels are measured at: those of published models, and free
+//! ones.
+
+use crate::error::{Error, Result};
+use crate::kernels::{Matrix, attention_decode};
+use crate::tensor::{DType, pad_row};
+use crate::tune::cases::{
+    self, ArgmaxCase, ArgmaxInput, AttentionCase, Case, EmbeddingCase, KvAppendCase, KvShape, LayerNormCase,
+    LayerNormInput, MatmulCase, ReduceCase,
+};
+
+/// GPT-2 in its four sizes (124M, 355M, 774M, 1.5B): name, n_embd, n_head.
+pub const MODELS: [(&str, usize, usize); 4] =
+    [("gpt2", 768, 12), ("gpt2-medium", 1024, 16), ("gpt2-large", 1280, 20), ("gpt2-xl", 1600, 25)];
+
+/// GPT-2's vocabulary, in all its sizes.
+const VOCAB_SIZE: usize = 50257;
+
+/// Operations with what a free shape of theirs says.
+pub const OPS: [(&str, &str); 9] = [
+    ("gemv", "NxK"),
+    ("gemm", "MxNxK, or NxK with 128 rows"),
+    ("layer_norm", "ROWSxN"),
+    ("embedding", "TOKENSxN_EMBD"),
+    ("argmax", "N"),
+    ("kv_append", "ROWSxHEADSxHEAD_DIM"),
+    ("attention_prefill", "ROWSxHEADSxHEAD_DIM"),
+    ("attention_decode", "KV_LENxHEADSxHEAD_DIM"),
+    ("attention_reduce", "KV_LENxHEADSxHEAD_DIM"),
+];
+
+/// The cases of a model of [`MODELS`], with `dtype` as the type of weights and
+/// cache; `None` for another name.
+#[must_use]
+pub fn model_cases(model: &str, dtype: DType, max_binding_bytes: u64) -> Option<Vec<Case>> {
+    let &(_, n_embd, n_head) = MODELS.iter().find(|(name, ..)| *name == model)?;
+    let mut all = cases::gpt2_shapes(n_embd, n_head, VOCAB_SIZE);
+    all.iter_mut().for_each(|case| adapt(case, dtype, max_binding_bytes));
+    Some(all)
+}
+
+/// Elements of the largest tensor of a free shape: 1 GiB in f32, of which the
+/// reference takes a few.
+const ELEMS_MAX: usize = 1 << 28;
+
+/// A case of `op` (of [`OPS`]) with its sizes in the order that [`OPS`] says.
+///
+/// # Errors
+/// [`Error::Input`] for another operation, another number of sizes, a size of 0
+/// or one beyond what the benchmark holds.
+pub fn free_case(op: &str, shape: &[usize], dtype: DType, max_binding_bytes: u64) -> Result<Case> {
+    let text = shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
+    let Some((_, expected)) = OPS.iter().find(|(name, _)| *name == op) else {
+        let names: Vec<_> = OPS.iter().map(|(name, _)| *name).collect();
+        return Err(Error::input(format!("operation {op:?}: expected one of {}", names.join(", "))));
+    };
+    let largest = shape.iter().try_fold(1usize, |product, &n| product.checked_mul(n.max(1)));
+    let pairs = shape.len() == 3 && op == "gemm";
+    let tensors = |n: usize, i: usize| n.checked_mul(shape[(i + 1) % shape.len()]);
+    let fits = if pairs {
+        shape.iter().enumerate().all(|(i, &n)| tensors(n, i).is_some_and(|n| n <= ELEMS_MAX))
+    } else {
+        largest.is_some_and(|n| n <= ELEMS_MAX)
+    };
+    if shape.contains(&0) || !fits {
+        return Err(Error::input(format!(
+            "shape {text}: sizes must be above 0, and no tensor may have more than {ELEMS_MAX} elements"
+        )));
+    }
+    let cache = |n_head, head_dim| -> Result<KvShape> {
+        if head_dim > attention_decode::HEAD_DIM_MAX {
+            let most = attention_decode::HEAD_DIM_MAX;
+            return Err(Error::input(format!("shape {text}: a head has at most {most} elements")));
+        }
+        Ok(KvShape { n_head, head_dim, dtype, n_slabs: 1 })
+    };
+    let attention = |n_rows, position, kv| AttentionCase { kv, position, n_rows, sharpness: 1.0 };
+    let mut case = match (op, shape) {
+        ("gemv", &[n, k]) => Case::Gemv(MatmulCase::plain(1, n, k, dtype)),
+        ("gemm", &[n, k]) => Case::Gemm(MatmulCase::plain(128, n, k, dtype)),
+        ("gemm", &[m, n, k]) => Case::Gemm(MatmulCase::plain(m, n, k, dtype)),
+        ("layer_norm", &[n_rows, n]) => {
+            Case::LayerNorm(LayerNormCase { n_rows, first_row: 0, n, input: LayerNormInput::Random })
+        }
+        ("embedding", &[n_tokens, n_embd]) => Case::Embedding(EmbeddingCase {
+            n_tokens,
+            position: 0,
+            vocab_size: VOCAB_SIZE.min(ELEMS_MAX / n_embd),
+            n_embd,
+            dtype,
+            piece_rows: pad_row(VOCAB_SIZE),
+        }),
+        ("argmax", &[n]) => Case::Argmax(ArgmaxCase { n, input: ArgmaxInput::Random }),
+        ("kv_append", &[n_rows, n_head, head_dim]) => {
+            Case::KvAppend(KvAppendCase { kv: cache(n_head, head_dim)?, position: 0, n_rows })
+        }
+        ("attention_prefill", &[rows, n_head, head_dim]) => {
+            Case::AttentionPrefill(attention(rows, 0, cache(n_head, head_dim)?))
+        }
+        ("attention_decode", &[kv_len, n_head, head_dim]) => {
+            Case::AttentionDecode(attention(1, kv_len - 1, cache(n_head, head_dim)?))
+        }
+        ("attention_reduce", &[kv_len, n_head, head_dim]) => {
+            let head_dim = pad_row(cache(n_head, head_dim)?.head_dim);
+            let split_keys = 256;
+            let max_splits = kv_len.div_ceil(split_keys);
+            Case::AttentionReduce(ReduceCase { n_head, head_dim, max_splits, split_keys, kv_len })
+        }
+        _ => return Err(Error::input(format!("shape {text}: {op} takes {expected}"))),
+    };
+    adapt(&mut case, dtype, max_binding_bytes);
+    Ok(case)
+}
+
+/// Sets the type, and splits matrices into pieces that fit a binding.
+fn adapt(case: &mut Case, dtype: DType, max_binding_bytes: u64) {
+    let rows = |n_columns| Matrix::rows_per_piece(pad_row(n_columns), dtype, max_binding_bytes);
+    match case {
+        Case::Gemv(case) | Case::Gemm(case) => {
+            case.dtype = dtype;
+            case.piece_rows = rows(case.k.padded_len()).min(case.n.padded_len());
+        }
+        Case::Embedding(case) => {
+            case.dtype = dtype;
+            case.piece_rows = rows(case.n_embd).min(pad_row(case.vocab_size));
+        }
+        Case::KvAppend(KvAppendCase { kv, .. })
+        | Case::AttentionPrefill(AttentionCase { kv, .. })
+        | Case::AttentionDecode(AttentionCase { kv, .. }) => kv.dtype = dtype,
+        Case::LayerNorm(_) | Case::Argmax(_) | Case::AttentionReduce(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_has_a_free_shape() {
+        for (op, _) in OPS {
+            let tried: Vec<_> = [&[40][..], &[40, 24], &[40, 3, 8]]
+                .into_iter()
+                .filter_map(|shape| free_case(op, shape, DType::F32, 1 << 20).ok())
+                .collect();
+            assert_eq!(tried.len(), if op == "gemm" { 2 } else { 1 }, "{op}");
+            assert!(tried[0].to_string().starts_with(&format!("{op} ")), "{}", tried[0]);
+            assert!(tried[0].cost().bytes > 0 || op == "attention_reduce");
+        }
+    }
+
+    #[test]
+    fn wrong_shapes_are_explained() {
+        let error = |op, shape: &[usize]| free_case(op, shape, DType::F16, 1 << 20).unwrap_err().to_string();
+        assert!(error("gemv", &[1, 2, 3]).contains("shape 1x2x3: gemv takes NxK"));
+        assert!(error("conv", &[1]).contains("operation \"conv\": expected one of gemv, gemm"));
+        assert!(error("gemv", &[0, 8]).contains("above 0"));
+        assert!(error("gemv", &[usize::MAX, 8]).contains("no tensor may have more"));
+        assert!(error("gemm", &[8, 1 << 20, 1 << 10]).contains("no tensor may have more"));
+        assert!(error("attention_decode", &[8, 2, 1 << 20]).contains("a head has at most"));
+        // Three tensors of 2^22 elements each, 2^33 in their product.
+        assert!(free_case("gemm", &[2048, 2048, 2048], DType::F16, 1 << 30).is_ok());
+    }
+
+    #[test]
+    fn models_are_cut_to_the_binding_and_take_their_type() {
+        assert!(model_cases("gpt3", DType::F16, 1 << 27).is_none());
+        for (model, n_embd, _) in MODELS {
+            let cases = model_cases(model, DType::F32, 1 << 27).unwrap();
+            for (op, _) in OPS {
+                let name = format!("{op} ");
+                assert!(cases.iter().any(|case| case.to_string().starts_with(&name)), "{model}: {op}");
+            }
+            for case in cases {
+                if let Case::Gemv(case) | Case::Gemm(case) = case {
+                    assert_eq!(case.dtype, DType::F32);
+                    let bytes = case.piece_rows * case.k.padded_len() * 4;
+                    assert!(bytes <= 1 << 27 && case.k.len() % n_embd == 0, "{case}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! A file that appears when it is complete: no half of one is ever seen.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use wgpt::Error;
+
+use super::interrupt;
+
+/// A file in the making, under a temporary name beside its own, as a rename
+/// stays within a file system.
+pub struct AtomicFile {
+    target: PathBuf,
+    /// Removed when dropped unfinished.
+    temporary: PathBuf,
+    file: Option<BufWriter<File>>,
+}
+
+impl AtomicFile {
+    /// Starts the file `path`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the place cannot be written, or `path` is something
+    /// else than a file.
+    pub fn create(path: &Path) -> Result<Self, Error> {
+        // A link stays; what it points to is replaced.
+        let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let failed = |source| Error::Io { action: "write", path: path.to_owned(), source };
+        if target.exists() && !target.is_file() {
+            return Err(failed(io::Error::other("it is not a file")));
+        }
+        let name = target.file_name().ok_or_else(|| failed(io::Error::other("it has no file name")))?;
+        let mut hidden = std::ffi::OsString::from(".");
+        hidden.push(name);
+        hidden.push(format!(".{}.tmp", std::process::id()));
+        let temporary = target.with_file_name(hidden);
+        let file = OpenOptions::new().write(true).create_new(true).open(&temporary).map_err(failed)?;
+        interrupt::set_unfinished(Some(&temporary));
+        Ok(AtomicFile { target, temporary, file: Some(BufWriter::new(file)) })
+    }
+
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the disk is full or fails.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        match &mut self.file {
+            Some(file) => file.write_all(bytes).map_err(|source| self.failed(source)),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives the file its name.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the disk is full or fails.
+    pub fn finish(mut self) -> Result<(), Error> {
+        let Some(file) = self.file.take() else { return Ok(()) };
+        file.into_inner()
+            .map_err(io::IntoInnerError::into_error)
+            .and_then(|file| file.sync_all())
+            .and_then(|()| fs::rename(&self.temporary, &self.target))
+            .map_err(|source| self.failed(source))
+    }
+
+    /// The error of a write to this file.
+    pub fn failed(&self, source: io::Error) -> Error {
+        Error::Io { action: "write", path: self.target.clone(), source }
+    }
+}
+
+impl Drop for AtomicFile {
+    fn drop(&mut self) {
+        // Windows removes no open file. After the rename there is none left.
+        self.file = None;
+        let _ = fs::remove_file(&self.temporary);
+        interrupt::set_unfinished(None);
+    }
+}

@@ -1,0 +1,126 @@
+//! Tables of results: markdown whose columns align, and CSV.
+
+use serde::Serialize;
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// A markdown table
+    Md,
+    /// Comma-separated values with a header, without the single samples
+    Csv,
+    /// JSON with everything that is known
+    Json,
+}
+
+/// Columns of a markdown table.
+pub struct Table<const N: usize> {
+    titles: [&'static str; N],
+    widths: [usize; N],
+    /// Whether the column holds numbers.
+    right: [bool; N],
+}
+
+impl<const N: usize> Table<N> {
+    /// A column is as wide as its title and the given width; a longer cell
+    /// stands out. Widths below zero are those of numbers, which stand right.
+    pub fn new(columns: [(&'static str, i32); N]) -> Self {
+        let titles = columns.map(|(title, _)| title);
+        let widths = columns.map(|(title, width)| title.chars().count().max(width.unsigned_abs() as usize));
+        Table { titles, widths, right: columns.map(|(_, width)| width < 0) }
+    }
+
+    /// The two lines of the head.
+    pub fn head(&self) -> String {
+        let mut rule = String::from("|");
+        for (&width, right) in self.widths.iter().zip(self.right) {
+            rule += &if right {
+                format!(" {}: |", "-".repeat(width - 1))
+            } else {
+                format!(" {} |", "-".repeat(width))
+            };
+        }
+        format!("{}{rule}\n", self.row(&self.titles.map(String::from)))
+    }
+
+    /// A line.
+    pub fn row(&self, cells: &[String; N]) -> String {
+        let mut line = String::from("|");
+        for ((cell, &width), right) in cells.iter().zip(&self.widths).zip(self.right) {
+            line += &if right { format!(" {cell:>width$} |") } else { format!(" {cell:<width$} |") };
+        }
+        line + "\n"
+    }
+}
+
+/// A row as a line of CSV, the first one with the names of its fields above.
+pub fn csv_line(row: &impl Serialize, first: bool) -> anyhow::Result<String> {
+    let mut writer = csv::WriterBuilder::new().has_headers(first).from_writer(Vec::new());
+    writer.serialize(row)?;
+    Ok(String::from_utf8(writer.into_inner()?)?)
+}
+
+/// Nanoseconds with a unit and three or four digits.
+pub fn time(ns: f64) -> String {
+    let (value, unit) = match ns {
+        _ if ns < 1e3 => (ns, "ns"),
+        _ if ns < 1e6 => (ns / 1e3, "us"),
+        _ if ns < 1e9 => (ns / 1e6, "ms"),
+        _ => (ns / 1e9, "s"),
+    };
+    format!("{value:.*} {unit}", digits(value))
+}
+
+/// A number with three or four digits; "-" for none.
+pub fn number(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.*}", digits(value)))
+}
+
+fn digits(value: f64) -> usize {
+    // What would round to a digit more has one less behind the point.
+    match value.abs() {
+        0.0..9.995 => 2,
+        9.995..99.95 => 1,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_align() {
+        let table = Table::new([("name", 6), ("n", -3)]);
+        let text = table.head() + &table.row(&["ab".into(), "12".into()]);
+        assert_eq!(text, "| name   |   n |\n| ------ | --: |\n| ab     |  12 |\n");
+    }
+
+    #[test]
+    fn numbers_for_people() {
+        assert_eq!(
+            [time(12.0), time(1234.0), time(56_789_000.0), time(2e9)],
+            ["12.0 ns", "1.23 us", "56.8 ms", "2.00 s"]
+        );
+        assert_eq!(
+            [number(None), number(Some(0.123)), number(Some(45.67)), number(Some(9.996))],
+            ["-", "0.12", "45.7", "10.0"]
+        );
+    }
+
+    #[test]
+    fn csv_names_its_fields_once() {
+        #[derive(Serialize)]
+        struct Row {
+            a: u32,
+            b: Option<f64>,
+        }
+        #[derive(Serialize)]
+        struct More {
+            c: &'static str,
+        }
+        let row = (Row { a: 1, b: None }, More { c: "x,y" });
+        assert_eq!(csv_line(&row, true).unwrap(), "a,b,c\n1,,\"x,y\"\n");
+        assert_eq!(csv_line(&row, false).unwrap(), "1,,\"x,y\"\n");
+    }
+}

@@ -1,0 +1,62 @@
+//! A pass whose dispatches are timed one by one.
+
+use super::{Forward, work};
+use crate::error::Result;
+use crate::gpu::{Dispatch, Gpu, Timestamps, Work};
+use crate::model::{Model, PageList};
+
+/// How long one dispatch of a pass took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DispatchTiming {
+    /// The kernel's variant.
+    pub label: String,
+    /// Its workgroups, by dimension.
+    pub workgroups: [u32; 3],
+    /// Nanoseconds: between the timestamps around it, or from its submit to the
+    /// end of the wait where the device has no timestamps.
+    pub duration_ns: u64,
+}
+
+impl Forward {
+    /// Runs one chunk as [`Forward::run`] does, each dispatch in a pass of its
+    /// own, and adds their times to `timings`; with `head` the logits of the last
+    /// row are computed too, and stay on the GPU.
+    ///
+    /// # Errors
+    /// As [`Forward::run`].
+    ///
+    /// # Panics
+    /// As [`Forward::run`].
+    #[allow(clippy::too_many_arguments, reason = "those of Forward::run, with what it returns")]
+    pub fn profile(
+        &mut self,
+        gpu: &Gpu,
+        model: &Model,
+        pages: &mut PageList,
+        tokens: &[u32],
+        position: usize,
+        head: bool,
+        timings: &mut Vec<DispatchTiming>,
+    ) -> Result<()> {
+        let (encoder, [body, last]) = self.begin(gpu, model, pages, tokens, position, false)?;
+        self.submit(gpu, encoder)?;
+        let recorded = &self.recordings;
+        let decode = tokens.len() == 1 && !model.options.deterministic;
+        let layers = if decode { &recorded.decode } else { &recorded.prefill };
+        let head: &[Dispatch] = if head { &recorded.head_one } else { &[] };
+        let dispatches: Vec<(&Dispatch, Work)> = layers
+            .iter()
+            .map(|dispatch| (dispatch, work(body)))
+            .chain(head.iter().map(|dispatch| (dispatch, work(last))))
+            .filter(|(dispatch, work)| dispatch.workgroups(*work).iter().all(|&n| n > 0))
+            .collect();
+        let mut timestamps = Timestamps::new(gpu, dispatches.len())?;
+        let times = gpu.run_timed(&dispatches, timestamps.as_mut())?;
+        timings.extend(dispatches.iter().zip(times).map(|((dispatch, work), time)| DispatchTiming {
+            label: dispatch.label().to_owned(),
+            workgroups: dispatch.workgroups(*work),
+            duration_ns: time.duration_ns(),
+        }));
+        Ok(())
+    }
+}

@@ -1,0 +1,129 @@
+//! What a case must move and compute at the least: the figures behind GB/s,
+//! GFLOP/s and a roofline.
+
+use super::{
+    ArgmaxCase, AttentionCase, Case, EmbeddingCase, KvAppendCase, LayerNormCase, MatmulCase, ReduceCase,
+};
+
+/// The least work of an operation, by its shape alone: padding, scratch and
+/// what a kernel reads twice do not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Bytes of inputs read once and of outputs written once.
+    pub bytes: u64,
+    /// Floating-point operations of the sums; a multiply-add is two. Comparisons,
+    /// exp and activation functions do not count.
+    pub flops: u64,
+}
+
+/// Bytes of an f32: activations, biases and norms.
+const F32: usize = 4;
+
+impl Case {
+    /// Bytes and floating-point operations of the case.
+    #[must_use]
+    pub fn cost(&self) -> Cost {
+        let (bytes, flops) = match self {
+            Case::Gemv(case) | Case::Gemm(case) => matmul(case),
+            Case::LayerNorm(case) => layer_norm(case),
+            Case::Embedding(case) => embedding(case),
+            Case::Argmax(ArgmaxCase { n, .. }) => (n * F32, 0),
+            Case::KvAppend(case) => kv_append(case),
+            Case::AttentionPrefill(case) | Case::AttentionDecode(case) => attention(case),
+            Case::AttentionReduce(case) => reduce(case),
+        };
+        Cost { bytes: bytes as u64, flops: flops as u64 }
+    }
+}
+
+fn matmul(case: &MatmulCase) -> (usize, usize) {
+    let (m, n, k) = (case.m, case.n.len(), case.k.len());
+    let written = m * n * F32;
+    let read = n * k * case.dtype.size_bytes()
+        + m * k * F32
+        + if case.bias { n * F32 } else { 0 }
+        + if case.accumulate { written } else { 0 };
+    (read + written, 2 * m * n * k)
+}
+
+/// Mean (1), variance (3), scale and shift (4) for each element.
+fn layer_norm(case: &LayerNormCase) -> (usize, usize) {
+    let elems = case.n_rows * case.n;
+    ((2 * elems + 2 * case.n) * F32, 8 * elems)
+}
+
+fn embedding(case: &EmbeddingCase) -> (usize, usize) {
+    let elems = case.n_tokens * case.n_embd;
+    (elems * (2 * case.dtype.size_bytes() + F32), elems)
+}
+
+fn kv_append(case: &KvAppendCase) -> (usize, usize) {
+    let elems = 2 * case.n_rows * case.kv.n_head * case.kv.head_dim;
+    (elems * (F32 + case.kv.dtype.size_bytes()), 0)
+}
+
+/// Each row meets the keys up to its own: a product for the score and one for
+/// the value.
+fn attention(case: &AttentionCase) -> (usize, usize) {
+    let (rows, width) = (case.n_rows, case.kv.n_head * case.kv.head_dim);
+    let pairs = rows * case.position + rows * (rows + 1) / 2;
+    let cached = 2 * (case.position + rows) * width * case.kv.dtype.size_bytes();
+    (cached + 2 * rows * width * F32, 4 * pairs * width)
+}
+
+/// Each split's sums are scaled and added.
+fn reduce(case: &ReduceCase) -> (usize, usize) {
+    let splits = case.kv_len.div_ceil(case.split_keys);
+    // One split has written the output itself.
+    if splits < 2 {
+        return (0, 0);
+    }
+    let partial = case.n_head * splits * (case.head_dim + 2) * F32;
+    (partial + case.n_head * case.head_dim * F32, 2 * case.n_head * splits * case.head_dim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ArgmaxInput, KvShape, LayerNormInput};
+    use super::*;
+    use crate::tensor::{Axis, DType};
+
+    fn cost(case: Case) -> (u64, u64) {
+        let Cost { bytes, flops } = case.cost();
+        (bytes, flops)
+    }
+
+    #[test]
+    fn worked_figures() {
+        // 3072 x 768 halves, 768 and 3072 floats; 2 x 3072 x 768 operations.
+        let gemv = MatmulCase::plain(1, 3072, 768, DType::F16);
+        assert_eq!(cost(Case::Gemv(gemv.clone())), (4_718_592 + 3072 + 12_288, 4_718_592));
+        // Bias, and the output read as well.
+        let residual = MatmulCase { bias: true, accumulate: true, ..gemv };
+        assert_eq!(cost(Case::Gemv(residual)).0, 4_718_592 + 3072 + 3 * 12_288);
+        // Padding does not count: 75 of 3 are 225 features.
+        let grouped = MatmulCase { n: Axis::grouped(75, 3), ..MatmulCase::plain(2, 1, 10, DType::F32) };
+        assert_eq!(cost(Case::Gemm(grouped)), ((2250 + 20 + 450) * 4, 9000));
+        let norm = LayerNormCase { n_rows: 3, first_row: 5, n: 10, input: LayerNormInput::Random };
+        assert_eq!(cost(Case::LayerNorm(norm)), (320, 240));
+        assert_eq!(cost(Case::Argmax(ArgmaxCase { n: 100, input: ArgmaxInput::Random })), (400, 0));
+        let embedding = EmbeddingCase {
+            n_tokens: 2,
+            position: 0,
+            vocab_size: 50,
+            n_embd: 10,
+            dtype: DType::F16,
+            piece_rows: 56,
+        };
+        assert_eq!(cost(Case::Embedding(embedding)), (160, 20));
+        let kv = KvShape { n_head: 2, head_dim: 8, dtype: DType::F16, n_slabs: 1 };
+        let append = KvAppendCase { kv, position: 7, n_rows: 3 };
+        assert_eq!(cost(Case::KvAppend(append)), (96 * 6, 0));
+        // Two rows at position 3 see 4 and 5 keys; 5 positions are cached.
+        let attention = AttentionCase { kv, position: 3, n_rows: 2, sharpness: 1.0 };
+        assert_eq!(cost(Case::AttentionPrefill(attention)), (2 * 5 * 16 * 2 + 2 * 2 * 16 * 4, 4 * 9 * 16));
+        let reduce = ReduceCase { n_head: 2, head_dim: 8, max_splits: 4, split_keys: 10, kv_len: 25 };
+        assert_eq!(cost(Case::AttentionReduce(reduce.clone())), (2 * 3 * 10 * 4 + 64, 96));
+        assert_eq!(cost(Case::AttentionReduce(ReduceCase { kv_len: 10, ..reduce })), (0, 0));
+    }
+}
