@@ -43,6 +43,16 @@ pub fn model_cases(model: &str, dtype: DType, max_binding_bytes: u64) -> Option<
 /// reference takes a few.
 const ELEMS_MAX: usize = 1 << 28;
 
+/// Whether no tensor of a free shape is larger than [`ELEMS_MAX`].
+fn fits(op: &str, shape: &[usize]) -> bool {
+    let product = |sizes: &[usize]| sizes.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
+    let fits = |sizes: &[usize]| product(sizes).is_some_and(|n| n <= ELEMS_MAX);
+    match (op, shape) {
+        ("gemm", &[m, n, k]) => [[m, n], [m, k], [n, k]].iter().all(|tensor| fits(tensor)),
+        _ => fits(shape),
+    }
+}
+
 /// A case of `op` (of [`OPS`]) with its sizes in the order that [`OPS`] says.
 ///
 /// # Errors
@@ -54,15 +64,7 @@ pub fn free_case(op: &str, shape: &[usize], dtype: DType, max_binding_bytes: u64
         let names: Vec<_> = OPS.iter().map(|(name, _)| *name).collect();
         return Err(Error::input(format!("operation {op:?}: expected one of {}", names.join(", "))));
     };
-    let largest = shape.iter().try_fold(1usize, |product, &n| product.checked_mul(n.max(1)));
-    let pairs = shape.len() == 3 && op == "gemm";
-    let tensors = |n: usize, i: usize| n.checked_mul(shape[(i + 1) % shape.len()]);
-    let fits = if pairs {
-        shape.iter().enumerate().all(|(i, &n)| tensors(n, i).is_some_and(|n| n <= ELEMS_MAX))
-    } else {
-        largest.is_some_and(|n| n <= ELEMS_MAX)
-    };
-    if shape.contains(&0) || !fits {
+    if shape.contains(&0) || !fits(op, shape) {
         return Err(Error::input(format!(
             "shape {text}: sizes must be above 0, and no tensor may have more than {ELEMS_MAX} elements"
         )));
