@@ -10,7 +10,8 @@ use super::statistics::Spread;
 use super::timing::{Budget, Clock, Stopwatch};
 use crate::engine::CancelFlag;
 use crate::error::Result;
-use crate::gpu::{Gpu, Strategy};
+use crate::gpu::Gpu;
+use crate::kernels::{self, Choices};
 use crate::tune::cases::Case;
 use crate::tune::{Prepared, Probe};
 
@@ -73,7 +74,7 @@ impl Default for KernelOptions {
 pub struct Candidate {
     /// The name that reports print.
     pub name: String,
-    strategy: Strategy,
+    choices: Choices,
 }
 
 /// One variant of a case with a cache in one state.
@@ -261,18 +262,20 @@ impl<'g> KernelBench<'g> {
 
 /// The one place that knows how variants are named and chosen.
 fn candidates(gpu: &Gpu, case: &Case) -> Vec<Candidate> {
-    let strategies = match case {
-        // Operations with one variant.
-        Case::Embedding(_) | Case::Argmax(_) | Case::KvAppend(_) | Case::AttentionReduce(_) => {
-            vec![gpu.strategy()]
-        }
-        // The tiled kernel has no reduction: subgroups have the same one.
-        Case::Gemm(_) => vec![Strategy::PerThread, Strategy::Workgroup],
-        _ => gpu.strategies(),
+    let device = gpu.capabilities();
+    let forced = |implementation: &'static kernels::Candidate| {
+        let choices = Choices::new(&device, &[implementation]).ok()?;
+        Some(Candidate { name: implementation.name.to_owned(), choices })
     };
-    strategies.into_iter().map(|strategy| Candidate { name: strategy.name().to_owned(), strategy }).collect()
+    let mut all: Vec<_> = case.candidates(&device).into_iter().filter_map(forced).collect();
+    if all.is_empty() {
+        // The operation has a single implementation.
+        let only = Choices::new(&device, &[]).ok();
+        all.extend(only.map(|choices| Candidate { name: "only".to_owned(), choices }));
+    }
+    all
 }
 
 fn prepare(gpu: &Gpu, case: &Case, candidate: &Candidate) -> Result<Prepared> {
-    case.prepare(gpu, candidate.strategy)
+    case.prepare(gpu, &candidate.choices)
 }

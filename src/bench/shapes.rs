@@ -2,23 +2,24 @@
 //! ones.
 
 use crate::error::{Error, Result};
-use crate::kernels::{Matrix, attention_decode};
+use crate::kernels::{Activation, BATCH_MAX, Matrix, attention_decode};
+use crate::model::random::Shape;
 use crate::tensor::{DType, pad_row};
 use crate::tune::cases::{
-    self, ArgmaxCase, ArgmaxInput, AttentionCase, Case, EmbeddingCase, KvAppendCase, KvShape, LayerNormCase,
-    LayerNormInput, MatmulCase, ReduceCase,
+    self, ArgmaxCase, ArgmaxInput, AttentionCase, Behind, Case, EmbeddingCase, KvAppendCase, KvShape, LayerNormCase,
+    LayerNormInput, MatmulCase, NormGemvCase, ReduceCase,
 };
 
-/// GPT-2 in its four sizes (124M, 355M, 774M, 1.5B): name, n_embd, n_head.
-pub const MODELS: [(&str, usize, usize); 4] =
-    [("gpt2", 768, 12), ("gpt2-medium", 1024, 16), ("gpt2-large", 1280, 20), ("gpt2-xl", 1600, 25)];
+/// GPT-2 in its four sizes: 124M, 355M, 774M, 1.5B.
+pub const MODELS: [&str; 4] = ["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"];
 
 /// GPT-2's vocabulary, in all its sizes.
 const VOCAB_SIZE: usize = 50257;
 
 /// Operations with what a free shape of theirs says.
-pub const OPS: [(&str, &str); 9] = [
-    ("gemv", "NxK"),
+pub const OPS: [(&str, &str); 10] = [
+    ("gemv", "NxK, or MxNxK with a batch of M rows"),
+    ("norm_gemv", "NxK"),
     ("gemm", "MxNxK, or NxK with 128 rows"),
     ("layer_norm", "ROWSxN"),
     ("embedding", "TOKENSxN_EMBD"),
@@ -33,8 +34,9 @@ pub const OPS: [(&str, &str); 9] = [
 /// cache; `None` for another name.
 #[must_use]
 pub fn model_cases(model: &str, dtype: DType, max_binding_bytes: u64) -> Option<Vec<Case>> {
-    let &(_, n_embd, n_head) = MODELS.iter().find(|(name, ..)| *name == model)?;
-    let mut all = cases::gpt2_shapes(n_embd, n_head, VOCAB_SIZE);
+    let name = MODELS.into_iter().find(|name| *name == model)?;
+    let Shape { n_embd, n_head, vocab_size, .. } = Shape::named(name)?;
+    let mut all = cases::gpt2_shapes(n_embd, n_head, vocab_size);
     all.iter_mut().for_each(|case| adapt(case, dtype, max_binding_bytes));
     Some(all)
 }
@@ -79,6 +81,11 @@ pub fn free_case(op: &str, shape: &[usize], dtype: DType, max_binding_bytes: u64
     let attention = |n_rows, position, kv| AttentionCase { kv, position, n_rows, sharpness: 1.0 };
     let mut case = match (op, shape) {
         ("gemv", &[n, k]) => Case::Gemv(MatmulCase::plain(1, n, k, dtype)),
+        ("gemv", &[m, n, k]) if m <= BATCH_MAX => Case::Gemv(MatmulCase::plain(m, n, k, dtype)),
+        ("norm_gemv", &[n, n_embd]) => {
+            let behind = Behind::Activation(Activation::None, n);
+            Case::NormGemv(NormGemvCase { m: 1, first_row: 0, n_embd, dtype, behind })
+        }
         ("gemm", &[n, k]) => Case::Gemm(MatmulCase::plain(128, n, k, dtype)),
         ("gemm", &[m, n, k]) => Case::Gemm(MatmulCase::plain(m, n, k, dtype)),
         ("layer_norm", &[n_rows, n]) => {
@@ -91,10 +98,12 @@ pub fn free_case(op: &str, shape: &[usize], dtype: DType, max_binding_bytes: u64
             n_embd,
             dtype,
             piece_rows: pad_row(VOCAB_SIZE),
+            batch: false,
         }),
         ("argmax", &[n]) => Case::Argmax(ArgmaxCase { n, input: ArgmaxInput::Random }),
         ("kv_append", &[n_rows, n_head, head_dim]) => {
-            Case::KvAppend(KvAppendCase { kv: cache(n_head, head_dim)?, position: 0, n_rows })
+            let kv = cache(n_head, head_dim)?;
+            Case::KvAppend(KvAppendCase { kv, position: 0, n_rows, batch: false })
         }
         ("attention_prefill", &[rows, n_head, head_dim]) => {
             Case::AttentionPrefill(attention(rows, 0, cache(n_head, head_dim)?))
@@ -129,6 +138,12 @@ fn adapt(case: &mut Case, dtype: DType, max_binding_bytes: u64) {
         Case::KvAppend(KvAppendCase { kv, .. })
         | Case::AttentionPrefill(AttentionCase { kv, .. })
         | Case::AttentionDecode(AttentionCase { kv, .. }) => kv.dtype = dtype,
+        Case::NormGemv(case) => {
+            case.dtype = dtype;
+            if let Behind::Cache(kv) = &mut case.behind {
+                kv.dtype = dtype;
+            }
+        }
         Case::LayerNorm(_) | Case::Argmax(_) | Case::AttentionReduce(_) => {}
     }
 }

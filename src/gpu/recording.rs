@@ -60,6 +60,9 @@ pub enum Grid {
         /// Threads in a workgroup.
         group: u32,
     },
+    /// As [`Grid::Line`] with a number of workgroups that does not depend on
+    /// the rows.
+    FixedLine(u32),
     /// A line of `groups` workgroups, folded like [`Grid::Line`], for every
     /// `rows` rows: the third dimension.
     LineByRows {
@@ -88,6 +91,7 @@ impl Grid {
             Grid::Line { per_row, group } => {
                 fold((u64::from(work.n_rows) * u64::from(per_row)).div_ceil(u64::from(group)))
             }
+            Grid::FixedLine(groups) => fold(u64::from(groups)),
             Grid::LineByRows { groups, rows } => {
                 let [x, y, _] = fold(u64::from(groups));
                 [x, y, work.n_rows.div_ceil(rows)]

@@ -42,8 +42,10 @@ impl Forward {
         self.submit(gpu, encoder)?;
         let recorded = &self.recordings;
         let decode = tokens.len() == 1 && !model.options.deterministic;
-        let layers = if decode { &recorded.decode } else { &recorded.prefill };
-        let head: &[Dispatch] = if head { &recorded.head_one } else { &[] };
+        let one = recorded.batch(1);
+        let layers = if decode { &one.body } else { &recorded.prefill };
+        let last_row = if model.options.deterministic { &recorded.head_rows } else { &one.head };
+        let head: &[Dispatch] = if head { last_row } else { &[] };
         let dispatches: Vec<(&Dispatch, Work)> = layers
             .iter()
             .map(|dispatch| (dispatch, work(body)))

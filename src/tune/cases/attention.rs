@@ -143,12 +143,12 @@ pub struct AttentionCase {
 
 impl AttentionCase {
     /// The positions that each row of a prefill sees.
-    fn chunk(&self) -> Vec<Range<usize>> {
+    pub(super) fn chunk(&self) -> Vec<Range<usize>> {
         (0..self.n_rows).map(|row| 0..self.position + row + 1).collect()
     }
 
     /// The positions that each row of a decode sees.
-    fn batch(&self) -> Vec<Range<usize>> {
+    pub(super) fn batch(&self) -> Vec<Range<usize>> {
         let end = self.position + 1;
         (0..self.n_rows).map(|row| row.min(self.position / PAGE_SIZE) * PAGE_SIZE..end).collect()
     }

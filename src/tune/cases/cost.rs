@@ -1,8 +1,11 @@
 //! What a case must move and compute at the least: the figures behind GB/s,
 //! GFLOP/s and a roofline.
 
+use std::ops::Range;
+
 use super::{
-    ArgmaxCase, AttentionCase, Case, EmbeddingCase, KvAppendCase, LayerNormCase, MatmulCase, ReduceCase,
+    ArgmaxCase, AttentionCase, Behind, Case, EmbeddingCase, KvAppendCase, LayerNormCase, MatmulCase,
+    NormGemvCase, ReduceCase,
 };
 
 /// The least work of an operation, by its shape alone: padding, scratch and
@@ -25,11 +28,13 @@ impl Case {
     pub fn cost(&self) -> Cost {
         let (bytes, flops) = match self {
             Case::Gemv(case) | Case::Gemm(case) => matmul(case),
+            Case::NormGemv(case) => norm_gemv(case),
             Case::LayerNorm(case) => layer_norm(case),
             Case::Embedding(case) => embedding(case),
             Case::Argmax(ArgmaxCase { n, .. }) => (n * F32, 0),
             Case::KvAppend(case) => kv_append(case),
-            Case::AttentionPrefill(case) | Case::AttentionDecode(case) => attention(case),
+            Case::AttentionPrefill(case) => attention(case, case.chunk()),
+            Case::AttentionDecode(case) => attention(case, case.batch()),
             Case::AttentionReduce(case) => reduce(case),
         };
         Cost { bytes: bytes as u64, flops: flops as u64 }
@@ -62,13 +67,30 @@ fn kv_append(case: &KvAppendCase) -> (usize, usize) {
     (elems * (F32 + case.kv.dtype.size_bytes()), 0)
 }
 
-/// Each row meets the keys up to its own: a product for the score and one for
-/// the value.
-fn attention(case: &AttentionCase) -> (usize, usize) {
+/// Each row meets the keys that it sees: a product for the score and one for the
+/// value. Keys that several rows see count once.
+fn attention(case: &AttentionCase, seen: Vec<Range<usize>>) -> (usize, usize) {
     let (rows, width) = (case.n_rows, case.kv.n_head * case.kv.head_dim);
-    let pairs = rows * case.position + rows * (rows + 1) / 2;
-    let cached = 2 * (case.position + rows) * width * case.kv.dtype.size_bytes();
+    let pairs: usize = seen.iter().map(Range::len).sum();
+    let first = seen.iter().map(|seen| seen.start).min().unwrap_or(0);
+    let end = seen.iter().map(|seen| seen.end).max().unwrap_or(0);
+    let cached = 2 * (end - first) * width * case.kv.dtype.size_bytes();
     (cached + 2 * rows * width * F32, 4 * pairs * width)
+}
+
+/// The norm's input, weight and bias; the projection's weights, bias and output,
+/// k and v in the cache's type.
+fn norm_gemv(case: &NormGemvCase) -> (usize, usize) {
+    let NormGemvCase { m, n_embd, dtype, behind, .. } = *case;
+    let (n, cached) = match behind {
+        Behind::Activation(_, n) => (n, 0),
+        Behind::Cache(kv) => {
+            let width = kv.n_head * kv.head_dim;
+            (3 * width, 2 * m * width * (F32 - kv.dtype.size_bytes()))
+        }
+    };
+    let read = (m * n_embd + 2 * n_embd + n) * F32 + n * n_embd * dtype.size_bytes();
+    (read + m * n * F32 - cached, 2 * m * n * n_embd + 8 * m * n_embd)
 }
 
 /// Each split's sums are scaled and added.
