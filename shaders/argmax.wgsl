@@ -20,15 +20,6 @@ var<workgroup> best_key: array<u32, WORKGROUP_SIZE>;
 var<workgroup> best_index: array<u32, WORKGROUP_SIZE>;
 var<workgroup> any_nan: array<u32, WORKGROUP_SIZE>;
 
-// An unsigned integer that orders like the float: negative numbers reversed
-// below the positive ones; -0 counts as +0.
-fn order_key(bits: u32) -> u32 {
-    if (bits == 0x80000000u) {
-        return 0x80000000u;
-    }
-    return select(bits | 0x80000000u, ~bits, (bits & 0x80000000u) != 0u);
-}
-
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn argmax(@builtin(local_invocation_index) lane: u32) {
     var key = 0u;
@@ -65,8 +56,8 @@ fn argmax(@builtin(local_invocation_index) lane: u32) {
     }
     if (lane == 0u) {
         result[0] = best_index[0];
-        // The keys of minus and plus infinity.
-        result[1] = select(0u, 1u, any_nan[0] != 0u || best_key[0] <= 0x007fffffu || best_key[0] >= 0xff800000u);
+        let fault = any_nan[0] != 0u || best_key[0] <= KEY_MINUS_INFINITY || best_key[0] >= KEY_PLUS_INFINITY;
+        result[1] = select(0u, 1u, fault);
         result[2] = 0u;
         result[3] = 0u;
     }

@@ -63,7 +63,7 @@ fn every_file_is_registered_and_serves() {
     };
     let (recorded, twins) = (files("src/kernels"), files("src/reference"));
     for name in kernels {
-        let operation = ["_per_thread", "_scores", "_values"]
+        let operation = ["_per_thread", "_scores", "_values", "_max", "_weigh", "_cut", "_sum", "_draw"]
             .iter()
             .find_map(|suffix| name.strip_suffix(suffix))
             .unwrap_or(&name);
@@ -182,6 +182,12 @@ fn parameters_lie_as_in_rust() {
         ),
         layout!("ReduceParams", kernels::attention_reduce::ReduceParams, [n_head, max_splits, split_keys]),
         layout!("ArgmaxParams", kernels::argmax::ArgmaxParams, [n]),
+        layout!("SampleShape", kernels::sample::SampleShape, [n, n_chunks, n_slots]),
+        layout!(
+            "SampleParams",
+            kernels::sample::SampleParams,
+            [greedy, top_k, top_p, lsb, scale, n_stop_ids, min_weight, stop_ids]
+        ),
     ]);
     let mut seen = BTreeSet::new();
     for variant in kernels::registry() {

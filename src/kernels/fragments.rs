@@ -16,6 +16,13 @@ macro_rules! fragment {
 pub const STEP: Fragment = fragment!("step", []);
 pub const ACTIVATION: Fragment = fragment!("activation", []);
 pub const SOFTMAX: Fragment = fragment!("softmax", []);
+pub const ORDER_KEY: Fragment = fragment!("order_key", []);
+pub const WIDE: Fragment = fragment!("wide", []);
+pub const WIDE_SCAN: Fragment = fragment!("wide_scan", []);
+pub const SAMPLE: Fragment =
+    fragment!("sample", [Binding::uniform(0, "shape"), Binding::uniform(1, "params")]);
+pub const SAMPLE_WEIGHT: Fragment = fragment!("sample_weight", []);
+pub const CHACHA: Fragment = fragment!("chacha", []);
 pub const KV_LAYOUT: Fragment = fragment!("kv_layout", []);
 pub const MATMUL: Fragment = fragment!(
     "matmul",

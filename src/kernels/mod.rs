@@ -19,6 +19,7 @@ pub mod kv_append;
 pub mod layer_norm;
 mod matmul;
 mod paged;
+pub mod sample;
 
 use crate::gpu::{Strategy, Variant};
 use crate::tensor::DType;
@@ -60,6 +61,7 @@ pub fn registry() -> Vec<Variant> {
         }
     }
     all.push(argmax::variant());
+    all.extend(sample::variants());
     all.sort_by_key(Variant::label);
     all.dedup_by_key(|variant| variant.label());
     all

@@ -11,6 +11,7 @@ mod gemm;
 mod gemv;
 mod kv_append;
 mod layer_norm;
+mod sample;
 
 pub use argmax::argmax;
 pub use attention_decode::attention_decode;
@@ -21,3 +22,4 @@ pub use gemm::gemm;
 pub use gemv::gemv;
 pub use kv_append::kv_append;
 pub use layer_norm::layer_norm;
+pub use sample::sample;

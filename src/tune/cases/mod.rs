@@ -11,6 +11,7 @@ mod list;
 mod matmul;
 mod paged;
 mod rows;
+mod sample;
 
 use std::fmt;
 
@@ -22,6 +23,7 @@ pub use attention::{AttentionCase, KvAppendCase, KvShape, ReduceCase};
 pub use list::{all, gpt2_shapes, quick};
 pub use matmul::{MatmulCase, MatmulInput};
 pub use rows::{ArgmaxCase, ArgmaxInput, EmbeddingCase, LayerNormCase, LayerNormInput};
+pub use sample::{SampleCase, SampleInput};
 
 /// One operation with its shape, types and flags.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +38,8 @@ pub enum Case {
     Embedding(EmbeddingCase),
     /// Index of the largest logit.
     Argmax(ArgmaxCase),
+    /// The next token.
+    Sample(SampleCase),
     /// Append to the cache.
     KvAppend(KvAppendCase),
     /// Causal attention of rows.
@@ -59,6 +63,7 @@ impl Case {
             Case::LayerNorm(case) => case.prepare(gpu, strategy, name),
             Case::Embedding(case) => case.prepare(gpu, name),
             Case::Argmax(case) => case.prepare(gpu, name),
+            Case::Sample(case) => case.prepare(gpu, name),
             Case::KvAppend(case) => case.prepare(gpu, name),
             Case::AttentionPrefill(case) => case.prepare_prefill(gpu, strategy, name),
             Case::AttentionDecode(case) => case.prepare_decode(gpu, strategy, name),
@@ -83,6 +88,7 @@ impl fmt::Display for Case {
             Case::LayerNorm(case) => write!(f, "layer_norm {case}"),
             Case::Embedding(case) => write!(f, "embedding {case}"),
             Case::Argmax(case) => write!(f, "argmax {case}"),
+            Case::Sample(case) => write!(f, "sample {case}"),
             Case::KvAppend(case) => write!(f, "kv_append {case}"),
             Case::AttentionPrefill(case) => write!(f, "attention_prefill {case}"),
             Case::AttentionDecode(case) => write!(f, "attention_decode {case}"),
