@@ -2,7 +2,8 @@
 // rising id exceeds the share u of all; u from 0 to 1 is the next number of the generator.
 //
 // One workgroup computes all: it finds the chunk, then the token in it, and
-// moves the state on. Ragged edge: guarded.
+// moves the state on. With GREEDY_ONLY the draw is left out of the program.
+// Ragged edge: guarded.
 
 const RUN: u32 = CHUNK / WORKGROUP_SIZE;
 const NO_TOKEN: u32 = 0xffffffffu;
@@ -18,14 +19,8 @@ struct SampleState {
     step: u32,
 }
 
-// [n]
-@group(0) @binding(2) var<storage, read> logits: array<u32>;
-// [n]
-@group(0) @binding(3) var<storage, read> weights: array<vec2<u32>>;
 // [n_chunks]
-@group(0) @binding(4) var<storage, read> chunks: array<vec4<u32>>;
-// [1]
-@group(0) @binding(5) var<storage, read> cut: array<vec4<u32>>;
+@group(0) @binding(5) var<storage, read> chunks: array<vec4<u32>>;
 // [n_chunks]
 @group(0) @binding(6) var<storage, read> sums: array<vec4<u32>>;
 // [1]
@@ -38,11 +33,11 @@ struct SampleState {
 var<workgroup> best_key: atomic<u32>;
 var<workgroup> best_id: atomic<u32>;
 var<workgroup> any_nan: atomic<u32>;
-// Where the draw falls, counted from the start of what is searched.
+// Where the draw falls in the sum of all survivors' weights.
 var<workgroup> place: vec2<u32>;
+// The chunk that holds it, and what the chunks before it add.
 var<workgroup> chunk: u32;
-// Ties that survive from the chunk's start on.
-var<workgroup> ties_left: u32;
+var<workgroup> base: vec4<u32>;
 var<workgroup> drawn: u32;
 
 // As an integer below `total`: the first 53 of the generator's next 64 bits.
@@ -54,81 +49,50 @@ fn next_place(total: vec2<u32>) -> vec2<u32> {
     return wide_product_high(vec2<u32>(random.x & 0xfffff800u, random.y), total);
 }
 
-// Of `n` ties of which `before` come earlier, those within the first `kept`.
-fn surviving(n: u32, before: u32, kept: u32) -> u32 {
-    return min(n, kept - min(kept, before));
+fn holds_place(before: vec4<u32>, through: vec4<u32>) -> bool {
+    return !wide_less(place, surviving_weight(before)) && wide_less(place, surviving_weight(through));
 }
 
 // The token whose share holds the draw, into `drawn`.
 fn draw(lane: u32) {
-    let cut_key = cut[0].x;
-    let cut_weight = cut[0].zw;
     var part = vec4<u32>(0u);
     if (lane < shape.n_chunks) {
         part = sums[lane];
     }
-    let ties_before = wide_scan(lane, vec2<u32>(part.z, 0u)).x - part.z;
-    let ties = surviving(part.z, ties_before, cut[0].y);
-    let mass = wide_add(part.xy, wide_times(cut_weight, ties));
-    let end = wide_scan(lane, mass);
+    let chunks_scanned = scan_pair(lane, part);
     if (lane == 0u) {
-        place = next_place(scanned[WORKGROUP_SIZE - 1u]);
+        place = next_place(surviving_weight(chunks_scanned.total));
         chunk = 0u;
-        ties_left = 0u;
+        base = vec4<u32>(0u);
         drawn = 0u;
     }
     workgroupBarrier();
-    let start = wide_subtract(end, mass);
-    let here = !wide_less(place, start) && wide_less(place, end);
-    workgroupBarrier();
-    if (here) {
-        place = wide_subtract(place, start);
+    let before_chunk = subtract_pair(chunks_scanned.sum, part);
+    if (holds_place(before_chunk, chunks_scanned.sum)) {
         chunk = lane;
-        ties_left = surviving(cut[0].y, ties_before, cut[0].y);
+        base = before_chunk;
     }
     workgroupBarrier();
 
     // A thread takes RUN ids that follow each other.
     let first = chunk * CHUNK + lane * RUN;
     let last = min(first + RUN, shape.n);
-    var run_ties = 0u;
-    for (var i = first; i < last; i++) {
-        run_ties += select(0u, 1u, order_key(logits[i]) == cut_key);
+    part = vec4<u32>(0u);
+    for (var id = first; id < last; id++) {
+        part = add_pair(part, survivor(id));
     }
-    var kept = ties_left;
-    kept -= min(kept, wide_scan(lane, vec2<u32>(run_ties, 0u)).x - run_ties);
-    var run = vec2<u32>(0u);
-    var left = kept;
-    for (var i = first; i < last; i++) {
-        run = wide_add(run, survivor_weight(i, cut_key, &left));
-    }
-    let run_end = wide_scan(lane, run);
-    let run_start = wide_subtract(run_end, run);
-    if (!wide_less(place, run_start) && wide_less(place, run_end)) {
-        var rest = wide_subtract(place, run_start);
-        left = kept;
-        for (var i = first; i < last; i++) {
-            let weight = survivor_weight(i, cut_key, &left);
-            if (wide_less(rest, weight)) {
-                drawn = i;
+    let through = add_pair(base, scan_pair(lane, part).sum);
+    var sum = subtract_pair(through, part);
+    if (holds_place(sum, through)) {
+        for (var id = first; id < last; id++) {
+            sum = add_pair(sum, survivor(id));
+            if (wide_less(place, surviving_weight(sum))) {
+                drawn = id;
                 break;
             }
-            rest = wide_subtract(rest, weight);
         }
     }
     workgroupBarrier();
-}
-
-// The weight of a token, or 0 if it does not survive; `ties` counts those left.
-fn survivor_weight(i: u32, cut_key: u32, ties: ptr<function, u32>) -> vec2<u32> {
-    let weight = weights[i];
-    let key = order_key(logits[i]);
-    var survives = key > cut_key;
-    if (key == cut_key && *ties > 0u) {
-        *ties -= 1u;
-        survives = true;
-    }
-    return select(vec2<u32>(0u), weight, survives && !wide_less(weight, params.min_weight));
 }
 
 fn is_stop_id(token: u32) -> bool {
@@ -160,7 +124,7 @@ fn sample_draw(@builtin(local_invocation_index) lane: u32) {
     }
     workgroupBarrier();
     var token = atomicLoad(&best_id);
-    if (params.greedy == 0u) {
+    if (GREEDY_ONLY == 0u && params.greedy == 0u) {
         draw(lane);
         token = drawn;
     }

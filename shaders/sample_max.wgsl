@@ -30,19 +30,21 @@ fn sample_max(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
     let end = min((group.x + 1u) * CHUNK, shape.n);
     var key = 0u;
     var id = 0xffffffffu;
+    var nan = 0u;
     for (var i = group.x * CHUNK + lane; i < end; i += WORKGROUP_SIZE) {
         let bits = logits[i];
-        if ((bits & 0x7fffffffu) > 0x7f800000u) {
-            atomicOr(&any_nan, 1u);
-        } else {
-            let candidate = order_key(bits);
-            if (candidate > key) {
-                key = candidate;
-                id = i;
-            }
+        let is_nan = (bits & 0x7fffffffu) > 0x7f800000u;
+        nan |= select(0u, 1u, is_nan);
+        let candidate = select(order_key(bits), 0u, is_nan);
+        if (candidate > key) {
+            key = candidate;
+            id = i;
         }
     }
     atomicMax(&best_key, key);
+    if (nan != 0u) {
+        atomicStore(&any_nan, 1u);
+    }
     workgroupBarrier();
     if (key == atomicLoad(&best_key)) {
         atomicMin(&best_id, id);

@@ -9,7 +9,7 @@
 @group(0) @binding(2) var<storage, read> logits: array<u32>;
 // [n_chunks]
 @group(0) @binding(3) var<storage, read> chunks: array<vec4<u32>>;
-// [n]
+// [n_chunks * CHUNK] 0 from n on
 @group(0) @binding(4) var<storage, read_write> weights: array<vec2<u32>>;
 // [N_BINS, 3]
 @group(0) @binding(5) var<storage, read_write> bins: array<atomic<u32>>;
@@ -39,10 +39,13 @@ fn sample_weigh(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
     }
     workgroupBarrier();
     let top = top_of(atomicLoad(&best_key));
-    let end = min((group.x + 1u) * CHUNK, shape.n);
-    for (var i = group.x * CHUNK + lane; i < end; i += WORKGROUP_SIZE) {
-        let weight = weight_of(order_key(logits[i]), top);
-        weights[i] = weight;
+    let end = (group.x + 1u) * CHUNK;
+    for (var id = group.x * CHUNK + lane; id < end; id += WORKGROUP_SIZE) {
+        var weight = vec2<u32>(0u);
+        if (id < shape.n) {
+            weight = weight_of(order_key(logits[id]), top);
+        }
+        weights[id] = weight;
         if ((weight.x | weight.y) != 0u) {
             let bin = bin_of(weight);
             atomicAdd(&counts[bin], 1u);

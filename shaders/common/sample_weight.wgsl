@@ -52,11 +52,7 @@ fn exp2_fixed(x: vec2<u32>) -> vec2<u32> {
     sum = 0xb17217f8u + wide_product(sum, g).y;
     sum = wide_product(sum, g).y;
     let mantissa = 0x80000000u + (sum >> 1u);
-    return select(
-        wide_shift_right(vec2<u32>(mantissa << 10u, mantissa >> 22u), min(x.y, 63u)),
-        vec2<u32>(0u),
-        x.y > 63u
-    );
+    return wide_shift_right(vec2<u32>(mantissa << 10u, mantissa >> 22u), min(x.y, 63u));
 }
 
 // The weight of a key; 0 for minus infinity.
@@ -67,9 +63,6 @@ fn weight_of(key: u32, top: Top) -> vec2<u32> {
         return vec2<u32>(0u);
     }
     let distance = select(wide_subtract(top.fixed, fixed_of(bits)), vec2<u32>(0u), key == top.key);
-    if (distance.y >= 128u) {
-        return vec2<u32>(0u);
-    }
     let low = wide_product(distance.x, params.scale).y;
     return exp2_fixed(wide_add(wide_product(distance.y, params.scale), vec2<u32>(low, 0u)));
 }

@@ -2,11 +2,11 @@
 //! largest logit; with the state that lets steps follow each other without the
 //! host.
 
-use super::fragments::{CHACHA, ORDER_KEY, SAMPLE, SAMPLE_WEIGHT, WIDE, WIDE_SCAN};
+use super::fragments::{CHACHA, ORDER_KEY, SAMPLE, SAMPLE_WEIGHT, SCAN_PAIR, SURVIVORS, WIDE};
 use crate::error::{Error, Result};
 use crate::gpu::{
-    Binding, BoundBuffer, BufferUse, Extent, Gpu, GpuBuffer, Grid, Kernel, MemoryGroup, Recorder, Strategy,
-    Variant,
+    Binding, BoundBuffer, BufferUse, Extent, Fragment, Gpu, GpuBuffer, Grid, Kernel, MemoryGroup, Recorder,
+    Strategy, Variant,
 };
 
 static SAMPLE_MAX: Kernel = Kernel {
@@ -42,22 +42,14 @@ static SAMPLE_CUT: Kernel = Kernel {
 static SAMPLE_SUM: Kernel = Kernel {
     name: "sample_sum",
     source: include_str!("../../shaders/sample_sum.wgsl"),
-    bindings: &[
-        Binding::read(2, "logits"),
-        Binding::read(3, "weights"),
-        Binding::read(4, "cut"),
-        Binding::read_write(5, "sums"),
-    ],
+    bindings: &[Binding::read_write(5, "sums")],
 };
 
 static SAMPLE_DRAW: Kernel = Kernel {
     name: "sample_draw",
     source: include_str!("../../shaders/sample_draw.wgsl"),
     bindings: &[
-        Binding::read(2, "logits"),
-        Binding::read(3, "weights"),
-        Binding::read(4, "chunks"),
-        Binding::read(5, "cut"),
+        Binding::read(5, "chunks"),
         Binding::read(6, "sums"),
         Binding::read_write(7, "state"),
         Binding::read_write(8, "results"),
@@ -201,7 +193,7 @@ impl SampleState {
 #[derive(Clone, Debug)]
 pub struct SampleScratch {
     n: usize,
-    /// `[n]` weights of 64 bits
+    /// `[n_chunks * CHUNK]` weights of 64 bits
     weights: GpuBuffer,
     /// `[n]` ids
     members: GpuBuffer,
@@ -218,8 +210,8 @@ pub struct SampleScratch {
 impl SampleScratch {
     /// Bytes of the buffers for rows of `n` logits.
     fn sizes(n: usize) -> [u64; 6] {
-        let chunks = n.div_ceil(CHUNK) as u64 * 16;
-        [n as u64 * 8, n as u64 * 4, chunks, chunks, u64::from(N_BINS) * 12, 16]
+        let n_chunks = n.div_ceil(CHUNK) as u64;
+        [n_chunks * CHUNK as u64 * 8, n as u64 * 4, n_chunks * 16, n_chunks * 16, u64::from(N_BINS) * 12, 16]
     }
 
     /// Bytes of all of them as allocated.
@@ -271,26 +263,38 @@ pub struct Sample<'a> {
     pub token_ids: &'a GpuBuffer,
 }
 
-fn variant(kernel: &'static Kernel) -> Variant {
-    let mut fragments = vec![SAMPLE, ORDER_KEY];
-    let mut constants = vec![("WORKGROUP_SIZE", WORKGROUP_SIZE)];
-    match kernel.name {
-        "sample_max" => constants.push(("N_BINS", N_BINS)),
-        "sample_weigh" => {
-            fragments.extend([WIDE, SAMPLE_WEIGHT]);
-            constants.push(("N_BINS", N_BINS));
-        }
-        "sample_cut" => fragments.extend([WIDE, WIDE_SCAN, SAMPLE_WEIGHT]),
-        "sample_draw" => fragments.extend([WIDE, WIDE_SCAN, CHACHA]),
-        _ => fragments.push(WIDE),
-    }
+fn variant(kernel: &'static Kernel, fragments: &[Fragment], constants: &[(&'static str, u32)]) -> Variant {
+    let fragments = [&[SAMPLE, ORDER_KEY], fragments].concat();
+    let constants = [&[("WORKGROUP_SIZE", WORKGROUP_SIZE)], constants].concat();
     Variant { kernel, strategy: Strategy::Workgroup, fragments, constants }
 }
 
-/// The kernels, in the order in which they run.
+fn draw_variant(greedy_only: bool) -> Variant {
+    let fragments = [WIDE, SURVIVORS, SCAN_PAIR, CHACHA];
+    variant(&SAMPLE_DRAW, &fragments, &[("GREEDY_ONLY", u32::from(greedy_only))])
+}
+
+fn max_variant() -> Variant {
+    variant(&SAMPLE_MAX, &[], &[("N_BINS", N_BINS)])
+}
+
+fn weigh_variant() -> Variant {
+    variant(&SAMPLE_WEIGH, &[WIDE, SAMPLE_WEIGHT], &[("N_BINS", N_BINS)])
+}
+
+fn cut_variant() -> Variant {
+    variant(&SAMPLE_CUT, &[WIDE, SCAN_PAIR, SAMPLE_WEIGHT], &[])
+}
+
+fn sum_variant() -> Variant {
+    variant(&SAMPLE_SUM, &[WIDE, SURVIVORS], &[])
+}
+
+/// The kernels, in the order in which they run; the last one twice.
 #[must_use]
-pub fn variants() -> [Variant; 5] {
-    [&SAMPLE_MAX, &SAMPLE_WEIGH, &SAMPLE_CUT, &SAMPLE_SUM, &SAMPLE_DRAW].map(variant)
+pub fn variants() -> [Variant; 6] {
+    let [draw, greedy] = [false, true].map(draw_variant);
+    [max_variant(), weigh_variant(), cut_variant(), sum_variant(), draw, greedy]
 }
 
 /// Records `op`: five dispatches, of which a greedy choice leaves the three in
@@ -299,32 +303,66 @@ pub fn variants() -> [Variant; 5] {
 /// # Errors
 /// As [`Recorder::dispatch`].
 pub fn record(recorder: &mut Recorder<'_>, op: &Sample<'_>) -> Result<()> {
-    let SampleScratch { n, weights, members, chunks, sums, bins, cut } = op.scratch;
-    assert!(op.logits.bytes() >= (n * 4) as u64, "logits are too short");
-    let n_chunks = n.div_ceil(CHUNK) as u32;
-    let n_slots = (op.results.bytes() / RESULT_BYTES) as u32;
-    let shape = SampleShape { n: *n as u32, n_chunks, n_slots, unused: 0 };
-    let one = Grid::Plane(Extent::Fixed(1), Extent::Fixed(1));
-    let each = Grid::Plane(Extent::Fixed(n_chunks), Extent::Fixed(1));
-    let [max, weigh, find, sum, draw] = variants();
-    let (logits, params) = (op.logits.into(), op.params);
-    recorder.dispatch(&max, &shape, &[params, logits, chunks.into(), bins.into()], each)?;
-    recorder.dispatch(&weigh, &shape, &[params, logits, chunks.into(), weights.into(), bins.into()], each)?;
+    record_max(recorder, op)?;
+    let SampleScratch { weights, members, chunks, sums, bins, cut, .. } = op.scratch;
+    let (shape, logits, params) = (op.shape(), op.logits.into(), op.params);
+    let buffers = [params, logits, chunks.into(), weights.into(), bins.into()];
+    recorder.dispatch(&weigh_variant(), &shape, &buffers, line(shape.n_chunks))?;
     let buffers = [params, logits, chunks.into(), weights.into(), bins.into(), members.into(), cut.into()];
-    recorder.dispatch(&find, &shape, &buffers, one)?;
-    recorder.dispatch(&sum, &shape, &[params, logits, weights.into(), cut.into(), sums.into()], each)?;
+    recorder.dispatch(&cut_variant(), &shape, &buffers, line(1))?;
+    let buffers = [params, logits, weights.into(), cut.into(), sums.into()];
+    recorder.dispatch(&sum_variant(), &shape, &buffers, line(shape.n_chunks))?;
+    record_draw(recorder, op, false)
+}
+
+/// Records `op` for parameters that are greedy, without the program of the draw:
+/// two dispatches.
+///
+/// # Errors
+/// As [`Recorder::dispatch`].
+pub fn record_greedy(recorder: &mut Recorder<'_>, op: &Sample<'_>) -> Result<()> {
+    record_max(recorder, op)?;
+    record_draw(recorder, op, true)
+}
+
+fn line(groups: u32) -> Grid {
+    Grid::Plane(Extent::Fixed(groups), Extent::Fixed(1))
+}
+
+impl Sample<'_> {
+    fn shape(&self) -> SampleShape {
+        let n = self.scratch.n;
+        assert!(self.logits.bytes() >= (n * 4) as u64, "logits are too short");
+        SampleShape {
+            n: n as u32,
+            n_chunks: n.div_ceil(CHUNK) as u32,
+            n_slots: (self.results.bytes() / RESULT_BYTES) as u32,
+            unused: 0,
+        }
+    }
+}
+
+fn record_max(recorder: &mut Recorder<'_>, op: &Sample<'_>) -> Result<()> {
+    let SampleScratch { chunks, bins, .. } = op.scratch;
+    let shape = op.shape();
+    let buffers = [op.params, op.logits.into(), chunks.into(), bins.into()];
+    recorder.dispatch(&max_variant(), &shape, &buffers, line(shape.n_chunks))
+}
+
+fn record_draw(recorder: &mut Recorder<'_>, op: &Sample<'_>, greedy_only: bool) -> Result<()> {
+    let SampleScratch { weights, chunks, cut, sums, .. } = op.scratch;
     let buffers = [
-        params,
-        logits,
+        op.params,
+        op.logits.into(),
         weights.into(),
-        chunks.into(),
         cut.into(),
+        chunks.into(),
         sums.into(),
         op.state.into(),
         op.results,
         op.token_ids.into(),
     ];
-    recorder.dispatch(&draw, &shape, &buffers, one)
+    recorder.dispatch(&draw_variant(greedy_only), &op.shape(), &buffers, line(1))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Runs the sampler's kernels on rows of logits.
 
+use wgpt::Result;
 use wgpt::gpu::{BufferUse, Dispatch, Gpu, GpuBuffer, MemoryGroup, Params, Recorder, Work};
 use wgpt::kernels::sample::{self, RESULT_BYTES, Sample, SampleParams, SampleScratch, SampleState};
 use wgpt::sampling::{Sampler, SamplingParams};
@@ -20,6 +21,20 @@ pub struct GpuSampler<'g> {
 impl<'g> GpuSampler<'g> {
     /// For rows of `n` logits and a ring of `n_slots` results.
     pub fn new(gpu: &'g Gpu, n: usize, n_slots: usize) -> Self {
+        Self::recorded(gpu, n, n_slots, sample::record)
+    }
+
+    /// The same for greedy parameters alone.
+    pub fn greedy(gpu: &'g Gpu, n: usize, n_slots: usize) -> Self {
+        Self::recorded(gpu, n, n_slots, sample::record_greedy)
+    }
+
+    fn recorded(
+        gpu: &'g Gpu,
+        n: usize,
+        n_slots: usize,
+        record: impl Fn(&mut Recorder<'_>, &Sample<'_>) -> Result<()>,
+    ) -> Self {
         let buffer =
             |bytes: u64| gpu.allocate("test", bytes, BufferUse::Storage, MemoryGroup::Activations).unwrap();
         let (logits, results) = (buffer(4 * n as u64), buffer(n_slots as u64 * RESULT_BYTES));
@@ -36,7 +51,7 @@ impl<'g> GpuSampler<'g> {
             results: (&results).into(),
             token_ids: &token_ids,
         };
-        sample::record(&mut recorder, &op).unwrap();
+        record(&mut recorder, &op).unwrap();
         let dispatches = recorder.finish();
         GpuSampler { gpu, dispatches, logits, params, state, results, token_ids }
     }

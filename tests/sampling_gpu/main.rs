@@ -134,8 +134,8 @@ fn every_filter_on_every_kind_of_row() {
 fn extreme_temperatures_equal_the_cpus() {
     let device = open_gpu(GpuOptions::default());
     let gpu = GpuSampler::new(&device, 257, 8);
-    for kind in [Kind::HugeSpread, Kind::Random, Kind::TinyDifferences] {
-        for temperature in [f32::from_bits(1), 1e-38, 1e-20, 1e20, f32::MAX] {
+    for kind in [Kind::HugeSpread, Kind::Random, Kind::TinyDifferences, Kind::Powers] {
+        for temperature in [f32::from_bits(1), 1e-38, 1e-20, 1.0, 1e6, 1e15, 1e20, f32::MAX] {
             for top_p in [1.0, 0.9] {
                 let params = params((temperature, 0, top_p, 0.0), 7);
                 let differences = compare(&gpu, kind, &kind.row(257), &params, 8);

@@ -27,10 +27,12 @@ pub enum Kind {
     Zeros,
     /// One token ahead of all others, which are equal.
     Peak,
+    /// Powers of two up to 2^96 with either sign, and 0: no bits but the first.
+    Powers,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 12] = [
         Kind::Random,
         Kind::Flat,
         Kind::Ties,
@@ -42,6 +44,7 @@ impl Kind {
         Kind::Falling,
         Kind::Zeros,
         Kind::Peak,
+        Kind::Powers,
     ];
 
     /// `n` logits of this kind.
@@ -63,6 +66,7 @@ impl Kind {
             Kind::Falling => (0..n).map(|i| line(n - i)).collect(),
             Kind::Zeros => (0..n).map(|_| 0.0f32.copysign(normal())).collect(),
             Kind::Peak => vec![-4.3; n],
+            Kind::Powers => (0..n).map(|i| [2f32, -2.0, 0.0][i % 3].powi((i % 97) as i32)).collect(),
         };
         match self {
             Kind::Masked => {

@@ -79,13 +79,13 @@ fn faulty_logits_are_told_and_take_no_number() {
 fn greedy_takes_the_lowest_of_equals_and_no_number() {
     let device = open_gpu(GpuOptions::default());
     for n in [1, 2, 257, 2049, 5000] {
-        let gpu = GpuSampler::new(&device, n, 1);
+        let samplers = [GpuSampler::new(&device, n, 1), GpuSampler::greedy(&device, n, 1)];
         let mut rows: Vec<Vec<f32>> = Kind::ALL.iter().map(|kind| kind.row(n)).collect();
         // Equal maxima in different chunks.
         let mut row = Kind::Random.row(n);
         (row[n - 1], row[n / 2]) = (50.0, 50.0);
         rows.push(row);
-        for row in &rows {
+        for (row, gpu) in rows.iter().flat_map(|row| samplers.iter().map(move |gpu| (row, gpu))) {
             let mut cpu = Sampler::new(SamplingParams::greedy(), n).unwrap();
             gpu.begin(row, &cpu, &[]);
             gpu.steps(1);
