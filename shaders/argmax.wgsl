@@ -21,15 +21,6 @@ var<workgroup> best_key: array<u32, WORKGROUP_SIZE>;
 var<workgroup> best_index: array<u32, WORKGROUP_SIZE>;
 var<workgroup> any_nan: array<u32, WORKGROUP_SIZE>;
 
-// An unsigned integer that orders like the float: negative numbers reversed
-// below the positive ones; -0 counts as +0.
-fn order_key(bits: u32) -> u32 {
-    if (bits == 0x80000000u) {
-        return 0x80000000u;
-    }
-    return select(bits | 0x80000000u, ~bits, (bits & 0x80000000u) != 0u);
-}
-
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn argmax(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let first = group.x * params.stride;
@@ -66,10 +57,11 @@ fn argmax(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
         workgroupBarrier();
     }
     if (lane == 0u) {
-        result[group.x * 4u] = best_index[0];
-        // The keys of minus and plus infinity.
-        result[group.x * 4u + 1u] = select(0u, 1u, any_nan[0] != 0u || best_key[0] <= 0x007fffffu || best_key[0] >= 0xff800000u);
-        result[group.x * 4u + 2u] = 0u;
-        result[group.x * 4u + 3u] = 0u;
+        let to = group.x * 4u;
+        result[to] = best_index[0];
+        let fault = any_nan[0] != 0u || best_key[0] <= KEY_MINUS_INFINITY || best_key[0] >= KEY_PLUS_INFINITY;
+        result[to + 1u] = select(0u, 1u, fault);
+        result[to + 2u] = 0u;
+        result[to + 3u] = 0u;
     }
 }

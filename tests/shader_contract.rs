@@ -67,7 +67,7 @@ fn every_file_is_registered_and_serves() {
     };
     let (recorded, twins) = (files("src/kernels"), files("src/reference"));
     for name in kernels {
-        let operation = ["_per_thread", "_scores", "_values"]
+        let operation = ["_per_thread", "_scores", "_values", "_max", "_weigh", "_cut", "_sum", "_draw"]
             .iter()
             .find_map(|suffix| name.strip_suffix(suffix))
             .unwrap_or(&name);
@@ -194,6 +194,12 @@ fn parameters_lie_as_in_rust() {
         layout!("ProbeReadParams", kernels::probe_read::ProbeReadParams, [n]),
         layout!("ProbeFmaParams", kernels::probe_fma::ProbeFmaParams, [iterations, factor, offset]),
         layout!("ProbeStepParams", kernels::probe_step::ProbeStepParams, [increment]),
+        layout!("SampleShape", kernels::sample::SampleShape, [n, n_chunks, n_slots]),
+        layout!(
+            "SampleParams",
+            kernels::sample::SampleParams,
+            [greedy, top_k, top_p, lsb, scale, n_stop_ids, min_weight, stop_ids]
+        ),
     ]);
     let mut seen = BTreeSet::new();
     for variant in kernels::registry() {

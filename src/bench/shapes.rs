@@ -2,12 +2,12 @@
 //! ones.
 
 use crate::error::{Error, Result};
-use crate::kernels::{Activation, BATCH_MAX, Matrix, attention_decode};
+use crate::kernels::{Activation, BATCH_MAX, Matrix, attention_decode, sample};
 use crate::model::random::Shape;
 use crate::tensor::{DType, pad_row};
 use crate::tune::cases::{
-    self, ArgmaxCase, ArgmaxInput, AttentionCase, Behind, Case, EmbeddingCase, KvAppendCase, KvShape, LayerNormCase,
-    LayerNormInput, MatmulCase, NormGemvCase, ReduceCase,
+    self, ArgmaxCase, ArgmaxInput, AttentionCase, Behind, Case, EmbeddingCase, KvAppendCase, KvShape,
+    LayerNormCase, LayerNormInput, MatmulCase, NormGemvCase, ReduceCase, SampleCase,
 };
 
 /// GPT-2 in its four sizes: 124M, 355M, 774M, 1.5B.
@@ -17,13 +17,14 @@ pub const MODELS: [&str; 4] = ["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"];
 const VOCAB_SIZE: usize = 50257;
 
 /// Operations with what a free shape of theirs says.
-pub const OPS: [(&str, &str); 10] = [
+pub const OPS: [(&str, &str); 11] = [
     ("gemv", "NxK, or MxNxK with a batch of M rows"),
     ("norm_gemv", "NxK"),
     ("gemm", "MxNxK, or NxK with 128 rows"),
     ("layer_norm", "ROWSxN"),
     ("embedding", "TOKENSxN_EMBD"),
     ("argmax", "N"),
+    ("sample", "N"),
     ("kv_append", "ROWSxHEADSxHEAD_DIM"),
     ("attention_prefill", "ROWSxHEADSxHEAD_DIM"),
     ("attention_decode", "KV_LENxHEADSxHEAD_DIM"),
@@ -101,6 +102,7 @@ pub fn free_case(op: &str, shape: &[usize], dtype: DType, max_binding_bytes: u64
             batch: false,
         }),
         ("argmax", &[n]) => Case::Argmax(ArgmaxCase { n, input: ArgmaxInput::Random }),
+        ("sample", &[n]) if n <= sample::N_MAX => Case::Sample(SampleCase::usual(n)),
         ("kv_append", &[n_rows, n_head, head_dim]) => {
             let kv = cache(n_head, head_dim)?;
             Case::KvAppend(KvAppendCase { kv, position: 0, n_rows, batch: false })
@@ -144,7 +146,7 @@ fn adapt(case: &mut Case, dtype: DType, max_binding_bytes: u64) {
                 kv.dtype = dtype;
             }
         }
-        Case::LayerNorm(_) | Case::Argmax(_) | Case::AttentionReduce(_) => {}
+        Case::LayerNorm(_) | Case::Argmax(_) | Case::AttentionReduce(_) | Case::Sample(_) => {}
     }
 }
 

@@ -1,5 +1,6 @@
 //! The most probable token, without reading the logits back.
 
+use super::fragments::ORDER_KEY;
 use crate::error::Result;
 use crate::gpu::{Binding, Extent, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
 
@@ -32,7 +33,7 @@ pub fn variant() -> Variant {
     Variant {
         kernel: &ARGMAX,
         strategy: Strategy::Workgroup,
-        fragments: Vec::new(),
+        fragments: vec![ORDER_KEY],
         constants: vec![("WORKGROUP_SIZE", WORKGROUP_SIZE)],
     }
 }

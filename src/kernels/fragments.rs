@@ -28,6 +28,17 @@ pub const OUTPUT_KV: Fragment =
     fragment!("output_kv", [Binding::read(7, "page_table"), Binding::read_write(9, "kv0")]);
 pub const ACTIVATION: Fragment = fragment!("activation", []);
 pub const SOFTMAX: Fragment = fragment!("softmax", []);
+pub const ORDER_KEY: Fragment = fragment!("order_key", []);
+pub const WIDE: Fragment = fragment!("wide", []);
+pub const SCAN_PAIR: Fragment = fragment!("scan_pair", []);
+pub const SURVIVORS: Fragment = fragment!(
+    "survivors",
+    [Binding::read(2, "logits"), Binding::read(3, "weights"), Binding::read(4, "cut")]
+);
+pub const SAMPLE: Fragment =
+    fragment!("sample", [Binding::uniform(0, "shape"), Binding::uniform(1, "params")]);
+pub const SAMPLE_WEIGHT: Fragment = fragment!("sample_weight", []);
+pub const CHACHA: Fragment = fragment!("chacha", []);
 pub const KV_LAYOUT: Fragment = fragment!("kv_layout", []);
 pub const MATMUL: Fragment = fragment!(
     "matmul",

@@ -25,6 +25,7 @@ pub mod probe_copy;
 pub mod probe_fma;
 pub mod probe_read;
 pub mod probe_step;
+pub mod sample;
 mod source_hash;
 mod step;
 
@@ -74,6 +75,7 @@ pub fn registry() -> Vec<Variant> {
     all.extend(probe_read::SHAPES.map(probe_read::variant));
     all.extend(probe_fma::SHAPES.map(probe_fma::variant));
     all.push(probe_step::variant());
+    all.extend(sample::variants());
     all.sort_by_key(Variant::label);
     all.dedup_by_key(|variant| variant.label());
     all

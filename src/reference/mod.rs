@@ -15,6 +15,7 @@ mod probe_copy;
 mod probe_fma;
 mod probe_read;
 mod probe_step;
+mod sample;
 
 pub use argmax::argmax;
 pub use attention_decode::attention_decode;
@@ -29,3 +30,4 @@ pub use probe_copy::probe_copy;
 pub use probe_fma::probe_fma;
 pub use probe_read::probe_read;
 pub use probe_step::probe_step;
+pub use sample::sample;

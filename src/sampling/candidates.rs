@@ -123,6 +123,31 @@ pub(super) fn survivors(params: &SamplingParams, logits: &[f32], max: f32, out: 
     }
 }
 
+/// Whether top-k, top-p or min-p may take a token away.
+pub(super) fn filters(params: &SamplingParams, vocab_size: usize) -> bool {
+    k_limit(params, vocab_size) < vocab_size || params.top_p < 1.0 || params.min_p > 0.0
+}
+
+/// The token whose share of the cumulative distribution of all, by rising id,
+/// holds `u` from \[0, 1): what a draw among the survivors gives where no filter
+/// is on, without sorting. `max` as in [`survivors`], `temperature` above 0.
+pub(super) fn draw_unfiltered(temperature: f32, logits: &[f32], max: f32, u: f64) -> u32 {
+    let temperature = f64::from(temperature);
+    let weights = || logits.iter().map(|&l| ((f64::from(l) - f64::from(max)) / temperature).exp());
+    let place = u * weights().sum::<f64>();
+    let (mut cumulative, mut last) = (0.0, 0);
+    for (token, weight) in weights().enumerate().filter(|(_, weight)| *weight > 0.0) {
+        cumulative += weight;
+        last = token as u32;
+        if place < cumulative {
+            break;
+        }
+    }
+    // The same sum in the same order: only the product's rounding can reach it,
+    // and belongs to the last one.
+    last
+}
+
 /// How many candidates top-k lets through.
 pub(super) fn k_limit(params: &SamplingParams, vocab_size: usize) -> usize {
     if params.top_k == 0 { vocab_size } else { params.top_k.min(vocab_size) }
@@ -148,8 +173,8 @@ fn filter(top_p: f64, min_p: f64, out: &mut Vec<Candidate>) -> bool {
     crossed || out.len() < before
 }
 
-/// The candidate whose share of the cumulative distribution, most likely first,
-/// holds `u` from \[0, 1).
+/// The candidate whose share of the cumulative distribution, in the order of the
+/// slice, holds `u` from \[0, 1).
 pub(super) fn at_quantile(candidates: &[Candidate], u: f64) -> Option<u32> {
     let mut cumulative = 0.0;
     let found = candidates.iter().find(|c| {

@@ -15,4 +15,4 @@ mod tests;
 pub use candidates::Candidate;
 pub use log_prob::{NllSum, TokenLogprobs, negative_log_likelihood, perplexity, token_logprobs};
 pub use params::SamplingParams;
-pub use sampler::Sampler;
+pub use sampler::{Generator, Sampler};

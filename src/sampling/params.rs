@@ -82,6 +82,13 @@ impl SamplingParams {
         self.temperature == 0.0 && !self.changes_logits()
     }
 
+    /// Whether the sampler on the GPU knows every option in use: it has neither
+    /// penalties nor bias.
+    #[must_use]
+    pub fn gpu_sampler(&self) -> bool {
+        !self.changes_logits()
+    }
+
     /// Whether the history matters: one of the three penalties is on.
     pub(super) fn penalises(&self) -> bool {
         self.repeat_last_n != Some(0)
@@ -177,6 +184,8 @@ mod tests {
         assert!(SamplingParams::greedy().is_plain_greedy());
         assert!(SamplingParams { top_k: 5, min_p: 0.5, ..SamplingParams::greedy() }.is_plain_greedy());
         assert!(!SamplingParams::default().is_plain_greedy());
+        assert!(SamplingParams { min_p: 0.5, ..SamplingParams::default() }.gpu_sampler());
+        assert!(!SamplingParams { presence_penalty: 0.1, ..SamplingParams::default() }.gpu_sampler());
         let penalised = SamplingParams { repetition_penalty: 1.1, ..SamplingParams::greedy() };
         assert!(!penalised.is_plain_greedy());
         assert!(SamplingParams { repeat_last_n: Some(0), ..penalised }.is_plain_greedy());

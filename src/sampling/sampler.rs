@@ -26,11 +26,27 @@ pub struct Sampler {
     vocab_size: usize,
     seed: u64,
     rng: ChaCha8Rng,
+    scratch: Scratch,
+    candidates: Vec<Candidate>,
+}
+
+#[derive(Clone, Debug)]
+struct Scratch {
     /// `[vocab_size]` logits after penalties and bias; empty where none is on.
     adjusted: Vec<f32>,
     /// `[vocab_size]` zeros between calls; empty where no penalty is on.
     counts: Vec<u32>,
-    candidates: Vec<Candidate>,
+}
+
+/// The state of a sampler's generator: ChaCha8 with a 64-bit block counter and
+/// stream 0. Draw `i`, from 0, is the words `2 i` (low) and `2 i + 1` (high) of
+/// its stream; the upper 53 bits of the 64 are the uniform number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Generator {
+    /// The key's words.
+    pub key: [u32; 8],
+    /// Draws taken so far.
+    pub draws: u64,
 }
 
 impl Sampler {
@@ -51,8 +67,10 @@ impl Sampler {
             vocab_size,
             seed,
             rng: ChaCha8Rng::seed_from_u64(seed),
-            adjusted: Vec::with_capacity(if params.changes_logits() { vocab_size } else { 0 }),
-            counts: vec![0; if params.penalises() { vocab_size } else { 0 }],
+            scratch: Scratch {
+                adjusted: Vec::with_capacity(if params.changes_logits() { vocab_size } else { 0 }),
+                counts: vec![0; if params.penalises() { vocab_size } else { 0 }],
+            },
             candidates: Vec::with_capacity(candidates::buffer_len(k, vocab_size)),
             params,
         })
@@ -77,7 +95,9 @@ impl Sampler {
         self.params.is_plain_greedy()
     }
 
-    /// Chooses the next token from `logits` (`[vocab_size]`).
+    /// Chooses the next token from `logits` (`[vocab_size]`): the one whose share
+    /// of the survivors' distribution, cumulative by rising id, holds the uniform
+    /// number.
     ///
     /// `history` holds the tokens that the penalties look at, oldest first; it
     /// is not read where they are off.
@@ -88,9 +108,16 @@ impl Sampler {
     /// a penalty is on and `history` has an id outside the vocabulary. No
     /// random number is taken then.
     pub fn sample(&mut self, logits: &[f32], history: &[u32]) -> Result<u32> {
-        let greedy = self.params.temperature == 0.0;
-        self.candidates(logits, history)?;
-        let u = if greedy { 0.0 } else { uniform(&mut self.rng) };
+        let (logits, max) = self.scratch.adjust(&self.params, self.vocab_size, logits, history)?;
+        if self.params.temperature == 0.0 {
+            return Ok(candidates::argmax(logits));
+        }
+        let u = uniform(&mut self.rng);
+        if !candidates::filters(&self.params, self.vocab_size) {
+            return Ok(candidates::draw_unfiltered(self.params.temperature, logits, max, u));
+        }
+        candidates::survivors(&self.params, logits, max, &mut self.candidates);
+        self.candidates.sort_unstable_by_key(|candidate| candidate.token);
         candidates::at_quantile(&self.candidates, u)
             .ok_or_else(|| Error::input("logits: no token survived the filters"))
     }
@@ -102,20 +129,53 @@ impl Sampler {
     /// # Errors
     /// As [`Sampler::sample`].
     pub fn candidates(&mut self, logits: &[f32], history: &[u32]) -> Result<&[Candidate]> {
-        check_len(logits, self.vocab_size)?;
-        let mut max = check_logits("logits", logits)?;
-        let mut logits = logits;
-        if self.params.changes_logits() {
-            self.adjusted.clear();
-            self.adjusted.extend_from_slice(logits);
-            penalties::apply(&self.params, history, &mut self.counts, &mut self.adjusted)?;
-            max = check_logits("logits after penalties and bias", &self.adjusted)?;
-            logits = &self.adjusted;
-        }
+        let (logits, max) = self.scratch.adjust(&self.params, self.vocab_size, logits, history)?;
         candidates::survivors(&self.params, logits, max, &mut self.candidates);
         Ok(&self.candidates)
     }
+
+    /// Where the generator stands, for a sampler elsewhere that draws on.
+    #[must_use]
+    pub fn generator(&self) -> Generator {
+        let seed = self.rng.get_seed();
+        let mut key = [0; 8];
+        for (word, bytes) in key.iter_mut().zip(seed.chunks_exact(4)) {
+            *word = bytes.iter().rev().fold(0, |word, &byte| word << 8 | u32::from(byte));
+        }
+        Generator { key, draws: (self.rng.get_word_pos() / WORDS_A_DRAW) as u64 }
+    }
+
+    /// Moves the generator to where it stands after `draws` draws from its seed,
+    /// as [`Generator::draws`] counts them: when another sampler drew on.
+    pub fn set_draws(&mut self, draws: u64) {
+        self.rng.set_word_pos(u128::from(draws) * WORDS_A_DRAW);
+    }
 }
+
+impl Scratch {
+    /// `logits` after penalties and bias, and their maximum.
+    fn adjust<'a>(
+        &'a mut self,
+        params: &SamplingParams,
+        vocab_size: usize,
+        logits: &'a [f32],
+        history: &[u32],
+    ) -> Result<(&'a [f32], f32)> {
+        check_len(logits, vocab_size)?;
+        let max = check_logits("logits", logits)?;
+        if !params.changes_logits() {
+            return Ok((logits, max));
+        }
+        self.adjusted.clear();
+        self.adjusted.extend_from_slice(logits);
+        penalties::apply(params, history, &mut self.counts, &mut self.adjusted)?;
+        let max = check_logits("logits after penalties and bias", &self.adjusted)?;
+        Ok((&self.adjusted, max))
+    }
+}
+
+/// A draw takes 64 bits.
+const WORDS_A_DRAW: u128 = 2;
 
 /// A uniform number from \[0, 1): the 53 bits that an f64 holds.
 fn uniform(rng: &mut ChaCha8Rng) -> f64 {

@@ -170,8 +170,36 @@ fn a_seed_fixes_the_draws() {
 #[test]
 fn the_draws_of_a_seed_are_those_of_every_platform_and_release() {
     // From a separate program: PCG32 seeding, ChaCha8 and the inverse
-    // cumulative distribution, written from their definitions.
-    assert_eq!(draws(Some(0), 16).1, [7, 1, 7, 0, 6, 5, 6, 3, 2, 0, 6, 2, 5, 1, 2, 7]);
+    // cumulative distribution by rising id, written from their definitions.
+    assert_eq!(draws(Some(0), 16).1, [5, 1, 5, 0, 6, 2, 6, 7, 5, 0, 6, 5, 2, 1, 5, 4]);
+}
+
+#[test]
+fn a_filter_that_keeps_all_changes_no_draw() {
+    let logits: Vec<f32> = (0..500).map(|i| (i * 7919 % 500) as f32 / 50.0).collect();
+    let draws = |params: SamplingParams| -> Vec<u32> {
+        let mut sampler = Sampler::new(params, logits.len()).unwrap();
+        (0..500).map(|_| sampler.sample(&logits, &[]).unwrap()).collect()
+    };
+    // Without a filter nothing is sorted.
+    assert_eq!(draws(plain()), draws(SamplingParams { min_p: f32::MIN_POSITIVE, ..plain() }));
+}
+
+#[test]
+fn a_generator_is_taken_up_where_another_sampler_left_it() {
+    let all = draws(Some(9), 64).1;
+    let mut sampler = Sampler::new(SamplingParams { seed: Some(9), ..plain() }, LOGITS.len()).unwrap();
+    let start = sampler.generator();
+    assert_eq!(start.draws, 0);
+    for (i, &token) in all.iter().enumerate().take(40) {
+        assert_eq!(sampler.sample(&LOGITS, &[]).unwrap(), token);
+        assert_eq!(sampler.generator(), Generator { draws: i as u64 + 1, ..start });
+    }
+    for i in [50, 3, 63, 0, 33] {
+        sampler.set_draws(i as u64);
+        assert_eq!(sampler.generator().draws, i as u64);
+        assert_eq!(sampler.sample(&LOGITS, &[]).unwrap(), all[i]);
+    }
 }
 
 #[test]

@@ -292,8 +292,7 @@ fn subjects(args: &Args, max_binding_bytes: u64) -> wgpt::Result<Vec<Subject>> {
         return Ok(subjects);
     }
     let all = args.model.iter().any(|model| model == "all");
-    for model in MODELS.into_iter().filter(|name| all || args.model.iter().any(|model| model == name))
-    {
+    for model in MODELS.into_iter().filter(|name| all || args.model.iter().any(|model| model == name)) {
         for case in model_cases(model, args.dtype, max_binding_bytes).unwrap_or_default() {
             let name = case.to_string();
             let op = name.split(' ').next().unwrap_or_default();

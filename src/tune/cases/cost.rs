@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::{
     ArgmaxCase, AttentionCase, Behind, Case, EmbeddingCase, KvAppendCase, LayerNormCase, MatmulCase,
-    NormGemvCase, ReduceCase,
+    NormGemvCase, ReduceCase, SampleCase,
 };
 
 /// The least work of an operation, by its shape alone: padding, scratch and
@@ -31,7 +31,7 @@ impl Case {
             Case::NormGemv(case) => norm_gemv(case),
             Case::LayerNorm(case) => layer_norm(case),
             Case::Embedding(case) => embedding(case),
-            Case::Argmax(ArgmaxCase { n, .. }) => (n * F32, 0),
+            Case::Argmax(ArgmaxCase { n, .. }) | Case::Sample(SampleCase { n, .. }) => (n * F32, 0),
             Case::KvAppend(case) => kv_append(case),
             Case::AttentionPrefill(case) => attention(case, case.chunk()),
             Case::AttentionDecode(case) => attention(case, case.batch()),

@@ -3,7 +3,8 @@
 
 use super::{
     ArgmaxCase, ArgmaxInput, AttentionCase, Behind, Case, EmbeddingCase, KvAppendCase, KvShape,
-    LayerNormCase, LayerNormInput, MatmulCase, MatmulInput, NormGemvCase, ReduceCase,
+    LayerNormCase, LayerNormInput, MatmulCase, MatmulInput, NormGemvCase, ReduceCase, SampleCase,
+    SampleInput,
 };
 use crate::kernels::{Activation, BATCH_MAX};
 use crate::tensor::{Axis, DType};
@@ -32,6 +33,7 @@ pub fn all() -> Vec<Case> {
     layer_norm(&mut all);
     embedding(&mut all);
     argmax(&mut all);
+    sample(&mut all);
     cache(&mut all);
     prefill(&mut all);
     decode(&mut all);
@@ -80,6 +82,10 @@ pub fn gpt2_shapes(n_embd: usize, n_head: usize, vocab_size: usize) -> Vec<Case>
     let (head_dim, split_keys) = (kv.head_dim, 256);
     all.push(Case::AttentionReduce(ReduceCase { n_head, head_dim, max_splits: 4, split_keys, kv_len: 1001 }));
     all.push(Case::Argmax(ArgmaxCase { n: vocab_size, input: ArgmaxInput::Random }));
+    for (temperature, top_k, top_p) in [(0.0, 0, 1.0), (0.8, 0, 1.0), (0.8, 40, 0.95), (0.8, 0, 0.95)] {
+        let (n, input, min_p) = (vocab_size, SampleInput::Random, 0.0);
+        all.push(Case::Sample(SampleCase { n, input, temperature, top_k, top_p, min_p }));
+    }
     all
 }
 
@@ -231,6 +237,23 @@ fn argmax(all: &mut Vec<Case>) {
     for n in [3, 300, 50_257] {
         for input in [Ties, Zeros] {
             all.push(Case::Argmax(ArgmaxCase { n, input }));
+        }
+    }
+}
+
+fn sample(all: &mut Vec<Case>) {
+    // 256 and 2048 are the threads and the chunk of a workgroup.
+    for n in [1, 2, 255, 256, 257, 2047, 2048, 2049, 5000, 50_257] {
+        for input in [SampleInput::Random, SampleInput::Ties, SampleInput::Masked, SampleInput::Nan] {
+            for (temperature, top_k, top_p, min_p) in [
+                (0.0, 0, 1.0, 0.0),
+                (1.5, 0, 1.0, 0.0),
+                (0.7, 40, 1.0, 0.0),
+                (1.0, 0, 0.9, 0.0),
+                (2.0, 1000, 0.95, 0.05),
+            ] {
+                all.push(Case::Sample(SampleCase { n, input, temperature, top_k, top_p, min_p }));
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ mod matmul;
 mod norm_gemv;
 mod paged;
 mod rows;
+mod sample;
 
 use std::fmt;
 
@@ -27,6 +28,7 @@ pub use list::{all, gpt2_shapes, quick};
 pub use matmul::{MatmulCase, MatmulInput};
 pub use norm_gemv::{Behind, NormGemvCase};
 pub use rows::{ArgmaxCase, ArgmaxInput, EmbeddingCase, LayerNormCase, LayerNormInput};
+pub use sample::{SampleCase, SampleInput};
 
 /// One operation with its shape, types and flags.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +45,8 @@ pub enum Case {
     Embedding(EmbeddingCase),
     /// Index of the largest logit.
     Argmax(ArgmaxCase),
+    /// The next token.
+    Sample(SampleCase),
     /// Append to the cache.
     KvAppend(KvAppendCase),
     /// Causal attention of rows.
@@ -71,6 +75,7 @@ impl Case {
             Case::LayerNorm(case) => case.prepare(gpu, choices, name),
             Case::Embedding(case) => case.prepare(gpu, name),
             Case::Argmax(case) => case.prepare(gpu, name),
+            Case::Sample(case) => case.prepare(gpu, name),
             Case::KvAppend(case) => case.prepare(gpu, name),
             Case::AttentionPrefill(case) => case.prepare_prefill(gpu, choices, name),
             Case::AttentionDecode(case) => case.prepare_decode(gpu, choices, name),
@@ -88,7 +93,11 @@ impl Case {
             Case::LayerNorm(_) => Some(Op::LayerNorm),
             Case::AttentionPrefill(_) => Some(Op::AttentionPrefill),
             Case::AttentionDecode(_) => Some(Op::AttentionDecode),
-            Case::Embedding(_) | Case::Argmax(_) | Case::KvAppend(_) | Case::AttentionReduce(_) => None,
+            Case::Embedding(_)
+            | Case::Argmax(_)
+            | Case::KvAppend(_)
+            | Case::AttentionReduce(_)
+            | Case::Sample(_) => None,
         }
     }
 
@@ -118,6 +127,7 @@ impl fmt::Display for Case {
             Case::LayerNorm(case) => write!(f, "layer_norm {case}"),
             Case::Embedding(case) => write!(f, "embedding {case}"),
             Case::Argmax(case) => write!(f, "argmax {case}"),
+            Case::Sample(case) => write!(f, "sample {case}"),
             Case::KvAppend(case) => write!(f, "kv_append {case}"),
             Case::AttentionPrefill(case) => write!(f, "attention_prefill {case}"),
             Case::AttentionDecode(case) => write!(f, "attention_decode {case}"),

@@ -1,0 +1,395 @@
+//! The next token by temperature, top-k, top-p, min-p and a seeded draw, or the
+//! largest logit; with the state that lets steps follow each other without the
+//! host.
+
+use super::fragments::{CHACHA, ORDER_KEY, SAMPLE, SAMPLE_WEIGHT, SCAN_PAIR, SURVIVORS, WIDE};
+use crate::error::{Error, Result};
+use crate::gpu::{
+    Binding, BoundBuffer, BufferUse, Extent, Fragment, Gpu, GpuBuffer, Grid, Kernel, MemoryGroup, Recorder,
+    Strategy, Variant,
+};
+
+static SAMPLE_MAX: Kernel = Kernel {
+    name: "sample_max",
+    source: include_str!("../../shaders/sample_max.wgsl"),
+    bindings: &[Binding::read(2, "logits"), Binding::read_write(3, "chunks"), Binding::read_write(4, "bins")],
+};
+
+static SAMPLE_WEIGH: Kernel = Kernel {
+    name: "sample_weigh",
+    source: include_str!("../../shaders/sample_weigh.wgsl"),
+    bindings: &[
+        Binding::read(2, "logits"),
+        Binding::read(3, "chunks"),
+        Binding::read_write(4, "weights"),
+        Binding::read_write(5, "bins"),
+    ],
+};
+
+static SAMPLE_CUT: Kernel = Kernel {
+    name: "sample_cut",
+    source: include_str!("../../shaders/sample_cut.wgsl"),
+    bindings: &[
+        Binding::read(2, "logits"),
+        Binding::read(3, "chunks"),
+        Binding::read(4, "weights"),
+        Binding::read(5, "bins"),
+        Binding::read_write(6, "members"),
+        Binding::read_write(7, "cut"),
+    ],
+};
+
+static SAMPLE_SUM: Kernel = Kernel {
+    name: "sample_sum",
+    source: include_str!("../../shaders/sample_sum.wgsl"),
+    bindings: &[Binding::read_write(5, "sums")],
+};
+
+static SAMPLE_DRAW: Kernel = Kernel {
+    name: "sample_draw",
+    source: include_str!("../../shaders/sample_draw.wgsl"),
+    bindings: &[
+        Binding::read(5, "chunks"),
+        Binding::read(6, "sums"),
+        Binding::read_write(7, "state"),
+        Binding::read_write(8, "results"),
+        Binding::read_write(9, "token_ids"),
+    ],
+};
+
+/// One thread a bin, a digit and a chunk.
+const WORKGROUP_SIZE: u32 = 256;
+/// The shaders' `CHUNK`: logits of a workgroup.
+const CHUNK: usize = 2048;
+/// Four bins for each of 42 octaves of weights, and unused ones: one a thread.
+const N_BINS: u32 = WORKGROUP_SIZE;
+
+/// The longest row of logits: a thread of the last kernel for each chunk.
+pub const N_MAX: usize = CHUNK * WORKGROUP_SIZE as usize;
+/// Bytes of a slot of the results: token, 1 for faulty logits, two unused.
+pub const RESULT_BYTES: u64 = 16;
+/// The token of a result where none was chosen: the state was stopped before,
+/// or the logits are faulty.
+pub const NO_TOKEN: u32 = u32::MAX;
+/// How many stop ids the parameters hold.
+pub const STOP_IDS_MAX: usize = 8;
+
+/// The weight of the largest logit in `common/sample_weight.wgsl`: 2^42, less
+/// the rounding of its polynomial. A test of the kernels compares the two.
+const WEIGHT_MAX: u64 = 0x03ff_ffff_e800;
+
+/// The shaders' `SampleShape`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct SampleShape {
+    /// Logits.
+    pub n: u32,
+    /// Chunks of them.
+    pub n_chunks: u32,
+    /// Slots of the ring of results.
+    pub n_slots: u32,
+    /// Padding to 16 bytes.
+    pub unused: u32,
+}
+
+/// The shaders' `SampleParams`: what stays the same while one text is generated.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct SampleParams {
+    /// 1 for the largest logit.
+    pub greedy: u32,
+    /// Tokens that top-k keeps; the largest value where it is off.
+    pub top_k: u32,
+    /// top-p as a fraction of 2^32; 0 where it is off.
+    pub top_p: u32,
+    /// Exponent of the unit in which distances between logits are counted.
+    pub lsb: i32,
+    /// Octaves of weight in a unit, times 2^64.
+    pub scale: u32,
+    /// How many of `stop_ids` count.
+    pub n_stop_ids: u32,
+    /// The least weight that min-p keeps: low word, high word.
+    pub min_weight: [u32; 2],
+    /// Tokens that stop the state.
+    pub stop_ids: [u32; STOP_IDS_MAX],
+}
+
+impl SampleParams {
+    /// The parameters as the user has them: `temperature` 0 is greedy, `top_k`
+    /// 0, `top_p` 1 and `min_p` 0 are off. A drawn token among `stop_ids` is the
+    /// last one.
+    ///
+    /// # Errors
+    /// [`Error::Limits`] for more than [`STOP_IDS_MAX`] stop ids.
+    pub fn new(temperature: f32, top_k: usize, top_p: f32, min_p: f32, stop_ids: &[u32]) -> Result<Self> {
+        let n_stop_ids = stop_ids.len();
+        if n_stop_ids > STOP_IDS_MAX {
+            return Err(Error::Limits(format!(
+                "sampling on the GPU: {n_stop_ids} stop ids, room for {STOP_IDS_MAX}: sample on the CPU"
+            )));
+        }
+        let mut all = [0; STOP_IDS_MAX];
+        all[..n_stop_ids].copy_from_slice(stop_ids);
+        let (lsb, scale) = unit(temperature);
+        let least = (f64::from(min_p) * WEIGHT_MAX as f64).ceil() as u64;
+        Ok(SampleParams {
+            greedy: u32::from(temperature == 0.0),
+            top_k: if top_k == 0 { u32::MAX } else { u32::try_from(top_k).unwrap_or(u32::MAX) },
+            // At least 1, since 0 is off; below 2^32, since an f32 below 1 is.
+            top_p: if top_p < 1.0 { ((f64::from(top_p) * TWO_32) as u32).max(1) } else { 0 },
+            lsb,
+            scale,
+            n_stop_ids: n_stop_ids as u32,
+            min_weight: [least as u32, (least >> 32) as u32],
+            stop_ids: all,
+        })
+    }
+}
+
+const TWO_32: f64 = 4_294_967_296.0;
+
+/// Exponent of the unit of distances, and octaves in a unit times 2^64: the
+/// unit is chosen so that these are 2^31 to 2^32, an integer without loss.
+fn unit(temperature: f32) -> (i32, u32) {
+    if temperature == 0.0 {
+        return (0, 0);
+    }
+    let octaves = std::f64::consts::LOG2_E / f64::from(temperature);
+    // Temperatures reach from 2^-149 to 2^128, so the powers stay within f64.
+    let mut lsb = -33 - octaves.log2().floor() as i32;
+    let mut scale = (octaves * 2f64.powi(lsb) * TWO_32 * TWO_32).round();
+    if scale >= TWO_32 {
+        lsb -= 1;
+        scale = (scale / 2.0).round();
+    }
+    (lsb, scale as u32)
+}
+
+/// The shader's `SampleState`: what moves on from step to step.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct SampleState {
+    /// Key of ChaCha8.
+    pub key: [u32; 8],
+    /// Numbers of 64 bits taken from the generator: low word, high word. A
+    /// greedy choice takes none.
+    pub draws: [u32; 2],
+    /// 1 after a stop id or a fault: later steps choose no token.
+    pub stopped: u32,
+    /// Steps so far, which numbers the slots of the ring.
+    pub step: u32,
+}
+
+impl SampleState {
+    /// A state before its first step, which takes the generator's number
+    /// `draws`, from 0.
+    #[must_use]
+    pub fn new(key: [u32; 8], draws: u64) -> Self {
+        SampleState { key, draws: [draws as u32, (draws >> 32) as u32], stopped: 0, step: 0 }
+    }
+}
+
+/// Buffers between the kernels, for rows of one length.
+#[derive(Clone, Debug)]
+pub struct SampleScratch {
+    n: usize,
+    /// `[n_chunks * CHUNK]` weights of 64 bits
+    weights: GpuBuffer,
+    /// `[n]` ids
+    members: GpuBuffer,
+    /// `[n_chunks, 4]`
+    chunks: GpuBuffer,
+    /// `[n_chunks, 4]`
+    sums: GpuBuffer,
+    /// `[N_BINS, 3]`
+    bins: GpuBuffer,
+    /// `[1, 4]`
+    cut: GpuBuffer,
+}
+
+impl SampleScratch {
+    /// Bytes of the buffers for rows of `n` logits.
+    fn sizes(n: usize) -> [u64; 6] {
+        let n_chunks = n.div_ceil(CHUNK) as u64;
+        [n_chunks * CHUNK as u64 * 8, n as u64 * 4, n_chunks * 16, n_chunks * 16, u64::from(N_BINS) * 12, 16]
+    }
+
+    /// Bytes of all of them as allocated.
+    #[must_use]
+    pub fn bytes(n: usize) -> u64 {
+        Self::sizes(n).into_iter().map(crate::gpu::rounded_bytes).sum()
+    }
+
+    /// Allocates them.
+    ///
+    /// # Errors
+    /// [`Error::Limits`] for more than [`N_MAX`] logits; as [`Gpu::allocate`].
+    pub fn new(gpu: &Gpu, n: usize) -> Result<Self> {
+        if n > N_MAX {
+            return Err(Error::Limits(format!(
+                "sampling on the GPU: a vocabulary of {n} tokens, at most {N_MAX}: sample on the CPU"
+            )));
+        }
+        let allocate = |bytes| gpu.allocate("sample scratch", bytes, BufferUse::Storage, MemoryGroup::Logits);
+        let [weights, members, chunks, sums, bins, cut] = Self::sizes(n).map(allocate);
+        Ok(SampleScratch {
+            n,
+            weights: weights?,
+            members: members?,
+            chunks: chunks?,
+            sums: sums?,
+            bins: bins?,
+            cut: cut?,
+        })
+    }
+}
+
+/// The choice of one token.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample<'a> {
+    /// `[n]`, the scratch's length.
+    pub logits: &'a GpuBuffer,
+    /// Scratch that no other choice uses in the same step.
+    pub scratch: &'a SampleScratch,
+    /// [`SampleParams`], as a uniform.
+    pub params: BoundBuffer<'a>,
+    /// [`SampleState`].
+    pub state: &'a GpuBuffer,
+    /// `[n_slots, 4]`: step i of the state writes slot i modulo `n_slots`: the
+    /// token or [`NO_TOKEN`], then 1 where the logits are faulty: NaN, plus
+    /// infinity, or all minus infinity.
+    pub results: BoundBuffer<'a>,
+    /// The token goes into element 0 too, where one was chosen.
+    pub token_ids: &'a GpuBuffer,
+}
+
+fn variant(kernel: &'static Kernel, fragments: &[Fragment], constants: &[(&'static str, u32)]) -> Variant {
+    let fragments = [&[SAMPLE, ORDER_KEY], fragments].concat();
+    let constants = [&[("WORKGROUP_SIZE", WORKGROUP_SIZE)], constants].concat();
+    Variant { kernel, strategy: Strategy::Workgroup, fragments, constants }
+}
+
+fn draw_variant(greedy_only: bool) -> Variant {
+    let fragments = [WIDE, SURVIVORS, SCAN_PAIR, CHACHA];
+    variant(&SAMPLE_DRAW, &fragments, &[("GREEDY_ONLY", u32::from(greedy_only))])
+}
+
+fn max_variant() -> Variant {
+    variant(&SAMPLE_MAX, &[], &[("N_BINS", N_BINS)])
+}
+
+fn weigh_variant() -> Variant {
+    variant(&SAMPLE_WEIGH, &[WIDE, SAMPLE_WEIGHT], &[("N_BINS", N_BINS)])
+}
+
+fn cut_variant() -> Variant {
+    variant(&SAMPLE_CUT, &[WIDE, SCAN_PAIR, SAMPLE_WEIGHT], &[])
+}
+
+fn sum_variant() -> Variant {
+    variant(&SAMPLE_SUM, &[WIDE, SURVIVORS], &[])
+}
+
+/// The kernels, in the order in which they run; the last one twice.
+#[must_use]
+pub fn variants() -> [Variant; 6] {
+    let [draw, greedy] = [false, true].map(draw_variant);
+    [max_variant(), weigh_variant(), cut_variant(), sum_variant(), draw, greedy]
+}
+
+/// Records `op`: five dispatches, of which a greedy choice leaves the three in
+/// the middle at once.
+///
+/// # Errors
+/// As [`Recorder::dispatch`].
+pub fn record(recorder: &mut Recorder<'_>, op: &Sample<'_>) -> Result<()> {
+    record_max(recorder, op)?;
+    let SampleScratch { weights, members, chunks, sums, bins, cut, .. } = op.scratch;
+    let (shape, logits, params) = (op.shape(), op.logits.into(), op.params);
+    let buffers = [params, logits, chunks.into(), weights.into(), bins.into()];
+    recorder.dispatch(&weigh_variant(), &shape, &buffers, line(shape.n_chunks))?;
+    let buffers = [params, logits, chunks.into(), weights.into(), bins.into(), members.into(), cut.into()];
+    recorder.dispatch(&cut_variant(), &shape, &buffers, line(1))?;
+    let buffers = [params, logits, weights.into(), cut.into(), sums.into()];
+    recorder.dispatch(&sum_variant(), &shape, &buffers, line(shape.n_chunks))?;
+    record_draw(recorder, op, false)
+}
+
+/// Records `op` for parameters that are greedy, without the program of the draw:
+/// two dispatches.
+///
+/// # Errors
+/// As [`Recorder::dispatch`].
+pub fn record_greedy(recorder: &mut Recorder<'_>, op: &Sample<'_>) -> Result<()> {
+    record_max(recorder, op)?;
+    record_draw(recorder, op, true)
+}
+
+fn line(groups: u32) -> Grid {
+    Grid::Plane(Extent::Fixed(groups), Extent::Fixed(1))
+}
+
+impl Sample<'_> {
+    fn shape(&self) -> SampleShape {
+        let n = self.scratch.n;
+        assert!(self.logits.bytes() >= (n * 4) as u64, "logits are too short");
+        SampleShape {
+            n: n as u32,
+            n_chunks: n.div_ceil(CHUNK) as u32,
+            n_slots: (self.results.bytes() / RESULT_BYTES) as u32,
+            unused: 0,
+        }
+    }
+}
+
+fn record_max(recorder: &mut Recorder<'_>, op: &Sample<'_>) -> Result<()> {
+    let SampleScratch { chunks, bins, .. } = op.scratch;
+    let shape = op.shape();
+    let buffers = [op.params, op.logits.into(), chunks.into(), bins.into()];
+    recorder.dispatch(&max_variant(), &shape, &buffers, line(shape.n_chunks))
+}
+
+fn record_draw(recorder: &mut Recorder<'_>, op: &Sample<'_>, greedy_only: bool) -> Result<()> {
+    let SampleScratch { weights, chunks, cut, sums, .. } = op.scratch;
+    let buffers = [
+        op.params,
+        op.logits.into(),
+        weights.into(),
+        cut.into(),
+        chunks.into(),
+        sums.into(),
+        op.state.into(),
+        op.results,
+        op.token_ids.into(),
+    ];
+    recorder.dispatch(&draw_variant(greedy_only), &op.shape(), &buffers, line(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_hold_the_octaves_without_loss() {
+        for temperature in [f32::from_bits(1), 1e-30, 0.1, 0.8, 1.0, std::f32::consts::LOG2_E, 1e20, f32::MAX]
+        {
+            let (lsb, scale) = unit(temperature);
+            assert!(scale >= 1 << 31, "{temperature}: {scale}");
+            let octaves = f64::from(scale) / TWO_32 / TWO_32 / 2f64.powi(lsb);
+            let want = std::f64::consts::LOG2_E / f64::from(temperature);
+            assert!((octaves / want - 1.0).abs() < 3e-10, "{temperature}: {octaves} of {want}");
+        }
+    }
+
+    #[test]
+    fn what_is_off_cuts_nothing() {
+        let off = SampleParams::new(1.0, 0, 1.0, 0.0, &[]).unwrap();
+        assert_eq!((off.greedy, off.top_k, off.top_p, off.min_weight), (0, u32::MAX, 0, [0, 0]));
+        let on = SampleParams::new(0.0, usize::MAX, 0.5, 1.0, &[7, 9]).unwrap();
+        assert_eq!((on.greedy, on.top_k, on.top_p), (1, u32::MAX, 1 << 31));
+        assert_eq!(u64::from(on.min_weight[1]) << 32 | u64::from(on.min_weight[0]), WEIGHT_MAX);
+        assert_eq!((on.n_stop_ids, &on.stop_ids[..3]), (2, &[7, 9, 0][..]));
+        let message = SampleParams::new(1.0, 0, 1.0, 0.0, &[0; 9]).unwrap_err().to_string();
+        assert!(message.contains("9 stop ids, room for 8"), "{message}");
+    }
+}
