@@ -120,7 +120,7 @@ fn report(args: &Args, files: &ModelFiles) -> Result<Report, Error> {
     let config = files.config();
     let model_options = args.model.model_options();
     let choices = Choices::new(&preview.capabilities, &model_options.variants)?;
-    let dims = Dims::new(config, &model_options, &choices, preview.max_binding_bytes)?;
+    let dims = Dims::new(config, &model_options, &preview.capabilities, &choices, preview.max_binding_bytes)?;
     let plan = dims.plan();
     Ok(Report {
         model: files.name().to_owned(),

@@ -7,7 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser, ValueParser};
 use wgpt::engine::{CancelFlag, ModelFiles};
 use wgpt::gpu::{AdapterReport, Backend, Gpu, GpuOptions};
 use wgpt::kernels::Candidate;
-use wgpt::model::{Gpt2Config, ModelOptions, random};
+use wgpt::model::{Gpt2Config, ModelOptions, STEPS_AHEAD_MAX, random};
 use wgpt::tensor::DType;
 use wgpt::{Engine, Error};
 
@@ -51,6 +51,10 @@ pub struct ModelArgs {
     /// Tokens of a prompt that are processed at once: bounds the memory
     #[arg(long, value_name = "N", default_value_t = ModelOptions::default().prefill_chunk)]
     pub prefill_chunk: usize,
+    /// Steps that are encoded ahead with the sampler on the GPU; 0 samples on the CPU
+    /// [default: 4, on CPU adapters 0]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=STEPS_AHEAD_MAX as i64))]
+    pub steps_ahead: Option<u8>,
     /// Run this implementation of an operation, such as gemm=tile_64x64, in place of
     /// the one that suits the device; may be given several times
     #[arg(long, value_name = "OP=NAME", value_parser = variant)]
@@ -103,6 +107,7 @@ impl ModelArgs {
             n_ctx: self.ctx_size,
             prefill_chunk: self.prefill_chunk,
             variants: self.variant.clone(),
+            steps_ahead: self.steps_ahead.map(usize::from),
         }
     }
 

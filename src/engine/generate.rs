@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::ahead::AheadSource;
 use super::{CancelFlag, Engine, Session};
 use crate::error::{Error, Result};
 use crate::sampling::{Sampler, SamplingParams, TokenLogprobs, token_logprobs};
@@ -126,6 +127,8 @@ pub struct Generation {
     n_ctx: usize,
     options: GenerateOptions,
     sampler: Sampler,
+    /// Where tokens come from when steps are encoded ahead.
+    ahead: Option<AheadSource>,
     eos: Vec<u32>,
     decoder: Option<StreamDecoder>,
     stops: StopStrings,
@@ -178,13 +181,20 @@ impl Generation {
         if let Some(flag) = &options.cancel {
             session.set_cancel(flag.clone());
         }
+        let eos = if options.ignore_eos { Vec::new() } else { files.eos_token_ids().to_vec() };
+        let ahead = match options.logprobs {
+            None => AheadSource::new(engine, &sampler, &eos, options.max_new_tokens.unwrap_or(usize::MAX))?,
+            // They need the logits here.
+            Some(_) => None,
+        };
         let mut history = Vec::with_capacity(prompt.len() + n_ctx);
         history.extend_from_slice(&prompt);
         Ok(Generation {
             session,
             n_ctx,
             sampler,
-            eos: if options.ignore_eos { Vec::new() } else { files.eos_token_ids().to_vec() },
+            ahead,
+            eos,
             decoder,
             stops: StopStrings::new(options.stop.iter().cloned())?,
             n_prompt: prompt.len(),
@@ -249,24 +259,29 @@ impl Generation {
     }
 
     /// Makes room in a full context; `false` when the text ends here.
-    fn make_room(&mut self) -> bool {
+    fn make_room(&mut self) -> Result<bool> {
         if self.session.len() + self.pending.len() <= self.n_ctx {
-            return true;
+            return Ok(true);
         }
         if self.options.overflow == Overflow::Stop {
-            return false;
+            return Ok(false);
+        }
+        if let Some(ahead) = &mut self.ahead {
+            ahead.restart(&self.session)?;
         }
         let keep = (self.n_ctx / 2).max(1);
         self.session.truncate(0);
         self.pending.clear();
         self.pending.extend_from_slice(&self.history[self.history.len() - keep..]);
-        true
+        Ok(true)
     }
 
     /// Runs the pending tokens and chooses the next one.
     fn choose(&mut self) -> Result<(u32, Option<TokenLogprobs>)> {
-        let Generation { session, pending, sampler, history, .. } = self;
-        let chosen = if sampler.is_plain_greedy() && self.options.logprobs.is_none() {
+        let Generation { session, pending, sampler, history, ahead, .. } = self;
+        let chosen = if let Some(ahead) = ahead {
+            (ahead.next(session, pending)?, None)
+        } else if sampler.is_plain_greedy() && self.options.logprobs.is_none() {
             (session.advance_greedy(pending)?, None)
         } else {
             let logits = session.advance(pending)?;
@@ -283,7 +298,7 @@ impl Generation {
         if self.options.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
             self.end(FinishReason::Cancelled);
         } else if self.options.max_new_tokens.is_some_and(|most| self.tokens().len() >= most)
-            || !self.make_room()
+            || !self.make_room()?
         {
             self.end(FinishReason::Length);
         }

@@ -1,5 +1,6 @@
 //! The engine: a loaded model, its sessions, and the loop that generates text.
 
+mod ahead;
 mod files;
 mod generate;
 mod session;
@@ -124,8 +125,9 @@ impl Engine {
         progress: &mut ProgressFn<'_>,
     ) -> Result<Engine> {
         let config = files.config().clone();
-        let choices = Choices::new(&gpu.capabilities(), &options.variants)?;
-        let dims = Dims::new(&config, options, &choices, gpu.max_binding_bytes())?;
+        let device = gpu.capabilities();
+        let choices = Choices::new(&device, &options.variants)?;
+        let dims = Dims::new(&config, options, &device, &choices, gpu.max_binding_bytes())?;
         let weights = Weights::load(&gpu, &config, files.checkpoint(), options.dtype, progress)?;
         let model = Model { config, options: options.clone(), choices, weights };
         let forward = Forward::new(&gpu, &model, dims.clone(), progress)?;

@@ -17,9 +17,9 @@ pub type CancelFlag = Arc<AtomicBool>;
 /// [`Session::truncate`]; [`Session::fork`] makes a second sequence with the
 /// same beginning without copying a full page.
 pub struct Session {
-    shared: Arc<Shared>,
-    tokens: Vec<u32>,
-    pages: PageList,
+    pub(super) shared: Arc<Shared>,
+    pub(super) tokens: Vec<u32>,
+    pub(super) pages: PageList,
     logits: Vec<f32>,
     cancel: Option<CancelFlag>,
 }
@@ -127,7 +127,7 @@ impl Session {
     }
 
     /// Runs all chunks but the last, which it returns.
-    fn advance_but_last_chunk<'t>(&mut self, tokens: &'t [u32]) -> Result<&'t [u32]> {
+    pub(super) fn advance_but_last_chunk<'t>(&mut self, tokens: &'t [u32]) -> Result<&'t [u32]> {
         self.check(tokens)?;
         let chunk = self.shared.dims.chunk;
         let mut rest = tokens;
@@ -186,6 +186,11 @@ impl Session {
         })
     }
 
+    pub(super) fn check_cancel(&self) -> Result<()> {
+        let raised = self.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed));
+        if raised { Err(Error::Cancelled) } else { Ok(()) }
+    }
+
     /// Lets `run` add `tokens`, at most a chunk of them, at the position that it
     /// is given.
     fn step(
@@ -193,9 +198,7 @@ impl Session {
         tokens: &[u32],
         run: impl FnOnce(&mut Forward, &Gpu, &Model, &mut PageList, usize) -> Result<()>,
     ) -> Result<()> {
-        if self.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
-            return Err(Error::Cancelled);
-        }
+        self.check_cancel()?;
         let Shared { gpu, model, .. } = &*self.shared;
         let mut forward = self.shared.lock();
         let position = self.tokens.len();

@@ -26,7 +26,7 @@ pub use kernel::{Binding, BindingKind, Fragment, Kernel, Pipeline, Strategy, Var
 pub use recording::{BoundBuffer, Dispatch, Extent, Grid, Params, Recorder, Work};
 pub use timestamps::{PassTime, Timestamps};
 pub use timings::StepTimings;
-pub use transfer::{Readback, UploadRing};
+pub use transfer::{Readback, Submission, UploadRing};
 
 use crate::error::{Error, Result};
 

@@ -94,6 +94,21 @@ impl UploadRing {
         encoder: &mut Encoder,
         pieces: &[(&[u8], &GpuBuffer, u64)],
     ) -> Result<()> {
+        self.stage_with(gpu, encoder, pieces, &[]).map(|_| ())
+    }
+
+    /// As [`UploadRing::stage`], with data behind the pieces that no copy is encoded
+    /// for yet: [`UploadRing::copy_staged`] does, from the offset returned.
+    ///
+    /// # Errors
+    /// As [`UploadRing::stage`].
+    pub fn stage_with(
+        &mut self,
+        gpu: &Gpu,
+        encoder: &mut Encoder,
+        pieces: &[(&[u8], &GpuBuffer, u64)],
+        later: &[u8],
+    ) -> Result<u64> {
         let (buffer, state) = &self.slots[self.next];
         if state.0.load(Ordering::Acquire) == PENDING {
             // Two submits are in flight: the older one must end first.
@@ -110,6 +125,7 @@ impl UploadRing {
                 view.slice(offset..offset + data.len()).copy_from_slice(data);
                 offset += data.len();
             }
+            view.slice(offset..offset + later.len()).copy_from_slice(later);
         }
         buffer.raw.unmap();
         let mut offset = 0;
@@ -118,7 +134,20 @@ impl UploadRing {
             encoder.copy(buffer, offset, target, *target_offset, bytes);
             offset += bytes;
         }
-        Ok(())
+        Ok(offset)
+    }
+
+    /// Encodes the copy of `bytes` at `offset` of what was staged last, before its
+    /// submit.
+    pub fn copy_staged(
+        &self,
+        encoder: &mut Encoder,
+        offset: u64,
+        target: &GpuBuffer,
+        target_offset: u64,
+        bytes: u64,
+    ) {
+        encoder.copy(&self.slots[self.next].0, offset, target, target_offset, bytes);
     }
 
     /// To be called after the submit that holds the copies: asks for the slot
@@ -170,6 +199,38 @@ impl Readback {
         after_submit: impl FnOnce(),
         read: impl FnOnce(&[u8]) -> T,
     ) -> Result<T> {
+        let submission = self.submit(gpu, encoder, bytes, after_submit);
+        self.read(gpu, submission, bytes, read)
+    }
+
+    /// Submits `encoder`'s work and asks for the first `bytes`, which
+    /// [`Readback::read`] must wait for before the next submit.
+    pub fn submit(
+        &mut self,
+        gpu: &Gpu,
+        encoder: Encoder,
+        bytes: u64,
+        after_submit: impl FnOnce(),
+    ) -> Submission {
+        let index = encoder.submit_raw(gpu);
+        let start = Instant::now();
+        MapState::request(&self.buffer, bytes, wgpu::MapMode::Read, &self.state);
+        after_submit();
+        add_since(&gpu.clock.read, start);
+        Submission(index)
+    }
+
+    /// Waits for a submission and hands the first `bytes` to `read`.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] when the driver reports a fault.
+    pub fn read<T>(
+        &mut self,
+        gpu: &Gpu,
+        submission: Submission,
+        bytes: u64,
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T> {
         /// Unmaps on every way out: a buffer left mapped, or about to be, could
         /// never be copied into again.
         struct Unmap<'b>(&'b GpuBuffer);
@@ -178,13 +239,8 @@ impl Readback {
                 self.0.raw.unmap();
             }
         }
-        let index = encoder.submit_raw(gpu);
-        let start = Instant::now();
-        MapState::request(&self.buffer, bytes, wgpu::MapMode::Read, &self.state);
         let _unmap = Unmap(&self.buffer);
-        after_submit();
-        add_since(&gpu.clock.read, start);
-        gpu.wait(index)?;
+        gpu.wait(submission.0)?;
         self.state.wait(gpu, "read back")?;
         let start = Instant::now();
         let view = self
@@ -197,6 +253,10 @@ impl Readback {
         Ok(value)
     }
 }
+
+/// Work on its way whose results were asked for.
+#[derive(Debug)]
+pub struct Submission(wgpu::SubmissionIndex);
 
 impl Gpu {
     /// Reads a whole buffer: for tests, benchmarks and tools.

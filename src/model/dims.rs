@@ -1,11 +1,13 @@
 //! The sizes of every buffer: computed once, used by the memory plan and by
 //! the allocation.
 
+use super::ahead;
 use super::gpt2::Gpt2Config;
 use super::kv_cache::{SPARE_SLAB_BYTES, SPARE_SLABS};
 use super::loader::weight_bytes;
 use crate::error::{Error, Result};
-use crate::gpu::{MemoryGroup, Params, Strategy, rounded_bytes};
+use crate::gpu::{Capabilities, MemoryGroup, Params, Strategy, rounded_bytes};
+use crate::kernels::sample::{self, SampleScratch};
 use crate::kernels::{
     BATCH_MAX, Batch, Candidate, Choices, Matrix, Op, PAGE_SIZE, SLABS_MAX, Scratch, Step, argmax,
     attention_decode, page_pack_bytes,
@@ -28,7 +30,17 @@ pub struct ModelOptions {
     pub prefill_chunk: usize,
     /// Implementations to run in place of those that suit the device.
     pub variants: Vec<&'static Candidate>,
+    /// Steps of a generation that are encoded ahead, with the sampler on the GPU: at
+    /// most [`STEPS_AHEAD_MAX`]; 0 samples on the CPU. `None` for 0 on CPU adapters,
+    /// where the CPU's sampler is the faster one, and [`STEPS_AHEAD`] elsewhere.
+    pub steps_ahead: Option<usize>,
 }
+
+/// Steps ahead by default: the GPU has work while the host reads a submit's tokens,
+/// and what a stop string or a cancellation throws away stays small.
+pub const STEPS_AHEAD: usize = 4;
+/// Steps ahead at the most: the ring of results holds two submits.
+pub const STEPS_AHEAD_MAX: usize = 16;
 
 impl Default for ModelOptions {
     fn default() -> Self {
@@ -39,6 +51,7 @@ impl Default for ModelOptions {
             n_ctx: None,
             prefill_chunk: 256,
             variants: Vec::new(),
+            steps_ahead: None,
         }
     }
 }
@@ -142,6 +155,8 @@ pub struct Dims {
     pub logits_rows: usize,
     /// Rows of a batch.
     pub batch: usize,
+    /// Steps encoded ahead with the sampler on the GPU; 0 without it.
+    pub steps_ahead: usize,
     /// Pages that the pool holds at first: one whole context.
     pub initial_pages: usize,
     /// Pages that one slab may hold within a binding.
@@ -164,6 +179,7 @@ impl Dims {
     pub fn new(
         config: &Gpt2Config,
         options: &ModelOptions,
+        device: &Capabilities,
         choices: &Choices,
         max_binding_bytes: u64,
     ) -> Result<Self> {
@@ -223,6 +239,7 @@ impl Dims {
             chunk,
             logits_rows,
             batch: BATCH_MAX.min(logits_rows),
+            steps_ahead: steps_ahead(config, options, device)?,
             initial_pages,
             pages_per_slab,
             page_bytes,
@@ -255,9 +272,9 @@ impl Dims {
     }
 
     /// Bytes of one of the two upload buffers: both steps, a batch, a chunk of
-    /// tokens, page tables.
+    /// tokens, page tables, what steps ahead stage.
     pub(super) fn upload_bytes(&self) -> u64 {
-        let steps = 2 * size_of::<Step>() + size_of::<Batch>();
+        let steps = 2 * size_of::<Step>() + size_of::<Batch>() + ahead::staged_bytes(self.steps_ahead);
         steps as u64 + self.slot_bytes(Slot::TokenIds) + self.slot_bytes(Slot::PageTable)
     }
 
@@ -275,7 +292,7 @@ impl Dims {
             + pieces(c.embd(), c.heads())
             + pieces(c.inner(), c.embd())
             + pieces(c.embd(), c.inner());
-        2 * c.n_layer + 3 * pieces(c.vocab(), c.embd()) + 2 * layer + 4
+        2 * c.n_layer + 3 * pieces(c.vocab(), c.embd()) + 2 * layer + 5
     }
 
     /// Bytes that one position takes in the KV cache, all layers.
@@ -302,6 +319,10 @@ impl Dims {
             let bytes = rounded_bytes(self.slot_bytes(slot));
             entries.push(PlanEntry { group: slot.group(), name: slot.name(), bytes });
         }
+        if self.steps_ahead > 0 {
+            let bytes = SampleScratch::bytes(self.config.vocab_size);
+            entries.push(PlanEntry { group: MemoryGroup::Logits, name: "sample_scratch", bytes });
+        }
         let upload = 2 * rounded_bytes(self.upload_bytes());
         entries.push(PlanEntry { group: MemoryGroup::Transfer, name: "upload", bytes: upload });
         let readback = rounded_bytes(self.slot_bytes(Slot::Logits));
@@ -309,6 +330,25 @@ impl Dims {
         let params = self.params_capacity() as u64 * Params::SLOT_BYTES;
         entries.push(PlanEntry { group: MemoryGroup::Params, name: "params", bytes: params });
         MemoryPlan { entries }
+    }
+}
+
+/// The steps ahead that the options and the device ask for.
+fn steps_ahead(config: &Gpt2Config, options: &ModelOptions, device: &Capabilities) -> Result<usize> {
+    let fits = config.vocab_size <= sample::N_MAX;
+    match options.steps_ahead {
+        None if device.strategy == Strategy::PerThread || !fits => Ok(0),
+        None => Ok(STEPS_AHEAD),
+        Some(steps) if steps > STEPS_AHEAD_MAX => {
+            Err(Error::input(format!("{steps} steps ahead: at most {STEPS_AHEAD_MAX}")))
+        }
+        Some(steps) if steps > 0 && !fits => Err(Error::Limits(format!(
+            "steps ahead: the sampler on the GPU takes a vocabulary of {} tokens at the most, this model has {}: \
+             use --steps-ahead 0",
+            sample::N_MAX,
+            config.vocab_size
+        ))),
+        Some(steps) => Ok(steps),
     }
 }
 

@@ -12,6 +12,7 @@ use super::loader::{LoadPhase, ProgressFn, report};
 use super::recordings::{BatchPass, Recording, Recordings};
 use crate::error::{Error, Result};
 use crate::gpu::{BufferUse, Encoder, Gpu, GpuBuffer, Params, Readback, UploadRing, Work};
+use crate::kernels::sample::SampleScratch;
 use crate::kernels::{Batch, Row, Step, argmax};
 
 /// What a pass is to bring back.
@@ -53,15 +54,19 @@ pub struct Sequence<'a> {
 /// The mutable half of a model: activations, cache, recorded passes.
 pub struct Forward {
     dims: Dims,
-    buffers: Vec<GpuBuffer>,
-    params: Params,
+    pub(super) buffers: Vec<GpuBuffer>,
+    pub(super) params: Params,
     pool: KvPool,
-    recordings: Recordings,
-    ring: UploadRing,
+    pub(super) recordings: Recordings,
+    pub(super) ring: UploadRing,
     readback: Readback,
     /// Entries of the page table of the step at hand.
-    page_entries: Vec<u32>,
+    pub(super) page_entries: Vec<u32>,
     vocab_size: usize,
+    /// What the sampler's kernels pass on, where steps are encoded ahead.
+    pub(super) sample_scratch: Option<SampleScratch>,
+    /// Counts submits that change what steps ahead hand on.
+    pub(super) serial: u64,
 }
 
 impl Forward {
@@ -78,9 +83,12 @@ impl Forward {
         let pool = KvPool::new(gpu, &dims, model.config.n_layer)?;
         let ring = UploadRing::new(gpu, dims.upload_bytes())?;
         let readback = Readback::new(gpu, dims.slot_bytes(Slot::Logits))?;
+        let vocab_size = model.config.vocab_size;
+        let sample_scratch =
+            (dims.steps_ahead > 0).then(|| SampleScratch::new(gpu, vocab_size)).transpose()?;
         let mut forward = Forward {
             page_entries: Vec::with_capacity(dims.initial_pages),
-            vocab_size: model.config.vocab_size,
+            vocab_size,
             dims,
             buffers,
             params,
@@ -88,6 +96,8 @@ impl Forward {
             recordings: Recordings::default(),
             ring,
             readback,
+            sample_scratch,
+            serial: 0,
         };
         forward.recordings = forward.recording(gpu, model).all(progress)?;
         forward.warm_up(gpu, model, progress)?;
@@ -178,14 +188,9 @@ impl Forward {
         every_row: bool,
     ) -> Result<(Encoder, [Step; 2])> {
         let n = tokens.len();
-        assert!(n > 0 && n <= self.dims.chunk && position + n <= self.dims.n_ctx, "chunk out of range");
+        assert!(n > 0 && n <= self.dims.chunk, "chunk out of range");
         assert!(tokens.iter().all(|&id| (id as usize) < self.vocab_size), "token out of range");
-        self.make_room(gpu, model, pages.pages_wanted(&self.pool, position, n))?;
-        let scratch = &self.buffers[Slot::PageCopy as usize];
-        pages.reserve(gpu, &mut self.pool, position, n, scratch)?;
-        self.page_entries.clear();
-        self.page_entries.extend(pages.pages().iter().map(|&page| self.pool.entry(page)));
-
+        self.reserve(gpu, model, pages, position, n)?;
         let body =
             Step { n_rows: n as u32, first_row: 0, position: position as u32, kv_len: (position + n) as u32 };
         let last = Step { n_rows: 1, first_row: n as u32 - 1, ..body };
@@ -195,6 +200,25 @@ impl Forward {
         let mut encoder = gpu.encoder();
         self.stage(gpu, &mut encoder, tokens, [body, head], &batch)?;
         Ok((encoder, [body, head]))
+    }
+
+    /// Takes the pages that `n` positions behind `position` need, and lists the
+    /// sequence's pages as the page table of the step at hand.
+    pub(super) fn reserve(
+        &mut self,
+        gpu: &Gpu,
+        model: &Model,
+        pages: &mut PageList,
+        position: usize,
+        n: usize,
+    ) -> Result<()> {
+        assert!(position + n <= self.dims.n_ctx, "positions out of range");
+        self.make_room(gpu, model, pages.pages_wanted(&self.pool, position, n))?;
+        let scratch = &self.buffers[Slot::PageCopy as usize];
+        pages.reserve(gpu, &mut self.pool, position, n, scratch)?;
+        self.page_entries.clear();
+        self.page_entries.extend(pages.pages().iter().map(|&page| self.pool.entry(page)));
+        Ok(())
     }
 
     /// Runs rows of several sequences, at most [`Dims::batch`] in all, through the
@@ -312,6 +336,7 @@ impl Forward {
         [body, head]: [Step; 2],
         batch: &Batch,
     ) -> Result<()> {
+        self.serial += 1;
         let buffer = |slot: Slot| &self.buffers[slot as usize];
         let pieces = [
             (bytemuck::bytes_of(&body), buffer(Slot::Step), 0),
@@ -362,12 +387,13 @@ impl Forward {
     }
 }
 
-fn work(step: Step) -> Work {
+pub(super) fn work(step: Step) -> Work {
     Work { n_rows: step.n_rows, kv_len: step.kv_len }
 }
 
 /// The error for logits that no token can be chosen from.
-fn bad_logits() -> Error {
+#[must_use]
+pub fn bad_logits() -> Error {
     Error::input(
         "the logits hold NaN or infinity, or all are minus infinity: the model's values overflow f16; try \
          --kv-dtype f32 and --dtype f32",

@@ -3,6 +3,7 @@
 //! Knows the order of layers and the names of tensors; knows neither WGSL nor
 //! workgroups.
 
+mod ahead;
 mod dims;
 mod forward;
 pub mod gpt2;
@@ -12,8 +13,9 @@ mod loader;
 pub mod random;
 mod recordings;
 
-pub use dims::{Dims, MemoryPlan, ModelOptions, PlanEntry};
-pub use forward::{DispatchTiming, Forward, Output, Sequence};
+pub use ahead::{AheadLoop, AheadToken};
+pub use dims::{Dims, MemoryPlan, ModelOptions, PlanEntry, STEPS_AHEAD, STEPS_AHEAD_MAX};
+pub use forward::{DispatchTiming, Forward, Output, Sequence, bad_logits};
 pub use gpt2::Gpt2Config;
 pub use kv_cache::{KvPool, PageList};
 pub use loader::{LoadPhase, LoadProgress, ProgressFn, Weights, check_tensors, weight_bytes};

@@ -1,0 +1,264 @@
+//! Steps encoded ahead: the sampler on the GPU feeds each step to the next, and the
+//! host reads tokens of steps that are over while later ones run.
+
+use std::collections::VecDeque;
+
+use super::Model;
+use super::dims::{BATCH_OFFSET, STEPS_AHEAD_MAX, Slot};
+use super::forward::{Forward, work};
+use super::kv_cache::PageList;
+use crate::error::Result;
+use crate::gpu::{
+    BoundBuffer, BufferUse, Dispatch, Gpu, GpuBuffer, MemoryGroup, Readback, Recorder, Submission,
+};
+use crate::kernels::sample::{self, NO_TOKEN, Sample, SampleParams, SampleState};
+use crate::kernels::{Batch, Row, Step};
+
+/// Submits of one loop that may be on their way: while the tokens of one are read,
+/// the other keeps the GPU busy.
+const FLIGHTS_MAX: usize = 2;
+/// Slots of the ring of results.
+const N_SLOTS: usize = FLIGHTS_MAX * STEPS_AHEAD_MAX;
+const RESULTS_BYTES: u64 = N_SLOTS as u64 * sample::RESULT_BYTES;
+
+/// What changes from step to step, as it lies in [`Slot::Step`].
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct StepBlock {
+    body: Step,
+    unused0: [u32; 60],
+    head: Step,
+    unused1: [u32; 60],
+    row: Row,
+}
+
+const BLOCK_BYTES: u64 = size_of::<StepBlock>() as u64;
+const _: () = assert!(BLOCK_BYTES == BATCH_OFFSET + size_of::<Row>() as u64 && size_of::<Batch>() > 16);
+
+/// Bytes that a submit of `steps` stages beside tokens and pages.
+pub(super) fn staged_bytes(steps: usize) -> usize {
+    if steps == 0 {
+        return 0;
+    }
+    // The first submit of a loop is a single step.
+    steps * size_of::<StepBlock>() + size_of::<SampleParams>() + size_of::<SampleState>()
+}
+
+/// A step's choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AheadToken {
+    /// A token.
+    Token(u32),
+    /// The logits were NaN or infinite, or all minus infinity.
+    Fault,
+    /// An earlier step was the last one.
+    Stopped,
+}
+
+/// The sampler of one generation on the GPU, and its submits on their way.
+pub struct AheadLoop {
+    params: GpuBuffer,
+    state: GpuBuffer,
+    results: GpuBuffer,
+    readbacks: [Readback; FLIGHTS_MAX],
+    dispatches: Vec<Dispatch>,
+    sampling: SampleParams,
+    key: [u32; 8],
+    /// Numbers that the tokens read so far have taken.
+    draws: u64,
+    flights: VecDeque<Flight>,
+    next_readback: usize,
+    /// [`Forward::serial`] behind the last submit: another one since then has
+    /// overwritten what steps hand on.
+    serial: u64,
+    /// Steps of the state on the GPU.
+    step: usize,
+    last_token: u32,
+}
+
+struct Flight {
+    submission: Submission,
+    readback: usize,
+    first_step: usize,
+    n_steps: usize,
+}
+
+impl AheadLoop {
+    /// Submits on their way.
+    #[must_use]
+    pub fn n_flights(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// Whether a further submit may follow before one is read.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.flights.len() < FLIGHTS_MAX
+    }
+
+    /// Waits for the oldest submit and appends its steps' choices to `tokens`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Gpu`] when the driver reports a fault.
+    pub fn read(&mut self, gpu: &Gpu, tokens: &mut VecDeque<AheadToken>) -> Result<()> {
+        let Some(flight) = self.flights.pop_front() else { return Ok(()) };
+        let Flight { submission, readback, first_step, n_steps } = flight;
+        let takes_number = self.sampling.greedy == 0;
+        let (draws, last) = (&mut self.draws, &mut self.last_token);
+        self.readbacks[readback].read(gpu, submission, RESULTS_BYTES, |bytes| {
+            let slots: &[[u32; 4]] = bytemuck::cast_slice(bytes);
+            for step in first_step..first_step + n_steps {
+                tokens.push_back(match slots[step % N_SLOTS] {
+                    [NO_TOKEN, 0, ..] => AheadToken::Stopped,
+                    [NO_TOKEN, ..] => AheadToken::Fault,
+                    [token, ..] => {
+                        *draws += u64::from(takes_number);
+                        *last = token;
+                        AheadToken::Token(token)
+                    }
+                });
+            }
+        })
+    }
+}
+
+impl Forward {
+    /// A loop for one generation: `key` of the generator, of which `draws` numbers
+    /// are taken.
+    ///
+    /// # Errors
+    /// As [`Gpu::allocate`] and [`Recorder::dispatch`].
+    ///
+    /// # Panics
+    /// When the model was loaded without steps ahead.
+    pub fn ahead_loop(
+        &mut self,
+        gpu: &Gpu,
+        sampling: SampleParams,
+        key: [u32; 8],
+        draws: u64,
+    ) -> Result<AheadLoop> {
+        let small = |label, bytes, usage| gpu.allocate(label, bytes, usage, MemoryGroup::Logits);
+        let params = small("sample params", size_of::<SampleParams>() as u64, BufferUse::Uniform)?;
+        let state = small("sample state", size_of::<SampleState>() as u64, BufferUse::Storage)?;
+        let results = small("sample results", RESULTS_BYTES, BufferUse::Storage)?;
+        let readbacks = [Readback::new(gpu, RESULTS_BYTES)?, Readback::new(gpu, RESULTS_BYTES)?];
+        let Forward { buffers, params: slots, sample_scratch, .. } = self;
+        let mut recorder = Recorder::new(gpu, slots);
+        let op = Sample {
+            logits: &buffers[Slot::Logits as usize],
+            scratch: sample_scratch.as_ref().expect("the model was loaded with steps ahead"),
+            params: (&params).into(),
+            state: &state,
+            results: BoundBuffer::range(&results, 0, RESULTS_BYTES),
+            token_ids: &buffers[Slot::TokenIds as usize],
+        };
+        if sampling.greedy == 1 {
+            sample::record_greedy(&mut recorder, &op)?;
+        } else {
+            sample::record(&mut recorder, &op)?;
+        }
+        let dispatches = recorder.finish();
+        Ok(AheadLoop {
+            params,
+            state,
+            results,
+            readbacks,
+            dispatches,
+            sampling,
+            key,
+            draws,
+            flights: VecDeque::with_capacity(FLIGHTS_MAX),
+            next_readback: 0,
+            serial: 0,
+            step: 0,
+            last_token: 0,
+        })
+    }
+
+    /// Whether the last submit of all was this loop's, so that its next one finds
+    /// token and state on the GPU.
+    #[must_use]
+    pub fn follows(&self, ahead: &AheadLoop) -> bool {
+        ahead.serial == self.serial && ahead.serial != 0
+    }
+
+    /// Submits `n_steps` steps of one sequence. The first one runs `tokens`, at
+    /// `position`; where there are none, the token that the loop's last step chose.
+    /// Each further step runs the token that the one before it chose.
+    ///
+    /// # Errors
+    /// As [`Forward::run`].
+    ///
+    /// # Panics
+    /// As [`Forward::run`]; when the loop has no room; without tokens, when another
+    /// submit came in between while some of its own are unread.
+    #[allow(clippy::too_many_arguments, reason = "those of Forward::run, with the loop and its steps")]
+    pub fn submit_ahead(
+        &mut self,
+        gpu: &Gpu,
+        model: &Model,
+        ahead: &mut AheadLoop,
+        pages: &mut PageList,
+        tokens: Option<&[u32]>,
+        position: usize,
+        n_steps: usize,
+    ) -> Result<()> {
+        let n_first = tokens.map_or(1, <[u32]>::len);
+        assert!(ahead.has_room() && (1..=STEPS_AHEAD_MAX).contains(&n_steps), "no room for a submit");
+        self.reserve(gpu, model, pages, position, n_first + n_steps - 1)?;
+        let chained = tokens.is_none() && self.follows(ahead);
+        assert!(tokens.is_some() || chained || ahead.flights.is_empty(), "unread tokens");
+        let last = [ahead.last_token];
+        let tokens = if chained { &[] } else { tokens.unwrap_or(&last) };
+        let blocks: Vec<StepBlock> = (0..n_steps)
+            .map(|i| {
+                let (position, n) =
+                    if i == 0 { (position, n_first) } else { (position + n_first + i - 1, 1) };
+                block(position as u32, n as u32)
+            })
+            .collect();
+        let mut encoder = gpu.encoder();
+        let state = SampleState::new(ahead.key, ahead.draws);
+        let buffer = |slot: Slot| &self.buffers[slot as usize];
+        let mut pieces = vec![(bytemuck::cast_slice(&self.page_entries), buffer(Slot::PageTable), 0)];
+        if !chained {
+            ahead.step = 0;
+            pieces.push((bytemuck::cast_slice(tokens), buffer(Slot::TokenIds), 0));
+            pieces.push((bytemuck::bytes_of(&ahead.sampling), &ahead.params, 0));
+            pieces.push((bytemuck::bytes_of(&state), &ahead.state, 0));
+        }
+        let staged = self.ring.stage_with(gpu, &mut encoder, &pieces, bytemuck::cast_slice(&blocks))?;
+        let recorded = &self.recordings;
+        let one = recorded.batch(1);
+        let deterministic = model.options.deterministic;
+        for (i, block) in blocks.iter().enumerate() {
+            let offset = staged + i as u64 * BLOCK_BYTES;
+            self.ring.copy_staged(&mut encoder, offset, buffer(Slot::Step), 0, BLOCK_BYTES);
+            let decode = block.body.n_rows == 1 && !deterministic;
+            encoder.pass(|pass| {
+                pass.run(if decode { &one.body } else { &recorded.prefill }, work(block.body));
+                pass.run(if deterministic { &recorded.head_rows } else { &one.head }, work(block.head));
+                pass.run(&ahead.dispatches, work(block.head));
+            });
+        }
+        let readback = ahead.next_readback;
+        ahead.next_readback = (readback + 1) % FLIGHTS_MAX;
+        ahead.readbacks[readback].copy_from(&mut encoder, &ahead.results, RESULTS_BYTES);
+        let ring = &mut self.ring;
+        let submission = ahead.readbacks[readback].submit(gpu, encoder, RESULTS_BYTES, || ring.submitted());
+        ahead.flights.push_back(Flight { submission, readback, first_step: ahead.step, n_steps });
+        ahead.step += n_steps;
+        self.serial += 1;
+        ahead.serial = self.serial;
+        gpu.take_fault("submit")
+    }
+}
+
+/// The step of `n` rows at `position`, of which the last one is sampled.
+fn block(position: u32, n: u32) -> StepBlock {
+    let body = Step { n_rows: n, first_row: 0, position, kv_len: position + n };
+    let head = Step { n_rows: 1, first_row: n - 1, ..body };
+    let row = Row { position, kv_len: position + 1, first_page: 0, unused: 0 };
+    StepBlock { body, unused0: [0; 60], head, unused1: [0; 60], row }
+}
