@@ -13,6 +13,7 @@ use reference_model::ReferenceModel;
 use safetensors::SafeTensors;
 use wgpt::engine::ModelFiles;
 use wgpt::gpu::{Gpu, GpuOptions, Strategy};
+use wgpt::kernels::Op;
 use wgpt::model::ModelOptions;
 use wgpt::tensor::DType;
 use wgpt::{Engine, Session};
@@ -178,6 +179,32 @@ fn f32_logits_equal_transformers_on_every_path() {
         }
     }
     println!("largest error {:e} in {}", worst.0, worst.1);
+}
+
+/// Every implementation that a device can run, forced in turn, on both floors.
+#[test]
+fn every_variant_forced_in_turn_equals_transformers() {
+    let dir = Path::new("tests/golden/gpt2-tiny");
+    let golden = Golden::read(dir);
+    let (tokens, expected) = (&golden.rows[0], &golden.logits[0]);
+    // One with all that the adapter offers, one on the floor.
+    for gpu in [&GPUS[0], &GPUS[GPUS.len() - 1]] {
+        let mut forced = 0;
+        for candidate in Op::ALL.into_iter().flat_map(Op::candidates) {
+            if !candidate.runs_on(&gpu.capabilities()) {
+                continue;
+            }
+            let engine = engine(gpu, dir, &ModelOptions { variants: vec![candidate], ..f32_options() });
+            let mut session = engine.session();
+            for feed in [Feed::Chunks(16), Feed::Decode] {
+                let found = logits(&mut session, tokens, feed);
+                let error = max_error(&found, expected.iter().copied());
+                assert!(error <= TOLERANCE_F32, "{candidate} {feed:?} {}: error {error:e}", setup(gpu));
+            }
+            forced += 1;
+        }
+        assert!(forced >= 2 * Op::ALL.len(), "{forced} variants on {}", setup(gpu));
+    }
 }
 
 #[test]

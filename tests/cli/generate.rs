@@ -36,6 +36,22 @@ fn greedy_ids_are_those_of_transformers() {
 }
 
 #[test]
+fn steps_ahead_and_variants_change_no_token() {
+    let args = ["-p", "Once upon a time", "-n", "30", "--seed", "11"];
+    let expected = generate(&args);
+    for more in [&["--steps-ahead", "4"][..], &["--steps-ahead", "0"], &["--variant", "gemm=tile_64x64"]] {
+        let report = generate(&[&args[..], more].concat());
+        assert_eq!(report["token_ids"], expected["token_ids"], "{more:?}");
+        assert_eq!(report["text"], expected["text"]);
+    }
+    let wrong = |more: &[&str]| wgpt(&[&["generate"], &args[..], more].concat());
+    wrong(&["--steps-ahead", "17"]).fails(2, &["17", "0..=16"]);
+    wrong(&["--variant", "gemm=none"]).fails(2, &["gemm=none", "tile_64x64"]);
+    let impossible = ["--variant", "gemm=per_thread_4x8_wide", "--features-floor"];
+    wrong(&impossible).fails(4, &["gemm=per_thread_4x8_wide", "Int64"]);
+}
+
+#[test]
 fn the_report_tells_times_rates_and_the_device() {
     let report = generate(&["-p", "Once upon a time", "-n", "8", "--temp", "0"]);
     let timings = &report["timings"];
