@@ -3,6 +3,7 @@
 mod files;
 mod generate;
 mod session;
+mod tuning;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,10 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use files::ModelFiles;
 pub use generate::{FinishReason, GenerateOptions, Generation, Overflow, Piece, Timings};
 pub use session::{CancelFlag, Session};
+pub use tuning::{Selection, select, tune_model, tuned_shapes};
 
 use crate::error::Result;
 use crate::gpu::{Gpu, GpuOptions};
-use crate::kernels::Choices;
 use crate::model::{Dims, Forward, MemoryPlan, Model, ModelOptions, ProgressFn, Weights};
 use crate::text::Tokenizer;
 
@@ -31,6 +32,8 @@ struct Shared {
     gpu: Arc<Gpu>,
     files: ModelFiles,
     dims: Dims,
+    /// Whether the cache had choices for the model.
+    tuned: bool,
 }
 
 impl Shared {
@@ -112,6 +115,8 @@ impl Engine {
     }
 
     /// Loads opened files onto an opened device, which several engines may share.
+    /// Runs with the choices that were tuned for the model, where the device's
+    /// cache has some ([`select`]).
     ///
     /// # Errors
     /// [`crate::Error::Tensor`] when checkpoint and config disagree or a value does
@@ -124,12 +129,13 @@ impl Engine {
         progress: &mut ProgressFn<'_>,
     ) -> Result<Engine> {
         let config = files.config().clone();
-        let choices = Choices::new(&gpu.capabilities(), &options.variants)?;
+        let Selection { choices, tuned, .. } = tuning::select_for(&gpu, &config, options)?;
         let dims = Dims::new(&config, options, &choices, gpu.max_binding_bytes())?;
         let weights = Weights::load(&gpu, &config, files.checkpoint(), options.dtype, progress)?;
         let model = Model { config, options: options.clone(), choices, weights };
         let forward = Forward::new(&gpu, &model, dims.clone(), progress)?;
-        let shared = Shared { forward: Mutex::new(forward), model, gpu, files, dims };
+        gpu.save_pipelines();
+        let shared = Shared { forward: Mutex::new(forward), model, gpu, files, dims, tuned };
         Ok(Engine { shared: Arc::new(shared) })
     }
 
