@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser, ValueParser};
+use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser, ValueParser};
 use etcetera::base_strategy::{BaseStrategy, choose_native_strategy};
 use wgpt::engine::{CancelFlag, ModelFiles};
 use wgpt::gpu::{AdapterReport, Backend, Gpu, GpuOptions};
@@ -60,6 +60,7 @@ pub struct ModelArgs {
     /// Where tuned choices of kernels and compiled pipelines are kept; an empty DIR
     /// keeps and takes none [default: wgpt in the platform's directory of caches]
     #[arg(long, value_name = "DIR", env = "WGPT_CACHE_DIR")]
+    #[arg(value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub cache_dir: Option<PathBuf>,
 }
 

@@ -1,13 +1,12 @@
 //! `wgpt tune`: the fastest implementation of each operation on this device.
 
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use serde::Serialize;
-use wgpt::Engine;
 use wgpt::engine::tune_model;
 use wgpt::gpu::Gpu;
 use wgpt::tune::{Budget, OpTuning, Progress, Tuning, cache};
+use wgpt::{Engine, Error};
 
 use super::exit::Outcome;
 use super::interrupt;
@@ -121,7 +120,8 @@ pub fn warn(gpu: &Gpu) {
 }
 
 /// Tunes behind a finished text, where nobody waits for it any more and the cache
-/// has nothing for the model. Ctrl-C ends the program at once.
+/// has nothing for the model. Ctrl-C ends the program at once, or, where it was
+/// pressed just before, the search.
 pub fn behind_a_text(engine: &Engine, asked: Option<Duration>) {
     let gpu = engine.gpu();
     // On software adapters the order of the candidates is that of measurements
@@ -136,12 +136,14 @@ pub fn behind_a_text(engine: &Engine, asked: Option<Duration>) {
         return note(&format!("warning: kernels are not tuned: {error}"));
     }
     let budget = Budget { time, full: false };
+    let cancel = interrupt::flag();
     let result = interrupt::blocked(|| {
         let mut bar = TuneBar::new();
-        engine.tune(budget, &mut |progress| bar.update(progress), &AtomicBool::new(false))
+        engine.tune(budget, &mut |progress| bar.update(progress), &cancel)
     });
-    if let Err(error) = result {
-        note(&format!("warning: kernels are not tuned: {error}"));
+    match result {
+        Ok(_) | Err(Error::Cancelled) => {}
+        Err(error) => note(&format!("warning: kernels are not tuned: {error}")),
     }
     warn(gpu);
 }

@@ -120,11 +120,10 @@ pub fn run(args: &Args, started: Instant) -> anyhow::Result<Outcome> {
         OutputFormat::Text => run_text(args, &engine, generation, clock)?,
         OutputFormat::Json => run_json(args, &engine, generation, &options, clock)?,
     }
-    if interrupt::raised(&cancel) {
-        return Ok(Outcome::Interrupted);
+    if !interrupt::raised(&cancel) {
+        tune::behind_a_text(&engine, args.tune_seconds);
     }
-    tune::behind_a_text(&engine, args.tune_seconds);
-    Ok(Outcome::Done)
+    Ok(if interrupt::raised(&cancel) { Outcome::Interrupted } else { Outcome::Done })
 }
 
 /// `--max-new-tokens`, else what the model says, else the default.
