@@ -337,7 +337,7 @@ fn writers_at_once_leave_one_whole_file() {
 
 fn tuning_files(dir: &Path) -> Vec<PathBuf> {
     let paths = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    paths.filter(|path| !path.extension().is_some_and(|extension| extension == "bin")).collect()
+    paths.filter(|path| path.extension().is_none_or(|extension| extension != "bin")).collect()
 }
 
 #[test]

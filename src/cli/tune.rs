@@ -83,6 +83,11 @@ struct Candidate {
 /// Runs the verb.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let cancel = interrupt::flag();
+    if args.model.deterministic || !args.model.variant.is_empty() {
+        let message = "tune searches among all variants, and deterministic models take no tuned ones: leave out \
+                       --variant and --deterministic";
+        return Err(Error::Input(message.to_owned()).into());
+    }
     let files = args.model.open_files()?;
     let gpu = Gpu::open(&args.model.gpu_options())?;
     for line in notices(gpu.report()) {

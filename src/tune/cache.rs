@@ -30,6 +30,8 @@ pub struct Key {
     pub driver: String,
     /// The driver's version, as the driver words it.
     pub driver_info: String,
+    /// Version of this library.
+    pub wgpt: String,
     /// Version of wgpu, which translates the kernels.
     pub wgpu: String,
     /// The family of kernels that the device prefers.
@@ -64,6 +66,7 @@ impl Key {
             backend: adapter.backend.name().to_owned(),
             driver: adapter.driver.clone(),
             driver_info: adapter.driver_info.clone(),
+            wgpt: env!("CARGO_PKG_VERSION").to_owned(),
             wgpu: WGPU_VERSION.to_owned(),
             strategy: device.strategy.name().to_owned(),
             subgroups: device.subgroups,

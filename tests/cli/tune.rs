@@ -74,6 +74,13 @@ fn the_report_of_a_search_is_complete() {
 }
 
 #[test]
+fn what_a_search_would_not_heed_is_refused() {
+    for flag in [&["--deterministic"][..], &["--variant", "layer_norm=per_thread"]] {
+        wgpt_with(&[&["tune", "--random", SHAPE], flag].concat(), "", &[]).fails(4, &["leave out --variant"]);
+    }
+}
+
+#[test]
 fn a_damaged_cache_is_a_warning_and_is_written_anew() {
     let dir = tempfile::tempdir().unwrap();
     let tune = || cached(dir.path(), &["tune", "--random", SHAPE, "--seconds", "0.1"]).ok();
