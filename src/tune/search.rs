@@ -144,14 +144,27 @@ pub fn run_among(
     tuning.gpu_clock = timestamps.is_some();
     let bed = Bed::new(gpu, shapes)?;
     let choices = Choices::new(&gpu.capabilities(), &[])?;
-    let mut search =
-        Search { gpu, shapes, budget, bed, choices, timestamps, started, until: started, progress, cancel };
+    let mut search = Search {
+        gpu,
+        shapes,
+        budget,
+        bed,
+        choices,
+        timestamps,
+        started,
+        look_until: started,
+        until: started,
+        progress,
+        cancel,
+    };
     for (i, op) in Op::ALL.into_iter().enumerate() {
         let left = budget.time.saturating_sub(started.elapsed());
         if left.is_zero() {
             break;
         }
-        search.until = Instant::now() + left / (Op::ALL.len() - i) as u32;
+        let share = left / (Op::ALL.len() - i) as u32;
+        search.look_until = Instant::now() + share / 2;
+        search.until = Instant::now() + share;
         let found = search.op(op, candidates(op), &mut tuning.dropped)?;
         search.choices.set(found.chosen);
         tuning.ops.push(found);
@@ -168,6 +181,9 @@ struct Search<'a> {
     choices: Choices,
     timestamps: Option<Timestamps>,
     started: Instant,
+    /// When no further candidate of the present operation is looked at, so that
+    /// there is time to compare those that were.
+    look_until: Instant,
     /// When the time of the present operation is over.
     until: Instant,
     progress: &'a mut dyn FnMut(Progress),
@@ -204,7 +220,7 @@ impl Search<'_> {
         let mut complete = true;
         // Without another choice there is nothing to time, but still to check.
         for candidate in self.in_order(default, candidates) {
-            if !contenders.is_empty() && Instant::now() >= self.until {
+            if !contenders.is_empty() && Instant::now() >= self.look_until {
                 complete = false;
                 break;
             }
