@@ -17,6 +17,9 @@ export XDG_RUNTIME_DIR := $(abspath $(TARGET_DIR))/xdg
 PRIVATE_RUNTIME_DIR := $(XDG_RUNTIME_DIR)
 endif
 
+# What the targets tune and compile is theirs, not the user's.
+export WGPT_CACHE_DIR ?= $(abspath $(TARGET_DIR))/wgpt-cache
+
 .PHONY: help demo test test-all bench lint setup runtime-dir
 
 help: ## this list

@@ -21,6 +21,7 @@
 #   GPU_BENCH_KERNELS   arguments of `wgpt bench kernels` [--model gpt2,gpt2-xl]
 #   GPU_BENCH_SHAPES    shapes of `wgpt --random` [gpt2 gpt2-medium gpt2-large gpt2-xl]
 #   GPU_BENCH_PROFILES  shapes that are profiled too [gpt2 gpt2-xl]
+#   GPU_BENCH_TUNED     shapes that are tuned and measured again [gpt2 gpt2-xl]
 set -eu
 
 usage() {
@@ -100,7 +101,7 @@ step() {
     0)
         status=ok
         # Test programs report in words, wgpt in JSON.
-        case $name in bench_* | profile_* | devices) results=$out/$name.out ;; esac
+        case $name in bench_* | profile_* | tune_* | devices) results=$out/$name.out ;; esac
         ;;
     # What `timeout` says when it ended or killed the command.
     124 | 137)
@@ -193,6 +194,8 @@ run() {
         export XDG_RUNTIME_DIR="$scratch/runtime"
         mkdir -m 700 "$XDG_RUNTIME_DIR"
     fi
+    # Empty until the last steps tune: all others measure the defaults.
+    export WGPT_CACHE_DIR="$scratch/cache"
     step devices 30 bin/wgpt devices --json
     if [ "$status" = ok ]; then
         bin/wgpt devices >"$out/device.out" 2>/dev/null || true
@@ -221,6 +224,12 @@ measure() {
     done
     for shape in ${GPU_BENCH_PROFILES:-gpt2 gpt2-xl}; do
         step "profile_$shape" 90 bin/wgpt profile --random "$shape" --output json --trace "$out/trace_$shape.json"
+    done
+    # What tuning brings: the same figures with the kernels that it chose.
+    for shape in ${GPU_BENCH_TUNED:-gpt2 gpt2-xl}; do
+        step "tune_$shape" 60 bin/wgpt tune --random "$shape" --seconds 20 --json
+        # shellcheck disable=SC2086
+        step "bench_tuned_$shape" 120 bin/wgpt bench model --random "$shape" --output json ${GPU_BENCH_ARGS:-}
     done
 }
 

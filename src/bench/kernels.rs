@@ -200,14 +200,7 @@ impl<'g> KernelBench<'g> {
         let prepared = prepare(self.gpu, case, candidate)?;
         let outcome = prepared.check(self.gpu)?;
         if !outcome.passed() {
-            return Ok(Measured::Wrong(format!(
-                "{case} [{}]: {} wrong elements, {} stray writes, error {:.3e} where {:.3e} is tolerated",
-                candidate.name,
-                outcome.wrong_elements,
-                outcome.stray_writes,
-                outcome.max_error,
-                outcome.tolerance
-            )));
+            return Ok(Measured::Wrong(format!("{case} [{}]: {}", candidate.name, outcome.fault())));
         }
         let budget = Budget { repetitions: self.options.repetitions, max_time: self.options.max_time };
         let mut rows = Vec::new();

@@ -1,5 +1,7 @@
 //! Mean and spread of a few samples.
 
+pub use crate::tune::quantile;
+
 /// The arithmetic mean; 0 of no sample.
 #[must_use]
 pub fn mean(samples: &[f64]) -> f64 {
@@ -15,20 +17,6 @@ pub fn standard_deviation(samples: &[f64]) -> f64 {
     let mean = mean(samples);
     let squares: f64 = samples.iter().map(|x| (x - mean).powi(2)).sum();
     (squares / (samples.len() - 1) as f64).sqrt()
-}
-
-/// The value below which a share of `q` (0 to 1) of the samples lies, by linear
-/// interpolation between neighbours (Hyndman and Fan 1996, type 7: the default
-/// of R and numpy); 0 of no sample.
-#[must_use]
-pub fn quantile(samples: &[f64], q: f64) -> f64 {
-    let mut sorted = samples.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let Some(last) = sorted.len().checked_sub(1) else { return 0.0 };
-    let place = q.clamp(0.0, 1.0) * last as f64;
-    let below = place.floor() as usize;
-    let above = (below + 1).min(last);
-    sorted[below] + (place - below as f64) * (sorted[above] - sorted[below])
 }
 
 /// Median with the tenth and the ninetieth percentile.
@@ -54,16 +42,10 @@ impl Spread {
 
 #[cfg(test)]
 mod tests {
-    use super::{Spread, mean, quantile, standard_deviation};
+    use super::{Spread, mean, standard_deviation};
 
     #[test]
-    fn quantiles() {
-        let samples = [40.0, 10.0, 30.0, 20.0];
-        // As numpy.quantile has them.
-        for (q, want) in [(0.0, 10.0), (0.1, 13.0), (0.5, 25.0), (0.9, 37.0), (1.0, 40.0)] {
-            assert!((quantile(&samples, q) - want).abs() < 1e-12, "{q}");
-        }
-        assert_eq!((quantile(&[7.0], 0.9), quantile(&[], 0.5)), (7.0, 0.0));
+    fn a_spread_is_three_quantiles() {
         let spread = Spread { median_ns: 2.0, p10_ns: 1.2, p90_ns: 2.8 };
         assert_eq!(Spread::of(&[3, 1, 2]), spread);
     }

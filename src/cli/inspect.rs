@@ -4,16 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::Serialize;
-use wgpt::engine::ModelFiles;
+use wgpt::engine::{ModelFiles, Selection, select};
 use wgpt::gpu::{DevicePreview, MemoryGroup};
-use wgpt::kernels::Choices;
 use wgpt::model::{Dims, Gpt2Config, MemoryPlan, check_tensors};
 use wgpt::tensor::DType;
 use wgpt::{Error, ErrorKind};
 
 use super::exit::Outcome;
 use super::model_args::ModelArgs;
-use super::output::{bytes, count, labelled, print, print_json};
+use super::output::{bytes, count, labelled, note, print, print_json};
 use super::run_info::VERSION;
 
 /// Show a model's architecture and the exact GPU memory that it will take
@@ -53,6 +52,10 @@ struct Report {
     kv_bytes_per_token: u64,
     plan: Plan,
     device: Device,
+    /// The implementation of each operation that would run.
+    variants: BTreeMap<&'static str, &'static str>,
+    /// Whether they were tuned for the model on this device.
+    tuned: bool,
     version: &'static str,
 }
 
@@ -119,7 +122,12 @@ fn report(args: &Args, files: &ModelFiles) -> Result<Report, Error> {
     };
     let config = files.config();
     let model_options = args.model.model_options();
-    let choices = Choices::new(&preview.capabilities, &model_options.variants)?;
+    let adapter = preview.adapter.as_ref();
+    let selection = select(adapter, &preview.capabilities, &options, config, &model_options)?;
+    let Selection { choices, tuned, warning } = selection;
+    if let Some(warning) = warning {
+        note(&format!("warning: {warning}"));
+    }
     let dims = Dims::new(config, &model_options, &preview.capabilities, &choices, preview.max_binding_bytes)?;
     let plan = dims.plan();
     Ok(Report {
@@ -145,6 +153,8 @@ fn report(args: &Args, files: &ModelFiles) -> Result<Report, Error> {
             strategy: preview.capabilities.strategy.name(),
             max_binding_bytes: preview.max_binding_bytes,
         },
+        variants: choices.names(),
+        tuned,
         version: VERSION,
     })
 }
@@ -193,6 +203,8 @@ fn text(report: &Report) -> String {
         Some(name) => name.clone(),
         None => "no adapter found: planned for the least device there is".to_owned(),
     };
+    let variants: Vec<_> = report.variants.iter().map(|(op, name)| format!("{op}={name}")).collect();
+    let variants = variants.join(" ");
     let mut text = labelled(
         &[
             ("model", report.model.clone()),
@@ -207,6 +219,7 @@ fn text(report: &Report) -> String {
             ("KV cache", format!("{} a token", bytes(report.kv_bytes_per_token))),
             ("context", format!("{} tokens, prefill {} at once", report.n_ctx, report.prefill_chunk)),
             ("device", device),
+            ("kernels", format!("{}: {}", if report.tuned { "tuned" } else { "untuned" }, variants)),
         ],
         0,
     );

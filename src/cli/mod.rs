@@ -20,6 +20,7 @@ mod prompt;
 mod run_info;
 mod tensor_file;
 mod trace;
+mod tune;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -57,6 +58,7 @@ enum Verb {
     Devices(devices::Args),
     Bench(bench::Args),
     Profile(profile::Args),
+    Tune(tune::Args),
     Completions(completions::Args),
 }
 
@@ -80,6 +82,7 @@ fn run(verb: Verb, started: Instant) -> anyhow::Result<Outcome> {
         Verb::Devices(args) => devices::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Profile(args) => profile::run(&args),
+        Verb::Tune(args) => tune::run(&args),
         Verb::Completions(args) => completions::run(&args),
     }
 }

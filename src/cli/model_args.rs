@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser, ValueParser};
+use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser, ValueParser};
+use etcetera::base_strategy::{BaseStrategy, choose_native_strategy};
 use wgpt::engine::{CancelFlag, ModelFiles};
 use wgpt::gpu::{AdapterReport, Backend, Gpu, GpuOptions};
 use wgpt::kernels::Candidate;
@@ -13,6 +14,7 @@ use wgpt::{Engine, Error};
 
 use super::output::note;
 use super::progress::LoadBars;
+use super::tune;
 
 /// The model, the device, and how one runs on the other.
 #[derive(Debug, clap::Args)]
@@ -59,6 +61,11 @@ pub struct ModelArgs {
     /// the one that suits the device; may be given several times
     #[arg(long, value_name = "OP=NAME", value_parser = variant)]
     pub variant: Vec<&'static Candidate>,
+    /// Where tuned choices of kernels and compiled pipelines are kept; an empty DIR
+    /// keeps and takes none [default: wgpt in the platform's directory of caches]
+    #[arg(long, value_name = "DIR", env = "WGPT_CACHE_DIR")]
+    #[arg(value_parser = OsStringValueParser::new().map(PathBuf::from))]
+    pub cache_dir: Option<PathBuf>,
 }
 
 /// Which adapter runs.
@@ -94,7 +101,16 @@ impl ModelArgs {
             device: self.device.device.clone(),
             backend: self.device.backend,
             features_floor: self.features_floor,
+            cache_dir: self.cache_dir(),
             ..GpuOptions::default()
+        }
+    }
+
+    /// Where the cache is: none where the user wants none, or has no home.
+    fn cache_dir(&self) -> Option<PathBuf> {
+        match &self.cache_dir {
+            Some(dir) => Some(dir.clone()).filter(|dir| !dir.as_os_str().is_empty()),
+            None => Some(choose_native_strategy().ok()?.cache_dir().join("wgpt")),
         }
     }
 
@@ -130,7 +146,10 @@ impl ModelArgs {
             note(&line);
         }
         let mut bars = LoadBars::new(cancel.clone());
-        Engine::load(files, gpu, &self.model_options(), &mut |progress| bars.update(progress))
+        let options = self.model_options();
+        let engine = Engine::load(files, gpu, &options, &mut |progress| bars.update(progress))?;
+        tune::warn(engine.gpu());
+        Ok(engine)
     }
 }
 

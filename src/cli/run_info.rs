@@ -1,5 +1,7 @@
 //! What a result was computed with: part of every JSON report.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use wgpt::Engine;
 use wgpt::gpu::{AdapterReport, Backend, DeviceType};
@@ -14,6 +16,10 @@ pub struct RunInfo {
     pub deterministic: bool,
     pub features_floor: bool,
     pub device: DeviceInfo,
+    /// The implementation of each operation.
+    pub variants: BTreeMap<&'static str, &'static str>,
+    /// Whether they were tuned for the model on this device.
+    pub tuned: bool,
     /// GPU memory in use, in bytes.
     pub gpu_bytes: u64,
     pub version: &'static str,
@@ -54,6 +60,8 @@ impl RunInfo {
                 device_type,
                 strategy: engine.gpu().strategy().name().to_owned(),
             },
+            variants: engine.choices().names(),
+            tuned: engine.is_tuned(),
             gpu_bytes: engine.gpu().ledger().total_bytes(),
             version: VERSION,
         }

@@ -4,6 +4,7 @@ mod ahead;
 mod files;
 mod generate;
 mod session;
+mod tuning;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,10 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use files::ModelFiles;
 pub use generate::{FinishReason, GenerateOptions, Generation, Overflow, Piece, Timings};
 pub use session::{CancelFlag, Session};
+pub use tuning::{Selection, select, tune_model, tuned_shapes};
 
 use crate::error::Result;
 use crate::gpu::{Gpu, GpuOptions};
-use crate::kernels::Choices;
 use crate::model::{Dims, Forward, MemoryPlan, Model, ModelOptions, ProgressFn, Weights};
 use crate::text::Tokenizer;
 
@@ -32,6 +33,8 @@ struct Shared {
     gpu: Arc<Gpu>,
     files: ModelFiles,
     dims: Dims,
+    /// Whether the cache had choices for the model.
+    tuned: bool,
 }
 
 impl Shared {
@@ -113,6 +116,8 @@ impl Engine {
     }
 
     /// Loads opened files onto an opened device, which several engines may share.
+    /// Runs with the choices that were tuned for the model, where the device's
+    /// cache has some ([`select`]).
     ///
     /// # Errors
     /// [`crate::Error::Tensor`] when checkpoint and config disagree or a value does
@@ -125,13 +130,13 @@ impl Engine {
         progress: &mut ProgressFn<'_>,
     ) -> Result<Engine> {
         let config = files.config().clone();
-        let device = gpu.capabilities();
-        let choices = Choices::new(&device, &options.variants)?;
-        let dims = Dims::new(&config, options, &device, &choices, gpu.max_binding_bytes())?;
+        let Selection { choices, tuned, .. } = tuning::select_for(&gpu, &config, options)?;
+        let dims = Dims::new(&config, options, &gpu.capabilities(), &choices, gpu.max_binding_bytes())?;
         let weights = Weights::load(&gpu, &config, files.checkpoint(), options.dtype, progress)?;
         let model = Model { config, options: options.clone(), choices, weights };
         let forward = Forward::new(&gpu, &model, dims.clone(), progress)?;
-        let shared = Shared { forward: Mutex::new(forward), model, gpu, files, dims };
+        gpu.save_pipelines();
+        let shared = Shared { forward: Mutex::new(forward), model, gpu, files, dims, tuned };
         Ok(Engine { shared: Arc::new(shared) })
     }
 

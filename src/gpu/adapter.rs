@@ -1,6 +1,7 @@
 //! Which adapters there are, and which one is taken.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::Serialize;
@@ -112,6 +113,10 @@ pub struct GpuOptions {
     pub strategy: Option<Strategy>,
     /// Pretends that storage bindings are at most this large.
     pub max_binding_bytes: Option<u64>,
+    /// Where compiled pipelines (Vulkan) and tuned choices of kernels are kept and
+    /// looked for. Without it nothing is read or written: an application names a
+    /// directory of its own, the command line takes the platform's.
+    pub cache_dir: Option<PathBuf>,
 }
 
 /// What an adapter is and offers.
@@ -354,7 +359,11 @@ pub(super) fn request(adapter: &wgpu::Adapter, options: &GpuOptions) -> (wgpu::F
     if options.features_floor {
         return (wgpu::Features::empty(), wgpu::Limits::default());
     }
-    (adapter.features() & USEFUL_FEATURES, adapter.limits())
+    let mut useful = USEFUL_FEATURES;
+    if options.cache_dir.is_some() {
+        useful |= wgpu::Features::PIPELINE_CACHE;
+    }
+    (adapter.features() & useful, adapter.limits())
 }
 
 /// The family of kernel variants that suits an adapter.

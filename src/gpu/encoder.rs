@@ -96,6 +96,14 @@ impl Gpu {
     pub fn run(&self, dispatches: &[Dispatch], work: Work) -> Result<()> {
         let mut encoder = self.encoder();
         encoder.pass(|pass| pass.run(dispatches, work));
+        self.finish(encoder)
+    }
+
+    /// Submits what was encoded and waits: for tests, benchmarks and tools.
+    ///
+    /// # Errors
+    /// [`crate::Error::Gpu`] when the driver reports a fault.
+    pub fn finish(&self, encoder: Encoder) -> Result<()> {
         let index = encoder.submit_raw(self);
         self.wait(index)
     }

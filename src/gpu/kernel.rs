@@ -154,7 +154,12 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    pub(super) fn compile(device: &wgpu::Device, variant: &Variant, checked: bool) -> Self {
+    pub(super) fn compile(
+        device: &wgpu::Device,
+        variant: &Variant,
+        checked: bool,
+        cache: Option<&wgpu::PipelineCache>,
+    ) -> Self {
         let label = variant.label();
         let bindings = variant.bindings();
         let entries: Vec<_> = bindings.iter().map(layout_entry).collect();
@@ -192,7 +197,7 @@ impl Pipeline {
                 // Our kernels write workgroup memory before they read it.
                 zero_initialize_workgroup_memory: checked,
             },
-            cache: None,
+            cache,
         });
         Pipeline { raw, layout, bindings, label }
     }

@@ -5,8 +5,10 @@
 
 pub mod adapter;
 mod buffer;
+pub(crate) mod cache_file;
 mod encoder;
 mod kernel;
+mod pipeline_cache;
 mod recording;
 mod timed;
 mod timestamps;
@@ -43,6 +45,8 @@ pub struct Gpu {
     strategy: Strategy,
     limits: wgpu::Limits,
     pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
+    pipeline_cache: Option<pipeline_cache::PipelineCache>,
+    warnings: Mutex<Vec<String>>,
     ledger: Arc<Ledger>,
     counters: Counters,
     clock: timings::StepClock,
@@ -106,7 +110,7 @@ impl Gpu {
         }));
         let limits = device.limits();
         let strategy = options.strategy.unwrap_or(adapter::default_strategy(&report, features));
-        Ok(Gpu {
+        let mut gpu = Gpu {
             device,
             queue,
             report,
@@ -114,12 +118,30 @@ impl Gpu {
             strategy,
             limits,
             pipelines: Mutex::default(),
+            pipeline_cache: None,
+            warnings: Mutex::default(),
             ledger: Arc::default(),
             counters: Counters::default(),
             clock: timings::StepClock::default(),
             faults,
             unflushed_bytes: AtomicU64::new(0),
-        })
+        };
+        if let Some(dir) = &options.cache_dir {
+            gpu.pipeline_cache = pipeline_cache::PipelineCache::open(&gpu, &adapter.get_info(), dir);
+        }
+        Ok(gpu)
+    }
+
+    /// Keeps a warning for whoever asks.
+    pub(crate) fn warn(&self, warning: String) {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(warning);
+    }
+
+    /// What went wrong since the last call without stopping any work: files of the
+    /// cache that were ignored or could not be written. A line each.
+    #[must_use]
+    pub fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What is known of the adapter.
@@ -271,7 +293,8 @@ impl Gpu {
             return Ok(Arc::clone(pipeline));
         }
         let checked = self.options.checked_shaders;
-        let pipeline = self.scoped("compile", || Pipeline::compile(&self.device, variant, checked))?;
+        let cache = self.pipeline_cache.as_ref().map(|cache| &cache.raw);
+        let pipeline = self.scoped("compile", || Pipeline::compile(&self.device, variant, checked, cache))?;
         self.counters.pipelines.fetch_add(1, Ordering::Relaxed);
         let pipeline = Arc::new(pipeline);
         pipelines.insert(key, Arc::clone(&pipeline));

@@ -1,6 +1,7 @@
 //! Ways of computing an operation, as data: what may run on a device, what is
 //! taken there unless something else is asked for.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -186,6 +187,12 @@ impl Choices {
     #[must_use]
     pub fn get(&self, op: Op) -> &'static Candidate {
         self.chosen[op as usize]
+    }
+
+    /// The names of all operations, and of what is taken for each: for reports.
+    #[must_use]
+    pub fn names(&self) -> BTreeMap<&'static str, &'static str> {
+        Op::ALL.map(|op| (op.name(), self.get(op).name)).into()
     }
 
     /// Takes `candidate` for its operation.

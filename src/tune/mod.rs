@@ -1,9 +1,21 @@
-//! What a kernel must compute, and whether it does: cases, each with a naive
-//! reference, that tests and benchmarks share.
+//! What a kernel must compute, whether it does, and which one is the fastest.
+//!
+//! Cases, each with a naive reference, serve tests and benchmarks ([`cases`]) and
+//! the canary ([`canary`]). [`run`] searches; [`cache`] keeps what it found.
 
+mod bed;
+pub mod cache;
+pub mod canary;
 pub mod cases;
 mod output;
 mod probes;
+mod search;
+mod shapes;
+mod statistics;
 
+pub use canary::Dropped;
 pub use output::{Outcome, Prepared};
 pub use probes::Probe;
+pub use search::{Budget, OpTuning, Progress, Timed, Tuning, run, run_among};
+pub use shapes::Shapes;
+pub use statistics::quantile;

@@ -183,6 +183,15 @@ impl Outcome {
         self.wrong_elements == 0 && self.guards_intact()
     }
 
+    /// What is wrong, in words.
+    #[must_use]
+    pub fn fault(&self) -> String {
+        format!(
+            "{} wrong elements, {} stray writes, error {:.3e} where {:.3e} is tolerated",
+            self.wrong_elements, self.stray_writes, self.max_error, self.tolerance
+        )
+    }
+
     /// Whether all guard words stayed as they were.
     #[must_use]
     pub fn guards_intact(&self) -> bool {

@@ -15,3 +15,4 @@ mod profile;
 mod program;
 mod random;
 mod signals;
+mod tune;

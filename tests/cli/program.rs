@@ -6,6 +6,9 @@ use serde_json::Value;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_wgpt");
 
+/// No cache but where a test names one: none of the user's is read or written.
+const QUIET: [(&str, &str); 2] = [("WGPT_CACHE_DIR", ""), ("WGPT_TUNE_SECONDS", "0")];
+
 /// What a run left behind.
 #[derive(Debug)]
 pub struct Run {
@@ -17,7 +20,7 @@ pub struct Run {
 /// Runs `wgpt` with arguments and stdin.
 pub fn wgpt_with(args: &[&str], stdin: &str, environment: &[(&str, &str)]) -> Run {
     let mut command = assert_cmd::Command::new(BINARY);
-    command.args(args).write_stdin(stdin).envs(environment.iter().copied());
+    command.args(args).write_stdin(stdin).envs(QUIET).envs(environment.iter().copied());
     let output = command.output().unwrap();
     let run = Run {
         code: output.status.code(),
@@ -37,6 +40,7 @@ pub fn wgpt(args: &[&str]) -> Run {
 pub fn spawn(args: &[&str]) -> std::process::Child {
     Command::new(BINARY)
         .args(args)
+        .envs(QUIET)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -49,6 +49,10 @@ struct Flat {
     deterministic: bool,
     n_ctx: usize,
     prefill_chunk: usize,
+    /// The implementation of each operation, as `gemv=workgroup_64 ...`.
+    variants: String,
+    /// Whether they were tuned for the model on this device.
+    tuned: bool,
     n_prompt: usize,
     n_gen: usize,
     n_depth: usize,
@@ -76,6 +80,8 @@ impl Row {
     pub fn new(engine: &Engine, header: RecordHeader, load_ns: u64, result: &ModelBench) -> Self {
         let ((avg_ns, stddev_ns), (avg_ts, stddev_ts)) = (result.nanoseconds(), result.rate());
         let options = engine.options();
+        let variants: Vec<_> =
+            engine.choices().names().iter().map(|(op, name)| format!("{op}={name}")).collect();
         let host = result.host;
         let per_token = |part: Duration| result.per_token(part.as_nanos() as f64);
         let flat = Flat {
@@ -87,6 +93,8 @@ impl Row {
             deterministic: options.deterministic,
             n_ctx: engine.n_ctx(),
             prefill_chunk: options.prefill_chunk,
+            variants: variants.join(" "),
+            tuned: engine.is_tuned(),
             n_prompt: result.test.n_prompt,
             n_gen: result.test.n_gen,
             n_depth: result.test.n_depth,

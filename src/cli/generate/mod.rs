@@ -4,7 +4,7 @@ mod report;
 mod settings;
 mod text;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use wgpt::engine::{Generation, ModelFiles, Overflow, Piece};
@@ -15,6 +15,7 @@ use super::interrupt;
 use super::model_args::ModelArgs;
 use super::output::{note, print_json};
 use super::prompt::PromptArgs;
+use super::tune;
 use report::{Clock, Report};
 use settings::SamplingArgs;
 use text::TextWriter;
@@ -40,6 +41,10 @@ pub struct Args {
     sampling: SamplingArgs,
     #[command(flatten)]
     output: OutputArgs,
+    /// Time to find the fastest kernels behind the first text of a model, where
+    /// none are kept for it yet; 0 for none [default: 2, on software adapters 0]
+    #[arg(long, value_name = "N", env = "WGPT_TUNE_SECONDS", value_parser = tune::seconds)]
+    tune_seconds: Option<Duration>,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -114,6 +119,9 @@ pub fn run(args: &Args, started: Instant) -> anyhow::Result<Outcome> {
     match args.output.output_format {
         OutputFormat::Text => run_text(args, &engine, generation, clock)?,
         OutputFormat::Json => run_json(args, &engine, generation, &options, clock)?,
+    }
+    if !interrupt::raised(&cancel) {
+        tune::behind_a_text(&engine, args.tune_seconds);
     }
     Ok(if interrupt::raised(&cancel) { Outcome::Interrupted } else { Outcome::Done })
 }

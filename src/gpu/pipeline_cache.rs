@@ -1,0 +1,241 @@
+//! Compiled pipelines kept on disk, where the driver hands them out: Vulkan's.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use sha2::{Digest, Sha256};
+
+use super::{AdapterReport, Gpu, cache_file};
+use crate::error::{Error, Result};
+
+/// In front of the file: what it is, and the version of its format.
+const MAGIC: &[u8; 8] = b"wgptpc01";
+const DIGEST_BYTES: usize = 32;
+/// Some hundred pipelines of up to a megabyte.
+const BYTES_MAX: u64 = 1 << 30;
+
+/// A device's pipeline cache and its file.
+#[derive(Debug)]
+pub(super) struct PipelineCache {
+    pub(super) raw: wgpu::PipelineCache,
+    dir: PathBuf,
+    name: String,
+    /// Adapter and driver: what the data is for.
+    owner: String,
+    /// Of what the file holds, where it holds anything.
+    stored: Mutex<Option<[u8; DIGEST_BYTES]>>,
+}
+
+impl PipelineCache {
+    /// Reads what `dir` has for the adapter; `None` where the device keeps no
+    /// pipelines.
+    pub(super) fn open(gpu: &Gpu, info: &wgpu::AdapterInfo, dir: &Path) -> Option<Self> {
+        if !gpu.device.features().contains(wgpu::Features::PIPELINE_CACHE) {
+            return None;
+        }
+        let key = wgpu::util::pipeline_cache_key(info)?;
+        let AdapterReport { name, driver, driver_info, .. } = gpu.report();
+        let owner = format!("{key}\n{name}\n{driver}\n{driver_info}\nwgpu {}", super::WGPU_VERSION);
+        let digest = Sha256::digest(&owner);
+        // A new driver has a new file: the old one's pipelines are nothing to it.
+        let name = format!("{key}-{}.bin", hex(&digest[..4]));
+        let path = dir.join(&name);
+        let data = match cache_file::read(&path, BYTES_MAX) {
+            Ok(None) => None,
+            Ok(Some(bytes)) => {
+                let data = unseal(&owner, &bytes).map(<[u8]>::to_vec);
+                if data.is_none() {
+                    let what = "it is damaged or not this device's: ignored, written anew";
+                    gpu.warn(format!("pipeline cache {}: {what}", path.display()));
+                }
+                data
+            }
+            Err(error) => {
+                gpu.warn(format!("pipeline cache {}: {error}: ignored", path.display()));
+                None
+            }
+        };
+        let descriptor = wgpu::PipelineCacheDescriptor {
+            label: Some("wgpt"),
+            data: data.as_deref(),
+            // Data that wgpu or the driver refuse count as none.
+            fallback: true,
+        };
+        // SAFETY: the data are what `get_data` returned on this adapter with this
+        // driver and this wgpu: `unseal` has compared the digest of all four, so
+        // that neither a damaged nor a foreign file comes here; wgpu compares
+        // adapter and driver once more by its own header. The directory is the
+        // user's own, as the program's file itself.
+        let create = || unsafe { gpu.device.create_pipeline_cache(&descriptor) };
+        match gpu.scoped("create pipeline cache", create) {
+            Ok(raw) => {
+                let stored = Mutex::new(data.map(|data| Sha256::digest(&data).into()));
+                Some(PipelineCache { raw, dir: dir.to_owned(), name, owner, stored })
+            }
+            Err(error) => {
+                gpu.warn(format!("{error}: pipelines are not kept"));
+                None
+            }
+        }
+    }
+
+    /// Writes the file where the pipelines have changed; returns whether it did.
+    fn save(&self) -> Result<bool> {
+        let Some(data) = self.raw.get_data() else { return Ok(false) };
+        let digest: [u8; DIGEST_BYTES] = Sha256::digest(&data).into();
+        let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
+        if *stored == Some(digest) {
+            return Ok(false);
+        }
+        cache_file::write(&self.dir, &self.name, &seal(&self.owner, &data))?;
+        *stored = Some(digest);
+        Ok(true)
+    }
+}
+
+impl Gpu {
+    /// Keeps the pipelines that were compiled so far in
+    /// [`GpuOptions::cache_dir`](super::GpuOptions::cache_dir), for the next time
+    /// that the device is opened; returns whether a file was written. Nothing
+    /// happens where no directory was named, the device hands out no pipelines
+    /// (only Vulkan's do), or nothing is new. A directory that cannot be written
+    /// is a warning ([`Gpu::take_warnings`]).
+    pub fn save_pipelines(&self) -> bool {
+        let Some(cache) = &self.pipeline_cache else { return false };
+        cache.save().unwrap_or_else(|error: Error| {
+            self.warn(format!("pipeline cache: {error}"));
+            false
+        })
+    }
+}
+
+/// Magic, digest of owner and data, data.
+fn seal(owner: &str, data: &[u8]) -> Vec<u8> {
+    [&MAGIC[..], &digest(owner, data), data].concat()
+}
+
+/// The data of a sealed file, if they are whole and the owner's.
+fn unseal<'a>(owner: &str, file: &'a [u8]) -> Option<&'a [u8]> {
+    let (sum, data) = file.strip_prefix(MAGIC)?.split_at_checked(DIGEST_BYTES)?;
+    (sum == digest(owner, data)).then_some(data)
+}
+
+fn digest(owner: &str, data: &[u8]) -> [u8; DIGEST_BYTES] {
+    let mut hasher = Sha256::new();
+    // The length in front: no owner can pass for another with some data.
+    hasher.update((owner.len() as u64).to_le_bytes());
+    hasher.update(owner);
+    hasher.update(data);
+    hasher.finalize().into()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::GpuOptions;
+    use crate::gpu::{Backend, Binding, Kernel, Strategy, Variant};
+
+    #[test]
+    fn only_whole_files_of_the_owner_are_unsealed() {
+        let file = seal("me", b"data");
+        assert_eq!(unseal("me", &file), Some(&b"data"[..]));
+        assert_eq!(unseal("you", &file), None);
+        for length in 0..file.len() {
+            assert_eq!(unseal("me", &file[..length]), None);
+        }
+        for at in 0..file.len() {
+            let mut damaged = file.clone();
+            damaged[at] ^= 1;
+            assert_eq!(unseal("me", &damaged), None);
+        }
+    }
+
+    static KERNEL: Kernel = Kernel {
+        name: "fill",
+        source: "@group(0) @binding(0) var<storage, read_write> out: array<u32>;\n\
+                 @compute @workgroup_size(1) fn fill() { out[0] = 7u; }",
+        bindings: &[Binding::read_write(0, "out")],
+    };
+
+    fn variant() -> Variant {
+        Variant {
+            kernel: &KERNEL,
+            strategy: Strategy::PerThread,
+            fragments: Vec::new(),
+            constants: Vec::new(),
+        }
+    }
+
+    fn open(dir: &Path) -> Gpu {
+        let options = GpuOptions { cache_dir: Some(dir.to_owned()), ..GpuOptions::default() };
+        Gpu::open(&options).expect("an adapter")
+    }
+
+    fn files(dir: &Path) -> Vec<PathBuf> {
+        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+
+    /// Whether the device keeps pipelines at all: Vulkan ones do.
+    fn keeps(gpu: &Gpu) -> bool {
+        assert_eq!(gpu.pipeline_cache.is_some(), gpu.report().backend == Backend::Vulkan);
+        gpu.pipeline_cache.is_some()
+    }
+
+    #[test]
+    fn pipelines_are_read_back_and_damage_is_survived() {
+        let dir = tempfile::tempdir().unwrap();
+        let variant = &variant();
+        let gpu = open(dir.path());
+        if !keeps(&gpu) {
+            assert!(!gpu.save_pipelines());
+            return;
+        }
+        gpu.pipeline(variant).unwrap();
+        assert!(gpu.save_pipelines() && !gpu.save_pipelines());
+        let [file] = &files(dir.path())[..] else { panic!("one file") };
+        let bytes = std::fs::read(file).unwrap();
+
+        // The second device begins with what the first one left.
+        let second = open(dir.path());
+        let cache = second.pipeline_cache.as_ref().unwrap();
+        let found = unseal(&cache.owner, &bytes).expect("a whole file of this device's");
+        assert_eq!(*cache.stored.lock().unwrap(), Some(Sha256::digest(found).into()));
+        second.pipeline(variant).unwrap();
+        assert!(second.take_warnings().is_empty());
+
+        for damage in [&bytes[..bytes.len() / 2], b"garbage", b"", &[&bytes[..], b"x"].concat()] {
+            std::fs::write(file, damage).unwrap();
+            let gpu = open(dir.path());
+            let warnings = gpu.take_warnings();
+            assert!(matches!(&warnings[..], [one] if one.contains("written anew")), "{warnings:?}");
+            gpu.pipeline(variant).unwrap();
+            assert!(gpu.save_pipelines());
+            assert!(open(dir.path()).take_warnings().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_written_is_a_warning() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let gpu = open(&file);
+        gpu.pipeline(&variant()).unwrap();
+        assert!(!gpu.save_pipelines());
+        let warnings = gpu.take_warnings().join("\n");
+        assert_eq!(warnings.contains("cannot write"), keeps(&gpu), "{warnings}");
+    }
+
+    #[test]
+    fn the_floor_asks_for_no_cache() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache_dir = Some(dir.path().to_owned());
+        let gpu =
+            Gpu::open(&GpuOptions { cache_dir, features_floor: true, ..GpuOptions::default() }).unwrap();
+        assert!(gpu.pipeline_cache.is_none() && !gpu.save_pipelines());
+    }
+}

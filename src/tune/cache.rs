@@ -1,0 +1,165 @@
+//! The file of choices: one for each model shape on each adapter with its driver,
+//! for one version of the kernels.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{Shapes, Tuning};
+use crate::error::{Error, Result};
+use crate::gpu::{AdapterReport, Capabilities, WGPU_VERSION, cache_file};
+use crate::kernels::{Candidate, source_hash};
+
+/// Version of the file's format.
+const FORMAT: u32 = 1;
+/// Larger files are none of ours.
+const BYTES_MAX: u64 = 64 << 10;
+
+/// What choices hold for. Another adapter, driver, wgpu, program or model has
+/// choices of its own, in a file of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// The adapter's name.
+    pub adapter: String,
+    /// vulkan, metal or dx12.
+    pub backend: String,
+    /// The driver's name.
+    pub driver: String,
+    /// The driver's version, as the driver words it.
+    pub driver_info: String,
+    /// Version of this library.
+    pub wgpt: String,
+    /// Version of wgpu, which translates the kernels.
+    pub wgpu: String,
+    /// The family of kernels that the device prefers.
+    pub strategy: String,
+    /// Whether subgroup operations may be used.
+    pub subgroups: bool,
+    /// Whether 64-bit integers may be used.
+    pub int64: bool,
+    /// [`source_hash`] of the kernels.
+    pub kernels: String,
+    /// The model's sizes and types.
+    pub shapes: Shapes,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Contents {
+    format: u32,
+    key: Key,
+    /// Operation to implementation.
+    choices: BTreeMap<String, String>,
+    /// What failed the canary, and how.
+    dropped: BTreeMap<String, String>,
+}
+
+impl Key {
+    /// For an adapter, what may be used of it, and a model's sizes.
+    #[must_use]
+    pub fn new(adapter: &AdapterReport, device: &Capabilities, shapes: Shapes) -> Self {
+        Key {
+            adapter: adapter.name.clone(),
+            backend: adapter.backend.name().to_owned(),
+            driver: adapter.driver.clone(),
+            driver_info: adapter.driver_info.clone(),
+            wgpt: env!("CARGO_PKG_VERSION").to_owned(),
+            wgpu: WGPU_VERSION.to_owned(),
+            strategy: device.strategy.name().to_owned(),
+            subgroups: device.subgroups,
+            int64: device.int64,
+            kernels: source_hash(),
+            shapes,
+        }
+    }
+
+    fn file_name(&self) -> Result<String> {
+        let json = serde_json::to_vec(self).map_err(|e| Error::input(format!("tuning key: {e}")))?;
+        let digest = Sha256::digest(&json);
+        let hex: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(format!("tuning-{hex}.json"))
+    }
+}
+
+/// What a look into the cache brought.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Found {
+    /// The choices, where the cache has some: one an operation, as far as it was
+    /// tuned.
+    pub choices: Option<Vec<&'static Candidate>>,
+    /// Why a file was ignored.
+    pub warning: Option<String>,
+}
+
+/// Looks for the choices of `key` in `dir`; `device` must be able to run them.
+#[must_use]
+pub fn load(dir: &Path, key: &Key, device: &Capabilities) -> Found {
+    let read = || -> std::result::Result<_, (PathBuf, String)> {
+        let path = dir.join(key.file_name().map_err(|e| (dir.to_owned(), e.to_string()))?);
+        let bytes = cache_file::read(&path, BYTES_MAX).map_err(|e| (path.clone(), e.to_string()))?;
+        let Some(bytes) = bytes else { return Ok(None) };
+        parse(&bytes, key, device).map(Some).map_err(|message| (path, message))
+    };
+    match read() {
+        Ok(choices) => Found { choices, warning: None },
+        Err((path, message)) => {
+            let warning = format!("tuned choices {}: {message}: ignored", path.display());
+            Found { choices: None, warning: Some(warning) }
+        }
+    }
+}
+
+fn parse(
+    bytes: &[u8],
+    key: &Key,
+    device: &Capabilities,
+) -> std::result::Result<Vec<&'static Candidate>, String> {
+    #[derive(Deserialize)]
+    struct Version {
+        format: u32,
+    }
+    // The version first: another one may have other fields.
+    let Version { format } = serde_json::from_slice(bytes).map_err(|e| format!("it is damaged ({e})"))?;
+    if format != FORMAT {
+        return Err(format!("it has format {format}, this program writes {FORMAT}"));
+    }
+    let contents: Contents = serde_json::from_slice(bytes).map_err(|e| format!("it is damaged ({e})"))?;
+    if contents.key != *key {
+        return Err("it was made for another adapter, driver, program or model".to_owned());
+    }
+    let candidate = |(op, name): (&String, &String)| {
+        let candidate: &'static Candidate =
+            format!("{op}={name}").parse().map_err(|e: Error| e.to_string())?;
+        if candidate.runs_on(device) { Ok(candidate) } else { Err(format!("{candidate} cannot run here")) }
+    };
+    contents.choices.iter().map(candidate).collect()
+}
+
+/// Keeps what a search has found in `dir`, which is made where it is missing.
+/// Returns the file, which replaces an earlier one as a whole.
+///
+/// # Errors
+/// [`Error::Io`] when the directory cannot be written.
+pub fn store(dir: &Path, key: &Key, tuning: &Tuning) -> Result<PathBuf> {
+    let name = key.file_name()?;
+    let contents = Contents {
+        format: FORMAT,
+        key: key.clone(),
+        choices: tuning.ops.iter().map(|t| (t.op.name().to_owned(), t.chosen.name.to_owned())).collect(),
+        dropped: tuning.dropped.iter().map(|d| (d.candidate.to_string(), d.reason.clone())).collect(),
+    };
+    let json = serde_json::to_vec_pretty(&contents).map_err(|e| Error::input(format!("tuning: {e}")))?;
+    cache_file::write(dir, &name, &[&json[..], b"\n"].concat())?;
+    Ok(dir.join(name))
+}
+
+/// Whether [`store`] could write into `dir`: worth knowing before a search.
+///
+/// # Errors
+/// [`Error::Io`] when it could not.
+pub fn check_writable(dir: &Path) -> Result<()> {
+    cache_file::check_writable(dir)
+}

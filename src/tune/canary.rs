@@ -1,0 +1,85 @@
+//! The canary: an implementation against its reference on the user's own driver,
+//! before it may run.
+
+use super::Shapes;
+use super::cases::{
+    AttentionCase, Behind, Case, KvShape, LayerNormCase, LayerNormInput, MatmulCase, NormGemvCase,
+};
+use crate::gpu::Gpu;
+use crate::kernels::{Activation, Candidate, Choices, Op};
+
+/// An implementation that must not run on this device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// Which one.
+    pub candidate: &'static Candidate,
+    /// What it did wrong.
+    pub reason: String,
+}
+
+impl std::fmt::Display for Dropped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} is dropped on this device: {}", self.candidate, self.reason)
+    }
+}
+
+/// What an implementation of `op` must compute: few and small cases of the types,
+/// the head and the width of the model, since these are part of the shaders. Sizes
+/// are beside the tiles', so that ragged edges are met.
+#[must_use]
+pub fn cases(op: Op, shapes: &Shapes) -> Vec<Case> {
+    let Shapes { n_embd, n_head, head_dim, dtype, kv_dtype, .. } = *shapes;
+    let kv = |n_head| KvShape { n_head, head_dim, dtype: kv_dtype, n_slabs: 1 };
+    let plain = |m, n, k| MatmulCase { bias: true, ..MatmulCase::plain(m, n, k, dtype) };
+    let gelu = |case| MatmulCase { activation: Activation::GeluTanh, ..case };
+    let residual = |case| MatmulCase { accumulate: true, ..case };
+    let attention = |n_rows, position| {
+        let sharpness = 1.0;
+        AttentionCase { kv: kv(n_head.min(2)), position, n_rows, sharpness }
+    };
+    match op {
+        Op::LayerNorm => [(3, 0, n_embd), (1, 6, 75)]
+            .map(|(n_rows, first_row, n)| {
+                Case::LayerNorm(LayerNormCase { n_rows, first_row, n, input: LayerNormInput::Random })
+            })
+            .to_vec(),
+        Op::Gemv => vec![
+            Case::Gemv(gelu(plain(1, 65, 511))),
+            Case::Gemv(residual(plain(1, 33, n_embd))),
+            Case::Gemv(plain(3, 33, 520)),
+        ],
+        Op::NormGemv => [Behind::Activation(Activation::GeluTanh, 33), Behind::Cache(kv(n_head))]
+            .map(|behind| Case::NormGemv(NormGemvCase { m: 1, first_row: 0, n_embd, dtype, behind }))
+            .to_vec(),
+        Op::Gemm => vec![
+            Case::Gemm(gelu(plain(33, 130, 72))),
+            Case::Gemm(residual(plain(5, 75, 20))),
+            Case::Gemm(plain(65, 63, 520)),
+        ],
+        Op::AttentionPrefill => {
+            vec![Case::AttentionPrefill(attention(17, 15)), Case::AttentionPrefill(attention(9, 63))]
+        }
+        Op::AttentionDecode => vec![
+            Case::AttentionDecode(attention(1, 16)),
+            Case::AttentionDecode(attention(1, 299)),
+            Case::AttentionDecode(attention(3, 39)),
+        ],
+    }
+}
+
+/// Runs `candidate` over its cases; `others` are what runs beside it. Returns
+/// why it must not run, if so: a wrong element, a write outside of its output, a
+/// shader that the driver refuses.
+#[must_use]
+pub fn check(gpu: &Gpu, candidate: &'static Candidate, others: &Choices, shapes: &Shapes) -> Option<Dropped> {
+    let mut choices = *others;
+    choices.set(candidate);
+    cases(candidate.op, shapes).iter().find_map(|case| {
+        let reason = match case.check(gpu, &choices) {
+            Ok(outcome) if outcome.passed() => return None,
+            Ok(outcome) => format!("{case}: {}", outcome.fault()),
+            Err(error) => format!("{case}: {error}"),
+        };
+        Some(Dropped { candidate, reason })
+    })
+}

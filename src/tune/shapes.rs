@@ -1,0 +1,44 @@
+//! The sizes that kernels are tuned for.
+
+use serde::{Deserialize, Serialize};
+
+use crate::tensor::DType;
+
+/// A model's sizes, as far as they decide which kernel is the fastest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shapes {
+    /// Layers.
+    pub n_layer: usize,
+    /// Width of the residual stream.
+    pub n_embd: usize,
+    /// Attention heads.
+    pub n_head: usize,
+    /// Elements of a head.
+    pub head_dim: usize,
+    /// Width of the MLP.
+    pub n_inner: usize,
+    /// Tokens of the vocabulary.
+    pub vocab_size: usize,
+    /// Longest context of the model: decode is timed at the end of it, or at 1024
+    /// positions.
+    pub n_positions: usize,
+    /// Rows of a prefill chunk.
+    pub chunk: usize,
+    /// Type of the weights.
+    pub dtype: DType,
+    /// Type of the cache.
+    pub kv_dtype: DType,
+}
+
+impl Shapes {
+    /// Positions that a timed decode sees.
+    pub(super) fn depth(&self) -> usize {
+        self.n_positions.clamp(1, 1024)
+    }
+
+    /// Rows of a timed prefill.
+    pub(super) fn rows(&self) -> usize {
+        self.chunk.clamp(1, self.n_positions.max(1))
+    }
+}
