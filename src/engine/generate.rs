@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::lookup::{Lookup, LookupStats};
 use super::{CancelFlag, Engine, Session};
 use crate::error::{Error, Result};
 use crate::sampling::{Sampler, SamplingParams, TokenLogprobs, token_logprobs};
@@ -37,6 +38,11 @@ pub struct GenerateOptions {
     pub logprobs: Option<usize>,
     /// What happens when the context is full.
     pub overflow: Overflow,
+    /// Drafts of that many tokens, copied from where the text's end occurred before,
+    /// are verified in one pass: the same tokens, sooner where texts repeat
+    /// themselves. At most [`Engine::batch_size`] less one; for plain greedy sampling
+    /// without log-probabilities.
+    pub prompt_lookup: Option<usize>,
     /// A flag that ends the generation, also from another thread.
     pub cancel: Option<CancelFlag>,
 }
@@ -50,9 +56,39 @@ impl Default for GenerateOptions {
             ignore_eos: false,
             logprobs: None,
             overflow: Overflow::Stop,
+            prompt_lookup: None,
             cancel: None,
         }
     }
+}
+
+impl GenerateOptions {
+    /// Checks what can be checked without a device.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for parameters outside their range, as
+    /// [`SamplingParams::validate`], and for options that exclude one another.
+    pub fn validate(&self, vocab_size: usize) -> Result<()> {
+        self.sampling.validate(vocab_size)?;
+        if self.logprobs.is_some_and(|n| n > vocab_size) {
+            return Err(Error::input(format!("logprobs: at most {vocab_size}, the size of the vocabulary")));
+        }
+        if self.prompt_lookup.is_some() && !(self.sampling.is_plain_greedy() && self.logprobs.is_none()) {
+            return Err(Error::input(
+                "prompt lookup verifies what greedy decoding chooses: it needs temperature 0, no penalties, no \
+                 logit bias and no logprobs",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Where the next token comes from.
+enum TokenSource {
+    /// A pass for each token, and the sampler.
+    Plain,
+    /// Drafts that are verified several a pass.
+    Lookup(Box<Lookup>),
 }
 
 /// Why a text ended.
@@ -104,6 +140,8 @@ pub struct Timings {
     pub generated_tokens: usize,
     /// From the first token's logits to the end.
     pub generation: Duration,
+    /// Drafts, where [`GenerateOptions::prompt_lookup`] asked for them.
+    pub lookup: Option<LookupStats>,
 }
 
 impl Timings {
@@ -126,6 +164,7 @@ pub struct Generation {
     n_ctx: usize,
     options: GenerateOptions,
     sampler: Sampler,
+    source: TokenSource,
     eos: Vec<u32>,
     decoder: Option<StreamDecoder>,
     stops: StopStrings,
@@ -163,9 +202,11 @@ impl Generation {
         if let Some(id) = prompt.iter().find(|&&id| id as usize >= vocab_size) {
             return Err(Error::input(format!("token {id} is outside the vocabulary of {vocab_size} tokens")));
         }
-        if options.logprobs.is_some_and(|n| n > vocab_size) {
-            return Err(Error::input(format!("logprobs: at most {vocab_size}, the size of the vocabulary")));
-        }
+        options.validate(vocab_size)?;
+        let source = match options.prompt_lookup {
+            Some(draft_len) => TokenSource::Lookup(Box::new(Lookup::new(engine, draft_len)?)),
+            None => TokenSource::Plain,
+        };
         let sampler = Sampler::new(options.sampling.clone(), vocab_size)?;
         // Without a tokenizer there are token ids alone; a damaged one, or a stop
         // string without one, is an error.
@@ -184,6 +225,7 @@ impl Generation {
             session,
             n_ctx,
             sampler,
+            source,
             eos: if options.ignore_eos { Vec::new() } else { files.eos_token_ids().to_vec() },
             decoder,
             stops: StopStrings::new(options.stop.iter().cloned())?,
@@ -239,6 +281,10 @@ impl Generation {
             prompt: prompt_done - self.started,
             generated_tokens: self.tokens().len(),
             generation: now - prompt_done,
+            lookup: match &self.source {
+                TokenSource::Lookup(lookup) => Some(lookup.stats()),
+                TokenSource::Plain => None,
+            },
         }
     }
 
@@ -250,7 +296,8 @@ impl Generation {
 
     /// Makes room in a full context; `false` when the text ends here.
     fn make_room(&mut self) -> bool {
-        if self.session.len() + self.pending.len() <= self.n_ctx {
+        let chosen = matches!(&self.source, TokenSource::Lookup(lookup) if lookup.is_ready());
+        if chosen || self.session.len() + self.pending.len() <= self.n_ctx {
             return true;
         }
         if self.options.overflow == Overflow::Stop {
@@ -265,8 +312,11 @@ impl Generation {
 
     /// Runs the pending tokens and chooses the next one.
     fn choose(&mut self) -> Result<(u32, Option<TokenLogprobs>)> {
+        let most = self.options.max_new_tokens.map_or(usize::MAX, |most| most - self.tokens().len());
         let Generation { session, pending, sampler, history, .. } = self;
-        let chosen = if sampler.is_plain_greedy() && self.options.logprobs.is_none() {
+        let chosen = if let TokenSource::Lookup(lookup) = &mut self.source {
+            (lookup.next(session, pending, history, most)?, None)
+        } else if sampler.is_plain_greedy() && self.options.logprobs.is_none() {
             (session.advance_greedy(pending)?, None)
         } else {
             let logits = session.advance(pending)?;

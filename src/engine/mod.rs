@@ -1,14 +1,18 @@
 //! The engine: a loaded model, its sessions, and the loop that generates text.
 
+mod batch;
 mod files;
 mod generate;
+mod lookup;
 mod session;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use batch::BatchLogits;
 pub use files::ModelFiles;
 pub use generate::{FinishReason, GenerateOptions, Generation, Overflow, Piece, Timings};
+pub use lookup::LookupStats;
 pub use session::{CancelFlag, Session};
 
 use crate::error::Result;

@@ -12,7 +12,7 @@ use super::loader::{LoadPhase, ProgressFn, report};
 use super::recordings::{BatchPass, Recording, Recordings};
 use crate::error::{Error, Result};
 use crate::gpu::{BufferUse, Encoder, Gpu, GpuBuffer, Params, Readback, UploadRing, Work};
-use crate::kernels::{Batch, Row, Step, argmax};
+use crate::kernels::{BATCH_MAX, Batch, Row, Step, argmax};
 
 /// What a pass is to bring back.
 pub enum Output<'a> {
@@ -22,10 +22,11 @@ pub enum Output<'a> {
     LastLogits(&'a mut Vec<f32>),
     /// The most probable token behind the last row.
     Argmax(&'a mut u32),
-    /// The logits of every row, `[n_rows, vocab_size]`; at most
-    /// [`Dims::logits_rows`] rows.
+    /// The logits of every row, `[n_rows, vocab_size]`, behind what is there; at
+    /// most [`Dims::logits_rows`] rows.
     Rows(&'a mut Vec<f32>),
-    /// The most probable token behind every row; at most [`Dims::batch`] rows.
+    /// The most probable token behind every row, behind what is there; at most
+    /// [`Dims::batch`] rows.
     ArgmaxRows(&'a mut Vec<u32>),
 }
 
@@ -222,7 +223,8 @@ impl Forward {
             let pass = self.recording(gpu, model).batch(n)?;
             self.recordings.add_batch(n, pass);
         }
-        let (mut batch, mut tokens, mut kv_len) = (Batch::default(), Vec::with_capacity(n), 0);
+        let (mut batch, mut tokens, mut kv_len) = (Batch::default(), [0; BATCH_MAX], 0);
+        let mut row = 0;
         self.page_entries.clear();
         for Sequence { pages, position, tokens: new } in sequences {
             assert!(*position + new.len() <= self.dims.n_ctx, "a sequence outgrows the context");
@@ -233,14 +235,15 @@ impl Forward {
             self.page_entries.extend(pages.pages().iter().map(|&page| self.pool.entry(page)));
             for (i, &token) in new.iter().enumerate() {
                 let position = (*position + i) as u32;
-                batch.rows[tokens.len()] = Row { position, kv_len: position + 1, first_page, unused: 0 };
-                tokens.push(token);
+                batch.rows[row] = Row { position, kv_len: position + 1, first_page, unused: 0 };
+                tokens[row] = token;
+                row += 1;
                 kv_len = kv_len.max(position + 1);
             }
         }
         let step = Step { n_rows: n as u32, first_row: 0, position: 0, kv_len };
         let mut encoder = gpu.encoder();
-        self.stage(gpu, &mut encoder, &tokens, [step, step], &batch)?;
+        self.stage(gpu, &mut encoder, &tokens[..n], [step, step], &batch)?;
         let recorded = &self.recordings;
         encoder.pass(|pass| {
             let BatchPass { body, head } = recorded.batch(n);
@@ -274,7 +277,6 @@ impl Forward {
                 })
             }
             Output::Rows(logits) => {
-                logits.clear();
                 let stride = self.dims.slot_bytes(Slot::Logits) as usize / self.dims.logits_rows;
                 self.read(gpu, encoder, Slot::Logits, n_rows * stride, |bytes| {
                     for row in bytes.chunks(stride) {
@@ -294,7 +296,6 @@ impl Forward {
                 let bytes = n_rows * argmax::RESULT_BYTES as usize;
                 let bad = self.read(gpu, encoder, Slot::Argmax, bytes, |bytes| {
                     let rows: &[[u32; 4]] = bytemuck::cast_slice(bytes);
-                    tokens.clear();
                     tokens.extend(rows.iter().map(|row| row[0]));
                     rows.iter().any(|row| row[1] != 0)
                 })?;
