@@ -122,12 +122,7 @@ impl Engine {
         result
     }
 
-    fn step_into(
-        &self,
-        sessions: &mut [&mut Session],
-        tokens: &[u32],
-        mut wanted: Wanted<'_>,
-    ) -> Result<()> {
+    fn step_into(&self, sessions: &mut [&mut Session], tokens: &[u32], mut wanted: Wanted<'_>) -> Result<()> {
         self.check_step(sessions, tokens)?;
         let per_pass = if self.options().deterministic { 1 } else { self.batch_size() };
         let mut passes = sessions.chunks_mut(per_pass).zip(tokens.chunks(per_pass));
@@ -171,9 +166,8 @@ impl Engine {
     /// One pass over the weights: the sessions' keys and values enter the cache,
     /// their lists of tokens stay as they are.
     fn step_pass(&self, sessions: &mut [&mut Session], tokens: &[u32], output: Output<'_>) -> Result<()> {
-        let raised = |session: &&mut Session| {
-            session.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed))
-        };
+        let raised =
+            |session: &&mut Session| session.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed));
         if sessions.iter().any(raised) {
             return Err(Error::Cancelled);
         }
