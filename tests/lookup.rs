@@ -167,23 +167,23 @@ fn a_text_that_repeats_itself_takes_fewer_passes() {
 
 #[test]
 fn drafts_that_are_all_wrong_cost_passes_and_no_token() {
-    let engine = demo(true);
-    let tokenizer = engine.tokenizer().unwrap();
+    let engine = tiny(true);
     let mut refused = 0;
-    for noun in ["the", "a", "and", "was", "to"] {
-        let text: String = ["xy", "9", "qu", "Z", "ww", "k!"].map(|junk| format!(" {noun} {junk}")).concat();
-        let prompt = tokenizer.encode(&format!("{text} {noun}")).unwrap();
-        for n in [2, 3, 5] {
-            let plain = run(&engine, &prompt, &greedy(None, n)).0;
-            let (found, stats) = run(&engine, &prompt, &greedy(Some(15), n));
-            assert_eq!(found, plain);
-            if stats.drafted > 0 && stats.accepted == 0 {
-                assert_eq!(stats.passes, n);
-                refused += 1;
-            }
+    for seed in 0..12 {
+        let prompt = scattered(20, 1000, 50 + seed);
+        let next = run(&engine, &prompt, &greedy(None, 2)).0.tokens;
+        // In front stands the token that the model is about to choose, and behind it
+        // one that it does not go on with.
+        let prompt = [&[next[0], (next[1] + 1) % 1000], &prompt[..]].concat();
+        let plain = run(&engine, &prompt, &greedy(None, 3)).0;
+        let (found, stats) = run(&engine, &prompt, &greedy(Some(15), 3));
+        assert_eq!(found, plain);
+        if stats.drafted > 0 && stats.accepted == 0 {
+            assert_eq!(stats.passes, 3);
+            refused += 1;
         }
     }
-    println!("{refused} generations had all drafts refused");
+    println!("{refused} of 12 generations had all drafts refused");
     assert!(refused > 0);
 }
 
@@ -191,7 +191,7 @@ fn drafts_that_are_all_wrong_cost_passes_and_no_token() {
 fn the_number_of_tokens_cuts_an_accepted_run() {
     let engine = tiny(true);
     let prompt = scattered(5, 1000, 1).repeat(8);
-    for n in 0..24 {
+    for n in [0, 1, 2, 3, 5, 8, 13, 21] {
         let plain = same_with_drafts(&engine, &prompt, &greedy(None, n));
         assert_eq!((plain.tokens.len(), plain.finish), (n, Some(FinishReason::Length)));
     }
@@ -205,8 +205,8 @@ fn the_contexts_end_stops_or_slides_as_without_drafts() {
         let plain = same_with_drafts(&engine, &prompt, &options);
         // The last token chosen needs no position of its own.
         assert_eq!((plain.tokens.len(), plain.finish), (129 - prompt.len(), Some(FinishReason::Length)));
-        let options = GenerateOptions { overflow: Overflow::Slide, ..greedy(None, 150) };
-        assert_eq!(same_with_drafts(&engine, &prompt, &options).tokens.len(), 150);
+        let options = GenerateOptions { overflow: Overflow::Slide, ..greedy(None, 80) };
+        assert_eq!(same_with_drafts(&engine, &prompt, &options).tokens.len(), 80);
     }
     assert_eq!(engine.kv_pages().0, 0);
 }
@@ -219,14 +219,14 @@ fn a_stop_string_cuts_an_accepted_run() {
     assert!(stats.accepted > 0);
     let text: String = whole.pieces.iter().map(|piece| piece.text.as_str()).collect();
     let mut stopped = 0;
-    for begin in (1..text.len().saturating_sub(6)).step_by(9) {
+    for begin in (1..text.len().saturating_sub(6)).step_by(17) {
         let Some(stop) = text.get(begin..begin + 4) else { continue };
         let options = GenerateOptions { stop: vec![stop.to_owned()], ..greedy(None, 40) };
         let plain = same_with_drafts(&engine, &prompt, &options);
         assert_eq!(plain.finish, Some(FinishReason::StopString), "{stop:?}");
         stopped += 1;
     }
-    assert!(stopped > 5, "{text:?}");
+    assert!(stopped > 3, "{text:?}");
 }
 
 /// The demo model, its texts ending at `eos`.
@@ -280,7 +280,7 @@ fn the_cancel_flag_holds_back_what_was_accepted() {
     let engine = tiny(true);
     let prompt = vec![5; 40];
     let plain = run(&engine, &prompt, &greedy(None, 40)).0;
-    for n in 1..20 {
+    for n in [1, 2, 3, 7, 12, 19] {
         let flag = Arc::new(AtomicBool::new(false));
         let options = GenerateOptions { cancel: Some(Arc::clone(&flag)), ..greedy(Some(15), 40) };
         let mut generation = engine.generate_tokens(&prompt, options).unwrap();
