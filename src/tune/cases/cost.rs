@@ -136,14 +136,25 @@ mod tests {
             n_embd: 10,
             dtype: DType::F16,
             piece_rows: 56,
+            batch: false,
         };
         assert_eq!(cost(Case::Embedding(embedding)), (160, 20));
         let kv = KvShape { n_head: 2, head_dim: 8, dtype: DType::F16, n_slabs: 1 };
-        let append = KvAppendCase { kv, position: 7, n_rows: 3 };
+        let append = KvAppendCase { kv, position: 7, n_rows: 3, batch: false };
         assert_eq!(cost(Case::KvAppend(append)), (96 * 6, 0));
         // Two rows at position 3 see 4 and 5 keys; 5 positions are cached.
         let attention = AttentionCase { kv, position: 3, n_rows: 2, sharpness: 1.0 };
-        assert_eq!(cost(Case::AttentionPrefill(attention)), (2 * 5 * 16 * 2 + 2 * 2 * 16 * 4, 4 * 9 * 16));
+        assert_eq!(
+            cost(Case::AttentionPrefill(attention.clone())),
+            (2 * 5 * 16 * 2 + 2 * 2 * 16 * 4, 4 * 9 * 16)
+        );
+        // As sequences of a batch, both see 4 positions.
+        assert_eq!(cost(Case::AttentionDecode(attention)), (2 * 4 * 16 * 2 + 2 * 2 * 16 * 4, 4 * 8 * 16));
+        // 24 features of q, k and v behind a norm of 10; k and v are stored as halves.
+        let projection =
+            NormGemvCase { m: 1, first_row: 0, n_embd: 10, dtype: DType::F16, behind: Behind::Cache(kv) };
+        let bytes = (10 + 20 + 48) * 4 + 48 * 10 * 2 + 16 * 4 + 32 * 2;
+        assert_eq!(cost(Case::NormGemv(projection)), (bytes, 2 * 48 * 10 + 80));
         let reduce = ReduceCase { n_head: 2, head_dim: 8, max_splits: 4, split_keys: 10, kv_len: 25 };
         assert_eq!(cost(Case::AttentionReduce(reduce.clone())), (2 * 3 * 10 * 4 + 64, 96));
         assert_eq!(cost(Case::AttentionReduce(ReduceCase { kv_len: 10, ..reduce })), (0, 0));

@@ -8,6 +8,7 @@
 mod attention;
 mod cost;
 mod data;
+mod kv_append;
 mod list;
 mod matmul;
 mod norm_gemv;
@@ -22,11 +23,13 @@ use crate::error::Result;
 use crate::gpu::{Capabilities, Gpu};
 use crate::kernels::{Candidate, Choices, Op, gemm, gemv};
 
-pub use attention::{AttentionCase, KvAppendCase, KvShape, ReduceCase};
+pub use attention::{AttentionCase, ReduceCase};
 pub use cost::Cost;
+pub use kv_append::KvAppendCase;
 pub use list::{all, gpt2_shapes, quick};
 pub use matmul::{MatmulCase, MatmulInput};
 pub use norm_gemv::{Behind, NormGemvCase};
+pub use paged::KvShape;
 pub use rows::{ArgmaxCase, ArgmaxInput, EmbeddingCase, LayerNormCase, LayerNormInput};
 pub use sample::{SampleCase, SampleInput};
 

@@ -1,5 +1,7 @@
 //! A paged cache whose pages are scattered over slabs.
 
+use std::fmt;
+
 use super::data::Random;
 use crate::kernels::{PAGE_SIZE, page_entry};
 use crate::tensor::{DType, pad_row};
@@ -15,6 +17,13 @@ pub struct KvShape {
     pub dtype: DType,
     /// Buffers of pages.
     pub n_slabs: usize,
+}
+
+impl fmt::Display for KvShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let KvShape { n_head, head_dim, dtype, n_slabs } = self;
+        write!(f, "{n_head}x{head_dim} {dtype} slabs={n_slabs}")
+    }
 }
 
 /// Where the pages of one session stand.

@@ -1,0 +1,114 @@
+//! Cases of the append to the cache.
+
+use std::fmt;
+
+use super::data::{Random, batch, floats, input, pad_columns, record, step};
+use super::paged::{KvShape, Pages};
+use crate::error::Result;
+use crate::gpu::{Gpu, Work};
+use crate::kernels::{PAGE_SIZE, PagedKv, Row, SLABS_MAX, Step, StepRows, kv_append};
+use crate::reference;
+use crate::tensor::{Axis, DType, pad_row};
+use crate::tune::output::{Expected, Format, Output, Prepared};
+
+/// Append of rows to the cache.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KvAppendCase {
+    /// The cache.
+    pub kv: KvShape,
+    /// Position of the first row.
+    pub position: usize,
+    /// Rows.
+    pub n_rows: usize,
+    /// Whether the rows are a batch: each then a sequence of its own, whose pages
+    /// begin at a place of its own in the page table.
+    pub batch: bool,
+}
+
+impl KvAppendCase {
+    pub(super) fn prepare(&self, gpu: &Gpu, case: String) -> Result<Prepared> {
+        let KvAppendCase { kv, position, n_rows, batch: _ } = *self;
+        let mut random = Random::new(5);
+        let kv_len = position + n_rows;
+        let pages = Pages::scattered(kv, kv_len, &mut random);
+        let axis = Axis::grouped(3 * kv.n_head, kv.head_dim);
+        let qkv = random.uniform(n_rows * axis.len(), 4.0);
+        let (mut outputs, mut slabs) = (Vec::new(), Vec::new());
+        for expected in self.expected(&pages, &qkv) {
+            let (output, slab) = Output::new(gpu, "slab", Format::Float(kv.dtype), &[], expected)?;
+            outputs.push(output);
+            slabs.push(slab);
+        }
+        let mut spare = Vec::new();
+        for _ in kv.n_slabs..SLABS_MAX {
+            spare.push(input(gpu, "spare slab", &[])?);
+        }
+        let qkv = floats(gpu, "qkv", &pad_columns(&qkv, axis))?;
+        let page_table = input(gpu, "page_table", bytemuck::cast_slice(&pages.entries))?;
+        let numbers =
+            Step { n_rows: n_rows as u32, first_row: 0, position: position as u32, kv_len: kv_len as u32 };
+        let step = step(gpu, numbers)?;
+        let rows: Vec<Row> = (0..n_rows).map(|row| self.row(row)).collect();
+        let batch = if self.batch { Some(batch(gpu, &rows)?) } else { None };
+        let dispatches = record(gpu, |recorder| {
+            let kv = PagedKv {
+                page_table: &page_table,
+                slabs: &slabs,
+                dtype: kv.dtype,
+                n_head: kv.n_head,
+                head_dim: pad_row(kv.head_dim),
+            };
+            let rows = StepRows { step: (&step).into(), batch: batch.as_ref().map(Into::into) };
+            let op = kv_append::KvAppend { rows, qkv: &qkv, kv, spare_slabs: &spare };
+            kv_append::record(recorder, &op)
+        })?;
+        Ok(Prepared {
+            case,
+            reason: "rounding to the cache's type, one unit: WGSL leaves the direction open",
+            dispatches,
+            work: Work { n_rows: numbers.n_rows, kv_len: numbers.kv_len },
+            outputs: outputs.into_iter().zip(slabs).collect(),
+        })
+    }
+
+    /// The row of a batch that is appended where row `row` of a chunk would be.
+    fn row(&self, row: usize) -> Row {
+        let position = self.position + row;
+        let first_page = row.min(position / PAGE_SIZE);
+        let position = (position - first_page * PAGE_SIZE) as u32;
+        Row { position, kv_len: position + 1, first_page: first_page as u32, unused: 0 }
+    }
+
+    /// What each slab must hold; all but the appended rows stays as it was.
+    fn expected(&self, pages: &Pages, qkv: &[f32]) -> Vec<Vec<Expected>> {
+        let KvAppendCase { kv, position, n_rows, batch: _ } = *self;
+        let mut slabs = vec![vec![Expected::Untouched; pages.slab_elems()]; kv.n_slabs];
+        let relative = if kv.dtype == DType::F16 { 1.0 / 1024.0 } else { 0.0 };
+        // Of subnormal halves.
+        let absolute = if kv.dtype == DType::F16 { 1.0 / f64::from(1 << 24) } else { 0.0 };
+        for (part, head) in (0..2).flat_map(|part| (0..kv.n_head).map(move |head| (part, head))) {
+            let column = ((part + 1) * kv.n_head + head) * kv.head_dim;
+            let row = |i: usize| &qkv[i * 3 * kv.n_head * kv.head_dim + column..][..kv.head_dim];
+            let rows: Vec<f32> = (0..n_rows).flat_map(row).copied().collect();
+            let mut cache = vec![0.0; (position + n_rows) * kv.head_dim];
+            reference::kv_append(&mut cache, &rows, position, kv.head_dim);
+            for at in position..position + n_rows {
+                let (slab, index) = pages.locate(part, at, head);
+                let run = &mut slabs[slab][index..][..pad_row(kv.head_dim)];
+                run.fill(Expected::exactly(0.0));
+                for (element, &want) in run.iter_mut().zip(&cache[at * kv.head_dim..][..kv.head_dim]) {
+                    let want = f64::from(want);
+                    *element = Expected::Value { want, tolerance: want.abs() * relative + absolute };
+                }
+            }
+        }
+        slabs
+    }
+}
+
+impl fmt::Display for KvAppendCase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} rows={} at {}", self.kv, self.n_rows, self.position)?;
+        if self.batch { write!(f, " batch") } else { Ok(()) }
+    }
+}
