@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use support::{GREEDY_BOUND, gap, open_gpu};
-use wgpt::engine::{BatchLogits, ModelFiles};
+use wgpt::engine::ModelFiles;
 use wgpt::gpu::{Gpu, GpuOptions};
 use wgpt::kernels::PAGE_SIZE;
 use wgpt::model::ModelOptions;
 use wgpt::tensor::DType;
-use wgpt::{Engine, Error, Session};
+use wgpt::{BatchLogits, Engine, Error, Session};
 
 /// With f32 weights and cache, as for whole models (tests/golden.rs): the order of
 /// sums is all that may differ.
@@ -24,10 +24,12 @@ const TOLERANCE_F32: f32 = 2e-4;
 /// rounded the other way, 2^-11 of it, which the layers carry on: 5e-4 was seen.
 const TOLERANCE_F16: f32 = 5e-3;
 
-/// Every strategy of the adapter.
+/// Every strategy of the adapter; the floor, with bounds checks in the shaders.
 static GPUS: LazyLock<Vec<Arc<Gpu>>> = LazyLock::new(|| {
     let open = |strategy| open_gpu(GpuOptions { strategy, ..GpuOptions::default() });
-    open(None).strategies().into_iter().map(|strategy| Arc::new(open(Some(strategy)))).collect()
+    let mut all: Vec<Gpu> = open(None).strategies().into_iter().map(|s| open(Some(s))).collect();
+    all.push(open_gpu(GpuOptions { features_floor: true, checked_shaders: true, ..GpuOptions::default() }));
+    all.into_iter().map(Arc::new).collect()
 });
 
 fn load(gpu: &Arc<Gpu>, options: &ModelOptions) -> Engine {
@@ -114,7 +116,7 @@ fn worst(engine: &Engine, n: usize, steps: usize) -> f32 {
 #[test]
 fn a_step_computes_what_each_session_would() {
     for (g, gpu) in GPUS.iter().enumerate() {
-        // All sizes once; with further strategies those of one and two passes.
+        // All sizes once; on further devices those of one and two passes.
         let sizes: &[usize] = if g == 0 { &[1, 2, 3, 5, 8, 9, 16, 17, 35] } else { &[4, 17] };
         for (options, tolerance, name) in [
             (deterministic(), 0.0, "deterministic"),

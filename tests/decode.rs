@@ -7,10 +7,9 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use wgpt::engine::BatchLogits;
 use wgpt::gpu::GpuOptions;
 use wgpt::sampling::{Sampler, SamplingParams};
-use wgpt::{Engine, Error, GenerateOptions, Session};
+use wgpt::{BatchLogits, Engine, Error, GenerateOptions, Session};
 
 /// Bytes allocated since the start, and bytes held.
 static ALLOCATED: AtomicU64 = AtomicU64::new(0);
