@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use wgpt::gpu::GpuOptions;
 use wgpt::sampling::{Sampler, SamplingParams};
-use wgpt::{Engine, Error, Session};
+use wgpt::{BatchLogits, Engine, Error, GenerateOptions, Session};
 
 /// Bytes allocated since the start, and bytes held.
 static ALLOCATED: AtomicU64 = AtomicU64::new(0);
@@ -66,6 +66,8 @@ fn decoding_creates_nothing() -> Result<(), Error> {
         for sampled in [false, true] {
             check(&engine, sampled)?;
         }
+        check_batches(&engine)?;
+        check_drafts(&engine)?;
     }
     Ok(())
 }
@@ -115,4 +117,91 @@ fn check(engine: &Engine, sampled: bool) -> Result<(), Error> {
         seen.push((early, late));
     }
     panic!("{case}: the heap grows with the position: {seen:?}");
+}
+
+/// Heap bytes of each of `n` steps of some sessions.
+fn steps(
+    engine: &Engine,
+    sessions: &mut [Session],
+    greedy: bool,
+    n: usize,
+) -> Result<Vec<(u64, u64)>, Error> {
+    let mut sessions: Vec<&mut Session> = sessions.iter_mut().collect();
+    let (mut logits, mut next) = (BatchLogits::new(), Vec::new());
+    let tokens = vec![5; sessions.len()];
+    let mut costs = Vec::with_capacity(n);
+    for step in 0..n {
+        let before = ALLOCATED.load(Ordering::Relaxed);
+        if greedy {
+            engine.step_greedy(&mut sessions, &tokens, &mut next)?;
+        } else {
+            engine.step(&mut sessions, &tokens, &mut logits)?;
+        }
+        let allocated = ALLOCATED.load(Ordering::Relaxed);
+        // The first one makes room for the rows.
+        if step > 0 {
+            costs.push((allocated - before, allocated - FREED.load(Ordering::Relaxed)));
+        }
+    }
+    Ok(costs)
+}
+
+fn check_batches(engine: &Engine) -> Result<(), Error> {
+    for n_sessions in [3, 19] {
+        let case = format!("{:?}, {n_sessions} sessions", engine.gpu().strategy());
+        let mut sessions: Vec<Session> = (0..n_sessions).map(|_| engine.session()).collect();
+        // Once to the last position of all, so that the pool of pages has grown.
+        sessions.iter_mut().try_for_each(|session| session.prefill(&[1; 100]))?;
+        sessions.iter_mut().enumerate().for_each(|(i, session)| session.truncate(i));
+        for greedy in [false, true] {
+            steps(engine, &mut sessions, greedy, 4)?;
+        }
+        let before = engine.gpu().counters();
+        for greedy in [true, false] {
+            let mut seen = Vec::new();
+            let grows = (0..3).all(|_| {
+                let costs = steps(engine, &mut sessions, greedy, 20).unwrap();
+                for (i, session) in sessions.iter_mut().enumerate() {
+                    session.truncate(i + 8);
+                }
+                let (early, late) = (Cost::least(&costs[..9]), Cost::least(&costs[9..]));
+                assert!(early.allocated > 0, "{case}: nothing was counted");
+                let grows = late.allocated > early.allocated + 256 || late.held > early.held + 4096;
+                seen.push((early, late));
+                grows
+            });
+            assert!(!grows, "{case}, greedy {greedy}: the heap grows: {seen:?}");
+        }
+        // No buffer, bind group, pipeline; no write_buffer.
+        assert_eq!(before, engine.gpu().counters(), "{case}");
+    }
+    Ok(())
+}
+
+/// Once every size of batch was recorded, drafts create nothing on the device.
+fn check_drafts(engine: &Engine) -> Result<(), Error> {
+    let prompt: Vec<u32> = [1, 2, 3, 4, 5].repeat(8);
+    let generate = |draft_len: usize| -> Result<usize, Error> {
+        let options = GenerateOptions {
+            sampling: SamplingParams::greedy(),
+            max_new_tokens: Some(40),
+            prompt_lookup: Some(draft_len),
+            ignore_eos: true,
+            ..GenerateOptions::default()
+        };
+        let mut generation = engine.generate_tokens(&prompt, options)?;
+        generation.by_ref().try_for_each(|piece| piece.map(|_| ()))?;
+        Ok(generation.timings().lookup.map_or(0, |stats| stats.accepted))
+    };
+    for draft_len in [1, 3, 7, 15] {
+        generate(draft_len)?;
+    }
+    let before = engine.gpu().counters();
+    let mut accepted = 0;
+    for draft_len in [1, 3, 7, 15] {
+        accepted += generate(draft_len)?;
+    }
+    assert!(accepted > 0);
+    assert_eq!(before, engine.gpu().counters(), "{:?}, drafts", engine.gpu().strategy());
+    Ok(())
 }

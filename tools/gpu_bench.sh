@@ -221,6 +221,8 @@ measure() {
     for shape in ${GPU_BENCH_SHAPES:-gpt2 gpt2-medium gpt2-large gpt2-xl}; do
         # shellcheck disable=SC2086
         step "bench_$shape" 120 bin/wgpt bench model --random "$shape" --output json ${GPU_BENCH_ARGS:-}
+        step "bench_${shape}_batch" 60 bin/wgpt bench model --random "$shape" -p 0 -n 32 -r 3 \
+            --batch 1,2,4,8,16 --output json
     done
     for shape in ${GPU_BENCH_PROFILES:-gpt2 gpt2-xl}; do
         step "profile_$shape" 90 bin/wgpt profile --random "$shape" --output json --trace "$out/trace_$shape.json"

@@ -1,5 +1,6 @@
 //! What `wgpt bench` measures: typed results, nothing printed.
 
+mod batch;
 mod host;
 mod kernels;
 mod model;

@@ -12,20 +12,30 @@ use crate::gpu::StepTimings;
 use crate::sampling::{Sampler, SamplingParams};
 
 /// One test: `n_prompt` tokens at once, then `n_gen` one by one, behind
-/// `n_depth` tokens that lie in the cache already and are not timed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// `n_depth` tokens that lie in the cache already and are not timed. Of several
+/// sequences every one decodes `n_gen` tokens, all in the same steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ModelTest {
     /// Tokens of the prompt.
     pub n_prompt: usize,
     /// Tokens decoded one by one.
     pub n_gen: usize,
-    /// Tokens in the cache before the test.
+    /// Tokens in the cache before the test, of each sequence.
     pub n_depth: usize,
+    /// Sequences decoded together, each in a session of its own.
+    pub n_sequences: usize,
+}
+
+impl Default for ModelTest {
+    /// One sequence without a token.
+    fn default() -> Self {
+        ModelTest { n_prompt: 0, n_gen: 0, n_depth: 0, n_sequences: 1 }
+    }
 }
 
 impl ModelTest {
     /// The name that llama-bench gives it: `pp512`, `tg128`, `pp512+tg128`,
-    /// `tg128 @ d512`.
+    /// `tg128 @ d512`; of several sequences `tg128 b4`, `tg128 b4 @ d512`.
     #[must_use]
     pub fn name(&self) -> String {
         let mut parts = Vec::new();
@@ -36,27 +46,34 @@ impl ModelTest {
             parts.push(format!("tg{}", self.n_gen));
         }
         let mut name = parts.join("+");
+        if self.n_sequences != 1 {
+            name.push_str(&format!(" b{}", self.n_sequences));
+        }
         if self.n_depth > 0 {
             name.push_str(&format!(" @ d{}", self.n_depth));
         }
         name
     }
 
-    /// Timed tokens.
+    /// Timed tokens of all sequences.
     #[must_use]
     pub fn n_tokens(&self) -> usize {
-        self.n_prompt.saturating_add(self.n_gen)
+        self.n_prompt.saturating_add(self.n_gen).saturating_mul(self.n_sequences)
     }
 
     /// Checks that the test fits a context of `n_ctx` positions.
     ///
     /// # Errors
-    /// [`Error::Input`] for no token, or more than the context holds.
+    /// [`Error::Input`] for no token, more than the context holds, or a prompt of
+    /// several sequences: prefill takes one at a time.
     pub fn check(&self, n_ctx: usize) -> Result<()> {
         if self.n_tokens() == 0 {
             return Err(Error::input("a test needs at least one token"));
         }
-        let positions = self.n_tokens().saturating_add(self.n_depth);
+        if self.n_sequences > 1 && self.n_prompt > 0 {
+            return Err(Error::input(format!("test {}: several sequences are decoded only", self.name())));
+        }
+        let positions = self.n_prompt.saturating_add(self.n_gen).saturating_add(self.n_depth);
         if positions > n_ctx {
             return Err(Error::input(format!(
                 "test {} takes {positions} positions, the context holds {n_ctx}: ask for less, or for a longer \
@@ -150,6 +167,9 @@ pub fn run_model_test(
     if repetitions == 0 {
         return Err(Error::input("a benchmark needs at least one repetition"));
     }
+    if test.n_sequences > 1 {
+        return super::batch::run(engine, test, repetitions, cancel, progress);
+    }
     let mut session = engine.session();
     session.set_cancel(cancel.clone());
     let tokens: Vec<u32> = tokens(engine.vocab_size()).take(test.n_depth + test.n_tokens()).collect();
@@ -227,7 +247,14 @@ mod tests {
 
     #[test]
     fn tests_are_named_as_llama_bench_names_them() {
-        let name = |n_prompt, n_gen, n_depth| ModelTest { n_prompt, n_gen, n_depth }.name();
+        let name =
+            |n_prompt, n_gen, n_depth| ModelTest { n_prompt, n_gen, n_depth, ..ModelTest::default() }.name();
+        let batch = |n_gen, n_depth| ModelTest { n_prompt: 0, n_gen, n_depth, n_sequences: 4 };
+        assert_eq!(batch(128, 0).name(), "tg128 b4");
+        assert_eq!(batch(8, 512).name(), "tg8 b4 @ d512");
+        assert_eq!((batch(8, 92).n_tokens(), batch(8, 92).check(100).is_ok()), (32, true));
+        assert!(batch(8, 93).check(100).is_err() && batch(0, 5).check(100).is_err());
+        assert!(ModelTest { n_prompt: 3, ..batch(8, 0) }.check(100).is_err());
         assert_eq!(name(512, 0, 0), "pp512");
         assert_eq!(name(0, 128, 0), "tg128");
         assert_eq!(name(512, 0, 512), "pp512 @ d512");
@@ -236,7 +263,7 @@ mod tests {
 
     #[test]
     fn rates_come_from_each_sample() {
-        let test = ModelTest { n_prompt: 100, n_gen: 0, n_depth: 9 };
+        let test = ModelTest { n_prompt: 100, n_depth: 9, ..ModelTest::default() };
         let bench = ModelBench {
             test,
             samples_ns: vec![1_000_000_000, 500_000_000],

@@ -3,7 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::ahead::AheadSource;
+use super::lookup::LookupStats;
+use super::source::TokenSource;
 use super::{CancelFlag, Engine, Session};
 use crate::error::{Error, Result};
 use crate::sampling::{Sampler, SamplingParams, TokenLogprobs, token_logprobs};
@@ -38,6 +39,11 @@ pub struct GenerateOptions {
     pub logprobs: Option<usize>,
     /// What happens when the context is full.
     pub overflow: Overflow,
+    /// Drafts of that many tokens, copied from where the text's end occurred before,
+    /// are verified in one pass: the same tokens, sooner where texts repeat
+    /// themselves. At most [`Engine::batch_size`] less one; for plain greedy sampling
+    /// without log-probabilities.
+    pub prompt_lookup: Option<usize>,
     /// A flag that ends the generation, also from another thread.
     pub cancel: Option<CancelFlag>,
 }
@@ -51,8 +57,30 @@ impl Default for GenerateOptions {
             ignore_eos: false,
             logprobs: None,
             overflow: Overflow::Stop,
+            prompt_lookup: None,
             cancel: None,
         }
+    }
+}
+
+impl GenerateOptions {
+    /// Checks what can be checked without a device.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for parameters outside their range, as
+    /// [`SamplingParams::validate`], and for options that exclude one another.
+    pub fn validate(&self, vocab_size: usize) -> Result<()> {
+        self.sampling.validate(vocab_size)?;
+        if self.logprobs.is_some_and(|n| n > vocab_size) {
+            return Err(Error::input(format!("logprobs: at most {vocab_size}, the size of the vocabulary")));
+        }
+        if self.prompt_lookup.is_some() && !(self.sampling.is_plain_greedy() && self.logprobs.is_none()) {
+            return Err(Error::input(
+                "prompt lookup verifies what greedy decoding chooses: it needs temperature 0, no penalties, no \
+                 logit bias and no logprobs",
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -105,6 +133,8 @@ pub struct Timings {
     pub generated_tokens: usize,
     /// From the first token's logits to the end.
     pub generation: Duration,
+    /// Drafts, where [`GenerateOptions::prompt_lookup`] asked for them.
+    pub lookup: Option<LookupStats>,
 }
 
 impl Timings {
@@ -127,8 +157,7 @@ pub struct Generation {
     n_ctx: usize,
     options: GenerateOptions,
     sampler: Sampler,
-    /// Where tokens come from when steps are encoded ahead.
-    ahead: Option<AheadSource>,
+    source: TokenSource,
     eos: Vec<u32>,
     decoder: Option<StreamDecoder>,
     stops: StopStrings,
@@ -166,10 +195,10 @@ impl Generation {
         if let Some(id) = prompt.iter().find(|&&id| id as usize >= vocab_size) {
             return Err(Error::input(format!("token {id} is outside the vocabulary of {vocab_size} tokens")));
         }
-        if options.logprobs.is_some_and(|n| n > vocab_size) {
-            return Err(Error::input(format!("logprobs: at most {vocab_size}, the size of the vocabulary")));
-        }
+        options.validate(vocab_size)?;
         let sampler = Sampler::new(options.sampling.clone(), vocab_size)?;
+        let eos = if options.ignore_eos { Vec::new() } else { files.eos_token_ids().to_vec() };
+        let source = TokenSource::new(engine, &options, &sampler, &eos)?;
         // Without a tokenizer there are token ids alone; a damaged one, or a stop
         // string without one, is an error.
         let decoder = if files.has_tokenizer() || !options.stop.is_empty() {
@@ -181,19 +210,13 @@ impl Generation {
         if let Some(flag) = &options.cancel {
             session.set_cancel(flag.clone());
         }
-        let eos = if options.ignore_eos { Vec::new() } else { files.eos_token_ids().to_vec() };
-        let ahead = match options.logprobs {
-            None => AheadSource::new(engine, &sampler, &eos, options.max_new_tokens.unwrap_or(usize::MAX))?,
-            // They need the logits here.
-            Some(_) => None,
-        };
         let mut history = Vec::with_capacity(prompt.len() + n_ctx);
         history.extend_from_slice(&prompt);
         Ok(Generation {
             session,
             n_ctx,
             sampler,
-            ahead,
+            source,
             eos,
             decoder,
             stops: StopStrings::new(options.stop.iter().cloned())?,
@@ -249,6 +272,10 @@ impl Generation {
             prompt: prompt_done - self.started,
             generated_tokens: self.tokens().len(),
             generation: now - prompt_done,
+            lookup: match &self.source {
+                TokenSource::Lookup(lookup) => Some(lookup.stats()),
+                TokenSource::Plain | TokenSource::Ahead(_) => None,
+            },
         }
     }
 
@@ -260,13 +287,14 @@ impl Generation {
 
     /// Makes room in a full context; `false` when the text ends here.
     fn make_room(&mut self) -> Result<bool> {
-        if self.session.len() + self.pending.len() <= self.n_ctx {
+        let chosen = matches!(&self.source, TokenSource::Lookup(lookup) if lookup.is_ready());
+        if chosen || self.session.len() + self.pending.len() <= self.n_ctx {
             return Ok(true);
         }
         if self.options.overflow == Overflow::Stop {
             return Ok(false);
         }
-        if let Some(ahead) = &mut self.ahead {
+        if let TokenSource::Ahead(ahead) = &mut self.source {
             ahead.restart(&self.session)?;
         }
         let keep = (self.n_ctx / 2).max(1);
@@ -278,8 +306,11 @@ impl Generation {
 
     /// Runs the pending tokens and chooses the next one.
     fn choose(&mut self) -> Result<(u32, Option<TokenLogprobs>)> {
-        let Generation { session, pending, sampler, history, ahead, .. } = self;
-        let chosen = if let Some(ahead) = ahead {
+        let most = self.options.max_new_tokens.map_or(usize::MAX, |most| most - self.tokens().len());
+        let Generation { session, pending, sampler, history, .. } = self;
+        let chosen = if let TokenSource::Lookup(lookup) = &mut self.source {
+            (lookup.next(session, pending, history, most)?, None)
+        } else if let TokenSource::Ahead(ahead) = &mut self.source {
             (ahead.next(session, pending)?, None)
         } else if sampler.is_plain_greedy() && self.options.logprobs.is_none() {
             (session.advance_greedy(pending)?, None)

@@ -1,16 +1,21 @@
 //! The engine: a loaded model, its sessions, and the loop that generates text.
 
 mod ahead;
+mod batch;
 mod files;
 mod generate;
+mod lookup;
 mod session;
+mod source;
 mod tuning;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use batch::BatchLogits;
 pub use files::ModelFiles;
 pub use generate::{FinishReason, GenerateOptions, Generation, Overflow, Piece, Timings};
+pub use lookup::LookupStats;
 pub use session::{CancelFlag, Session};
 pub use tuning::{Selection, select, tune_model, tuned_shapes};
 

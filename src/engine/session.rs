@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::Shared;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::model::{DispatchTiming, Forward, Model, Output, PageList};
+use crate::model::{DispatchTiming, Forward, Model, Output, PageList, Sequence};
 
 /// A flag that another thread raises to end a prefill or a generation.
 pub type CancelFlag = Arc<AtomicBool>;
@@ -21,7 +21,7 @@ pub struct Session {
     pub(super) tokens: Vec<u32>,
     pub(super) pages: PageList,
     logits: Vec<f32>,
-    cancel: Option<CancelFlag>,
+    pub(super) cancel: Option<CancelFlag>,
 }
 
 impl Session {
@@ -98,6 +98,29 @@ impl Session {
         Ok(token)
     }
 
+    /// Adds at most [`super::Engine::batch_size`] tokens in one pass and brings back
+    /// the most probable one behind each of them, in `next`.
+    ///
+    /// # Errors
+    /// As [`Session::advance_greedy`].
+    pub(super) fn advance_greedy_rows(&mut self, tokens: &[u32], next: &mut Vec<u32>) -> Result<()> {
+        self.check(tokens)?;
+        next.clear();
+        let output = Output::ArgmaxRows(next);
+        self.step(tokens, |forward, gpu, model, pages, position| {
+            if model.options.deterministic {
+                forward.run(gpu, model, pages, tokens, position, output)
+            } else {
+                forward.run_batch(gpu, model, &mut [Sequence { pages, position, tokens }], output)
+            }
+        })
+    }
+
+    /// Positions that the context has left.
+    pub(super) fn room(&self) -> usize {
+        self.shared.dims.n_ctx - self.len()
+    }
+
     /// Adds tokens and hands the logits behind each of them to `each`, with the
     /// token's index within `tokens`.
     ///
@@ -115,6 +138,7 @@ impl Session {
         let mut rows = Vec::new();
         for (i, piece) in tokens.chunks(piece_len).enumerate() {
             let start = self.len();
+            rows.clear();
             self.run(piece, Output::Rows(&mut rows))?;
             // The engine is unlocked here: `each` may use it, and may panic.
             let mut handed = rows.chunks(vocab_size).enumerate();
@@ -139,7 +163,7 @@ impl Session {
         Ok(rest)
     }
 
-    fn check(&self, tokens: &[u32]) -> Result<()> {
+    pub(super) fn check(&self, tokens: &[u32]) -> Result<()> {
         let vocab_size = self.shared.model.config.vocab_size;
         if tokens.is_empty() {
             return Err(Error::input("there is no token to run: the prompt is empty"));

@@ -9,37 +9,12 @@ use super::Model;
 use super::dims::{BATCH_OFFSET, Dims, HEAD_STEP_OFFSET, Slot};
 use super::kv_cache::{KvPool, PageList};
 use super::loader::{LoadPhase, ProgressFn, report};
+use super::output::{Output, bad_logits};
 use super::recordings::{BatchPass, Recording, Recordings};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gpu::{BufferUse, Encoder, Gpu, GpuBuffer, Params, Readback, UploadRing, Work};
 use crate::kernels::sample::SampleScratch;
-use crate::kernels::{Batch, Row, Step, argmax};
-
-/// What a pass is to bring back.
-pub enum Output<'a> {
-    /// Nothing: the tokens only enter the cache.
-    None,
-    /// The logits of the last row, `[vocab_size]`.
-    LastLogits(&'a mut Vec<f32>),
-    /// The most probable token behind the last row.
-    Argmax(&'a mut u32),
-    /// The logits of every row, `[n_rows, vocab_size]`; at most
-    /// [`Dims::logits_rows`] rows.
-    Rows(&'a mut Vec<f32>),
-    /// The most probable token behind every row; at most [`Dims::batch`] rows.
-    ArgmaxRows(&'a mut Vec<u32>),
-}
-
-impl Output<'_> {
-    /// Whether the head works on every row.
-    fn is_every_row(&self) -> bool {
-        matches!(self, Output::Rows(_) | Output::ArgmaxRows(_))
-    }
-
-    fn is_argmax(&self) -> bool {
-        matches!(self, Output::Argmax(_) | Output::ArgmaxRows(_))
-    }
-}
+use crate::kernels::{BATCH_MAX, Batch, Row, Step, argmax};
 
 /// Rows of one sequence in a batch.
 pub struct Sequence<'a> {
@@ -246,7 +221,8 @@ impl Forward {
             let pass = self.recording(gpu, model).batch(n)?;
             self.recordings.add_batch(n, pass);
         }
-        let (mut batch, mut tokens, mut kv_len) = (Batch::default(), Vec::with_capacity(n), 0);
+        let (mut batch, mut tokens, mut kv_len) = (Batch::default(), [0; BATCH_MAX], 0);
+        let mut row = 0;
         self.page_entries.clear();
         for Sequence { pages, position, tokens: new } in sequences {
             assert!(*position + new.len() <= self.dims.n_ctx, "a sequence outgrows the context");
@@ -257,14 +233,15 @@ impl Forward {
             self.page_entries.extend(pages.pages().iter().map(|&page| self.pool.entry(page)));
             for (i, &token) in new.iter().enumerate() {
                 let position = (*position + i) as u32;
-                batch.rows[tokens.len()] = Row { position, kv_len: position + 1, first_page, unused: 0 };
-                tokens.push(token);
+                batch.rows[row] = Row { position, kv_len: position + 1, first_page, unused: 0 };
+                tokens[row] = token;
+                row += 1;
                 kv_len = kv_len.max(position + 1);
             }
         }
         let step = Step { n_rows: n as u32, first_row: 0, position: 0, kv_len };
         let mut encoder = gpu.encoder();
-        self.stage(gpu, &mut encoder, &tokens, [step, step], &batch)?;
+        self.stage(gpu, &mut encoder, &tokens[..n], [step, step], &batch)?;
         let recorded = &self.recordings;
         encoder.pass(|pass| {
             let BatchPass { body, head } = recorded.batch(n);
@@ -298,7 +275,6 @@ impl Forward {
                 })
             }
             Output::Rows(logits) => {
-                logits.clear();
                 let stride = self.dims.slot_bytes(Slot::Logits) as usize / self.dims.logits_rows;
                 self.read(gpu, encoder, Slot::Logits, n_rows * stride, |bytes| {
                     for row in bytes.chunks(stride) {
@@ -318,7 +294,6 @@ impl Forward {
                 let bytes = n_rows * argmax::RESULT_BYTES as usize;
                 let bad = self.read(gpu, encoder, Slot::Argmax, bytes, |bytes| {
                     let rows: &[[u32; 4]] = bytemuck::cast_slice(bytes);
-                    tokens.clear();
                     tokens.extend(rows.iter().map(|row| row[0]));
                     rows.iter().any(|row| row[1] != 0)
                 })?;
@@ -389,13 +364,4 @@ impl Forward {
 
 pub(super) fn work(step: Step) -> Work {
     Work { n_rows: step.n_rows, kv_len: step.kv_len }
-}
-
-/// The error for logits that no token can be chosen from.
-#[must_use]
-pub fn bad_logits() -> Error {
-    Error::input(
-        "the logits hold NaN or infinity, or all are minus infinity: the model's values overflow f16; try \
-         --kv-dtype f32 and --dtype f32",
-    )
 }

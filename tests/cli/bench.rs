@@ -78,6 +78,29 @@ fn costs_beside_the_rate_agree_with_it() {
 }
 
 #[test]
+fn batches_are_rows_with_all_their_tokens() {
+    let args = ["-p", "4", "-n", "3", "-d", "0,20", "--batch", "1,2,17", "-o", "json"];
+    let rows: Value = serde_json::from_str(&bench(&args)).unwrap();
+    let rows = rows.as_array().unwrap();
+    let tests: Vec<_> = rows.iter().map(|row| row["test"].as_str().unwrap()).collect();
+    let at_0 = ["pp4", "tg3", "tg3 b2", "tg3 b17"];
+    assert_eq!(tests, [at_0, ["pp4 @ d20", "tg3 @ d20", "tg3 b2 @ d20", "tg3 b17 @ d20"]].concat());
+    for (i, row) in rows.iter().enumerate() {
+        let n_sequences = [1, 1, 2, 17][i % 4];
+        assert_eq!(row["n_sequences"], n_sequences, "{row:#}");
+        let tokens =
+            (row["n_prompt"].as_f64().unwrap() + row["n_gen"].as_f64().unwrap()) * n_sequences as f64;
+        let ns = row["samples_ns"][0].as_f64().unwrap();
+        assert!((tokens * 1e9 / ns / row["samples_ts"][0].as_f64().unwrap() - 1.0).abs() < 1e-9, "{row:#}");
+    }
+    // A step of several sequences takes fewer dispatches than as many steps of one.
+    let dispatches = |i: usize| rows[i]["dispatches_per_token"].as_f64().unwrap();
+    assert!(dispatches(2) < dispatches(1) && dispatches(3) < dispatches(2), "{rows:#?}");
+    let tiny = golden("gpt2-tiny");
+    wgpt(&["bench", "model", "-m", &tiny, "--batch", "0"]).fails(2, &["--batch"]);
+}
+
+#[test]
 fn random_weights_are_measured_without_a_file() {
     let shape = "n_layer=1,n_embd=48,n_head=3,vocab_size=301,n_positions=64";
     let args = ["bench", "model", "--random", shape, "-p", "8,32", "-n", "2", "-d", "0,32", "-r", "1"];

@@ -52,6 +52,33 @@ fn steps_ahead_and_variants_change_no_token() {
 }
 
 #[test]
+fn prompt_lookup_gives_the_same_text_and_tells_what_was_accepted() {
+    let prompt = "Tom had a red ball. Tom had a red ball. Tom had a";
+    let args = ["-p", prompt, "-n", "20", "--temp", "0", "--deterministic"];
+    let plain = generate(&args);
+    assert!(plain["timings"]["prompt_lookup"].is_null(), "{plain:#}");
+    let drafted = generate(&[&args[..], &["--prompt-lookup", "5"]].concat());
+    assert_eq!([&drafted["token_ids"], &drafted["text"]], [&plain["token_ids"], &plain["text"]]);
+    let number = |name: &str| drafted["timings"]["prompt_lookup"][name].as_u64().unwrap();
+    let (passes, accepted) = (number("passes"), number("accepted_tokens"));
+    assert!(accepted > 0 && accepted <= number("drafted_tokens"), "{drafted:#}");
+    assert_eq!(passes + accepted, drafted["timings"]["generated_tokens"].as_u64().unwrap());
+    let text = wgpt(&[&["generate"], &args[..], &["--prompt-lookup", "5"]].concat()).ok();
+    let told =
+        format!("lookup accepted {accepted} of {} drafts in {passes} passes", number("drafted_tokens"));
+    assert!(text.stderr.contains(&told), "{}", text.stderr);
+}
+
+#[test]
+fn prompt_lookup_is_for_greedy_text() {
+    for args in [&["--temp", "0.5"][..], &["--temp", "0", "--logprobs", "2"]] {
+        let args = [&["generate", "-p", "x", "--prompt-lookup", "5"], args].concat();
+        wgpt(&args).fails(4, &["needs temperature 0"]);
+    }
+    wgpt(&["generate", "-p", "x", "--temp", "0", "--prompt-lookup", "16"]).fails(2, &["--prompt-lookup"]);
+}
+
+#[test]
 fn the_report_tells_times_rates_and_the_device() {
     let report = generate(&["-p", "Once upon a time", "-n", "8", "--temp", "0"]);
     let timings = &report["timings"];

@@ -12,3 +12,16 @@ pub fn open_gpu(options: GpuOptions) -> Gpu {
         Err(error) => panic!("these tests need a GPU adapter, a software one suffices: {error}"),
     }
 }
+
+/// By the rule of the two modes of arithmetic: outside `--deterministic`, paths
+/// that sum in another order may choose another token where plain decoding has
+/// the two closer than this: twice what an f16 cache may move a logit by
+/// (tests/batch.rs).
+#[allow(dead_code, reason = "not every test program compares tokens")]
+pub const GREEDY_BOUND: f32 = 1e-2;
+
+/// By how much the logits prefer `expected` over `found`.
+#[allow(dead_code, reason = "not every test program compares tokens")]
+pub fn gap(logits: &[f32], found: u32, expected: u32) -> f32 {
+    logits[expected as usize] - logits[found as usize]
+}

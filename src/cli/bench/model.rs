@@ -31,6 +31,7 @@ Examples:
   wgpt bench model
   wgpt bench model -m ./gpt2 -p 128,512 -n 64 -d 0,256
   wgpt bench model --random gpt2-xl                 a shape's speed, without a file
+  wgpt bench model -p 0 -n 32 --batch 1,2,4,8,16    many sequences a step
   wgpt bench model -p 0 -n 32 -r 10 -o json         decode alone, with all samples")]
 pub struct Args {
     /// Tokens of the prompts; 0 for none [default: 512, less in a shorter context]
@@ -42,6 +43,11 @@ pub struct Args {
     /// Tokens in the context before each test
     #[arg(short = 'd', long, value_name = "N,...", value_delimiter = ',', default_value = "0")]
     n_depth: Vec<usize>,
+    /// Sequences that decode together, one token each a step (tg alone); more than
+    /// 16 take several passes a step
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=4096))]
+    batch: Vec<u32>,
     /// Timed runs of each test
     #[arg(short, long, value_name = "N", default_value_t = 5)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -120,9 +126,16 @@ fn tests(args: &Args, n_ctx: usize) -> wgpt::Result<Tests> {
     let mut tests = Vec::new();
     for &n_depth in &args.n_depth {
         let prompts = sizes(&args.n_prompt, DEFAULT_PROMPT, n_depth);
-        tests.extend(prompts.into_iter().map(|n_prompt| ModelTest { n_prompt, n_gen: 0, n_depth }));
+        tests.extend(prompts.into_iter().map(|n_prompt| ModelTest {
+            n_prompt,
+            n_depth,
+            ..ModelTest::default()
+        }));
         let gens = sizes(&args.n_gen, DEFAULT_GEN, n_depth);
-        tests.extend(gens.into_iter().map(|n_gen| ModelTest { n_prompt: 0, n_gen, n_depth }));
+        tests.extend(gens.into_iter().flat_map(|n_gen| {
+            let batch = args.batch.iter().map(|&n| n as usize);
+            batch.map(move |n_sequences| ModelTest { n_prompt: 0, n_gen, n_depth, n_sequences })
+        }));
     }
     tests.retain(|test| test.n_tokens() > 0);
     if tests.is_empty() {
@@ -133,7 +146,8 @@ fn tests(args: &Args, n_ctx: usize) -> wgpt::Result<Tests> {
     // Before the model is loaded, and before other tests have taken their time.
     let (tests, left_out): (Vec<_>, Vec<_>) = tests.into_iter().partition(|test| test.check(n_ctx).is_ok());
     for test in &left_out {
-        if !tests.iter().any(|other| (other.n_prompt, other.n_gen) == (test.n_prompt, test.n_gen)) {
+        let size = |test: &ModelTest| (test.n_prompt, test.n_gen, test.n_sequences);
+        if !tests.iter().any(|other| size(other) == size(test)) {
             test.check(n_ctx)?;
         }
     }
@@ -164,6 +178,21 @@ mod tests {
         assert_eq!(names("-d 0,90", 100).unwrap(), ["pp100", "tg100", "pp10 @ d90", "tg10 @ d90"]);
         assert_eq!(names("-p 0 -n 32", 1024).unwrap(), ["tg32"]);
         assert_eq!(names("-p 1,2 -n 0 -d 5", 1024).unwrap(), ["pp1 @ d5", "pp2 @ d5"]);
+        assert_eq!(
+            names("-p 8 -n 4,5 --batch 1,3 -d 0,9", 100).unwrap(),
+            [
+                "pp8",
+                "tg4",
+                "tg4 b3",
+                "tg5",
+                "tg5 b3",
+                "pp8 @ d9",
+                "tg4 @ d9",
+                "tg4 b3 @ d9",
+                "tg5 @ d9",
+                "tg5 b3 @ d9"
+            ]
+        );
         let error = names("-p 512", 100).unwrap_err().to_string();
         assert!(error.contains("test pp512 takes 512 positions, the context holds 100"), "{error}");
         assert!(names("-p 10 -d 95", 100).is_err());

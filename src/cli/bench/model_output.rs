@@ -56,6 +56,8 @@ struct Flat {
     n_prompt: usize,
     n_gen: usize,
     n_depth: usize,
+    /// Sequences decoded together.
+    n_sequences: usize,
     test: String,
     avg_ns: f64,
     stddev_ns: f64,
@@ -98,6 +100,7 @@ impl Row {
             n_prompt: result.test.n_prompt,
             n_gen: result.test.n_gen,
             n_depth: result.test.n_depth,
+            n_sequences: result.test.n_sequences,
             test: result.test.name(),
             avg_ns,
             stddev_ns,

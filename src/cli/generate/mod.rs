@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use wgpt::engine::{Generation, ModelFiles, Overflow, Piece};
+use wgpt::kernels::BATCH_MAX;
 use wgpt::{Engine, Error, GenerateOptions};
 
 use super::exit::Outcome;
@@ -32,6 +33,7 @@ Examples:
   wgpt generate -p \"Once upon a time\"
   wgpt generate -p \"The cat\" --temp 0 -n 50               the most likely text
   wgpt generate -m ./gpt2 --prompt-file story.txt -s 42   the same text each time
+  wgpt generate -m ./gpt2 --prompt-file code.txt --temp 0 --prompt-lookup 5
   echo \"One day\" | wgpt generate - --stop \"The end\"
   wgpt generate -m ./gpt2 --tokens 15496,11 --output-format json --logprobs 5")]
 pub struct Args {
@@ -66,6 +68,11 @@ struct OutputArgs {
     /// What happens at the context's end: stop, or keep its newer half and go on
     #[arg(long, value_enum, default_value = "stop")]
     overflow: OverflowArg,
+    /// Verifies drafts of up to N tokens a pass, copied from where the newest
+    /// tokens occurred before: the same greedy text, sooner where it repeats
+    /// itself. Needs --temp 0, no penalties, no bias, no --logprobs
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..BATCH_MAX as i64))]
+    prompt_lookup: Option<u32>,
     /// Log-probability of each token and of the N likeliest: in JSON, or as a
     /// table on stderr
     #[arg(long, value_name = "N")]
@@ -100,7 +107,6 @@ pub fn run(args: &Args, started: Instant) -> anyhow::Result<Outcome> {
     let files = args.model.open_files()?;
     let prompt = args.prompt.tokens(&files)?;
     let sampling = args.sampling.resolve(files.generation_config());
-    sampling.validate(files.config().vocab_size)?;
     let options = GenerateOptions {
         sampling,
         max_new_tokens: max_new_tokens(args.output.max_new_tokens, &files, prompt.len())?,
@@ -111,8 +117,10 @@ pub fn run(args: &Args, started: Instant) -> anyhow::Result<Outcome> {
             OverflowArg::Stop => Overflow::Stop,
             OverflowArg::Slide => Overflow::Slide,
         },
+        prompt_lookup: args.output.prompt_lookup.map(|n| n as usize),
         cancel: Some(cancel.clone()),
     };
+    options.validate(files.config().vocab_size)?;
     let engine = args.model.load(files, &cancel)?;
     let clock = Clock { started, loaded: Instant::now() };
     let generation = engine.generate_tokens(&prompt, options.clone())?;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use wgpt::engine::{FinishReason, Generation};
+use wgpt::engine::{FinishReason, Generation, LookupStats};
 use wgpt::sampling::{SamplingParams, TokenLogprobs};
 use wgpt::text::Tokenizer;
 use wgpt::{Engine, GenerateOptions};
@@ -56,6 +56,23 @@ struct Timings {
     generation_ms: f64,
     /// The first token, which came with the prompt, is left out.
     generation_per_second: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_lookup: Option<Lookup>,
+}
+
+/// What --prompt-lookup did.
+#[derive(Debug, Serialize)]
+struct Lookup {
+    /// Times that the model chose tokens, the prompt's last included.
+    passes: usize,
+    drafted_tokens: usize,
+    accepted_tokens: usize,
+}
+
+impl From<LookupStats> for Lookup {
+    fn from(LookupStats { passes, drafted, accepted }: LookupStats) -> Self {
+        Lookup { passes, drafted_tokens: drafted, accepted_tokens: accepted }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -125,6 +142,7 @@ impl Timings {
             generated_tokens: timings.generated_tokens,
             generation_ms: ms(timings.generation),
             generation_per_second,
+            prompt_lookup: timings.lookup.map(Lookup::from),
         }
     }
 }
@@ -145,8 +163,11 @@ fn finish_reason(generation: &Generation) -> &'static str {
 pub fn summary(generation: &Generation, clock: Clock) -> String {
     let timings = generation.timings();
     let (prompt, generated) = rates(generation);
+    let lookup = timings.lookup.map_or_else(String::new, |LookupStats { passes, drafted, accepted }| {
+        format!(" | lookup accepted {accepted} of {drafted} drafts in {passes} passes")
+    });
     format!(
-        "[{} | prompt {} tokens, {} tok/s | generated {} tokens, {} tok/s | load {:.2} s | seed {}]",
+        "[{} | prompt {} tokens, {} tok/s | generated {} tokens, {} tok/s{lookup} | load {:.2} s | seed {}]",
         finish_reason(generation),
         timings.prompt_tokens,
         rate(prompt),

@@ -285,6 +285,24 @@ mod tests {
     }
 
     #[test]
+    fn batches_are_rows_of_their_own() {
+        let batch = |n: usize, samples: &[f64]| {
+            let mut row = model_row(0, 8, 64, samples);
+            row["test"] = format!("tg8 b{n} @ d64").into();
+            row["n_sequences"] = n.into();
+            row
+        };
+        let single = model_row(0, 8, 64, &[5.0, 5.1]);
+        let a = models(&[single.clone(), batch(2, &[9.0, 9.1]), batch(4, &[15.0, 15.1])]);
+        let b = models(&[batch(4, &[30.0, 30.2]), single, batch(8, &[50.0, 50.1])]);
+        let found = compare(&a, &b, 95).unwrap();
+        let names: Vec<_> = found.rows.iter().map(|row| (row.name.as_str(), row.a, row.b)).collect();
+        assert_eq!(names, [("gpt2 f16 tg8 @ d64", 5.05, 5.05), ("gpt2 f16 tg8 b4 @ d64", 15.05, 30.1)]);
+        assert_eq!(found.only_in_a, ["gpt2 f16 tg8 b2 @ d64"]);
+        assert_eq!(found.only_in_b, ["gpt2 f16 tg8 b8 @ d64"]);
+    }
+
+    #[test]
     fn kernels_that_take_longer_are_slower() {
         let (short, long): (Vec<u64>, Vec<u64>) = (0..30).map(|i| (1000 + i, 2000 + i)).unzip();
         let record = |samples: &[u64]| Records {

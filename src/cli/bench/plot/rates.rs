@@ -213,6 +213,20 @@ mod tests {
     }
 
     #[test]
+    fn batches_are_lines_of_their_own() {
+        let batch = |n_depth: usize, samples: &[f64]| {
+            let mut row = model_row(0, 8, n_depth, samples);
+            let depth = if n_depth > 0 { format!(" @ d{n_depth}") } else { String::new() };
+            row["test"] = format!("tg8 b4{depth}").into();
+            row
+        };
+        let rows = rows(&[model_row(0, 8, 0, &[9.0]), batch(0, &[30.0]), batch(64, &[25.0])]);
+        let panels = panels(&rows);
+        let found: Vec<_> = panels[0].series.iter().map(|s| (s.name.as_str(), s.points.len())).collect();
+        assert_eq!((panels.len(), found), (1, vec![("gpt2 f16 tg8", 1), ("gpt2 f16 tg8 b4", 2)]));
+    }
+
+    #[test]
     fn ticks_are_whole_numbers_of_tokens() {
         assert_eq!(
             [whole(0.0, 0.0), whole(1.0, 0.0), whole(0.5, 9.0), whole(50.0, 512.0)],

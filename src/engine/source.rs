@@ -1,0 +1,38 @@
+//! Where a generation's tokens come from.
+
+use super::Engine;
+use super::ahead::AheadSource;
+use super::generate::GenerateOptions;
+use super::lookup::Lookup;
+use crate::error::Result;
+use crate::sampling::Sampler;
+
+/// Where the next token comes from.
+pub(super) enum TokenSource {
+    /// A pass for each token, and the sampler.
+    Plain,
+    /// Drafts that are verified several a pass.
+    Lookup(Box<Lookup>),
+    /// Steps encoded ahead, sampled on the GPU.
+    Ahead(Box<AheadSource>),
+}
+
+impl TokenSource {
+    pub(super) fn new(
+        engine: &Engine,
+        options: &GenerateOptions,
+        sampler: &Sampler,
+        eos: &[u32],
+    ) -> Result<Self> {
+        if let Some(draft_len) = options.prompt_lookup {
+            return Ok(TokenSource::Lookup(Box::new(Lookup::new(engine, draft_len)?)));
+        }
+        // Log-probabilities need the logits on the host.
+        if options.logprobs.is_some() {
+            return Ok(TokenSource::Plain);
+        }
+        let most = options.max_new_tokens.unwrap_or(usize::MAX);
+        let ahead = AheadSource::new(engine, sampler, eos, most)?;
+        Ok(ahead.map_or(TokenSource::Plain, |ahead| TokenSource::Ahead(Box::new(ahead))))
+    }
+}
