@@ -119,7 +119,9 @@ fn report(args: &Args, files: &ModelFiles) -> Result<Report, Error> {
     };
     let config = files.config();
     let model_options = args.model.model_options();
-    let choices = Choices::new(&preview.capabilities, &model_options.variants)?;
+    let device = &preview.capabilities;
+    let choices = Choices::new(device, &model_options.variants)?;
+    let choices = choices.for_model(device, model_options.deterministic, model_options.dtype);
     let dims = Dims::new(config, &model_options, &choices, preview.max_binding_bytes)?;
     let plan = dims.plan();
     Ok(Report {

@@ -124,7 +124,9 @@ impl Engine {
         progress: &mut ProgressFn<'_>,
     ) -> Result<Engine> {
         let config = files.config().clone();
-        let choices = Choices::new(&gpu.capabilities(), &options.variants)?;
+        let device = gpu.capabilities();
+        let choices = Choices::new(&device, &options.variants)?;
+        let choices = choices.for_model(&device, options.deterministic, options.dtype);
         let dims = Dims::new(&config, options, &choices, gpu.max_binding_bytes())?;
         let weights = Weights::load(&gpu, &config, files.checkpoint(), options.dtype, progress)?;
         let model = Model { config, options: options.clone(), choices, weights };

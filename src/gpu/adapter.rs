@@ -139,6 +139,9 @@ pub struct AdapterReport {
     pub timestamps: bool,
     /// Shapes of cooperative matrices as `MxNxK ab->cr`.
     pub cooperative_matrices: Vec<String>,
+    /// Which of them kernels can use.
+    #[serde(skip)]
+    pub cooperative: CooperativeSizes,
     /// On DX12 the shader compiler and model, inferred from the features.
     pub shader_compiler: Option<String>,
     /// Largest storage binding in bytes.
@@ -180,6 +183,7 @@ impl AdapterReport {
                 .iter()
                 .map(|m| format!("{}x{}x{} {:?}->{:?}", m.m_size, m.n_size, m.k_size, m.ab_type, m.cr_type))
                 .collect(),
+            cooperative: CooperativeSizes::new(&matrices),
             shader_compiler: (backend == Backend::Dx12).then(|| dx12_compiler(features)),
             max_storage_binding_bytes: limits.max_storage_buffer_binding_size,
             max_buffer_bytes: limits.max_buffer_size,
@@ -195,6 +199,43 @@ impl AdapterReport {
         self.device_type == DeviceType::Cpu
     }
 }
+
+/// Sizes of the square cooperative matrices that multiply f16 and add up in f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CooperativeSizes {
+    /// 8 x 8 x 8.
+    pub eight: bool,
+    /// 16 x 16 x 16.
+    pub sixteen: bool,
+}
+
+impl CooperativeSizes {
+    fn new(listed: &[wgpu::CooperativeMatrixProperties]) -> Self {
+        use wgpu::CooperativeScalarType::{F16, F32};
+        let has = |size| {
+            listed
+                .iter()
+                .any(|m| [m.m_size, m.n_size, m.k_size] == [size; 3] && (m.ab_type, m.cr_type) == (F16, F32))
+        };
+        CooperativeSizes { eight: has(8), sixteen: has(16) }
+    }
+
+    /// Whether `size` is among them.
+    #[must_use]
+    pub fn has(self, size: u32) -> bool {
+        match size {
+            8 => self.eight,
+            16 => self.sixteen,
+            _ => false,
+        }
+    }
+}
+
+/// Features without which no kernel can use a cooperative matrix: operands are
+/// f16, blocks are dealt out by subgroup.
+const COOPERATIVE_FEATURES: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
+    .union(wgpu::Features::SHADER_F16)
+    .union(wgpu::Features::SUBGROUP);
 
 /// wgpu does not report the compiler in use; without `dxcompiler.dll` it falls
 /// back to FXC, which has neither f16 nor wave operations.
@@ -254,14 +295,19 @@ pub struct Capabilities {
     pub subgroups: bool,
     /// Whether shaders have 64-bit integers.
     pub int64: bool,
+    /// The cooperative matrices that shaders can use.
+    pub cooperative: CooperativeSizes,
 }
 
 impl Capabilities {
-    pub(super) fn new(strategy: Strategy, features: wgpu::Features) -> Self {
+    /// `listed` are the adapter's cooperative matrices.
+    pub(super) fn new(strategy: Strategy, features: wgpu::Features, listed: CooperativeSizes) -> Self {
+        let usable = features.contains(COOPERATIVE_FEATURES);
         Capabilities {
             strategy,
             subgroups: features.contains(wgpu::Features::SUBGROUP),
             int64: features.contains(wgpu::Features::SHADER_INT64),
+            cooperative: if usable { listed } else { CooperativeSizes::default() },
         }
     }
 }
@@ -286,7 +332,7 @@ impl DevicePreview {
         let (adapter, report) = choose(options)?;
         let (features, limits) = request(&adapter, options);
         let strategy = options.strategy.unwrap_or(default_strategy(&report, features));
-        let capabilities = Capabilities::new(strategy, features);
+        let capabilities = Capabilities::new(strategy, features, report.cooperative);
         let max_binding_bytes = max_binding_bytes(&limits, options);
         Ok(DevicePreview { adapter: Some(report), capabilities, max_binding_bytes })
     }
@@ -299,6 +345,7 @@ impl DevicePreview {
             capabilities: Capabilities::new(
                 options.strategy.unwrap_or(Strategy::Workgroup),
                 wgpu::Features::empty(),
+                CooperativeSizes::default(),
             ),
             max_binding_bytes: max_binding_bytes(&wgpu::Limits::default(), options),
         }
@@ -347,7 +394,8 @@ On Linux a Vulkan driver comes with your GPU's driver packages; a software drive
 const USEFUL_FEATURES: wgpu::Features = wgpu::Features::SUBGROUP
     .union(wgpu::Features::SHADER_F16)
     .union(wgpu::Features::SHADER_INT64)
-    .union(wgpu::Features::TIMESTAMP_QUERY);
+    .union(wgpu::Features::TIMESTAMP_QUERY)
+    .union(COOPERATIVE_FEATURES);
 
 /// Features and limits that the device is asked for.
 pub(super) fn request(adapter: &wgpu::Adapter, options: &GpuOptions) -> (wgpu::Features, wgpu::Limits) {
@@ -355,6 +403,20 @@ pub(super) fn request(adapter: &wgpu::Adapter, options: &GpuOptions) -> (wgpu::F
         return (wgpu::Features::empty(), wgpu::Limits::default());
     }
     (adapter.features() & USEFUL_FEATURES, adapter.limits())
+}
+
+/// wgpu's consent to its experimental features, where `features` has one.
+pub(super) fn experimental(features: wgpu::Features) -> wgpu::ExperimentalFeatures {
+    if features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
+        // SAFETY: the function asks its caller to accept that these features may
+        // be faulty. The one that is requested, cooperative matrices, does nothing
+        // until a shader declares it; the gemm that does is no device's default: it
+        // runs where the user names it or where tuning has checked it against the
+        // reference, and its indices are proven like every kernel's.
+        unsafe { wgpu::ExperimentalFeatures::enabled() }
+    } else {
+        wgpu::ExperimentalFeatures::disabled()
+    }
 }
 
 /// The family of kernel variants that suits an adapter.

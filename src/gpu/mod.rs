@@ -18,7 +18,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use adapter::{
-    AdapterReport, Backend, Capabilities, DevicePreview, DeviceType, GpuOptions, adapters, no_adapter,
+    AdapterReport, Backend, Capabilities, CooperativeSizes, DevicePreview, DeviceType, GpuOptions, adapters,
+    no_adapter,
 };
 pub use buffer::{BufferUse, GpuBuffer, Ledger, MemoryGroup, rounded_bytes};
 pub use encoder::{Encoder, Pass};
@@ -93,6 +94,7 @@ impl Gpu {
             label: Some("wgpt"),
             required_features: features,
             required_limits: limits,
+            experimental_features: adapter::experimental(features),
             ..Default::default()
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
@@ -153,7 +155,7 @@ impl Gpu {
     /// What decides which kernel variants run.
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
-        Capabilities::new(self.strategy, self.device.features())
+        Capabilities::new(self.strategy, self.device.features(), self.report.cooperative)
     }
 
     /// The largest storage binding in bytes: larger tensors are split.

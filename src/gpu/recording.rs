@@ -22,6 +22,20 @@ pub enum Extent {
     Fixed(u32),
     /// One workgroup for that many rows.
     PerRows(u32),
+    /// As [`Extent::PerRows`] in steps of at most `limit` rows, none in others.
+    PerRowsUpTo {
+        /// Rows of a workgroup.
+        rows: u32,
+        /// Rows up to which there are workgroups.
+        limit: u32,
+    },
+    /// As [`Extent::PerRows`] in steps of more than `limit` rows, none in others.
+    PerRowsBeyond {
+        /// Rows of a workgroup.
+        rows: u32,
+        /// Rows up to which there are none.
+        limit: u32,
+    },
     /// One workgroup for that many cached positions.
     PerKeys(u32),
 }
@@ -31,6 +45,9 @@ impl Extent {
         match self {
             Extent::Fixed(n) => n,
             Extent::PerRows(rows) => work.n_rows.div_ceil(rows),
+            Extent::PerRowsUpTo { rows, limit } if work.n_rows <= limit => work.n_rows.div_ceil(rows),
+            Extent::PerRowsBeyond { rows, limit } if work.n_rows > limit => work.n_rows.div_ceil(rows),
+            Extent::PerRowsUpTo { .. } | Extent::PerRowsBeyond { .. } => 0,
             Extent::PerKeys(keys) => work.kv_len.div_ceil(keys),
         }
     }
