@@ -402,8 +402,17 @@ pub(super) fn request(adapter: &wgpu::Adapter, options: &GpuOptions) -> (wgpu::F
     if options.features_floor {
         return (wgpu::Features::empty(), wgpu::Limits::default());
     }
-    (adapter.features() & USEFUL_FEATURES, adapter.limits())
+    let mut features = adapter.features() & USEFUL_FEATURES;
+    if adapter.get_info().subgroup_max_size < COOPERATIVE_SUBGROUP {
+        features.remove(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+    }
+    (features, adapter.limits())
 }
+
+/// Mesa 26.2's llvmpipe lists cooperative matrices whatever its vectors are, but
+/// refuses a device that has them where subgroups are smaller than this, and wgpu
+/// 30 panics at the refusal.
+const COOPERATIVE_SUBGROUP: u32 = 8;
 
 /// wgpu's consent to its experimental features, where `features` has one.
 pub(super) fn experimental(features: wgpu::Features) -> wgpu::ExperimentalFeatures {
