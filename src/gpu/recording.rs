@@ -293,6 +293,11 @@ mod tests {
     fn grids_fold_beyond_the_portable_limit() {
         let work = Work { n_rows: 3, kv_len: 130 };
         assert_eq!(Grid::Plane(Extent::Fixed(7), Extent::PerKeys(64)).counts(work), [7, 3, 1]);
+        for (limit, few, many) in [(2, 0, 2), (3, 2, 0)] {
+            let x = Extent::PerRowsUpTo { rows: 2, limit };
+            let y = Extent::PerRowsBeyond { rows: 2, limit };
+            assert_eq!(Grid::Plane(x, y).counts(work), [few, many, 1]);
+        }
         assert_eq!(Grid::Beyond { keys: 129, groups: 5 }.counts(work), [5, 3, 1]);
         assert_eq!(Grid::Beyond { keys: 130, groups: 5 }.counts(work)[0], 0);
         assert_eq!(Grid::Line { per_row: 10, group: 8 }.counts(work), [4, 1, 1]);

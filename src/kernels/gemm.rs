@@ -71,8 +71,6 @@ pub static CANDIDATES: &[Candidate] = &[
     per_thread("per_thread_4x8_wide", Needs::Int64),
     per_thread("per_thread_4x8", Needs::Floor),
     TILE_64X64,
-    tile("tile_64x64_8x4", constants!(64, 64, 16, 8, 4, 1)),
-    tile("tile_64x64_8x8", constants!(64, 64, 16, 8, 8, 1)),
     tile("tile_128x64", constants!(128, 64, 16, 8, 4, 1)),
     tile("tile_128x64_8x8", constants!(128, 64, 16, 8, 8, 1)),
     tile("tile_64x32", constants!(64, 32, 32, 4, 4, 1)),
