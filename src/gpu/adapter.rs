@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use super::Strategy;
+use super::capabilities::{COOPERATIVE_FEATURES, COOPERATIVE_SUBGROUP, Capabilities, CooperativeSizes};
 use crate::error::{Error, Result};
 
 /// A graphics API.
@@ -200,43 +201,6 @@ impl AdapterReport {
     }
 }
 
-/// Sizes of the square cooperative matrices that multiply f16 and add up in f32.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CooperativeSizes {
-    /// 8 x 8 x 8.
-    pub eight: bool,
-    /// 16 x 16 x 16.
-    pub sixteen: bool,
-}
-
-impl CooperativeSizes {
-    fn new(listed: &[wgpu::CooperativeMatrixProperties]) -> Self {
-        use wgpu::CooperativeScalarType::{F16, F32};
-        let has = |size| {
-            listed
-                .iter()
-                .any(|m| [m.m_size, m.n_size, m.k_size] == [size; 3] && (m.ab_type, m.cr_type) == (F16, F32))
-        };
-        CooperativeSizes { eight: has(8), sixteen: has(16) }
-    }
-
-    /// Whether `size` is among them.
-    #[must_use]
-    pub fn has(self, size: u32) -> bool {
-        match size {
-            8 => self.eight,
-            16 => self.sixteen,
-            _ => false,
-        }
-    }
-}
-
-/// Features without which no kernel can use a cooperative matrix: operands are
-/// f16, blocks are dealt out by subgroup.
-const COOPERATIVE_FEATURES: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
-    .union(wgpu::Features::SHADER_F16)
-    .union(wgpu::Features::SUBGROUP);
-
 /// wgpu does not report the compiler in use; without `dxcompiler.dll` it falls
 /// back to FXC, which has neither f16 nor wave operations.
 fn dx12_compiler(features: wgpu::Features) -> String {
@@ -284,32 +248,6 @@ pub fn adapters(backend: Option<Backend>) -> Vec<AdapterReport> {
 pub fn no_adapter(backend: Option<Backend>) -> Error {
     let api = backend.map_or("Vulkan, Metal or DX12", Backend::name);
     Error::NoAdapter(format!("no {api} adapter was found.\n{INSTALL_HELP}"))
-}
-
-/// What decides which kernel variants a device can run, and which it prefers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Capabilities {
-    /// The family of kernel variants that it prefers.
-    pub strategy: Strategy,
-    /// Whether shaders have subgroup operations.
-    pub subgroups: bool,
-    /// Whether shaders have 64-bit integers.
-    pub int64: bool,
-    /// The cooperative matrices that shaders can use.
-    pub cooperative: CooperativeSizes,
-}
-
-impl Capabilities {
-    /// `listed` are the adapter's cooperative matrices.
-    pub(super) fn new(strategy: Strategy, features: wgpu::Features, listed: CooperativeSizes) -> Self {
-        let usable = features.contains(COOPERATIVE_FEATURES);
-        Capabilities {
-            strategy,
-            subgroups: features.contains(wgpu::Features::SUBGROUP),
-            int64: features.contains(wgpu::Features::SHADER_INT64),
-            cooperative: if usable { listed } else { CooperativeSizes::default() },
-        }
-    }
 }
 
 /// What a device would offer, known without opening one.
@@ -407,25 +345,6 @@ pub(super) fn request(adapter: &wgpu::Adapter, options: &GpuOptions) -> (wgpu::F
         features.remove(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
     }
     (features, adapter.limits())
-}
-
-/// Mesa 26.2's llvmpipe lists cooperative matrices whatever its vectors are, but
-/// refuses a device that has them where subgroups are smaller than this, and wgpu
-/// 30 panics at the refusal.
-const COOPERATIVE_SUBGROUP: u32 = 8;
-
-/// wgpu's consent to its experimental features, where `features` has one.
-pub(super) fn experimental(features: wgpu::Features) -> wgpu::ExperimentalFeatures {
-    if features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
-        // SAFETY: the function asks its caller to accept that these features may
-        // be faulty. The one that is requested, cooperative matrices, does nothing
-        // until a shader declares it; the gemm that does is no device's default: it
-        // runs where the user names it or where tuning has checked it against the
-        // reference, and its indices are proven like every kernel's.
-        unsafe { wgpu::ExperimentalFeatures::enabled() }
-    } else {
-        wgpu::ExperimentalFeatures::disabled()
-    }
 }
 
 /// The family of kernel variants that suits an adapter.

@@ -5,6 +5,7 @@
 
 pub mod adapter;
 mod buffer;
+mod capabilities;
 mod encoder;
 mod kernel;
 mod recording;
@@ -17,11 +18,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use adapter::{
-    AdapterReport, Backend, Capabilities, CooperativeSizes, DevicePreview, DeviceType, GpuOptions, adapters,
-    no_adapter,
-};
+pub use adapter::{AdapterReport, Backend, DevicePreview, DeviceType, GpuOptions, adapters, no_adapter};
 pub use buffer::{BufferUse, GpuBuffer, Ledger, MemoryGroup, rounded_bytes};
+pub use capabilities::{Capabilities, CooperativeSizes};
 pub use encoder::{Encoder, Pass};
 pub use kernel::{Binding, BindingKind, Fragment, Kernel, Pipeline, Strategy, Variant};
 pub use recording::{BoundBuffer, Dispatch, Extent, Grid, Params, Recorder, Work};
@@ -94,7 +93,7 @@ impl Gpu {
             label: Some("wgpt"),
             required_features: features,
             required_limits: limits,
-            experimental_features: adapter::experimental(features),
+            experimental_features: capabilities::experimental(features),
             ..Default::default()
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
