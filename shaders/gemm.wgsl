@@ -1,85 +1,154 @@
 // out[m, n] = activate(sum over k of x[m, k] * weights[n, k] + bias[n])  [+ out[m, n]]
 //
-// One workgroup of 16 x 16 threads computes a tile of 64 x 64 outputs, each
-// thread 4 x 4; tiles of x and of the weights pass through workgroup memory, 16
-// of k at a time. Each output is summed over k in rising order, whatever M is.
-// Ragged edge: n and k are padded to 8 with zeros; rows and columns beyond the
-// tile's end are loaded as zeros and not stored.
+// One workgroup computes a tile of TILE_M x TILE_N outputs, each thread a block of
+// BLOCK_M x BLOCK_N; tiles of x and of the weights pass through workgroup memory,
+// TILE_K of k at a time, the next ones waiting in registers. Each output is summed
+// over k in rising order, whatever M is. With SPLITS above 1 the workgroups of one
+// tile share k among them, and gemm_sum adds up what they leave.
+// Ragged edge: n and k are padded to 8 with zeros; what lies beyond the end of k
+// is loaded as weights of zero; rows of x beyond M repeat the last one and are not
+// stored.
 
-// 16 x 16 threads of 4 x 4 outputs.
-const_assert TILE == 64u;
-const TILE_K: u32 = 16u;
-// Four elements of padding a row keep column writes off the same bank.
-const STRIDE: u32 = TILE + 4u;
+const THREADS_M: u32 = TILE_M / BLOCK_M;
+const THREADS_N: u32 = TILE_N / BLOCK_N;
+const THREADS: u32 = THREADS_M * THREADS_N;
+// A vec4 of padding a row: writes of different k fall on different banks.
+const STRIDE_M: u32 = TILE_M / 4u + 1u;
+const STRIDE_N: u32 = TILE_N / 4u + 1u;
+// Loads: four rows by four of k of x, four rows by eight of k of the weights.
+const LOADS_X: u32 = TILE_M / 4u * (TILE_K / 4u);
+const LOADS_W: u32 = TILE_N / 4u * (TILE_K / 8u);
+const_assert LOADS_X <= THREADS && LOADS_W <= THREADS;
 
 // [n_rows, 8 * k8]
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
 
-// [TILE_K, TILE]: transposed, so that a thread reads four neighbours. Scalars, as
-// four threads write them: a component of a vector is no memory location of its
-// own in WGSL.
-var<workgroup> tile_x: array<f32, TILE_K * STRIDE>;
-var<workgroup> tile_w: array<f32, TILE_K * STRIDE>;
+// [TILE_K, TILE_M] and [TILE_K, TILE_N]: transposed, so that a thread reads four
+// neighbours at once. Written by whole vectors: a component is no memory location
+// of its own in WGSL.
+var<workgroup> tile_x: array<vec4<f32>, TILE_K * STRIDE_M>;
+var<workgroup> tile_w: array<vec4<f32>, TILE_K * STRIDE_N>;
 
-@compute @workgroup_size(256)
-fn gemm(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+// Eight of k of four neighbouring rows of the weights.
+struct Rows4 {
+    row0: Pack,
+    row1: Pack,
+    row2: Pack,
+    row3: Pack,
+}
+
+// Four of k of four rows of x.
+fn load_x(first_m: u32, k4: u32) -> mat4x4<f32> {
+    let width4 = params.k8 * 2u;
+    let rows = min(vec4<u32>(first_m) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(step.n_rows - 1u));
+    let at = rows * width4 + min(k4, width4 - 1u);
+    return mat4x4<f32>(x[at.x], x[at.y], x[at.z], x[at.w]);
+}
+
+fn load_w(first_n: u32, k: u32) -> Rows4 {
     let k8 = params.k8;
-    let first_m = group.y * TILE;
-    let first_n = group.x * TILE;
-    let thread_m = lane / 16u;
-    let thread_n = lane % 16u;
-
-    // Loading: a thread brings four of k of one row of x; the lower half of the
-    // threads bring eight of k of one row of the weights.
-    let load_row = lane / 4u;
-    let load_k4 = lane % 4u;
-    let w_row = lane / 2u;
-    let w_k8 = lane % 2u;
-
-    var sum0 = vec4<f32>(0.0);
-    var sum1 = vec4<f32>(0.0);
-    var sum2 = vec4<f32>(0.0);
-    var sum3 = vec4<f32>(0.0);
-
-    for (var k = 0u; k < k8; k += TILE_K / 8u) {
-        let m = first_m + load_row;
-        let k4 = k * 2u + load_k4;
-        var value = vec4<f32>(0.0);
-        if (m < step.n_rows && k4 < k8 * 2u) {
-            value = x[m * k8 * 2u + k4];
-        }
-        for (var i = 0u; i < 4u; i++) {
-            tile_x[(load_k4 * 4u + i) * STRIDE + load_row] = value[i];
-        }
-        if (lane < 128u) {
-            var weight = mat2x4<f32>();
-            if (first_n + w_row < params.n && k + w_k8 < k8) {
-                weight = unpack8(weights[(first_n + w_row) * k8 + k + w_k8]);
-            }
-            for (var i = 0u; i < 8u; i++) {
-                tile_w[(w_k8 * 8u + i) * STRIDE + w_row] = weight[i / 4u][i % 4u];
-            }
-        }
-        workgroupBarrier();
-        for (var i = 0u; i < TILE_K; i++) {
-            let m4 = i * STRIDE + thread_m * 4u;
-            let n4 = i * STRIDE + thread_n * 4u;
-            let b = vec4<f32>(tile_w[n4], tile_w[n4 + 1u], tile_w[n4 + 2u], tile_w[n4 + 3u]);
-            sum0 = fma(vec4<f32>(tile_x[m4]), b, sum0);
-            sum1 = fma(vec4<f32>(tile_x[m4 + 1u]), b, sum1);
-            sum2 = fma(vec4<f32>(tile_x[m4 + 2u]), b, sum2);
-            sum3 = fma(vec4<f32>(tile_x[m4 + 3u]), b, sum3);
-        }
-        workgroupBarrier();
+    if (first_n >= params.n || k >= k8) {
+        return Rows4();
     }
+    let at = first_n * k8 + k;
+    return Rows4(weights[at], weights[at + k8], weights[at + 2u * k8], weights[at + 3u * k8]);
+}
 
-    let n4 = group.x * (TILE / 4u) + thread_n;
-    let m = first_m + thread_m * 4u;
+fn keep_x(value: mat4x4<f32>, row4: u32, k4: u32) {
+    let columns = transpose(value);
+    let at = k4 * 4u * STRIDE_M + row4;
+    tile_x[at] = columns[0];
+    tile_x[at + STRIDE_M] = columns[1];
+    tile_x[at + 2u * STRIDE_M] = columns[2];
+    tile_x[at + 3u * STRIDE_M] = columns[3];
+}
+
+fn keep_w(rows: Rows4, row4: u32, k: u32) {
+    let row0 = unpack8(rows.row0);
+    let row1 = unpack8(rows.row1);
+    let row2 = unpack8(rows.row2);
+    let row3 = unpack8(rows.row3);
+    let low = transpose(mat4x4<f32>(row0[0], row1[0], row2[0], row3[0]));
+    let high = transpose(mat4x4<f32>(row0[1], row1[1], row2[1], row3[1]));
+    let at = k * 8u * STRIDE_N + row4;
+    tile_w[at] = low[0];
+    tile_w[at + STRIDE_N] = low[1];
+    tile_w[at + 2u * STRIDE_N] = low[2];
+    tile_w[at + 3u * STRIDE_N] = low[3];
+    tile_w[at + 4u * STRIDE_N] = high[0];
+    tile_w[at + 5u * STRIDE_N] = high[1];
+    tile_w[at + 6u * STRIDE_N] = high[2];
+    tile_w[at + 7u * STRIDE_N] = high[3];
+}
+
+// Four rows of four outputs, a row a column of the matrix.
+fn add_outer(x4: vec4<f32>, w4: vec4<f32>, sum: mat4x4<f32>) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        fma(vec4<f32>(x4.x), w4, sum[0]),
+        fma(vec4<f32>(x4.y), w4, sum[1]),
+        fma(vec4<f32>(x4.z), w4, sum[2]),
+        fma(vec4<f32>(x4.w), w4, sum[3]),
+    );
+}
+
+// `split` counts the workgroups that share k.
+fn store_rows(m: u32, n4: u32, split: u32, sum: mat4x4<f32>) {
     if (n4 * 4u >= params.n) {
         return;
     }
-    if (m < step.n_rows) { epilogue(m, n4, sum0); }
-    if (m + 1u < step.n_rows) { epilogue(m + 1u, n4, sum1); }
-    if (m + 2u < step.n_rows) { epilogue(m + 2u, n4, sum2); }
-    if (m + 3u < step.n_rows) { epilogue(m + 3u, n4, sum3); }
+    let row = split * step.n_rows + m;
+    if (m < step.n_rows) { store_output(row, n4, sum[0]); }
+    if (m + 1u < step.n_rows) { store_output(row + 1u, n4, sum[1]); }
+    if (m + 2u < step.n_rows) { store_output(row + 2u, n4, sum[2]); }
+    if (m + 3u < step.n_rows) { store_output(row + 3u, n4, sum[3]); }
+}
+
+@compute @workgroup_size(THREADS)
+fn gemm(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let thread_m = lane / THREADS_N;
+    let thread_n = lane % THREADS_N;
+
+    // The first threads load x, the last ones the weights; neighbours take
+    // neighbouring k of one row.
+    let x_row4 = lane / (TILE_K / 4u);
+    let x_k4 = lane % (TILE_K / 4u);
+    let loads_x = lane < LOADS_X;
+    let w_load = lane - (THREADS - LOADS_W);
+    let w_row4 = w_load / (TILE_K / 8u);
+    let w_k = w_load % (TILE_K / 8u);
+    let loads_w = lane >= THREADS - LOADS_W;
+    let x_m = group.y * TILE_M + x_row4 * 4u;
+    let w_n = group.x * TILE_N + w_row4 * 4u;
+
+    let n_tiles = (params.k8 + TILE_K / 8u - 1u) / (TILE_K / 8u);
+    let share = (n_tiles + SPLITS - 1u) / SPLITS;
+    let first = group.z * share;
+    let end = min(first + share, n_tiles);
+
+    var next_x = mat4x4<f32>();
+    var next_w = Rows4();
+    if (loads_x) { next_x = load_x(x_m, first * (TILE_K / 4u) + x_k4); }
+    if (loads_w) { next_w = load_w(w_n, first * (TILE_K / 8u) + w_k); }
+    var block = Block();
+    for (var tile = first; tile < end; tile++) {
+        if (loads_x) { keep_x(next_x, x_row4, x_k4); }
+        if (loads_w) { keep_w(next_w, w_row4, w_k); }
+        workgroupBarrier();
+        if (loads_x) { next_x = load_x(x_m, (tile + 1u) * (TILE_K / 4u) + x_k4); }
+        if (loads_w) { next_w = load_w(w_n, (tile + 1u) * (TILE_K / 8u) + w_k); }
+        var x_at = thread_m;
+        var w_at = thread_n;
+        for (var i = 0u; i < TILE_K; i += 4u) {
+            block = block_add(block, x_at, w_at);
+            block = block_add(block, x_at + STRIDE_M, w_at + STRIDE_N);
+            block = block_add(block, x_at + 2u * STRIDE_M, w_at + 2u * STRIDE_N);
+            block = block_add(block, x_at + 3u * STRIDE_M, w_at + 3u * STRIDE_N);
+            x_at += 4u * STRIDE_M;
+            w_at += 4u * STRIDE_N;
+        }
+        workgroupBarrier();
+    }
+    let m = group.y * TILE_M + thread_m * 4u;
+    let n4 = group.x * (TILE_N / 4u) + thread_n;
+    block_store(block, m, n4, group.z);
 }

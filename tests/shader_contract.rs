@@ -20,6 +20,11 @@ fn is_wide(variant: &Variant) -> bool {
     variant.fragments.iter().any(|fragment| fragment.name.ends_with("_wide"))
 }
 
+/// Whether the variant multiplies cooperative matrices: an extension of naga's.
+fn is_cooperative(variant: &Variant) -> bool {
+    variant.enables().any(|extension| extension == "wgpu_cooperative_matrix")
+}
+
 fn parse(variant: &Variant) -> (Module, ModuleInfo) {
     let text = variant.wgsl();
     let module = naga::front::wgsl::parse_str(&text)
@@ -27,7 +32,9 @@ fn parse(variant: &Variant) -> (Module, ModuleInfo) {
     // unpack2x16float is core WGSL (the flag is for GLES); subgroup operations and
     // 64-bit integers only where the variant says so.
     let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
-    capabilities.set(Capabilities::SUBGROUP, variant.strategy == Strategy::Subgroup);
+    let cooperative = is_cooperative(variant);
+    capabilities.set(Capabilities::SUBGROUP, variant.strategy == Strategy::Subgroup || cooperative);
+    capabilities.set(Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16, cooperative);
     capabilities.set(Capabilities::SHADER_INT64, is_wide(variant));
     let info = Validator::new(ValidationFlags::all(), capabilities)
         .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
@@ -67,10 +74,11 @@ fn every_file_is_registered_and_serves() {
     };
     let (recorded, twins) = (files("src/kernels"), files("src/reference"));
     for name in kernels {
-        let operation = ["_per_thread", "_scores", "_values", "_max", "_weigh", "_cut", "_sum", "_draw"]
-            .iter()
-            .find_map(|suffix| name.strip_suffix(suffix))
-            .unwrap_or(&name);
+        let operation =
+            ["_per_thread", "_scores", "_values", "_max", "_weigh", "_cut", "_sum", "_draw", "_cooperative"]
+                .iter()
+                .find_map(|suffix| name.strip_suffix(suffix))
+                .unwrap_or(&name);
         assert!(
             recorded.contains(operation) && twins.contains(operation),
             "{name}: src/kernels, src/reference"
@@ -263,6 +271,10 @@ fn every_variant_translates_for_every_backend() {
         msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
             .unwrap_or_else(|e| panic!("{label}: MSL: {e}"));
 
+        if is_cooperative(&variant) {
+            // naga has no HLSL for them, and wgpu offers them on Vulkan and Metal alone.
+            continue;
+        }
         let options = hlsl::Options {
             shader_model: hlsl::ShaderModel::V6_2,
             // Where wgpu passes the number of workgroups.
@@ -284,8 +296,9 @@ fn tint_accepts_every_variant() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    // 64-bit integers are an extension of naga's.
-    let portable = kernels::registry().into_iter().filter(|variant| !is_wide(variant));
+    // 64-bit integers and cooperative matrices are extensions of naga's.
+    let portable =
+        kernels::registry().into_iter().filter(|variant| !is_wide(variant) && !is_cooperative(variant));
     for (i, variant) in portable.enumerate() {
         let enable = if variant.strategy == Strategy::Subgroup { "enable subgroups;\n" } else { "" };
         let path = dir.path().join(format!("{i}.wgsl"));

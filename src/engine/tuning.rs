@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use super::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{AdapterReport, Capabilities, Gpu, GpuOptions};
 use crate::kernels::Choices;
 use crate::model::{Gpt2Config, ModelOptions};
@@ -60,7 +60,14 @@ pub fn select(
         _ => Found::default(),
     };
     let variants = [tuned.as_deref().unwrap_or_default(), &options.variants].concat();
-    Ok(Selection { choices: Choices::new(device, &variants)?, tuned: tuned.is_some(), warning })
+    let choices = Choices::new(device, &variants)?.for_model(device, options.deterministic, options.dtype);
+    if let Some(forced) = options.variants.iter().find(|forced| choices.get(forced.op) != **forced) {
+        return Err(Error::input(format!(
+            "variant {forced}: this model must not run it; --deterministic bars sums that depend on the number of \
+             rows, --dtype f32 what rounds to f16, and of two variants of an operation one runs"
+        )));
+    }
+    Ok(Selection { choices, tuned: tuned.is_some(), warning })
 }
 
 /// As [`select`], for an open device, which keeps the warning.

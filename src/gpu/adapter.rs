@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use super::Strategy;
+use super::capabilities::{COOPERATIVE_FEATURES, COOPERATIVE_SUBGROUP, Capabilities, CooperativeSizes};
 use crate::error::{Error, Result};
 
 /// A graphics API.
@@ -144,6 +145,9 @@ pub struct AdapterReport {
     pub timestamps: bool,
     /// Shapes of cooperative matrices as `MxNxK ab->cr`.
     pub cooperative_matrices: Vec<String>,
+    /// Which of them kernels can use.
+    #[serde(skip)]
+    pub cooperative: CooperativeSizes,
     /// On DX12 the shader compiler and model, inferred from the features.
     pub shader_compiler: Option<String>,
     /// Largest storage binding in bytes.
@@ -185,6 +189,7 @@ impl AdapterReport {
                 .iter()
                 .map(|m| format!("{}x{}x{} {:?}->{:?}", m.m_size, m.n_size, m.k_size, m.ab_type, m.cr_type))
                 .collect(),
+            cooperative: CooperativeSizes::new(&matrices),
             shader_compiler: (backend == Backend::Dx12).then(|| dx12_compiler(features)),
             max_storage_binding_bytes: limits.max_storage_buffer_binding_size,
             max_buffer_bytes: limits.max_buffer_size,
@@ -250,27 +255,6 @@ pub fn no_adapter(backend: Option<Backend>) -> Error {
     Error::NoAdapter(format!("no {api} adapter was found.\n{INSTALL_HELP}"))
 }
 
-/// What decides which kernel variants a device can run, and which it prefers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Capabilities {
-    /// The family of kernel variants that it prefers.
-    pub strategy: Strategy,
-    /// Whether shaders have subgroup operations.
-    pub subgroups: bool,
-    /// Whether shaders have 64-bit integers.
-    pub int64: bool,
-}
-
-impl Capabilities {
-    pub(super) fn new(strategy: Strategy, features: wgpu::Features) -> Self {
-        Capabilities {
-            strategy,
-            subgroups: features.contains(wgpu::Features::SUBGROUP),
-            int64: features.contains(wgpu::Features::SHADER_INT64),
-        }
-    }
-}
-
 /// What a device would offer, known without opening one.
 #[derive(Clone, Debug)]
 pub struct DevicePreview {
@@ -291,7 +275,7 @@ impl DevicePreview {
         let (adapter, report) = choose(options)?;
         let (features, limits) = request(&adapter, options);
         let strategy = options.strategy.unwrap_or(default_strategy(&report, features));
-        let capabilities = Capabilities::new(strategy, features);
+        let capabilities = Capabilities::new(strategy, features, report.cooperative);
         let max_binding_bytes = max_binding_bytes(&limits, options);
         Ok(DevicePreview { adapter: Some(report), capabilities, max_binding_bytes })
     }
@@ -304,6 +288,7 @@ impl DevicePreview {
             capabilities: Capabilities::new(
                 options.strategy.unwrap_or(Strategy::Workgroup),
                 wgpu::Features::empty(),
+                CooperativeSizes::default(),
             ),
             max_binding_bytes: max_binding_bytes(&wgpu::Limits::default(), options),
         }
@@ -352,7 +337,8 @@ On Linux a Vulkan driver comes with your GPU's driver packages; a software drive
 const USEFUL_FEATURES: wgpu::Features = wgpu::Features::SUBGROUP
     .union(wgpu::Features::SHADER_F16)
     .union(wgpu::Features::SHADER_INT64)
-    .union(wgpu::Features::TIMESTAMP_QUERY);
+    .union(wgpu::Features::TIMESTAMP_QUERY)
+    .union(COOPERATIVE_FEATURES);
 
 /// Features and limits that the device is asked for.
 pub(super) fn request(adapter: &wgpu::Adapter, options: &GpuOptions) -> (wgpu::Features, wgpu::Limits) {
@@ -363,7 +349,11 @@ pub(super) fn request(adapter: &wgpu::Adapter, options: &GpuOptions) -> (wgpu::F
     if options.cache_dir.is_some() {
         useful |= wgpu::Features::PIPELINE_CACHE;
     }
-    (adapter.features() & useful, adapter.limits())
+    let mut features = adapter.features() & useful;
+    if adapter.get_info().subgroup_max_size < COOPERATIVE_SUBGROUP {
+        features.remove(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+    }
+    (features, adapter.limits())
 }
 
 /// The family of kernel variants that suits an adapter.

@@ -79,6 +79,8 @@ pub struct Fragment {
     pub source: &'static str,
     /// Bindings that the fragment declares.
     pub bindings: &'static [Binding],
+    /// Extensions of the language that it needs, as `enable` names them.
+    pub enables: &'static [&'static str],
 }
 
 /// A shader file: one entry point, named like the file.
@@ -120,10 +122,18 @@ impl Variant {
         label
     }
 
-    /// The whole WGSL text: constants, fragments, kernel.
+    /// Extensions of the language that the fragments need.
+    pub fn enables(&self) -> impl Iterator<Item = &'static str> {
+        self.fragments.iter().flat_map(|fragment| fragment.enables).copied()
+    }
+
+    /// The whole WGSL text: extensions, constants, fragments, kernel.
     #[must_use]
     pub fn wgsl(&self) -> String {
         let mut text = String::new();
+        for extension in self.enables() {
+            let _ = writeln!(text, "enable {extension};");
+        }
         for (name, value) in &self.constants {
             let _ = writeln!(text, "const {name}: u32 = {value}u;");
         }

@@ -6,6 +6,7 @@
 pub mod adapter;
 mod buffer;
 pub(crate) mod cache_file;
+mod capabilities;
 mod encoder;
 mod kernel;
 mod pipeline_cache;
@@ -19,10 +20,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use adapter::{
-    AdapterReport, Backend, Capabilities, DevicePreview, DeviceType, GpuOptions, adapters, no_adapter,
-};
+pub use adapter::{AdapterReport, Backend, DevicePreview, DeviceType, GpuOptions, adapters, no_adapter};
 pub use buffer::{BufferUse, GpuBuffer, Ledger, MemoryGroup, rounded_bytes};
+pub use capabilities::{Capabilities, CooperativeSizes};
 pub use encoder::{Encoder, Pass};
 pub use kernel::{Binding, BindingKind, Fragment, Kernel, Pipeline, Strategy, Variant};
 pub use recording::{BoundBuffer, Dispatch, Extent, Grid, Params, Recorder, Work};
@@ -97,6 +97,7 @@ impl Gpu {
             label: Some("wgpt"),
             required_features: features,
             required_limits: limits,
+            experimental_features: capabilities::experimental(features),
             ..Default::default()
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
@@ -175,7 +176,7 @@ impl Gpu {
     /// What decides which kernel variants run.
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
-        Capabilities::new(self.strategy, self.device.features())
+        Capabilities::new(self.strategy, self.device.features(), self.report.cooperative)
     }
 
     /// The largest storage binding in bytes: larger tensors are split.

@@ -22,6 +22,20 @@ pub enum Extent {
     Fixed(u32),
     /// One workgroup for that many rows.
     PerRows(u32),
+    /// As [`Extent::PerRows`] in steps of at most `limit` rows, none in others.
+    PerRowsUpTo {
+        /// Rows of a workgroup.
+        rows: u32,
+        /// Rows up to which there are workgroups.
+        limit: u32,
+    },
+    /// As [`Extent::PerRows`] in steps of more than `limit` rows, none in others.
+    PerRowsBeyond {
+        /// Rows of a workgroup.
+        rows: u32,
+        /// Rows up to which there are none.
+        limit: u32,
+    },
     /// One workgroup for that many cached positions.
     PerKeys(u32),
 }
@@ -31,6 +45,9 @@ impl Extent {
         match self {
             Extent::Fixed(n) => n,
             Extent::PerRows(rows) => work.n_rows.div_ceil(rows),
+            Extent::PerRowsUpTo { rows, limit } if work.n_rows <= limit => work.n_rows.div_ceil(rows),
+            Extent::PerRowsBeyond { rows, limit } if work.n_rows > limit => work.n_rows.div_ceil(rows),
+            Extent::PerRowsUpTo { .. } | Extent::PerRowsBeyond { .. } => 0,
             Extent::PerKeys(keys) => work.kv_len.div_ceil(keys),
         }
     }
@@ -276,6 +293,11 @@ mod tests {
     fn grids_fold_beyond_the_portable_limit() {
         let work = Work { n_rows: 3, kv_len: 130 };
         assert_eq!(Grid::Plane(Extent::Fixed(7), Extent::PerKeys(64)).counts(work), [7, 3, 1]);
+        for (limit, few, many) in [(2, 0, 2), (3, 2, 0)] {
+            let x = Extent::PerRowsUpTo { rows: 2, limit };
+            let y = Extent::PerRowsBeyond { rows: 2, limit };
+            assert_eq!(Grid::Plane(x, y).counts(work), [few, many, 1]);
+        }
         assert_eq!(Grid::Beyond { keys: 129, groups: 5 }.counts(work), [5, 3, 1]);
         assert_eq!(Grid::Beyond { keys: 130, groups: 5 }.counts(work)[0], 0);
         assert_eq!(Grid::Line { per_row: 10, group: 8 }.counts(work), [4, 1, 1]);

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Capabilities, Fragment, Kernel, Strategy, Variant};
+use crate::tensor::DType;
 
 /// An operation that has more than one implementation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -76,6 +77,8 @@ pub enum Needs {
     /// gather each element of a load by itself, so that half as many gathers
     /// are half the time (benches/record/NOTES.md).
     Int64,
+    /// Cooperative matrices of this size, 8 or 16, of f16 with sums in f32.
+    CooperativeMatrix(u32),
 }
 
 /// One implementation of an operation.
@@ -103,6 +106,7 @@ impl Candidate {
             Needs::Floor => true,
             Needs::Subgroups => device.subgroups,
             Needs::Int64 => device.int64,
+            Needs::CooperativeMatrix(size) => device.cooperative.has(size),
         }
     }
 
@@ -128,6 +132,28 @@ impl Candidate {
     #[must_use]
     pub fn is_wide(&self) -> bool {
         self.needs == Needs::Int64
+    }
+
+    /// Whether it rounds its operands to f16, activations included: 11 bits of
+    /// each factor are left, values beyond 65504 become 65504, NaN may become a
+    /// number, and what is below 2^-14 may become zero.
+    #[must_use]
+    pub fn rounds_to_f16(&self) -> bool {
+        matches!(self.needs, Needs::CooperativeMatrix(_))
+    }
+
+    /// Into how many parts it divides a sum over k where rows are few.
+    #[must_use]
+    pub fn splits(&self) -> u32 {
+        self.constants.iter().find(|(name, _)| *name == "SPLITS").map_or(1, |(_, splits)| *splits)
+    }
+
+    /// Whether every output is the same sum in the same order however many rows
+    /// there are: not where few rows are summed in parts, nor on matrix units,
+    /// whose order nobody promises.
+    #[must_use]
+    pub fn is_deterministic(&self) -> bool {
+        self.splits() == 1 && !self.rounds_to_f16()
     }
 }
 
@@ -183,6 +209,22 @@ impl Choices {
         Ok(choices)
     }
 
+    /// These choices for a model: what it must not run gives way to what the
+    /// device runs untuned. `deterministic` bars
+    /// implementations whose sums depend on the number of rows; matrices in f32
+    /// bar those that would round them to f16.
+    #[must_use]
+    pub fn for_model(mut self, device: &Capabilities, deterministic: bool, dtype: DType) -> Self {
+        for (op, chosen) in Op::ALL.into_iter().zip(&mut self.chosen) {
+            let barred = (deterministic && !chosen.is_deterministic())
+                || (dtype == DType::F32 && chosen.rounds_to_f16());
+            if barred {
+                *chosen = default(op, device);
+            }
+        }
+        self
+    }
+
     /// The implementation of `op`.
     #[must_use]
     pub fn get(&self, op: Op) -> &'static Candidate {
@@ -215,9 +257,11 @@ fn default(op: Op, device: &Capabilities) -> &'static Candidate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gpu::CooperativeSizes;
 
     fn device(strategy: Strategy, all: bool) -> Capabilities {
-        Capabilities { strategy, subgroups: all, int64: all }
+        let cooperative = CooperativeSizes { eight: all, sixteen: all };
+        Capabilities { strategy, subgroups: all, int64: all, cooperative }
     }
 
     #[test]
@@ -254,5 +298,44 @@ mod tests {
         assert!(Choices::new(&device(Strategy::PerThread, false), &[wide]).is_err());
         let choices = Choices::new(&device(Strategy::Workgroup, true), &[wide]).unwrap();
         assert_eq!(choices.get(Op::Gemv), wide);
+        let cooperative: &'static Candidate = "gemm=cooperative_16".parse().unwrap();
+        let only_8 = CooperativeSizes { eight: true, sixteen: false };
+        let device = Capabilities { cooperative: only_8, ..device(Strategy::Workgroup, true) };
+        let error = Choices::new(&device, &[cooperative]).unwrap_err().to_string();
+        assert!(error.contains("CooperativeMatrix(16)"), "{error}");
+    }
+
+    #[test]
+    fn untuned_defaults_are_deterministic_and_exact() {
+        for strategy in [Strategy::PerThread, Strategy::Workgroup, Strategy::Subgroup] {
+            let choices = Choices::new(&device(strategy, true), &[]).unwrap();
+            for op in Op::ALL {
+                assert!(choices.get(op).is_deterministic(), "{}", choices.get(op));
+                assert!(!choices.get(op).rounds_to_f16(), "{}", choices.get(op));
+            }
+        }
+    }
+
+    #[test]
+    fn a_model_runs_only_what_its_options_permit() {
+        let device = device(Strategy::Workgroup, true);
+        let default = Choices::new(&device, &[]).unwrap();
+        let chosen = |name: &str, deterministic, dtype| {
+            let forced: &'static Candidate = name.parse().unwrap();
+            let choices = Choices::new(&device, &[forced]).unwrap();
+            assert_eq!(choices.get(Op::Gemm), forced);
+            choices.for_model(&device, deterministic, dtype) == default
+        };
+        for (name, deterministic, dtype, gives_way) in [
+            ("gemm=split_4", false, DType::F16, false),
+            ("gemm=split_4", true, DType::F16, true),
+            ("gemm=split_4", false, DType::F32, false),
+            ("gemm=cooperative_16", false, DType::F16, false),
+            ("gemm=cooperative_16", true, DType::F16, true),
+            ("gemm=cooperative_8", false, DType::F32, true),
+            ("gemm=tile_128x64", true, DType::F32, false),
+        ] {
+            assert_eq!(chosen(name, deterministic, dtype), gives_way, "{name} {deterministic} {dtype}");
+        }
     }
 }

@@ -6,10 +6,14 @@ use crate::tensor::DType;
 
 macro_rules! fragment {
     ($name:literal, [$($binding:expr),*]) => {
+        fragment!($name, [$($binding),*], [])
+    };
+    ($name:literal, [$($binding:expr),*], [$($extension:literal),*]) => {
         Fragment {
             name: $name,
             source: include_str!(concat!("../../shaders/common/", $name, ".wgsl")),
             bindings: const { &[$($binding),*] },
+            enables: &[$($extension),*],
         }
     };
 }
@@ -21,6 +25,7 @@ pub const LANE: Fragment = fragment!("lane", []);
 pub const DOT4: Fragment = fragment!("dot4", []);
 pub const INPUT_PLAIN: Fragment = fragment!("input_plain", [Binding::read(2, "x")]);
 pub const OUTPUT_PLAIN: Fragment = fragment!("output_plain", []);
+pub const OUTPUT_PARTIAL: Fragment = fragment!("output_partial", [Binding::read_write(6, "partial")]);
 pub const INPUT_NORM: Fragment = fragment!("input_norm", [Binding::read(2, "x"), Binding::read(6, "scale")]);
 pub const INPUT_NORM_PER_THREAD: Fragment =
     fragment!("input_norm_per_thread", [Binding::read(2, "x"), Binding::read(6, "scale")]);
@@ -95,6 +100,28 @@ pub fn pack_for_reading(dtype: DType, wide: bool) -> Fragment {
 /// Four values of f32, in loads of 64 bits where `wide`.
 pub fn load4(wide: bool) -> Fragment {
     if wide { fragment!("load_wide", []) } else { fragment!("load_plain", []) }
+}
+
+/// What a thread of gemm computes: rows by columns.
+///
+/// # Panics
+/// For a block that there is no fragment for: the tables are part of the program.
+pub fn gemm_block(rows: u32, columns: u32) -> Fragment {
+    match (rows, columns) {
+        (4, 4) => fragment!("gemm_block_4x4", []),
+        (8, 4) => fragment!("gemm_block_8x4", []),
+        (8, 8) => fragment!("gemm_block_8x8", []),
+        _ => panic!("gemm has no blocks of {rows} x {columns}"),
+    }
+}
+
+/// Cooperative matrices of `size` by `size`, 8 or 16.
+pub fn cooperative(size: u32) -> Fragment {
+    match size {
+        8 => fragment!("cooperative_8", [], ["f16", "wgpu_cooperative_matrix"]),
+        16 => fragment!("cooperative_16", [], ["f16", "wgpu_cooperative_matrix"]),
+        _ => panic!("no cooperative matrices of {size} x {size}"),
+    }
 }
 
 /// Whether rows are a chunk of one sequence or a batch of several.

@@ -2,15 +2,30 @@
 //! the number of rows.
 
 use super::candidate::{Candidate, Needs, Op};
-use super::fragments::{ACTIVATION, DOT4, MATMUL, STEP, load4, pack_for_reading};
-use super::matmul::Matmul;
+use super::fragments::{
+    ACTIVATION, DOT4, MATMUL, OUTPUT_PARTIAL, OUTPUT_PLAIN, STEP, cooperative, gemm_block, load4, pack,
+    pack_for_reading,
+};
+use super::matmul::{Matmul, Piece};
 use crate::error::Result;
-use crate::gpu::{Binding, Extent, Grid, Kernel, Recorder, Strategy, Variant};
+use crate::gpu::{Binding, Extent, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
 use crate::tensor::DType;
 
 static GEMM: Kernel = Kernel {
     name: "gemm",
     source: include_str!("../../shaders/gemm.wgsl"),
+    bindings: &[Binding::read(2, "x")],
+};
+
+static GEMM_SUM: Kernel = Kernel {
+    name: "gemm_sum",
+    source: include_str!("../../shaders/gemm_sum.wgsl"),
+    bindings: &[Binding::read(6, "partial")],
+};
+
+static GEMM_COOPERATIVE: Kernel = Kernel {
+    name: "gemm_cooperative",
+    source: include_str!("../../shaders/gemm_cooperative.wgsl"),
     bindings: &[Binding::read(2, "x")],
 };
 
@@ -20,56 +35,190 @@ static GEMM_PER_THREAD: Kernel = Kernel {
     bindings: &[Binding::read(2, "x")],
 };
 
-/// The implementations.
+/// Steps of at most this many rows are summed in parts by the candidates that
+/// split k: one tile of the others, so that few workgroups would run. It bounds
+/// what [`scratch_bytes`] asks for.
+pub const SPLIT_ROWS: u32 = 64;
+
+/// Matrices of more rows are not split: one tile of [`SPLIT_ROWS`] rows has 256
+/// workgroups by then, more than a GPU runs at once.
+const SPLIT_COLUMNS: usize = 16_384;
+
+/// Threads of a workgroup of gemm_sum.
+const SUM_THREADS: u32 = 64;
+
+/// Tile, K tile and block of a thread; parts of a sum.
+macro_rules! constants {
+    ($m:literal, $n:literal, $k:literal, $block_m:literal, $block_n:literal, $splits:literal) => {
+        &[
+            ("TILE_M", $m),
+            ("TILE_N", $n),
+            ("TILE_K", $k),
+            ("BLOCK_M", $block_m),
+            ("BLOCK_N", $block_n),
+            ("SPLITS", $splits),
+        ]
+    };
+}
+/// What runs untuned on a GPU, and what candidates that split k run where rows
+/// are many.
+const TILE_64X64: Candidate = tile("tile_64x64", constants!(64, 64, 16, 4, 4, 1));
+
+/// The implementations. Tiles that are large reuse more, those that are small
+/// fill more of a GPU where rows or columns are few; K tiles of 32 wait at half as
+/// many barriers where the workgroup memory (16 KiB) has room for them.
 pub static CANDIDATES: &[Candidate] = &[
     per_thread("per_thread_4x8_wide", Needs::Int64),
     per_thread("per_thread_4x8", Needs::Floor),
-    Candidate {
-        op: Op::Gemm,
-        name: "tile_64x64",
-        strategy: Strategy::Workgroup,
-        needs: Needs::Floor,
-        kernels: const { &[&GEMM] },
-        constants: &[("TILE", 64)],
-    },
+    TILE_64X64,
+    tile("tile_128x64", constants!(128, 64, 16, 8, 4, 1)),
+    tile("tile_128x64_8x8", constants!(128, 64, 16, 8, 8, 1)),
+    tile("tile_64x32", constants!(64, 32, 32, 4, 4, 1)),
+    tile("tile_32x64", constants!(32, 64, 32, 4, 4, 1)),
+    tile("tile_32x32", constants!(32, 32, 32, 4, 4, 1)),
+    split("split_4", constants!(32, 64, 32, 4, 4, 4)),
+    split("split_8", constants!(32, 64, 32, 4, 4, 8)),
+    cooperative_matrix("cooperative_16", 16, &[("TILE_M", 128), ("TILE_N", 64), ("TILE_K", 16)]),
+    cooperative_matrix("cooperative_8", 8, &[("TILE_M", 64), ("TILE_N", 32), ("TILE_K", 32)]),
 ];
 
 /// Workgroups of one vector of a software adapter at its usual width.
 const fn per_thread(name: &'static str, needs: Needs) -> Candidate {
-    Candidate {
-        op: Op::Gemm,
-        name,
-        strategy: Strategy::PerThread,
-        needs,
-        kernels: const { &[&GEMM_PER_THREAD] },
-        constants: &[("WORKGROUP_SIZE", 8), ("ROWS", 4), ("OUTPUTS", 8)],
-    }
+    let constants = &[("WORKGROUP_SIZE", 8), ("ROWS", 4), ("OUTPUTS", 8)];
+    candidate(name, Strategy::PerThread, needs, const { &[&GEMM_PER_THREAD] }, constants)
 }
 
-/// The variant for a weight type.
+const fn tile(name: &'static str, constants: &'static [(&'static str, u32)]) -> Candidate {
+    candidate(name, Strategy::Workgroup, Needs::Floor, const { &[&GEMM] }, constants)
+}
+
+const fn split(name: &'static str, constants: &'static [(&'static str, u32)]) -> Candidate {
+    candidate(name, Strategy::Workgroup, Needs::Floor, const { &[&GEMM, &GEMM_SUM] }, constants)
+}
+
+/// Of the workgroup strategy though it uses subgroups, and behind the tiles: so it
+/// is no device's default, since it rounds activations.
+const fn cooperative_matrix(
+    name: &'static str,
+    size: u32,
+    constants: &'static [(&'static str, u32)],
+) -> Candidate {
+    let needs = Needs::CooperativeMatrix(size);
+    candidate(name, Strategy::Workgroup, needs, const { &[&GEMM_COOPERATIVE] }, constants)
+}
+
+const fn candidate(
+    name: &'static str,
+    strategy: Strategy,
+    needs: Needs,
+    kernels: &'static [&'static Kernel],
+    constants: &'static [(&'static str, u32)],
+) -> Candidate {
+    Candidate { op: Op::Gemm, name, strategy, needs, kernels, constants }
+}
+
+/// The variants for a weight type, in the order of their dispatches.
 #[must_use]
-pub fn variant(candidate: &Candidate, dtype: DType) -> Variant {
-    let wide = candidate.is_wide();
-    let mut fragments = vec![STEP, pack_for_reading(dtype, wide), ACTIVATION, MATMUL];
+pub fn variants(candidate: &Candidate, dtype: DType) -> Vec<Variant> {
+    let mut fragments = vec![STEP, pack_for_reading(dtype, candidate.is_wide()), ACTIVATION, MATMUL];
     if candidate.strategy == Strategy::PerThread {
-        fragments.extend([load4(wide), DOT4]);
+        fragments.extend([load4(candidate.is_wide()), DOT4]);
+        return vec![candidate.variant(0, fragments, &[])];
     }
-    candidate.variant(0, fragments, &[])
+    if let Needs::CooperativeMatrix(size) = candidate.needs {
+        fragments.push(cooperative(size));
+        return vec![candidate.variant(0, fragments, &[])];
+    }
+    let block = gemm_block(candidate.constant("BLOCK_M"), candidate.constant("BLOCK_N"));
+    let output = if candidate.splits() > 1 { OUTPUT_PARTIAL } else { OUTPUT_PLAIN };
+    fragments.extend([block, output]);
+    let mut all = vec![candidate.variant(0, fragments, &[])];
+    if candidate.splits() > 1 {
+        all.push(Variant {
+            kernel: candidate.kernels[1],
+            strategy: candidate.strategy,
+            fragments: vec![STEP, pack(dtype), ACTIVATION, MATMUL],
+            constants: vec![("SPLITS", candidate.splits())],
+        });
+    }
+    all
 }
 
-/// Records `op` for the step's rows.
+/// Bytes of scratch with which `candidate` splits k of a matrix of `n` rows; 0
+/// where it does not split it.
+#[must_use]
+pub fn scratch_bytes(candidate: &Candidate, n: usize) -> u64 {
+    match candidate.splits() {
+        splits if splits == 1 || n > SPLIT_COLUMNS => 0,
+        splits => u64::from(splits) * u64::from(SPLIT_ROWS) * n as u64 * 4,
+    }
+}
+
+/// Records `op` for the step's rows. A candidate that splits k does so where
+/// `scratch` has [`scratch_bytes`] and the matrix lies in one piece; else, and in
+/// steps of more than [`SPLIT_ROWS`] rows, it runs as the plain tile.
 ///
 /// # Errors
 /// As [`Recorder::dispatch`].
-pub fn record(recorder: &mut Recorder<'_>, candidate: &Candidate, op: &Matmul<'_>) -> Result<()> {
-    let variant = variant(candidate, op.weights.dtype);
+pub fn record(
+    recorder: &mut Recorder<'_>,
+    candidate: &Candidate,
+    scratch: Option<&GpuBuffer>,
+    op: &Matmul<'_>,
+) -> Result<()> {
+    if candidate.splits() == 1 {
+        return record_whole(recorder, candidate, op, Extent::PerRows);
+    }
+    let needed = scratch_bytes(candidate, op.weights.n_rows);
+    match (&op.weights.pieces[..], scratch) {
+        ([piece], Some(scratch)) if needed > 0 && scratch.bytes() >= needed => {
+            record_split(recorder, candidate, scratch, op, piece)?;
+            let limit = SPLIT_ROWS;
+            record_whole(recorder, &TILE_64X64, op, |rows| Extent::PerRowsBeyond { rows, limit })
+        }
+        _ => record_whole(recorder, &TILE_64X64, op, Extent::PerRows),
+    }
+}
+
+/// Every output by one thread.
+fn record_whole(
+    recorder: &mut Recorder<'_>,
+    candidate: &Candidate,
+    op: &Matmul<'_>,
+    per_rows: impl Fn(u32) -> Extent,
+) -> Result<()> {
     let (columns, rows) = match candidate.strategy {
         Strategy::PerThread => {
             (candidate.constant("OUTPUTS"), candidate.constant("WORKGROUP_SIZE") * candidate.constant("ROWS"))
         }
-        Strategy::Workgroup | Strategy::Subgroup => (candidate.constant("TILE"), candidate.constant("TILE")),
+        Strategy::Workgroup | Strategy::Subgroup => {
+            (candidate.constant("TILE_N"), candidate.constant("TILE_M"))
+        }
     };
-    op.record(recorder, &variant, |n| {
-        Grid::Plane(Extent::Fixed((n as u32).div_ceil(columns)), Extent::PerRows(rows))
-    })
+    let [variant] = &variants(candidate, op.weights.dtype)[..] else { unreachable!("one kernel") };
+    op.record(recorder, variant, |n| Grid::Plane(Extent::Fixed((n as u32).div_ceil(columns)), per_rows(rows)))
+}
+
+/// Every output by several workgroups, in steps of few rows; then their sum.
+fn record_split(
+    recorder: &mut Recorder<'_>,
+    candidate: &Candidate,
+    scratch: &GpuBuffer,
+    op: &Matmul<'_>,
+    piece: &Piece,
+) -> Result<()> {
+    let [parts, sum] = &variants(candidate, op.weights.dtype)[..] else { unreachable!("two kernels") };
+    let (n, limit) = (piece.n_rows as u32, SPLIT_ROWS);
+    let per_rows = |rows| Extent::PerRowsUpTo { rows, limit };
+    op.record_with(recorder, parts, None, &[scratch.into()], |_| {
+        Grid::Volume(
+            Extent::Fixed(n.div_ceil(candidate.constant("TILE_N"))),
+            per_rows(candidate.constant("TILE_M")),
+            Extent::Fixed(candidate.splits()),
+        )
+    })?;
+    let [step, weights, bias, out] = op.bound(piece);
+    let bound = [step, weights, bias, out, scratch.into()];
+    let grid = Grid::Plane(Extent::Fixed((n / 4).div_ceil(SUM_THREADS)), per_rows(1));
+    recorder.dispatch(sum, &op.params(piece), &bound, grid)
 }

@@ -167,23 +167,38 @@ impl Matmul<'_> {
             "bias is too short"
         );
         for piece in &weights.pieces {
-            let params = MatmulParams {
-                n: piece.n_rows as u32,
-                k8: (weights.n_columns / 8) as u32,
-                out_offset4: (piece.first_row / 4) as u32,
-                out_stride4: (weights.n_rows / 4) as u32,
-                activation: self.activation as u32,
-                has_bias: u32::from(self.bias.is_some()),
-                accumulate: u32::from(self.accumulate),
-                norm_n: norm.map_or(0, |(n, _)| n as u32),
-                epsilon: norm.map_or(0.0, |(_, epsilon)| epsilon),
-                unused: [0; 3],
-            };
-            // Without a bias something readable must be bound in its place.
-            let bias = self.bias.unwrap_or(&piece.buffer);
-            let own = [self.step, self.x.into(), (&piece.buffer).into(), bias.into(), self.out.into()];
+            let mut params = self.params(piece);
+            if let Some((n, epsilon)) = norm {
+                (params.norm_n, params.epsilon) = (n as u32, epsilon);
+            }
+            let [step, weights, bias, out] = self.bound(piece);
+            let own = [step, self.x.into(), weights, bias, out];
             recorder.dispatch(variant, &params, &[&own, more].concat(), grid(piece.n_rows))?;
         }
         Ok(())
+    }
+
+    /// The parameters for one piece, without a norm.
+    pub(super) fn params(&self, piece: &Piece) -> MatmulParams {
+        MatmulParams {
+            n: piece.n_rows as u32,
+            k8: (self.weights.n_columns / 8) as u32,
+            out_offset4: (piece.first_row / 4) as u32,
+            out_stride4: (self.weights.n_rows / 4) as u32,
+            activation: self.activation as u32,
+            has_bias: u32::from(self.bias.is_some()),
+            accumulate: u32::from(self.accumulate),
+            norm_n: 0,
+            epsilon: 0.0,
+            unused: [0; 3],
+        }
+    }
+
+    /// What every kernel binds behind the parameters, but for x: step, weights,
+    /// bias, out.
+    pub(super) fn bound<'b>(&'b self, piece: &'b Piece) -> [BoundBuffer<'b>; 4] {
+        // Without a bias something readable must be bound in its place.
+        let bias = self.bias.unwrap_or(&piece.buffer);
+        [self.step, (&piece.buffer).into(), bias.into(), self.out.into()]
     }
 }

@@ -50,7 +50,7 @@ pub fn registry() -> Vec<Variant> {
             all.push(embedding::variant(dtype, rows));
             all.extend(heads.map(|(head_dim, n_slabs)| kv_append::variant(dtype, head_dim, n_slabs, rows)));
         }
-        all.extend(Op::Gemm.candidates().iter().map(|candidate| gemm::variant(candidate, dtype)));
+        all.extend(Op::Gemm.candidates().iter().flat_map(|candidate| gemm::variants(candidate, dtype)));
         for candidate in Op::Gemv.candidates() {
             all.extend(gemv::BATCHES.map(|batch| gemv::variant(candidate, dtype, batch)));
         }

@@ -10,7 +10,7 @@ use crate::gpu::{Capabilities, MemoryGroup, Params, Strategy, rounded_bytes};
 use crate::kernels::sample::{self, SampleScratch};
 use crate::kernels::{
     BATCH_MAX, Batch, Candidate, Choices, Matrix, Op, PAGE_SIZE, SLABS_MAX, Scratch, Step, argmax,
-    attention_decode, page_pack_bytes,
+    attention_decode, gemm, page_pack_bytes,
 };
 use crate::tensor::{Axis, DType};
 
@@ -90,6 +90,8 @@ pub(super) enum Slot {
     Inner,
     /// What passes between the kernels of one attention.
     AttentionScratch,
+    /// Parts of sums of a gemm that splits k.
+    GemmScratch,
     /// `[logits_rows, n_embd]`: behind the final layer norm
     HeadNormed,
     /// `[logits_rows, vocab_size]`
@@ -101,7 +103,7 @@ pub(super) enum Slot {
 }
 
 impl Slot {
-    pub(super) const ALL: [Slot; 13] = [
+    pub(super) const ALL: [Slot; 14] = [
         Slot::Step,
         Slot::TokenIds,
         Slot::PageTable,
@@ -111,6 +113,7 @@ impl Slot {
         Slot::Attention,
         Slot::Inner,
         Slot::AttentionScratch,
+        Slot::GemmScratch,
         Slot::HeadNormed,
         Slot::Logits,
         Slot::Argmax,
@@ -128,6 +131,7 @@ impl Slot {
             Slot::Attention => "attention",
             Slot::Inner => "inner",
             Slot::AttentionScratch => "attention_scratch",
+            Slot::GemmScratch => "gemm_scratch",
             Slot::HeadNormed => "head_normed",
             Slot::Logits => "logits",
             Slot::Argmax => "argmax",
@@ -258,6 +262,7 @@ impl Dims {
             Slot::Step => return BATCH_OFFSET + size_of::<Batch>() as u64,
             Slot::Argmax => return argmax::RESULT_BYTES * self.batch as u64,
             Slot::PageCopy => return self.page_bytes,
+            Slot::GemmScratch => return self.gemm_scratch_bytes(),
             Slot::TokenIds => self.chunk,
             Slot::PageTable => self.batch * self.initial_pages,
             Slot::X | Slot::Normed => self.chunk * embd,
@@ -269,6 +274,14 @@ impl Dims {
             Slot::Logits => self.logits_rows * c.vocab().padded_len(),
         };
         elems as u64 * 4
+    }
+
+    /// Enough for every matrix of a layer, if a binding may be that large; the head,
+    /// larger still, does not split k. At least some, since a buffer has a size.
+    fn gemm_scratch_bytes(&self) -> u64 {
+        let (c, candidate) = (&self.config, self.choices.get(Op::Gemm));
+        let bytes = [c.qkv(), c.embd(), c.inner()].map(|n| gemm::scratch_bytes(candidate, n.padded_len()));
+        bytes.into_iter().max().unwrap_or(0).min(self.max_binding_bytes).max(16)
     }
 
     /// Bytes of one of the two upload buffers: both steps, a batch, a chunk of

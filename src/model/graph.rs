@@ -124,10 +124,14 @@ impl<'a> Graph<'a> {
                     LayerNorm { step: projection.step, n, epsilon, x: projection.x, scale, out: normed };
                 layer_norm::record(recorder, self.choices.get(Op::LayerNorm), &norm)?;
                 let matmul = Matmul { x: normed, ..projection };
-                gemm::record(recorder, self.choices.get(Op::Gemm), &matmul)?;
+                self.gemm(recorder, &matmul)?;
                 append.map_or(Ok(()), |append| kv_append::record(recorder, &append))
             }
         }
+    }
+
+    fn gemm(&self, recorder: &mut Recorder<'_>, op: &Matmul<'_>) -> Result<()> {
+        gemm::record(recorder, self.choices.get(Op::Gemm), Some(self.slot(Slot::GemmScratch)), op)
     }
 
     /// A projection that is added to the residual stream.
@@ -149,7 +153,7 @@ impl<'a> Graph<'a> {
             out: self.slot(out),
         };
         match phase {
-            Phase::Prefill => gemm::record(recorder, self.choices.get(Op::Gemm), &op),
+            Phase::Prefill => self.gemm(recorder, &op),
             Phase::Decode { batch } => gemv::record(recorder, self.choices.get(Op::Gemv), batch, &op),
         }
     }

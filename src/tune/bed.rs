@@ -133,7 +133,7 @@ impl<'a> Bed<'a> {
             Op::Gemv | Op::NormGemv | Op::AttentionDecode => &self.decode,
             Op::LayerNorm | Op::Gemm | Op::AttentionPrefill => &self.prefill,
         };
-        // Attention passes intermediate results through a buffer.
+        // Attention and a split gemm pass intermediate results through a buffer.
         let scratch = self.scratch(op, choices)?;
         let layers = self.record(|recorder| {
             self.layers.iter().try_for_each(|layer| self.layer(recorder, op, choices, rows, layer, &scratch))
@@ -188,7 +188,7 @@ impl<'a> Bed<'a> {
             }
             Op::Gemm => [qkv, projection, fc, mlp]
                 .iter()
-                .try_for_each(|matmul| gemm::record(recorder, candidate, matmul)),
+                .try_for_each(|matmul| gemm::record(recorder, candidate, Some(scratch), matmul)),
             Op::AttentionPrefill | Op::AttentionDecode => {
                 let attention = Attention {
                     rows: rows.bound(op),
@@ -255,10 +255,20 @@ impl<'a> Bed<'a> {
                 let head_dim = Axis::plain(self.shapes.head_dim).padded_len();
                 Scratch::elems(choices.get(op), n_ctx, max_rows, self.shapes.n_head, head_dim)
             }
+            Op::Gemm => {
+                let widths = [&self.qkv, &self.inner, &self.x].map(|row| self.row_elems(row));
+                let bytes = |n| gemm::scratch_bytes(choices.get(op), n);
+                widths.into_iter().map(bytes).max().unwrap_or(0) as usize / 4
+            }
             _ => 0,
         };
         let bytes = elems.max(4) as u64 * 4;
-        self.gpu.allocate("attention_scratch", bytes, BufferUse::Storage, MemoryGroup::Activations)
+        self.gpu.allocate("scratch", bytes, BufferUse::Storage, MemoryGroup::Activations)
+    }
+
+    /// Elements of a row of one of the activations.
+    fn row_elems(&self, activations: &GpuBuffer) -> usize {
+        activations.bytes() as usize / 4 / self.shapes.rows()
     }
 
     fn bound_scratch<'b>(&self, op: Op, buffer: &'b GpuBuffer) -> Scratch<'b> {

@@ -40,6 +40,8 @@ pub struct Key {
     pub subgroups: bool,
     /// Whether 64-bit integers may be used.
     pub int64: bool,
+    /// Sizes of the cooperative matrices that may be used.
+    pub cooperative: Vec<u32>,
     /// [`source_hash`] of the kernels.
     pub kernels: String,
     /// The model's sizes and types.
@@ -71,6 +73,7 @@ impl Key {
             strategy: device.strategy.name().to_owned(),
             subgroups: device.subgroups,
             int64: device.int64,
+            cooperative: [8, 16].into_iter().filter(|&size| device.cooperative.has(size)).collect(),
             kernels: source_hash(),
             shapes,
         }

@@ -10,6 +10,7 @@ use super::statistics::{is_better, quantile};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Strategy, Timestamps};
 use crate::kernels::{Candidate, Choices, Op};
+use crate::tensor::DType;
 
 /// How long a search may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -266,7 +267,9 @@ impl Search<'_> {
             let known_slow = software
                 && device.strategy == Strategy::PerThread
                 && candidate.strategy != Strategy::PerThread;
-            candidate.runs_on(&device) && !known_slow
+            // Weights in f32 are to stay exact.
+            let too_coarse = candidate.rounds_to_f16() && self.shapes.dtype == DType::F32;
+            candidate.runs_on(&device) && !known_slow && !too_coarse
         });
         candidates.sort_by_key(|candidate| *candidate != default);
         candidates

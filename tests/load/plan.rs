@@ -32,6 +32,7 @@ fn the_plan_equals_what_is_allocated() {
         (None, plain(), ModelOptions { dtype: f32, kv_dtype: f32, n_ctx: Some(100), ..options() }),
         (None, floor.clone(), ModelOptions { deterministic: true, ..options() }),
         (None, split, small_chunk),
+        (None, plain(), ModelOptions { variants: vec!["gemm=split_4".parse().unwrap()], ..options() }),
         (Some("gpt2-tiny"), plain(), options()),
         (Some("gpt2-tiny"), floor, ModelOptions { dtype: f16, kv_dtype: f32, n_ctx: Some(1), ..options() }),
         (Some("gpt2-tiny"), plain(), ModelOptions { dtype: f32, prefill_chunk: 3, ..options() }),

@@ -92,7 +92,7 @@ pub fn gpt2_shapes(n_embd: usize, n_head: usize, vocab_size: usize) -> Vec<Case>
 fn matmul(all: &mut Vec<Case>) {
     for dtype in DTYPES {
         // n around a workgroup of the per-thread kernels (32) and gemm's tile
-        // (64); k around gemm's tile (16) and the threads of gemv (64 times 8).
+        // (64); k around gemm's tiles (16, 32) and the threads of gemv (64 times 8).
         for (n, k) in [
             (1, 1),
             (7, 20),
@@ -100,6 +100,8 @@ fn matmul(all: &mut Vec<Case>) {
             (20, 75),
             (31, 15),
             (33, 16),
+            (32, 32),
+            (96, 40),
             (63, 17),
             (64, 600),
             (65, 511),
@@ -110,7 +112,7 @@ fn matmul(all: &mut Vec<Case>) {
                 all.push(Case::Gemm(MatmulCase::plain(m, n, k, dtype)));
             }
         }
-        for m in [16, 32, 63, 64, 65, 129] {
+        for m in [16, 32, 63, 64, 65, 127, 128, 129] {
             all.push(Case::Gemm(MatmulCase::plain(m, 72, 24, dtype)));
         }
         // Each batch that one pass over the weights may serve, and around them.

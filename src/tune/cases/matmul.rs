@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use half::f16;
+
 use super::data::{Random, U, floats, matrix, pad_columns, record, rounded, step, sum_error};
 use crate::error::Result;
-use crate::gpu::{Gpu, Recorder, Work};
-use crate::kernels::{Activation, Matmul, Step};
+use crate::gpu::{Gpu, GpuBuffer, Recorder, Work};
+use crate::kernels::{Activation, Candidate, Matmul, Step, gemm};
 use crate::reference;
 use crate::tensor::{Axis, DType};
 use crate::tune::output::{Expected, Format, Output, Prepared};
@@ -66,8 +68,9 @@ impl MatmulCase {
         }
     }
 
-    /// x, weights, bias and output, without padding.
-    fn inputs(&self) -> Inputs {
+    /// x, weights, bias and output, without padding; x and weights such that
+    /// `candidate` does not round them.
+    fn inputs(&self, candidate: &Candidate) -> Inputs {
         let (n, k) = (self.n.len(), self.k.len());
         let mut random = Random::new(1);
         let mut x = random.uniform(self.m * k, 1.0);
@@ -81,12 +84,15 @@ impl MatmulCase {
             weights.iter_mut().step_by(k).zip(sums).for_each(|(w, &sum)| *w = sum);
         }
         let bias = self.bias.then(|| random.uniform(n, 1.0));
+        if candidate.rounds_to_f16() {
+            (x, weights) = (to_normal_f16(x), to_normal_f16(weights));
+        }
         let residual = if self.accumulate { random.uniform(self.m * n, 1.0) } else { vec![0.0; self.m * n] };
         Inputs { x, weights: rounded(self.dtype, weights), bias, residual }
     }
 
     /// Value and tolerance of each output, `[m, n]`.
-    fn expected(&self, inputs: &Inputs) -> Vec<Expected> {
+    fn expected(&self, candidate: &Candidate, inputs: &Inputs) -> Vec<Expected> {
         let (n, k) = (self.n.len(), self.k.len());
         let bias = inputs.bias.as_deref();
         let activate = function(self.activation);
@@ -105,7 +111,7 @@ impl MatmulCase {
             .map(|i| {
                 let value = f64::from(want[i]);
                 let total = value + f64::from(inputs.residual[i]);
-                let sum_error = sum_error(k) * f64::from(magnitude[i]);
+                let sum_error = relative_error(candidate, k) * f64::from(magnitude[i]);
                 // The steepest activation, GELU, has a slope of 1.13.
                 let through = 1.13 * sum_error + function_error(self.activation, f64::from(sums[i]).abs());
                 let rounding = 2.0 * U * (value.abs() + total.abs());
@@ -117,10 +123,11 @@ impl MatmulCase {
     pub(super) fn prepare(
         &self,
         gpu: &Gpu,
+        candidate: &Candidate,
         case: String,
-        record_op: impl FnOnce(&mut Recorder<'_>, &Matmul<'_>) -> Result<()>,
+        record_op: impl FnOnce(&mut Recorder<'_>, Option<&GpuBuffer>, &Matmul<'_>) -> Result<()>,
     ) -> Result<Prepared> {
-        let inputs = self.inputs();
+        let inputs = self.inputs(candidate);
         let x = floats(gpu, "x", &pad_columns(&inputs.x, self.k))?;
         let weights = matrix(gpu, self.dtype, &inputs.weights, self.n, self.k, self.piece_rows)?;
         let bias = match &inputs.bias {
@@ -129,12 +136,20 @@ impl MatmulCase {
         };
         let width = self.n.padded_len();
         let mut expected = vec![Expected::exactly(0.0); self.m * width];
-        for (i, element) in self.expected(&inputs).into_iter().enumerate() {
+        for (i, element) in self.expected(candidate, &inputs).into_iter().enumerate() {
             expected[i / self.n.len() * width + self.n.position(i % self.n.len())] = element;
         }
         let initial = if self.accumulate { pad_columns(&inputs.residual, self.n) } else { Vec::new() };
         let (output, out) =
             Output::new(gpu, "out", Format::Float(DType::F32), bytemuck::cast_slice(&initial), expected)?;
+        // Guard words behind it, and nothing to compare within.
+        let scratch = match gemm::scratch_bytes(candidate, width) {
+            0 => None,
+            bytes => {
+                let any = vec![Expected::Any; bytes as usize / 4];
+                Some(Output::new(gpu, "scratch", Format::Float(DType::F32), &[], any)?)
+            }
+        };
         let step = step(gpu, Step { n_rows: self.m as u32, ..Step::default() })?;
         let dispatches = record(gpu, |recorder| {
             let op = Matmul {
@@ -146,16 +161,38 @@ impl MatmulCase {
                 accumulate: self.accumulate,
                 out: &out,
             };
-            record_op(recorder, &op)
+            record_op(recorder, scratch.as_ref().map(|(_, buffer)| buffer), &op)
         })?;
         Ok(Prepared {
             case,
-            reason: "f32 sum of k terms, relative to the sum of their magnitudes; the activation's own error",
+            reason: if candidate.rounds_to_f16() {
+                "sum of k products of f16, each addition truncated to f32, relative to the sum of their \
+                 magnitudes; the activation's own error"
+            } else {
+                "f32 sum of k terms, relative to the sum of their magnitudes; the activation's own error"
+            },
             dispatches,
             work: Work { n_rows: self.m as u32, kv_len: 0 },
-            outputs: vec![(output, out)],
+            outputs: scratch.into_iter().chain([(output, out)]).collect(),
         })
     }
+}
+
+/// Values that f16 holds as normal numbers: those below its smallest become zero,
+/// as on matrix units that flush them.
+fn to_normal_f16(values: Vec<f32>) -> Vec<f32> {
+    let smallest = f16::MIN_POSITIVE.to_f32();
+    let mut values = rounded(DType::F16, values);
+    values.iter_mut().filter(|x| x.abs() < smallest).for_each(|x| *x = 0.0);
+    values
+}
+
+/// A bound of the error of a sum of `k` products, relative to the sum of their
+/// magnitudes. Matrix units add exact products but truncate (Fasi, Higham,
+/// Mikaitis and Pranesh 2021, "Numerical behavior of NVIDIA tensor cores"): errors
+/// of one sign, a unit in the last place an addition at most.
+fn relative_error(candidate: &Candidate, k: usize) -> f64 {
+    if candidate.rounds_to_f16() { (k as f64 + 1.0) * 2.0 * U } else { sum_error(k) }
 }
 
 struct Inputs {

@@ -71,10 +71,14 @@ impl Case {
         match self {
             Case::Gemv(case) => {
                 let batch = gemv::batch_for(case.m);
-                case.prepare(gpu, name, |r, op| gemv::record(r, choices.get(Op::Gemv), batch, op))
+                let candidate = choices.get(Op::Gemv);
+                case.prepare(gpu, candidate, name, |r, _, op| gemv::record(r, candidate, batch, op))
             }
             Case::NormGemv(case) => case.prepare(gpu, choices, name),
-            Case::Gemm(case) => case.prepare(gpu, name, |r, op| gemm::record(r, choices.get(Op::Gemm), op)),
+            Case::Gemm(case) => {
+                let candidate = choices.get(Op::Gemm);
+                case.prepare(gpu, candidate, name, |r, scratch, op| gemm::record(r, candidate, scratch, op))
+            }
             Case::LayerNorm(case) => case.prepare(gpu, choices, name),
             Case::Embedding(case) => case.prepare(gpu, name),
             Case::Argmax(case) => case.prepare(gpu, name),
