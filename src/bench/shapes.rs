@@ -170,8 +170,8 @@ mod tests {
     #[test]
     fn wrong_shapes_are_explained() {
         let error = |op, shape: &[usize]| free_case(op, shape, DType::F16, 1 << 20).unwrap_err().to_string();
-        assert!(error("gemv", &[1, 2, 3]).contains("shape 1x2x3: gemv takes NxK"));
-        assert!(error("conv", &[1]).contains("operation \"conv\": expected one of gemv, gemm"));
+        assert!(error("gemv", &[1, 2, 3, 4]).contains("shape 1x2x3x4: gemv takes NxK"));
+        assert!(error("conv", &[1]).contains("operation \"conv\": expected one of gemv, norm_gemv"));
         assert!(error("gemv", &[0, 8]).contains("above 0"));
         assert!(error("gemv", &[usize::MAX, 8]).contains("no tensor may have more"));
         assert!(error("gemm", &[8, 1 << 20, 1 << 10]).contains("no tensor may have more"));

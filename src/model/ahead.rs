@@ -4,9 +4,10 @@
 use std::collections::VecDeque;
 
 use super::Model;
-use super::dims::{BATCH_OFFSET, STEPS_AHEAD_MAX, Slot};
+use super::dims::{BATCH_OFFSET, Slot};
 use super::forward::{Forward, work};
 use super::kv_cache::PageList;
+use super::options::STEPS_AHEAD_MAX;
 use crate::error::Result;
 use crate::gpu::{
     BoundBuffer, BufferUse, Dispatch, Gpu, GpuBuffer, MemoryGroup, Readback, Recorder, Submission,

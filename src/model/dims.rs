@@ -5,56 +5,15 @@ use super::ahead;
 use super::gpt2::Gpt2Config;
 use super::kv_cache::{SPARE_SLAB_BYTES, SPARE_SLABS};
 use super::loader::weight_bytes;
+use super::options::ModelOptions;
 use crate::error::{Error, Result};
 use crate::gpu::{Capabilities, MemoryGroup, Params, Strategy, rounded_bytes};
-use crate::kernels::sample::{self, SampleScratch};
+use crate::kernels::sample::SampleScratch;
 use crate::kernels::{
-    BATCH_MAX, Batch, Candidate, Choices, Matrix, Op, PAGE_SIZE, SLABS_MAX, Scratch, Step, argmax,
-    attention_decode, gemm, page_pack_bytes,
+    BATCH_MAX, Batch, Choices, Matrix, Op, PAGE_SIZE, SLABS_MAX, Scratch, Step, argmax, attention_decode,
+    gemm, page_pack_bytes,
 };
-use crate::tensor::{Axis, DType};
-
-/// How a model is loaded and run.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ModelOptions {
-    /// Type of matrices and embeddings on the GPU.
-    pub dtype: DType,
-    /// Type of cached keys and values.
-    pub kv_dtype: DType,
-    /// Results do not depend on how a sequence was cut into chunks: decode runs
-    /// through the prefill kernels. Slower.
-    pub deterministic: bool,
-    /// Longest context, at most the model's `n_positions`; `None` for all of it.
-    pub n_ctx: Option<usize>,
-    /// Tokens that prefill processes at once; bounds the activations' memory.
-    pub prefill_chunk: usize,
-    /// Implementations to run in place of those that suit the device.
-    pub variants: Vec<&'static Candidate>,
-    /// Steps of a generation that are encoded ahead, with the sampler on the GPU: at
-    /// most [`STEPS_AHEAD_MAX`]; 0 samples on the CPU. `None` for 0 on CPU adapters,
-    /// where the CPU's sampler is the faster one, and [`STEPS_AHEAD`] elsewhere.
-    pub steps_ahead: Option<usize>,
-}
-
-/// Steps ahead by default: the GPU has work while the host reads a submit's tokens,
-/// and what a stop string or a cancellation throws away stays small.
-pub const STEPS_AHEAD: usize = 4;
-/// Steps ahead at the most: the ring of results holds two submits.
-pub const STEPS_AHEAD_MAX: usize = 16;
-
-impl Default for ModelOptions {
-    fn default() -> Self {
-        ModelOptions {
-            dtype: DType::F16,
-            kv_dtype: DType::F16,
-            deterministic: false,
-            n_ctx: None,
-            prefill_chunk: 256,
-            variants: Vec::new(),
-            steps_ahead: None,
-        }
-    }
-}
+use crate::tensor::Axis;
 
 /// Rows of logits that are computed at once fit in this many bytes, there and
 /// in the readback: 83 rows of GPT-2, enough to fill a tile of gemm...
@@ -243,7 +202,7 @@ impl Dims {
             chunk,
             logits_rows,
             batch: BATCH_MAX.min(logits_rows),
-            steps_ahead: steps_ahead(config, options, device)?,
+            steps_ahead: options.steps_ahead_on(device, config.vocab_size)?,
             initial_pages,
             pages_per_slab,
             page_bytes,
@@ -343,25 +302,6 @@ impl Dims {
         let params = self.params_capacity() as u64 * Params::SLOT_BYTES;
         entries.push(PlanEntry { group: MemoryGroup::Params, name: "params", bytes: params });
         MemoryPlan { entries }
-    }
-}
-
-/// The steps ahead that the options and the device ask for.
-fn steps_ahead(config: &Gpt2Config, options: &ModelOptions, device: &Capabilities) -> Result<usize> {
-    let fits = config.vocab_size <= sample::N_MAX;
-    match options.steps_ahead {
-        None if device.strategy == Strategy::PerThread || !fits => Ok(0),
-        None => Ok(STEPS_AHEAD),
-        Some(steps) if steps > STEPS_AHEAD_MAX => {
-            Err(Error::input(format!("{steps} steps ahead: at most {STEPS_AHEAD_MAX}")))
-        }
-        Some(steps) if steps > 0 && !fits => Err(Error::Limits(format!(
-            "steps ahead: the sampler on the GPU takes a vocabulary of {} tokens at the most, this model has {}: \
-             use --steps-ahead 0",
-            sample::N_MAX,
-            config.vocab_size
-        ))),
-        Some(steps) => Ok(steps),
     }
 }
 

@@ -10,16 +10,18 @@ pub mod gpt2;
 mod graph;
 mod kv_cache;
 mod loader;
+mod options;
 mod output;
 pub mod random;
 mod recordings;
 
 pub use ahead::{AheadLoop, AheadToken};
-pub use dims::{Dims, MemoryPlan, ModelOptions, PlanEntry, STEPS_AHEAD, STEPS_AHEAD_MAX};
+pub use dims::{Dims, MemoryPlan, PlanEntry};
 pub use forward::{DispatchTiming, Forward, Sequence};
 pub use gpt2::Gpt2Config;
 pub use kv_cache::{KvPool, PageList};
 pub use loader::{LoadPhase, LoadProgress, ProgressFn, Weights, check_tensors, weight_bytes};
+pub use options::{ModelOptions, STEPS_AHEAD, STEPS_AHEAD_MAX};
 pub use output::{Output, bad_logits};
 
 use crate::kernels::Choices;

@@ -45,8 +45,8 @@ Examples:
   wgpt bench kernels -o json --plot roofline.svg > record.json
 
 Free shapes, by operation:
-  gemv NxK, gemm MxNxK or NxK (128 rows), layer_norm ROWSxN, embedding TOKENSxN_EMBD, argmax N,
-  kv_append and attention_prefill ROWSxHEADSxHEAD_DIM, attention_decode and attention_reduce
+  gemv NxK or MxNxK (a batch of M rows), norm_gemv NxK, gemm MxNxK or NxK (128 rows), layer_norm
+  ROWSxN, embedding TOKENSxN_EMBD, argmax and sample N, kv_append and attention_prefill ROWSxHEADSxHEAD_DIM, attention_decode and attention_reduce
   KV_LENxHEADSxHEAD_DIM")]
 pub struct Args {
     /// Operations to measure [default: all]
@@ -351,7 +351,7 @@ mod tests {
         for line in ["--max-seconds x", "--max-seconds -1", "--max-seconds NaN", "--cold-mib 0"] {
             assert!(parse(line).is_err(), "{line}");
         }
-        let args = parse("--op gemv --shape 8x8x8").unwrap();
+        let args = parse("--op gemv --shape 8x8x8x8").unwrap();
         assert!(subjects(&args, 1 << 27).unwrap_err().to_string().contains("gemv takes NxK"));
     }
 }

@@ -18,7 +18,7 @@ impl Writer {
         let table = Table::new([
             ("model", 11),
             ("kernel", 44),
-            ("variant", 10),
+            ("variant", 20),
             ("cache", 5),
             ("median", -8),
             ("p10 to p90", -19),

@@ -1,0 +1,73 @@
+//! How a model is loaded and run.
+
+use crate::error::{Error, Result};
+use crate::gpu::{Capabilities, Strategy};
+use crate::kernels::{Candidate, sample};
+use crate::tensor::DType;
+
+/// How a model is loaded and run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelOptions {
+    /// Type of matrices and embeddings on the GPU.
+    pub dtype: DType,
+    /// Type of cached keys and values.
+    pub kv_dtype: DType,
+    /// Results do not depend on how a sequence was cut into chunks: decode runs
+    /// through the prefill kernels. Slower.
+    pub deterministic: bool,
+    /// Longest context, at most the model's `n_positions`; `None` for all of it.
+    pub n_ctx: Option<usize>,
+    /// Tokens that prefill processes at once; bounds the activations' memory.
+    pub prefill_chunk: usize,
+    /// Implementations to run in place of those that suit the device.
+    pub variants: Vec<&'static Candidate>,
+    /// Steps of a generation that are encoded ahead, with the sampler on the GPU: at
+    /// most [`STEPS_AHEAD_MAX`]; 0 samples on the CPU. `None` for 0 on CPU adapters,
+    /// where the CPU's sampler is the faster one, and [`STEPS_AHEAD`] elsewhere.
+    pub steps_ahead: Option<usize>,
+}
+
+/// Steps ahead by default: the GPU has work while the host reads a submit's tokens,
+/// and what a stop string or a cancellation throws away stays small.
+pub const STEPS_AHEAD: usize = 4;
+/// Steps ahead at the most: the ring of results holds two submits.
+pub const STEPS_AHEAD_MAX: usize = 16;
+
+impl Default for ModelOptions {
+    fn default() -> Self {
+        ModelOptions {
+            dtype: DType::F16,
+            kv_dtype: DType::F16,
+            deterministic: false,
+            n_ctx: None,
+            prefill_chunk: 256,
+            variants: Vec::new(),
+            steps_ahead: None,
+        }
+    }
+}
+
+impl ModelOptions {
+    /// The steps ahead that the options ask for, on a device and for a vocabulary.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for too many, [`Error::Limits`] for a vocabulary that the
+    /// sampler on the GPU does not take.
+    pub(super) fn steps_ahead_on(&self, device: &Capabilities, vocab_size: usize) -> Result<usize> {
+        let fits = vocab_size <= sample::N_MAX;
+        match self.steps_ahead {
+            None if device.strategy == Strategy::PerThread || !fits => Ok(0),
+            None => Ok(STEPS_AHEAD),
+            Some(steps) if steps > STEPS_AHEAD_MAX => {
+                Err(Error::input(format!("{steps} steps ahead: at most {STEPS_AHEAD_MAX}")))
+            }
+            Some(steps) if steps > 0 && !fits => Err(Error::Limits(format!(
+                "steps ahead: the sampler on the GPU takes a vocabulary of {} tokens at the most, this model has {}: \
+             use --steps-ahead 0",
+                sample::N_MAX,
+                vocab_size
+            ))),
+            Some(steps) => Ok(steps),
+        }
+    }
+}
