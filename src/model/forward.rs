@@ -48,7 +48,7 @@ impl Forward {
     /// Allocates everything, compiles the kernels and runs each once.
     ///
     /// # Errors
-    /// As [`Gpu::allocate`] and [`Gpu::pipeline`]; [`Error::Cancelled`].
+    /// As [`Gpu::allocate`] and [`Gpu::pipeline`]; [`crate::Error::Cancelled`].
     pub fn new(gpu: &Gpu, model: &Model, dims: Dims, progress: &mut ProgressFn<'_>) -> Result<Self> {
         let buffers = Slot::ALL
             .iter()
@@ -111,7 +111,7 @@ impl Forward {
     /// number of positions that `pages` holds already.
     ///
     /// # Errors
-    /// [`Error::Limits`] when the cache cannot grow, [`Error::Gpu`] for a fault
+    /// [`crate::Error::Limits`] when the cache cannot grow, [`crate::Error::Gpu`] for a fault
     /// of the driver. `pages` may then hold pages for the new positions: the
     /// caller truncates it.
     ///
