@@ -89,7 +89,8 @@ fn store_matrices(place: Place, origin: vec2<u32>, first_block: u32, m: u32, n: 
         let block = first_block + i / (MATRIX / 4u);
         let row = origin.y + block / 2u * BLOCK_M + m + i / (SIDE / 4u) % SIDE;
         let column = origin.x + block % 2u * BLOCK_N + n + i % (SIDE / 4u) * 4u;
-        if (row < step.n_rows && column < params.n) {
+        // The last round may have fewer blocks than subgroups.
+        if (block < BLOCKS && row < step.n_rows && column < params.n) {
             let at = i * 4u;
             let sum = vec4<f32>(matrices[at], matrices[at + 1u], matrices[at + 2u], matrices[at + 3u]);
             epilogue(row, column / 4u, sum);

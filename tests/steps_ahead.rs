@@ -150,8 +150,72 @@ fn generations_and_sessions_take_turns() {
 }
 
 #[test]
+fn generations_run_on_several_threads() {
+    let (plain, ahead) = (tiny(0), tiny(3));
+    let go = |engine: &Engine, seed: u64| {
+        let options = GenerateOptions { ignore_eos: true, ..options(sampled(seed), Some(60)) };
+        run(engine, &prompt(5 + seed as usize), options)
+    };
+    let expected: Vec<_> = (0..4).map(|seed| go(&plain, seed)).collect();
+    std::thread::scope(|scope| {
+        for (seed, expected) in expected.iter().enumerate() {
+            let (ahead, go) = (&ahead, &go);
+            // Each finds the others' steps between its own.
+            scope.spawn(move || (0..5).for_each(|_| assert_eq!(&go(ahead, seed as u64), expected)));
+        }
+    });
+}
+
+/// A pool that fills up within the text: running ahead gives way, and every token
+/// that plain decoding brings comes before the error.
+#[test]
+fn a_full_pool_costs_no_token() {
+    // A binding of 256 KiB holds 64 pages of a layer; four of them 256 pages.
+    let gpu = GpuOptions { max_binding_bytes: Some(256 << 10), ..GpuOptions::default() };
+    let gpu = Arc::new(open_gpu(gpu));
+    let tokens_until_full = |steps_ahead: usize| {
+        let model = ModelOptions { steps_ahead: Some(steps_ahead), ..ModelOptions::default() };
+        let files = ModelFiles::open("tests/golden/gpt2-tiny".as_ref()).unwrap();
+        let go_on = &mut |_| std::ops::ControlFlow::Continue(());
+        let engine = Engine::load(files, Arc::clone(&gpu), &model, go_on).unwrap();
+        // 249 pages are held: 7 are left, for 112 positions.
+        let _sessions: Vec<_> = [128; 31]
+            .into_iter()
+            .chain([1])
+            .map(|n| {
+                let mut session = engine.session();
+                session.prefill(&prompt(n)).unwrap();
+                session
+            })
+            .collect();
+        let options = GenerateOptions { ignore_eos: true, ..options(sampled(2), Some(28)) };
+        let mut tokens = Vec::new();
+        for piece in engine.generate_tokens(&prompt(100), options).unwrap() {
+            match piece {
+                Ok(piece) => tokens.extend(piece.token),
+                Err(error) => {
+                    assert!(matches!(error, Error::Limits(_)), "{error}");
+                    return tokens;
+                }
+            }
+        }
+        panic!("the pool did not fill up");
+    };
+    let expected = tokens_until_full(0);
+    // The last of the 112 positions brings one token more.
+    assert_eq!(expected.len(), 13);
+    for steps_ahead in [1, 3, STEPS_AHEAD_MAX] {
+        assert_eq!(tokens_until_full(steps_ahead), expected, "{steps_ahead}");
+    }
+}
+
+#[test]
 fn a_running_generation_creates_nothing() {
-    let engine = demo(4);
+    // The other tests create things on theirs.
+    let gpu = Arc::new(open_gpu(GpuOptions::default()));
+    let model = ModelOptions { steps_ahead: Some(4), ..ModelOptions::default() };
+    let go_on = &mut |_| std::ops::ControlFlow::Continue(());
+    let engine = Engine::load(ModelFiles::demo().unwrap(), gpu, &model, go_on).unwrap();
     for sampling in [SamplingParams::greedy(), sampled(8)] {
         let options = GenerateOptions { ignore_eos: true, ..options(sampling, Some(300)) };
         let mut generation = engine.generate("Once", options).unwrap();

@@ -1,11 +1,12 @@
 //! Tokens of a generation whose steps are encoded ahead, sampled on the GPU.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::{Engine, Session};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels::sample::{STOP_IDS_MAX, SampleParams};
-use crate::model::{AheadLoop, AheadToken, bad_logits};
+use crate::model::{AheadLoop, AheadToken, Forward, bad_logits};
 use crate::sampling::Sampler;
 
 /// A source of tokens that keeps submits on their way while it hands out those of
@@ -74,7 +75,8 @@ impl AheadSource {
     pub(super) fn next(&mut self, session: &mut Session, pending: &[u32]) -> Result<u32> {
         if self.submitted == 0 {
             let last = session.advance_but_last_chunk(pending)?;
-            self.submit(session, Some(last), 1)?;
+            let shared = Arc::clone(&session.shared);
+            self.submit(&mut shared.lock(), session, Some(last), 1)?;
             session.tokens.extend_from_slice(last);
         } else {
             session.check_cancel()?;
@@ -92,27 +94,48 @@ impl AheadSource {
     /// Submits what there is room for, then waits for the oldest submit.
     fn refill(&mut self, session: &mut Session) -> Result<()> {
         let most = self.remaining.min(session.shared.dims.n_ctx.saturating_sub(self.submitted));
-        let follows = session.shared.lock().follows(&self.ahead);
-        // Behind another session's step, the next submit needs the last token here.
-        if self.ahead.n_flights() == 0 || (follows && self.ahead.has_room()) {
-            let n_steps = most.min(self.steps);
-            if n_steps > 0 {
-                self.submit(session, None, n_steps)?;
+        let n_steps = most.min(self.steps);
+        if n_steps > 0 {
+            let submitted = match self.submit_behind(session, n_steps) {
+                // Running ahead wants more pages than the next token does.
+                Err(Error::Limits(_)) if n_steps > 1 => self.submit_behind(session, 1),
+                result => result,
+            };
+            match submitted {
+                // What is on its way is not lost.
+                Err(Error::Limits(_)) if self.ahead.n_flights() > 0 => {}
+                result => result?,
             }
         }
-        let Session { shared, .. } = session;
-        self.ahead.read(&shared.gpu, &mut self.ready)
+        self.ahead.read(&session.shared.gpu, &mut self.ready)
     }
 
-    fn submit(&mut self, session: &mut Session, tokens: Option<&[u32]>, n_steps: usize) -> Result<()> {
-        let position = if tokens.is_some() { session.tokens.len() } else { self.submitted };
-        let shared = std::sync::Arc::clone(&session.shared);
+    /// Submits steps behind those on their way, where there is room. Behind another
+    /// session's step the next submit needs the last token here, so that all that is
+    /// on its way must be read first.
+    fn submit_behind(&mut self, session: &mut Session, n_steps: usize) -> Result<()> {
+        let shared = Arc::clone(&session.shared);
         let mut forward = shared.lock();
+        let follows = forward.follows(&self.ahead) && self.ahead.has_room();
+        if follows || self.ahead.n_flights() == 0 {
+            self.submit(&mut forward, session, None, n_steps)?;
+        }
+        Ok(())
+    }
+
+    fn submit(
+        &mut self,
+        forward: &mut Forward,
+        session: &mut Session,
+        tokens: Option<&[u32]>,
+        n_steps: usize,
+    ) -> Result<()> {
+        let position = if tokens.is_some() { session.tokens.len() } else { self.submitted };
+        let Session { shared, pages, tokens: seen, .. } = session;
         let (gpu, model) = (&shared.gpu, &shared.model);
-        let pages = &mut session.pages;
         let result = forward.submit_ahead(gpu, model, &mut self.ahead, pages, tokens, position, n_steps);
         if result.is_err() {
-            session.pages.truncate(forward.pool(), session.tokens.len().max(self.submitted));
+            pages.truncate(forward.pool(), seen.len().max(self.submitted));
         } else {
             self.submitted = position + tokens.map_or(1, <[u32]>::len) + n_steps - 1;
             self.remaining = self.remaining.saturating_sub(n_steps);

@@ -63,8 +63,8 @@ impl Wanted<'_> {
 }
 
 impl Engine {
-    /// Sessions that one pass over the weights may serve; a step of more takes
-    /// several passes. At most 16, fewer where the vocabulary or the prefill
+    /// Sessions that one submit serves, the weights read once for every eight; a
+    /// step of more takes several submits. At most 16, fewer where the vocabulary or the prefill
     /// chunk leave no room for that many rows.
     #[must_use]
     pub fn batch_size(&self) -> usize {
@@ -72,7 +72,7 @@ impl Engine {
     }
 
     /// Adds one token to each session, all in one decode step, so that the weights
-    /// are read once for [`Engine::batch_size`] sessions: `tokens[i]` to
+    /// are read once for every eight sessions: `tokens[i]` to
     /// `sessions[i]`. `logits` then holds a row a session.
     ///
     /// With [`crate::model::ModelOptions::deterministic`] each session runs by

@@ -40,7 +40,8 @@ pub struct GenerateOptions {
     /// What happens when the context is full.
     pub overflow: Overflow,
     /// Drafts of that many tokens, copied from where the text's end occurred before,
-    /// are verified in one pass: the same tokens, sooner where texts repeat
+    /// are verified in one pass: the same tokens (without
+    /// `deterministic` up to ties within the logits' last digits), sooner where texts repeat
     /// themselves. At most [`Engine::batch_size`] less one; for plain greedy sampling
     /// without log-probabilities.
     pub prompt_lookup: Option<usize>,

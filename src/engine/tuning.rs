@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use super::Engine;
 use crate::error::{Error, Result};
 use crate::gpu::{AdapterReport, Capabilities, Gpu, GpuOptions};
-use crate::kernels::Choices;
+use crate::kernels::{Choices, Op};
 use crate::model::{Gpt2Config, ModelOptions};
 use crate::tune::cache::{self, Found, Key};
 use crate::tune::{self, Budget, Progress, Shapes, Tuning};
@@ -34,7 +34,7 @@ pub struct Selection {
     pub choices: Choices,
     /// Whether the cache had choices for the model on this device.
     pub tuned: bool,
-    /// Why a file of the cache was ignored.
+    /// Why a file of the cache was ignored, or what runs though it failed its check.
     pub warning: Option<String>,
 }
 
@@ -53,7 +53,7 @@ pub fn select(
     config: &Gpt2Config,
     options: &ModelOptions,
 ) -> Result<Selection> {
-    let Found { choices: tuned, warning } = match (adapter, &gpu.cache_dir) {
+    let Found { choices: tuned, dropped, mut warning } = match (adapter, &gpu.cache_dir) {
         (Some(adapter), Some(dir)) if !options.deterministic => {
             cache::load(dir, &Key::new(adapter, device, tuned_shapes(config, options)), device)
         }
@@ -66,6 +66,11 @@ pub fn select(
             "variant {forced}: this model must not run it; --deterministic bars sums that depend on the number of \
              rows, --dtype f32 what rounds to f16, and of two variants of an operation one runs"
         )));
+    }
+    // Forced, or the default where nothing better passed.
+    let failed = Op::ALL.map(|op| choices.get(op).to_string()).into_iter();
+    if let Some((name, reason)) = failed.filter_map(|name| dropped.get_key_value(&name)).next() {
+        warning = Some(format!("variant {name} failed its check on this driver when it was tuned: {reason}"));
     }
     Ok(Selection { choices, tuned: tuned.is_some(), warning })
 }

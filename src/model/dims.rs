@@ -316,7 +316,8 @@ fn scratch_elems(choices: &Choices, config: &Gpt2Config, n_ctx: usize, max_rows:
 /// The GPU memory of a model, before anything is allocated.
 ///
 /// A second session's pages beyond the first context make the KV pool grow, and
-/// while it grows old and new slabs exist; everything else stays as planned.
+/// while it grows old and new slabs exist. A running generation with steps ahead
+/// takes some 2 KB more. Everything else stays as planned.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct MemoryPlan {
     /// Every buffer or family of buffers.

@@ -13,7 +13,7 @@ use super::output::{Output, bad_logits};
 use super::recordings::{BatchPass, Recording, Recordings};
 use crate::error::Result;
 use crate::gpu::{BufferUse, Encoder, Gpu, GpuBuffer, Params, Readback, UploadRing, Work};
-use crate::kernels::sample::SampleScratch;
+use crate::kernels::sample::{self, SampleScratch};
 use crate::kernels::{BATCH_MAX, Batch, Row, Step, argmax};
 
 /// Rows of one sequence in a batch.
@@ -97,6 +97,10 @@ impl Forward {
 
     fn warm_up(&mut self, gpu: &Gpu, model: &Model, progress: &mut ProgressFn<'_>) -> Result<()> {
         report(progress, LoadPhase::WarmUp, 0, 2)?;
+        if self.sample_scratch.is_some() {
+            // The first text shall find them compiled.
+            sample::variants().iter().try_for_each(|variant| gpu.pipeline(variant).map(|_| ()))?;
+        }
         let mut pages = PageList::with_capacity(self.dims.n_ctx);
         let n = self.dims.logits_rows.min(2);
         let mut logits = Vec::new();

@@ -93,6 +93,8 @@ pub struct Found {
     /// The choices, where the cache has some: one an operation, as far as it was
     /// tuned.
     pub choices: Option<Vec<&'static Candidate>>,
+    /// What failed its check on this driver when it was tuned, and how.
+    pub dropped: BTreeMap<String, String>,
     /// Why a file was ignored.
     pub warning: Option<String>,
 }
@@ -107,10 +109,11 @@ pub fn load(dir: &Path, key: &Key, device: &Capabilities) -> Found {
         parse(&bytes, key, device).map(Some).map_err(|message| (path, message))
     };
     match read() {
-        Ok(choices) => Found { choices, warning: None },
+        Ok(None) => Found::default(),
+        Ok(Some((choices, dropped))) => Found { choices: Some(choices), dropped, warning: None },
         Err((path, message)) => {
             let warning = format!("tuned choices {}: {message}: ignored", path.display());
-            Found { choices: None, warning: Some(warning) }
+            Found { warning: Some(warning), ..Found::default() }
         }
     }
 }
@@ -119,7 +122,7 @@ fn parse(
     bytes: &[u8],
     key: &Key,
     device: &Capabilities,
-) -> std::result::Result<Vec<&'static Candidate>, String> {
+) -> std::result::Result<(Vec<&'static Candidate>, BTreeMap<String, String>), String> {
     #[derive(Deserialize)]
     struct Version {
         format: u32,
@@ -138,7 +141,8 @@ fn parse(
             format!("{op}={name}").parse().map_err(|e: Error| e.to_string())?;
         if candidate.runs_on(device) { Ok(candidate) } else { Err(format!("{candidate} cannot run here")) }
     };
-    contents.choices.iter().map(candidate).collect()
+    let choices = contents.choices.iter().map(candidate).collect::<std::result::Result<_, _>>()?;
+    Ok((choices, contents.dropped))
 }
 
 /// Keeps what a search has found in `dir`, which is made where it is missing.
