@@ -21,6 +21,7 @@
 #   GPU_BENCH_KERNELS   arguments of `wgpt bench kernels` [--model gpt2,gpt2-xl]
 #   GPU_BENCH_SHAPES    shapes of `wgpt --random` [gpt2 gpt2-medium gpt2-large gpt2-xl]
 #   GPU_BENCH_PROFILES  shapes that are profiled too [gpt2 gpt2-xl]
+#   GPU_BENCH_TORCH     shapes that PyTorch is measured on, where there is one with CUDA [gpt2 gpt2-xl]
 #   GPU_BENCH_TUNED     shapes that are tuned and measured again [gpt2 gpt2-xl]
 set -eu
 
@@ -54,7 +55,7 @@ pack() {
     if command -v strip >/dev/null 2>&1; then strip "$packed"/bin/*; fi
     rm -rf "$packed/tests/golden"
     cp -r tests/golden "$packed/tests/golden"
-    cp tools/gpu_bench.sh "$packed/"
+    cp tools/gpu_bench.sh benches/peers/torch_gpt2.py "$packed/"
     { git describe --always --abbrev=40 --dirty 2>/dev/null || echo unknown; } >"$packed/commit"
     du -sh "$packed" >&2
 }
@@ -65,7 +66,7 @@ now() { date +%s; }
 left() { echo $((deadline - $(now))); }
 
 # record NAME STATUS SECONDS [RESULTS_FILE]: adds a step to both reports.
-# RESULTS_FILE is JSON that wgpt wrote, embedded as it is.
+# RESULTS_FILE is JSON that the step wrote, embedded as it is.
 record() {
     {
         printf '%s    {"step": "%s", "status": "%s", "seconds": %s' "$separator" "$1" "$2" "$3"
@@ -227,6 +228,12 @@ measure() {
     for shape in ${GPU_BENCH_PROFILES:-gpt2 gpt2-xl}; do
         step "profile_$shape" 90 bin/wgpt profile --random "$shape" --output json --trace "$out/trace_$shape.json"
     done
+    # PyTorch on the same shapes, where the machine has it.
+    if python3 -c "import torch, sys; sys.exit(not torch.cuda.is_available())" 2>/dev/null; then
+        for shape in ${GPU_BENCH_TORCH:-gpt2 gpt2-xl}; do
+            step "bench_torch_$shape" 120 python3 torch_gpt2.py "$shape"
+        done
+    fi
     # What tuning brings: the same figures with the kernels that it chose.
     for shape in ${GPU_BENCH_TUNED:-gpt2 gpt2-xl}; do
         step "tune_$shape" 60 bin/wgpt tune --random "$shape" --seconds 20 --json
