@@ -320,21 +320,28 @@ fn deterministic_logits_do_not_depend_on_the_chunks() {
 }
 
 /// A gemm that splits k has the right logits; where results must not depend on the
-/// number of rows it is not taken, though it was forced.
+/// number of rows it is refused.
 #[test]
-fn a_split_gemm_gives_way_in_deterministic_mode() {
+fn a_split_gemm_is_right_and_refused_in_deterministic_mode() {
     let dir = Path::new("tests/golden/gpt2-tiny");
     let golden = Golden::read(dir);
-    let run = |deterministic, variants: &[&str]| {
+    let options = |deterministic, variants: &[&str]| {
         let variants = variants.iter().map(|name| name.parse().unwrap()).collect();
-        let (dtype, kv_dtype) = (DType::F32, DType::F32);
-        let options = ModelOptions { dtype, kv_dtype, deterministic, variants, ..ModelOptions::default() };
-        logits(&mut engine(&GPUS[0], dir, &options).session(), &golden.rows[0], Feed::Whole)
+        ModelOptions { deterministic, variants, ..f32_options() }
+    };
+    let run = |variants: &[&str]| {
+        let engine = engine(&GPUS[0], dir, &options(false, variants));
+        logits(&mut engine.session(), &golden.rows[0], Feed::Whole)
     };
     let bits = |logits: &[f32]| logits.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-    let (plain, split) = (run(false, &[]), run(false, &["gemm=split_4"]));
+    let (plain, split) = (run(&[]), run(&["gemm=split_4"]));
     assert_ne!(bits(&plain), bits(&split), "split sums round otherwise");
     let worst = max_error(&split, golden.logits[0].iter().copied());
     assert!(worst <= TOLERANCE_F32, "error {worst:e}");
-    assert_eq!(bits(&run(true, &[])), bits(&run(true, &["gemm=split_4"])));
+    let files = ModelFiles::open(dir).unwrap();
+    let refused = Engine::load(files, Arc::clone(&GPUS[0]), &options(true, &["gemm=split_4"]), &mut |_| {
+        std::ops::ControlFlow::Continue(())
+    });
+    let error = refused.err().expect("the sums depend on the number of rows").to_string();
+    assert!(error.contains("gemm=split_4") && error.contains("--deterministic"), "{error}");
 }
