@@ -313,7 +313,11 @@ impl Search<'_> {
             }
             for contender in contenders.iter_mut() {
                 self.next(contender.candidate)?;
-                let time = sample(self.gpu, &mut self.timestamps, &contender.shares, repetitions)?;
+                let time = match sample(self.gpu, &mut self.timestamps, &contender.shares, repetitions) {
+                    Err(Error::Cancelled) => return Err(Error::Cancelled),
+                    // What the device refuses is never the fastest.
+                    time => time.unwrap_or(f64::INFINITY),
+                };
                 contender.samples.push(time);
             }
         }
