@@ -60,7 +60,7 @@ const fn split(
     strategy: Strategy,
     constants: &'static [(&'static str, u32)],
 ) -> Candidate {
-    let needs = if matches!(strategy, Strategy::Subgroup) { Needs::Subgroups } else { Needs::Floor };
+    let needs = Needs::of(strategy);
     Candidate {
         op: Op::AttentionDecode,
         name,

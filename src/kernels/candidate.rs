@@ -81,6 +81,16 @@ pub enum Needs {
     CooperativeMatrix(u32),
 }
 
+impl Needs {
+    /// What a strategy asks for by itself.
+    pub(super) const fn of(strategy: Strategy) -> Self {
+        match strategy {
+            Strategy::Subgroup => Needs::Subgroups,
+            Strategy::PerThread | Strategy::Workgroup => Needs::Floor,
+        }
+    }
+}
+
 /// One implementation of an operation.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Candidate {

@@ -56,7 +56,7 @@ const fn workgroup(
     strategy: Strategy,
     constants: &'static [(&'static str, u32)],
 ) -> Candidate {
-    let needs = if matches!(strategy, Strategy::Subgroup) { Needs::Subgroups } else { Needs::Floor };
+    let needs = Needs::of(strategy);
     Candidate { op: Op::Gemv, name, strategy, needs, kernels: const { &[&GEMV] }, constants }
 }
 

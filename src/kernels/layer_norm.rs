@@ -22,48 +22,22 @@ pub static CANDIDATES: &[Candidate] = &[
     candidate(
         "per_thread",
         Strategy::PerThread,
-        Needs::Floor,
         const { &[&LAYER_NORM_PER_THREAD] },
         &[("WORKGROUP_SIZE", 8)],
     ),
-    candidate(
-        "workgroup_128",
-        Strategy::Workgroup,
-        Needs::Floor,
-        const { &[&LAYER_NORM] },
-        &[("WORKGROUP_SIZE", 128)],
-    ),
-    candidate(
-        "workgroup_256",
-        Strategy::Workgroup,
-        Needs::Floor,
-        const { &[&LAYER_NORM] },
-        &[("WORKGROUP_SIZE", 256)],
-    ),
-    candidate(
-        "subgroup_128",
-        Strategy::Subgroup,
-        Needs::Subgroups,
-        const { &[&LAYER_NORM] },
-        &[("WORKGROUP_SIZE", 128)],
-    ),
-    candidate(
-        "subgroup_256",
-        Strategy::Subgroup,
-        Needs::Subgroups,
-        const { &[&LAYER_NORM] },
-        &[("WORKGROUP_SIZE", 256)],
-    ),
+    candidate("workgroup_128", Strategy::Workgroup, const { &[&LAYER_NORM] }, &[("WORKGROUP_SIZE", 128)]),
+    candidate("workgroup_256", Strategy::Workgroup, const { &[&LAYER_NORM] }, &[("WORKGROUP_SIZE", 256)]),
+    candidate("subgroup_128", Strategy::Subgroup, const { &[&LAYER_NORM] }, &[("WORKGROUP_SIZE", 128)]),
+    candidate("subgroup_256", Strategy::Subgroup, const { &[&LAYER_NORM] }, &[("WORKGROUP_SIZE", 256)]),
 ];
 
 const fn candidate(
     name: &'static str,
     strategy: Strategy,
-    needs: Needs,
     kernels: &'static [&'static Kernel],
     constants: &'static [(&'static str, u32)],
 ) -> Candidate {
-    Candidate { op: Op::LayerNorm, name, strategy, needs, kernels, constants }
+    Candidate { op: Op::LayerNorm, name, strategy, needs: Needs::of(strategy), kernels, constants }
 }
 
 /// The shaders' `LayerNormParams`.

@@ -59,7 +59,7 @@ const fn workgroup(
     strategy: Strategy,
     constants: &'static [(&'static str, u32)],
 ) -> Candidate {
-    let needs = if matches!(strategy, Strategy::Subgroup) { Needs::Subgroups } else { Needs::Floor };
+    let needs = Needs::of(strategy);
     candidate(name, strategy, needs, const { &[&GEMV] }, constants)
 }
 
