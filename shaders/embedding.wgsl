@@ -9,7 +9,8 @@ struct EmbeddingParams {
     // First row of this piece of wte, and its number of rows.
     first_token: u32,
     n_tokens: u32,
-    unused: u32,
+    // Rows of wpe.
+    n_positions: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: EmbeddingParams;
@@ -40,8 +41,11 @@ fn embedding(
     if (token >= params.n_tokens) {
         return;
     }
-    let sum = unpack8(wte[token * params.n_embd8 + column])
-        + unpack8(wpe[row_position(row) * params.n_embd8 + column]);
+    let position = row_position(row);
+    let token_at = row_start(token, params.n_tokens, params.n_embd8) + column * pack_step(token, params.n_tokens);
+    let position_at = row_start(position, params.n_positions, params.n_embd8)
+        + column * pack_step(position, params.n_positions);
+    let sum = unpack8(wte[token_at]) + unpack8(wpe[position_at]);
     out[index * 2u] = sum[0];
     out[index * 2u + 1u] = sum[1];
 }

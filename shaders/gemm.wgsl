@@ -50,8 +50,9 @@ fn load_w(first_n: u32, k: u32) -> Rows4 {
     if (first_n >= params.n || k >= k8) {
         return Rows4();
     }
-    let at = first_n * k8 + k;
-    return Rows4(weights[at], weights[at + k8], weights[at + 2u * k8], weights[at + 3u * k8]);
+    let at = row_start(first_n, params.n, k8) + k * pack_step(first_n, params.n);
+    let row = row_step(first_n, params.n, k8);
+    return Rows4(weights[at], weights[at + row], weights[at + 2u * row], weights[at + 3u * row]);
 }
 
 fn keep_x(value: mat4x4<f32>, row4: u32, k4: u32) {

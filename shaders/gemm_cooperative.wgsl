@@ -55,7 +55,7 @@ fn load_w(n: u32, k: u32) -> mat2x4<f32> {
     if (n >= params.n || k >= params.k8) {
         return mat2x4<f32>();
     }
-    return unpack8(weights[n * params.k8 + k]);
+    return unpack8(weights[row_start(n, params.n, params.k8) + k * pack_step(n, params.n)]);
 }
 
 fn round4(value: vec4<f32>) -> vec4<f16> {

@@ -15,8 +15,9 @@ fn gemv(
     if (n4 * 4u >= params.n) {
         return;
     }
-    let k8 = params.k8;
-    let first = n4 * 4u * k8;
+    let start = row_start(n4 * 4u, params.n, params.k8);
+    let to_next = pack_step(n4 * 4u, params.n);
+    let row = row_step(n4 * 4u, params.n, params.k8);
     let first_row = group.z * BATCH;
     let last_row = step.n_rows - 1u;
     var sums: array<vec4<f32>, BATCH>;
@@ -24,15 +25,16 @@ fn gemv(
         prepare_input(b, min(first_row + b, last_row), lane);
         sums[b] = vec4<f32>(0.0);
     }
-    for (var i = lane.index; i < k8; i += WORKGROUP_SIZE) {
-        let w0 = unpack8(weights[first + i]);
-        let w1 = unpack8(weights[first + k8 + i]);
-        let w2 = unpack8(weights[first + 2u * k8 + i]);
-        let w3 = unpack8(weights[first + 3u * k8 + i]);
+    for (var i = lane.index; i < params.k8; i += WORKGROUP_SIZE) {
+        let at = start + i * to_next;
+        let w0 = unpack8(weights[at]);
+        let w1 = unpack8(weights[at + row]);
+        let w2 = unpack8(weights[at + 2u * row]);
+        let w3 = unpack8(weights[at + 3u * row]);
         for (var b = 0u; b < BATCH; b++) {
-            let row = min(first_row + b, last_row);
-            let sum = add_dots(w0[0], w1[0], w2[0], w3[0], input(b, row, 2u * i), sums[b]);
-            sums[b] = add_dots(w0[1], w1[1], w2[1], w3[1], input(b, row, 2u * i + 1u), sum);
+            let m = min(first_row + b, last_row);
+            let sum = add_dots(w0[0], w1[0], w2[0], w3[0], input(b, m, 2u * i), sums[b]);
+            sums[b] = add_dots(w0[1], w1[1], w2[1], w3[1], input(b, m, 2u * i + 1u), sum);
         }
     }
     for (var b = 0u; b < BATCH; b++) {

@@ -188,7 +188,11 @@ fn parameters_lie_as_in_rust() {
             [n, k8, out_offset4, out_stride4, activation, has_bias, accumulate, norm_n, epsilon]
         ),
         layout!("LayerNormParams", kernels::layer_norm::LayerNormParams, [n, stride4, epsilon]),
-        layout!("EmbeddingParams", kernels::embedding::EmbeddingParams, [n_embd8, first_token, n_tokens]),
+        layout!(
+            "EmbeddingParams",
+            kernels::embedding::EmbeddingParams,
+            [n_embd8, first_token, n_tokens, n_positions]
+        ),
         layout!("KvAppendParams", kernels::kv_append::KvAppendParams, [n_head, qkv_stride4]),
         layout!(
             "AttentionParams",

@@ -24,7 +24,7 @@ struct MatmulParams {
 
 @group(0) @binding(0) var<uniform> params: MatmulParams;
 @group(0) @binding(1) var<uniform> step: Step;
-// [n, 8 * k8], rows of this piece
+// [n, 8 * k8], rows of this piece, where row_start says
 @group(0) @binding(3) var<storage, read> weights: array<Pack>;
 // [4 * out_stride4], the whole matrix's
 @group(0) @binding(4) var<storage, read> bias: array<vec4<f32>>;

@@ -63,16 +63,17 @@ impl Wanted<'_> {
 }
 
 impl Engine {
-    /// Sessions that one submit serves, the weights read once for every eight; a
-    /// step of more takes several submits. At most 16, fewer where the vocabulary or the prefill
-    /// chunk leave no room for that many rows.
+    /// Sessions that one submit serves, the weights read once for every eight (every
+    /// four on CPU adapters); a step of more takes several submits. At most 16,
+    /// fewer where the vocabulary or the prefill chunk leave no room for that many
+    /// rows.
     #[must_use]
     pub fn batch_size(&self) -> usize {
         self.shared.dims.batch
     }
 
     /// Adds one token to each session, all in one decode step, so that the weights
-    /// are read once for every eight sessions: `tokens[i]` to
+    /// are read once for every eight sessions (four on CPU adapters): `tokens[i]` to
     /// `sessions[i]`. `logits` then holds a row a session.
     ///
     /// With [`crate::model::ModelOptions::deterministic`] each session runs by

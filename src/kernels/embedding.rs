@@ -1,7 +1,7 @@
 //! Token embedding plus position embedding.
 
 use super::fragments::{self, STEP, pack};
-use super::{Matrix, Rows, StepRows};
+use super::{Matrix, MatrixLayout, Rows, StepRows};
 use crate::error::Result;
 use crate::gpu::{Binding, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
 use crate::tensor::DType;
@@ -31,17 +31,17 @@ pub struct EmbeddingParams {
     pub first_token: u32,
     /// Rows of this piece of wte.
     pub n_tokens: u32,
-    /// Padding to 16 bytes.
-    pub unused: u32,
+    /// Rows of wpe.
+    pub n_positions: u32,
 }
 
-/// The variant for a weight type and a kind of rows.
+/// The variant for a weight type, a layout and a kind of rows.
 #[must_use]
-pub fn variant(dtype: DType, rows: Rows) -> Variant {
+pub fn variant(dtype: DType, layout: MatrixLayout, rows: Rows) -> Variant {
     Variant {
         kernel: &EMBEDDING,
         strategy: Strategy::PerThread,
-        fragments: vec![STEP, pack(dtype), fragments::rows(rows)],
+        fragments: vec![STEP, pack(dtype), fragments::weights(layout), fragments::rows(rows)],
         constants: vec![("WORKGROUP_SIZE", WORKGROUP_SIZE)],
     }
 }
@@ -68,21 +68,23 @@ pub struct Embedding<'a> {
 pub fn record(recorder: &mut Recorder<'_>, op: &Embedding<'_>) -> Result<()> {
     assert_eq!(op.wte.n_columns, op.wpe.n_columns, "widths of wte and wpe");
     assert_eq!(op.wte.dtype, op.wpe.dtype, "types of wte and wpe");
+    assert_eq!(op.wte.layout, op.wpe.layout, "layouts of wte and wpe");
     assert_eq!(op.wpe.pieces.len(), 1, "wpe lies in one piece");
     let n_embd8 = (op.wte.n_columns / 8) as u32;
+    let variant = variant(op.wte.dtype, op.wte.layout, op.rows.kind());
     for piece in &op.wte.pieces {
         let params = EmbeddingParams {
             n_embd8,
             first_token: piece.first_row as u32,
             n_tokens: piece.n_rows as u32,
-            unused: 0,
+            n_positions: op.wpe.n_rows as u32,
         };
         let wpe = &op.wpe.pieces[0].buffer;
         let mut buffers =
             vec![op.rows.step, op.token_ids.into(), (&piece.buffer).into(), wpe.into(), op.out.into()];
         buffers.extend(op.rows.batch);
         let grid = Grid::Line { per_row: n_embd8, group: WORKGROUP_SIZE };
-        recorder.dispatch(&variant(op.wte.dtype, op.rows.kind()), &params, &buffers, grid)?;
+        recorder.dispatch(&variant, &params, &buffers, grid)?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The files of `shaders/common/`.
 
-use super::Rows;
+use super::{MatrixLayout, Rows};
 use crate::gpu::{Binding, Fragment, Strategy};
 use crate::tensor::DType;
 
@@ -88,6 +88,14 @@ pub fn pack4(dtype: DType) -> Fragment {
     match dtype {
         DType::F16 => fragment!("pack4_f16", []),
         DType::F32 => fragment!("pack4_f32", []),
+    }
+}
+
+/// `row_start`, `pack_step` and `row_step`: where a matrix's packs lie.
+pub fn weights(layout: MatrixLayout) -> Fragment {
+    match layout {
+        MatrixLayout::Rows => fragment!("weights_rows", []),
+        MatrixLayout::Blocks => fragment!("weights_blocks", []),
     }
 }
 

@@ -3,10 +3,11 @@
 
 use super::candidate::{Candidate, Needs, Op};
 use super::fragments::{
-    ACTIVATION, DOT4, MATMUL, OUTPUT_PARTIAL, OUTPUT_PLAIN, STEP, cooperative, gemm_block, load4, pack,
-    pack_for_reading,
+    ACTIVATION, MATMUL, OUTPUT_PARTIAL, OUTPUT_PLAIN, STEP, cooperative, gemm_block, pack, weights,
 };
-use super::matmul::{Matmul, Piece};
+use super::gemv::{self, GEMV_PER_THREAD, PER_THREAD_ROWS};
+use super::matmul::Matmul;
+use super::matrix::{Matrix, MatrixLayout, Piece};
 use crate::error::Result;
 use crate::gpu::{Binding, Extent, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
 use crate::tensor::DType;
@@ -26,12 +27,6 @@ static GEMM_SUM: Kernel = Kernel {
 static GEMM_COOPERATIVE: Kernel = Kernel {
     name: "gemm_cooperative",
     source: include_str!("../../shaders/gemm_cooperative.wgsl"),
-    bindings: &[Binding::read(2, "x")],
-};
-
-static GEMM_PER_THREAD: Kernel = Kernel {
-    name: "gemm_per_thread",
-    source: include_str!("../../shaders/gemm_per_thread.wgsl"),
     bindings: &[Binding::read(2, "x")],
 };
 
@@ -82,10 +77,10 @@ pub static CANDIDATES: &[Candidate] = &[
     cooperative_matrix("cooperative_8", 8, &[("TILE_M", 64), ("TILE_N", 32), ("TILE_K", 32)]),
 ];
 
-/// Workgroups of one vector of a software adapter at its usual width.
+/// gemv for as many rows as share their loads, in workgroups of one vector of a
+/// software adapter at its usual width.
 const fn per_thread(name: &'static str, needs: Needs) -> Candidate {
-    let constants = &[("WORKGROUP_SIZE", 8), ("ROWS", 4), ("OUTPUTS", 8)];
-    candidate(name, Strategy::PerThread, needs, const { &[&GEMM_PER_THREAD] }, constants)
+    candidate(name, Strategy::PerThread, needs, const { &[&GEMV_PER_THREAD] }, &[("WORKGROUP_SIZE", 8)])
 }
 
 const fn tile(name: &'static str, constants: &'static [(&'static str, u32)]) -> Candidate {
@@ -117,14 +112,13 @@ const fn candidate(
     Candidate { op: Op::Gemm, name, strategy, needs, kernels, constants }
 }
 
-/// The variants for a weight type, in the order of their dispatches.
+/// The variants for a weight type and a layout, in the order of their dispatches.
 #[must_use]
-pub fn variants(candidate: &Candidate, dtype: DType) -> Vec<Variant> {
-    let mut fragments = vec![STEP, pack_for_reading(dtype, candidate.is_wide()), ACTIVATION, MATMUL];
+pub fn variants(candidate: &Candidate, dtype: DType, layout: MatrixLayout) -> Vec<Variant> {
     if candidate.strategy == Strategy::PerThread {
-        fragments.extend([load4(candidate.is_wide()), DOT4]);
-        return vec![candidate.variant(0, fragments, &[])];
+        return vec![gemv::variant(candidate, dtype, layout, PER_THREAD_ROWS)];
     }
+    let mut fragments = vec![STEP, pack(dtype), weights(layout), ACTIVATION, MATMUL];
     if let Needs::CooperativeMatrix(size) = candidate.needs {
         fragments.push(cooperative(size));
         return vec![candidate.variant(0, fragments, &[])];
@@ -137,7 +131,7 @@ pub fn variants(candidate: &Candidate, dtype: DType) -> Vec<Variant> {
         all.push(Variant {
             kernel: candidate.kernels[1],
             strategy: candidate.strategy,
-            fragments: vec![STEP, pack(dtype), ACTIVATION, MATMUL],
+            fragments: vec![STEP, pack(dtype), weights(layout), ACTIVATION, MATMUL],
             constants: vec![("SPLITS", candidate.splits())],
         });
     }
@@ -187,16 +181,15 @@ fn record_whole(
     op: &Matmul<'_>,
     per_rows: impl Fn(u32) -> Extent,
 ) -> Result<()> {
-    let (columns, rows) = match candidate.strategy {
-        Strategy::PerThread => {
-            (candidate.constant("OUTPUTS"), candidate.constant("WORKGROUP_SIZE") * candidate.constant("ROWS"))
-        }
+    let Matrix { dtype, layout, .. } = *op.weights;
+    let [variant] = &variants(candidate, dtype, layout)[..] else { unreachable!("one kernel") };
+    op.record(recorder, variant, |n| match candidate.strategy {
+        Strategy::PerThread => gemv::grid(candidate, PER_THREAD_ROWS, n),
         Strategy::Workgroup | Strategy::Subgroup => {
-            (candidate.constant("TILE_N"), candidate.constant("TILE_M"))
+            let columns = Extent::Fixed((n as u32).div_ceil(candidate.constant("TILE_N")));
+            Grid::Plane(columns, per_rows(candidate.constant("TILE_M")))
         }
-    };
-    let [variant] = &variants(candidate, op.weights.dtype)[..] else { unreachable!("one kernel") };
-    op.record(recorder, variant, |n| Grid::Plane(Extent::Fixed((n as u32).div_ceil(columns)), per_rows(rows)))
+    })
 }
 
 /// Every output by several workgroups, in steps of few rows; then their sum.
@@ -207,7 +200,8 @@ fn record_split(
     op: &Matmul<'_>,
     piece: &Piece,
 ) -> Result<()> {
-    let [parts, sum] = &variants(candidate, op.weights.dtype)[..] else { unreachable!("two kernels") };
+    let Matrix { dtype, layout, .. } = *op.weights;
+    let [parts, sum] = &variants(candidate, dtype, layout)[..] else { unreachable!("two kernels") };
     let (n, limit) = (piece.n_rows as u32, SPLIT_ROWS);
     let per_rows = |rows| Extent::PerRowsUpTo { rows, limit };
     op.record_with(recorder, parts, None, &[scratch.into()], |_| {

@@ -2,9 +2,10 @@
 
 use super::candidate::{Candidate, Needs, Op};
 use super::fragments::{
-    ACTIVATION, DOT4, INPUT_PLAIN, LANE, MATMUL, OUTPUT_PLAIN, STEP, load4, pack_for_reading, reduce,
+    ACTIVATION, DOT4, INPUT_PLAIN, LANE, MATMUL, OUTPUT_PLAIN, STEP, load4, pack_for_reading, reduce, weights,
 };
 use super::matmul::Matmul;
+use super::matrix::{Matrix, MatrixLayout};
 use crate::error::Result;
 use crate::gpu::{Fragment, Grid, Kernel, Recorder, Strategy, Variant};
 use crate::tensor::DType;
@@ -12,18 +13,26 @@ use crate::tensor::DType;
 pub(super) static GEMV: Kernel =
     Kernel { name: "gemv", source: include_str!("../../shaders/gemv.wgsl"), bindings: &[] };
 
+/// gemv and gemm per thread.
 pub(super) static GEMV_PER_THREAD: Kernel = Kernel {
     name: "gemv_per_thread",
     source: include_str!("../../shaders/gemv_per_thread.wgsl"),
     bindings: &[],
 };
 
-/// Outputs of a workgroup (of a thread, per thread): one vec4.
+/// Outputs of a workgroup.
 const OUTPUTS: usize = 4;
 
-/// Rows that one pass over the weights may serve: each has four sums in
-/// registers.
+/// Outputs of a thread, per thread.
+pub(super) const THREAD_OUTPUTS: usize = 8;
+
+/// Rows that one dispatch serves with one pass over the weights: each has its sums
+/// in registers. Per thread, at most [`PER_THREAD_ROWS`] of them share a pass.
 pub const BATCHES: [usize; 4] = [1, 2, 4, 8];
+
+/// Rows that share a thread's loads of the weights at the most: 64 sums are more
+/// than registers hold, and no faster than twice 32.
+pub(super) const PER_THREAD_ROWS: usize = 4;
 
 /// The implementations. Small workgroups per thread, one vector of a software
 /// adapter at its usual width, so that small matrices still fill two cores.
@@ -60,16 +69,25 @@ const fn workgroup(
     Candidate { op: Op::Gemv, name, strategy, needs, kernels: const { &[&GEMV] }, constants }
 }
 
-/// The variant for a weight type and one of [`BATCHES`].
+/// The variant for a weight type, a layout and one of [`BATCHES`].
 #[must_use]
-pub fn variant(candidate: &Candidate, dtype: DType, batch: usize) -> Variant {
-    variant_with(candidate, dtype, batch, vec![INPUT_PLAIN, OUTPUT_PLAIN], &[])
+pub fn variant(candidate: &Candidate, dtype: DType, layout: MatrixLayout, batch: usize) -> Variant {
+    variant_with(candidate, dtype, layout, batch, vec![INPUT_PLAIN, OUTPUT_PLAIN], &[])
+}
+
+/// Rows that share a pass over the weights in a batch.
+fn shared_rows(candidate: &Candidate, batch: usize) -> usize {
+    match candidate.strategy {
+        Strategy::PerThread => batch.min(PER_THREAD_ROWS),
+        Strategy::Workgroup | Strategy::Subgroup => batch,
+    }
 }
 
 /// As [`variant`], with fragments for the input and the output.
 pub(super) fn variant_with(
     candidate: &Candidate,
     dtype: DType,
+    layout: MatrixLayout,
     batch: usize,
     input_and_output: Vec<Fragment>,
     constants: &[(&'static str, u32)],
@@ -79,10 +97,10 @@ pub(super) fn variant_with(
         Strategy::PerThread => LANE,
         Strategy::Workgroup | Strategy::Subgroup => reduce(candidate.strategy),
     };
-    let mut fragments =
-        vec![STEP, pack_for_reading(dtype, wide), load4(wide), ACTIVATION, MATMUL, lane, DOT4];
+    let reading = [pack_for_reading(dtype, wide), load4(wide), weights(layout)];
+    let mut fragments = [&[STEP][..], &reading, &[ACTIVATION, MATMUL, lane, DOT4]].concat();
     fragments.extend(input_and_output);
-    let constants = [&[("BATCH", batch as u32)], constants].concat();
+    let constants = [&[("BATCH", shared_rows(candidate, batch) as u32)], constants].concat();
     candidate.variant(0, fragments, &constants)
 }
 
@@ -102,15 +120,16 @@ pub fn record(
     batch: usize,
     op: &Matmul<'_>,
 ) -> Result<()> {
-    let variant = variant(candidate, op.weights.dtype, batch);
+    let Matrix { dtype, layout, .. } = *op.weights;
+    let variant = variant(candidate, dtype, layout, batch);
     op.record(recorder, &variant, |n| grid(candidate, batch, n))
 }
 
 /// The grid for `n` outputs.
 pub(super) fn grid(candidate: &Candidate, batch: usize, n: usize) -> Grid {
-    let threads = match candidate.strategy {
-        Strategy::PerThread => candidate.constant("WORKGROUP_SIZE") as usize,
-        Strategy::Workgroup | Strategy::Subgroup => 1,
+    let outputs = match candidate.strategy {
+        Strategy::PerThread => THREAD_OUTPUTS * candidate.constant("WORKGROUP_SIZE") as usize,
+        Strategy::Workgroup | Strategy::Subgroup => OUTPUTS,
     };
-    Grid::LineByRows { groups: n.div_ceil(OUTPUTS * threads) as u32, rows: batch as u32 }
+    Grid::LineByRows { groups: n.div_ceil(outputs) as u32, rows: shared_rows(candidate, batch) as u32 }
 }

@@ -1,8 +1,8 @@
-//! What gemv and gemm share: the matrix on the GPU, the epilogue, the params.
+//! What gemv and gemm share: the operation, the epilogue, the params.
 
+use super::matrix::{Matrix, Piece};
 use crate::error::Result;
 use crate::gpu::{BoundBuffer, GpuBuffer, Grid, Recorder, Variant};
-use crate::tensor::DType;
 
 /// Activation function in the epilogue, by the numbers that the shaders use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -77,46 +77,6 @@ pub struct MatmulParams {
     pub epsilon: f32,
     /// Padding to 16 bytes.
     pub unused: [u32; 3],
-}
-
-/// Rows of a piece: gemm gives a workgroup 4 outputs at the least, and one
-/// dimension of a grid has at most 65,535 workgroups.
-const PIECE_ROWS_MAX: usize = 1 << 17;
-
-/// Rows `first_row ..` of a matrix, in a buffer of their own.
-#[derive(Debug)]
-pub struct Piece {
-    /// First row, a multiple of 8.
-    pub first_row: usize,
-    /// Number of rows, a multiple of 8.
-    pub n_rows: usize,
-    /// `[n_rows, n_columns]`
-    pub buffer: GpuBuffer,
-}
-
-/// A matrix on the GPU, `[n_rows, n_columns]` row-major, both multiples of 8,
-/// split by rows into pieces that fit the adapter's storage binding.
-#[derive(Debug)]
-pub struct Matrix {
-    /// Element type.
-    pub dtype: DType,
-    /// Rows with padding: output features.
-    pub n_rows: usize,
-    /// Columns with padding: input features.
-    pub n_columns: usize,
-    /// Pieces by rising row.
-    pub pieces: Vec<Piece>,
-}
-
-impl Matrix {
-    /// Rows of each piece but the last, for a binding of `max_binding_bytes`.
-    #[must_use]
-    pub fn rows_per_piece(n_columns: usize, dtype: DType, max_binding_bytes: u64) -> usize {
-        let row_bytes = (n_columns * dtype.size_bytes()) as u64;
-        // At least one block of 8: a single row beyond the limit is refused
-        // when its buffer is allocated.
-        ((max_binding_bytes / row_bytes) as usize / 8 * 8).clamp(8, PIECE_ROWS_MAX)
-    }
 }
 
 /// `out = activate(x * weights^T + bias) [+ out]`.

@@ -19,6 +19,7 @@ pub mod gemv;
 pub mod kv_append;
 pub mod layer_norm;
 mod matmul;
+mod matrix;
 pub mod norm_gemv;
 mod paged;
 pub mod probe_copy;
@@ -34,7 +35,8 @@ use crate::tensor::DType;
 
 pub use attention::{Attention, AttentionParams, Scratch};
 pub use candidate::{Candidate, Choices, Needs, Op};
-pub use matmul::{Activation, Matmul, MatmulParams, Matrix, Piece};
+pub use matmul::{Activation, Matmul, MatmulParams};
+pub use matrix::{Matrix, MatrixLayout, Piece};
 pub use paged::{PAGE_SIZE, PagedKv, SLABS_MAX, page_entry, page_pack_bytes};
 pub use source_hash::source_hash;
 pub use step::{BATCH_MAX, Batch, Row, Rows, Step, StepRows};
@@ -47,19 +49,9 @@ pub fn registry() -> Vec<Variant> {
     let heads = [(8, 1), (64, 4), (80, 1), (attention_decode::HEAD_DIM_MAX, 1)];
     for dtype in [DType::F16, DType::F32] {
         for rows in [Rows::Chunk, Rows::Batch] {
-            all.push(embedding::variant(dtype, rows));
             all.extend(heads.map(|(head_dim, n_slabs)| kv_append::variant(dtype, head_dim, n_slabs, rows)));
         }
-        all.extend(Op::Gemm.candidates().iter().flat_map(|candidate| gemm::variants(candidate, dtype)));
-        for candidate in Op::Gemv.candidates() {
-            all.extend(gemv::BATCHES.map(|batch| gemv::variant(candidate, dtype, batch)));
-        }
-        let fused = Op::NormGemv.candidates().iter().filter(|candidate| !candidate.kernels.is_empty());
-        for candidate in fused {
-            for append in [None, Some((DType::F16, 25, 8)), Some((DType::F32, 2, 64))] {
-                all.push(norm_gemv::variant(candidate, dtype, 768, append));
-            }
-        }
+        MatrixLayout::ALL.iter().for_each(|&layout| all.extend(matrix_variants(dtype, layout)));
         for (head_dim, n_slabs) in heads {
             for candidate in Op::AttentionPrefill.candidates() {
                 all.extend(attention_prefill::variants(candidate, dtype, head_dim, n_slabs));
@@ -78,5 +70,21 @@ pub fn registry() -> Vec<Variant> {
     all.extend(sample::variants());
     all.sort_by_key(Variant::label);
     all.dedup_by_key(|variant| variant.label());
+    all
+}
+
+/// Those that read matrices.
+fn matrix_variants(dtype: DType, layout: MatrixLayout) -> Vec<Variant> {
+    let mut all = [Rows::Chunk, Rows::Batch].map(|rows| embedding::variant(dtype, layout, rows)).to_vec();
+    all.extend(Op::Gemm.candidates().iter().flat_map(|candidate| gemm::variants(candidate, dtype, layout)));
+    for candidate in Op::Gemv.candidates() {
+        all.extend(gemv::BATCHES.map(|batch| gemv::variant(candidate, dtype, layout, batch)));
+    }
+    let fused = Op::NormGemv.candidates().iter().filter(|candidate| !candidate.kernels.is_empty());
+    for candidate in fused {
+        for append in [None, Some((DType::F16, 25, 8)), Some((DType::F32, 2, 64))] {
+            all.push(norm_gemv::variant(candidate, dtype, layout, 768, append));
+        }
+    }
     all
 }

@@ -9,7 +9,7 @@ use super::gemv::{GEMV, GEMV_PER_THREAD};
 use super::kv_append::KvAppend;
 use super::layer_norm::LayerNorm;
 use super::paged::{PAGE_SIZE, PagedKv};
-use super::{Matmul, gemv, kv_append, layer_norm};
+use super::{Matmul, MatrixLayout, gemv, kv_append, layer_norm};
 use crate::error::Result;
 use crate::gpu::{BoundBuffer, GpuBuffer, Kernel, Recorder, Strategy, Variant};
 use crate::tensor::DType;
@@ -90,7 +90,7 @@ fn is_fused(candidate: &Candidate, n_columns: usize, batch: usize) -> bool {
     batch == 1 && fits && !candidate.kernels.is_empty()
 }
 
-/// The fused variant of one row for a weight type, a width, and a cache of one
+/// The fused variant of one row for a weight type, a layout, a width, and a cache of one
 /// slab for k and v: its type, heads and padded head.
 ///
 /// # Panics
@@ -99,6 +99,7 @@ fn is_fused(candidate: &Candidate, n_columns: usize, batch: usize) -> bool {
 pub fn variant(
     candidate: &Candidate,
     dtype: DType,
+    layout: MatrixLayout,
     n_columns: usize,
     append: Option<(DType, usize, usize)>,
 ) -> Variant {
@@ -121,7 +122,7 @@ pub fn variant(
             ]);
         }
     }
-    gemv::variant_with(candidate, dtype, 1, fragments, &constants)
+    gemv::variant_with(candidate, dtype, layout, 1, fragments, &constants)
 }
 
 /// Records `op` for the step's rows, `batch` of them at a time.
@@ -142,7 +143,7 @@ pub fn record(recorder: &mut Recorder<'_>, choices: &Choices, batch: usize, op: 
         let PagedKv { dtype, n_head, head_dim, .. } = append.kv;
         (dtype, n_head, head_dim)
     });
-    let variant = variant(candidate, weights.dtype, weights.n_columns, cache);
+    let variant = variant(candidate, weights.dtype, weights.layout, weights.n_columns, cache);
     let mut more: Vec<BoundBuffer<'_>> = vec![op.scale.into()];
     if let Some(append) = fused {
         more.push(append.kv.page_table.into());

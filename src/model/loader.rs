@@ -6,8 +6,8 @@ use super::gpt2::{Gpt2Config, Layout, TensorSpec};
 use crate::checkpoint::{Checkpoint, Reader, TensorInfo, convert_f16};
 use crate::error::{Error, Result};
 use crate::gpu::{BufferUse, Gpu, GpuBuffer, MemoryGroup};
-use crate::kernels::{Matrix, Piece};
-use crate::tensor::{Axis, DType};
+use crate::kernels::{Matrix, MatrixLayout, Piece};
+use crate::tensor::{Axis, DType, ROW_ALIGN_ELEMS};
 
 /// f32 elements that are read at once: with conversion and padding a few times
 /// 4 MiB of host memory, whatever the model's size.
@@ -254,11 +254,17 @@ impl<'a> Loader<'a, '_> {
     fn matrix(&mut self) -> Result<Matrix> {
         let (spec, info) = self.next();
         let matrix = allocate_matrix(self.gpu, &spec, self.dtype)?;
-        let (n_rows, n_columns) = (spec.rows.len(), spec.columns.len());
-        let rows_at_once = (BLOCK_ELEMS / n_columns).clamp(1, n_rows);
-        for first in (0..n_rows).step_by(rows_at_once) {
-            let rows = first..(first + rows_at_once).min(n_rows);
-            let block = Block { spec: &spec, rows: rows.clone() };
+        let n_columns = spec.columns.len();
+        // Whole blocks of the layout, which lie in one run of memory each.
+        let rows_at_once = (BLOCK_ELEMS / n_columns / Matrix::CUT_ROWS).max(1) * Matrix::CUT_ROWS;
+        let cuts = matrix.pieces.iter().flat_map(|piece| {
+            (0..piece.n_rows)
+                .step_by(rows_at_once)
+                .map(move |first| (piece, first..(first + rows_at_once).min(piece.n_rows)))
+        });
+        for (piece, cut) in cuts {
+            let block = Block::new(&spec, piece, cut);
+            let rows = block.rows.clone();
             self.block.resize(rows.len() * n_columns, 0.0);
             match spec.layout {
                 Layout::Transposed => {
@@ -271,11 +277,11 @@ impl<'a> Loader<'a, '_> {
                     let mut halves = vec![0u16; self.block.len()];
                     convert_f16(&self.block, &mut halves)
                         .map_err(|e| out_of_range(info, block.file_index(e.index), e.value))?;
-                    block.upload(self.gpu, &matrix, &halves)?;
+                    block.upload(self.gpu, matrix.layout, &halves)?;
                 }
                 DType::F32 => {
                     check_finite(info, &self.block, |i| block.file_index(i))?;
-                    block.upload(self.gpu, &matrix, &self.block)?;
+                    block.upload(self.gpu, matrix.layout, &self.block)?;
                 }
             }
             self.advance(rows.len() * n_columns, info)?;
@@ -287,10 +293,19 @@ impl<'a> Loader<'a, '_> {
 /// Some rows of a matrix, as they were read.
 struct Block<'a> {
     spec: &'a TensorSpec,
+    piece: &'a Piece,
+    /// Rows of the piece, with padding.
+    cut: Range<usize>,
+    /// Rows of the file that stand there.
     rows: Range<usize>,
 }
 
-impl Block<'_> {
+impl<'a> Block<'a> {
+    fn new(spec: &'a TensorSpec, piece: &'a Piece, cut: Range<usize>) -> Self {
+        let before = |row: usize| spec.rows.elements_before(piece.first_row + row);
+        Block { spec, piece, rows: before(cut.start)..before(cut.end), cut }
+    }
+
     /// Index within the tensor's file order of element `i` of the block.
     fn file_index(&self, i: usize) -> usize {
         match self.spec.layout {
@@ -302,30 +317,22 @@ impl Block<'_> {
     }
 
     /// Lays the values out with padding and uploads them.
-    fn upload<T: bytemuck::Pod>(&self, gpu: &Gpu, matrix: &Matrix, values: &[T]) -> Result<()> {
+    fn upload<T: bytemuck::Pod>(&self, gpu: &Gpu, layout: MatrixLayout, values: &[T]) -> Result<()> {
         let (rows, columns) = (self.spec.rows, self.spec.columns);
-        let first = rows.position(self.rows.start);
-        let end = if self.rows.end == rows.len() { rows.padded_len() } else { rows.position(self.rows.end) };
-        let width = columns.padded_len();
-        let mut out = vec![T::zeroed(); (end - first) * width];
+        let (n_rows, width) = (self.piece.n_rows, columns.padded_len());
+        let (n_packs, start) = (width / ROW_ALIGN_ELEMS, self.cut.start * width);
+        let mut out = vec![T::zeroed(); self.cut.len() * width];
         let transposed = self.spec.layout == Layout::Transposed;
         for (i, row) in self.rows.clone().enumerate() {
-            let to = &mut out[(rows.position(row) - first) * width..][..width];
+            let row = rows.position(row) - self.piece.first_row;
             for column in 0..columns.len() {
                 let from = if transposed { column * self.rows.len() + i } else { i * columns.len() + column };
-                to[columns.position(column)] = values[from];
+                let position = columns.position(column);
+                let pack = layout.pack_index(row, position / ROW_ALIGN_ELEMS, n_rows, n_packs);
+                out[pack * ROW_ALIGN_ELEMS + position % ROW_ALIGN_ELEMS - start] = values[from];
             }
         }
-        let row_bytes = width * size_of::<T>();
-        for piece in &matrix.pieces {
-            let from = first.max(piece.first_row);
-            let to = end.min(piece.first_row + piece.n_rows);
-            if from < to {
-                let bytes: &[u8] = bytemuck::cast_slice(&out[(from - first) * width..(to - first) * width]);
-                gpu.upload(&piece.buffer, ((from - piece.first_row) * row_bytes) as u64, bytes)?;
-            }
-        }
-        Ok(())
+        gpu.upload(&self.piece.buffer, (start * size_of::<T>()) as u64, bytemuck::cast_slice(&out))
     }
 }
 
@@ -340,7 +347,8 @@ fn allocate_matrix(gpu: &Gpu, spec: &TensorSpec, dtype: DType) -> Result<Matrix>
             Ok(Piece { first_row: rows.start, n_rows: rows.len(), buffer })
         })
         .collect::<Result<_>>()?;
-    Ok(Matrix { dtype, n_rows: spec.rows.padded_len(), n_columns, pieces })
+    let layout = MatrixLayout::preferred_by(gpu.capabilities().strategy);
+    Ok(Matrix { dtype, layout, n_rows: spec.rows.padded_len(), n_columns, pieces })
 }
 
 /// Row ranges of a matrix's pieces.

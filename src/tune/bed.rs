@@ -8,8 +8,8 @@ use crate::kernels::kv_append::KvAppend;
 use crate::kernels::layer_norm::{self, LayerNorm};
 use crate::kernels::norm_gemv::{self, NormGemv};
 use crate::kernels::{
-    Activation, Attention, Batch, Choices, Matmul, Matrix, Op, PAGE_SIZE, PagedKv, Piece, Row, Scratch, Step,
-    StepRows, attention_decode, attention_prefill, gemm, gemv, page_entry, page_pack_bytes,
+    Activation, Attention, Batch, Choices, Matmul, Matrix, MatrixLayout, Op, PAGE_SIZE, PagedKv, Piece, Row,
+    Scratch, Step, StepRows, attention_decode, attention_prefill, gemm, gemv, page_entry, page_pack_bytes,
 };
 use crate::tensor::{Axis, DType};
 
@@ -321,7 +321,8 @@ fn matrix(gpu: &Gpu, n_rows: usize, n_columns: usize, dtype: DType) -> Result<Ma
         let bytes = (n_rows * n_columns * dtype.size_bytes()) as u64;
         Ok(Piece { first_row, n_rows, buffer: numbers(gpu, "weights", bytes, dtype)? })
     });
-    Ok(Matrix { dtype, n_rows, n_columns, pieces: pieces.collect::<Result<_>>()? })
+    let layout = MatrixLayout::preferred_by(gpu.capabilities().strategy);
+    Ok(Matrix { dtype, layout, n_rows, n_columns, pieces: pieces.collect::<Result<_>>()? })
 }
 
 /// Bytes that are written at once.

@@ -5,14 +5,29 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use wgpt::checkpoint::{Checkpoint, ConfigJson};
-use wgpt::gpu::{Gpu, GpuOptions};
-use wgpt::kernels::Matrix;
+use wgpt::gpu::{Gpu, GpuOptions, Strategy};
+use wgpt::kernels::{Matrix, MatrixLayout};
 use wgpt::model::gpt2::{Layout, TensorSpec};
 use wgpt::model::{Gpt2Config, Weights};
 use wgpt::tensor::DType;
 
 use crate::files;
 use crate::heap::alone;
+
+/// Where element (row, column) of a piece must lie.
+fn place(matrix: &Matrix, n_rows: usize, row: usize, column: usize) -> usize {
+    let width = matrix.n_columns;
+    match matrix.layout {
+        MatrixLayout::Rows => row * width + column,
+        MatrixLayout::Blocks => {
+            // Blocks of 64 rows, or what is left; in a block [pack, row of the thread, thread, element].
+            let block = row / 64 * 64;
+            let threads = (n_rows - block).min(64) / 8;
+            let (thread, own) = ((row - block) / 8, row % 8);
+            block * width + ((column / 8 * 8 + own) * threads + thread) * 8 + column % 8
+        }
+    }
+}
 
 /// The whole matrix from its pieces, `[n_rows, n_columns]` with padding.
 fn read_back(gpu: &Gpu, matrix: &Matrix) -> Vec<f32> {
@@ -21,13 +36,15 @@ fn read_back(gpu: &Gpu, matrix: &Matrix) -> Vec<f32> {
     for piece in &matrix.pieces {
         assert_eq!(piece.first_row * matrix.n_columns, all.len(), "pieces follow one another");
         let bytes = &gpu.read_buffer(&piece.buffer).unwrap()[..piece.n_rows * row_bytes];
-        match matrix.dtype {
-            DType::F32 => {
-                all.extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())))
-            }
-            DType::F16 => all.extend(
-                bytes.chunks_exact(2).map(|b| half::f16::from_le_bytes(b.try_into().unwrap()).to_f32()),
-            ),
+        let values: Vec<f32> = match matrix.dtype {
+            DType::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect(),
+            DType::F16 => bytes
+                .chunks_exact(2)
+                .map(|b| half::f16::from_le_bytes(b.try_into().unwrap()).to_f32())
+                .collect(),
+        };
+        for row in 0..piece.n_rows {
+            all.extend((0..matrix.n_columns).map(|column| values[place(matrix, piece.n_rows, row, column)]));
         }
     }
     assert_eq!(all.len(), matrix.n_rows * matrix.n_columns);
@@ -60,8 +77,8 @@ fn expected(checkpoint: &Checkpoint, spec: &TensorSpec, dtype: DType) -> Vec<f32
 }
 
 /// Loads and compares every matrix; returns the pieces of the embedding.
-fn check(dir: &Path, dtype: DType, max_binding_bytes: Option<u64>) -> usize {
-    let gpu = Gpu::open(&GpuOptions { max_binding_bytes, ..files::gpu() }).unwrap();
+fn check(dir: &Path, dtype: DType, strategy: Strategy, max_binding_bytes: Option<u64>) -> usize {
+    let gpu = Gpu::open(&GpuOptions { max_binding_bytes, strategy: Some(strategy), ..files::gpu() }).unwrap();
     let config = Gpt2Config::from_json(&ConfigJson::from_file(&dir.join("config.json")).unwrap()).unwrap();
     let checkpoint = Checkpoint::open_dir(dir).unwrap();
     let weights =
@@ -95,15 +112,18 @@ fn every_matrix_arrives_as_the_file_holds_it() {
         .iter()
         .map(|name| files::golden("gpt2-variants").join(name))
         .collect();
-    for dir in &small {
+    // Both layouts.
+    for strategy in [Strategy::PerThread, Strategy::Workgroup] {
         for dtype in [DType::F16, DType::F32] {
-            assert_eq!(check(dir, dtype, None), 1);
+            for dir in &small {
+                assert_eq!(check(dir, dtype, strategy, None), 1);
+            }
+            // Matrices of several read blocks, in one piece and in many: whole
+            // blocks of the layout, and fewer rows than a block has.
+            let long = files::long_matrices_dir();
+            assert_eq!(check(long, dtype, strategy, None), 1);
+            assert!(check(long, dtype, strategy, Some(1_000_000)) > 10);
+            assert!(check(long, dtype, strategy, Some(100_000)) > 100);
         }
-    }
-    // Matrices of several read blocks, in one piece and split within and
-    // between blocks.
-    for dtype in [DType::F16, DType::F32] {
-        assert_eq!(check(files::long_matrices_dir(), dtype, None), 1);
-        assert!(check(files::long_matrices_dir(), dtype, Some(1_000_000)) > 10);
     }
 }

@@ -6,7 +6,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::error::Result;
 use crate::gpu::{BufferUse, Dispatch, Gpu, GpuBuffer, MemoryGroup, Params, Recorder};
-use crate::kernels::{BATCH_MAX, Batch, Matrix, Piece, Row, Step};
+use crate::kernels::{BATCH_MAX, Batch, Matrix, MatrixLayout, Piece, Row, Step};
 use crate::tensor::{Axis, DType};
 use crate::tune::output::GUARD;
 
@@ -92,7 +92,7 @@ pub(super) fn pad_matrix(values: &[f32], rows: Axis, columns: Axis) -> Vec<f32> 
 }
 
 /// `values`, `[rows, columns]`, as a matrix with padding, in pieces of
-/// `piece_rows`.
+/// `piece_rows`, laid out as models on the device have it.
 pub(super) fn matrix(
     gpu: &Gpu,
     dtype: DType,
@@ -104,12 +104,25 @@ pub(super) fn matrix(
     let (n_rows, n_columns) = (rows.padded_len(), columns.padded_len());
     let padded = pad_matrix(values, rows, columns);
     let mut pieces = Vec::new();
+    let layout = MatrixLayout::preferred_by(gpu.capabilities().strategy);
     for (index, rows) in padded.chunks(piece_rows * n_columns).enumerate() {
         // No guard behind: the size of the binding is under test as well.
-        let buffer = gpu.allocate_with("weights", &encode(dtype, rows), MemoryGroup::Weights)?;
+        let bytes = encode(dtype, &laid_out(layout, rows, n_columns));
+        let buffer = gpu.allocate_with("weights", &bytes, MemoryGroup::Weights)?;
         pieces.push(Piece { first_row: index * piece_rows, n_rows: rows.len() / n_columns, buffer });
     }
-    Ok(Matrix { dtype, n_rows, n_columns, pieces })
+    Ok(Matrix { dtype, layout, n_rows, n_columns, pieces })
+}
+
+/// The rows of a piece in a layout.
+fn laid_out(layout: MatrixLayout, rows: &[f32], n_columns: usize) -> Vec<f32> {
+    let (n_rows, n_packs) = (rows.len() / n_columns, n_columns / 8);
+    let mut out = vec![0.0; rows.len()];
+    for (i, pack) in rows.chunks_exact(8).enumerate() {
+        let at = layout.pack_index(i / n_packs, i % n_packs, n_rows, n_packs);
+        out[at * 8..][..8].copy_from_slice(pack);
+    }
+    out
 }
 
 /// An input with guard words behind it, so that reading too far shows as NaN.
