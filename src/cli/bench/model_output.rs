@@ -48,6 +48,10 @@ struct Flat {
     kv_dtype: DType,
     deterministic: bool,
     n_ctx: usize,
+    /// What was planned for this context, weights included.
+    plan_bytes: u64,
+    plan_kv_bytes: u64,
+    plan_activations_bytes: u64,
     prefill_chunk: usize,
     /// The implementation of each operation, as `gemv=workgroup_64 ...`.
     variants: String,
@@ -81,19 +85,22 @@ impl Row {
     /// `header` is of the test's start, `load_ns` what loading took.
     pub fn new(engine: &Engine, header: RecordHeader, load_ns: u64, result: &ModelBench) -> Self {
         let ((avg_ns, stddev_ns), (avg_ts, stddev_ts)) = (result.nanoseconds(), result.rate());
-        let options = engine.options();
+        let (options, plan) = (engine.options(), engine.plan());
         let variants: Vec<_> =
             engine.choices().names().iter().map(|(op, name)| format!("{op}={name}")).collect();
         let host = result.host;
         let per_token = |part: Duration| result.per_token(part.as_nanos() as f64);
         let flat = Flat {
             model: engine.files().name().to_owned(),
-            model_size: engine.plan().group_bytes(MemoryGroup::Weights),
+            model_size: plan.group_bytes(MemoryGroup::Weights),
             model_n_params: engine.files().config().n_parameters(),
             dtype: options.dtype,
             kv_dtype: options.kv_dtype,
             deterministic: options.deterministic,
             n_ctx: engine.n_ctx(),
+            plan_bytes: plan.total_bytes(),
+            plan_kv_bytes: plan.group_bytes(MemoryGroup::KvCache),
+            plan_activations_bytes: plan.group_bytes(MemoryGroup::Activations),
             prefill_chunk: options.prefill_chunk,
             variants: variants.join(" "),
             tuned: engine.is_tuned(),

@@ -30,6 +30,19 @@ pub struct ModelRow {
     pub wgpu_version: String,
     #[serde(default)]
     pub kernel_hash: String,
+    /// Records before version 0.2 have no plan.
+    #[serde(flatten)]
+    pub memory: Option<Memory>,
+}
+
+/// The planned memory of a row's context.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+pub struct Memory {
+    pub n_ctx: usize,
+    pub model_size: u64,
+    pub plan_bytes: u64,
+    pub plan_kv_bytes: u64,
+    pub plan_activations_bytes: u64,
 }
 
 /// All rows of a file.

@@ -15,13 +15,14 @@ use crate::cli::atomic_file::AtomicFile;
 use crate::cli::exit::Outcome;
 use rates::Panel;
 
-/// Draw records as SVG: kernels on their roofline, tokens a second by depth
+/// Draw records as SVG: kernels on their roofline, tokens a second by depth, memory
 ///
 /// A record is what `wgpt bench model` or `wgpt bench kernels` printed with
 /// --output json, also within a file of benches/record or of gpu_bench.sh. Each
 /// kernel record becomes a roofline with every row on it, model rows become
 /// lines of tokens a second against the depth, and against the prompt's length
-/// where there are several.
+/// where there are several; rows of several contexts (--ctx-size) become lines of
+/// the planned memory.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

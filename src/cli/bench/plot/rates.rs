@@ -1,4 +1,5 @@
-//! Tokens a second against the depth, and against the prompt's length.
+//! Tokens a second against the depth and against the prompt's length; memory against
+//! the context.
 
 use plotters::coord::ranged1d::{Ranged, ValueFormatter};
 use plotters::coord::types::RangedCoordf64;
@@ -6,7 +7,7 @@ use plotters::prelude::*;
 use wgpt::bench::{mean, standard_deviation};
 
 use super::{Area, COLOURS, GREY, MARGIN, PALE, distinct, log_tick, tick, write, write_title};
-use crate::cli::bench::record_file::ModelRow;
+use crate::cli::bench::record_file::{Memory, ModelRow};
 
 const CHART_WIDTH: u32 = 900;
 const HEIGHT: u32 = 460;
@@ -23,8 +24,9 @@ struct Series {
 
 /// One chart.
 pub struct Panel {
-    title: &'static str,
+    title: String,
     x_title: &'static str,
+    y_title: &'static str,
     place: String,
     series: Vec<Series>,
 }
@@ -41,20 +43,22 @@ pub fn panels(rows: &[ModelRow]) -> Vec<Panel> {
     };
     let depth = "tokens in the context before";
     let mut panels = vec![
-        panel("Decode", depth, rows, is_decode, by_depth),
-        panel("Prefill", depth, rows, is_prefill, by_depth),
-        panel("Prefill, then decode", depth, rows, both, by_depth),
+        panel("Decode, tokens a second", depth, rows, is_decode, by_depth),
+        panel("Prefill, tokens a second", depth, rows, is_prefill, by_depth),
+        panel("Prefill, then decode, tokens a second", depth, rows, both, by_depth),
     ];
-    let lengths = panel("Prefill by length", "tokens of the prompt", rows, is_prefill, by_length);
-    if lengths.series.iter().any(|series| series.points.len() > 1) {
-        panels.push(lengths);
-    }
+    let lengths =
+        panel("Prefill by length, tokens a second", "tokens of the prompt", rows, is_prefill, by_length);
+    let memory = memory(rows);
+    panels.extend(
+        [lengths, memory].into_iter().filter(|panel| panel.series.iter().any(|s| s.points.len() > 1)),
+    );
     panels.retain(|panel| !panel.series.is_empty());
     panels
 }
 
 fn panel(
-    title: &'static str,
+    title: &str,
     x_title: &'static str,
     rows: &[ModelRow],
     wanted: impl Fn(&ModelRow) -> bool,
@@ -76,7 +80,40 @@ fn panel(
         }
     }
     series.iter_mut().for_each(|series| series.points.sort_by(|a, b| a.0.total_cmp(&b.0)));
-    Panel { title, x_title, place, series }
+    let y_title = "tokens/s, mean and standard deviation";
+    Panel { title: title.to_owned(), x_title, y_title, place, series }
+}
+
+/// The planned memory of each model: in all, and of it what grows with the context.
+fn memory(rows: &[ModelRow]) -> Panel {
+    let mut series: Vec<Series> = Vec::new();
+    let planned = || rows.iter().filter_map(|row| Some((row, row.memory?)));
+    for (row, memory) in planned() {
+        let Memory { n_ctx, model_size, plan_bytes, plan_kv_bytes, plan_activations_bytes } = memory;
+        let parts = [
+            ("in all", plan_bytes),
+            ("weights", model_size),
+            ("KV cache", plan_kv_bytes),
+            ("activations", plan_activations_bytes),
+        ];
+        for (part, bytes) in parts {
+            let name = format!("{} {}, cache {}: {part}", row.model, row.dtype, row.kv_dtype);
+            let point = (n_ctx as f64, bytes as f64 / f64::from(1 << 20), 0.0);
+            match series.iter_mut().find(|series| series.name == name) {
+                Some(series) if series.points.contains(&point) => {}
+                Some(series) => series.points.push(point),
+                None => series.push(Series { name, points: vec![point] }),
+            }
+        }
+    }
+    series.iter_mut().for_each(|series| series.points.sort_by(|a, b| a.0.total_cmp(&b.0)));
+    Panel {
+        title: "Memory by context".to_owned(),
+        x_title: "positions of the context",
+        y_title: "MiB as planned before loading",
+        place: distinct(planned().map(|(row, _)| place(row))),
+        series,
+    }
 }
 
 fn name(row: &ModelRow) -> String {
@@ -101,7 +138,7 @@ impl Panel {
 
     /// Draws the chart with its list of lines.
     pub fn draw(&self, area: &Area<'_>) -> anyhow::Result<()> {
-        let top = write_title(area, &format!("{}, tokens a second", self.title), &self.place)?;
+        let top = write_title(area, &self.title, &self.place)?;
         let (left, right) = area.split_horizontally(CHART_WIDTH);
         let points = || self.series.iter().flat_map(|series| &series.points);
         let far = points().map(|point| point.0).fold(0.0, f64::max);
@@ -150,7 +187,7 @@ impl Panel {
             .light_line_style(TRANSPARENT)
             .axis_style(GREY)
             .x_desc(self.x_title)
-            .y_desc("tokens/s, mean and standard deviation")
+            .y_desc(self.y_title)
             .axis_desc_style(("sans-serif", 15))
             .label_style(("sans-serif", 12))
             .x_label_formatter(&|x| whole(*x, far))
@@ -160,7 +197,8 @@ impl Panel {
             let colour = COLOURS[index % COLOURS.len()];
             let line = series.points.iter().map(|&(x, y, _)| (x, y));
             chart.draw_series(LineSeries::new(line, colour.stroke_width(2)))?;
-            chart.draw_series(series.points.iter().map(|&(x, y, deviation)| {
+            let spread = series.points.iter().filter(|point| point.2 > 0.0);
+            chart.draw_series(spread.map(|&(x, y, deviation)| {
                 ErrorBar::new_vertical(x, (y - deviation).max(floor), y, y + deviation, colour.filled(), 6)
             }))?;
         }
@@ -199,13 +237,16 @@ mod tests {
         let found: Vec<_> = panels
             .iter()
             .map(|panel| {
-                (panel.title, panel.series.iter().map(|s| (s.name.as_str(), s.points.len())).collect())
+                (
+                    panel.title.as_str(),
+                    panel.series.iter().map(|s| (s.name.as_str(), s.points.len())).collect(),
+                )
             })
             .collect();
         let want: [(&str, Vec<(&str, usize)>); 3] = [
-            ("Decode", vec![("gpt2 f16 tg8", 2)]),
-            ("Prefill", vec![("gpt2 f16 pp128", 1), ("gpt2 f16 pp512", 2)]),
-            ("Prefill by length", vec![("gpt2 f16", 2), ("gpt2 f16 @ d64", 1)]),
+            ("Decode, tokens a second", vec![("gpt2 f16 tg8", 2)]),
+            ("Prefill, tokens a second", vec![("gpt2 f16 pp128", 1), ("gpt2 f16 pp512", 2)]),
+            ("Prefill by length, tokens a second", vec![("gpt2 f16", 2), ("gpt2 f16 @ d64", 1)]),
         ];
         assert_eq!(found, want);
         assert_eq!(panels[0].series[0].points[0], (0.0, 12.0, 0.0));
@@ -224,6 +265,26 @@ mod tests {
         let panels = panels(&rows);
         let found: Vec<_> = panels[0].series.iter().map(|s| (s.name.as_str(), s.points.len())).collect();
         assert_eq!((panels.len(), found), (1, vec![("gpt2 f16 tg8", 1), ("gpt2 f16 tg8 b4", 2)]));
+    }
+
+    #[test]
+    fn memory_is_drawn_where_there_are_several_contexts() {
+        let row = |n_ctx: u64, n_depth| {
+            let mut row = model_row(0, 8, n_depth, &[9.0]);
+            for (field, bytes) in
+                [("model_size", 1 << 20), ("plan_bytes", 4 << 20), ("plan_kv_bytes", n_ctx << 20)]
+            {
+                row[field] = bytes.into();
+            }
+            row["plan_activations_bytes"] = (1 << 19).into();
+            row["n_ctx"] = n_ctx.into();
+            row
+        };
+        assert_eq!(panels(&rows(&[row(2, 0), row(2, 1)])).len(), 1);
+        let panels = panels(&rows(&[row(3, 0), row(2, 0), row(2, 1)]));
+        let memory = panels.last().unwrap();
+        let kv = memory.series.iter().find(|series| series.name.ends_with("KV cache")).unwrap();
+        assert_eq!((memory.series.len(), &kv.points[..]), (4, &[(2.0, 2.0, 0.0), (3.0, 3.0, 0.0)][..]));
     }
 
     #[test]
