@@ -13,7 +13,7 @@ bench=$1 model=$2 wgpt=$3 out=$4
 mkdir -p "$out"
 for i in 1 2 3 4 5; do
     # Without the variable llama.cpp leaves CPU adapters out.
-    GGML_VK_VISIBLE_DEVICES=0 "$bench" -m "$model" -p 0 -n 8 -r 1 -ngl 99 -o json >"$out/llama-$i.json"
-    "$wgpt" bench model --random gpt2 -p 0 -n 8 -r 1 -o json >"$out/wgpt-$i.json"
+    GGML_VK_VISIBLE_DEVICES=0 "$bench" -m "$model" -p 0 -n 32 -r 3 -ngl 99 -o json >"$out/llama-$i.json"
+    "$wgpt" bench model --random gpt2 -p 0 -n 32 -r 3 -o json >"$out/wgpt-$i.json"
 done
 grep -h avg_ts "$out"/llama-*.json "$out"/wgpt-*.json

@@ -49,11 +49,13 @@ pub fn panels(rows: &[ModelRow]) -> Vec<Panel> {
     ];
     let lengths =
         panel("Prefill by length, tokens a second", "tokens of the prompt", rows, is_prefill, by_length);
-    let memory = memory(rows);
-    panels.extend(
-        [lengths, memory].into_iter().filter(|panel| panel.series.iter().any(|s| s.points.len() > 1)),
-    );
-    panels.retain(|panel| !panel.series.is_empty());
+    let has_line = |panel: &Panel| {
+        panel.series.iter().any(|series| series.points.iter().any(|point| point.0 != series.points[0].0))
+    };
+    panels.extend([lengths, memory(rows)].into_iter().filter(has_line));
+    // Points alone are a picture only where there is no curve at all.
+    let any_line = panels.iter().any(has_line);
+    panels.retain(|panel| if any_line { has_line(panel) } else { !panel.series.is_empty() });
     panels
 }
 
@@ -197,8 +199,10 @@ impl Panel {
             let colour = COLOURS[index % COLOURS.len()];
             let line = series.points.iter().map(|&(x, y, _)| (x, y));
             chart.draw_series(LineSeries::new(line, colour.stroke_width(2)))?;
-            let spread = series.points.iter().filter(|point| point.2 > 0.0);
-            chart.draw_series(spread.map(|&(x, y, deviation)| {
+            let points = || series.points.iter().copied();
+            chart.draw_series(points().map(|(x, y, _)| Circle::new((x, y), 3, colour.filled())))?;
+            let spread = points().filter(|point| point.2 > 0.0);
+            chart.draw_series(spread.map(|(x, y, deviation)| {
                 ErrorBar::new_vertical(x, (y - deviation).max(floor), y, y + deviation, colour.filled(), 6)
             }))?;
         }
