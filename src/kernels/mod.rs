@@ -26,6 +26,7 @@ pub mod probe_fma;
 pub mod probe_read;
 pub mod probe_step;
 pub mod sample;
+pub mod score;
 mod source_hash;
 mod step;
 
@@ -71,6 +72,7 @@ pub fn registry() -> Vec<Variant> {
     }
     all.extend(Op::LayerNorm.candidates().iter().map(layer_norm::variant));
     all.push(argmax::variant());
+    all.extend(Op::Score.candidates().iter().flat_map(score::variants));
     all.extend(probe_copy::SHAPES.map(probe_copy::variant));
     all.extend(probe_read::SHAPES.map(probe_read::variant));
     all.extend(probe_fma::SHAPES.map(probe_fma::variant));

@@ -3,7 +3,8 @@
 
 use super::Shapes;
 use super::cases::{
-    AttentionCase, Behind, Case, KvShape, LayerNormCase, LayerNormInput, MatmulCase, NormGemvCase,
+    AttentionCase, Behind, Case, KvShape, LayerNormCase, LayerNormInput, MatmulCase, NormGemvCase, ScoreCase,
+    ScoreInput,
 };
 use crate::gpu::Gpu;
 use crate::kernels::{Activation, Candidate, Choices, Op};
@@ -64,6 +65,9 @@ pub fn cases(op: Op, shapes: &Shapes) -> Vec<Case> {
             Case::AttentionDecode(attention(1, 299)),
             Case::AttentionDecode(attention(3, 39)),
         ],
+        Op::Score => [(3, 8193, ScoreInput::Random), (9, 257, ScoreInput::Masked)]
+            .map(|(n_rows, n, input)| Case::Score(ScoreCase { n_rows, n, input }))
+            .to_vec(),
     }
 }
 

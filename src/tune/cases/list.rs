@@ -4,7 +4,7 @@
 use super::{
     ArgmaxCase, ArgmaxInput, AttentionCase, Behind, Case, EmbeddingCase, KvAppendCase, KvShape,
     LayerNormCase, LayerNormInput, MatmulCase, MatmulInput, NormGemvCase, ReduceCase, SampleCase,
-    SampleInput,
+    SampleInput, ScoreCase, ScoreInput,
 };
 use crate::kernels::{Activation, BATCH_MAX};
 use crate::tensor::{Axis, DType};
@@ -34,6 +34,7 @@ pub fn all() -> Vec<Case> {
     embedding(&mut all);
     argmax(&mut all);
     sample(&mut all);
+    score(&mut all);
     cache(&mut all);
     prefill(&mut all);
     decode(&mut all);
@@ -82,6 +83,7 @@ pub fn gpt2_shapes(n_embd: usize, n_head: usize, vocab_size: usize) -> Vec<Case>
     let (head_dim, split_keys) = (kv.head_dim, 256);
     all.push(Case::AttentionReduce(ReduceCase { n_head, head_dim, max_splits: 4, split_keys, kv_len: 1001 }));
     all.push(Case::Argmax(ArgmaxCase { n: vocab_size, input: ArgmaxInput::Random }));
+    all.push(Case::Score(ScoreCase { n_rows: 32, n: vocab_size, input: ScoreInput::Random }));
     for (temperature, top_k, top_p) in [(0.0, 0, 1.0), (0.8, 0, 1.0), (0.8, 40, 0.95), (0.8, 0, 0.95)] {
         let (n, input, min_p) = (vocab_size, SampleInput::Random, 0.0);
         all.push(Case::Sample(SampleCase { n, input, temperature, top_k, top_p, min_p }));
@@ -257,6 +259,28 @@ fn sample(all: &mut Vec<Case>) {
                 all.push(Case::Sample(SampleCase { n, input, temperature, top_k, top_p, min_p }));
             }
         }
+    }
+}
+
+fn score(all: &mut Vec<Case>) {
+    use ScoreInput::{
+        Certain, Equal, Infinity, Large, Masked, Nan, NegativeNan, NoneFinite, OneFinite, Peak, Random,
+    };
+    let mut push = |n_rows, n, input| all.push(Case::Score(ScoreCase { n_rows, n, input }));
+    // 8192 logits are a chunk, 1024 those of a vec4 for each of its threads.
+    for n in [1, 2, 7, 8, 9, 1023, 1025, 8191, 8192, 8193, 50_257, 131_072] {
+        for input in [Random, Equal, Peak, Certain, Large, Masked, OneFinite] {
+            push(3, n, input);
+        }
+    }
+    for n in [1, 7, 1025, 50_257] {
+        for input in [NoneFinite, Nan, NegativeNan, Infinity] {
+            push(3, n, input);
+        }
+    }
+    // Rows around a workgroup of the merge.
+    for n_rows in [1, 7, 8, 9, 65] {
+        push(n_rows, 257, Random);
     }
 }
 
