@@ -1,4 +1,4 @@
-// Rows of any sequences: a decode step. As many as `BATCH_MAX` in Rust.
+// Rows of any sequences: a decode step, a packed pass. As many as `ROWS_MAX` in Rust.
 struct Row {
     // Position in its sequence.
     position: u32,
@@ -10,7 +10,7 @@ struct Row {
 }
 
 struct Rows {
-    rows: array<Row, 16>,
+    rows: array<Row, 256>,
 }
 
 @group(0) @binding(13) var<uniform> batch: Rows;

@@ -38,7 +38,7 @@ pub use candidate::{Candidate, Choices, Needs, Op};
 pub use matmul::{Activation, Matmul, MatmulParams, Matrix, Piece};
 pub use paged::{PAGE_SIZE, PagedKv, SLABS_MAX, page_entry, page_pack_bytes};
 pub use source_hash::source_hash;
-pub use step::{BATCH_MAX, Batch, Row, Rows, Step, StepRows};
+pub use step::{BATCH_MAX, Batch, ROWS_MAX, Row, Rows, Step, StepRows};
 
 /// Every variant of every kernel at a sample of its constants: what the shader
 /// contract checks.

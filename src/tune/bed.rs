@@ -318,7 +318,7 @@ impl Rows {
         let work = Work { n_rows: n_rows as u32, kv_len: kv_len as u32 };
         let position = work.kv_len - work.n_rows;
         let step = Step { n_rows: work.n_rows, first_row: 0, position, kv_len: work.kv_len };
-        let mut batch = Batch::default();
+        let mut batch: Batch = bytemuck::Zeroable::zeroed();
         batch.rows[0] = Row { position: work.kv_len - 1, kv_len: work.kv_len, first_page: 0, unused: 0 };
         let uniform = |name, bytes: &[u8]| -> Result<GpuBuffer> {
             let group = MemoryGroup::Activations;

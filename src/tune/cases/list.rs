@@ -6,7 +6,7 @@ use super::{
     LayerNormCase, LayerNormInput, MatmulCase, MatmulInput, NormGemvCase, ReduceCase, SampleCase,
     SampleInput, ScoreCase, ScoreInput,
 };
-use crate::kernels::{Activation, BATCH_MAX};
+use crate::kernels::{Activation, ROWS_MAX};
 use crate::tensor::{Axis, DType};
 
 const DTYPES: [DType; 2] = [DType::F16, DType::F32];
@@ -218,7 +218,7 @@ fn embedding(all: &mut Vec<Case>) {
         ] {
             for batch in [false, true] {
                 all.push(Case::Embedding(EmbeddingCase {
-                    n_tokens: if batch { n_tokens.min(BATCH_MAX) } else { n_tokens },
+                    n_tokens: if batch { n_tokens.min(ROWS_MAX) } else { n_tokens },
                     position,
                     vocab_size,
                     n_embd,
@@ -309,7 +309,7 @@ fn cache(all: &mut Vec<Case>) {
         // One row; rows across page borders; a chunk behind others.
         for (n_rows, position) in [(1, 0), (1, 17), (16, 0), (35, 15), (17, 48)] {
             all.push(Case::KvAppend(KvAppendCase { kv, position, n_rows, batch: false }));
-            if n_rows <= BATCH_MAX {
+            if n_rows <= ROWS_MAX {
                 all.push(Case::KvAppend(KvAppendCase { kv, position, n_rows, batch: true }));
             }
         }
@@ -345,11 +345,13 @@ fn decode(all: &mut Vec<Case>) {
         }
         push(kv, 1, 270, 40.0);
         // Rows of several sequences, each of another length.
-        for (n_rows, kv_len) in [(2, 3), (3, 40), (5, 300), (16, 290)] {
+        for (n_rows, kv_len) in [(2, 3), (3, 40), (5, 300), (16, 290), (40, 70)] {
             push(kv, n_rows, kv_len, 1.0);
         }
     }
     push(LARGE_HEAD, 1, 300, 1.0);
+    // As many rows as a packed pass has.
+    push(shapes()[1], ROWS_MAX, 300, 1.0);
 }
 
 fn reduce(all: &mut Vec<Case>) {
