@@ -193,9 +193,9 @@ fn sessions_scored_together_are_those_scored_alone() {
     for gpu in GPUS.iter() {
         for (options, tolerance) in [
             (deterministic(), 0.0),
+            (ModelOptions { prefill_chunk: 30, ..deterministic() }, 0.0),
             (f32_options(), TOLERANCE_F32),
             (ModelOptions::default(), TOLERANCE_F16),
-            (ModelOptions { prefill_chunk: 30, ..ModelOptions::default() }, TOLERANCE_F16),
         ] {
             let engine = load(gpu, &options);
             for n in [1, 2, 31] {
@@ -211,7 +211,8 @@ fn sessions_scored_together_are_those_scored_alone() {
                     twin.truncate(0);
                 }
                 println!("{:?} {options:?}, {n} sessions: {error:e}", gpu.strategy());
-                assert!(error <= tolerance, "{:?} {options:?}, {n} sessions: {error:e}", gpu.strategy());
+                // Untuned, no kernel's sums depend on the number of rows.
+                assert!(error == 0.0, "{:?} {options:?}, {n} sessions: {error:e}", gpu.strategy());
                 // What entered the cache is what plain prefill enters.
                 let mut fresh = session(&engine, together[n - 1].0.tokens());
                 let (found, expected) =
@@ -308,7 +309,7 @@ fn a_raised_flag_ends_a_score_and_changes_nothing() {
         let mut twins: Vec<Session> = some.iter().map(|(session, _)| session.fork()).collect();
         let found = engine.score(&mut refs(&mut some)).unwrap();
         for ((twin, (_, tokens)), found) in twins.iter_mut().zip(&some).zip(&found) {
-            assert!(worst(found, &twin.score(tokens).unwrap()) <= TOLERANCE_F16);
+            assert_eq!(found, &twin.score(tokens).unwrap());
         }
     }
 }
@@ -343,7 +344,7 @@ fn passes_that_ran_before_a_failure_are_taken_back() {
     let mut twins: Vec<Session> = all.iter().map(|(session, _)| session.fork()).collect();
     let found = engine.score(&mut refs(&mut all)).unwrap();
     for ((twin, (_, tokens)), found) in twins.iter_mut().zip(&all).zip(&found) {
-        assert!(worst(found, &twin.score(tokens).unwrap()) <= TOLERANCE_F16);
+        assert_eq!(found, &twin.score(tokens).unwrap());
         twin.truncate(0);
     }
 }

@@ -24,3 +24,13 @@ fn row_page(row: u32, page: u32) -> u32 {
     return batch.rows[row].first_page + page;
 }
 
+// The last row of those from `first` to `last` that belong to the sequence of
+// `first`, as neighbouring positions.
+fn row_run_end(first: u32, last: u32) -> u32 {
+    var end = first;
+    while (end < last && batch.rows[end + 1u].first_page == batch.rows[first].first_page) {
+        end++;
+    }
+    return end;
+}
+

@@ -146,6 +146,7 @@ fn adapt(case: &mut Case, dtype: DType, max_binding_bytes: u64) {
         }
         Case::KvAppend(KvAppendCase { kv, .. })
         | Case::AttentionPrefill(AttentionCase { kv, .. })
+        | Case::AttentionPacked(AttentionCase { kv, .. })
         | Case::AttentionDecode(AttentionCase { kv, .. }) => kv.dtype = dtype,
         Case::NormGemv(case) => {
             case.dtype = dtype;

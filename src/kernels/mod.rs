@@ -63,7 +63,9 @@ pub fn registry() -> Vec<Variant> {
         }
         for (head_dim, n_slabs) in heads {
             for candidate in Op::AttentionPrefill.candidates() {
-                all.extend(attention_prefill::variants(candidate, dtype, head_dim, n_slabs));
+                for rows in [Rows::Chunk, Rows::Batch] {
+                    all.extend(attention_prefill::variants(candidate, rows, dtype, head_dim, n_slabs));
+                }
             }
             for candidate in Op::AttentionDecode.candidates() {
                 all.extend(attention_decode::variants(candidate, dtype, head_dim, n_slabs));

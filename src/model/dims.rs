@@ -22,10 +22,6 @@ const LOGITS_BYTES: usize = 16 << 20;
 /// ...and are at most this many: beyond it the readback only grows.
 const LOGITS_ROWS_MAX: usize = 256;
 
-/// Rows of any sequences pass through the decode attention in packed passes; what
-/// they pass on there fits in this many bytes.
-const PACKED_SCRATCH_BYTES: usize = 16 << 20;
-
 /// Rows of a tile of gemm: that many rows of logits are computed at once where
 /// they fit, or a multiple of it, so that no tile is ragged within a pass.
 const TILE_ROWS: usize = 64;
@@ -229,14 +225,12 @@ impl Dims {
             )));
         }
         let logits_rows = (logits_bytes / vocab_bytes).clamp(1, LOGITS_ROWS_MAX).min(chunk);
-        let batch = BATCH_MAX.min(logits_rows);
-        let rows_in_scratch = PACKED_SCRATCH_BYTES / (4 * scratch_elems(choices, config, n_ctx, [0, 1]));
         Ok(Dims {
             n_ctx,
             chunk,
             logits_rows,
-            batch,
-            packed: ROWS_MAX.min(chunk).min(rows_in_scratch).max(batch),
+            batch: BATCH_MAX.min(logits_rows),
+            packed: ROWS_MAX.min(chunk),
             steps_ahead: options.steps_ahead_on(device, config.vocab_size)?,
             initial_pages,
             pages_per_slab,
@@ -268,7 +262,7 @@ impl Dims {
             Slot::Qkv => self.chunk * qkv,
             Slot::Attention => self.chunk * heads.padded_len(),
             Slot::Inner => self.chunk * c.inner().padded_len(),
-            Slot::AttentionScratch => scratch_elems(&self.choices, c, self.n_ctx, [self.chunk, self.packed]),
+            Slot::AttentionScratch => scratch_elems(&self.choices, c, self.n_ctx, [self.chunk, self.batch]),
             Slot::HeadNormed => self.logits_rows * embd,
             Slot::Logits => self.logits_rows * c.vocab().padded_len(),
         };

@@ -20,8 +20,7 @@ use crate::kernels::{
 pub(super) enum Phase {
     /// Any number of rows, neighbours of one sequence.
     Prefill,
-    /// Rows of any sequences, many of them: matrices as in prefill, attention as in
-    /// decode.
+    /// Rows of any sequences, many of them, through the kernels of prefill.
     Packed,
     /// Rows of any sequences, that many for each pass over the weights.
     Decode {
@@ -185,7 +184,10 @@ impl<'a> Graph<'a> {
         let scratch = Scratch {
             buffer: self.slot(Slot::AttentionScratch),
             n_ctx: self.dims.n_ctx,
-            max_rows: if phase == Phase::Prefill { self.dims.chunk } else { self.dims.packed },
+            max_rows: match phase {
+                Phase::Prefill | Phase::Packed => self.dims.chunk,
+                Phase::Decode { .. } => self.dims.batch,
+            },
         };
         let op = Attention {
             rows: self.rows(phase),
@@ -196,10 +198,10 @@ impl<'a> Graph<'a> {
             out: self.slot(Slot::Attention),
         };
         match phase {
-            Phase::Prefill => {
+            Phase::Prefill | Phase::Packed => {
                 attention_prefill::record(recorder, self.choices.get(Op::AttentionPrefill), &op)
             }
-            Phase::Decode { .. } | Phase::Packed => {
+            Phase::Decode { .. } => {
                 attention_decode::record(recorder, self.choices.get(Op::AttentionDecode), &op)
             }
         }

@@ -22,8 +22,7 @@ pub(super) struct Recordings {
     pub(super) argmax: Vec<Dispatch>,
     /// The score of each row of logits; empty until it is first wanted.
     pub(super) score: Vec<Dispatch>,
-    /// From the tokens of any sequences to the residual stream, through gemm; empty
-    /// until it is first wanted.
+    /// As `prefill`, of rows of several sequences; empty until it is first wanted.
     pub(super) packed: Vec<Dispatch>,
 }
 

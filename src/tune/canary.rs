@@ -58,7 +58,11 @@ pub fn cases(op: Op, shapes: &Shapes) -> Vec<Case> {
             Case::Gemm(plain(65, 63, 520)),
         ],
         Op::AttentionPrefill => {
-            vec![Case::AttentionPrefill(attention(17, 15)), Case::AttentionPrefill(attention(9, 63))]
+            vec![
+                Case::AttentionPrefill(attention(17, 15)),
+                Case::AttentionPrefill(attention(9, 63)),
+                Case::AttentionPacked(attention(21, 40)),
+            ]
         }
         Op::AttentionDecode => vec![
             Case::AttentionDecode(attention(1, 16)),

@@ -19,12 +19,10 @@ pub struct ScoredSequence<'a> {
 }
 
 impl Forward {
-    /// Runs rows of sequences and scores their targets: at most
-    /// [`super::Dims::chunk`] rows of one sequence, through the kernels of prefill, or
-    /// [`super::Dims::packed`] of several. Those of several see their sequences by
-    /// decode attention, a row after the other; their pages must fit
-    /// [`super::Dims::page_table_entries`]. Scores come back in the order of the
-    /// sequences.
+    /// Runs rows of sequences through the kernels of prefill and scores their targets:
+    /// at most [`super::Dims::chunk`] rows of one sequence or [`super::Dims::packed`]
+    /// of several, whose pages must fit [`super::Dims::page_table_entries`]. Scores
+    /// come back in the order of the sequences.
     ///
     /// # Errors
     /// As [`Forward::run`]; [`crate::Error::Input`] for logits that are NaN or

@@ -36,6 +36,7 @@ impl Case {
             Case::Score(ScoreCase { n_rows, n, .. }) => (n_rows * (n + 6) * F32, n_rows * n),
             Case::KvAppend(case) => kv_append(case),
             Case::AttentionPrefill(case) => attention(case, case.chunk()),
+            Case::AttentionPacked(case) => attention(case, case.packed()),
             Case::AttentionDecode(case) => attention(case, case.batch()),
             Case::AttentionReduce(case) => reduce(case),
         };

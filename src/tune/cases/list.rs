@@ -18,7 +18,9 @@ pub fn quick() -> Vec<Case> {
     let small = |kv: &KvShape| kv.head_dim <= 8 && kv.n_slabs == 1;
     let mut all = all();
     all.retain(|case| match case {
-        Case::AttentionPrefill(case) | Case::AttentionDecode(case) => small(&case.kv),
+        Case::AttentionPrefill(case) | Case::AttentionPacked(case) | Case::AttentionDecode(case) => {
+            small(&case.kv)
+        }
         _ => true,
     });
     all
@@ -37,6 +39,7 @@ pub fn all() -> Vec<Case> {
     score(&mut all);
     cache(&mut all);
     prefill(&mut all);
+    packed(&mut all);
     decode(&mut all);
     reduce(&mut all);
     all
@@ -333,6 +336,21 @@ fn prefill(all: &mut Vec<Case>) {
     push(LARGE_HEAD, 5, 20, 1.0);
 }
 
+fn packed(all: &mut Vec<Case>) {
+    let mut push = |kv, n_rows, position, sharpness| {
+        all.push(Case::AttentionPacked(AttentionCase { kv, position, n_rows, sharpness }));
+    };
+    for kv in shapes() {
+        // Runs of 1, 2, 3 ... rows over the borders of groups of 8 and 16.
+        for (n_rows, position) in [(1, 0), (3, 5), (21, 40), (55, 63), (40, 130)] {
+            push(kv, n_rows, position, 1.0);
+        }
+        push(kv, 20, 30, 40.0);
+    }
+    push(shapes()[1], ROWS_MAX, 100, 1.0);
+    push(LARGE_HEAD, 9, 20, 1.0);
+}
+
 fn decode(all: &mut Vec<Case>) {
     let mut push = |kv, n_rows, kv_len: usize, sharpness| {
         all.push(Case::AttentionDecode(AttentionCase { kv, position: kv_len - 1, n_rows, sharpness }));
@@ -345,13 +363,11 @@ fn decode(all: &mut Vec<Case>) {
         }
         push(kv, 1, 270, 40.0);
         // Rows of several sequences, each of another length.
-        for (n_rows, kv_len) in [(2, 3), (3, 40), (5, 300), (16, 290), (40, 70)] {
+        for (n_rows, kv_len) in [(2, 3), (3, 40), (5, 300), (16, 290)] {
             push(kv, n_rows, kv_len, 1.0);
         }
     }
     push(LARGE_HEAD, 1, 300, 1.0);
-    // As many rows as a packed pass has.
-    push(shapes()[1], ROWS_MAX, 300, 1.0);
 }
 
 fn reduce(all: &mut Vec<Case>) {

@@ -58,6 +58,8 @@ pub enum Case {
     KvAppend(KvAppendCase),
     /// Causal attention of rows.
     AttentionPrefill(AttentionCase),
+    /// Causal attention of rows of several sequences.
+    AttentionPacked(AttentionCase),
     /// Attention of single rows.
     AttentionDecode(AttentionCase),
     /// Merge of partial results.
@@ -90,6 +92,7 @@ impl Case {
             Case::Score(case) => case.prepare(gpu, choices, name),
             Case::KvAppend(case) => case.prepare(gpu, name),
             Case::AttentionPrefill(case) => case.prepare_prefill(gpu, choices, name),
+            Case::AttentionPacked(case) => case.prepare_packed(gpu, choices, name),
             Case::AttentionDecode(case) => case.prepare_decode(gpu, choices, name),
             Case::AttentionReduce(case) => case.prepare(gpu, name),
         }
@@ -103,7 +106,7 @@ impl Case {
             Case::NormGemv(_) => Some(Op::NormGemv),
             Case::Gemm(_) => Some(Op::Gemm),
             Case::LayerNorm(_) => Some(Op::LayerNorm),
-            Case::AttentionPrefill(_) => Some(Op::AttentionPrefill),
+            Case::AttentionPrefill(_) | Case::AttentionPacked(_) => Some(Op::AttentionPrefill),
             Case::AttentionDecode(_) => Some(Op::AttentionDecode),
             Case::Score(_) => Some(Op::Score),
             Case::Embedding(_)
@@ -144,6 +147,7 @@ impl fmt::Display for Case {
             Case::Score(case) => write!(f, "score {case}"),
             Case::KvAppend(case) => write!(f, "kv_append {case}"),
             Case::AttentionPrefill(case) => write!(f, "attention_prefill {case}"),
+            Case::AttentionPacked(case) => write!(f, "attention_packed {case}"),
             Case::AttentionDecode(case) => write!(f, "attention_decode {case}"),
             Case::AttentionReduce(case) => write!(f, "attention_reduce {case}"),
         }
