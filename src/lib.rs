@@ -35,5 +35,5 @@ pub mod tensor;
 pub mod text;
 pub mod tune;
 
-pub use engine::{BatchLogits, Engine, EngineBuilder, GenerateOptions, Generation, Session};
+pub use engine::{BatchLogits, Engine, EngineBuilder, GenerateOptions, Generation, Session, TokenScore};
 pub use error::{Error, ErrorKind, Result};

@@ -53,6 +53,20 @@ fn names_in(folder: &str) -> BTreeSet<String> {
         .collect()
 }
 
+/// What the name of a shader has behind that of its operation.
+const PARTS: [&str; 10] = [
+    "_per_thread",
+    "_scores",
+    "_values",
+    "_max",
+    "_weigh",
+    "_cut",
+    "_sum",
+    "_draw",
+    "_cooperative",
+    "_merge",
+];
+
 #[test]
 fn every_file_is_registered_and_serves() {
     let registry = kernels::registry();
@@ -74,11 +88,7 @@ fn every_file_is_registered_and_serves() {
     };
     let (recorded, twins) = (files("src/kernels"), files("src/reference"));
     for name in kernels {
-        let operation =
-            ["_per_thread", "_scores", "_values", "_max", "_weigh", "_cut", "_sum", "_draw", "_cooperative"]
-                .iter()
-                .find_map(|suffix| name.strip_suffix(suffix))
-                .unwrap_or(&name);
+        let operation = PARTS.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(&name);
         assert!(
             recorded.contains(operation) && twins.contains(operation),
             "{name}: src/kernels, src/reference"
@@ -200,6 +210,7 @@ fn parameters_lie_as_in_rust() {
             [n_head, qkv_stride4, out_stride4, scale, max_splits, packs, score_keys, score_rows]
         ),
         layout!("ReduceParams", kernels::attention_reduce::ReduceParams, [n_head, max_splits, split_keys]),
+        layout!("ScoreParams", kernels::score::ScoreParams, [n, stride4, n_partials]),
         layout!("ArgmaxParams", kernels::argmax::ArgmaxParams, [n, stride]),
         layout!("Rows", kernels::Batch, [rows]),
         layout!("ProbeCopyParams", kernels::probe_copy::ProbeCopyParams, [n]),

@@ -13,3 +13,8 @@ fn order_key(bits: u32) -> u32 {
     }
     return select(bits | 0x80000000u, ~bits, (bits & 0x80000000u) != 0u);
 }
+
+// The float that has the key.
+fn bits_of_key(key: u32) -> u32 {
+    return select(~key, key ^ 0x80000000u, (key & 0x80000000u) != 0u);
+}

@@ -1,4 +1,4 @@
-// Rows of any sequences: a decode step. As many as `BATCH_MAX` in Rust.
+// Rows of any sequences: a decode step, a packed pass. As many as `ROWS_MAX` in Rust.
 struct Row {
     // Position in its sequence.
     position: u32,
@@ -10,7 +10,7 @@ struct Row {
 }
 
 struct Rows {
-    rows: array<Row, 16>,
+    rows: array<Row, 256>,
 }
 
 @group(0) @binding(13) var<uniform> batch: Rows;
@@ -22,5 +22,15 @@ fn row_position(row: u32) -> u32 {
 // Where the row's sequence has the entry of one of its pages in the page table.
 fn row_page(row: u32, page: u32) -> u32 {
     return batch.rows[row].first_page + page;
+}
+
+// The last row of those from `first` to `last` that belong to the sequence of
+// `first`, as neighbouring positions.
+fn row_run_end(first: u32, last: u32) -> u32 {
+    var end = first;
+    while (end < last && batch.rows[end + 1u].first_page == batch.rows[first].first_page) {
+        end++;
+    }
+    return end;
 }
 

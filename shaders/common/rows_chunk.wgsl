@@ -8,3 +8,9 @@ fn row_page(row: u32, page: u32) -> u32 {
     return page;
 }
 
+// The last row of those from `first` to `last` that belong to the sequence of
+// `first`, as neighbouring positions.
+fn row_run_end(first: u32, last: u32) -> u32 {
+    return last;
+}
+

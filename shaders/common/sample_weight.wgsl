@@ -10,10 +10,6 @@ struct Top {
 // Logits that differ by this many units or more, 2^39, differ by 64 octaves.
 const FAR_SHIFT: i32 = 40;
 
-fn bits_of_key(key: u32) -> u32 {
-    return select(~key, key ^ 0x80000000u, (key & 0x80000000u) != 0u);
-}
-
 // How far the last bit of a finite float lies above 2^lsb.
 fn shift_of(bits: u32) -> i32 {
     return i32(max((bits >> 23u) & 0xffu, 1u)) - 150 - params.lsb;

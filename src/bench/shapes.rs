@@ -7,7 +7,7 @@ use crate::model::random::Shape;
 use crate::tensor::{DType, pad_row};
 use crate::tune::cases::{
     self, ArgmaxCase, ArgmaxInput, AttentionCase, Behind, Case, EmbeddingCase, KvAppendCase, KvShape,
-    LayerNormCase, LayerNormInput, MatmulCase, NormGemvCase, ReduceCase, SampleCase,
+    LayerNormCase, LayerNormInput, MatmulCase, NormGemvCase, ReduceCase, SampleCase, ScoreCase, ScoreInput,
 };
 
 /// GPT-2 in its four sizes: 124M, 355M, 774M, 1.5B.
@@ -16,8 +16,11 @@ pub const MODELS: [&str; 4] = ["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"];
 /// GPT-2's vocabulary, in all its sizes.
 const VOCAB_SIZE: usize = 50257;
 
+/// Rows that have a workgroup each in one dimension of a grid.
+const WORKGROUPS_MAX: usize = 65_535;
+
 /// Operations with what a free shape of theirs says.
-pub const OPS: [(&str, &str); 11] = [
+pub const OPS: [(&str, &str); 12] = [
     ("gemv", "NxK, or MxNxK with a batch of M rows"),
     ("norm_gemv", "NxK"),
     ("gemm", "MxNxK, or NxK with 128 rows"),
@@ -25,6 +28,7 @@ pub const OPS: [(&str, &str); 11] = [
     ("embedding", "TOKENSxN_EMBD"),
     ("argmax", "N"),
     ("sample", "N"),
+    ("score", "ROWSxN"),
     ("kv_append", "ROWSxHEADSxHEAD_DIM"),
     ("attention_prefill", "ROWSxHEADSxHEAD_DIM"),
     ("attention_decode", "KV_LENxHEADSxHEAD_DIM"),
@@ -103,6 +107,9 @@ pub fn free_case(op: &str, shape: &[usize], dtype: DType, max_binding_bytes: u64
         }),
         ("argmax", &[n]) => Case::Argmax(ArgmaxCase { n, input: ArgmaxInput::Random }),
         ("sample", &[n]) if n <= sample::N_MAX => Case::Sample(SampleCase::usual(n)),
+        ("score", &[n_rows, n]) if n_rows <= WORKGROUPS_MAX => {
+            Case::Score(ScoreCase { n_rows, n, input: ScoreInput::Random })
+        }
         ("kv_append", &[n_rows, n_head, head_dim]) => {
             let kv = cache(n_head, head_dim)?;
             Case::KvAppend(KvAppendCase { kv, position: 0, n_rows, batch: false })
@@ -139,6 +146,7 @@ fn adapt(case: &mut Case, dtype: DType, max_binding_bytes: u64) {
         }
         Case::KvAppend(KvAppendCase { kv, .. })
         | Case::AttentionPrefill(AttentionCase { kv, .. })
+        | Case::AttentionPacked(AttentionCase { kv, .. })
         | Case::AttentionDecode(AttentionCase { kv, .. }) => kv.dtype = dtype,
         Case::NormGemv(case) => {
             case.dtype = dtype;
@@ -146,7 +154,11 @@ fn adapt(case: &mut Case, dtype: DType, max_binding_bytes: u64) {
                 kv.dtype = dtype;
             }
         }
-        Case::LayerNorm(_) | Case::Argmax(_) | Case::AttentionReduce(_) | Case::Sample(_) => {}
+        Case::LayerNorm(_)
+        | Case::Argmax(_)
+        | Case::AttentionReduce(_)
+        | Case::Sample(_)
+        | Case::Score(_) => {}
     }
 }
 

@@ -5,6 +5,7 @@ mod batch;
 mod files;
 mod generate;
 mod lookup;
+mod score;
 mod session;
 mod source;
 mod tuning;
@@ -16,6 +17,7 @@ pub use batch::BatchLogits;
 pub use files::ModelFiles;
 pub use generate::{FinishReason, GenerateOptions, Generation, Overflow, Piece, Timings};
 pub use lookup::LookupStats;
+pub use score::TokenScore;
 pub use session::{CancelFlag, Session};
 pub use tuning::{Selection, select, tune_model, tuned_shapes};
 

@@ -54,7 +54,7 @@ impl Session {
         self.tokens.is_empty()
     }
 
-    /// Lets `flag` end a running `advance` after the chunk at hand, with
+    /// Lets `flag` end a running `advance` or `score` after the chunk at hand, with
     /// [`Error::Cancelled`].
     pub fn set_cancel(&mut self, flag: CancelFlag) {
         self.cancel = Some(flag);

@@ -4,7 +4,7 @@ use super::attention_decode;
 use super::candidate::{Candidate, Op};
 use super::fragments::{self, ATTENTION, KV_LAYOUT, SOFTMAX, STEP, kv_read, load4, pack_for_reading};
 use super::paged::{PAGE_SIZE, PagedKv};
-use super::step::{BATCH_MAX, Rows, StepRows};
+use super::step::{Rows, StepRows};
 use crate::error::Result;
 use crate::gpu::{BoundBuffer, GpuBuffer, Grid, Recorder, Strategy, Variant};
 use crate::tensor::DType;
@@ -74,11 +74,10 @@ impl Scratch<'_> {
     ) -> usize {
         let scores = n_head * n_ctx.next_multiple_of(PAGE_SIZE);
         match (candidate.op, candidate.strategy) {
-            (Op::AttentionDecode, Strategy::PerThread) => scores * max_rows.min(BATCH_MAX),
             (_, Strategy::PerThread) => scores * max_rows,
             (Op::AttentionDecode, _) => {
                 let splits = attention_decode::max_splits(candidate, n_ctx);
-                max_rows.min(BATCH_MAX) * n_head * splits * (head_dim + 4)
+                max_rows * n_head * splits * (head_dim + 4)
             }
             _ => 0,
         }

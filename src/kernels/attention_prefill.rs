@@ -1,5 +1,5 @@
-//! Causal attention of many rows: prefill, and decode where results must not
-//! depend on the number of rows.
+//! Causal attention of many rows: prefill, rows of several sequences together, and
+//! decode where results must not depend on the number of rows.
 
 use super::attention::{self, Attention};
 use super::candidate::{Candidate, Needs, Op};
@@ -52,22 +52,30 @@ const fn per_thread(name: &'static str, needs: Needs) -> Candidate {
     }
 }
 
-/// The variants for a cache type, a padded head and a number of slabs, in the
-/// order of their dispatch.
+/// The variants for a kind of rows, a cache type, a padded head and a number of
+/// slabs, in the order of their dispatch.
 #[must_use]
-pub fn variants(candidate: &Candidate, dtype: DType, head_dim: usize, n_slabs: usize) -> Vec<Variant> {
-    let variant = |index| attention::variant(candidate, index, Rows::Chunk, dtype, head_dim, n_slabs);
+pub fn variants(
+    candidate: &Candidate,
+    rows: Rows,
+    dtype: DType,
+    head_dim: usize,
+    n_slabs: usize,
+) -> Vec<Variant> {
+    let variant = |index| attention::variant(candidate, index, rows, dtype, head_dim, n_slabs);
     (0..candidate.kernels.len()).map(variant).collect()
 }
 
-/// Records `op` for the rows of a chunk.
+/// Records `op` for the rows of a chunk, or of a batch in which those of a sequence
+/// stand together as far as they can: a workgroup loads keys once for each sequence
+/// among its rows. A row's sums are the same in both.
 ///
 /// # Errors
 /// As [`Recorder::dispatch`].
 pub fn record(recorder: &mut Recorder<'_>, candidate: &Candidate, op: &Attention<'_>) -> Result<()> {
     op.check(candidate);
     let kv = &op.kv;
-    let variants = variants(candidate, kv.dtype, kv.head_dim, kv.slabs.len());
+    let variants = variants(candidate, op.rows.kind(), kv.dtype, kv.head_dim, kv.slabs.len());
     let heads = Extent::Fixed(kv.n_head as u32);
     match candidate.strategy {
         Strategy::PerThread => {

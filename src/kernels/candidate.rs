@@ -26,12 +26,21 @@ pub enum Op {
     AttentionPrefill,
     /// Attention of single rows, each over its own sequence.
     AttentionDecode,
+    /// Log-probabilities of tokens from rows of logits.
+    Score,
 }
 
 impl Op {
     /// All of them.
-    pub const ALL: [Op; 6] =
-        [Op::LayerNorm, Op::Gemv, Op::NormGemv, Op::Gemm, Op::AttentionPrefill, Op::AttentionDecode];
+    pub const ALL: [Op; 7] = [
+        Op::LayerNorm,
+        Op::Gemv,
+        Op::NormGemv,
+        Op::Gemm,
+        Op::AttentionPrefill,
+        Op::AttentionDecode,
+        Op::Score,
+    ];
 
     /// The name that `--variant` takes and reports print.
     #[must_use]
@@ -43,6 +52,7 @@ impl Op {
             Op::Gemm => "gemm",
             Op::AttentionPrefill => "attention_prefill",
             Op::AttentionDecode => "attention_decode",
+            Op::Score => "score",
         }
     }
 
@@ -56,6 +66,7 @@ impl Op {
             Op::Gemm => super::gemm::CANDIDATES,
             Op::AttentionPrefill => super::attention_prefill::CANDIDATES,
             Op::AttentionDecode => super::attention_decode::CANDIDATES,
+            Op::Score => super::score::CANDIDATES,
         }
     }
 }

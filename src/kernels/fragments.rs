@@ -34,6 +34,15 @@ pub const OUTPUT_KV: Fragment =
 pub const ACTIVATION: Fragment = fragment!("activation", []);
 pub const SOFTMAX: Fragment = fragment!("softmax", []);
 pub const ORDER_KEY: Fragment = fragment!("order_key", []);
+pub const SCORE: Fragment = fragment!(
+    "score",
+    [
+        Binding::uniform(0, "params"),
+        Binding::uniform(1, "step"),
+        Binding::read(2, "logits"),
+        Binding::read(3, "targets")
+    ]
+);
 pub const WIDE: Fragment = fragment!("wide", []);
 pub const SCAN_PAIR: Fragment = fragment!("scan_pair", []);
 pub const SURVIVORS: Fragment = fragment!(

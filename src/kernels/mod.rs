@@ -27,6 +27,7 @@ pub mod probe_fma;
 pub mod probe_read;
 pub mod probe_step;
 pub mod sample;
+pub mod score;
 mod source_hash;
 mod step;
 
@@ -39,7 +40,7 @@ pub use matmul::{Activation, Matmul, MatmulParams};
 pub use matrix::{Matrix, MatrixLayout, Piece};
 pub use paged::{PAGE_SIZE, PagedKv, SLABS_MAX, page_entry, page_pack_bytes};
 pub use source_hash::source_hash;
-pub use step::{BATCH_MAX, Batch, Row, Rows, Step, StepRows};
+pub use step::{BATCH_MAX, Batch, ROWS_MAX, Row, Rows, Step, StepRows};
 
 /// Every variant of every kernel at a sample of its constants: what the shader
 /// contract checks.
@@ -54,7 +55,9 @@ pub fn registry() -> Vec<Variant> {
         MatrixLayout::ALL.iter().for_each(|&layout| all.extend(matrix_variants(dtype, layout)));
         for (head_dim, n_slabs) in heads {
             for candidate in Op::AttentionPrefill.candidates() {
-                all.extend(attention_prefill::variants(candidate, dtype, head_dim, n_slabs));
+                for rows in [Rows::Chunk, Rows::Batch] {
+                    all.extend(attention_prefill::variants(candidate, rows, dtype, head_dim, n_slabs));
+                }
             }
             for candidate in Op::AttentionDecode.candidates() {
                 all.extend(attention_decode::variants(candidate, dtype, head_dim, n_slabs));
@@ -63,6 +66,7 @@ pub fn registry() -> Vec<Variant> {
     }
     all.extend(Op::LayerNorm.candidates().iter().map(layer_norm::variant));
     all.push(argmax::variant());
+    all.extend(Op::Score.candidates().iter().flat_map(score::variants));
     all.extend(probe_copy::SHAPES.map(probe_copy::variant));
     all.extend(probe_read::SHAPES.map(probe_read::variant));
     all.extend(probe_fma::SHAPES.map(probe_fma::variant));

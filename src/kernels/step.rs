@@ -16,8 +16,12 @@ pub struct Step {
     pub kv_len: u32,
 }
 
-/// Rows of a batch at the most: the length of the shaders' array.
+/// Rows of a decode step at the most: two readings of the weights.
 pub const BATCH_MAX: usize = 16;
+
+/// Rows of any sequences in one pass at the most: the length of the shaders' array.
+/// 4 KiB of a uniform, of which 16 KiB are portable; tiles of gemm are full by then.
+pub const ROWS_MAX: usize = 256;
 
 /// One row of a batch; the shaders' `Row`.
 #[repr(C)]
@@ -35,10 +39,10 @@ pub struct Row {
 
 /// The rows of a batch; the shaders' `Rows`.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Batch {
     /// Those beyond the step's number are unused.
-    pub rows: [Row; BATCH_MAX],
+    pub rows: [Row; ROWS_MAX],
 }
 
 /// What the rows of a step are.
@@ -46,7 +50,7 @@ pub struct Batch {
 pub enum Rows {
     /// Neighbouring positions of one sequence.
     Chunk,
-    /// Positions of any sequences, at most [`BATCH_MAX`].
+    /// Positions of any sequences, at most [`ROWS_MAX`].
     Batch,
 }
 

@@ -1,17 +1,18 @@
 //! The sizes of every buffer: computed once, used by the memory plan and by
 //! the allocation.
 
+mod plan;
+
+pub use plan::{MemoryPlan, PlanEntry};
+
 use super::ahead;
 use super::gpt2::Gpt2Config;
-use super::kv_cache::{SPARE_SLAB_BYTES, SPARE_SLABS};
-use super::loader::weight_bytes;
 use super::options::ModelOptions;
 use crate::error::{Error, Result};
-use crate::gpu::{Capabilities, MemoryGroup, Params, Strategy, rounded_bytes};
-use crate::kernels::sample::SampleScratch;
+use crate::gpu::{Capabilities, MemoryGroup, Strategy};
 use crate::kernels::{
-    BATCH_MAX, Batch, Choices, Matrix, Op, PAGE_SIZE, SLABS_MAX, Scratch, Step, argmax, attention_decode,
-    gemm, page_pack_bytes,
+    BATCH_MAX, Batch, Choices, Matrix, Op, PAGE_SIZE, ROWS_MAX, SLABS_MAX, Scratch, Step, argmax,
+    attention_decode, gemm, page_pack_bytes, score,
 };
 use crate::tensor::Axis;
 
@@ -20,6 +21,10 @@ use crate::tensor::Axis;
 const LOGITS_BYTES: usize = 16 << 20;
 /// ...and are at most this many: beyond it the readback only grows.
 const LOGITS_ROWS_MAX: usize = 256;
+
+/// Rows of a tile of gemm: that many rows of logits are computed at once where
+/// they fit, or a multiple of it, so that no tile is ragged within a pass.
+const TILE_ROWS: usize = 64;
 
 /// A step struct at the start, a second one for the head at this offset: the
 /// portable alignment of a uniform's offset...
@@ -35,6 +40,8 @@ pub(super) enum Slot {
     Step,
     /// `[chunk]`, u32
     TokenIds,
+    /// `[chunk]`, u32: the tokens that rows are scored for
+    Targets,
     /// `[batch, pages of a context]`, u32
     PageTable,
     /// `[chunk, n_embd]`: the residual stream
@@ -57,14 +64,21 @@ pub(super) enum Slot {
     Logits,
     /// Token and flag of each row of a batch.
     Argmax,
+    /// `[logits_rows]`: parts of scores.
+    ScorePartial,
+    /// `[chunk]`: log-probabilities.
+    Logprobs,
+    /// `[chunk]` of [`score::TokenScore`].
+    ScoreDetails,
     /// One page of one layer: a buffer cannot be copied onto itself.
     PageCopy,
 }
 
 impl Slot {
-    pub(super) const ALL: [Slot; 14] = [
+    pub(super) const ALL: [Slot; 18] = [
         Slot::Step,
         Slot::TokenIds,
+        Slot::Targets,
         Slot::PageTable,
         Slot::X,
         Slot::Normed,
@@ -76,6 +90,9 @@ impl Slot {
         Slot::HeadNormed,
         Slot::Logits,
         Slot::Argmax,
+        Slot::ScorePartial,
+        Slot::Logprobs,
+        Slot::ScoreDetails,
         Slot::PageCopy,
     ];
 
@@ -83,6 +100,7 @@ impl Slot {
         match self {
             Slot::Step => "step",
             Slot::TokenIds => "token_ids",
+            Slot::Targets => "targets",
             Slot::PageTable => "page_table",
             Slot::X => "x",
             Slot::Normed => "normed",
@@ -94,13 +112,21 @@ impl Slot {
             Slot::HeadNormed => "head_normed",
             Slot::Logits => "logits",
             Slot::Argmax => "argmax",
+            Slot::ScorePartial => "score_partial",
+            Slot::Logprobs => "logprobs",
+            Slot::ScoreDetails => "score_details",
             Slot::PageCopy => "page_copy",
         }
     }
 
     pub(super) const fn group(self) -> MemoryGroup {
         match self {
-            Slot::HeadNormed | Slot::Logits | Slot::Argmax => MemoryGroup::Logits,
+            Slot::HeadNormed
+            | Slot::Logits
+            | Slot::Argmax
+            | Slot::ScorePartial
+            | Slot::Logprobs
+            | Slot::ScoreDetails => MemoryGroup::Logits,
             Slot::PageCopy => MemoryGroup::KvCache,
             _ => MemoryGroup::Activations,
         }
@@ -118,6 +144,8 @@ pub struct Dims {
     pub logits_rows: usize,
     /// Rows of a batch.
     pub batch: usize,
+    /// Rows of any sequences in a packed pass.
+    pub packed: usize,
     /// Steps encoded ahead with the sampler on the GPU; 0 without it.
     pub steps_ahead: usize,
     /// Pages that the pool holds at first: one whole context.
@@ -179,7 +207,7 @@ impl Dims {
             config.qkv().padded_len(),
             config.inner().padded_len(),
             config.embd().padded_len(),
-            scratch_elems(choices, config, n_ctx, 1),
+            scratch_elems(choices, config, n_ctx, [1, 1]),
         ];
         let widest_bytes = widest.into_iter().max().unwrap_or(1) as u64 * 4;
         let rows_that_fit = (max_binding_bytes / widest_bytes).max(1) as usize;
@@ -202,6 +230,7 @@ impl Dims {
             chunk,
             logits_rows,
             batch: BATCH_MAX.min(logits_rows),
+            packed: ROWS_MAX.min(chunk),
             steps_ahead: options.steps_ahead_on(device, config.vocab_size)?,
             initial_pages,
             pages_per_slab,
@@ -222,13 +251,18 @@ impl Dims {
             Slot::Argmax => return argmax::RESULT_BYTES * self.batch as u64,
             Slot::PageCopy => return self.page_bytes,
             Slot::GemmScratch => return self.gemm_scratch_bytes(),
-            Slot::TokenIds => self.chunk,
-            Slot::PageTable => self.batch * self.initial_pages,
+            Slot::ScorePartial => {
+                let candidate = self.choices.get(Op::Score);
+                return score::partial_bytes(candidate, c.vocab_size) * self.logits_rows as u64;
+            }
+            Slot::ScoreDetails => return (self.chunk * size_of::<score::TokenScore>()) as u64,
+            Slot::TokenIds | Slot::Targets | Slot::Logprobs => self.chunk,
+            Slot::PageTable => self.page_table_entries(),
             Slot::X | Slot::Normed => self.chunk * embd,
             Slot::Qkv => self.chunk * qkv,
             Slot::Attention => self.chunk * heads.padded_len(),
             Slot::Inner => self.chunk * c.inner().padded_len(),
-            Slot::AttentionScratch => scratch_elems(&self.choices, c, self.n_ctx, self.chunk),
+            Slot::AttentionScratch => scratch_elems(&self.choices, c, self.n_ctx, [self.chunk, self.batch]),
             Slot::HeadNormed => self.logits_rows * embd,
             Slot::Logits => self.logits_rows * c.vocab().padded_len(),
         };
@@ -243,17 +277,38 @@ impl Dims {
         bytes.into_iter().max().unwrap_or(0).min(self.max_binding_bytes).max(16)
     }
 
+    /// Pages of all sequences of a pass: those of as many whole contexts as a batch
+    /// has rows.
+    #[must_use]
+    pub fn page_table_entries(&self) -> usize {
+        self.batch * self.initial_pages
+    }
+
+    /// Rows of which logits are computed and scored at once.
+    pub(super) fn scored_rows(&self) -> usize {
+        if self.logits_rows < TILE_ROWS { self.logits_rows } else { self.logits_rows / TILE_ROWS * TILE_ROWS }
+    }
+
     /// Bytes of one of the two upload buffers: both steps, a batch, a chunk of
-    /// tokens, page tables, what steps ahead stage.
+    /// tokens and of targets, page tables, what steps ahead stage or the steps of a
+    /// scored chunk.
     pub(super) fn upload_bytes(&self) -> u64 {
-        let steps = 2 * size_of::<Step>() + size_of::<Batch>() + ahead::staged_bytes(self.steps_ahead);
-        steps as u64 + self.slot_bytes(Slot::TokenIds) + self.slot_bytes(Slot::PageTable)
+        let scored = self.chunk.div_ceil(self.scored_rows()) * size_of::<Step>();
+        let later = ahead::staged_bytes(self.steps_ahead).max(scored);
+        let steps = 2 * size_of::<Step>() + size_of::<Batch>() + later;
+        let slots = [Slot::TokenIds, Slot::Targets, Slot::PageTable];
+        steps as u64 + slots.iter().map(|&slot| self.slot_bytes(slot)).sum::<u64>()
+    }
+
+    /// Bytes of the readback: the largest of what passes bring back.
+    pub(super) fn readback_bytes(&self) -> u64 {
+        self.slot_bytes(Slot::Logits).max(self.slot_bytes(Slot::ScoreDetails))
     }
 
     /// Room for different parameter structs, equal ones being stored once: a
     /// scale a layer in attention; one for each piece of the embedding, the head
     /// and a layer's four matrices (both phases share them); one each for layer
-    /// norm, append, merge and argmax.
+    /// norm, append, merge, argmax and score.
     pub(super) fn params_capacity(&self) -> usize {
         let (c, dtype) = (&self.config, self.options.dtype);
         let pieces = |rows: Axis, columns: Axis| {
@@ -264,7 +319,7 @@ impl Dims {
             + pieces(c.embd(), c.heads())
             + pieces(c.inner(), c.embd())
             + pieces(c.embd(), c.inner());
-        2 * c.n_layer + 3 * pieces(c.vocab(), c.embd()) + 2 * layer + 5
+        2 * c.n_layer + 3 * pieces(c.vocab(), c.embd()) + 2 * layer + 6
     }
 
     /// Bytes that one position takes in the KV cache, all layers.
@@ -272,79 +327,17 @@ impl Dims {
     pub fn kv_bytes_per_token(&self) -> u64 {
         self.page_bytes / PAGE_SIZE as u64 * self.config.n_layer as u64
     }
-
-    /// What will be allocated, exactly.
-    #[must_use]
-    pub fn plan(&self) -> MemoryPlan {
-        let mut entries = vec![PlanEntry {
-            group: MemoryGroup::Weights,
-            name: "weights",
-            bytes: weight_bytes(&self.config, self.options.dtype),
-        }];
-        let kv = self.initial_pages as u64 * self.page_bytes * self.config.n_layer as u64;
-        entries.push(PlanEntry { group: MemoryGroup::KvCache, name: "pages", bytes: kv });
-        if self.initial_pages > self.pages_per_slab {
-            let bytes = SPARE_SLABS as u64 * SPARE_SLAB_BYTES;
-            entries.push(PlanEntry { group: MemoryGroup::KvCache, name: "spare_slabs", bytes });
-        }
-        for slot in Slot::ALL {
-            let bytes = rounded_bytes(self.slot_bytes(slot));
-            entries.push(PlanEntry { group: slot.group(), name: slot.name(), bytes });
-        }
-        if self.steps_ahead > 0 {
-            let bytes = SampleScratch::bytes(self.config.vocab_size);
-            entries.push(PlanEntry { group: MemoryGroup::Logits, name: "sample_scratch", bytes });
-        }
-        let upload = 2 * rounded_bytes(self.upload_bytes());
-        entries.push(PlanEntry { group: MemoryGroup::Transfer, name: "upload", bytes: upload });
-        let readback = rounded_bytes(self.slot_bytes(Slot::Logits));
-        entries.push(PlanEntry { group: MemoryGroup::Transfer, name: "readback", bytes: readback });
-        let params = self.params_capacity() as u64 * Params::SLOT_BYTES;
-        entries.push(PlanEntry { group: MemoryGroup::Params, name: "params", bytes: params });
-        MemoryPlan { entries }
-    }
 }
 
-/// Elements that the chosen attention kernels pass between them; at least some,
-/// since something must be bound.
-fn scratch_elems(choices: &Choices, config: &Gpt2Config, n_ctx: usize, max_rows: usize) -> usize {
+/// Elements that the chosen attention kernels pass between them, for at most so
+/// many rows of prefill and of decode; at least some, since something must be bound.
+fn scratch_elems(
+    choices: &Choices,
+    config: &Gpt2Config,
+    n_ctx: usize,
+    [prefill_rows, decode_rows]: [usize; 2],
+) -> usize {
     let (n_head, head_dim) = (config.n_head, config.heads().padded);
-    let elems = |op| Scratch::elems(choices.get(op), n_ctx, max_rows, n_head, head_dim);
-    elems(Op::AttentionPrefill).max(elems(Op::AttentionDecode)).max(4)
-}
-
-/// The GPU memory of a model, before anything is allocated.
-///
-/// A second session's pages beyond the first context make the KV pool grow, and
-/// while it grows old and new slabs exist. A running generation with steps ahead
-/// takes some 2 KB more. Everything else stays as planned.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct MemoryPlan {
-    /// Every buffer or family of buffers.
-    pub entries: Vec<PlanEntry>,
-}
-
-/// One line of a [`MemoryPlan`].
-#[derive(Clone, Copy, Debug, serde::Serialize)]
-pub struct PlanEntry {
-    /// What the memory serves.
-    pub group: MemoryGroup,
-    /// The buffer's name.
-    pub name: &'static str,
-    /// Its size in bytes.
-    pub bytes: u64,
-}
-
-impl MemoryPlan {
-    /// Bytes of one group.
-    #[must_use]
-    pub fn group_bytes(&self, group: MemoryGroup) -> u64 {
-        self.entries.iter().filter(|entry| entry.group == group).map(|entry| entry.bytes).sum()
-    }
-
-    /// Bytes of all groups.
-    #[must_use]
-    pub fn total_bytes(&self) -> u64 {
-        self.entries.iter().map(|entry| entry.bytes).sum()
-    }
+    let elems = |op, max_rows| Scratch::elems(choices.get(op), n_ctx, max_rows, n_head, head_dim);
+    elems(Op::AttentionPrefill, prefill_rows).max(elems(Op::AttentionDecode, decode_rows)).max(4)
 }

@@ -2,8 +2,10 @@
 //! once and encoded for every step.
 
 mod profile;
+mod score;
 
 pub use profile::DispatchTiming;
+pub use score::ScoredSequence;
 
 use super::Model;
 use super::dims::{BATCH_OFFSET, Dims, HEAD_STEP_OFFSET, Slot};
@@ -14,7 +16,7 @@ use super::recordings::{BatchPass, Recording, Recordings};
 use crate::error::Result;
 use crate::gpu::{BufferUse, Encoder, Gpu, GpuBuffer, Params, Readback, UploadRing, Work};
 use crate::kernels::sample::{self, SampleScratch};
-use crate::kernels::{BATCH_MAX, Batch, Row, Step, argmax};
+use crate::kernels::{ROWS_MAX, Row, Step, argmax};
 
 /// Rows of one sequence in a batch.
 pub struct Sequence<'a> {
@@ -37,6 +39,8 @@ pub struct Forward {
     readback: Readback,
     /// Entries of the page table of the step at hand.
     pub(super) page_entries: Vec<u32>,
+    /// Rows of the step at hand, where they are those of several sequences.
+    rows: Vec<Row>,
     vocab_size: usize,
     /// What the sampler's kernels pass on, where steps are encoded ahead.
     pub(super) sample_scratch: Option<SampleScratch>,
@@ -57,12 +61,13 @@ impl Forward {
         let params = Params::new(gpu, dims.params_capacity())?;
         let pool = KvPool::new(gpu, &dims, model.config.n_layer)?;
         let ring = UploadRing::new(gpu, dims.upload_bytes())?;
-        let readback = Readback::new(gpu, dims.slot_bytes(Slot::Logits))?;
+        let readback = Readback::new(gpu, dims.readback_bytes())?;
         let vocab_size = model.config.vocab_size;
         let sample_scratch =
             (dims.steps_ahead > 0).then(|| SampleScratch::new(gpu, vocab_size)).transpose()?;
         let mut forward = Forward {
-            page_entries: Vec::with_capacity(dims.initial_pages),
+            page_entries: Vec::with_capacity(dims.page_table_entries()),
+            rows: Vec::with_capacity(ROWS_MAX),
             vocab_size,
             dims,
             buffers,
@@ -168,16 +173,15 @@ impl Forward {
     ) -> Result<(Encoder, [Step; 2])> {
         let n = tokens.len();
         assert!(n > 0 && n <= self.dims.chunk, "chunk out of range");
-        assert!(tokens.iter().all(|&id| (id as usize) < self.vocab_size), "token out of range");
         self.reserve(gpu, model, pages, position, n)?;
         let body =
             Step { n_rows: n as u32, first_row: 0, position: position as u32, kv_len: (position + n) as u32 };
         let last = Step { n_rows: 1, first_row: n as u32 - 1, ..body };
         let head = if every_row { body } else { last };
-        let mut batch = Batch::default();
-        batch.rows[0] = Row { position: body.position, kv_len: body.kv_len, first_page: 0, unused: 0 };
+        self.rows.clear();
+        self.rows.push(Row { position: body.position, kv_len: body.kv_len, first_page: 0, unused: 0 });
         let mut encoder = gpu.encoder();
-        self.stage(gpu, &mut encoder, tokens, [body, head], &batch)?;
+        self.stage(gpu, &mut encoder, tokens, &[], [body, head], &[])?;
         Ok((encoder, [body, head]))
     }
 
@@ -191,13 +195,9 @@ impl Forward {
         position: usize,
         n: usize,
     ) -> Result<()> {
-        assert!(position + n <= self.dims.n_ctx, "positions out of range");
         self.make_room(gpu, model, pages.pages_wanted(&self.pool, position, n))?;
-        let scratch = &self.buffers[Slot::PageCopy as usize];
-        pages.reserve(gpu, &mut self.pool, position, n, scratch)?;
         self.page_entries.clear();
-        self.page_entries.extend(pages.pages().iter().map(|&page| self.pool.entry(page)));
-        Ok(())
+        self.enter(gpu, pages, position, n).map(|_| ())
     }
 
     /// Runs rows of several sequences, at most [`Dims::batch`] in all, through the
@@ -225,27 +225,16 @@ impl Forward {
             let pass = self.recording(gpu, model).batch(n)?;
             self.recordings.add_batch(n, pass);
         }
-        let (mut batch, mut tokens, mut kv_len) = (Batch::default(), [0; BATCH_MAX], 0);
-        let mut row = 0;
-        self.page_entries.clear();
+        let mut tokens = Vec::with_capacity(n);
+        self.clear_rows();
         for Sequence { pages, position, tokens: new } in sequences {
-            assert!(*position + new.len() <= self.dims.n_ctx, "a sequence outgrows the context");
-            assert!(new.iter().all(|&id| (id as usize) < self.vocab_size), "token out of range");
-            let scratch = &self.buffers[Slot::PageCopy as usize];
-            pages.reserve(gpu, &mut self.pool, *position, new.len(), scratch)?;
-            let first_page = self.page_entries.len() as u32;
-            self.page_entries.extend(pages.pages().iter().map(|&page| self.pool.entry(page)));
-            for (i, &token) in new.iter().enumerate() {
-                let position = (*position + i) as u32;
-                batch.rows[row] = Row { position, kv_len: position + 1, first_page, unused: 0 };
-                tokens[row] = token;
-                row += 1;
-                kv_len = kv_len.max(position + 1);
-            }
+            let first_page = self.enter(gpu, pages, *position, new.len())?;
+            self.add_rows(*position, new.len(), first_page);
+            tokens.extend_from_slice(new);
         }
-        let step = Step { n_rows: n as u32, first_row: 0, position: 0, kv_len };
+        let step = self.step_of_rows();
         let mut encoder = gpu.encoder();
-        self.stage(gpu, &mut encoder, &tokens[..n], [step, step], &batch)?;
+        self.stage(gpu, &mut encoder, &tokens, &[], [step, step], &[])?;
         let recorded = &self.recordings;
         encoder.pass(|pass| {
             let BatchPass { body, head } = recorded.batch(n);
@@ -256,6 +245,38 @@ impl Forward {
             }
         });
         self.bring_back(gpu, encoder, n, output)
+    }
+
+    fn clear_rows(&mut self) {
+        self.page_entries.clear();
+        self.rows.clear();
+    }
+
+    /// Makes `n` positions of a sequence behind `position` writable and lists its
+    /// pages; returns where they begin in the page table. The pool has room.
+    fn enter(&mut self, gpu: &Gpu, pages: &mut PageList, position: usize, n: usize) -> Result<u32> {
+        assert!(position + n <= self.dims.n_ctx, "a sequence outgrows the context");
+        let scratch = &self.buffers[Slot::PageCopy as usize];
+        pages.reserve(gpu, &mut self.pool, position, n, scratch)?;
+        let first_page = self.page_entries.len() as u32;
+        self.page_entries.extend(pages.pages().iter().map(|&page| self.pool.entry(page)));
+        Ok(first_page)
+    }
+
+    /// Adds `n` neighbouring positions of a sequence to the rows of the step.
+    fn add_rows(&mut self, position: usize, n: usize, first_page: u32) {
+        self.rows.extend((position as u32..(position + n) as u32).map(|position| Row {
+            position,
+            kv_len: position + 1,
+            first_page,
+            unused: 0,
+        }));
+    }
+
+    /// The step of all rows.
+    fn step_of_rows(&self) -> Step {
+        let kv_len = self.rows.iter().map(|row| row.kv_len).max().unwrap_or(0);
+        Step { n_rows: self.rows.len() as u32, first_row: 0, position: 0, kv_len }
     }
 
     fn check_rows(&self, n: usize, output: &Output<'_>) {
@@ -306,25 +327,30 @@ impl Forward {
         }
     }
 
-    /// Encodes the copies of what changes from step to step.
+    /// Encodes the copies of what changes from step to step; `later` is staged behind
+    /// it, at the offset returned.
     fn stage(
         &mut self,
         gpu: &Gpu,
         encoder: &mut Encoder,
         tokens: &[u32],
+        targets: &[u32],
         [body, head]: [Step; 2],
-        batch: &Batch,
-    ) -> Result<()> {
+        later: &[u8],
+    ) -> Result<u64> {
+        let known = |ids: &[u32]| ids.iter().all(|&id| (id as usize) < self.vocab_size);
+        assert!(known(tokens) && known(targets), "token out of range");
         self.serial += 1;
         let buffer = |slot: Slot| &self.buffers[slot as usize];
         let pieces = [
             (bytemuck::bytes_of(&body), buffer(Slot::Step), 0),
             (bytemuck::bytes_of(&head), buffer(Slot::Step), HEAD_STEP_OFFSET),
-            (bytemuck::bytes_of(batch), buffer(Slot::Step), BATCH_OFFSET),
+            (bytemuck::cast_slice(&self.rows), buffer(Slot::Step), BATCH_OFFSET),
             (bytemuck::cast_slice(tokens), buffer(Slot::TokenIds), 0),
+            (bytemuck::cast_slice(targets), buffer(Slot::Targets), 0),
             (bytemuck::cast_slice(&self.page_entries), buffer(Slot::PageTable), 0),
         ];
-        self.ring.stage(gpu, encoder, &pieces)
+        self.ring.stage_with(gpu, encoder, &pieces, later)
     }
 
     fn submit(&mut self, gpu: &Gpu, encoder: Encoder) -> Result<()> {

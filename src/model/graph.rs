@@ -12,7 +12,7 @@ use crate::kernels::layer_norm::{self, LayerNorm};
 use crate::kernels::norm_gemv::{self, NormGemv};
 use crate::kernels::{
     Activation, Attention, Batch, Choices, Matmul, Op, PagedKv, Scratch, Step, StepRows, attention_decode,
-    attention_prefill, embedding, gemm, gemv,
+    attention_prefill, embedding, gemm, gemv, score,
 };
 
 /// Which kernels a pass is made of.
@@ -20,6 +20,8 @@ use crate::kernels::{
 pub(super) enum Phase {
     /// Any number of rows, neighbours of one sequence.
     Prefill,
+    /// Rows of any sequences, many of them, through the kernels of prefill.
+    Packed,
     /// Rows of any sequences, that many for each pass over the weights.
     Decode {
         /// One of [`gemv::BATCHES`].
@@ -119,7 +121,7 @@ impl<'a> Graph<'a> {
                 let op = NormGemv { n, epsilon, scale, projection, normed, append };
                 norm_gemv::record(recorder, self.choices, batch, &op)
             }
-            Phase::Prefill => {
+            Phase::Prefill | Phase::Packed => {
                 let norm =
                     LayerNorm { step: projection.step, n, epsilon, x: projection.x, scale, out: normed };
                 layer_norm::record(recorder, self.choices.get(Op::LayerNorm), &norm)?;
@@ -153,7 +155,7 @@ impl<'a> Graph<'a> {
             out: self.slot(out),
         };
         match phase {
-            Phase::Prefill => self.gemm(recorder, &op),
+            Phase::Prefill | Phase::Packed => self.gemm(recorder, &op),
             Phase::Decode { batch } => gemv::record(recorder, self.choices.get(Op::Gemv), batch, &op),
         }
     }
@@ -182,7 +184,10 @@ impl<'a> Graph<'a> {
         let scratch = Scratch {
             buffer: self.slot(Slot::AttentionScratch),
             n_ctx: self.dims.n_ctx,
-            max_rows: self.dims.chunk,
+            max_rows: match phase {
+                Phase::Prefill | Phase::Packed => self.dims.chunk,
+                Phase::Decode { .. } => self.dims.batch,
+            },
         };
         let op = Attention {
             rows: self.rows(phase),
@@ -193,13 +198,27 @@ impl<'a> Graph<'a> {
             out: self.slot(Slot::Attention),
         };
         match phase {
-            Phase::Prefill => {
+            Phase::Prefill | Phase::Packed => {
                 attention_prefill::record(recorder, self.choices.get(Op::AttentionPrefill), &op)
             }
             Phase::Decode { .. } => {
                 attention_decode::record(recorder, self.choices.get(Op::AttentionDecode), &op)
             }
         }
+    }
+
+    /// Scores of the head's rows.
+    pub(super) fn score(&self, recorder: &mut Recorder<'_>) -> Result<()> {
+        let op = score::Score {
+            step: self.step(HEAD_STEP_OFFSET),
+            n: self.config.vocab_size,
+            logits: self.slot(Slot::Logits),
+            targets: self.slot(Slot::Targets),
+            partial: self.slot(Slot::ScorePartial),
+            logprobs: self.slot(Slot::Logprobs),
+            details: self.slot(Slot::ScoreDetails),
+        };
+        score::record(recorder, self.choices.get(Op::Score), &op)
     }
 
     pub(super) fn head(&self, recorder: &mut Recorder<'_>, phase: Phase, weights: &'a Weights) -> Result<()> {

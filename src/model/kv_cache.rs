@@ -207,15 +207,16 @@ impl PageList {
         more + usize::from(self.shared_tail(pool, len).is_some())
     }
 
-    /// The index of the page that position `len` falls into, if it is begun
-    /// and another sequence holds it too.
+    /// The index of the page that position `len` falls into, if there is one (it
+    /// is begun, or the position is written anew) and another sequence holds it too.
     fn shared_tail(&self, pool: &KvPool, len: usize) -> Option<usize> {
         let index = len / PAGE_SIZE;
-        (!len.is_multiple_of(PAGE_SIZE) && pool.is_shared(self.pages[index])).then_some(index)
+        self.pages.get(index).is_some_and(|&page| pool.is_shared(page)).then_some(index)
     }
 
-    /// Makes positions `len .. len + n_new` writable: takes pages, and copies a
-    /// begun page that is shared. The pool must have [`PageList::pages_wanted`]
+    /// Makes positions `len .. len + n_new` writable: takes pages, and copies the
+    /// page of position `len` where it is shared. The list holds no page behind that
+    /// one. The pool must have [`PageList::pages_wanted`]
     /// free pages.
     ///
     /// # Errors

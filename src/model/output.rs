@@ -1,6 +1,7 @@
 //! What a pass brings back.
 
 use crate::error::Error;
+use crate::kernels::score::TokenScore;
 
 /// What a pass is to bring back.
 pub enum Output<'a> {
@@ -26,6 +27,24 @@ impl Output<'_> {
 
     pub(super) fn is_argmax(&self) -> bool {
         matches!(self, Output::Argmax(_) | Output::ArgmaxRows(_))
+    }
+}
+
+/// What scores are to be brought back; they go behind what is there.
+pub enum Scores<'a> {
+    /// The log-probability of each target: one number a row is read back.
+    Logprobs(&'a mut Vec<f32>),
+    /// With its rank and the most probable token.
+    Details(&'a mut Vec<TokenScore>),
+}
+
+impl Scores<'_> {
+    /// The same for a part of the rows.
+    pub fn reborrow(&mut self) -> Scores<'_> {
+        match self {
+            Scores::Logprobs(all) => Scores::Logprobs(all),
+            Scores::Details(all) => Scores::Details(all),
+        }
     }
 }
 

@@ -20,6 +20,10 @@ pub(super) struct Recordings {
     batches: [Option<BatchPass>; gemv::BATCHES.len()],
     /// The most probable token behind each row of logits.
     pub(super) argmax: Vec<Dispatch>,
+    /// The score of each row of logits; empty until it is first wanted.
+    pub(super) score: Vec<Dispatch>,
+    /// As `prefill`, of rows of several sequences; empty until it is first wanted.
+    pub(super) packed: Vec<Dispatch>,
 }
 
 /// A decode step of a batch.
@@ -79,6 +83,25 @@ impl<'a> Recording<'a> {
     pub(super) fn batch(mut self, n_rows: usize) -> Result<BatchPass> {
         let phase = Phase::Decode { batch: gemv::batch_for(n_rows) };
         Ok(BatchPass { body: self.body(phase, &mut |_| Ok(()))?, head: self.head(phase)? })
+    }
+
+    /// The body of a packed pass.
+    ///
+    /// # Errors
+    /// As [`Recorder::dispatch`].
+    pub(super) fn packed(mut self) -> Result<Vec<Dispatch>> {
+        self.body(Phase::Packed, &mut |_| Ok(()))
+    }
+
+    /// Scores of rows of logits.
+    ///
+    /// # Errors
+    /// As [`Recorder::dispatch`].
+    pub(super) fn score(self) -> Result<Vec<Dispatch>> {
+        let graph = self.graph();
+        let mut recorder = Recorder::new(self.gpu, self.params);
+        graph.score(&mut recorder)?;
+        Ok(recorder.finish())
     }
 
     /// `tick` is told of each layer done.

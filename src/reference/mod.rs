@@ -16,6 +16,7 @@ mod probe_fma;
 mod probe_read;
 mod probe_step;
 mod sample;
+mod score;
 
 pub use argmax::argmax;
 pub use attention_decode::attention_decode;
@@ -31,3 +32,4 @@ pub use probe_fma::probe_fma;
 pub use probe_read::probe_read;
 pub use probe_step::probe_step;
 pub use sample::sample;
+pub use score::{Score, score};

@@ -7,6 +7,7 @@ use crate::gpu::{BoundBuffer, BufferUse, Dispatch, Gpu, GpuBuffer, MemoryGroup, 
 use crate::kernels::kv_append::KvAppend;
 use crate::kernels::layer_norm::{self, LayerNorm};
 use crate::kernels::norm_gemv::{self, NormGemv};
+use crate::kernels::score;
 use crate::kernels::{
     Activation, Attention, Batch, Choices, Matmul, Matrix, MatrixLayout, Op, PAGE_SIZE, PagedKv, Piece, Row,
     Scratch, Step, StepRows, attention_decode, attention_prefill, gemm, gemv, page_entry, page_pack_bytes,
@@ -132,6 +133,7 @@ impl<'a> Bed<'a> {
         let rows = match op {
             Op::Gemv | Op::NormGemv | Op::AttentionDecode => &self.decode,
             Op::LayerNorm | Op::Gemm | Op::AttentionPrefill => &self.prefill,
+            Op::Score => return self.score_share(choices),
         };
         // Attention and a split gemm pass intermediate results through a buffer.
         let scratch = self.scratch(op, choices)?;
@@ -149,6 +151,30 @@ impl<'a> Bed<'a> {
             shares.push(Share { dispatches: head, work: rows.work, times: 1.0 });
         }
         Ok(shares)
+    }
+
+    /// The score of a row: no layer has one.
+    fn score_share(&self, choices: &Choices) -> Result<Vec<Share>> {
+        let candidate = choices.get(Op::Score);
+        let n = self.shapes.vocab_size;
+        let floats = |name, bytes| numbers(self.gpu, name, bytes, DType::F32);
+        let (partial, details) =
+            (floats("partial", score::partial_bytes(candidate, n))?, floats("details", 16)?);
+        let (logprobs, target) = (floats("logprobs", 4)?, 0u32.to_le_bytes());
+        let targets = self.gpu.allocate_with("targets", &target, MemoryGroup::Activations)?;
+        let dispatches = self.record(|recorder| {
+            let op = score::Score {
+                step: (&self.decode.step).into(),
+                n,
+                logits: &self.logits,
+                targets: &targets,
+                partial: &partial,
+                logprobs: &logprobs,
+                details: &details,
+            };
+            score::record(recorder, candidate, &op)
+        })?;
+        Ok(vec![Share { dispatches, work: self.decode.work, times: 1.0 }])
     }
 
     /// An operation's dispatches in a layer.
@@ -203,6 +229,7 @@ impl<'a> Bed<'a> {
                     _ => attention_decode::record(recorder, candidate, &attention),
                 }
             }
+            Op::Score => unreachable!("no layer has a score"),
         }
     }
 
@@ -291,7 +318,7 @@ impl Rows {
         let work = Work { n_rows: n_rows as u32, kv_len: kv_len as u32 };
         let position = work.kv_len - work.n_rows;
         let step = Step { n_rows: work.n_rows, first_row: 0, position, kv_len: work.kv_len };
-        let mut batch = Batch::default();
+        let mut batch: Batch = bytemuck::Zeroable::zeroed();
         batch.rows[0] = Row { position: work.kv_len - 1, kv_len: work.kv_len, first_page: 0, unused: 0 };
         let uniform = |name, bytes: &[u8]| -> Result<GpuBuffer> {
             let group = MemoryGroup::Activations;

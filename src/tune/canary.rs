@@ -3,7 +3,8 @@
 
 use super::Shapes;
 use super::cases::{
-    AttentionCase, Behind, Case, KvShape, LayerNormCase, LayerNormInput, MatmulCase, NormGemvCase,
+    AttentionCase, Behind, Case, KvShape, LayerNormCase, LayerNormInput, MatmulCase, NormGemvCase, ScoreCase,
+    ScoreInput,
 };
 use crate::gpu::Gpu;
 use crate::kernels::{Activation, Candidate, Choices, Op};
@@ -57,13 +58,20 @@ pub fn cases(op: Op, shapes: &Shapes) -> Vec<Case> {
             Case::Gemm(plain(65, 63, 520)),
         ],
         Op::AttentionPrefill => {
-            vec![Case::AttentionPrefill(attention(17, 15)), Case::AttentionPrefill(attention(9, 63))]
+            vec![
+                Case::AttentionPrefill(attention(17, 15)),
+                Case::AttentionPrefill(attention(9, 63)),
+                Case::AttentionPacked(attention(21, 40)),
+            ]
         }
         Op::AttentionDecode => vec![
             Case::AttentionDecode(attention(1, 16)),
             Case::AttentionDecode(attention(1, 299)),
             Case::AttentionDecode(attention(3, 39)),
         ],
+        Op::Score => [(3, 8193, ScoreInput::Random), (9, 257, ScoreInput::Masked)]
+            .map(|(n_rows, n, input)| Case::Score(ScoreCase { n_rows, n, input }))
+            .to_vec(),
     }
 }
 

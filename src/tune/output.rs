@@ -46,6 +46,8 @@ pub(super) enum Expected {
     Value { want: f64, tolerance: f64 },
     /// The bytes from before: guard, or an element that is not this op's.
     Untouched,
+    /// A NaN.
+    NotANumber,
     /// Anything.
     Any,
 }
@@ -93,6 +95,9 @@ impl Output {
             let at = index * size..(index + 1) * size;
             match *expected {
                 Expected::Any => {}
+                Expected::NotANumber => {
+                    outcome.wrong_elements += usize::from(!self.format.decode(&found[at]).is_nan());
+                }
                 Expected::Untouched => {
                     outcome.stray_writes += usize::from(found[at.clone()] != self.initial[at]);
                 }

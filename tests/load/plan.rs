@@ -58,6 +58,16 @@ fn the_plan_equals_what_is_allocated() {
         drop(session);
         engine.session().advance(&tokens).unwrap();
         check(&engine, &what);
+        // Nor do scores, of one session and of several.
+        if engine.n_ctx() >= 32 {
+            let [mut one, mut two] = [engine.session(), engine.session()];
+            one.advance(&tokens[..1]).unwrap();
+            two.advance(&tokens[..1]).unwrap();
+            engine.score(&mut [(&mut one, &tokens[1..9]), (&mut two, &tokens[1..3])]).unwrap();
+            drop(two);
+            one.score_detailed(&tokens[9..]).unwrap();
+            check(&engine, &what);
+        }
     }
 }
 

@@ -23,7 +23,9 @@ pub struct AttentionCase {
     /// Position of the first row: keys of earlier chunks.
     pub position: usize,
     /// Rows. Those of a decode are sequences of their own: row i sees the positions
-    /// behind the first i pages, the last of them for all rows `position`.
+    /// behind the first i pages, the last of them for all rows `position`. Those of a
+    /// packed pass are runs of 1, 2, 3 ... rows of sequences that begin alike, the last
+    /// row of each at `position`.
     pub n_rows: usize,
     /// Factor of the queries: 1 spreads the weights over all keys, 40 leaves
     /// a few and scores of some hundreds.
@@ -42,6 +44,24 @@ impl AttentionCase {
         (0..self.n_rows).map(|row| row.min(self.position / PAGE_SIZE) * PAGE_SIZE..end).collect()
     }
 
+    /// The positions that each row of a packed pass sees, run by run.
+    fn runs(&self) -> Vec<Vec<Range<usize>>> {
+        let (mut left, mut runs) = (self.n_rows, Vec::new());
+        while left > 0 {
+            let len = left.min(runs.len() + 1).min(self.position + 1);
+            left -= len;
+            let first = self.position + 1 - len;
+            let start = runs.len().min(first / PAGE_SIZE) * PAGE_SIZE;
+            runs.push((first..=self.position).map(|position| start..position + 1).collect());
+        }
+        runs
+    }
+
+    /// The positions that each row of a packed pass sees.
+    pub(super) fn packed(&self) -> Vec<Range<usize>> {
+        self.runs().concat()
+    }
+
     fn scale(&self) -> f32 {
         1.0 / (self.kv.head_dim as f32).sqrt()
     }
@@ -54,31 +74,42 @@ impl AttentionCase {
         self.prepare(gpu, candidate, case, &self.chunk(), None, record)
     }
 
+    pub(super) fn prepare_packed(&self, gpu: &Gpu, choices: &Choices, case: String) -> Result<Prepared> {
+        let candidate = choices.get(Op::AttentionPrefill);
+        let (mut rows, mut table) = (Vec::new(), Vec::new());
+        for run in self.runs() {
+            let first_page = table.len() as u32;
+            table.extend(run[0].start / PAGE_SIZE..=self.position / PAGE_SIZE);
+            rows.extend(run.iter().map(|seen| row(seen, first_page)));
+        }
+        let batch = (&batch(gpu, &rows)?, &table[..]);
+        let record = |recorder: &mut Recorder<'_>, op: &Attention<'_>| {
+            attention_prefill::record(recorder, candidate, op)
+        };
+        self.prepare(gpu, candidate, case, &self.packed(), Some(batch), record)
+    }
+
     pub(super) fn prepare_decode(&self, gpu: &Gpu, choices: &Choices, case: String) -> Result<Prepared> {
         let candidate = choices.get(Op::AttentionDecode);
         let seen = self.batch();
-        let row = |seen: &Range<usize>| Row {
-            position: seen.len() as u32 - 1,
-            kv_len: seen.len() as u32,
-            first_page: (seen.start / PAGE_SIZE) as u32,
-            unused: 0,
-        };
-        let rows: Vec<Row> = seen.iter().map(row).collect();
-        let batch = batch(gpu, &rows)?;
+        let rows: Vec<Row> = seen.iter().map(|seen| row(seen, (seen.start / PAGE_SIZE) as u32)).collect();
+        let table: Vec<usize> = (0..=self.position / PAGE_SIZE).collect();
+        let batch = (&batch(gpu, &rows)?, &table[..]);
         let record = |recorder: &mut Recorder<'_>, op: &Attention<'_>| {
             attention_decode::record(recorder, candidate, op)
         };
-        self.prepare(gpu, candidate, case, &seen, Some(&batch), record)
+        self.prepare(gpu, candidate, case, &seen, Some(batch), record)
     }
 
-    /// `seen`: the positions that each row sees.
+    /// `seen`: the positions that each row sees; `batch`: the rows, and the pages that
+    /// the page table lists.
     fn prepare(
         &self,
         gpu: &Gpu,
         candidate: &Candidate,
         case: String,
         seen: &[Range<usize>],
-        batch: Option<&GpuBuffer>,
+        batch: Option<(&GpuBuffer, &[usize])>,
         record_op: impl FnOnce(&mut Recorder<'_>, &Attention<'_>) -> Result<()>,
     ) -> Result<Prepared> {
         let kv_len = seen.iter().map(|seen| seen.end).max().unwrap_or(0);
@@ -96,7 +127,12 @@ impl AttentionCase {
         let width = axis.padded_len();
         qkv = qkv.chunks(width).flat_map(|q| [q, &vec![f32::NAN; 2 * width]].concat()).collect();
         let qkv = floats(gpu, "qkv", &qkv)?;
-        let page_table = input(gpu, "page_table", bytemuck::cast_slice(&inputs.pages.entries))?;
+        let entries = &inputs.pages.entries;
+        let listed: Vec<u32> = match batch {
+            Some((_, pages)) => pages.iter().map(|&page| entries[page]).collect(),
+            None => entries.clone(),
+        };
+        let page_table = input(gpu, "page_table", bytemuck::cast_slice(&listed))?;
         let mut slabs = Vec::new();
         for slab in inputs.slabs(kv) {
             slabs.push(input(gpu, "slab", &encode(kv.dtype, &slab))?);
@@ -111,7 +147,7 @@ impl AttentionCase {
         let step = step(gpu, numbers)?;
         let dispatches = record(gpu, |recorder| {
             let op = Attention {
-                rows: StepRows { step: (&step).into(), batch: batch.map(Into::into) },
+                rows: StepRows { step: (&step).into(), batch: batch.map(|(rows, _)| rows.into()) },
                 qkv: &qkv,
                 kv: PagedKv {
                     page_table: &page_table,
@@ -134,6 +170,11 @@ impl AttentionCase {
             outputs: vec![(output, out), (scratch_output, scratch)],
         })
     }
+}
+
+/// A row that sees these positions, from the page on that its table begins with.
+fn row(seen: &Range<usize>, first_page: u32) -> Row {
+    Row { position: seen.len() as u32 - 1, kv_len: seen.len() as u32, first_page, unused: 0 }
 }
 
 impl fmt::Display for AttentionCase {

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::{
     ArgmaxCase, AttentionCase, Behind, Case, EmbeddingCase, KvAppendCase, LayerNormCase, MatmulCase,
-    NormGemvCase, ReduceCase, SampleCase,
+    NormGemvCase, ReduceCase, SampleCase, ScoreCase,
 };
 
 /// The least work of an operation, by its shape alone: padding, scratch and
@@ -32,8 +32,11 @@ impl Case {
             Case::LayerNorm(case) => layer_norm(case),
             Case::Embedding(case) => embedding(case),
             Case::Argmax(ArgmaxCase { n, .. }) | Case::Sample(SampleCase { n, .. }) => (n * F32, 0),
+            // A target and a result of five words a row; weights are sums of a term a logit.
+            Case::Score(ScoreCase { n_rows, n, .. }) => (n_rows * (n + 6) * F32, n_rows * n),
             Case::KvAppend(case) => kv_append(case),
             Case::AttentionPrefill(case) => attention(case, case.chunk()),
+            Case::AttentionPacked(case) => attention(case, case.packed()),
             Case::AttentionDecode(case) => attention(case, case.batch()),
             Case::AttentionReduce(case) => reduce(case),
         };
@@ -106,7 +109,7 @@ fn reduce(case: &ReduceCase) -> (usize, usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ArgmaxInput, KvShape, LayerNormInput};
+    use super::super::{ArgmaxInput, KvShape, LayerNormInput, ScoreInput};
     use super::*;
     use crate::tensor::{Axis, DType};
 
@@ -129,6 +132,8 @@ mod tests {
         let norm = LayerNormCase { n_rows: 3, first_row: 5, n: 10, input: LayerNormInput::Random };
         assert_eq!(cost(Case::LayerNorm(norm)), (320, 240));
         assert_eq!(cost(Case::Argmax(ArgmaxCase { n: 100, input: ArgmaxInput::Random })), (400, 0));
+        let score = ScoreCase { n_rows: 2, n: 100, input: ScoreInput::Random };
+        assert_eq!(cost(Case::Score(score)), (848, 200));
         let embedding = EmbeddingCase {
             n_tokens: 2,
             position: 0,

@@ -6,7 +6,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::error::Result;
 use crate::gpu::{BufferUse, Dispatch, Gpu, GpuBuffer, MemoryGroup, Params, Recorder};
-use crate::kernels::{BATCH_MAX, Batch, Matrix, MatrixLayout, Piece, Row, Step};
+use crate::kernels::{Batch, Matrix, MatrixLayout, Piece, ROWS_MAX, Row, Step};
 use crate::tensor::{Axis, DType};
 use crate::tune::output::GUARD;
 
@@ -150,7 +150,7 @@ pub(super) fn step(gpu: &Gpu, step: Step) -> Result<GpuBuffer> {
 pub(super) fn batch(gpu: &Gpu, rows: &[Row]) -> Result<GpuBuffer> {
     // Rows beyond the batch point far away.
     let far = Row { position: 1 << 20, kv_len: 1 << 20, first_page: 1 << 20, unused: 0 };
-    let mut batch = Batch { rows: [far; BATCH_MAX] };
+    let mut batch = Batch { rows: [far; ROWS_MAX] };
     batch.rows[..rows.len()].copy_from_slice(rows);
     let bytes = size_of::<Batch>() as u64;
     let buffer = gpu.allocate("batch", bytes, BufferUse::Uniform, MemoryGroup::Activations)?;

@@ -4,9 +4,9 @@
 use super::{
     ArgmaxCase, ArgmaxInput, AttentionCase, Behind, Case, EmbeddingCase, KvAppendCase, KvShape,
     LayerNormCase, LayerNormInput, MatmulCase, MatmulInput, NormGemvCase, ReduceCase, SampleCase,
-    SampleInput,
+    SampleInput, ScoreCase, ScoreInput,
 };
-use crate::kernels::{Activation, BATCH_MAX};
+use crate::kernels::{Activation, ROWS_MAX};
 use crate::tensor::{Axis, DType};
 
 const DTYPES: [DType; 2] = [DType::F16, DType::F32];
@@ -18,7 +18,9 @@ pub fn quick() -> Vec<Case> {
     let small = |kv: &KvShape| kv.head_dim <= 8 && kv.n_slabs == 1;
     let mut all = all();
     all.retain(|case| match case {
-        Case::AttentionPrefill(case) | Case::AttentionDecode(case) => small(&case.kv),
+        Case::AttentionPrefill(case) | Case::AttentionPacked(case) | Case::AttentionDecode(case) => {
+            small(&case.kv)
+        }
         _ => true,
     });
     all
@@ -34,8 +36,10 @@ pub fn all() -> Vec<Case> {
     embedding(&mut all);
     argmax(&mut all);
     sample(&mut all);
+    score(&mut all);
     cache(&mut all);
     prefill(&mut all);
+    packed(&mut all);
     decode(&mut all);
     reduce(&mut all);
     all
@@ -82,6 +86,7 @@ pub fn gpt2_shapes(n_embd: usize, n_head: usize, vocab_size: usize) -> Vec<Case>
     let (head_dim, split_keys) = (kv.head_dim, 256);
     all.push(Case::AttentionReduce(ReduceCase { n_head, head_dim, max_splits: 4, split_keys, kv_len: 1001 }));
     all.push(Case::Argmax(ArgmaxCase { n: vocab_size, input: ArgmaxInput::Random }));
+    all.push(Case::Score(ScoreCase { n_rows: 32, n: vocab_size, input: ScoreInput::Random }));
     for (temperature, top_k, top_p) in [(0.0, 0, 1.0), (0.8, 0, 1.0), (0.8, 40, 0.95), (0.8, 0, 0.95)] {
         let (n, input, min_p) = (vocab_size, SampleInput::Random, 0.0);
         all.push(Case::Sample(SampleCase { n, input, temperature, top_k, top_p, min_p }));
@@ -216,7 +221,7 @@ fn embedding(all: &mut Vec<Case>) {
         ] {
             for batch in [false, true] {
                 all.push(Case::Embedding(EmbeddingCase {
-                    n_tokens: if batch { n_tokens.min(BATCH_MAX) } else { n_tokens },
+                    n_tokens: if batch { n_tokens.min(ROWS_MAX) } else { n_tokens },
                     position,
                     vocab_size,
                     n_embd,
@@ -260,6 +265,28 @@ fn sample(all: &mut Vec<Case>) {
     }
 }
 
+fn score(all: &mut Vec<Case>) {
+    use ScoreInput::{
+        Certain, Equal, Infinity, Large, Masked, Nan, NegativeNan, NoneFinite, OneFinite, Peak, Random,
+    };
+    let mut push = |n_rows, n, input| all.push(Case::Score(ScoreCase { n_rows, n, input }));
+    // 8192 logits are a chunk, 1024 those of a vec4 for each of its threads.
+    for n in [1, 2, 7, 8, 9, 1023, 1025, 8191, 8192, 8193, 50_257, 131_072] {
+        for input in [Random, Equal, Peak, Certain, Large, Masked, OneFinite] {
+            push(3, n, input);
+        }
+    }
+    for n in [1, 7, 1025, 50_257] {
+        for input in [NoneFinite, Nan, NegativeNan, Infinity] {
+            push(3, n, input);
+        }
+    }
+    // Rows around a workgroup of the merge.
+    for n_rows in [1, 7, 8, 9, 65] {
+        push(n_rows, 257, Random);
+    }
+}
+
 /// Caches: heads of 3 (padded to 8), 8, 20 (padded to 24), 64, 80 and 128
 /// elements; 1, 2 and 25 heads; one to three slabs. Types and slabs vary along
 /// with the head instead of in each combination: each is a pipeline of its own,
@@ -285,7 +312,7 @@ fn cache(all: &mut Vec<Case>) {
         // One row; rows across page borders; a chunk behind others.
         for (n_rows, position) in [(1, 0), (1, 17), (16, 0), (35, 15), (17, 48)] {
             all.push(Case::KvAppend(KvAppendCase { kv, position, n_rows, batch: false }));
-            if n_rows <= BATCH_MAX {
+            if n_rows <= ROWS_MAX {
                 all.push(Case::KvAppend(KvAppendCase { kv, position, n_rows, batch: true }));
             }
         }
@@ -307,6 +334,21 @@ fn prefill(all: &mut Vec<Case>) {
         push(kv, 70, 200, 1.0);
     }
     push(LARGE_HEAD, 5, 20, 1.0);
+}
+
+fn packed(all: &mut Vec<Case>) {
+    let mut push = |kv, n_rows, position, sharpness| {
+        all.push(Case::AttentionPacked(AttentionCase { kv, position, n_rows, sharpness }));
+    };
+    for kv in shapes() {
+        // Runs of 1, 2, 3 ... rows over the borders of groups of 8 and 16.
+        for (n_rows, position) in [(1, 0), (3, 5), (21, 40), (55, 63), (40, 130)] {
+            push(kv, n_rows, position, 1.0);
+        }
+        push(kv, 20, 30, 40.0);
+    }
+    push(shapes()[1], ROWS_MAX, 100, 1.0);
+    push(LARGE_HEAD, 9, 20, 1.0);
 }
 
 fn decode(all: &mut Vec<Case>) {

@@ -15,6 +15,7 @@ mod norm_gemv;
 mod paged;
 mod rows;
 mod sample;
+mod score;
 
 use std::fmt;
 
@@ -32,6 +33,7 @@ pub use norm_gemv::{Behind, NormGemvCase};
 pub use paged::KvShape;
 pub use rows::{ArgmaxCase, ArgmaxInput, EmbeddingCase, LayerNormCase, LayerNormInput};
 pub use sample::{SampleCase, SampleInput};
+pub use score::{ScoreCase, ScoreInput};
 
 /// One operation with its shape, types and flags.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,10 +52,14 @@ pub enum Case {
     Argmax(ArgmaxCase),
     /// The next token.
     Sample(SampleCase),
+    /// Log-probabilities of tokens.
+    Score(ScoreCase),
     /// Append to the cache.
     KvAppend(KvAppendCase),
     /// Causal attention of rows.
     AttentionPrefill(AttentionCase),
+    /// Causal attention of rows of several sequences.
+    AttentionPacked(AttentionCase),
     /// Attention of single rows.
     AttentionDecode(AttentionCase),
     /// Merge of partial results.
@@ -83,8 +89,10 @@ impl Case {
             Case::Embedding(case) => case.prepare(gpu, name),
             Case::Argmax(case) => case.prepare(gpu, name),
             Case::Sample(case) => case.prepare(gpu, name),
+            Case::Score(case) => case.prepare(gpu, choices, name),
             Case::KvAppend(case) => case.prepare(gpu, name),
             Case::AttentionPrefill(case) => case.prepare_prefill(gpu, choices, name),
+            Case::AttentionPacked(case) => case.prepare_packed(gpu, choices, name),
             Case::AttentionDecode(case) => case.prepare_decode(gpu, choices, name),
             Case::AttentionReduce(case) => case.prepare(gpu, name),
         }
@@ -98,8 +106,9 @@ impl Case {
             Case::NormGemv(_) => Some(Op::NormGemv),
             Case::Gemm(_) => Some(Op::Gemm),
             Case::LayerNorm(_) => Some(Op::LayerNorm),
-            Case::AttentionPrefill(_) => Some(Op::AttentionPrefill),
+            Case::AttentionPrefill(_) | Case::AttentionPacked(_) => Some(Op::AttentionPrefill),
             Case::AttentionDecode(_) => Some(Op::AttentionDecode),
+            Case::Score(_) => Some(Op::Score),
             Case::Embedding(_)
             | Case::Argmax(_)
             | Case::KvAppend(_)
@@ -135,8 +144,10 @@ impl fmt::Display for Case {
             Case::Embedding(case) => write!(f, "embedding {case}"),
             Case::Argmax(case) => write!(f, "argmax {case}"),
             Case::Sample(case) => write!(f, "sample {case}"),
+            Case::Score(case) => write!(f, "score {case}"),
             Case::KvAppend(case) => write!(f, "kv_append {case}"),
             Case::AttentionPrefill(case) => write!(f, "attention_prefill {case}"),
+            Case::AttentionPacked(case) => write!(f, "attention_packed {case}"),
             Case::AttentionDecode(case) => write!(f, "attention_decode {case}"),
             Case::AttentionReduce(case) => write!(f, "attention_reduce {case}"),
         }

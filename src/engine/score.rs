@@ -1,0 +1,269 @@
+//! Log-probabilities of given continuations.
+
+use std::sync::Arc;
+
+use super::{Engine, Session};
+use crate::error::{Error, Result};
+use crate::kernels::PAGE_SIZE;
+pub use crate::kernels::score::TokenScore;
+use crate::model::{ScoredSequence, Scores, Sequence};
+
+/// Rows of one sequence that run in one pass: row i holds the token before the
+/// continuation's token i; the last one holds its last token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Part {
+    /// Which of the requests.
+    request: usize,
+    /// The first of its rows.
+    begin: usize,
+    /// Behind the last one.
+    end: usize,
+}
+
+/// What a pass has room for.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    /// Rows of one sequence.
+    chunk: usize,
+    /// Rows of several.
+    packed: usize,
+    /// Their pages.
+    pages: usize,
+}
+
+impl Session {
+    /// The natural log-probability of each of `tokens` given everything before it;
+    /// they are added to the session. One number a token is read back from the GPU.
+    ///
+    /// The session must hold a token, since the first one of a text has no context:
+    /// the last one held runs again, for the logits behind it. A token whose logit is
+    /// minus infinity has minus infinity. Log-probabilities are those of the logits in
+    /// f32, within 1e-5 of an f64 softmax over them.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for a session or a continuation without a token, a token
+    /// outside the vocabulary, more than the context holds, and for logits that are
+    /// NaN or infinite; [`Error::Limits`], [`Error::Gpu`] from the device;
+    /// [`Error::Cancelled`] by the flag of [`Session::set_cancel`], which is heeded
+    /// between chunks. The session is then as it was.
+    pub fn score(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+        let mut logprobs = Vec::with_capacity(tokens.len());
+        self.score_into(tokens, Scores::Logprobs(&mut logprobs))?;
+        Ok(logprobs)
+    }
+
+    /// As [`Session::score`], with each token's rank and the most probable token in
+    /// its place: four numbers a token are read back.
+    ///
+    /// # Errors
+    /// As [`Session::score`].
+    pub fn score_detailed(&mut self, tokens: &[u32]) -> Result<Vec<TokenScore>> {
+        let mut scores = Vec::with_capacity(tokens.len());
+        self.score_into(tokens, Scores::Details(&mut scores))?;
+        Ok(scores)
+    }
+
+    fn score_into(&mut self, tokens: &[u32], mut scores: Scores<'_>) -> Result<()> {
+        let rows = self.score_rows(tokens)?;
+        let first = self.len() - 1;
+        let chunk = self.shared.dims.chunk;
+        let result = (0..rows.len()).step_by(chunk).try_for_each(|begin| {
+            self.check_cancel()?;
+            let end = rows.len().min(begin + chunk);
+            let mut forward = self.shared.lock();
+            let sequence =
+                Sequence { pages: &mut self.pages, position: first + begin, tokens: &rows[begin..end] };
+            let targets = &tokens[begin..end.min(tokens.len())];
+            let sequences = &mut [ScoredSequence { sequence, targets }];
+            forward.score(&self.shared.gpu, &self.shared.model, sequences, scores.reborrow())
+        });
+        self.finish_score(tokens, &result);
+        result
+    }
+
+    /// Checks a continuation and returns its rows' tokens: the last one of the
+    /// session, then all of them.
+    fn score_rows(&self, tokens: &[u32]) -> Result<Vec<u32>> {
+        let Some(&last) = self.tokens.last() else {
+            return Err(Error::input(
+                "the session holds no token: a text's first token has no context to be scored in; add it (or the \
+                 token that begins a text) with prefill",
+            ));
+        };
+        if tokens.is_empty() {
+            return Err(Error::input("there is no token to score: the continuation is empty"));
+        }
+        self.check(tokens)?;
+        Ok([&[last], tokens].concat())
+    }
+
+    /// Adds the tokens of a continuation that was scored; else gives back the pages
+    /// that were taken for it.
+    fn finish_score(&mut self, tokens: &[u32], result: &Result<()>) {
+        if result.is_ok() {
+            self.tokens.extend_from_slice(tokens);
+        } else {
+            self.pages.truncate(self.shared.lock().pool(), self.tokens.len());
+        }
+    }
+}
+
+impl Engine {
+    /// As [`Session::score`] for several sessions, each with its continuation: rows of
+    /// all of them run in shared passes, so that short continuations fill the GPU.
+    /// Sessions that were forked from one share its context's pages.
+    ///
+    /// The log-probabilities are those of [`Session::score`], bit for bit, unless tuning
+    /// or `--variant` chose matrix kernels whose sums depend on the number of rows, which
+    /// [`crate::model::ModelOptions::deterministic`] bars.
+    ///
+    /// # Errors
+    /// As [`Session::score`], naming the request, and for a session of another engine;
+    /// [`Error::Cancelled`] by the flag of any of the sessions. All sessions are then
+    /// as they were.
+    pub fn score(&self, requests: &mut [(&mut Session, &[u32])]) -> Result<Vec<Vec<f32>>> {
+        let rows = self.check_scores(requests)?;
+        let dims = &self.shared.dims;
+        let room = Room { chunk: dims.chunk, packed: dims.packed, pages: dims.page_table_entries() };
+        let lens: Vec<(usize, usize)> =
+            requests.iter().zip(&rows).map(|((session, _), rows)| (session.len() - 1, rows.len())).collect();
+        let mut logprobs: Vec<Vec<f32>> =
+            requests.iter().map(|(_, tokens)| Vec::with_capacity(tokens.len())).collect();
+        let result = passes(&lens, room)
+            .iter()
+            .try_for_each(|pass| self.score_pass(requests, &rows, pass, &mut logprobs));
+        for (session, tokens) in requests.iter_mut() {
+            session.finish_score(tokens, &result);
+        }
+        result.map(|()| logprobs)
+    }
+
+    /// The rows' tokens of each request.
+    fn check_scores(&self, requests: &[(&mut Session, &[u32])]) -> Result<Vec<Vec<u32>>> {
+        let rows = requests.iter().enumerate().map(|(i, (session, tokens))| {
+            if !Arc::ptr_eq(&session.shared, &self.shared) {
+                return Err(Error::input(format!(
+                    "the session of request {i} belongs to another engine: score it with its own"
+                )));
+            }
+            session.score_rows(tokens).map_err(|error| Error::input(format!("request {i}: {error}")))
+        });
+        rows.collect()
+    }
+
+    /// Runs one pass and adds its log-probabilities to those of the requests.
+    fn score_pass(
+        &self,
+        requests: &mut [(&mut Session, &[u32])],
+        rows: &[Vec<u32>],
+        pass: &[Part],
+        logprobs: &mut [Vec<f32>],
+    ) -> Result<()> {
+        requests.iter().try_for_each(|(session, _)| session.check_cancel())?;
+        let mut parts = pass.iter().peekable();
+        let mut sequences = Vec::with_capacity(pass.len());
+        for (i, (session, tokens)) in requests.iter_mut().enumerate() {
+            let Some(part) = parts.next_if(|part| part.request == i) else { continue };
+            let sequence = Sequence {
+                position: session.tokens.len() - 1 + part.begin,
+                pages: &mut session.pages,
+                tokens: &rows[i][part.begin..part.end],
+            };
+            let targets = &tokens[part.begin..part.end.min(tokens.len())];
+            sequences.push(ScoredSequence { sequence, targets });
+        }
+        let mut all = Vec::new();
+        let mut forward = self.shared.lock();
+        let scores = Scores::Logprobs(&mut all);
+        forward.score(&self.shared.gpu, &self.shared.model, &mut sequences, scores)?;
+        let mut rest = &all[..];
+        for (part, sequence) in pass.iter().zip(&sequences) {
+            let (own, behind) = rest.split_at(sequence.targets.len());
+            logprobs[part.request].extend_from_slice(own);
+            rest = behind;
+        }
+        Ok(())
+    }
+}
+
+/// Divides sequences, (position, rows) each, into passes: whole chunks of one
+/// sequence in passes of their own, what is left of them together as long as there is
+/// room. Parts of a sequence are in passes of rising order, those of a pass in the
+/// order of the sequences.
+fn passes(lens: &[(usize, usize)], room: Room) -> Vec<Vec<Part>> {
+    let mut passes = Vec::new();
+    let mut open: Vec<Part> = Vec::new();
+    let (mut n_rows, mut n_pages) = (0, 0);
+    for (request, &(position, len)) in lens.iter().enumerate() {
+        let mut begin = 0;
+        while len - begin >= room.chunk {
+            let end = begin + room.chunk;
+            passes.push(vec![Part { request, begin, end }]);
+            begin = end;
+        }
+        let rest = len - begin;
+        if rest == 0 {
+            continue;
+        }
+        let pages = (position + len).div_ceil(PAGE_SIZE);
+        if n_rows + rest > room.packed || n_pages + pages > room.pages {
+            passes.push(std::mem::take(&mut open));
+            (n_rows, n_pages) = (0, 0);
+        }
+        open.push(Part { request, begin, end: len });
+        n_rows += rest;
+        n_pages += pages;
+    }
+    passes.push(open);
+    passes.retain(|pass| !pass.is_empty());
+    passes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lens_of(passes: &[Vec<Part>]) -> Vec<Vec<(usize, usize)>> {
+        passes.iter().map(|pass| pass.iter().map(|p| (p.request, p.end - p.begin)).collect()).collect()
+    }
+
+    #[test]
+    fn passes_hold_every_row_once_and_in_order() {
+        let room = Room { chunk: 32, packed: 24, pages: 20 };
+        let lens: Vec<(usize, usize)> =
+            (0..60).map(|i| (i * 37 % 90, 1 + i * 13 % if i % 7 == 0 { 100 } else { 20 })).collect();
+        let passes = passes(&lens, room);
+        let mut next = vec![0; lens.len()];
+        for pass in &passes {
+            assert!(pass.windows(2).all(|pair| pair[0].request < pair[1].request));
+            let rows: usize = pass.iter().map(|part| part.end - part.begin).sum();
+            let pages: usize =
+                pass.iter().map(|part| (lens[part.request].0 + lens[part.request].1).div_ceil(16)).sum();
+            let most = if pass.len() == 1 { room.chunk } else { room.packed };
+            assert!(rows > 0 && rows <= most && (pages <= room.pages || pass.len() == 1), "{pass:?}");
+            for part in pass {
+                assert_eq!(part.begin, next[part.request]);
+                next[part.request] = part.end;
+            }
+        }
+        assert!(next.iter().zip(&lens).all(|(next, (_, len))| next == len));
+    }
+
+    #[test]
+    fn passes_are_as_few_as_fit() {
+        let room = Room { chunk: 32, packed: 32, pages: 100 };
+        assert_eq!(
+            lens_of(&passes(&[(99, 8); 9], room)),
+            [vec![(0, 8), (1, 8), (2, 8), (3, 8)], vec![(4, 8), (5, 8), (6, 8), (7, 8)], vec![(8, 8)],]
+        );
+        // 7 pages each.
+        let few = Room { pages: 15, ..room };
+        assert_eq!(lens_of(&passes(&[(99, 8); 3], few)), [vec![(0, 8), (1, 8)], vec![(2, 8)]]);
+        // A long one's chunks, then its rest with the others.
+        assert_eq!(
+            lens_of(&passes(&[(0, 2), (5, 70), (5, 32)], room)),
+            [vec![(1, 32)], vec![(1, 32)], vec![(2, 32)], vec![(0, 2), (1, 6)],]
+        );
+        assert!(passes(&[], room).is_empty());
+    }
+}

@@ -1,0 +1,170 @@
+//! The log-probability of a token under each row of logits, without reading them
+//! back.
+
+use super::candidate::{Candidate, Needs, Op};
+use super::fragments::{ORDER_KEY, SCORE, STEP, reduce};
+use crate::error::Result;
+use crate::gpu::{Binding, BoundBuffer, Extent, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
+use crate::tensor::pad_row;
+
+static SCORE_CHUNKS: Kernel = Kernel {
+    name: "score",
+    source: include_str!("../../shaders/score.wgsl"),
+    bindings: &[Binding::read_write(4, "partial")],
+};
+
+static SCORE_PER_THREAD: Kernel = Kernel {
+    name: "score_per_thread",
+    source: include_str!("../../shaders/score_per_thread.wgsl"),
+    bindings: &[Binding::read_write(4, "partial")],
+};
+
+static SCORE_MERGE: Kernel = Kernel {
+    name: "score_merge",
+    source: include_str!("../../shaders/score_merge.wgsl"),
+    bindings: &[
+        Binding::read(4, "partial"),
+        Binding::read_write(5, "logprobs"),
+        Binding::read_write(6, "details"),
+    ],
+};
+
+/// Logits of a workgroup, divided by 4: small enough that the rows of a pass fill a
+/// GPU (GPT-2 has 7 chunks), large enough that a thread merges a row's partial
+/// results quickly.
+const CHUNK4: u32 = 2048;
+
+/// Threads that merge: few, so that the rows of a pass spread.
+const MERGE_THREADS: u32 = 8;
+
+/// The implementations: per thread, workgroups of one vector of a software adapter
+/// at its usual width.
+pub static CANDIDATES: &[Candidate] = &[
+    candidate(
+        "per_thread",
+        Strategy::PerThread,
+        const { &[&SCORE_PER_THREAD, &SCORE_MERGE] },
+        &[("WORKGROUP_SIZE", 8), ("CHUNK4", CHUNK4)],
+    ),
+    candidate("workgroup_256", Strategy::Workgroup, const { &[&SCORE_CHUNKS, &SCORE_MERGE] }, WORKGROUP_256),
+    candidate("subgroup_256", Strategy::Subgroup, const { &[&SCORE_CHUNKS, &SCORE_MERGE] }, WORKGROUP_256),
+];
+
+const WORKGROUP_256: &[(&str, u32)] = &[("WORKGROUP_SIZE", 256), ("CHUNK4", CHUNK4)];
+
+const fn candidate(
+    name: &'static str,
+    strategy: Strategy,
+    kernels: &'static [&'static Kernel],
+    constants: &'static [(&'static str, u32)],
+) -> Candidate {
+    Candidate { op: Op::Score, name, strategy, needs: Needs::of(strategy), kernels, constants }
+}
+
+/// How a model rated a token: a row of the shader's `details`.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable, serde::Serialize, serde::Deserialize,
+)]
+pub struct TokenScore {
+    /// Natural log-probability of the token; minus infinity where its logit is.
+    pub logprob: f32,
+    /// Tokens that are more probable, of equals those with a lower id: 0 for the
+    /// most probable one.
+    pub rank: u32,
+    /// The most probable token, the lowest id of equals.
+    pub best: u32,
+    /// Its natural log-probability.
+    pub best_logprob: f32,
+}
+
+/// The shaders' `ScoreParams`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct ScoreParams {
+    /// Logits of a row.
+    pub n: u32,
+    /// Length of a row divided by 4.
+    pub stride4: u32,
+    /// Partial results of a row.
+    pub n_partials: u32,
+    /// Padding to 16 bytes.
+    pub unused: u32,
+}
+
+/// The variants, in the order of their dispatches.
+#[must_use]
+pub fn variants(candidate: &Candidate) -> [Variant; 2] {
+    let mut fragments = vec![STEP, ORDER_KEY, SCORE];
+    let merge = Variant {
+        kernel: candidate.kernels[1],
+        strategy: Strategy::PerThread,
+        fragments: fragments.clone(),
+        constants: vec![("WORKGROUP_SIZE", MERGE_THREADS)],
+    };
+    if candidate.strategy != Strategy::PerThread {
+        fragments.push(reduce(candidate.strategy));
+    }
+    [candidate.variant(0, fragments, &[]), merge]
+}
+
+/// Chunks of a row of `n` logits.
+fn n_chunks(n: usize) -> usize {
+    n.div_ceil(4 * CHUNK4 as usize)
+}
+
+/// Bytes of the partial results of a row of `n` logits.
+#[must_use]
+pub fn partial_bytes(candidate: &Candidate, n: usize) -> u64 {
+    16 * n_partials(candidate, n) as u64
+}
+
+fn n_partials(candidate: &Candidate, n: usize) -> usize {
+    match candidate.strategy {
+        Strategy::PerThread => n_chunks(n) * candidate.constant("WORKGROUP_SIZE") as usize,
+        Strategy::Workgroup | Strategy::Subgroup => n_chunks(n),
+    }
+}
+
+/// Scores of the step's rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Score<'a> {
+    /// The step: rows, and the first of them in `targets` and in the results.
+    pub step: BoundBuffer<'a>,
+    /// Logits of a row.
+    pub n: usize,
+    /// `[n_rows, pad_row(n)]`
+    pub logits: &'a GpuBuffer,
+    /// `[first_row + n_rows]`, u32; each below `n`.
+    pub targets: &'a GpuBuffer,
+    /// [`partial_bytes`] a row.
+    pub partial: &'a GpuBuffer,
+    /// `[first_row + n_rows]`, f32: NaN where a logit is NaN or plus infinity, or all
+    /// are minus infinity.
+    pub logprobs: &'a GpuBuffer,
+    /// `[first_row + n_rows]` of [`TokenScore`], with NaN as in `logprobs`.
+    pub details: &'a GpuBuffer,
+}
+
+/// Records `op`.
+///
+/// A log-probability is wrong by what WGSL grants exp and log, and by sums of some
+/// sixty additions: by less than 6e-6 of the greater of 1 and its magnitude (the
+/// kernel's cases compute the bound); on Mesa's lavapipe by less than 1e-6 of it.
+///
+/// # Errors
+/// As [`Recorder::dispatch`].
+pub fn record(recorder: &mut Recorder<'_>, candidate: &Candidate, op: &Score<'_>) -> Result<()> {
+    let (n, stride) = (op.n, pad_row(op.n));
+    assert!(op.logits.bytes() >= (stride * 4) as u64, "logits are too short");
+    assert!(op.partial.bytes() >= partial_bytes(candidate, n), "the partial results have no room");
+    let n_partials = n_partials(candidate, n) as u32;
+    let params = ScoreParams { n: n as u32, stride4: (stride / 4) as u32, n_partials, unused: 0 };
+    let [parts, merge] = variants(candidate);
+    let inputs = [op.step, op.logits.into(), op.targets.into(), op.partial.into()];
+    let grid = Grid::Plane(Extent::Fixed(n_chunks(n) as u32), Extent::PerRows(1));
+    recorder.dispatch(&parts, &params, &inputs, grid)?;
+    let buffers = [&inputs[..], &[op.logprobs.into(), op.details.into()]].concat();
+    let grid = Grid::Plane(Extent::PerRows(MERGE_THREADS), Extent::Fixed(1));
+    recorder.dispatch(&merge, &params, &buffers, grid)
+}

@@ -1,0 +1,145 @@
+//! Passes that bring back scores of tokens instead of logits.
+
+use super::{Forward, Sequence, work};
+use crate::error::Result;
+use crate::gpu::{Encoder, Gpu};
+use crate::kernels::Step;
+use crate::kernels::score::TokenScore;
+use crate::model::Model;
+use crate::model::dims::{HEAD_STEP_OFFSET, Slot};
+use crate::model::output::{Scores, bad_logits};
+
+/// Rows of one sequence whose first ones are scored.
+pub struct ScoredSequence<'a> {
+    /// The sequence and its next tokens, a row each.
+    pub sequence: Sequence<'a>,
+    /// For the first rows, the token whose score is wanted; the others only enter
+    /// the cache.
+    pub targets: &'a [u32],
+}
+
+impl Forward {
+    /// Runs rows of sequences through the kernels of prefill and scores their targets:
+    /// at most [`super::Dims::chunk`] rows of one sequence or [`super::Dims::packed`]
+    /// of several, whose pages must fit [`super::Dims::page_table_entries`]. Scores
+    /// come back in the order of the sequences.
+    ///
+    /// # Errors
+    /// As [`Forward::run`]; [`crate::Error::Input`] for logits that are NaN or
+    /// infinite. The sequences' pages may then hold more than their positions.
+    ///
+    /// # Panics
+    /// As [`Forward::run`]; for more rows or pages than there is room for.
+    pub fn score(
+        &mut self,
+        gpu: &Gpu,
+        model: &Model,
+        sequences: &mut [ScoredSequence<'_>],
+        scores: Scores<'_>,
+    ) -> Result<()> {
+        let wanted = sequences.iter().map(|ScoredSequence { sequence: s, .. }| {
+            s.pages.pages_wanted(&self.pool, s.position, s.tokens.len())
+        });
+        self.make_room(gpu, model, wanted.sum())?;
+        let (tokens, targets) = self.scored_rows(gpu, sequences)?;
+        let alone = match &sequences[..] {
+            [one] => Some(one.sequence.position),
+            _ => None,
+        };
+        let most = if alone.is_some() { self.dims.chunk } else { self.dims.packed };
+        assert!(!tokens.is_empty() && tokens.len() <= most, "rows out of range");
+        assert!(self.page_entries.len() <= self.dims.page_table_entries(), "pages out of range");
+        self.record_score(gpu, model, alone.is_none())?;
+
+        let body = Step { position: alone.unwrap_or(0) as u32, ..self.step_of_rows() };
+        if alone.is_some() {
+            // A chunk may have more rows than a batch; they are neighbours.
+            self.rows.clear();
+        }
+        let at_once = self.dims.scored_rows();
+        let heads: Vec<Step> = (0..targets.len())
+            .step_by(at_once)
+            .map(|first| {
+                let n_rows = at_once.min(targets.len() - first) as u32;
+                Step { n_rows, first_row: first as u32, ..body }
+            })
+            .collect();
+        let mut encoder = gpu.encoder();
+        let later = bytemuck::cast_slice(&heads);
+        let staged = self.stage(gpu, &mut encoder, &tokens, &targets, [body, body], later)?;
+        let recorded = &self.recordings;
+        let layers = if alone.is_some() { &recorded.prefill } else { &recorded.packed };
+        encoder.pass(|pass| pass.run(layers, work(body)));
+        let step_bytes = size_of::<Step>() as u64;
+        for (i, head) in heads.iter().enumerate() {
+            let (offset, step) = (staged + i as u64 * step_bytes, &self.buffers[Slot::Step as usize]);
+            self.ring.copy_staged(&mut encoder, offset, step, HEAD_STEP_OFFSET, step_bytes);
+            encoder.pass(|pass| {
+                pass.run(&recorded.head_rows, work(*head));
+                pass.run(&recorded.score, work(*head));
+            });
+        }
+        self.read_scores(gpu, encoder, targets.len(), scores)
+    }
+
+    /// Enters the sequences; returns their tokens and targets in the order of rows:
+    /// those of all sequences that are scored, so that the head works on neighbouring
+    /// rows, then the others.
+    fn scored_rows(
+        &mut self,
+        gpu: &Gpu,
+        sequences: &mut [ScoredSequence<'_>],
+    ) -> Result<(Vec<u32>, Vec<u32>)> {
+        let (mut tokens, mut targets) = (Vec::new(), Vec::new());
+        let mut first_pages = Vec::with_capacity(sequences.len());
+        self.clear_rows();
+        for ScoredSequence { sequence, targets: own } in sequences.iter_mut() {
+            let Sequence { pages, position, tokens: all } = sequence;
+            let first_page = self.enter(gpu, pages, *position, all.len())?;
+            self.add_rows(*position, own.len(), first_page);
+            tokens.extend_from_slice(&all[..own.len()]);
+            targets.extend_from_slice(own);
+            first_pages.push(first_page);
+        }
+        for (ScoredSequence { sequence, targets: own }, first_page) in sequences.iter().zip(first_pages) {
+            let rest = &sequence.tokens[own.len()..];
+            self.add_rows(sequence.position + own.len(), rest.len(), first_page);
+            tokens.extend_from_slice(rest);
+        }
+        Ok((tokens, targets))
+    }
+
+    /// Records what scores need and was not recorded yet.
+    fn record_score(&mut self, gpu: &Gpu, model: &Model, packed: bool) -> Result<()> {
+        if self.recordings.score.is_empty() {
+            self.recordings.score = self.recording(gpu, model).score()?;
+        }
+        if packed && self.recordings.packed.is_empty() {
+            self.recordings.packed = self.recording(gpu, model).packed()?;
+        }
+        Ok(())
+    }
+
+    /// Submits a pass and reads the scores of its first `n` rows.
+    fn read_scores(&mut self, gpu: &Gpu, encoder: Encoder, n: usize, scores: Scores<'_>) -> Result<()> {
+        if n == 0 {
+            return self.submit(gpu, encoder);
+        }
+        let faulty = match scores {
+            Scores::Logprobs(all) => self.read(gpu, encoder, Slot::Logprobs, n * 4, |bytes| {
+                let new: &[f32] = bytemuck::cast_slice(bytes);
+                all.extend_from_slice(new);
+                new.iter().any(|logprob| logprob.is_nan())
+            }),
+            Scores::Details(all) => {
+                let bytes = n * size_of::<TokenScore>();
+                self.read(gpu, encoder, Slot::ScoreDetails, bytes, |bytes| {
+                    let new: &[TokenScore] = bytemuck::cast_slice(bytes);
+                    all.extend_from_slice(new);
+                    new.iter().any(|score| score.logprob.is_nan())
+                })
+            }
+        }?;
+        if faulty { Err(bad_logits()) } else { Ok(()) }
+    }
+}

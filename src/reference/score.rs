@@ -1,0 +1,24 @@
+/// How a row of logits rates a token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Score {
+    /// Natural log-probability.
+    pub logprob: f64,
+    /// Tokens before it in the order of falling logit, rising id.
+    pub rank: usize,
+    /// The first in that order.
+    pub best: usize,
+    /// Its natural log-probability.
+    pub best_logprob: f64,
+}
+
+/// The score of `target`; `None` where [`super::argmax`] has none.
+#[must_use]
+pub fn score(logits: &[f32], target: usize) -> Option<Score> {
+    let best = super::argmax(logits)?;
+    let max = f64::from(logits[best]);
+    let sum: f64 = logits.iter().map(|x| (f64::from(*x) - max).exp()).sum();
+    let own = logits[target];
+    let before = |&(i, x): &(usize, &f32)| *x > own || (*x == own && i < target);
+    let rank = logits.iter().enumerate().filter(before).count();
+    Some(Score { logprob: f64::from(own) - max - sum.ln(), rank, best, best_logprob: -sum.ln() })
+}
