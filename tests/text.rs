@@ -202,3 +202,34 @@ fn a_long_run_of_one_character_is_encoded_whole() {
         assert!(tokenizer.decode(&ids, false).unwrap() == text, "{c:?}");
     }
 }
+
+#[test]
+fn tokens_by_themselves_are_bytes() {
+    let tokenizer = gpt2();
+    for text in ["naïve 日本語 🎉\n<|endoftext|>", " two  spaces"] {
+        let ids = tokenizer.encode(text).unwrap();
+        let bytes: Vec<u8> = ids.iter().flat_map(|&id| tokenizer.token_bytes(id)).collect();
+        assert_eq!(bytes, text.as_bytes());
+    }
+    assert_eq!(tokenizer.token_bytes(u32::MAX), [0; 0]);
+}
+
+/// A SentencePiece vocabulary with byte tokens and a template that begins a text.
+#[test]
+fn a_template_names_the_token_in_front() {
+    assert_eq!(gpt2().leading_token().unwrap(), None);
+    let file = r#"{"version": "1.0", "truncation": null, "padding": null, "normalizer": null, "pre_tokenizer": null,
+        "added_tokens": [{"id": 1, "content": "<s>", "single_word": false, "lstrip": false, "rstrip": false,
+                          "normalized": false, "special": true}],
+        "post_processor": {"type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}},
+        "decoder": {"type": "ByteFallback"},
+        "model": {"type": "BPE", "merges": [], "vocab": {"a": 0, "<s>": 1, "▁the": 2, "<0xE6>": 3}}}"#;
+    let tokenizer = Tokenizer::from_bytes("llama", file.as_bytes()).unwrap();
+    assert_eq!(tokenizer.leading_token().unwrap(), Some(1));
+    assert_eq!(tokenizer.encode("a").unwrap(), [0]);
+    let bytes = |id| tokenizer.token_bytes(id);
+    assert_eq!([bytes(0), bytes(1), bytes(2), bytes(3)], [&b"a"[..], b"<s>", b" the", b"\xE6"]);
+}

@@ -36,7 +36,7 @@ impl AtomicFile {
         hidden.push(format!(".{}.tmp", std::process::id()));
         let temporary = target.with_file_name(hidden);
         let file = OpenOptions::new().write(true).create_new(true).open(&temporary).map_err(failed)?;
-        interrupt::set_unfinished(Some(&temporary));
+        interrupt::begin_file(&temporary);
         Ok(AtomicFile { target, temporary, file: Some(BufWriter::new(file)) })
     }
 
@@ -75,6 +75,6 @@ impl Drop for AtomicFile {
         // Windows removes no open file. After the rename there is none left.
         self.file = None;
         let _ = fs::remove_file(&self.temporary);
-        interrupt::set_unfinished(None);
+        interrupt::end_file(&self.temporary);
     }
 }

@@ -11,12 +11,17 @@ use super::exit::INTERRUPTED;
 static FLAG: OnceLock<CancelFlag> = OnceLock::new();
 /// Nobody looks at the flag at present.
 static BLOCKED: AtomicBool = AtomicBool::new(false);
-/// A file that is not complete yet: removed when the program ends at once.
-static UNFINISHED: Mutex<Option<PathBuf>> = Mutex::new(None);
+/// Files that are not complete yet: removed when the program ends at once.
+static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// Names the file to remove if the program ends at once, or none.
-pub fn set_unfinished(path: Option<&Path>) {
-    *UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner) = path.map(Path::to_owned);
+/// Names a file to remove if the program ends at once.
+pub fn begin_file(path: &Path) {
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_owned());
+}
+
+/// The file is complete, or gone.
+pub fn end_file(path: &Path) {
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).retain(|unfinished| unfinished != path);
 }
 
 /// The flag that the first Ctrl-C raises; the second one ends the program at
@@ -27,7 +32,7 @@ pub fn flag() -> CancelFlag {
         let raised = flag.clone();
         let handler = move || {
             if raised.swap(true, Ordering::Relaxed) || BLOCKED.load(Ordering::Relaxed) {
-                if let Some(path) = &*UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner) {
+                for path in &*UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner) {
                     let _ = std::fs::remove_file(path);
                 }
                 std::process::exit(i32::from(INTERRUPTED));

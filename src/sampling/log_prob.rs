@@ -71,18 +71,25 @@ pub fn perplexity(mean_nll: f64) -> f64 {
     mean_nll.exp()
 }
 
-/// Negative log-likelihoods added up, for the mean and the perplexity.
+/// Negative log-likelihoods added up, for the mean, the perplexity and their
+/// standard errors.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct NllSum {
     sum: f64,
+    /// Squared distances from the mean (Welford 1962): a difference of two large
+    /// sums would lose them.
+    squares: f64,
     count: u64,
 }
 
 impl NllSum {
     /// Adds the negative log-likelihood of one token, in nats.
     pub fn add(&mut self, nll: f64) {
+        let before = self.mean().unwrap_or(nll);
         self.sum += nll;
         self.count += 1;
+        let after = self.sum / self.count as f64;
+        self.squares += (nll - before) * (nll - after);
     }
 
     /// How many tokens were added.
@@ -91,16 +98,39 @@ impl NllSum {
         self.count
     }
 
+    /// All of them together, in nats.
+    #[must_use]
+    pub fn sum(&self) -> f64 {
+        self.sum
+    }
+
     /// The mean negative log-likelihood a token; `None` before the first.
     #[must_use]
     pub fn mean(&self) -> Option<f64> {
         (self.count > 0).then(|| self.sum / self.count as f64)
     }
 
+    /// The standard error of the mean, as if tokens were independent draws: their
+    /// sample deviation divided by the root of their number. `None` for fewer
+    /// than two tokens, and where one has the probability 0.
+    #[must_use]
+    pub fn standard_error(&self) -> Option<f64> {
+        let n = self.count as f64;
+        let error = (self.squares / (n * (n - 1.0))).sqrt();
+        (self.count > 1 && error.is_finite()).then_some(error)
+    }
+
     /// The perplexity; `None` before the first token.
     #[must_use]
     pub fn perplexity(&self) -> Option<f64> {
         self.mean().map(perplexity)
+    }
+
+    /// The standard error of the perplexity by the delta method: that of the mean
+    /// times the derivative of the exponential, which is the perplexity itself.
+    #[must_use]
+    pub fn perplexity_standard_error(&self) -> Option<f64> {
+        Some(self.standard_error()? * self.perplexity()?)
     }
 }
 
@@ -141,6 +171,18 @@ mod tests {
         close(nlls.mean().unwrap(), 0.603509, 5e-7);
         close(nlls.perplexity().unwrap(), 1.828523, 5e-7);
         close(perplexity(nlls.mean().unwrap()), 1.828523, 5e-7);
+        // By statistics.stdev of Python over the ten, divided by the root of 10.
+        close(nlls.standard_error().unwrap(), 0.180827, 5e-7);
+        close(nlls.perplexity_standard_error().unwrap(), 0.330647, 5e-7);
+    }
+
+    #[test]
+    fn standard_errors_of_few_and_of_shifted() {
+        let of = |nlls: &[f64]| nlls.iter().copied().collect::<NllSum>().standard_error();
+        assert_eq!([of(&[]), of(&[1.0]), of(&[1.0, INF.into()])], [None; 3]);
+        assert_eq!(of(&[2.0, 2.0, 2.0]), Some(0.0));
+        // The mean costs no digit of the deviation.
+        close(of(&[1e9, 1e9 + 1.0, 1e9 + 2.0]).unwrap(), (1.0_f64 / 3.0).sqrt(), 1e-9);
     }
 
     #[test]

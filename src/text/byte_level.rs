@@ -1,4 +1,5 @@
-//! The alphabet in which byte-level BPE writes bytes as characters.
+//! How vocabularies write bytes: the alphabet of byte-level BPE, SentencePiece's
+//! byte fallback.
 
 /// The bytes that a token of a byte-level vocabulary stands for.
 ///
@@ -19,6 +20,12 @@ fn char_byte(c: char) -> Option<u8> {
         0x143 => Some(0xad),
         _ => None,
     }
+}
+
+/// The byte of a token such as `<0x0A>`, read as the tokenizers library does.
+pub(super) fn fallback_byte(token: &str) -> Option<u8> {
+    let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
+    if digits.len() == 2 { u8::from_str_radix(digits, 16).ok() } else { None }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Text that grows token by token.
 
-use super::byte_level::token_bytes;
+use super::byte_level::{fallback_byte, token_bytes};
 use super::tokenizer::{ByteTokens, Tokenizer};
 use super::utf8::Utf8Buffer;
 use crate::error::Result;
@@ -108,12 +108,6 @@ impl StreamDecoder {
         let common: usize = pairs.take_while(|(b, a)| b == a).map(|(b, _)| b.len_utf8()).sum();
         Ok(all[common..].to_owned())
     }
-}
-
-/// The byte of a token such as `<0x0A>`, read as the tokenizers library does.
-fn fallback_byte(token: &str) -> Option<u8> {
-    let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
-    if digits.len() == 2 { u8::from_str_radix(digits, 16).ok() } else { None }
 }
 
 #[cfg(test)]

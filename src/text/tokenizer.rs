@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokenizers::DecoderWrapper;
 
+use super::byte_level::{fallback_byte, token_bytes};
 use crate::error::{Error, Result};
 
 /// Text to token ids and back, as `tokenizer.json` defines it.
@@ -130,6 +131,35 @@ impl Tokenizer {
     #[must_use]
     pub fn is_special(&self, token: &str) -> bool {
         self.inner.library.get_added_vocabulary().is_special_token(token)
+    }
+
+    /// The bytes of text that a token stands for, by itself: a part of a character
+    /// where the vocabulary is of bytes. A SentencePiece token keeps the space in
+    /// front that decoding would drop at the beginning of a text. Empty for an id
+    /// without a token.
+    #[must_use]
+    pub fn token_bytes(&self, id: u32) -> Vec<u8> {
+        let Some(token) = self.id_to_token(id) else { return Vec::new() };
+        match self.inner.byte_tokens {
+            ByteTokens::All => token_bytes(&token),
+            ByteTokens::Fallback => match fallback_byte(&token) {
+                Some(byte) => vec![byte],
+                None => token.replace('\u{2581}', " ").into_bytes(),
+            },
+            ByteTokens::None => token.into_bytes(),
+        }
+    }
+
+    /// The token that the file's template puts in front of every text, such as
+    /// Llama's `<s>`; `None` where it puts none, as GPT-2's.
+    ///
+    /// # Errors
+    /// [`Error::Model`] when the tokenizer's template fails.
+    pub fn leading_token(&self) -> Result<Option<u32>> {
+        let encoding = guarded(&self.inner.name, "cannot encode an empty text", || {
+            self.inner.library.encode_fast("", true)
+        })?;
+        Ok(encoding.get_ids().first().copied())
     }
 
     /// Checks that the model has an embedding for every token.

@@ -25,6 +25,10 @@ fn usage_errors_exit_with_2() {
         &["generate", "-m", &tiny, "--tokens", "-1"],
         &["logits", "-p", "a"],
         &["perplexity"],
+        &["perplexity", "a.txt", "--protocol", "gguf"],
+        &["perplexity", "a.txt", "--bos", "perhaps"],
+        &["perplexity", "a.txt", "--documents", ""],
+        &["perplexity", "a.txt", "--limit", "-1"],
         &["bench"],
         &["bench", "model", "-r", "0"],
         &["completions", "tcsh9"],
@@ -118,10 +122,25 @@ fn prompt_files_must_be_text() {
 }
 
 #[test]
-fn perplexity_needs_two_tokens_and_a_stride_within_the_context() {
-    wgpt_with(&["perplexity", "-"], "", &[]).fails(4, &["the text has 0 tokens"]);
-    wgpt_with(&["perplexity", "-", "--stride", "0"], "Once upon a time", &[])
-        .fails(4, &["stride 0: expected 1 to the context of 512"]);
-    wgpt_with(&["perplexity", "-", "--stride", "33", "-c", "32"], "Once upon a time", &[])
-        .fails(4, &["stride 33: expected 1 to the context of 32"]);
+fn perplexity_names_what_is_wrong_with_a_text() {
+    let once = "Once upon a time";
+    let fails = |args: &[&str], stdin: &str, parts: &[&str]| {
+        wgpt_with(&[&["perplexity", "-"], args].concat(), stdin, &[]).fails(4, parts);
+    };
+    fails(&[], "", &["stdin: the file is empty"]);
+    fails(&[], " \n\n", &["stdin: the file holds white space alone"]);
+    fails(&[], "a", &["stdin: the text has 1 token, protocol hf needs at least 2"]);
+    fails(&["--stride", "0"], once, &["stride 0: expected 1 to the context of 512"]);
+    fails(&["--stride", "33", "-c", "32"], once, &["stride 33: expected 1 to the context of 32"]);
+    fails(&["--protocol", "llama"], once, &["stdin: the text has 4 tokens", "a whole window of 512"]);
+    fails(&["--protocol", "llama", "--stride", "8"], once, &["a stride belongs to protocol hf", "llama"]);
+    fails(&["--bos", "never"], once, &["under protocol llama alone", "hf"]);
+    fails(&["--protocol", "segments", "--documents", "rows"], once, &["--documents rows", "segments"]);
+    fails(&["--documents", "<|end|>"], once, &["\"<|end|>\" occurs in none of the files"]);
+    fails(&["--documents", "<|end|>"], " <|end|> ", &["stdin: --documents finds no document"]);
+    fails(&["-"], once, &["stdin (-) is named twice"]);
+    fails(&["--limit", "0"], once, &["a limit of 0"]);
+    wgpt_with(&["perplexity", "-", "--html", "no/such/folder/a.html"], once, &[])
+        .fails(1, &["cannot write no/such/folder/a.html"]);
+    fails(&["--html", "a.out", "--csv", "a.out"], once, &["name the same file"]);
 }

@@ -6,8 +6,9 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use wgpt::bench::{mean, standard_deviation};
 
-use super::{Area, COLOURS, GREY, MARGIN, PALE, distinct, log_tick, tick, write, write_title};
+use super::distinct;
 use crate::cli::bench::record_file::{Memory, ModelRow};
+use crate::cli::plot::{Area, COLOURS, GREY, MARGIN, PALE, log_tick, tick, write, write_title};
 
 const CHART_WIDTH: u32 = 900;
 const HEIGHT: u32 = 460;

@@ -1,0 +1,253 @@
+//! `wgpt perplexity`: how well a model predicts a text.
+
+mod input;
+mod output;
+mod page;
+mod tokens;
+
+use std::io::IsTerminal;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser, ValueParser};
+use wgpt::Error;
+use wgpt::engine::ModelFiles;
+use wgpt::eval::perplexity::{BosChoice, PerplexityOptions, PerplexityProgress, Protocol, Split, evaluate};
+
+use super::atomic_file::AtomicFile;
+use super::exit::Outcome;
+use super::interrupt;
+use super::model_args::ModelArgs;
+use super::output::{duration, note, print, print_json};
+use super::progress::Bar;
+use super::run_info::RunInfo;
+use input::Input;
+use output::Report;
+use tokens::Pieces;
+
+/// Measure a model's perplexity on a text
+///
+/// Figures of two protocols cannot be compared:
+///
+///   hf        one stream of tokens, nothing in front; a window of the context
+///             moves by --stride, what overlaps is context; every token but the
+///             first is scored once. At stride = context the first of each window
+///             is context
+///   llama     chunks of 512 tokens (-c) that do not overlap; the second half of
+///             each is scored, 255 tokens of 512; a rest at the end is dropped
+///   lm-eval   each document from the begin- or end-of-text token on, in windows
+///             of the context that overlap by one token; all tokens are scored.
+///             Its figures are word_perplexity, byte_perplexity, bits_per_byte
+///   segments  each document by itself from the begin-of-text token on, cut off
+///             where the context ends
+///
+/// Under hf and llama several documents are joined by a blank line. Ctrl-C prints
+/// what is known so far.
+#[derive(Debug, clap::Args)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "\
+Examples:
+  wgpt perplexity story.txt
+  wgpt perplexity story.txt --tokens-table
+  wgpt perplexity story.txt --html report.html
+  wgpt perplexity -m ./gpt2 wiki.txt --documents rows --stride 512 --json
+  wgpt perplexity stories.txt --protocol segments --documents '<|endoftext|>' --limit 300
+  wgpt perplexity - --ctx-size 128 --dtype f32 --kv-dtype f32 < story.txt
+
+Standard errors take tokens as independent; that of the perplexity is by the delta method:
+perplexity x standard error of the mean NLL. A word is a run of characters without white space;
+under lm-eval it is a piece of re.split(r\"\\s+\", text), as its tasks count."
+)]
+pub struct Args {
+    /// Texts in UTF-8, each a document; `-` for stdin
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// How the text is cut and what is scored
+    #[arg(long, value_name = "NAME", default_value = "hf", value_parser = protocol())]
+    protocol: Protocol,
+    /// Cuts each file into documents: `lines`; `blank-lines` (what stands between them);
+    /// `rows` (lines as the datasets library reads wikitext's: hf and llama alone); any
+    /// other text is a separator, such as '<|endoftext|>' [default: a file is a document]
+    #[arg(long, value_name = "HOW", value_parser = NonEmptyStringValueParser::new())]
+    documents: Option<String>,
+    /// hf: tokens from one window to the next; fewer give more context and take
+    /// longer [default: half the context]
+    #[arg(long, value_name = "N")]
+    stride: Option<usize>,
+    /// llama: puts the begin-of-text token in the place of each chunk's first
+    /// [default: auto, where the tokenizer puts it in front of every text]
+    #[arg(long, value_name = "WHEN", value_parser = bos())]
+    bos: Option<BosChoice>,
+    /// Scores the first N windows (hf, llama) or documents (lm-eval, segments)
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Tokens that run together: windows are batched up to so many
+    /// [default: twice --prefill-chunk]
+    #[arg(long, value_name = "N")]
+    batch_tokens: Option<usize>,
+    /// Prints every scored token with its probability P, -log P, rank (0: the most
+    /// probable) and the most probable token where that is another; `*` marks those that
+    /// dominate: the fewest that make up half of the sum of -log P
+    #[arg(long)]
+    tokens_table: bool,
+    /// Prints one JSON object, with --tokens-table with all tokens in it
+    #[arg(long)]
+    json: bool,
+    /// Writes the tokens as CSV
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// Writes a report as one page: the text as a heat map, histogram, loss by position,
+    /// the most surprising tokens
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+fn protocol() -> ValueParser {
+    PossibleValuesParser::new(Protocol::ALL.map(Protocol::name)).try_map(|s| s.parse::<Protocol>()).into()
+}
+
+fn bos() -> ValueParser {
+    PossibleValuesParser::new(["auto", "always", "never"])
+        .map(|name| match name.as_str() {
+            "always" => BosChoice::Always,
+            "never" => BosChoice::Never,
+            _ => BosChoice::Auto,
+        })
+        .into()
+}
+
+fn split(how: Option<&str>) -> Split {
+    match how {
+        None => Split::File,
+        Some("lines") => Split::Lines,
+        Some("blank-lines") => Split::BlankLines,
+        Some("rows") => Split::Rows,
+        Some(separator) => Split::Separator(separator.to_owned()),
+    }
+}
+
+impl Args {
+    fn options(&self) -> PerplexityOptions {
+        PerplexityOptions {
+            protocol: self.protocol,
+            context: self.model.run.ctx_size,
+            stride: self.stride,
+            bos: self.bos.unwrap_or_default(),
+            limit: self.limit,
+            batch_tokens: self.batch_tokens,
+            tokens: self.tokens_table || self.csv.is_some() || self.html.is_some(),
+            cancel: Some(interrupt::flag()),
+        }
+    }
+
+    /// Refuses what makes no sense, before anything is loaded.
+    fn check(&self, options: &PerplexityOptions, files: &ModelFiles) -> Result<(), Error> {
+        options.validate()?;
+        if self.documents.as_deref() == Some("rows") && !self.protocol.is_stream() {
+            return Err(Error::Input(format!(
+                "--documents rows are joined to one text: protocol {} takes documents by themselves, as lines or \
+                 blank-lines cut them",
+                self.protocol
+            )));
+        }
+        if let Some(path) = [&self.csv, &self.html].into_iter().flatten().find(|path| files.contains(path)) {
+            return Err(Error::Input(format!("{}: that is a file of the model itself", path.display())));
+        }
+        if self.csv.is_some() && self.csv == self.html {
+            return Err(Error::Input("--csv and --html name the same file".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// Runs the verb.
+pub fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let options = args.options();
+    let files = args.model.open_files()?;
+    args.check(&options, &files)?;
+    let input =
+        Input::read(&args.files, &split(args.documents.as_deref()), args.protocol, files.tokenizer()?)?;
+    // Before the wait for the GPU: a place may not be writable.
+    let csv = args.csv.as_deref().map(AtomicFile::create).transpose()?;
+    let html = args.html.as_deref().map(AtomicFile::create).transpose()?;
+    let engine = args.model.load(files, &interrupt::flag())?;
+    let started = Instant::now();
+    let mut progress = Progress::new(args.protocol);
+    let found = evaluate(&engine, &input.documents, &options, &mut |state| progress.update(state))?;
+    drop(progress);
+    let outcome = if found.report.complete { Outcome::Done } else { Outcome::Interrupted };
+    let pieces = Pieces::new(engine.tokenizer()?, &input.documents, &found.tokens);
+    let hashed = args.json || html.is_some();
+    let mut report = Report {
+        result: found.report,
+        documents: args.documents.clone().unwrap_or_else(|| "files".to_owned()),
+        files: &input.files,
+        data_sha256: &input.sha256,
+        model_sha256: hashed.then(|| engine.files().checkpoint().sha256()).transpose()?,
+        seconds: started.elapsed().as_secs_f64(),
+        run: RunInfo::new(&engine),
+        tokens: None,
+    };
+    if let Some(mut file) = csv {
+        tokens::write_csv(&mut file, &pieces)?;
+        file.finish()?;
+    }
+    if let Some(mut file) = html {
+        file.write(page::page(&report, &pieces)?.as_bytes())?;
+        file.finish()?;
+    }
+    if args.json {
+        report.tokens = args.tokens_table.then(|| pieces.rows().collect());
+        print_json(&report)?;
+    } else {
+        print(&output::text(&report.result))?;
+        if args.tokens_table {
+            print(&tokens::table(&pieces))?;
+        }
+    }
+    if outcome == Outcome::Interrupted {
+        note("interrupted: the figures are of the part that was scored");
+    }
+    Ok(outcome)
+}
+
+/// The bar; where stderr is no terminal, a line now and then.
+struct Progress {
+    protocol: Protocol,
+    bar: Option<Bar>,
+    noted: Instant,
+    started: Instant,
+}
+
+/// Between two lines of progress in a log.
+const NOTE_EVERY: Duration = Duration::from_secs(20);
+
+impl Progress {
+    fn new(protocol: Protocol) -> Self {
+        Progress { protocol, bar: None, noted: Instant::now(), started: Instant::now() }
+    }
+
+    fn update(&mut self, state: PerplexityProgress) -> ControlFlow<()> {
+        let PerplexityProgress { windows_done, tokens_done, n_tokens, perplexity } = state;
+        let estimate = match (perplexity, self.protocol) {
+            (None, _) => String::new(),
+            // As llama-perplexity writes it.
+            (Some(value), Protocol::Llama) => format!("[{windows_done}]{value:.4}"),
+            (Some(value), _) => format!("perplexity {value:.4}"),
+        };
+        let template = "{wide_bar} {pos}/{len} tokens, {msg}, {eta} left";
+        let bar = self.bar.get_or_insert_with(|| Bar::new(n_tokens, template));
+        bar.set(tokens_done, estimate.as_str());
+        if !std::io::stderr().is_terminal() && self.noted.elapsed() > NOTE_EVERY && tokens_done > 0 {
+            self.noted = Instant::now();
+            let rest = (n_tokens - tokens_done) as f64 / tokens_done as f64;
+            let left = duration(self.started.elapsed().as_secs_f64() * rest);
+            note(&format!("{tokens_done} of {n_tokens} tokens, {estimate}, {left} left"));
+        }
+        ControlFlow::Continue(())
+    }
+}

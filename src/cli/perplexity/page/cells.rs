@@ -1,0 +1,123 @@
+//! The text as cells of a heat map: each a token, or the tokens that share a
+//! character.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use wgpt::eval::perplexity::{Document, TokenRecord};
+use wgpt::text::StreamDecoder;
+
+use crate::cli::perplexity::tokens::Pieces;
+
+/// The most tokens that the map shows: some 2 MB of page, which a phone still
+/// scrolls smoothly.
+pub const TOKENS_MAX: usize = 20_000;
+
+/// A piece of text that is marked as one.
+#[derive(Debug, Default, PartialEq)]
+pub struct Cell {
+    /// Whole characters, line ends and other control characters made visible.
+    pub text: String,
+    /// The sum of its tokens' negative log-likelihoods, where any was scored.
+    pub nll: Option<f64>,
+    /// Indices into the records of its scored tokens.
+    pub records: Vec<usize>,
+    /// What the page shows on demand, a token each.
+    pub figures: Vec<Figures>,
+}
+
+/// A token's figures as the page's script takes them: text, -log P, rank, the most
+/// probable token and its probability where that is another.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct Figures(String, Option<f64>, Option<u32>, Option<String>, Option<f64>);
+
+/// The map of one document.
+pub struct Map<'a> {
+    pub document: &'a Document,
+    pub cells: Vec<Cell>,
+}
+
+/// The documents' maps, up to the last scored token of each and [`TOKENS_MAX`] in
+/// all; and whether that left tokens out.
+pub fn maps<'a>(pieces: &Pieces<'a>) -> wgpt::Result<(Vec<Map<'a>>, bool)> {
+    let mut last: BTreeMap<usize, usize> = BTreeMap::new();
+    for record in pieces.records {
+        let end = last.entry(record.document).or_default();
+        *end = (*end).max(record.index + 1);
+    }
+    let (mut maps, mut left) = (Vec::new(), TOKENS_MAX);
+    let mut records = pieces.records.iter().enumerate().peekable();
+    for (&i, &n_tokens) in &last {
+        if left == 0 {
+            return Ok((maps, true));
+        }
+        let document = &pieces.documents[i];
+        let n_shown = n_tokens.min(left);
+        let mut scored = Vec::new();
+        while let Some(record) = records.next_if(|(_, record)| record.document == i) {
+            scored.push(record);
+        }
+        maps.push(Map { document, cells: cells(pieces, &document.tokens[..n_shown], &scored)? });
+        left -= n_shown;
+        if n_shown < n_tokens {
+            return Ok((maps, true));
+        }
+    }
+    Ok((maps, false))
+}
+
+fn cells(pieces: &Pieces<'_>, tokens: &[u32], records: &[(usize, &TokenRecord)]) -> wgpt::Result<Vec<Cell>> {
+    let mut decoder = StreamDecoder::new(pieces.tokenizer.clone(), false);
+    let mut records = records.iter().peekable();
+    let mut cells = Vec::with_capacity(tokens.len());
+    let mut cell = Cell::default();
+    for (index, &token) in tokens.iter().enumerate() {
+        let record = records.next_if(|(_, record)| record.index == index);
+        cell.add(pieces, token, record.copied());
+        let text = decoder.push(token)?;
+        // A token without text is the beginning of a character that the next ones complete.
+        if !text.is_empty() {
+            cell.text = visible(&text);
+            cells.push(std::mem::take(&mut cell));
+        }
+    }
+    if !cell.figures.is_empty() {
+        cell.text = visible(&decoder.finish()?);
+        cells.push(cell);
+    }
+    Ok(cells)
+}
+
+impl Cell {
+    fn add(&mut self, pieces: &Pieces<'_>, token: u32, record: Option<(usize, &TokenRecord)>) {
+        // Three digits of -log P are what the page prints; the file stays small.
+        let digits = |value: f64, n: f64| (value * n).round() / n;
+        let best = record.and_then(|(_, record)| record.alternative());
+        self.figures.push(Figures(
+            pieces.text(token),
+            record.map(|(_, record)| digits(record.nll(), 1e3)),
+            record.map(|(_, record)| record.rank),
+            best.map(|(token, _)| pieces.text(token)),
+            best.map(|(_, p)| digits(p, 1e4)),
+        ));
+        if let Some((i, record)) = record {
+            self.nll = Some(self.nll.unwrap_or(0.0) + record.nll());
+            self.records.push(i);
+        }
+    }
+}
+
+/// Control characters by Unicode's pictures of them; a line end keeps its effect.
+pub fn visible(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => out.push_str("\u{21b5}\n"),
+            '\t' => out.push_str("\u{2192}\t"),
+            '\0'..='\u{1f}' => out.extend(char::from_u32(0x2400 + u32::from(c))),
+            '\u{7f}' => out.push('\u{2421}'),
+            _ => out.push(c),
+        }
+    }
+    out
+}

@@ -1,0 +1,215 @@
+//! What an evaluation found.
+
+use std::f64::consts::LN_2;
+
+use serde::{Deserialize, Serialize};
+
+use super::document::Extent;
+use super::protocol::{BosPolicy, Protocol};
+use crate::sampling::NllSum;
+
+/// The result of [`super::evaluate`]: what was measured, how, and over what.
+///
+/// A figure that does not exist, or is infinite because a token has the
+/// probability 0, is `None`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PerplexityReport {
+    /// How the text was cut and what was scored.
+    pub protocol: Protocol,
+    /// Tokens of a window.
+    pub context: usize,
+    /// Tokens from one window's start to the next; the context where windows do
+    /// not overlap.
+    pub stride: usize,
+    /// What was done with the begin-of-text token.
+    pub bos: BosPolicy,
+    /// Its id, where there was one.
+    pub bos_token: Option<u32>,
+    /// Documents of the text.
+    pub n_documents: usize,
+    /// Tokens of the text.
+    pub n_tokens: usize,
+    /// The most windows of a stream, else documents, that were asked for.
+    pub limit: Option<usize>,
+    /// Whether all that was asked for was scored; false for a cancelled evaluation.
+    pub complete: bool,
+    /// Windows that were scored.
+    pub windows_scored: u64,
+    /// Tokens that were scored.
+    pub tokens_scored: u64,
+    /// Bytes of text that they stand for.
+    pub bytes_scored: Option<u64>,
+    /// Words that begin in them; under lm-eval the pieces of `re.split(r"\s+", text)`.
+    pub words_scored: Option<u64>,
+    /// Mean negative log-likelihood of a scored token, in nats.
+    pub nll: Option<f64>,
+    /// Standard error of the mean, as if tokens were independent.
+    pub nll_stderr: Option<f64>,
+    /// `exp(nll)`
+    pub perplexity: Option<f64>,
+    /// Its standard error by the delta method: `perplexity * nll_stderr`.
+    pub perplexity_stderr: Option<f64>,
+    /// Sum of the negative log-likelihoods in bits a byte of text.
+    pub bits_per_byte: Option<f64>,
+    /// The same a word.
+    pub bits_per_word: Option<f64>,
+    /// `2^bits_per_byte`
+    pub byte_perplexity: Option<f64>,
+    /// `2^bits_per_word`
+    pub word_perplexity: Option<f64>,
+}
+
+/// One scored token.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TokenRecord {
+    /// Index of its document.
+    pub document: usize,
+    /// Its index among the document's tokens.
+    pub index: usize,
+    /// Its position in the window that scored it; what stands in front is its context.
+    pub position: usize,
+    /// Its id.
+    pub token: u32,
+    /// Its natural log-probability.
+    pub logprob: f32,
+    /// How many tokens were more probable; of equals the lower id is.
+    pub rank: u32,
+    /// The most probable token in its place.
+    pub best: u32,
+    /// The natural log-probability of that.
+    pub best_logprob: f32,
+}
+
+impl TokenRecord {
+    /// The negative log-likelihood, in nats.
+    #[must_use]
+    pub fn nll(&self) -> f64 {
+        // Subtracted, so that certainty gives 0 and not -0.
+        0.0 - f64::from(self.logprob)
+    }
+
+    /// The probability.
+    #[must_use]
+    pub fn probability(&self) -> f64 {
+        f64::from(self.logprob).exp()
+    }
+
+    /// The most probable token and its probability, where it is another one.
+    #[must_use]
+    pub fn alternative(&self) -> Option<(u32, f64)> {
+        (self.best != self.token).then(|| (self.best, f64::from(self.best_logprob).exp()))
+    }
+}
+
+/// For each record whether it dominates: the fewest tokens that together make up
+/// at least half of the sum of all negative log-likelihoods do; of equal ones the
+/// earlier.
+#[must_use]
+pub fn dominating(records: &[TokenRecord]) -> Vec<bool> {
+    let mut order: Vec<usize> = (0..records.len()).collect();
+    order.sort_by(|&a, &b| records[b].nll().total_cmp(&records[a].nll()));
+    let half = records.iter().map(TokenRecord::nll).sum::<f64>() / 2.0;
+    let mut marked = vec![false; records.len()];
+    let mut sum = 0.0;
+    for i in order {
+        if sum >= half {
+            break;
+        }
+        sum += records[i].nll();
+        marked[i] = true;
+    }
+    marked
+}
+
+/// Running sums of an evaluation, in f64.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Totals {
+    pub nlls: NllSum,
+    pub n_bytes: u64,
+    pub n_words: u64,
+}
+
+impl Totals {
+    /// Adds a token by its natural log-probability.
+    pub fn add(&mut self, logprob: f32, extent: Extent) {
+        self.nlls.add(0.0 - f64::from(logprob));
+        self.n_bytes += u64::from(extent.n_bytes);
+        self.n_words += u64::from(extent.n_words);
+    }
+
+    /// The sum of the negative log-likelihoods in bits, a unit.
+    pub fn bits_per(&self, n: Option<u64>) -> Option<f64> {
+        n.filter(|&n| n > 0).map(|n| self.nlls.sum() / LN_2 / n as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(logprob: f32, best: u32) -> TokenRecord {
+        TokenRecord {
+            document: 0,
+            index: 0,
+            position: 1,
+            token: 5,
+            logprob,
+            rank: 0,
+            best,
+            best_logprob: -0.5,
+        }
+    }
+
+    /// The ten probabilities of a worked example, through the sums of the command.
+    #[test]
+    fn worked_example() {
+        let mut totals = Totals::default();
+        for p in [0.85_f64, 0.72, 0.30, 0.95, 0.60, 0.45, 0.88, 0.15, 0.70, 0.55] {
+            totals.add(p.ln() as f32, Extent { n_bytes: 3, n_words: 1 });
+        }
+        // f32 holds a log-probability to 6e-8 of it.
+        let near = |found: Option<f64>, expected: f64| {
+            assert!((found.unwrap() - expected).abs() < 6e-7, "{found:?}, not {expected}");
+        };
+        near(totals.nlls.mean(), 0.603509);
+        near(totals.nlls.perplexity(), 1.828523);
+        near(totals.nlls.perplexity_standard_error(), 0.330647);
+        near(totals.bits_per(Some(totals.n_words)), 0.603509 / LN_2);
+        near(totals.bits_per(Some(totals.n_bytes)), 0.603509 / LN_2 / 3.0);
+        assert_eq!((totals.bits_per(Some(0)), totals.bits_per(None)), (None, None));
+    }
+
+    #[test]
+    fn uniform_gives_the_vocabulary_and_certainty_1() {
+        for vocab_size in [2_u32, 1000, 50257] {
+            let mut totals = Totals::default();
+            (0..100).for_each(|_| totals.add(-f64::from(vocab_size).ln() as f32, Extent::default()));
+            let ratio = totals.nlls.perplexity().unwrap() / f64::from(vocab_size);
+            assert!((ratio - 1.0).abs() < 1e-6, "{ratio}");
+        }
+        let mut totals = Totals::default();
+        (0..100).for_each(|_| totals.add(0.0, Extent::default()));
+        assert_eq!(totals.nlls.perplexity(), Some(1.0));
+        assert_eq!(totals.nlls.standard_error(), Some(0.0));
+    }
+
+    #[test]
+    fn the_fewest_tokens_that_make_up_half_dominate() {
+        let marks = |nlls: &[f32]| {
+            let records: Vec<_> = nlls.iter().map(|nll| record(-nll, 0)).collect();
+            dominating(&records).iter().map(|&mark| if mark { '*' } else { '.' }).collect::<String>()
+        };
+        assert_eq!(marks(&[1.0, 5.0, 1.0, 3.0]), ".*..");
+        assert_eq!(marks(&[1.0, 4.0, 1.0, 3.0]), ".*.*");
+        assert_eq!(marks(&[2.0, 2.0, 2.0, 2.0]), "**..");
+        assert_eq!((marks(&[]), marks(&[0.0, 0.0])), (String::new(), "..".into()));
+    }
+
+    #[test]
+    fn an_alternative_is_another_token() {
+        assert_eq!(record(-0.5, 5).alternative(), None);
+        let (token, p) = record(-2.0, 6).alternative().unwrap();
+        assert!(token == 6 && (p - (-0.5_f64).exp()).abs() < 1e-12);
+        assert!(record(0.0, 5).nll().is_sign_positive() && record(0.0, 5).probability() == 1.0);
+    }
+}
