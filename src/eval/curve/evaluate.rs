@@ -1,0 +1,227 @@
+//! Losses of a run's checkpoints on texts.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use serde::Serialize;
+
+use super::{CheckpointPath, CurvePoint};
+use crate::engine::{CancelFlag, Engine, ModelFiles};
+use crate::error::{Error, Result};
+use crate::eval::compare::check_same_tokens;
+use crate::eval::perplexity::{self, PerplexityOptions, PerplexityReport};
+use crate::gpu::Gpu;
+use crate::model::{LoadProgress, ModelOptions};
+
+/// The texts, as tokens of the models' tokenizer; at least one of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CurveTexts<'a> {
+    /// Text that the run trained on.
+    pub train: Option<&'a [u32]>,
+    /// Text that it did not see.
+    pub validation: Option<&'a [u32]>,
+}
+
+/// How checkpoints are evaluated.
+#[derive(Clone, Debug, Default)]
+pub struct CurveOptions {
+    /// Tokens from one window's start to the next; half the context by default.
+    pub stride: Option<usize>,
+    /// A flag that ends the evaluation, also within a checkpoint, with the
+    /// checkpoints that are known by then.
+    pub cancel: Option<CancelFlag>,
+}
+
+/// The result of [`evaluate`].
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CurveEvaluation {
+    /// How the texts were scored: that of [`perplexity::evaluate`].
+    pub protocol: &'static str,
+    /// Length of a window.
+    pub context: usize,
+    /// Tokens from one window's start to the next.
+    pub stride: usize,
+    /// Whether a begin-of-text token is put in front.
+    pub bos: bool,
+    /// Tokens of the training text that each checkpoint was scored on.
+    pub train_tokens_scored: u64,
+    /// The same of the validation text.
+    pub validation_tokens_scored: u64,
+    /// Parameters of the model.
+    pub n_parameters: u64,
+    /// Whether all checkpoints were evaluated; false for a cancelled evaluation.
+    pub complete: bool,
+    /// Losses of the checkpoints, by rising step.
+    pub points: Vec<CurvePoint>,
+}
+
+/// How far an evaluation is.
+#[derive(Clone, Copy, Debug)]
+pub struct CurveProgress {
+    /// Checkpoints that are behind.
+    pub checkpoints_done: usize,
+    /// Checkpoints in all.
+    pub n_checkpoints: usize,
+    /// The step of the checkpoint at hand.
+    pub step: u64,
+    /// What is being done with it.
+    pub stage: CurveStage,
+}
+
+/// What is being done with a checkpoint.
+#[derive(Clone, Copy, Debug)]
+pub enum CurveStage {
+    /// It is being loaded.
+    Load(LoadProgress),
+    /// It is being scored.
+    Score {
+        /// Tokens that are behind, of both texts.
+        tokens_done: usize,
+        /// Tokens of both texts.
+        n_tokens: usize,
+    },
+    /// Its losses are known.
+    Done(CurvePoint),
+}
+
+/// The callback of [`evaluate`]; its `Break` cancels.
+pub type CurveProgressFn<'f> = dyn FnMut(CurveProgress) -> ControlFlow<()> + 'f;
+
+/// Evaluates checkpoints, one after the other, on one device: mean negative
+/// log-likelihoods in nats a token, in sliding windows as [`perplexity::evaluate`].
+///
+/// # Errors
+/// [`Error::Input`] for no checkpoint, no text, what [`perplexity::evaluate`] refuses,
+/// and for checkpoints whose vocabulary, tokenizer or context differ from the first
+/// one's; those of opening and loading a model; [`Error::Cancelled`] before the first
+/// checkpoint was evaluated. An unacceptable input is reported with the step.
+pub fn evaluate(
+    checkpoints: &[CheckpointPath],
+    texts: CurveTexts<'_>,
+    gpu: &Arc<Gpu>,
+    model: &ModelOptions,
+    options: &CurveOptions,
+    progress: &mut CurveProgressFn<'_>,
+) -> Result<CurveEvaluation> {
+    let first =
+        checkpoints.first().ok_or_else(|| Error::input("there is no checkpoint to evaluate"))?.open()?;
+    if texts.train.is_none() && texts.validation.is_none() {
+        return Err(Error::input(
+            "there is no text to evaluate checkpoints on: training, validation or both",
+        ));
+    }
+    let run = Run { texts, gpu, model, options, first };
+    let mut result: Option<CurveEvaluation> = None;
+    for (checkpoints_done, checkpoint) in checkpoints.iter().enumerate() {
+        let (step, n_checkpoints) = (checkpoint.step, checkpoints.len());
+        let mut report = |stage| {
+            let told = progress(CurveProgress { checkpoints_done, n_checkpoints, step, stage });
+            let raised = options.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed));
+            if raised { ControlFlow::Break(()) } else { told }
+        };
+        let scored = match run.score(checkpoint, &mut report) {
+            Ok(scored) => scored,
+            Err(Error::Cancelled) => break,
+            Err(Error::Input(message)) => return Err(Error::input(format!("step {step}: {message}"))),
+            Err(error) => return Err(error),
+        };
+        let point = scored.point(step);
+        let all = result.get_or_insert_with(|| scored.header());
+        if scored.any.context != all.context {
+            return Err(Error::input(format!(
+                "step {step}: its context has {} positions, that of the first checkpoint {}: they are not of one run",
+                scored.any.context, all.context
+            )));
+        }
+        all.points.push(point);
+        all.complete = all.points.len() == n_checkpoints;
+        if report(CurveStage::Done(point)).is_break() {
+            break;
+        }
+    }
+    result.ok_or(Error::Cancelled)
+}
+
+/// What the checkpoints share.
+struct Run<'a> {
+    texts: CurveTexts<'a>,
+    gpu: &'a Arc<Gpu>,
+    model: &'a ModelOptions,
+    options: &'a CurveOptions,
+    first: ModelFiles,
+}
+
+/// One checkpoint's reports.
+struct Scored {
+    train: Option<PerplexityReport>,
+    validation: Option<PerplexityReport>,
+    /// The one or the other.
+    any: PerplexityReport,
+    n_parameters: u64,
+}
+
+impl Scored {
+    fn point(&self, step: u64) -> CurvePoint {
+        let loss = |report: &Option<PerplexityReport>| report.as_ref().map(|report| report.nll);
+        CurvePoint { step, tokens: None, train: loss(&self.train), validation: loss(&self.validation) }
+    }
+
+    /// A result without points.
+    fn header(&self) -> CurveEvaluation {
+        let count =
+            |report: &Option<PerplexityReport>| report.as_ref().map_or(0, |report| report.tokens_scored);
+        CurveEvaluation {
+            protocol: self.any.protocol,
+            context: self.any.context,
+            stride: self.any.stride,
+            bos: self.any.bos,
+            train_tokens_scored: count(&self.train),
+            validation_tokens_scored: count(&self.validation),
+            n_parameters: self.n_parameters,
+            complete: false,
+            points: Vec::new(),
+        }
+    }
+}
+
+impl Run<'_> {
+    /// Loads a checkpoint and scores the texts.
+    fn score(
+        &self,
+        checkpoint: &CheckpointPath,
+        report: &mut dyn FnMut(CurveStage) -> ControlFlow<()>,
+    ) -> Result<Scored> {
+        let files = checkpoint.open()?;
+        check_same_tokens(&self.first, &files)?;
+        let n_parameters = files.config().n_parameters();
+        let load = &mut |load| report(CurveStage::Load(load));
+        let engine = Engine::load(files, Arc::clone(self.gpu), self.model, load)?;
+        let texts = [self.texts.train, self.texts.validation];
+        let n_tokens = texts.iter().flatten().map(|text| text.len()).sum();
+        let mut done = 0;
+        let mut one = |text: Option<&[u32]>| -> Result<Option<PerplexityReport>> {
+            let Some(text) = text else { return Ok(None) };
+            let report = &mut |tokens| report(CurveStage::Score { tokens_done: done + tokens, n_tokens });
+            let scored = score_text(&engine, text, self.options, report)?;
+            done += text.len();
+            Ok(Some(scored))
+        };
+        let (train, validation) = (one(self.texts.train)?, one(self.texts.validation)?);
+        let any = train.clone().or_else(|| validation.clone()).ok_or(Error::Cancelled)?;
+        Ok(Scored { train, validation, any, n_parameters })
+    }
+}
+
+/// One text under one checkpoint: the only place that knows how texts are scored.
+fn score_text(
+    engine: &Engine,
+    text: &[u32],
+    options: &CurveOptions,
+    report: &mut dyn FnMut(usize) -> ControlFlow<()>,
+) -> Result<PerplexityReport> {
+    let options = PerplexityOptions { stride: options.stride, cancel: options.cancel.clone() };
+    let scored = perplexity::evaluate(engine, text, options, &mut |state| report(state.tokens_done))?;
+    // Half a text is no point of a curve.
+    if scored.complete { Ok(scored) } else { Err(Error::Cancelled) }
+}
