@@ -59,7 +59,7 @@ pub struct PerplexityProgress {
 /// Each window scores the tokens that no earlier window held, except a
 /// window's first, which has no context: with overlapping windows that is the
 /// text's first alone, with stride = context the first of each window.
-pub(super) fn windows(n_tokens: usize, context: usize, stride: usize) -> Vec<(usize, usize, usize)> {
+fn windows(n_tokens: usize, context: usize, stride: usize) -> Vec<(usize, usize, usize)> {
     let mut all = Vec::new();
     let mut scored_to = 0;
     for begin in (0..n_tokens).step_by(stride) {

@@ -2,16 +2,17 @@
 //! predictions are.
 
 mod rows;
+mod windows;
 
 use std::ops::ControlFlow;
 
 use serde::Serialize;
 
-use super::perplexity::windows;
 use super::statistics::{MeanError, Moments, quantile};
 use crate::engine::{CancelFlag, Engine, ModelFiles, Session};
 use crate::error::{Error, Result};
 use rows::{RowDifference, difference};
+use windows::windows;
 
 /// Most memory for the rows of logits of one model that wait for the other's.
 const ROWS_BYTES_MAX: usize = 64 << 20;

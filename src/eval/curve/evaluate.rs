@@ -10,7 +10,7 @@ use super::{CheckpointPath, CurvePoint};
 use crate::engine::{CancelFlag, Engine, ModelFiles};
 use crate::error::{Error, Result};
 use crate::eval::compare::check_same_tokens;
-use crate::eval::perplexity::{self, PerplexityOptions, PerplexityReport};
+use crate::eval::perplexity::{self, PerplexityOptions};
 use crate::gpu::Gpu;
 use crate::model::{LoadProgress, ModelOptions};
 
@@ -57,8 +57,8 @@ pub struct CurveEvaluation {
 }
 
 /// How far an evaluation is.
-#[derive(Clone, Copy, Debug)]
-pub struct CurveProgress {
+#[derive(Clone, Copy)]
+pub struct CurveProgress<'a> {
     /// Checkpoints that are behind.
     pub checkpoints_done: usize,
     /// Checkpoints in all.
@@ -66,14 +66,16 @@ pub struct CurveProgress {
     /// The step of the checkpoint at hand.
     pub step: u64,
     /// What is being done with it.
-    pub stage: CurveStage,
+    pub stage: CurveStage<'a>,
 }
 
 /// What is being done with a checkpoint.
-#[derive(Clone, Copy, Debug)]
-pub enum CurveStage {
+#[derive(Clone, Copy)]
+pub enum CurveStage<'a> {
     /// It is being loaded.
     Load(LoadProgress),
+    /// It is loaded; it goes when its losses are known.
+    Loaded(&'a Engine),
     /// It is being scored.
     Score {
         /// Tokens that are behind, of both texts.
@@ -86,7 +88,7 @@ pub enum CurveStage {
 }
 
 /// The callback of [`evaluate`]; its `Break` cancels.
-pub type CurveProgressFn<'f> = dyn FnMut(CurveProgress) -> ControlFlow<()> + 'f;
+pub type CurveProgressFn<'f> = dyn FnMut(CurveProgress<'_>) -> ControlFlow<()> + 'f;
 
 /// Evaluates checkpoints, one after the other, on one device: mean negative
 /// log-likelihoods in nats a token, in sliding windows as [`perplexity::evaluate`].
@@ -115,7 +117,7 @@ pub fn evaluate(
     let mut result: Option<CurveEvaluation> = None;
     for (checkpoints_done, checkpoint) in checkpoints.iter().enumerate() {
         let (step, n_checkpoints) = (checkpoint.step, checkpoints.len());
-        let mut report = |stage| {
+        let mut report = |stage: CurveStage<'_>| {
             let told = progress(CurveProgress { checkpoints_done, n_checkpoints, step, stage });
             let raised = options.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed));
             if raised { ControlFlow::Break(()) } else { told }
@@ -152,32 +154,42 @@ struct Run<'a> {
     first: ModelFiles,
 }
 
-/// One checkpoint's reports.
+/// One text's score under one checkpoint.
+#[derive(Clone, Copy)]
+struct TextScore {
+    protocol: &'static str,
+    context: usize,
+    stride: usize,
+    bos: bool,
+    tokens_scored: u64,
+    nll: f64,
+}
+
+/// One checkpoint's scores.
 struct Scored {
-    train: Option<PerplexityReport>,
-    validation: Option<PerplexityReport>,
+    train: Option<TextScore>,
+    validation: Option<TextScore>,
     /// The one or the other.
-    any: PerplexityReport,
+    any: TextScore,
     n_parameters: u64,
 }
 
 impl Scored {
     fn point(&self, step: u64) -> CurvePoint {
-        let loss = |report: &Option<PerplexityReport>| report.as_ref().map(|report| report.nll);
-        CurvePoint { step, tokens: None, train: loss(&self.train), validation: loss(&self.validation) }
+        let loss = |score: Option<TextScore>| score.map(|score| score.nll);
+        CurvePoint { step, tokens: None, train: loss(self.train), validation: loss(self.validation) }
     }
 
     /// A result without points.
     fn header(&self) -> CurveEvaluation {
-        let count =
-            |report: &Option<PerplexityReport>| report.as_ref().map_or(0, |report| report.tokens_scored);
+        let count = |score: Option<TextScore>| score.map_or(0, |score| score.tokens_scored);
         CurveEvaluation {
             protocol: self.any.protocol,
             context: self.any.context,
             stride: self.any.stride,
             bos: self.any.bos,
-            train_tokens_scored: count(&self.train),
-            validation_tokens_scored: count(&self.validation),
+            train_tokens_scored: count(self.train),
+            validation_tokens_scored: count(self.validation),
             n_parameters: self.n_parameters,
             complete: false,
             points: Vec::new(),
@@ -190,17 +202,20 @@ impl Run<'_> {
     fn score(
         &self,
         checkpoint: &CheckpointPath,
-        report: &mut dyn FnMut(CurveStage) -> ControlFlow<()>,
+        report: &mut dyn FnMut(CurveStage<'_>) -> ControlFlow<()>,
     ) -> Result<Scored> {
         let files = checkpoint.open()?;
         check_same_tokens(&self.first, &files)?;
         let n_parameters = files.config().n_parameters();
         let load = &mut |load| report(CurveStage::Load(load));
         let engine = Engine::load(files, Arc::clone(self.gpu), self.model, load)?;
+        if report(CurveStage::Loaded(&engine)).is_break() {
+            return Err(Error::Cancelled);
+        }
         let texts = [self.texts.train, self.texts.validation];
         let n_tokens = texts.iter().flatten().map(|text| text.len()).sum();
         let mut done = 0;
-        let mut one = |text: Option<&[u32]>| -> Result<Option<PerplexityReport>> {
+        let mut one = |text: Option<&[u32]>| -> Result<Option<TextScore>> {
             let Some(text) = text else { return Ok(None) };
             let report = &mut |tokens| report(CurveStage::Score { tokens_done: done + tokens, n_tokens });
             let scored = score_text(&engine, text, self.options, report)?;
@@ -208,7 +223,7 @@ impl Run<'_> {
             Ok(Some(scored))
         };
         let (train, validation) = (one(self.texts.train)?, one(self.texts.validation)?);
-        let any = train.clone().or_else(|| validation.clone()).ok_or(Error::Cancelled)?;
+        let any = train.or(validation).ok_or(Error::Cancelled)?;
         Ok(Scored { train, validation, any, n_parameters })
     }
 }
@@ -219,9 +234,19 @@ fn score_text(
     text: &[u32],
     options: &CurveOptions,
     report: &mut dyn FnMut(usize) -> ControlFlow<()>,
-) -> Result<PerplexityReport> {
+) -> Result<TextScore> {
     let options = PerplexityOptions { stride: options.stride, cancel: options.cancel.clone() };
     let scored = perplexity::evaluate(engine, text, options, &mut |state| report(state.tokens_done))?;
     // Half a text is no point of a curve.
-    if scored.complete { Ok(scored) } else { Err(Error::Cancelled) }
+    if !scored.complete {
+        return Err(Error::Cancelled);
+    }
+    Ok(TextScore {
+        protocol: scored.protocol,
+        context: scored.context,
+        stride: scored.stride,
+        bos: scored.bos,
+        tokens_scored: scored.tokens_scored,
+        nll: scored.nll,
+    })
 }

@@ -86,7 +86,9 @@ pub(super) fn lowest(line: &[Place]) -> Option<(usize, f64)> {
         }
         median(line[i - 1..i + 2].iter().map(|place| place.1))
     };
-    (0..line.len()).map(|i| (i, at(i))).min_by(|a, b| a.1.total_cmp(&b.1))
+    // Where the bottom is sharp its neighbours have the same median.
+    let order = |i: &usize, j: &usize| at(*i).total_cmp(&at(*j)).then(line[*i].1.total_cmp(&line[*j].1));
+    (0..line.len()).min_by(order).map(|i| (i, at(i)))
 }
 
 /// The slope of a line: the median of the slopes between all pairs of its points
@@ -152,6 +154,8 @@ mod tests {
     fn one_low_point_is_not_the_lowest_place() {
         // Medians of three: 4, 3, 3.1, 3.1.
         assert_eq!(lowest(&line(&[5.0, 1.0, 4.0, 3.0, 3.1, 3.2])), Some((2, 3.0)));
+        // A sharp bottom is where it is.
+        assert_eq!(lowest(&line(&[3.0, 2.0, 1.0, 2.0, 3.0])), Some((2, 2.0)));
         assert_eq!(lowest(&[]), None);
     }
 }
