@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::models::{Model, repository};
-use crate::program::wgpt;
+use crate::program::{spawn, wgpt};
 
 const STORY: &str = "Once upon a time there was a little dog. He liked to play with a red ball in the park.";
 /// As a word processor would have it, no story.
@@ -120,4 +120,73 @@ fn inputs_that_do_not_fit_are_refused() {
     wgpt(&["curve", model.path(), "--train", &empty, "--plot", &plot])
         .fails(4, &[&empty, "too few to score"]);
     assert!(!std::path::Path::new(&plot).exists(), "a failed run leaves no picture");
+}
+
+/// Ctrl-C among a thousand checkpoints, all of them one file.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_curve_has_the_checkpoints_that_are_done() {
+    use std::io::Read;
+
+    let (model, [train, _, plot]) = run();
+    let at = |step: u32| format!("{}/checkpoint-{step}.safetensors", model.path());
+    for step in 21..1000 {
+        fs::hard_link(at(3), at(step)).unwrap();
+    }
+    let args = ["curve", model.path(), "--train", &train, "--plot", &plot];
+    let mut child = spawn(&args);
+    let mut stderr = child.stderr.take().unwrap();
+    // The notice of what is left out comes before the first load.
+    let mut seen = [0; 20];
+    stderr.read_exact(&mut seen).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    let killed = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(killed.unwrap().success());
+    let mut rest = [String::new(), String::new()];
+    stderr.read_to_string(&mut rest[0]).unwrap();
+    child.stdout.take().unwrap().read_to_string(&mut rest[1]).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
+    let [stderr, stdout] = rest;
+    // On a slow machine nothing may be known yet.
+    if stdout.is_empty() {
+        assert!(stderr.ends_with("error: cancelled\n"), "{stderr}");
+        assert!(!std::path::Path::new(&plot).exists());
+    } else {
+        assert!(stdout.contains("verdict  ") && stdout.contains("|       3 |"), "{stdout}");
+        assert!(!stdout.contains("|     999 |") && stderr.contains("interrupted: "), "{stdout}{stderr}");
+        assert!(fs::read_to_string(&plot).unwrap().trim_end().ends_with("</svg>"));
+    }
+}
+
+/// The command that the README gives for its picture.
+#[test]
+fn the_recorded_curve_is_drawn_without_its_checkpoints() {
+    let record = repository("benches/record/2026-11-24-2core-lavapipe25-demo-curve.json");
+    let log = repository("weights/training_log.json");
+    let model = Model::tiny();
+    let plot = format!("{}/curve.svg", model.path());
+    let args = [
+        "--log",
+        log.to_str().unwrap(),
+        "--x",
+        "tokens",
+        "--title",
+        "The demo model",
+        "--plot",
+        &plot,
+        "--json",
+    ];
+    let report = wgpt(&[&["curve", record.to_str().unwrap()], &args[..]].concat()).json();
+    let recorded: Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+    assert_eq!(report["points"], recorded["results"]["points"]);
+    assert_eq!(report["diagnosis"], recorded["results"]["diagnosis"]);
+    assert_eq!(
+        (&report["diagnosis"]["kind"], &report["budget"]["tokens"]),
+        (&"still_falling".into(), &7_372_800.into())
+    );
+    // The loss over the held-out text is that of transformers, which weights/README.md names.
+    let last = report["points"].as_array().unwrap().last().unwrap();
+    assert!((last["validation"].as_f64().unwrap() / 2.711_045_1 - 1.0).abs() < 1e-5, "{last}");
+    let picture = fs::read_to_string(&plot).unwrap();
+    assert!(picture.contains("The demo model") && picture.contains("3.2 tokens for each parameter"));
 }

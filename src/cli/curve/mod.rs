@@ -4,7 +4,7 @@ mod output;
 mod picture;
 mod score;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use wgpt::Error;
@@ -120,8 +120,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
             (curve, Some(evaluation))
         }
     };
-    let of_log = log.as_ref().and_then(|log| log.tokens_per_step);
-    curve.tokens_per_step = args.tokens_per_step.or(curve.tokens_per_step).or(of_log);
+    curve.tokens_per_step = args.tokens_per_step.or(curve.tokens_per_step);
     curve.n_parameters = args.n_parameters.map(|n| n as u64).or(curve.n_parameters);
     let complete = evaluation.as_ref().is_none_or(|evaluation| evaluation.complete());
     let report = Report::new(curve, log, evaluation);
@@ -184,16 +183,16 @@ fn joined(logs: &[PathBuf]) -> Result<Curve, Error> {
 }
 
 /// The step and the path of STEP=PATH; a path that exists is one, whatever its name.
-fn with_step(input: &PathBuf) -> (Option<u64>, PathBuf) {
+fn with_step(input: &Path) -> (Option<u64>, PathBuf) {
     let split = input.to_str().filter(|_| !input.exists()).and_then(|text| text.split_once('='));
     match split.and_then(|(step, path)| Some((step.parse().ok()?, path))) {
         Some((step, path)) => (Some(step), path.into()),
-        None => (None, input.clone()),
+        None => (None, input.to_owned()),
     }
 }
 
 /// Whether a path is among the inputs, with its step.
-fn named(args: &Args, path: &std::path::Path) -> bool {
+fn named(args: &Args, path: &Path) -> bool {
     args.inputs.iter().any(|input| {
         let named = with_step(input).1;
         named.canonicalize().ok().is_some_and(|named| path.canonicalize().ok() == Some(named))
@@ -212,7 +211,7 @@ mod tests {
             ("lr=3=x", None, "lr=3=x"),
             ("5=a=b", Some(5), "a=b"),
         ] {
-            assert_eq!(with_step(&PathBuf::from(input)), (step, PathBuf::from(path)), "{input}");
+            assert_eq!(with_step(Path::new(input)), (step, PathBuf::from(path)), "{input}");
         }
     }
 

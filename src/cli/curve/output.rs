@@ -26,7 +26,13 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn new(curve: Curve, log: Option<Curve>, evaluation: Option<Evaluation>) -> Self {
+    /// The log and the curve are of one run: what one of them does not know of its
+    /// tokens the other one may.
+    pub fn new(mut curve: Curve, mut log: Option<Curve>, evaluation: Option<Evaluation>) -> Self {
+        if let Some(log) = &mut log {
+            curve.tokens_per_step = curve.tokens_per_step.or(log.tokens_per_step);
+            log.tokens_per_step = log.tokens_per_step.or(curve.tokens_per_step);
+        }
         let (findings, budget) = (curve.diagnose(), curve.budget());
         Report { curve, findings, budget, log, evaluation, wgpt_version: VERSION }
     }
