@@ -4,8 +4,11 @@
 
 mod atomic_file;
 mod bench;
+mod compare;
 mod completions;
+mod curve;
 mod devices;
+mod digest;
 mod exit;
 mod generate;
 mod inspect;
@@ -55,6 +58,8 @@ struct Cli {
 enum Verb {
     Generate(generate::Args),
     Perplexity(perplexity::Args),
+    Compare(compare::Args),
+    Curve(curve::Args),
     Logits(logits::Args),
     Inspect(inspect::Args),
     Devices(devices::Args),
@@ -79,6 +84,8 @@ fn run(verb: Verb, started: Instant) -> anyhow::Result<Outcome> {
     match verb {
         Verb::Generate(args) => generate::run(&args, started),
         Verb::Perplexity(args) => perplexity::run(&args),
+        Verb::Compare(args) => compare::run(&args),
+        Verb::Curve(args) => curve::run(&args),
         Verb::Logits(args) => logits::run(&args),
         Verb::Inspect(args) => inspect::run(&args),
         Verb::Devices(args) => devices::run(&args),

@@ -1,6 +1,6 @@
 //! The flags that every verb with a model shares.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser, ValueParser};
@@ -173,6 +173,19 @@ impl ModelArgs {
         let gpu = self.run.open_gpu()?;
         load(files, gpu, &self.model_options(), cancel)
     }
+}
+
+/// Opens a model that an argument names: a directory, one file of weights with the
+/// model's other files beside it, or `demo` for the embedded one where nothing has
+/// that name.
+pub fn open_model(path: &Path) -> Result<ModelFiles, Error> {
+    if path.is_file() {
+        return ModelFiles::open_weights(path);
+    }
+    if path == Path::new("demo") && !path.exists() {
+        return Engine::builder().open_files();
+    }
+    ModelFiles::open(path)
 }
 
 /// Loads a model onto an opened device, with bars and notices on stderr.

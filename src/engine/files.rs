@@ -56,10 +56,26 @@ impl ModelFiles {
             ));
         }
         let name = dir.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
+        Self::within(dir, name, || Checkpoint::open_dir(dir))
+    }
+
+    /// Opens one safetensors file of weights, whatever its name, with the
+    /// `config.json` and the other files beside it: a checkpoint of a training run.
+    ///
+    /// # Errors
+    /// As [`ModelFiles::open`].
+    pub fn open_weights(file: &Path) -> Result<Self> {
+        let name =
+            file.file_stem().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
+        let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Self::within(dir, name, || Checkpoint::open_file(file))
+    }
+
+    fn within(dir: &Path, name: String, checkpoint: impl FnOnce() -> Result<Checkpoint>) -> Result<Self> {
         Ok(ModelFiles {
             name,
             config: Gpt2Config::from_json(&ConfigJson::from_file(&dir.join("config.json"))?)?,
-            checkpoint: Checkpoint::open_dir(dir)?,
+            checkpoint: checkpoint()?,
             generation: GenerationConfig::from_dir(dir)?,
             tokenizer_source: TokenizerSource::File(dir.join("tokenizer.json")),
             tokenizer: OnceLock::new(),

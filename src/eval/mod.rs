@@ -1,3 +1,8 @@
 //! Measures of a model's quality.
 
+pub mod compare;
+pub mod curve;
 pub mod perplexity;
+mod statistics;
+
+pub use statistics::MeanError;

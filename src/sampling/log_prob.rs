@@ -45,22 +45,31 @@ pub fn negative_log_likelihood(logits: &[f32], target: u32) -> Result<f64> {
     Ok(0.0 - LogSoftmax::new(logits)?.of(logits[target as usize]))
 }
 
-/// The normaliser of a row in two parts, relative to the maximum so that
-/// nothing overflows, and apart so that a huge maximum costs no digit.
-struct LogSoftmax {
+/// A row's logits as log-probabilities, in f64: each less the normaliser.
+///
+/// The normaliser is kept in two parts, the maximum so that nothing overflows, and
+/// the rest apart so that a huge maximum costs no digit.
+#[derive(Clone, Copy, Debug)]
+pub struct LogSoftmax {
     max: f64,
     /// ln(sum(exp(logit - max)))
     ln_sum: f64,
 }
 
 impl LogSoftmax {
-    fn new(logits: &[f32]) -> Result<Self> {
+    /// The normaliser of `logits`, `[vocab_size]`.
+    ///
+    /// # Errors
+    /// `Error::Input` when a logit is NaN or +inf or none is above -inf.
+    pub fn new(logits: &[f32]) -> Result<Self> {
         let max = f64::from(check_logits("logits", logits)?);
         let sum: f64 = logits.iter().map(|&l| (f64::from(l) - max).exp()).sum();
         Ok(LogSoftmax { max, ln_sum: sum.ln() })
     }
 
-    fn of(&self, logit: f32) -> f64 {
+    /// The natural log-probability of the token that has this logit.
+    #[must_use]
+    pub fn of(&self, logit: f32) -> f64 {
         f64::from(logit) - self.max - self.ln_sum
     }
 }

@@ -13,6 +13,6 @@ mod sampler;
 mod tests;
 
 pub use candidates::Candidate;
-pub use log_prob::{NllSum, TokenLogprobs, negative_log_likelihood, perplexity, token_logprobs};
+pub use log_prob::{LogSoftmax, NllSum, TokenLogprobs, negative_log_likelihood, perplexity, token_logprobs};
 pub use params::SamplingParams;
 pub use sampler::{Generator, Sampler};

@@ -180,6 +180,18 @@ impl Tokenizer {
         }
     }
 
+    /// The lowest id whose token another tokenizer does not share, with its token
+    /// here and there; `None` where the vocabularies are equal.
+    #[must_use]
+    pub fn first_difference(&self, other: &Tokenizer) -> Option<(u32, Option<String>, Option<String>)> {
+        if Arc::ptr_eq(&self.inner, &other.inner) {
+            return None;
+        }
+        let n = self.vocab_size().max(other.vocab_size()) as u32;
+        let tokens = |id| (id, self.id_to_token(id), other.id_to_token(id));
+        (0..n).map(tokens).find(|(_, here, there)| here != there)
+    }
+
     pub(super) fn byte_tokens(&self) -> ByteTokens {
         self.inner.byte_tokens
     }

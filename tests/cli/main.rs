@@ -5,6 +5,8 @@
 mod arguments;
 mod bench;
 mod bench_kernels;
+mod compare;
+mod curve;
 mod damaged;
 mod devices;
 mod generate;

@@ -66,11 +66,11 @@ fn ctrl_c_ends_the_text_with_a_summary() {
     assert!(!stderr.contains("error"), "{stderr}");
 }
 
-/// Starts `wgpt perplexity -` and hands it most of a text: when it has taken
+/// Starts a verb that reads stdin and hands it most of a text: when it has taken
 /// more than a pipe holds, it is past setting up Ctrl-C.
 #[cfg(unix)]
-fn reading() -> (Child, std::process::ChildStdin) {
-    let mut child = spawn(&["perplexity", "-"]);
+fn reading(args: &[&str]) -> (Child, std::process::ChildStdin) {
+    let mut child = spawn(args);
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all("word ".repeat(200_000).as_bytes()).unwrap();
     (child, stdin)
@@ -79,7 +79,7 @@ fn reading() -> (Child, std::process::ChildStdin) {
 #[cfg(unix)]
 #[test]
 fn ctrl_c_ends_waiting_for_a_prompt() {
-    let (mut child, stdin) = reading();
+    let (mut child, stdin) = reading(&["perplexity", "-"]);
     interrupt(&child);
     assert_eq!(child.wait().unwrap().code(), Some(130));
     drop(stdin);
@@ -89,18 +89,21 @@ fn ctrl_c_ends_waiting_for_a_prompt() {
 #[cfg(unix)]
 #[test]
 fn ctrl_c_ends_a_load_or_an_evaluation() {
-    let (mut child, stdin) = reading();
-    drop(stdin);
-    // Within tokenizing, loading or the first windows: minutes of work follow.
-    std::thread::sleep(std::time::Duration::from_millis(500));
-    interrupt(&child);
-    let (stdout, stderr) = (rest(child.stdout.take()), rest(child.stderr.take()));
-    assert_eq!(child.wait().unwrap().code(), Some(130), "{stderr}");
-    if stdout.is_empty() {
-        assert!(stderr.ends_with("error: cancelled\n"), "{stderr}");
-    } else {
-        assert!(stdout.starts_with("perplexity "), "{stdout}");
-        assert!(stderr.contains("interrupted: "), "{stderr}");
+    let compare = ["compare", "demo", "demo", "-"];
+    for (args, first) in [(&["perplexity", "-"][..], "perplexity "), (&compare[..], "A  ")] {
+        let (mut child, stdin) = reading(args);
+        drop(stdin);
+        // Within tokenizing, loading or the first windows: minutes of work follow.
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        interrupt(&child);
+        let (stdout, stderr) = (rest(child.stdout.take()), rest(child.stderr.take()));
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{stderr}");
+        if stdout.is_empty() {
+            assert!(stderr.ends_with("error: cancelled\n"), "{stderr}");
+        } else {
+            assert!(stdout.starts_with(first), "{stdout}");
+            assert!(stderr.contains("interrupted: "), "{stderr}");
+        }
     }
 }
 

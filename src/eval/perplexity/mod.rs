@@ -23,6 +23,7 @@ use protocol::Plan;
 use report::Totals;
 use run::Runner;
 use windows::Window;
+pub(super) use windows::hf as sliding_windows;
 
 /// What is evaluated and how.
 #[derive(Clone, Debug, Default)]

@@ -42,9 +42,13 @@ pub(super) fn windows(plan: &Plan, document: usize, n_tokens: usize) -> Box<dyn 
     }))
 }
 
-/// Each window scores the tokens that no earlier one held, except its first,
+/// Each window, as its context and what it scores, scores the tokens that no earlier one held, except its first,
 /// which has no context: with overlapping windows that is the text's first alone.
-fn hf(n_tokens: usize, context: usize, stride: usize) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
+pub(in crate::eval) fn hf(
+    n_tokens: usize,
+    context: usize,
+    stride: usize,
+) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
     let end = move |begin: usize| (begin + context).min(n_tokens);
     (0..n_tokens)
         .step_by(stride)

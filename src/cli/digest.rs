@@ -1,0 +1,35 @@
+//! What tells one text from another.
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::path::Path;
+
+/// A text of a report.
+#[derive(Debug, Serialize)]
+pub struct DataInfo {
+    /// The file as it was named.
+    file: String,
+    /// The SHA-256 of its bytes, in hexadecimal.
+    sha256: String,
+}
+
+impl DataInfo {
+    /// Of a text that was read from a file.
+    pub fn new(path: &Path, text: &str) -> Self {
+        let digest = Sha256::digest(text.as_bytes());
+        let sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        DataInfo { file: path.display().to_string(), sha256 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_is_that_of_sha256sum() {
+        // FIPS 180-2, B.1.
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(DataInfo::new(Path::new("x"), "abc").sha256, expected);
+    }
+}
