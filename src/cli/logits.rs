@@ -42,8 +42,8 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let vocab_size = files.config().vocab_size;
     let metadata = [
         ("model", files.name()),
-        ("dtype", args.model.dtype.name()),
-        ("kv_dtype", args.model.kv_dtype.name()),
+        ("dtype", args.model.run.dtype.name()),
+        ("kv_dtype", args.model.run.kv_dtype.name()),
         ("wgpt_version", VERSION),
     ];
     if files.contains(&args.output) {

@@ -33,6 +33,14 @@ pub struct ModelArgs {
     /// Seed of the random weights
     #[arg(long, value_name = "N", requires = "random", default_value_t = 0)]
     pub random_seed: u64,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// How any model runs, and on which device.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Model and device")]
+pub struct RunArgs {
     /// Type of the weights on the GPU
     #[arg(long, default_value = "f16", value_parser = dtype())]
     pub dtype: DType,
@@ -94,7 +102,7 @@ pub fn backend() -> ValueParser {
     PossibleValuesParser::new(names).try_map(|s| s.parse::<Backend>()).into()
 }
 
-impl ModelArgs {
+impl RunArgs {
     /// How the device is opened.
     pub fn gpu_options(&self) -> GpuOptions {
         GpuOptions {
@@ -127,6 +135,27 @@ impl ModelArgs {
         }
     }
 
+    /// Opens the device, with notices on stderr.
+    pub fn open_gpu(&self) -> Result<Arc<Gpu>, Error> {
+        let gpu = Arc::new(Gpu::open(&self.gpu_options())?);
+        for line in notices(gpu.report()) {
+            note(&line);
+        }
+        Ok(gpu)
+    }
+}
+
+impl ModelArgs {
+    /// How the device is opened.
+    pub fn gpu_options(&self) -> GpuOptions {
+        self.run.gpu_options()
+    }
+
+    /// How the model runs.
+    pub fn model_options(&self) -> ModelOptions {
+        self.run.model_options()
+    }
+
     /// Opens and checks the model's files, or describes random weights.
     pub fn open_files(&self) -> Result<ModelFiles, Error> {
         if let Some(config) = &self.random {
@@ -141,16 +170,22 @@ impl ModelArgs {
 
     /// Opens the device and loads the model, with bars and notices on stderr.
     pub fn load(&self, files: ModelFiles, cancel: &CancelFlag) -> Result<Engine, Error> {
-        let gpu = Arc::new(Gpu::open(&self.gpu_options())?);
-        for line in notices(gpu.report()) {
-            note(&line);
-        }
-        let mut bars = LoadBars::new(cancel.clone());
-        let options = self.model_options();
-        let engine = Engine::load(files, gpu, &options, &mut |progress| bars.update(progress))?;
-        tune::warn(engine.gpu());
-        Ok(engine)
+        let gpu = self.run.open_gpu()?;
+        load(files, gpu, &self.model_options(), cancel)
     }
+}
+
+/// Loads a model onto an opened device, with bars and notices on stderr.
+pub fn load(
+    files: ModelFiles,
+    gpu: Arc<Gpu>,
+    options: &ModelOptions,
+    cancel: &CancelFlag,
+) -> Result<Engine, Error> {
+    let mut bars = LoadBars::new(cancel.clone());
+    let engine = Engine::load(files, gpu, options, &mut |progress| bars.update(progress))?;
+    tune::warn(engine.gpu());
+    Ok(engine)
 }
 
 /// What a user should know of the adapter before waiting for it.

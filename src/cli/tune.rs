@@ -83,7 +83,7 @@ struct Candidate {
 /// Runs the verb.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let cancel = interrupt::flag();
-    if args.model.deterministic || !args.model.variant.is_empty() {
+    if args.model.run.deterministic || !args.model.run.variant.is_empty() {
         let message = "tune searches among all variants, and deterministic models take no tuned ones: leave out \
                        --variant and --deterministic";
         return Err(Error::Input(message.to_owned()).into());

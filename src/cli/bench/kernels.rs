@@ -18,7 +18,7 @@ use wgpt::tensor::DType;
 use wgpt::tune::cases::Case;
 
 use super::kernels_output::Writer;
-use super::table::Format;
+use crate::cli::table::Format;
 use super::{plot, record_file};
 use crate::cli::atomic_file::AtomicFile;
 use crate::cli::exit::Outcome;

@@ -2,7 +2,7 @@
 
 use wgpt::bench::{Clock, KernelFigures, KernelRecord, KernelRow, LatencyRow, Roofline};
 
-use super::table::{Format, Table, csv_line, number, time};
+use crate::cli::table::{Format, Table, csv_line, number, time};
 use crate::cli::output::{bytes, print, print_json};
 
 /// Prints rows as they come, where the format allows it.

@@ -7,7 +7,6 @@ mod model;
 mod model_output;
 mod plot;
 mod record_file;
-mod table;
 
 use super::exit::Outcome;
 

@@ -11,7 +11,7 @@ use wgpt::Error;
 use wgpt::bench::{mean, quantile};
 
 use super::record_file::Records;
-use super::table::Format;
+use crate::cli::table::Format;
 use crate::cli::exit::Outcome;
 use crate::cli::output::note;
 use statistics::Method;

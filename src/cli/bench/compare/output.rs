@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Comparison, Row, Verdict};
-use crate::cli::bench::table::{Format, Table, csv_line, number, time};
+use crate::cli::table::{Format, Table, csv_line, number, time};
 use crate::cli::output::{print, print_json};
 
 /// A line of the CSV form: a row of both, or the name of one that only one has.

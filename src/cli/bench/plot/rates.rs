@@ -5,7 +5,8 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use wgpt::bench::{mean, standard_deviation};
 
-use super::{Area, COLOURS, GREY, MARGIN, PALE, distinct, log_tick, tick, write, write_title};
+use super::distinct;
+use crate::cli::plot::{Area, COLOURS, GREY, MARGIN, PALE, log_tick, tick, write, write_title};
 use crate::cli::bench::record_file::ModelRow;
 
 const CHART_WIDTH: u32 = 900;

@@ -5,8 +5,8 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use wgpt::bench::{Cache, Clock, KernelFigures, KernelRecord};
 
 use super::labels::{LEADER_FROM, Rect, place};
-use super::{Area, COLOURS, GREY, MARGIN, PALE, log_tick, write, write_at, write_title};
-use crate::cli::bench::table::number;
+use crate::cli::plot::{Area, COLOURS, GREY, MARGIN, PALE, log_tick, write, write_at, write_title};
+use crate::cli::table::number;
 
 /// Width of the chart; the list stands right of it.
 const CHART_WIDTH: u32 = 900;
