@@ -14,6 +14,7 @@
 
 mod config;
 mod convert;
+mod digest;
 mod entries;
 mod generation_config;
 mod header;
