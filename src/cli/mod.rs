@@ -6,6 +6,8 @@ mod atomic_file;
 mod bench;
 mod completions;
 mod devices;
+mod eval;
+mod eval_output;
 mod exit;
 mod generate;
 mod inspect;
@@ -55,6 +57,7 @@ struct Cli {
 enum Verb {
     Generate(generate::Args),
     Perplexity(perplexity::Args),
+    Eval(eval::Args),
     Logits(logits::Args),
     Inspect(inspect::Args),
     Devices(devices::Args),
@@ -79,6 +82,7 @@ fn run(verb: Verb, started: Instant) -> anyhow::Result<Outcome> {
     match verb {
         Verb::Generate(args) => generate::run(&args, started),
         Verb::Perplexity(args) => perplexity::run(&args),
+        Verb::Eval(args) => eval::run(&args),
         Verb::Logits(args) => logits::run(&args),
         Verb::Inspect(args) => inspect::run(&args),
         Verb::Devices(args) => devices::run(&args),

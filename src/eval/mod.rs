@@ -1,3 +1,4 @@
 //! Measures of a model's quality.
 
 pub mod perplexity;
+pub mod tasks;
