@@ -7,6 +7,7 @@ mod bench;
 mod bench_kernels;
 mod damaged;
 mod devices;
+mod eval;
 mod generate;
 mod logits;
 mod models;
