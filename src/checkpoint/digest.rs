@@ -68,8 +68,11 @@ mod tests {
             .collect();
         assert_eq!(shards, hex(&Sha256::digest(lines.concat().as_bytes())));
         let formula = |seed| {
-            let tensor =
-                |name: &str| SyntheticTensor { name: name.into(), shape: vec![3], fill: Fill::Random { std: 1.0 } };
+            let tensor = |name: &str| SyntheticTensor {
+                name: name.into(),
+                shape: vec![3],
+                fill: Fill::Random { std: 1.0 },
+            };
             Checkpoint::synthetic(vec![tensor("a"), tensor("b")], seed).unwrap().sha256().unwrap()
         };
         assert_eq!(formula(1), formula(1));

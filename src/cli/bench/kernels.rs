@@ -18,7 +18,6 @@ use wgpt::tensor::DType;
 use wgpt::tune::cases::Case;
 
 use super::kernels_output::Writer;
-use crate::cli::table::Format;
 use super::{plot, record_file};
 use crate::cli::atomic_file::AtomicFile;
 use crate::cli::exit::Outcome;
@@ -26,6 +25,7 @@ use crate::cli::interrupt;
 use crate::cli::model_args::{DeviceArgs, dtype, notices};
 use crate::cli::output::note;
 use crate::cli::progress::Bar;
+use crate::cli::table::Format;
 
 /// Measure each kernel variant against the adapter's own roofline
 ///

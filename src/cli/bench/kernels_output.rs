@@ -2,8 +2,8 @@
 
 use wgpt::bench::{Clock, KernelFigures, KernelRecord, KernelRow, LatencyRow, Roofline};
 
-use crate::cli::table::{Format, Table, csv_line, number, time};
 use crate::cli::output::{bytes, print, print_json};
+use crate::cli::table::{Format, Table, csv_line, number, time};
 
 /// Prints rows as they come, where the format allows it.
 pub struct Writer {

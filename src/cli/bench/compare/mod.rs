@@ -11,9 +11,9 @@ use wgpt::Error;
 use wgpt::bench::{mean, quantile};
 
 use super::record_file::Records;
-use crate::cli::table::Format;
 use crate::cli::exit::Outcome;
 use crate::cli::output::note;
+use crate::cli::table::Format;
 use statistics::Method;
 
 /// Compare two records row by row, with a confidence interval for each change

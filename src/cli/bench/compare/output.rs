@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::{Comparison, Row, Verdict};
-use crate::cli::table::{Format, Table, csv_line, number, time};
 use crate::cli::output::{print, print_json};
+use crate::cli::table::{Format, Table, csv_line, number, time};
 
 /// A line of the CSV form: a row of both, or the name of one that only one has.
 #[derive(Serialize)]

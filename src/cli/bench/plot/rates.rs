@@ -6,8 +6,8 @@ use plotters::prelude::*;
 use wgpt::bench::{mean, standard_deviation};
 
 use super::distinct;
-use crate::cli::plot::{Area, COLOURS, GREY, MARGIN, PALE, log_tick, tick, write, write_title};
 use crate::cli::bench::record_file::ModelRow;
+use crate::cli::plot::{Area, COLOURS, GREY, MARGIN, PALE, log_tick, tick, write, write_title};
 
 const CHART_WIDTH: u32 = 900;
 const HEIGHT: u32 = 460;
