@@ -17,23 +17,13 @@ fn json_says_what_was_measured() {
     let file = data("hellaswag-200.txt");
     let args = ["eval", "hellaswag", &file, "--limit", "6", "--seed", "2", "--json", "--answers"];
     let report = wgpt(&args).json();
-    let expected = [
-        ("task", "hellaswag".into()),
-        ("convention", "lm-eval".into()),
-        ("shots", 0.into()),
-        ("limit", 6.into()),
-        ("seed", 2.into()),
-        ("n", 6.into()),
-        ("n_questions", 200.into()),
-        ("n_resumed", 0.into()),
-        ("context", 512.into()),
-        ("complete", true.into()),
-        ("model", "demo".into()),
-        ("dtype", "f16".into()),
-        ("version", env!("CARGO_PKG_VERSION").into()),
-    ];
-    for (field, value) in expected {
-        assert_eq!(report[field], Value::from(value), "{field}");
+    let expected = serde_json::json!({
+        "task": "hellaswag", "convention": "lm-eval", "shots": 0, "limit": 6, "seed": 2, "n": 6,
+        "n_questions": 200, "n_resumed": 0, "context": 512, "complete": true, "model": "demo",
+        "dtype": "f16", "version": env!("CARGO_PKG_VERSION"),
+    });
+    for (field, value) in expected.as_object().unwrap() {
+        assert_eq!(&report[field], value, "{field}");
     }
     let readme = fs::read_to_string(repository("weights/README.md")).unwrap();
     assert!(readme.contains(report["model_sha256"].as_str().unwrap()));
