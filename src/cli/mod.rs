@@ -9,6 +9,8 @@ mod completions;
 mod curve;
 mod devices;
 mod digest;
+mod eval;
+mod eval_output;
 mod exit;
 mod generate;
 mod inspect;
@@ -60,6 +62,7 @@ enum Verb {
     Perplexity(perplexity::Args),
     Compare(compare::Args),
     Curve(curve::Args),
+    Eval(eval::Args),
     Logits(logits::Args),
     Inspect(inspect::Args),
     Devices(devices::Args),
@@ -86,6 +89,7 @@ fn run(verb: Verb, started: Instant) -> anyhow::Result<Outcome> {
         Verb::Perplexity(args) => perplexity::run(&args),
         Verb::Compare(args) => compare::run(&args),
         Verb::Curve(args) => curve::run(&args),
+        Verb::Eval(args) => eval::run(&args),
         Verb::Logits(args) => logits::run(&args),
         Verb::Inspect(args) => inspect::run(&args),
         Verb::Devices(args) => devices::run(&args),

@@ -23,6 +23,16 @@ impl Bar {
         Bar(bar)
     }
 
+    /// Sets what the bar counts to, of which `before` units were there when it began: they
+    /// do not enter the rate.
+    pub fn set_total(&self, total: u64, before: u64) {
+        if self.0.length() != Some(total) {
+            self.0.set_length(total);
+            self.0.set_position(before);
+            self.0.reset_eta();
+        }
+    }
+
     /// Shows `done` units and a message.
     pub fn set(&self, done: u64, message: impl Into<String>) {
         self.0.set_message(message.into());

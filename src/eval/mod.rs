@@ -4,5 +4,6 @@ pub mod compare;
 pub mod curve;
 pub mod perplexity;
 mod statistics;
+pub mod tasks;
 
 pub use statistics::MeanError;

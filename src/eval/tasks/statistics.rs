@@ -1,0 +1,89 @@
+//! Means with standard errors, as lm-evaluation-harness computes them.
+
+use serde::{Deserialize, Serialize};
+
+/// A mean.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// The mean.
+    pub value: f64,
+    /// Its standard error; none where there is one value alone.
+    pub stderr: Option<f64>,
+}
+
+/// The mean of `values` with the sample's standard deviation (n - 1) over the root of
+/// their number: lm-eval's `mean_stderr`. `None` of nothing.
+pub(super) fn mean(values: &[f64]) -> Option<Estimate> {
+    let n = values.len() as f64;
+    let value = (!values.is_empty()).then(|| values.iter().sum::<f64>() / n)?;
+    let squares: f64 = values.iter().map(|x| (x - value).powi(2)).sum();
+    let stderr = (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt() / n.sqrt());
+    Some(Estimate { value, stderr })
+}
+
+/// The mean over groups weighted by their sizes, its error from the pooled variance:
+/// lm-eval's `aggregate_subtask_metrics` and `pooled_sample_stderr`. `None` of nothing.
+pub(super) fn pooled(groups: &[(usize, Estimate)]) -> Option<Estimate> {
+    let n: usize = groups.iter().map(|(size, _)| size).sum();
+    if n == 0 {
+        return None;
+    }
+    let value = groups.iter().map(|(size, group)| group.value * *size as f64).sum::<f64>() / n as f64;
+    // A group of one has no deviation to add.
+    let squares: f64 = groups
+        .iter()
+        .filter_map(|(size, group)| {
+            group.stderr.map(|stderr| (*size as f64 - 1.0) * stderr.powi(2) * *size as f64)
+        })
+        .sum();
+    let free = n - groups.len();
+    let stderr = (free > 0).then(|| (squares / free as f64 / n as f64).sqrt());
+    Some(Estimate { value, stderr })
+}
+
+/// The perplexity of mean log-probabilities; its error is that of the mean times the
+/// perplexity (lm-eval bootstraps it).
+pub(super) fn perplexity(logprobs: &[f64]) -> Option<Estimate> {
+    let mean = mean(logprobs)?;
+    let value = (-mean.value).exp();
+    Some(Estimate { value, stderr: mean.stderr.map(|stderr| stderr * value) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn close(found: Option<f64>, expected: f64) {
+        assert!(found.is_some_and(|found| (found - expected).abs() < 1e-12), "{found:?}, not {expected}");
+    }
+
+    #[test]
+    fn means_are_those_of_the_sample() {
+        // 3 of 4: deviations 1/4 and 3/4, squares 0.75, over 3 and over 4: 1/16.
+        let estimate = mean(&[1.0, 1.0, 0.0, 1.0]).unwrap();
+        assert_eq!(estimate.value, 0.75);
+        close(estimate.stderr, 0.25);
+        assert_eq!(mean(&[1.0]), Some(Estimate { value: 1.0, stderr: None }));
+        assert_eq!(mean(&[]), None);
+    }
+
+    #[test]
+    fn groups_weigh_by_size() {
+        let groups = [(4, mean(&[1.0, 1.0, 0.0, 1.0]).unwrap()), (2, mean(&[0.0, 1.0]).unwrap())];
+        let all = pooled(&groups).unwrap();
+        close(Some(all.value), 4.0 / 6.0);
+        // Squares 0.75 and 0.5 over 6 - 2 and over 6.
+        close(all.stderr, (1.25_f64 / 4.0 / 6.0).sqrt());
+        let one = (1, mean(&[1.0]).unwrap());
+        assert_eq!(pooled(&[one, one]), Some(Estimate { value: 1.0, stderr: None }));
+        close(pooled(&[groups[0], one]).unwrap().stderr, (0.75_f64 / 3.0 / 5.0).sqrt());
+        assert_eq!(pooled(&[]), None);
+    }
+
+    #[test]
+    fn perplexities_scale_their_error() {
+        let estimate = perplexity(&[-1.0, -3.0]).unwrap();
+        close(Some(estimate.value), 2_f64.exp());
+        close(estimate.stderr, 2_f64.exp());
+    }
+}
