@@ -378,7 +378,7 @@ fn checkpoints_have_the_losses_that_they_have_alone() {
     assert_eq!((result.protocol, result.context, result.stride, result.bos), ("hf", 128, 64, false));
     assert_eq!(result.n_parameters, ModelFiles::open(Path::new(TINY)).unwrap().config().n_parameters());
     let of_second: Vec<_> = stages.iter().filter_map(|stage| stage.strip_prefix("1/3 20: ")).collect();
-    assert_eq!(of_second, ["load", "loaded 1000", "100 of 160", "160 of 160", "done 20"], "{stages:?}");
+    assert_eq!(of_second, ["load", "loaded 1000", "0 of 158", "99 of 158", "158 of 158", "done 20"], "{stages:?}");
 }
 
 #[test]
@@ -411,7 +411,7 @@ fn what_is_not_of_one_run_is_refused_with_its_step() {
     assert!(none.contains("no text to evaluate checkpoints on"), "{none}");
     let short = CurveTexts { train: Some(&text[..1]), validation: None };
     let short = run.evaluate(short, &CurveOptions::default(), ignore).unwrap_err().to_string();
-    assert!(short.starts_with("step 10: the text has 1 tokens"), "{short}");
+    assert!(short.starts_with("step 10: text: the text has 1 token, protocol hf"), "{short}");
     let mut checkpoints = run.checkpoints();
     checkpoints[1].path = "tests/golden/gpt2-oddvocab".into();
     let options = CurveOptions::default();

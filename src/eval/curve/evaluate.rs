@@ -213,13 +213,14 @@ impl Run<'_> {
             return Err(Error::Cancelled);
         }
         let texts = [self.texts.train, self.texts.validation];
-        let n_tokens = texts.iter().flatten().map(|text| text.len()).sum();
+        // All but a text's first token are scored.
+        let n_tokens = texts.iter().flatten().map(|text| text.len().saturating_sub(1)).sum();
         let mut done = 0;
         let mut one = |text: Option<&[u32]>| -> Result<Option<TextScore>> {
             let Some(text) = text else { return Ok(None) };
             let report = &mut |tokens| report(CurveStage::Score { tokens_done: done + tokens, n_tokens });
             let scored = score_text(&engine, text, self.options, report)?;
-            done += text.len();
+            done += text.len() - 1;
             Ok(Some(scored))
         };
         let (train, validation) = (one(self.texts.train)?, one(self.texts.validation)?);
