@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use serde::Serialize;
-use wgpt::Error;
 use wgpt::eval::tasks::{
     Answer, Convention, DataOptions, Dataset, Sharing, Task, TaskOptions, TaskProgress, TaskReport, evaluate,
 };
@@ -152,10 +151,6 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         shots_file: args.shots_file.clone(),
     };
     let dataset = Dataset::read(args.task.into(), &args.data, &options)?;
-    if let Some(path) = args.resume.as_ref().filter(|path| files.contains(path)) {
-        let message = format!("--resume {}: that is a file of the model itself", path.display());
-        return Err(Error::Input(message).into());
-    }
     let engine = args.model.load(files, &cancel)?;
     let options = TaskOptions {
         limit: args.limit,

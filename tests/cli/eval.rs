@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::models::repository;
+use crate::models::{Model, repository};
 use crate::program::{wgpt, wgpt_with};
 
 fn data(name: &str) -> String {
@@ -83,6 +83,12 @@ fn a_resumed_run_says_so() {
     );
     let other = [&args[..], &["--seed", "9"]].concat();
     wgpt(&other).fails(4, &["run.json: belongs to another run: seed is 0 there and 9 here"]);
+    // A file of something else is left as it was: the model's, for one.
+    let model = Model::demo();
+    let config = format!("{}/config.json", model.path());
+    let over = ["eval", "choices", &data("choices.jsonl"), "-m", model.path(), "--resume", &config];
+    wgpt(&over).fails(4, &["config.json: is no whole file of wgpt eval --resume"]);
+    assert_eq!(fs::read(&config).unwrap(), fs::read(repository("weights/config.json")).unwrap());
     fs::write(&path, "{").unwrap();
     wgpt(&args).fails(4, &["run.json: is no whole file of wgpt eval --resume"]);
 }
