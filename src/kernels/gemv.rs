@@ -27,7 +27,7 @@ const OUTPUTS: usize = 4;
 pub(super) const THREAD_OUTPUTS: usize = 8;
 
 /// Rows that one dispatch serves with one pass over the weights: each has its sums
-/// in registers. Per thread, at most [`PER_THREAD_ROWS`] of them share a pass.
+/// in registers. Per thread, at most four of them share a pass.
 pub const BATCHES: [usize; 4] = [1, 2, 4, 8];
 
 /// Rows that share a thread's loads of the weights at the most: 64 sums are more
