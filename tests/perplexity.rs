@@ -55,10 +55,10 @@ fn byte_tokenizer() -> Tokenizer {
 }
 
 /// The excerpt as a protocol takes it: one stream, or its stories.
-fn documents(tokenizer: &Tokenizer, protocol: Protocol) -> Vec<Document> {
-    let text = excerpt();
+fn documents(tokenizer: &Tokenizer, protocol: Protocol, n_bytes: usize) -> Vec<Document> {
+    let text = &excerpt()[..n_bytes];
     let split = if protocol.is_stream() { Split::File } else { Split::Separator("<|endoftext|>".into()) };
-    split.apply(&text).iter().map(|text| Document::new(tokenizer, "excerpt", text).unwrap()).collect()
+    split.apply(text).iter().map(|text| Document::new(tokenizer, "excerpt", text).unwrap()).collect()
 }
 
 fn quiet(_: PerplexityProgress) -> ControlFlow<()> {
@@ -116,7 +116,8 @@ fn golden(model: &str, dir: &str, tokenizer: &Tokenizer) {
     let mut worst = 0.0_f64;
     for case in cases {
         let protocol: Protocol = case["protocol"].as_str().unwrap().parse().unwrap();
-        let documents = documents(tokenizer, protocol);
+        let documents =
+            documents(tokenizer, protocol, golden["models"][model]["n_bytes"].as_u64().unwrap() as usize);
         let n_tokens: usize = documents.iter().map(|document| document.tokens.len()).sum();
         if protocol.is_stream() {
             assert_eq!(n_tokens, golden["models"][model]["n_tokens"].as_u64().unwrap() as usize);
@@ -201,7 +202,7 @@ fn figures_do_not_depend_on_the_batches() {
     let engine = engine("weights", DType::F32);
     let tokenizer = Tokenizer::from_file("weights/tokenizer.json").unwrap();
     for protocol in Protocol::ALL {
-        let documents = documents(&tokenizer, protocol);
+        let documents = documents(&tokenizer, protocol, excerpt().len());
         let nll = |batch_tokens| {
             let options = PerplexityOptions {
                 protocol,
@@ -254,7 +255,7 @@ fn what_makes_no_sense_is_refused() {
 fn reports_survive_json_and_half_of_the_sum_is_marked() {
     let engine = engine("weights", DType::F16);
     let tokenizer = Tokenizer::from_file("weights/tokenizer.json").unwrap();
-    let documents = documents(&tokenizer, Protocol::LmEval);
+    let documents = documents(&tokenizer, Protocol::LmEval, excerpt().len());
     let options = PerplexityOptions {
         protocol: Protocol::LmEval,
         limit: Some(2),

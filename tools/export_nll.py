@@ -15,7 +15,7 @@ segments  each document by itself: begin-of-text token, then the text, cut off a
 
 The text is demo-excerpt.txt. Where a protocol knows documents they are the stories, without the white space around
 "<|endoftext|>"; where it does not, the text is the file as it stands. The demo model reads it by its own tokenizer,
-gpt2-tiny, which has none, as bytes: token b is byte b.
+gpt2-tiny, which has none, as bytes, the first 2,500 of them: token b is byte b.
 """
 import argparse
 import json
@@ -114,9 +114,12 @@ def summary(windows, texts=None):
     return out
 
 
-def cases(model, encode, n_positions):
+def excerpt(n_bytes):
+    return EXCERPT.read_bytes()[:n_bytes].decode()
+
+
+def cases(model, encode, text, n_positions):
     """Every protocol at the model's context and at a smaller one."""
-    text = EXCERPT.read_bytes().decode()
     stories = [story.strip() for story in text.split(SEPARATOR)]
     stream, documents = encode(text), [encode(story) for story in stories]
     n, small = n_positions, n_positions // 8
@@ -138,24 +141,26 @@ def demo_encode(text):
     return Tokenizer.from_file(str(DEMO / "tokenizer.json")).encode(text, add_special_tokens=False).ids
 
 
-MODELS = {"demo": (DEMO, demo_encode), "gpt2-tiny": (GOLDEN / "gpt2-tiny", lambda text: list(text.encode()))}
+# name -> (folder, text to ids, bytes of the excerpt: bytes are many tokens)
+MODELS = {"demo": (DEMO, demo_encode, EXCERPT.stat().st_size),
+          "gpt2-tiny": (GOLDEN / "gpt2-tiny", lambda text: list(text.encode()), 2500)}
 
 
 def export():
     out = dict(made_with=versions(), text=dict(file=EXCERPT.name, sha256=sha256(EXCERPT)), models={})
-    for name, (folder, encode) in MODELS.items():
+    for name, (folder, encode, n_bytes) in MODELS.items():
+        text = excerpt(n_bytes)
         n_positions = json.loads((folder / "config.json").read_text())["n_positions"]
         model = {dtype: load_hf(folder, dtype) for dtype in ("float64", "float32")}
-        results = {dtype: list(cases(lambda ids: hf_logits(hf_model, [ids])[0], encode, n_positions))
+        results = {dtype: list(cases(lambda ids: hf_logits(hf_model, [ids])[0], encode, text, n_positions))
                    for dtype, hf_model in model.items()}
         for f64, f32 in zip(results["float64"], results["float32"]):
             f64["nll_f32"] = f32["nll"]
         out["models"][name] = dict(model_sha256=sha256(folder / "model.safetensors"), n_positions=n_positions,
-                                   n_tokens=len(encode(EXCERPT.read_bytes().decode())), cases=results["float64"])
-    text = json.dumps(out, indent=1)
+                                   n_bytes=n_bytes, n_tokens=len(encode(text)), cases=results["float64"])
     # A window a line.
-    OUT.write_text(re.sub(r'\{\s+"tokens": (\d+),\s+"nll_sum": ([^\s]+)\s+\}', r'{"tokens": \1, "nll_sum": \2}', text)
-                   + "\n")
+    OUT.write_text(re.sub(r'\{\s+"tokens": (\d+),\s+"nll_sum": ([^\s]+)\s+\}', r'{"tokens": \1, "nll_sum": \2}',
+                          json.dumps(out, indent=1)) + "\n")
     for name, model in out["models"].items():
         for case in model["cases"]:
             print(name, case["protocol"], case["context"], case["stride"], case["bos"], case["tokens_scored"],
@@ -165,11 +170,11 @@ def export():
 def verify():
     recorded = json.loads(OUT.read_text())
     assert recorded["text"]["sha256"] == sha256(EXCERPT), "the excerpt has changed"
-    for name, (folder, encode) in MODELS.items():
+    for name, (folder, encode, n_bytes) in MODELS.items():
         golden = recorded["models"][name]
         assert golden["model_sha256"] == sha256(folder / "model.safetensors"), f"the model {name} has changed"
         config, tensors = read_model(folder)
-        found = list(cases(lambda ids: forward(config, tensors, ids), encode, golden["n_positions"]))
+        found = list(cases(lambda ids: forward(config, tensors, ids), encode, excerpt(n_bytes), golden["n_positions"]))
         assert len(found) == len(golden["cases"])
         for case, expected in zip(found, golden["cases"]):
             what = (name, *(case[key] for key in ("protocol", "context", "stride", "bos")))

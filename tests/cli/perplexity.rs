@@ -71,7 +71,7 @@ const STORY: &str = "Once upon a time there was a dog.";
 #[test]
 fn text_goes_to_stdout() {
     let lines = |args: &[&str]| {
-        let run = wgpt_with(&[&["perplexity", "-", "-c", "16"], args].concat(), STORY, &[]).ok();
+        let run = wgpt_with(&[&["perplexity", "-"], args].concat(), STORY, &[]).ok();
         run.stdout.lines().map(str::to_owned).collect::<Vec<_>>()
     };
     let labels = [
@@ -84,7 +84,7 @@ fn text_goes_to_stdout() {
         "context",
         "begin of text",
     ];
-    let hf = lines(&[]);
+    let hf = lines(&["-c", "16"]);
     assert_eq!(hf.len(), labels.len(), "{hf:#?}");
     for (line, label) in hf.iter().zip(labels) {
         assert!(line.starts_with(label), "{hf:#?}");

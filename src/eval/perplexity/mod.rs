@@ -4,6 +4,25 @@
 //! and says which tokens are scored. [`evaluate`] runs the windows, several at a
 //! time, and adds up the log-probabilities of the scored tokens: computed in f32
 //! on the GPU, summed in f64.
+//!
+//! ```no_run
+//! use std::ops::ControlFlow;
+//! use wgpt::Engine;
+//! use wgpt::eval::perplexity::{Document, PerplexityOptions, Protocol, evaluate};
+//!
+//! # fn main() -> wgpt::Result<()> {
+//! let engine = Engine::builder().model("path/to/gpt2").build()?;
+//! let stories = ["Once upon a time ...", "One day ..."];
+//! let documents = stories
+//!     .iter()
+//!     .map(|text| Document::new(engine.tokenizer()?, "stories", text))
+//!     .collect::<wgpt::Result<Vec<_>>>()?;
+//! let options = PerplexityOptions { protocol: Protocol::Segments, ..PerplexityOptions::default() };
+//! let found = evaluate(&engine, &documents, &options, &mut |_| ControlFlow::Continue(()))?;
+//! println!("{:?} +/- {:?}", found.report.perplexity, found.report.perplexity_stderr);
+//! # Ok(())
+//! # }
+//! ```
 
 mod document;
 mod protocol;
@@ -16,6 +35,8 @@ use std::ops::ControlFlow;
 pub use document::{Document, Extent, Split, join};
 pub use protocol::{BosChoice, BosPolicy, Protocol};
 pub use report::{PerplexityReport, TokenRecord, dominating};
+
+use serde::{Deserialize, Serialize};
 
 use crate::engine::{CancelFlag, Engine};
 use crate::error::{Error, Result};
@@ -53,7 +74,7 @@ pub struct PerplexityOptions {
 }
 
 /// The result of [`evaluate`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// The figures.
     pub report: PerplexityReport,

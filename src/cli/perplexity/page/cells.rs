@@ -121,3 +121,59 @@ pub fn visible(text: &str) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use wgpt::text::Tokenizer;
+
+    use super::*;
+
+    fn records(document: usize, tokens: &[u32], from: usize) -> Vec<TokenRecord> {
+        let record = |(index, &token): (usize, &u32)| TokenRecord {
+            document,
+            index,
+            position: index,
+            token,
+            logprob: -1.5,
+            rank: 1,
+            best: 0,
+            best_logprob: -0.5,
+        };
+        tokens.iter().enumerate().skip(from).map(record).collect()
+    }
+
+    #[test]
+    fn tokens_that_share_a_character_are_a_cell() {
+        let tokenizer = Tokenizer::from_file("weights/tokenizer.json").unwrap();
+        let documents = [Document::new(&tokenizer, "test", "a dog\n\u{1f389}\u{7}").unwrap()];
+        let records = records(0, &documents[0].tokens, 1);
+        let (maps, left_out) = maps(&Pieces::new(&tokenizer, &documents, &records)).unwrap();
+        let text: String = maps[0].cells.iter().map(|cell| cell.text.as_str()).collect();
+        assert_eq!((text.as_str(), left_out), ("a dog\u{21b5}\n\u{1f389}\u{2407}", false));
+        assert_eq!((maps[0].cells[0].nll, maps[0].cells[0].figures.len()), (None, 1));
+        let emoji = maps[0].cells.iter().find(|cell| cell.text == "\u{1f389}").unwrap();
+        assert!(emoji.figures.len() > 1 && emoji.figures.len() == emoji.records.len());
+        assert_eq!(emoji.nll, Some(1.5 * emoji.records.len() as f64));
+        let scored: usize = maps[0].cells.iter().map(|cell| cell.records.len()).sum();
+        assert_eq!(scored, records.len());
+    }
+
+    #[test]
+    fn a_long_text_is_cut_off() {
+        let tokenizer = Tokenizer::from_file("weights/tokenizer.json").unwrap();
+        let token = tokenizer.encode("a").unwrap()[0];
+        let documents =
+            [TOKENS_MAX - 5, 3, 9, 4].map(|n_tokens| Document::from_tokens("test", vec![token; n_tokens]));
+        // Of the second document nothing was scored.
+        let all: Vec<_> = [0, 2, 3].into_iter().flat_map(|i| records(i, &documents[i].tokens, 0)).collect();
+        let shown = |records: &[TokenRecord]| {
+            let (maps, left_out) = maps(&Pieces::new(&tokenizer, &documents, records)).unwrap();
+            (maps.iter().map(|map| map.cells.len()).collect::<Vec<_>>(), left_out)
+        };
+        assert_eq!(shown(&all), (vec![TOKENS_MAX - 5, 5], true));
+        // Up to the last scored token of a document.
+        assert_eq!(shown(&all[..100]), (vec![100], false));
+        assert_eq!(shown(&all[..TOKENS_MAX]), (vec![TOKENS_MAX - 5, 5], false));
+        assert_eq!(shown(&[]), (vec![], false));
+    }
+}
