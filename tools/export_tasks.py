@@ -24,7 +24,7 @@ DEMO = ROOT / "weights"
 MMLU_SUBJECTS = ["astronomy", "high_school_biology", "philosophy", "world_religions", "high_school_psychology",
                  "sociology", "marketing", "nutrition"]  # two of each group
 N_HELLASWAG, N_MMLU, N_LAMBADA = 200, 25, 60
-GAP = 1e-3  # nats between the two best endings: a hundred times what f32 may differ by
+GAP = 1e-3  # of the sum, between the two best endings: 500 times what f32 is seen to differ by
 
 
 # ---- data ---------------------------------------------------------------------------------------------------------
