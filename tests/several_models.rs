@@ -378,7 +378,11 @@ fn checkpoints_have_the_losses_that_they_have_alone() {
     assert_eq!((result.protocol, result.context, result.stride, result.bos), ("hf", 128, 64, false));
     assert_eq!(result.n_parameters, ModelFiles::open(Path::new(TINY)).unwrap().config().n_parameters());
     let of_second: Vec<_> = stages.iter().filter_map(|stage| stage.strip_prefix("1/3 20: ")).collect();
-    assert_eq!(of_second, ["load", "loaded 1000", "0 of 158", "99 of 158", "158 of 158", "done 20"], "{stages:?}");
+    assert_eq!(
+        of_second,
+        ["load", "loaded 1000", "0 of 158", "99 of 158", "158 of 158", "done 20"],
+        "{stages:?}"
+    );
 }
 
 #[test]

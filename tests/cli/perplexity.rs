@@ -153,6 +153,10 @@ fn the_page_is_whole_and_harmless() {
     let cells = data[0].as_array().unwrap();
     assert!(cells.iter().any(|cell| cell.as_array().unwrap().len() > 1 && cell[0][0] == "<0xF0>"), "{data}");
     assert!(page.contains(">\u{1f389}</i>"), "{page}");
+    // Each of the ten most surprising tokens leads to its place.
+    let links: Vec<_> = page.split("href=\"#").skip(1).filter_map(|link| link.split('"').next()).collect();
+    assert_eq!(links.len(), 10);
+    assert!(links.iter().all(|id| page.matches(&format!("id=\"{id}\"")).count() == 1), "{links:?}");
     for absent in ["http://", "https://", "//", "url(", "@import", "src="] {
         let text = page.replace("// Figures of the token", "");
         assert!(!text.contains(absent), "{absent}");

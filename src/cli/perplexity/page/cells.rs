@@ -9,7 +9,7 @@ use wgpt::text::StreamDecoder;
 
 use crate::cli::perplexity::tokens::Pieces;
 
-/// The most tokens that the map shows: some 2 MB of page, which a phone still
+/// The most tokens that the map shows: some 1 MB of page, which a phone still
 /// scrolls smoothly.
 pub const TOKENS_MAX: usize = 20_000;
 

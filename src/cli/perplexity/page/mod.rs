@@ -8,7 +8,7 @@ use wgpt::eval::perplexity::TokenRecord;
 
 use super::output::{Report, bos, scored, windows, with_error};
 use super::tokens::{Pieces, probability};
-use cells::{Cell, Map, TOKENS_MAX, visible};
+use cells::{Cell, Map, visible};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -65,7 +65,7 @@ pub fn page(report: &Report<'_>, pieces: &Pieces<'_>) -> anyhow::Result<String> 
                             (charts::by_position(pieces.records))
                         }
                     }
-                    (surprise_table(pieces, &surprises))
+                    (surprise_table(pieces, &maps, &surprises))
                 }
                 script type="application/json" id="figures" { (PreEscaped(data(&maps)?)) }
                 script { (PreEscaped(SCRIPT)) }
@@ -143,7 +143,7 @@ fn heat_map(pieces: &Pieces<'_>, maps: &[Map<'_>], left_out: bool, surprises: &[
             p.hint { "Point at a token, tap it, or walk with the arrow keys for its figures." }
             @if left_out {
                 p.warning {
-                    "The map shows the first " (n_shown) " tokens, as many as a page holds well (" (TOKENS_MAX) "). \
+                    "The map shows the first " (n_shown) " tokens, as many as a page holds well. \
                      The figures, the charts and the list below are of all " (pieces.records.len()) " scored ones."
                 }
             }
@@ -165,10 +165,9 @@ fn cell_markup(cell: &Cell, surprises: &[usize]) -> Markup {
         None => "u".to_owned(),
         Some(nll) => format!("c{}", (nll as usize).min(COLOURS - 1)),
     };
-    let id = cell.records.iter().find(|record| surprises.contains(record));
     html! {
-        @if let Some(record) = id {
-            i class=(colour) id={ "t" (record) } { (cell.text) }
+        @if cell.records.iter().any(|record| surprises.contains(record)) {
+            i class=(colour) id={ "t" (cell.records[0]) } { (cell.text) }
         } @else {
             i class=(colour) { (cell.text) }
         }
@@ -184,7 +183,12 @@ fn surprises(records: &[TokenRecord]) -> Vec<usize> {
     order
 }
 
-fn surprise_table(pieces: &Pieces<'_>, surprises: &[usize]) -> Markup {
+fn surprise_table(pieces: &Pieces<'_>, maps: &[Map<'_>], surprises: &[usize]) -> Markup {
+    // The first record of its cell, where the map goes that far.
+    let place = |i| {
+        let cell = maps.iter().flat_map(|map| &map.cells).find(|cell| cell.records.contains(&i));
+        cell.map(|cell| cell.records[0])
+    };
     let sum: f64 = pieces.records.iter().map(TokenRecord::nll).sum();
     let marked = pieces.dominates.iter().filter(|&&marked| marked).count();
     html! {
@@ -205,7 +209,14 @@ fn surprise_table(pieces: &Pieces<'_>, surprises: &[usize]) -> Markup {
                         td.n { (format!("{:.3}", record.nll())) }
                         td.n { (probability(record.probability())) }
                         td.n { (record.rank) }
-                        td.place { (before(pieces, record)) a href={ "#t" (i) } { (shown(pieces, record.token)) } }
+                        td.place {
+                            (before(pieces, record))
+                            @if let Some(place) = place(i) {
+                                a href={ "#t" (place) } { (shown(pieces, record.token)) }
+                            } @else {
+                                b { (shown(pieces, record.token)) }
+                            }
+                        }
                         td { @if let Some((token, _)) = best { code { (shown(pieces, token)) } } }
                         td.n { @if let Some((_, p)) = best { (probability(p)) } }
                     }
