@@ -1,0 +1,194 @@
+//! Decode speed of inferaived's Llama (it calls it MiniCPM5), random weights:
+//! `peer-inferaived [SHAPE] [N_GEN] [no-subgroups]`.
+
+#[path = "../report.rs"]
+mod report;
+
+use std::pin::pin;
+use std::time::Instant;
+
+use futures::StreamExt;
+use futures::executor::block_on;
+use half::bf16;
+use inferaived::language_model::{MiniCPM5Config, MiniCPM5GpuModel};
+use inferaived::sampling::SamplingParams;
+use report::Report;
+use safetensors::tensor::{Dtype, TensorView};
+use safetensors::{SafeTensors, serialize};
+use wgpu::Features;
+
+/// Prefilled at once; one decode step behind them is not timed.
+const PROMPT: [u32; 8] = [464, 3290, 318, 257, 845, 922, 1545, 11];
+
+struct Shape {
+    name: &'static str,
+    n_layer: usize,
+    n_embd: usize,
+    n_head: usize,
+    n_kv_head: usize,
+    n_inner: usize,
+    n_vocab: usize,
+}
+
+const SHAPES: [Shape; 2] = [
+    // A Llama whose matrices have as many elements as GPT-2 124M's, layer by layer and in the
+    // head: 3 * 768 * 2048 = 2 * 768 * 3072. It has no biases and no position embeddings.
+    Shape {
+        name: "gpt2-sized",
+        n_layer: 12,
+        n_embd: 768,
+        n_head: 12,
+        n_kv_head: 12,
+        n_inner: 2048,
+        n_vocab: 50257,
+    },
+    Shape {
+        name: "smollm2-135m",
+        n_layer: 30,
+        n_embd: 576,
+        n_head: 9,
+        n_kv_head: 3,
+        n_inner: 1536,
+        n_vocab: 49152,
+    },
+];
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let name = args.first().map_or(SHAPES[0].name, String::as_str);
+    let shape = SHAPES.iter().find(|shape| shape.name == name).expect("SHAPE is gpt2-sized or smollm2-135m");
+    let n_gen: usize = args.get(1).map_or(12, |n| n.parse().expect("N_GEN is a number"));
+    let subgroups = args.get(2).is_none_or(|option| option != "no-subgroups");
+    block_on(run(shape, n_gen, subgroups));
+}
+
+async fn run(shape: &Shape, n_gen: usize, subgroups: bool) {
+    let instance = wgpu::Instance::default();
+    let options = wgpu::RequestAdapterOptions {
+        power_preference: wgpu::PowerPreference::HighPerformance,
+        ..Default::default()
+    };
+    let adapter = instance.request_adapter(&options).await.expect("no adapter");
+    // What inferaived's own example `bench_decode` asks for, where the adapter has it.
+    let mut features = Features::SHADER_F16 | Features::SUBGROUP_BARRIER | Features::SHADER_FLOAT32_ATOMIC;
+    if subgroups {
+        features |= Features::SUBGROUP;
+    }
+    let descriptor = wgpu::DeviceDescriptor {
+        required_features: adapter.features() & features,
+        required_limits: adapter.limits(),
+        ..Default::default()
+    };
+    let (device, queue) = adapter.request_device(&descriptor).await.expect("no device");
+
+    let bytes = random_weights(shape);
+    let start = Instant::now();
+    let tensors = SafeTensors::deserialize(&bytes).expect("the weights are well-formed");
+    let model = MiniCPM5GpuModel::new(&device, &queue, &tensors, &config(shape));
+    let mut session = model.new_session(&device, &queue, PROMPT.len() + n_gen + 2);
+    let load_seconds = start.elapsed().as_secs_f64();
+
+    let params = SamplingParams::default();
+    let first = session.step(&device, &queue, &PROMPT, &params).await;
+    let mut step_seconds = Vec::new();
+    let mut tokens = Vec::new();
+    {
+        let first = [first.id];
+        let mut stream = pin!(session.generate(&device, &queue, &first, &params, 1 + n_gen, &[]));
+        stream.next().await.expect("a token");
+        for _ in 0..n_gen {
+            let start = Instant::now();
+            let token = stream.next().await.expect("a token");
+            step_seconds.push(start.elapsed().as_secs_f64());
+            tokens.push(token.id);
+        }
+    }
+
+    let Shape { name, n_layer, n_embd, n_vocab, .. } = shape;
+    let subgroups = if device.features().contains(Features::SUBGROUP) { "subgroups" } else { "no subgroups" };
+    Report {
+        engine: "inferaived 0.1.0 (wgpu 29)",
+        adapter: &adapter.get_info().name,
+        model: &format!("Llama {name}: {n_layer} layers, {n_embd} wide, vocabulary {n_vocab}; {subgroups}"),
+        dtype: "bf16",
+        n_depth: PROMPT.len() + 1,
+        load_seconds,
+        step_seconds: &step_seconds,
+        tokens: &tokens,
+    }
+    .print();
+}
+
+fn config(shape: &Shape) -> MiniCPM5Config {
+    MiniCPM5Config {
+        hidden_size: shape.n_embd,
+        intermediate_size: shape.n_inner,
+        num_hidden_layers: shape.n_layer,
+        num_attention_heads: shape.n_head,
+        num_key_value_heads: shape.n_kv_head,
+        head_dim: shape.n_embd / shape.n_head,
+        rms_norm_eps: 1e-5,
+        hidden_act: "silu".into(),
+        max_position_embeddings: 1024,
+        rope_theta: 10_000.0,
+        vocab_size: shape.n_vocab,
+        tie_word_embeddings: true,
+        use_cache: true,
+        initializer_range: 0.02,
+        model_type: "llama".into(),
+        torch_dtype: "bfloat16".into(),
+        transformers_version: String::new(),
+        bos_token_id: 1,
+        eos_token_id: vec![2],
+        pad_token_id: 2,
+        architectures: vec!["LlamaForCausalLM".into()],
+    }
+}
+
+/// A checkpoint as inferaived reads it from a file, uniform in +/-0.035 (a deviation of 0.02).
+fn random_weights(shape: &Shape) -> Vec<u8> {
+    let Shape { n_embd, n_inner, .. } = *shape;
+    let kv = n_embd / shape.n_head * shape.n_kv_head;
+    let mut shapes = vec![
+        ("model.embed_tokens.weight".to_owned(), vec![shape.n_vocab, n_embd]),
+        ("model.norm.weight".to_owned(), vec![n_embd]),
+    ];
+    for layer in 0..shape.n_layer {
+        for (name, rows, columns) in [
+            ("self_attn.q_proj", n_embd, n_embd),
+            ("self_attn.k_proj", kv, n_embd),
+            ("self_attn.v_proj", kv, n_embd),
+            ("self_attn.o_proj", n_embd, n_embd),
+            ("mlp.gate_proj", n_inner, n_embd),
+            ("mlp.up_proj", n_inner, n_embd),
+            ("mlp.down_proj", n_embd, n_inner),
+        ] {
+            shapes.push((format!("model.layers.{layer}.{name}.weight"), vec![rows, columns]));
+        }
+        for name in ["input_layernorm", "post_attention_layernorm"] {
+            shapes.push((format!("model.layers.{layer}.{name}.weight"), vec![n_embd]));
+        }
+    }
+    // xorshift64
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+    };
+    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = shapes
+        .into_iter()
+        .map(|(name, shape)| {
+            let is_norm = shape.len() == 1;
+            let mut value = || if is_norm { 1.0 } else { random() * 0.07 };
+            let data =
+                (0..shape.iter().product()).flat_map(|_| bf16::from_f32(value()).to_le_bytes()).collect();
+            (name, shape, data)
+        })
+        .collect();
+    let views = tensors.iter().map(|(name, shape, data)| {
+        (name, TensorView::new(Dtype::BF16, shape.clone(), data).expect("sizes agree"))
+    });
+    serialize(views, None).expect("the weights are well-formed")
+}
