@@ -108,10 +108,13 @@ pub fn weights(layout: MatrixLayout) -> Fragment {
     }
 }
 
-/// As [`pack`], for reading in loads of 64 bits where `wide` (of f16; eight f32
-/// are read one by one).
+/// As [`pack`], for reading in loads of 64 bits where `wide`.
 pub fn pack_for_reading(dtype: DType, wide: bool) -> Fragment {
-    if wide && dtype == DType::F16 { fragment!("pack_f16_wide", []) } else { pack(dtype) }
+    match dtype {
+        _ if !wide => pack(dtype),
+        DType::F16 => fragment!("pack_f16_wide", []),
+        DType::F32 => fragment!("pack_f32_wide", []),
+    }
 }
 
 /// Four values of f32, in loads of 64 bits where `wide`.
