@@ -40,6 +40,24 @@ impl AtomicFile {
         Ok(AtomicFile { target, temporary, file: Some(BufWriter::new(file)) })
     }
 
+    /// As [`AtomicFile::create`], but never in place of one of the files that the
+    /// program reads.
+    ///
+    /// # Errors
+    /// As [`AtomicFile::create`]; [`Error::Input`] for one of `inputs`.
+    pub fn create_beside<'p>(path: &Path, inputs: impl IntoIterator<Item = &'p Path>) -> Result<Self, Error> {
+        let own = path.canonicalize();
+        let same = |input: &&Path| own.is_ok() && input.canonicalize().ok() == own.as_ref().ok().cloned();
+        match inputs.into_iter().find(same) {
+            Some(input) => Err(Error::Input(format!(
+                "{}: would be written over {}, which is read: name another file",
+                path.display(),
+                input.display()
+            ))),
+            None => Self::create(path),
+        }
+    }
+
     /// Adds bytes.
     ///
     /// # Errors

@@ -118,7 +118,10 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     };
     let options =
         CompareOptions { stride: args.stride, n_most_different: args.top, cancel: Some(cancel.clone()) };
-    let result = compare(&a, &b, &tokens, &options, &mut progress)?;
+    let result = compare(&a, &b, &tokens, &options, &mut progress).map_err(|error| match error {
+        Error::Input(message) => Error::Input(format!("{}: {message}", args.file.display())),
+        other => other,
+    })?;
     drop(bar);
     let complete = result.complete;
     let texts = texts(a.tokenizer()?, &tokens, &result.most_different)?;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::models::repository;
+use crate::models::{Model, repository};
 use crate::program::{wgpt, wgpt_with};
 
 #[test]
@@ -188,4 +188,15 @@ fn documents_are_files_and_parts_of_files() {
     assert_eq!(documents(&["--documents", "cat."]), 3);
     let stream = wgpt(&["perplexity", &a, &b, "--json", "--documents", "rows"]).json();
     assert_eq!((&stream["n_documents"], &stream["documents"]), (&1.into(), &"rows".into()));
+}
+
+#[test]
+fn no_output_takes_the_place_of_a_text() {
+    let model = Model::demo();
+    model.write("text.txt", STORY.as_bytes());
+    let text = format!("{}/text.txt", model.path());
+    for option in ["--csv", "--html"] {
+        wgpt(&["perplexity", &text, option, &text]).fails(4, &["which is read: name another file"]);
+        assert_eq!(model.read("text.txt"), STORY.as_bytes());
+    }
 }

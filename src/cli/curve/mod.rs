@@ -112,7 +112,12 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         }
     }
     // The place may not be writable.
-    let plot = args.plot.as_deref().map(AtomicFile::create).transpose()?;
+    let read = || {
+        let texts = [&args.log, &args.train, &args.validation];
+        args.inputs.iter().chain(texts.into_iter().flatten()).map(PathBuf::as_path)
+    };
+    let create = |path: &Path| AtomicFile::create_beside(path, read());
+    let plot = args.plot.as_deref().map(create).transpose()?;
     let (mut curve, evaluation) = match source {
         Source::Log(curve) => (curve, None),
         Source::Checkpoints(checkpoints) => {
@@ -124,14 +129,15 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     curve.n_parameters = args.n_parameters.map(|n| n as u64).or(curve.n_parameters);
     let complete = evaluation.as_ref().is_none_or(|evaluation| evaluation.complete());
     let report = Report::new(curve, log, evaluation);
-    if let Some(mut file) = plot {
-        file.write(picture::svg(&report, &args.title, args.x)?.as_bytes())?;
-        file.finish()?;
-    }
+    // The figures first: a curve without a finite loss has a verdict and no picture.
     if args.json {
         print_json(&report)?;
     } else {
         print(&output::text(&report))?;
+    }
+    if let Some(mut file) = plot {
+        file.write(picture::svg(&report, &args.title, args.x)?.as_bytes())?;
+        file.finish()?;
     }
     if complete {
         return Ok(Outcome::Done);
@@ -145,6 +151,10 @@ fn source(args: &Args) -> Result<Source, Error> {
     for input in &args.inputs {
         let (step, path) = with_step(input);
         let is_weights = path.extension().is_some_and(|extension| extension == "safetensors");
+        if !path.exists() {
+            let source = std::io::ErrorKind::NotFound.into();
+            return Err(Error::Io { action: "read", path, source });
+        }
         if step.is_none() && !path.is_dir() && !is_weights {
             logs.push(path);
             continue;

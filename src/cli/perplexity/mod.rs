@@ -7,7 +7,7 @@ mod tokens;
 
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser, ValueParser};
@@ -172,8 +172,9 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let input =
         Input::read(&args.files, &split(args.documents.as_deref()), args.protocol, files.tokenizer()?)?;
     // Before the wait for the GPU: a place may not be writable.
-    let csv = args.csv.as_deref().map(AtomicFile::create).transpose()?;
-    let html = args.html.as_deref().map(AtomicFile::create).transpose()?;
+    let create = |path: &Path| AtomicFile::create_beside(path, args.files.iter().map(PathBuf::as_path));
+    let csv = args.csv.as_deref().map(create).transpose()?;
+    let html = args.html.as_deref().map(create).transpose()?;
     let engine = args.model.load(files, &interrupt::flag())?;
     let started = Instant::now();
     let mut progress = Progress::new(args.protocol);

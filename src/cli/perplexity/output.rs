@@ -62,8 +62,8 @@ pub fn scored(result: &PerplexityReport) -> String {
     let plural = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     let limited = match (result.limit, result.protocol.is_stream()) {
         (None, _) => String::new(),
-        (Some(n), true) => format!(", --limit {} reached", plural(n as u64, "window")),
-        (Some(n), false) => format!(", --limit {} reached", plural(n as u64, "document")),
+        (Some(n), true) => format!(", --limit {}", plural(n as u64, "window")),
+        (Some(n), false) => format!(", --limit {}", plural(n as u64, "document")),
     };
     format!(
         "{tokens_scored} of {n_tokens} in {} and {}{}",

@@ -68,9 +68,15 @@ pub(super) fn read_test(folder: &Path, convention: Convention) -> Result<Vec<Sub
 /// Reads `folder/dev/SUBJECT_dev.csv`.
 ///
 /// # Errors
-/// As [`read_file`].
+/// As [`read_file`], and [`Error::Input`] where there is no such file.
 pub(super) fn read_dev(folder: &Path, subject: &str, convention: Convention) -> Result<SubjectFile> {
     let path = folder.join("dev").join(format!("{subject}_dev.csv"));
+    if !path.exists() {
+        return Err(Error::input(format!(
+            "{}: there is no such file, and shots come from there: get MMLU's dev/ folder or ask for no shots",
+            path.display()
+        )));
+    }
     read_file(subject.to_owned(), path, convention)
 }
 

@@ -29,6 +29,8 @@ struct Identity {
     model_sha256: String,
     dtype: DType,
     kv_dtype: DType,
+    deterministic: bool,
+    features_floor: bool,
     context: usize,
 }
 
@@ -70,6 +72,8 @@ impl ResumeFile {
             model_sha256: model_sha256.to_owned(),
             dtype: options.dtype,
             kv_dtype: options.kv_dtype,
+            deterministic: options.deterministic,
+            features_floor: engine.gpu().options().features_floor,
             context: engine.n_ctx(),
         };
         // A link stays; what it points to is replaced.
@@ -81,7 +85,12 @@ impl ResumeFile {
             Some(bytes) => file.parse(&bytes, dataset)?,
             None => Vec::new(),
         };
-        // Whether the place can be written shows now, not after an hour.
+        // Whether the place can be written shows now, not after an hour. No folder is
+        // made for it: a mistyped path would leave one.
+        if !file.dir().is_dir() {
+            let source = std::io::ErrorKind::NotFound.into();
+            return Err(Error::Io { action: "write", path: file.path, source });
+        }
         file.save(&answers)?;
         Ok((file, answers))
     }
@@ -117,6 +126,10 @@ impl ResumeFile {
         }
     }
 
+    fn dir(&self) -> &Path {
+        self.path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    }
+
     /// Replaces the file by one with these answers, whole or not at all.
     ///
     /// # Errors
@@ -125,7 +138,7 @@ impl ResumeFile {
         let content = Content { format: FORMAT, run: self.run.clone(), answers: answers.into() };
         let bytes = serde_json::to_vec(&content)
             .map_err(|error| Error::input(format!("{}: {error}", self.path.display())))?;
-        let dir = self.path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let dir = self.dir();
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         cache_file::write(dir, &name, &bytes)
     }
@@ -143,6 +156,8 @@ fn difference(file: &Identity, here: &Identity) -> Option<String> {
             ("model_sha256", run.model_sha256.clone()),
             ("dtype", run.dtype.to_string()),
             ("kv_dtype", run.kv_dtype.to_string()),
+            ("deterministic", run.deterministic.to_string()),
+            ("features_floor", run.features_floor.to_string()),
             ("context", run.context.to_string()),
         ]
     };
