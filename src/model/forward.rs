@@ -180,7 +180,7 @@ impl Forward {
         let head = if every_row { body } else { last };
         self.rows.clear();
         self.rows.push(Row { position: body.position, kv_len: body.kv_len, first_page: 0, unused: 0 });
-        let mut encoder = gpu.encoder();
+        let mut encoder = gpu.encoder()?;
         self.stage(gpu, &mut encoder, tokens, &[], [body, head], &[])?;
         Ok((encoder, [body, head]))
     }
@@ -233,7 +233,7 @@ impl Forward {
             tokens.extend_from_slice(new);
         }
         let step = self.step_of_rows();
-        let mut encoder = gpu.encoder();
+        let mut encoder = gpu.encoder()?;
         self.stage(gpu, &mut encoder, &tokens, &[], [step, step], &[])?;
         let recorded = &self.recordings;
         encoder.pass(|pass| {
@@ -354,9 +354,8 @@ impl Forward {
     }
 
     fn submit(&mut self, gpu: &Gpu, encoder: Encoder) -> Result<()> {
-        encoder.submit(gpu);
-        self.ring.submitted();
-        gpu.take_fault("submit")
+        encoder.submit(gpu)?;
+        self.ring.submitted(gpu)
     }
 
     fn read<T>(
@@ -369,7 +368,7 @@ impl Forward {
     ) -> Result<T> {
         self.readback.copy_from(&mut encoder, &self.buffers[slot as usize], bytes as u64);
         let ring = &mut self.ring;
-        self.readback.submit_and_read(gpu, encoder, bytes as u64, || ring.submitted(), read)
+        self.readback.submit_and_read(gpu, encoder, bytes as u64, || ring.submitted(gpu), read)
     }
 
     /// Sees to it that `wanted` pages are free. The pool doubles where the
