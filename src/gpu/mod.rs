@@ -364,7 +364,11 @@ impl Gpu {
         timings::add_since(&self.clock.wait, start);
         // A fault is the cause, a failed wait its consequence.
         self.take_fault("submit")?;
-        waited?.map(|_| ()).map_err(|e| Error::Gpu { operation: "wait", message: e.to_string() })
+        waited?.map(|_| ()).map_err(|error| {
+            // The index came from a submit: one that a lost device took in silence.
+            self.loss.lost(error.to_string());
+            Error::DeviceLost { message: error.to_string() }
+        })
     }
 
     /// Runs callbacks that are due, without waiting.
