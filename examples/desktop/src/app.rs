@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use eframe::egui::{self, CentralPanel, Frame, Margin, Panel, Rect, ScrollArea, Ui, UiBuilder, pos2, vec2};
 use serde_json::json;
+use wgpt::engine::FinishReason;
 use wgpt::{Error, ErrorKind};
 
 use crate::bars;
 use crate::editor::{Action, Editor};
 use crate::frames::FrameLog;
 use crate::generate::Prompt;
-use crate::gpu::HostDevice;
+use crate::gpu::{Fault, HostDevice};
 use crate::heat::Heat;
 use crate::loading::Loading;
 use crate::log::EventLog;
@@ -83,6 +84,9 @@ pub struct App<'a> {
     /// Whether the frame before asked for this one.
     animated: bool,
     first_frame: bool,
+    /// Whether the window's surface is to be configured anew, with the engine's gate closed.
+    configure: bool,
+    gate_closed: bool,
 }
 
 impl<'a> App<'a> {
@@ -90,7 +94,11 @@ impl<'a> App<'a> {
     ///
     /// # Errors
     /// Without a thread.
-    pub fn new(context: &egui::Context, device: HostDevice, session: &'a mut Session) -> std::io::Result<Self> {
+    pub fn new(
+        context: &egui::Context,
+        device: HostDevice,
+        session: &'a mut Session,
+    ) -> std::io::Result<Self> {
         theme::install(context);
         let settings = &session.state.settings;
         let source = session.source.clone().unwrap_or_else(|| match &settings.model {
@@ -112,11 +120,15 @@ impl<'a> App<'a> {
             saved: session.state.clone(),
             animated: false,
             first_frame: true,
+            configure: false,
+            gate_closed: false,
             session,
             device,
             worker,
         };
-        app.session.log.write("window", json!({ "adapter": app.device.info.name, "driver": app.device.info.driver }));
+        app.session
+            .log
+            .write("window", json!({ "adapter": app.device.info.name, "driver": app.device.info.driver }));
         app.apply_settings(context);
         Ok(app)
     }
@@ -140,14 +152,15 @@ impl<'a> App<'a> {
     fn begin(&mut self) {
         let Some(model) = self.loading.model() else { return };
         if !model.has_tokenizer {
-            self.message = Some("This model has no tokenizer.json and reads no text: load another one.".into());
+            self.message =
+                Some("This model has no tokenizer.json and reads no text: load another one.".into());
             return;
         }
         let prompt = Prompt::Text(self.editor.begin());
-        self.request(prompt, false);
+        self.request(prompt);
     }
 
-    fn request(&mut self, prompt: Prompt, ignore_eos: bool) {
+    fn request(&mut self, prompt: Prompt) {
         let settings = &self.session.state.settings;
         let id = self.run.begin(settings.max_tokens);
         self.worker.generate(Request {
@@ -155,7 +168,7 @@ impl<'a> App<'a> {
             prompt,
             sampling: settings.sampling.clone(),
             max_tokens: settings.max_tokens,
-            ignore_eos,
+            past_end: settings.past_end,
         });
         // A rating that was cancelled is asked for again.
         self.rated = None;
@@ -181,7 +194,9 @@ impl<'a> App<'a> {
             }
             Action::Edited(effect) => {
                 let text = self.editor.draft.text();
-                self.session.log.write("edited", json!({ "bytes": text.len(), "effect": format!("{effect:?}") }));
+                self.session
+                    .log
+                    .write("edited", json!({ "bytes": text.len(), "effect": format!("{effect:?}") }));
                 if effect == crate::draft::Effect::Breaks && self.run.is_running() {
                     self.stop();
                 }
@@ -195,9 +210,21 @@ impl<'a> App<'a> {
         for event in events {
             self.take_event(event, context);
         }
-        let fault = self.device.take_fault();
-        if let Some(fault) = fault {
-            self.lost(&fault, context);
+        if let Some(when) = self.session.fault {
+            if when <= Instant::now() {
+                self.session.fault = None;
+                self.device.destroy();
+            }
+            context.request_repaint_after(when.saturating_duration_since(Instant::now()));
+        }
+        match self.device.take_fault() {
+            Some(Fault::Lost(message)) => self.lost(&message, context),
+            Some(Fault::Surface) => self.configure = true,
+            Some(Fault::Interface(message)) => {
+                self.session.log.write("fault", json!({ "message": message }));
+                self.message = Some(format!("The driver refused something of the window's: {message}"));
+            }
+            None => {}
         }
         if self.worker.is_dead() && self.message.is_none() {
             self.message = Some("The engine's thread ended by a fault of its own: close the window and report it; the text is kept.".into());
@@ -241,7 +268,7 @@ impl<'a> App<'a> {
                 }
             }
             Event::Ended { id, reason, tokens, prompt_seconds, rate } => {
-                self.run.ended(id, rate);
+                self.run.ended(id, rate, reason);
                 let bytes = self.editor.draft.text().len();
                 log.write(
                     "ended",
@@ -251,7 +278,7 @@ impl<'a> App<'a> {
             }
             Event::Failed { id, error } => {
                 log.write("failed", json!({ "id": id, "error": error.to_string() }));
-                self.run.ended(id, 0.0);
+                self.run.ended(id, 0.0, FinishReason::Cancelled);
                 self.failed("The text was not continued", &error, context);
             }
             Event::Rated { revision, ratings } => {
@@ -259,9 +286,14 @@ impl<'a> App<'a> {
                 if revision == self.editor.draft.revision() {
                     let heat = Heat::new(self.editor.draft.text(), ratings);
                     let cells = heat.as_ref().map(|heat| heat.cells().len());
-                    log.write("rated", json!({ "cells": cells, "bits": heat.as_ref().and_then(Heat::mean).map(|m| m.0) }));
+                    log.write(
+                        "rated",
+                        json!({ "cells": cells, "bits": heat.as_ref().and_then(Heat::mean).map(|m| m.0) }),
+                    );
                     self.message = self.message.take().or_else(|| {
-                        heat.is_none().then(|| "This model's tokenizer rewrites the text: its surprise cannot be shown.".into())
+                        heat.is_none().then(|| {
+                            "This model's tokenizer rewrites the text: its surprise cannot be shown.".into()
+                        })
                     });
                     self.editor.heat = heat.unwrap_or_default();
                 }
@@ -287,13 +319,6 @@ impl<'a> App<'a> {
 
     /// Asks for what is due: a rating, a save, the next step of a measurement.
     fn keep_up(&mut self, context: &egui::Context) {
-        if self.session.fault.is_some_and(|when| when <= Instant::now()) {
-            self.session.fault = None;
-            self.device.destroy();
-            context.request_repaint();
-        } else if let Some(when) = self.session.fault {
-            context.request_repaint_after(when.saturating_duration_since(Instant::now()));
-        }
         self.step_measure(context);
         self.session.state.text.clear();
         self.session.state.text.push_str(self.editor.draft.text());
@@ -355,13 +380,35 @@ impl<'a> App<'a> {
                 self.editor = Editor::new(String::new());
                 self.editor.begin();
                 self.session.state.settings.max_tokens = measure::MAX_TOKENS;
-                self.request(Measure::prompt(has_tokenizer), true);
+                self.session.state.settings.past_end = true;
+                self.request(Measure::prompt(has_tokenizer));
             }
             _ => {}
         }
         if let Some(measure) = &mut self.measure {
             measure.prompt_tokens = self.run.prompt_tokens();
         }
+    }
+
+    /// Configures the surface where that failed: behind a closed gate the queue is idle.
+    /// A changed configuration is what makes the renderer do so; `None` and 2 frames mean
+    /// the same to wgpu.
+    fn configure_surface(&mut self, frame: &mut eframe::Frame) {
+        if std::mem::take(&mut self.gate_closed) {
+            self.worker.pace.open();
+        }
+        let Some(mut config) = frame.wgpu_surface_config().filter(|_| std::mem::take(&mut self.configure))
+        else {
+            return;
+        };
+        self.session.log.write("surface", json!({}));
+        self.worker.pace.close();
+        config.desired_maximum_frame_latency = match config.desired_maximum_frame_latency {
+            None => Some(2),
+            Some(_) => None,
+        };
+        frame.set_wgpu_surface_config(config);
+        self.gate_closed = true;
     }
 
     fn panels(&mut self, ui: &mut Ui, palette: &'static Palette) {
@@ -375,7 +422,10 @@ impl<'a> App<'a> {
         };
         let fill = ui.visuals().panel_fill;
         let margin = |x, y| Frame::new().fill(fill).inner_margin(Margin::symmetric(x, y));
-        let action = Panel::top("top").frame(margin(16, 9)).show(ui, |ui| bars::top(ui, can, settings, palette, log)).inner;
+        let action = Panel::top("top")
+            .frame(margin(16, 9))
+            .show(ui, |ui| bars::top(ui, can, settings, palette, log))
+            .inner;
         Panel::bottom("bottom")
             .frame(margin(16, 6))
             .show(ui, |ui| bars::status(ui, &self.run, &self.loading, self.editor.draft.text()));
@@ -453,11 +503,20 @@ impl eframe::App for App<'_> {
             context.send_viewport_cmd(egui::ViewportCommand::Close);
         }
         self.take_events(&context);
+        if matches!(self.session.outcome, Outcome::Lost(_)) {
+            // With nothing to draw the renderer does not ask the lost device for buffers,
+            // which would panic.
+            return;
+        }
+        self.configure_surface(frame);
         let palette = Palette::of(&context.global_style().visuals);
         self.panels(ui, palette);
         self.text(ui, palette);
         self.keep_up(&context);
-        self.animated = self.run.is_running() || self.loading.running().is_some() || self.measure.is_some();
+        self.animated = self.gate_closed
+            || self.run.is_running()
+            || self.loading.running().is_some()
+            || self.measure.is_some();
         if self.animated {
             context.request_repaint();
         }

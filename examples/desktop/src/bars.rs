@@ -21,11 +21,18 @@ pub struct Can {
 }
 
 /// The bar above the text.
-pub fn top(ui: &mut Ui, can: Can, settings: &mut Settings, palette: &Palette, log: &EventLog) -> Option<Action> {
+pub fn top(
+    ui: &mut Ui,
+    can: Can,
+    settings: &mut Settings,
+    palette: &Palette,
+    log: &EventLog,
+) -> Option<Action> {
     let mut action = None;
     ui.horizontal(|ui| {
         let mut button = |ui: &mut Ui, name, enabled, label: &str, key: &str, first: bool, does| {
-            let text = if first { RichText::new(label).color(palette.on_accent) } else { RichText::new(label) };
+            let text =
+                if first { RichText::new(label).color(palette.on_accent) } else { RichText::new(label) };
             let mut button = Button::new(text).min_size(egui::vec2(84.0, 28.0));
             if first {
                 button = button.fill(palette.accent);

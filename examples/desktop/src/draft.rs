@@ -143,17 +143,10 @@ impl Draft {
         let inserted = &new[edit.start..edit.new_end];
         if edit.start == edit.old_end && edit.start == ghost.start && !ghost.is_empty() {
             let follows = before[ghost.clone()].starts_with(inserted);
-            let typed_over = edit.new_end..if follows {
-                edit.new_end + inserted.len()
-            } else {
-                edit.moved(ghost.end)
-            };
+            let typed_over =
+                edit.new_end..if follows { edit.new_end + inserted.len() } else { edit.moved(ghost.end) };
             self.text.replace_range(typed_over.clone(), "");
-            edits.push(Edit {
-                start: typed_over.start,
-                old_end: typed_over.end,
-                new_end: typed_over.start,
-            });
+            edits.push(Edit { start: typed_over.start, old_end: typed_over.end, new_end: typed_over.start });
             if follows {
                 self.ghost = Some(edit.new_end..ghost.end);
                 return (edits, Effect::Follows);

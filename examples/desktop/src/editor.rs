@@ -6,7 +6,8 @@ use std::sync::Arc;
 use eframe::egui::text::{ByteIndex, CCursor, CCursorRange, CharIndex, LayoutJob, LayoutSection, TextFormat};
 use eframe::egui::text_edit::TextEditOutput;
 use eframe::egui::{
-    self, EventFilter, FontId, Galley, Id, Key, Modifiers, Pos2, Stroke, TextBuffer, TextEdit, Tooltip, Ui, vec2,
+    self, Color32, EventFilter, FontId, Galley, Id, Key, Modifiers, Pos2, Stroke, TextBuffer, TextEdit,
+    Tooltip, Ui, vec2,
 };
 
 use crate::draft::{Draft, Edit, Effect};
@@ -14,6 +15,9 @@ use crate::heat::Heat;
 use crate::theme::{LINE_HEIGHT, Palette, TEXT_SIZE};
 
 const HINT: &str = "Write here. Ctrl+Enter lets the model go on at the cursor.";
+
+/// From the text to the rule beside a continuation.
+const RULE_DISTANCE: f32 = 14.0;
 
 /// What the user wants of the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,8 +121,11 @@ impl Editor {
             // While keys are handled the widget's text is ahead of the draft: whatever
             // the marks do not fit is drawn plain for that pass.
             let fits = text.as_str() == draft.text();
-            let job = layout(text.as_str(), fits.then(|| draft.ghost()).flatten(), heat.filter(|_| fits), palette);
-            ui.fonts_mut(|fonts| fonts.layout_job(LayoutJob { wrap: egui::text::TextWrapping::wrap_at_width(width), ..job }))
+            let job =
+                layout(text.as_str(), fits.then(|| draft.ghost()).flatten(), heat.filter(|_| fits), palette);
+            ui.fonts_mut(|fonts| {
+                fonts.layout_job(LayoutJob { wrap: egui::text::TextWrapping::wrap_at_width(width), ..job })
+            })
         };
         let filter = EventFilter { tab: false, escape: true, horizontal_arrows: true, vertical_arrows: true };
         let output = TextEdit::multiline(buffer)
@@ -146,6 +153,7 @@ impl Editor {
             actions.push(Action::Edited(effect));
             ui.ctx().request_repaint();
         }
+        self.mark(ui, &output, palette);
         self.follow(ui, &output);
         if show_heat {
             self.hover(ui, &output, palette);
@@ -175,6 +183,19 @@ impl Editor {
         actions
     }
 
+    /// Draws a rule beside the lines that hold the continuation.
+    fn mark(&self, ui: &Ui, output: &TextEditOutput, palette: &Palette) {
+        let Some(ghost) = self.draft.ghost().filter(|ghost| !ghost.is_empty()) else { return };
+        let row = |byte: usize| {
+            let index = self.buffer[..byte].chars().count();
+            output.galley.pos_from_cursor(CCursor::new(index)).y_range()
+        };
+        let lines = row(ghost.start).min + 3.0..=row(ghost.end).max - 3.0;
+        let offset = output.galley_pos;
+        let rule = offset.y + lines.start()..=offset.y + lines.end();
+        ui.painter().vline(offset.x - RULE_DISTANCE, rule, Stroke::new(2.0, palette.ghost));
+    }
+
     /// Keeps the end of a continuation that grows in sight.
     fn follow(&mut self, ui: &Ui, output: &TextEditOutput) {
         if std::mem::take(&mut self.follow)
@@ -182,7 +203,10 @@ impl Editor {
         {
             let index = self.draft.text()[..ghost.end].chars().count();
             let end = output.galley.pos_from_cursor(CCursor::new(index));
-            ui.scroll_to_rect(end.translate(output.galley_pos.to_vec2()).expand2(vec2(0.0, LINE_HEIGHT)), None);
+            ui.scroll_to_rect(
+                end.translate(output.galley_pos.to_vec2()).expand2(vec2(0.0, LINE_HEIGHT)),
+                None,
+            );
         }
     }
 
@@ -223,7 +247,9 @@ fn char_at(galley: &Galley, point: Pos2) -> Option<CharIndex> {
 fn layout(text: &str, ghost: Option<Range<usize>>, heat: Option<&Heat>, palette: &Palette) -> LayoutJob {
     let mut cuts = vec![0, text.len()];
     cuts.extend(ghost.iter().flat_map(|ghost| [ghost.start, ghost.end]));
-    cuts.extend(heat.iter().flat_map(|heat| heat.cells()).flat_map(|cell| [cell.range.start, cell.range.end]));
+    cuts.extend(
+        heat.iter().flat_map(|heat| heat.cells()).flat_map(|cell| [cell.range.start, cell.range.end]),
+    );
     cuts.sort_unstable();
     cuts.dedup();
     let mut job = LayoutJob { text: text.to_owned(), keep_trailing_whitespace: true, ..LayoutJob::default() };
@@ -243,23 +269,17 @@ fn layout(text: &str, ghost: Option<Range<usize>>, heat: Option<&Heat>, palette:
     job
 }
 
-/// On a colour the continuation is underlined: its own colour could not be read on
-/// every one of the scale.
+/// On the scale's colours the continuation has the text's own: its colour could not be
+/// read on each of them, and the rule beside it marks it as well.
 fn format(in_ghost: bool, bits: Option<f32>, palette: &Palette) -> TextFormat {
-    let mut format = TextFormat {
+    TextFormat {
         font_id: FontId::proportional(TEXT_SIZE),
         line_height: Some(LINE_HEIGHT),
         color: if in_ghost && bits.is_none() { palette.ghost } else { palette.ink },
+        background: bits.map_or(Color32::TRANSPARENT, |bits| palette.heat(bits)),
         expand_bg: 0.0,
         ..TextFormat::default()
-    };
-    if let Some(bits) = bits {
-        format.background = palette.heat(bits);
-        if in_ghost {
-            format.underline = Stroke::new(1.5, palette.ghost);
-        }
     }
-    format
 }
 
 #[cfg(test)]
@@ -271,17 +291,16 @@ mod tests {
     fn sections_cover_the_text_without_gaps() {
         let text = "Tom saw 日本.";
         let score = Some(Score { logprob: -1.0, rank: 0, best: Vec::new(), best_logprob: -1.0 });
-        let ratings = ["Tom", " saw", " ", "日本", "."].map(|token| Rating {
-            bytes: token.as_bytes().to_vec(),
-            score: score.clone(),
-        });
+        let ratings = ["Tom", " saw", " ", "日本", "."]
+            .map(|token| Rating { bytes: token.as_bytes().to_vec(), score: score.clone() });
         let heat = Heat::new(text, ratings.into()).unwrap();
         let visuals = egui::Visuals::dark();
         for ghost in [None, Some(5..11), Some(3..3), Some(0..text.len())] {
             for heat in [None, Some(&heat)] {
                 let job = layout(text, ghost.clone(), heat, Palette::of(&visuals));
                 job.debug_sanity_check();
-                let drawn: usize = job.sections.iter().map(|s| s.byte_range.end.0 - s.byte_range.start.0).sum();
+                let drawn: usize =
+                    job.sections.iter().map(|s| s.byte_range.end.0 - s.byte_range.start.0).sum();
                 assert_eq!(drawn, text.len());
             }
         }

@@ -5,7 +5,8 @@ use std::time::Instant;
 use wgpt::engine::{CancelFlag, FinishReason, Generation, Overflow, Piece};
 use wgpt::{Engine, GenerateOptions};
 
-use crate::worker::{Event, Events, Pace, Request};
+use crate::pace::Pace;
+use crate::worker::{Event, Events, Request};
 
 /// What a continuation continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub fn run(
     pace: &Pace,
     events: &Events,
 ) -> wgpt::Result<()> {
-    let Request { id, prompt, sampling, max_tokens, ignore_eos } = request;
+    let Request { id, prompt, sampling, max_tokens, past_end } = request;
     let mut tokens = match prompt {
         // Tokens carry the space in front of a word: behind a lone space a model sees
         // a text that it never saw. The draft leaves out the second space.
@@ -42,7 +43,7 @@ pub fn run(
     let options = GenerateOptions {
         sampling,
         max_new_tokens: Some(max_tokens),
-        ignore_eos,
+        ignore_eos: past_end,
         overflow: Overflow::Slide,
         cancel: Some(cancel),
         ..GenerateOptions::default()
@@ -63,6 +64,6 @@ pub fn run(
 }
 
 /// The next piece, in pieces of work that keep to the budget.
-fn next(generation: &mut Generation, _pace: &Pace) -> wgpt::Result<Option<Piece>> {
-    generation.next().transpose()
+fn next(generation: &mut Generation, pace: &Pace) -> wgpt::Result<Option<Piece>> {
+    pace.piece(|| generation.next().transpose())
 }

@@ -63,25 +63,29 @@ impl HostDevice {
         let mut notice = None;
         let index = wanted.map_or(0, |wanted| {
             by_name(wanted).unwrap_or_else(|| {
-                notice = Some(format!("There is no adapter {wanted:?} any more: this is {}.", adapters[0].name));
+                notice =
+                    Some(format!("There is no adapter {wanted:?} any more: this is {}.", adapters[0].name));
                 0
             })
         });
         let adapter = found.swap_remove(index);
         let info = adapters[index].clone();
         let (device, queue) = request(&adapter).map_err(|error| format!("{}: {error}", info.name))?;
-        let context =
-            GpuContext::from_host(instance.clone(), adapter.clone(), device.clone(), queue.clone());
+        let context = GpuContext::from_host(instance.clone(), adapter.clone(), device.clone(), queue.clone());
         let faults = Faults::default();
         // The default handler panics. Only the interface's own faults come here: the
         // engine catches those of its calls.
         let sink = faults.clone();
-        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| sink.put(error.to_string())));
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            let message = error.to_string();
+            let surface = message.contains("Surface::configure");
+            sink.put(if surface { Fault::Surface } else { Fault::Interface(message) });
+        }));
         let (sink, loss) = (faults.clone(), context.loss_signal());
         device.set_device_lost_callback(move |reason, message| {
             let message = format!("device lost ({reason:?}) {message}");
             loss.lost(message.trim());
-            sink.put(message.trim().to_owned());
+            sink.put(Fault::Lost(message.trim().to_owned()));
         });
         let setup = WgpuSetupExisting { instance, adapter, device, queue };
         Ok(HostDevice { setup, context, info, adapters, notice, faults })
@@ -101,9 +105,13 @@ impl HostDevice {
         Ok(Arc::new(Gpu::from_host(self.context.clone())?))
     }
 
-    /// What the device reported outside the engine's calls since the last call.
+    /// The gravest of what the device reported outside the engine's calls since the last
+    /// call. To be called before anything is drawn: the interface's renderer panics on a
+    /// lost device, and polling is what lets wgpu tell.
     #[must_use]
-    pub fn take_fault(&self) -> Option<String> {
+    pub fn take_fault(&self) -> Option<Fault> {
+        // A failure to poll is a loss, which the callback reports.
+        let _ = self.setup.device.poll(wgpu::PollType::Poll);
         self.faults.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
@@ -113,13 +121,28 @@ impl HostDevice {
     }
 }
 
-/// The first fault that nobody took yet.
+/// What a device reports outside the engine's calls, the gravest last.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// The window's surface could not be configured, since wgpu first waits for an idle
+    /// queue and the engine handed it work meanwhile.
+    Surface,
+    /// Something that the interface did was refused.
+    Interface(String),
+    /// The device is gone.
+    Lost(String),
+}
+
+/// The gravest fault that nobody took yet.
 #[derive(Clone, Debug, Default)]
-struct Faults(Arc<Mutex<Option<String>>>);
+struct Faults(Arc<Mutex<Option<Fault>>>);
 
 impl Faults {
-    fn put(&self, message: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(message);
+    fn put(&self, fault: Fault) {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.as_ref().is_none_or(|known| *known < fault) {
+            *slot = Some(fault);
+        }
     }
 }
 

@@ -23,17 +23,17 @@ impl EventLog {
         EventLog { enabled, started: Instant::now(), controls: RefCell::default() }
     }
 
-    /// Writes an event with its fields, which are an object.
+    /// Writes an event: its name and time first, then `fields`, an object.
     pub fn write(&self, event: &str, fields: Value) {
         if !self.enabled {
             return;
         }
-        let mut line = json!({ "event": event, "ms": self.started.elapsed().as_millis() as u64 });
-        if let (Value::Object(line), Value::Object(fields)) = (&mut line, fields) {
-            line.extend(fields);
-        }
+        let rest = fields.to_string();
+        let rest =
+            rest.strip_prefix('{').filter(|rest| *rest != "}").map_or("}".into(), |rest| format!(",{rest}"));
+        let ms = self.started.elapsed().as_millis();
         // A reader that went away does not end the window.
-        let _ = writeln!(std::io::stdout(), "{line}");
+        let _ = writeln!(std::io::stdout(), "{{\"event\":{},\"ms\":{ms}{rest}", Value::from(event));
     }
 
     /// Writes where a control stands, in points, when that changed.

@@ -16,6 +16,7 @@ mod heat;
 mod loading;
 mod log;
 mod measure;
+mod pace;
 mod panel;
 mod rate;
 mod run;
@@ -89,10 +90,10 @@ fn run(args: Args) -> Result<(), String> {
         let wanted = adapter.as_deref().or(session.state.settings.adapter.as_deref());
         let device = HostDevice::open(wanted)?;
         let opened = Instant::now();
-        match window(device, &mut session) {
-            Ok(Outcome::Closed) => return Ok(()),
-            Ok(Outcome::Adapter(_)) => adapter = None,
-            Ok(Outcome::Lost(message)) => {
+        match window(device, &mut session)? {
+            Outcome::Closed => return Ok(()),
+            Outcome::Adapter(_) => adapter = None,
+            Outcome::Lost(message) => {
                 losses = if opened.elapsed().as_secs() < 10 { losses + 1 } else { 1 };
                 if losses >= LOSSES_MAX {
                     return Err(format!("The GPU was lost {losses} times in a row: {message}"));
@@ -100,7 +101,6 @@ fn run(args: Args) -> Result<(), String> {
                 session.notice =
                     Some(format!("The GPU was lost and opened anew; the text is as it was. {message}"));
             }
-            Err(message) => return Err(format!("No window could be opened: {message}")),
         }
     }
 }
@@ -117,23 +117,24 @@ fn window(device: HostDevice, session: &mut Session) -> Result<Outcome, String> 
     };
     options.wgpu_options.wgpu_setup = device.interface();
     session.outcome = Outcome::Closed;
-    // wgpu panics where a frame meets a device that is truly lost; the panic passes
-    // the window's loop, which is dropped with all that it holds.
+    // The interface's renderer panics where a device is lost within a frame; a window's
+    // loop that a panic passed through cannot be run again.
     let ran = catch_unwind(AssertUnwindSafe(|| {
         eframe::run_native(
             "wgpt",
             options,
-            Box::new(|context| Ok(Box::new(App::new(&context.egui_ctx, device.clone(), session)?))),
+            Box::new(|context| Ok(Box::new(App::new(&context.egui_ctx, device, session)?))),
         )
     }));
-    let outcome = match ran {
-        Ok(Ok(())) => session.outcome.clone(),
-        Ok(Err(error)) => return Err(error.to_string()),
-        Err(_) => match device.take_fault() {
-            Some(message) => Outcome::Lost(message),
-            None => return Err("the window ended by a panic; the text is kept".into()),
-        },
-    };
+    match ran {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return Err(format!("No window could be opened: {error}")),
+        Err(_) => {
+            session.store.save(&session.state)?;
+            return Err("The window ended by a panic. Text and settings are kept: start it again.".into());
+        }
+    }
+    let outcome = session.outcome.clone();
     session.log.write("window ended", json!({ "outcome": format!("{outcome:?}") }));
     Ok(outcome)
 }

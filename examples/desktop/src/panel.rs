@@ -120,7 +120,9 @@ fn model(ui: &mut Ui, view: &View<'_>, directory: &mut String) -> Option<Wish> {
         (None, None) => quiet(ui, "No model is loaded."),
     }
     let path = directory.trim().to_owned();
-    ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+    let height = ui.spacing().interact_size.y + 4.0;
+    let line = vec2(ui.available_width(), height);
+    ui.allocate_ui_with_layout(line, Layout::right_to_left(Align::Center), |ui| {
         let load = ui.add_enabled(!path.is_empty(), egui::Button::new("Load"));
         view.log.control("load", load.rect);
         let field = egui::TextEdit::singleline(directory)
@@ -196,15 +198,47 @@ fn sampling(ui: &mut Ui, log: &EventLog, settings: &mut Settings) {
         let response = row(ui, label, |ui| ui.add(slider)).on_hover_text(hint);
         log.control(name, response.rect);
     };
-    real(ui, "temperature", "Temperature", &mut sampling.temperature, 0.0..=2.0, "0 takes the most probable token");
+    real(
+        ui,
+        "temperature",
+        "Temperature",
+        &mut sampling.temperature,
+        0.0..=2.0,
+        "0 takes the most probable token",
+    );
     let top_k = row(ui, "Top-k", |ui| ui.add(Slider::new(&mut sampling.top_k, 0..=200)));
     log.control("top-k", top_k.rect);
     top_k.on_hover_text("Only so many of the most probable tokens; 0 is off");
-    real(ui, "top-p", "Top-p", &mut sampling.top_p, 0.01..=1.0, "The fewest tokens that are so probable together; 1 is off");
-    real(ui, "min-p", "Min-p", &mut sampling.min_p, 0.0..=1.0, "Only tokens so probable beside the likeliest; 0 is off");
-    real(ui, "repetition", "Repetition", &mut sampling.repetition_penalty, 1.0..=2.0, "Penalty on tokens that occurred; 1 is off");
-    let most = row(ui, "Tokens", |ui| ui.add(Slider::new(&mut settings.max_tokens, 1..=1000).logarithmic(true)));
+    real(
+        ui,
+        "top-p",
+        "Top-p",
+        &mut sampling.top_p,
+        0.01..=1.0,
+        "The fewest tokens that are so probable together; 1 is off",
+    );
+    real(
+        ui,
+        "min-p",
+        "Min-p",
+        &mut sampling.min_p,
+        0.0..=1.0,
+        "Only tokens so probable beside the likeliest; 0 is off",
+    );
+    real(
+        ui,
+        "repetition",
+        "Repetition",
+        &mut sampling.repetition_penalty,
+        1.0..=2.0,
+        "Penalty on tokens that occurred; 1 is off",
+    );
+    let most =
+        row(ui, "Tokens", |ui| ui.add(Slider::new(&mut settings.max_tokens, 1..=1000).logarithmic(true)));
     log.control("max-tokens", most.rect);
+    let end = row(ui, "Past the end", |ui| ui.checkbox(&mut settings.past_end, "go on"));
+    log.control("past-end", end.rect);
+    end.on_hover_text("Goes on where the model would end the text");
     row(ui, "Seed", |ui| {
         let mut fixed = sampling.seed.is_some();
         let check = ui.checkbox(&mut fixed, "fixed").on_hover_text("The same text each time");
@@ -268,7 +302,8 @@ fn frames(ui: &mut Ui, view: &View<'_>, settings: &mut Settings) {
             view.log.control("budget", check.rect);
             check.on_hover_text("Cuts GPU work into pieces, between which the window draws its frames");
         });
-        let slider = Slider::new(&mut settings.budget_ms, 1.0..=16.0).max_decimals(1).step_by(0.5).suffix(" ms");
+        let slider =
+            Slider::new(&mut settings.budget_ms, 1.0..=16.0).max_decimals(1).step_by(0.5).suffix(" ms");
         ui.add_enabled(settings.budgeted, slider);
     });
 }

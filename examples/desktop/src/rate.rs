@@ -7,7 +7,7 @@ use wgpt::engine::{CancelFlag, TokenScore};
 use wgpt::text::Tokenizer;
 use wgpt::{Engine, Session};
 
-use crate::worker::Pace;
+use crate::pace::Pace;
 
 /// Tokens of one pass: the first guess, and the bounds.
 const PASS_FIRST: usize = 32;
@@ -97,8 +97,8 @@ impl Pass<'_> {
     /// Runs a pass and sizes the next one by its time.
     fn timed<T>(&mut self, run: impl FnOnce() -> T) -> T {
         let started = Instant::now();
-        let value = run();
-        self.tokens = next_size(self.tokens, started.elapsed(), self.pace.get());
+        let value = self.pace.piece(run);
+        self.tokens = next_size(self.tokens, started.elapsed(), self.pace.budget());
         value
     }
 }

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use wgpt::engine::FinishReason;
+
 /// Tokens of so long make the rate that is shown.
 const RATE_OVER: Duration = Duration::from_secs(2);
 
@@ -18,6 +20,8 @@ pub struct Run {
     recent: VecDeque<Instant>,
     /// The rate of the one that ended.
     rate: Option<f64>,
+    /// Whether the model ended it.
+    eos: bool,
 }
 
 impl Run {
@@ -66,9 +70,10 @@ impl Run {
     }
 
     /// It ended.
-    pub fn ended(&mut self, id: u64, rate: f64) {
+    pub fn ended(&mut self, id: u64, rate: f64, reason: FinishReason) {
         if id == self.id {
             self.running = false;
+            self.eos = reason == FinishReason::Eos;
             self.rate = (rate.is_finite() && rate > 0.0).then_some(rate);
         }
     }
@@ -97,7 +102,8 @@ impl Run {
         Some(match (self.running, self.tokens) {
             (true, 0) => format!("Reading {} tokens{left_out}", self.prompt_tokens),
             (true, n) => format!("Writing: {n} of {} tokens{left_out}", self.max_tokens),
-            (false, n) => format!("{n} tokens behind {}{left_out}", self.prompt_tokens),
+            (false, 0) if self.eos => "The model would end the text here".into(),
+            (false, n) => format!("Wrote {n} tokens behind {}{left_out}", self.prompt_tokens),
         })
     }
 }
@@ -119,9 +125,9 @@ mod tests {
             assert_eq!(run.piece(id, start + Duration::from_millis(100 * i)), Some(i == 0));
         }
         assert!((run.rate().unwrap() - 10.0).abs() < 1e-6);
-        run.ended(old, 99.0);
+        run.ended(old, 99.0, FinishReason::Length);
         assert!(run.is_running());
-        run.ended(id, 12.0);
+        run.ended(id, 12.0, FinishReason::Length);
         assert_eq!((run.is_running(), run.rate()), (false, Some(12.0)));
     }
 }

@@ -37,6 +37,8 @@ pub struct Settings {
     pub sampling: SamplingParams,
     /// Tokens of one continuation.
     pub max_tokens: usize,
+    /// Whether a continuation goes on where the model would end the text.
+    pub past_end: bool,
     /// Whether pieces of GPU work keep to the budget.
     pub budgeted: bool,
     /// Most milliseconds of a piece of GPU work.
@@ -78,6 +80,7 @@ impl Default for Settings {
         Settings {
             sampling: SamplingParams::default(),
             max_tokens: 120,
+            past_end: false,
             budgeted: true,
             budget_ms: 4.0,
             heat: true,

@@ -183,8 +183,7 @@ mod tests {
     #[test]
     fn the_scale_is_even_without_colours() {
         for (palette, sign) in [(&LIGHT, -1.0), (&DARK, 1.0)] {
-            let steps: Vec<f32> =
-                (0..=16).map(|bits| sign * luminance(palette.heat(bits as f32))).collect();
+            let steps: Vec<f32> = (0..=16).map(|bits| sign * luminance(palette.heat(bits as f32))).collect();
             assert!(steps.is_sorted(), "{steps:?}");
         }
     }

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use wgpt::{Engine, Error};
 
 use crate::generate::{self, Prompt};
 use crate::gpu::HostDevice;
+use crate::pace::Pace;
 use crate::rate::{self, Rating};
 
 /// Seed of random weights: frame times do not depend on it.
@@ -50,8 +51,8 @@ pub struct Request {
     pub sampling: SamplingParams,
     /// Most tokens.
     pub max_tokens: usize,
-    /// Whether an end-of-text token ends it.
-    pub ignore_eos: bool,
+    /// Whether it goes on behind an end-of-text token.
+    pub past_end: bool,
 }
 
 /// A loaded model, for the panel.
@@ -109,27 +110,6 @@ impl Events {
     }
 }
 
-/// Most microseconds of a piece of GPU work, 0 for no bound; set while work runs.
-#[derive(Clone, Debug, Default)]
-pub struct Pace(Arc<AtomicU64>);
-
-impl Pace {
-    /// Sets the bound; `None` for none.
-    pub fn set(&self, budget_ms: Option<f32>) {
-        let micros = budget_ms.map_or(0, |ms| (ms * 1e3).max(1.0) as u64);
-        self.0.store(micros, Ordering::Relaxed);
-    }
-
-    /// The bound.
-    #[must_use]
-    pub fn get(&self) -> Option<Duration> {
-        match self.0.load(Ordering::Relaxed) {
-            0 => None,
-            micros => Some(Duration::from_micros(micros)),
-        }
-    }
-}
-
 /// The interface's end of the thread.
 pub struct Worker {
     commands: Option<Sender<Command>>,
@@ -138,7 +118,7 @@ pub struct Worker {
     loading: CancelFlag,
     generating: CancelFlag,
     rating: CancelFlag,
-    /// The budget of GPU work.
+    /// Bound and gate of GPU work.
     pub pace: Pace,
 }
 
@@ -151,8 +131,7 @@ impl Worker {
         let (commands, orders) = channel();
         let (sender, events) = channel();
         let pace = Pace::default();
-        let mut room =
-            Room { device, engine: None, events: Events { sender, context }, pace: pace.clone() };
+        let mut room = Room { device, engine: None, events: Events { sender, context }, pace: pace.clone() };
         let thread = std::thread::Builder::new().name("engine".into()).spawn(move || {
             for command in orders {
                 room.run(command);
@@ -225,6 +204,7 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.cancel_load();
         self.stop();
+        self.pace.open();
         self.commands = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -282,7 +262,9 @@ impl Room {
         // The one before gives its memory back first, unless the files were refused.
         self.engine = None;
         let events = self.events.clone();
+        let pace = self.pace.clone();
         let mut progress = |progress: LoadProgress| {
+            pace.breathe();
             events.send(Event::Progress(progress));
             if cancel.load(Ordering::Relaxed) {
                 std::ops::ControlFlow::Break(())
@@ -290,7 +272,8 @@ impl Room {
                 std::ops::ControlFlow::Continue(())
             }
         };
-        let engine = Engine::load(files, self.device.engine()?, &ModelOptions::default(), &mut progress)?;
+        let gpu = self.device.engine()?;
+        let engine = self.pace.piece(|| Engine::load(files, gpu, &ModelOptions::default(), &mut progress))?;
         let files = engine.files();
         let info = ModelInfo {
             name: files.name().to_owned(),
