@@ -440,7 +440,7 @@ impl<'a> App<'a> {
             log,
         };
         let wish = Panel::right("panel")
-            .frame(margin(16, 0))
+            .frame(margin(0, 0))
             .resizable(false)
             .exact_size(panel::WIDTH)
             .show(ui, |ui| panel::show(ui, &view, settings, &mut self.directory))

@@ -100,8 +100,10 @@ impl FrameLog {
         let (response, painter) = ui.allocate_painter(size, egui::Sense::hover());
         let rect = response.rect;
         painter.rect_filled(rect, 3.0, colors.background);
-        let longest = self.shown.iter().map(|frame| frame.interval_ms).fold(0.0, f32::max);
-        let top_ms = [20.0, 40.0, 80.0, 160.0, 320.0].into_iter().find(|&ms| longest <= ms).unwrap_or(640.0);
+        // The scale is that of usual frames: a single long one is cut off at the top.
+        let usual = self.quantiles().map_or(0.0, |quantiles| quantiles.p95_ms);
+        let top_ms =
+            [25.0, 50.0, 100.0, 200.0, 400.0].into_iter().find(|&ms| usual <= 0.8 * ms).unwrap_or(800.0);
         let plot = rect.shrink2(vec2(4.0, 4.0));
         let y = |ms: f32| plot.bottom() - (ms / top_ms).min(1.0) * plot.height();
         let width = plot.width() / SHOWN as f32;

@@ -51,19 +51,22 @@ pub enum Wish {
 /// Shows the panel; `directory` is what stands in the model's text field.
 pub fn show(ui: &mut Ui, view: &View<'_>, settings: &mut Settings, directory: &mut String) -> Option<Wish> {
     let mut wish = None;
+    // The bar of the scrolled area stands in the margin, beside the controls.
     egui::ScrollArea::vertical().auto_shrink([false, false]).show(ui, |ui| {
-        ui.add_space(2.0);
-        section(ui, "Model");
-        wish = model(ui, view, directory);
-        section(ui, "Adapter");
-        wish = adapter(ui, view).or(wish.take());
-        section(ui, "Continuation");
-        sampling(ui, view.log, settings);
-        section(ui, "Surprise");
-        surprise(ui, view, settings);
-        section(ui, "Frames");
-        frames(ui, view, settings);
-        ui.add_space(12.0);
+        egui::Frame::new().inner_margin(egui::Margin::symmetric(16, 0)).show(ui, |ui| {
+            ui.add_space(2.0);
+            section(ui, "Model");
+            wish = model(ui, view, directory);
+            section(ui, "Adapter");
+            wish = adapter(ui, view).or(wish.take());
+            section(ui, "Continuation");
+            sampling(ui, view.log, settings);
+            section(ui, "Surprise");
+            surprise(ui, view, settings);
+            section(ui, "Frames");
+            frames(ui, view, settings);
+            ui.add_space(12.0);
+        });
     });
     wish
 }
@@ -298,12 +301,11 @@ fn frames(ui: &mut Ui, view: &View<'_>, settings: &mut Settings) {
         let height = ui.spacing().interact_size.y;
         ui.allocate_ui_with_layout(vec2(LABEL_WIDTH, height), Layout::left_to_right(Align::Center), |ui| {
             ui.set_min_width(LABEL_WIDTH);
-            let check = ui.checkbox(&mut settings.budgeted, "Budget");
+            let check = ui.checkbox(&mut settings.budgeted, "Budget, ms");
             view.log.control("budget", check.rect);
             check.on_hover_text("Cuts GPU work into pieces, between which the window draws its frames");
         });
-        let slider =
-            Slider::new(&mut settings.budget_ms, 1.0..=16.0).max_decimals(1).step_by(0.5).suffix(" ms");
+        let slider = Slider::new(&mut settings.budget_ms, 1.0..=16.0).max_decimals(1).step_by(0.5);
         ui.add_enabled(settings.budgeted, slider);
     });
 }

@@ -103,7 +103,7 @@ impl Run {
             (true, 0) => format!("Reading {} tokens{left_out}", self.prompt_tokens),
             (true, n) => format!("Writing: {n} of {} tokens{left_out}", self.max_tokens),
             (false, 0) if self.eos => "The model would end the text here".into(),
-            (false, n) => format!("Wrote {n} tokens behind {}{left_out}", self.prompt_tokens),
+            (false, n) => format!("Wrote {n} tokens behind a prompt of {}{left_out}", self.prompt_tokens),
         })
     }
 }

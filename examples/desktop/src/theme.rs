@@ -121,7 +121,7 @@ pub fn install(context: &egui::Context) {
             style.spacing.item_spacing = vec2(8.0, 5.0);
             style.spacing.button_padding = vec2(10.0, 4.0);
             style.spacing.interact_size = vec2(52.0, 21.0);
-            style.spacing.slider_width = 108.0;
+            style.spacing.slider_width = 116.0;
             let visuals = &mut style.visuals;
             visuals.override_text_color = Some(palette.ink);
             visuals.weak_text_color = Some(palette.quiet);
