@@ -9,7 +9,7 @@ use wgpt::{Error, ErrorKind};
 
 use crate::bars;
 use crate::editor::{Action, Editor};
-use crate::frames::FrameLog;
+use crate::frames::{FrameLog, REFRESH, SOFTWARE_REFRESH};
 use crate::generate::Prompt;
 use crate::gpu::{Fault, HostDevice};
 use crate::heat::Heat;
@@ -111,7 +111,7 @@ impl<'a> App<'a> {
             editor: Editor::new(session.state.text.clone()),
             loading: Loading::begin(source),
             run: Run::default(),
-            frames: FrameLog::default(),
+            frames: FrameLog::new(if device.software { SOFTWARE_REFRESH } else { REFRESH }),
             measure: session.measure.map(Measure::new),
             directory: settings.model.as_ref().map_or(String::new(), |dir| dir.display().to_string()),
             message: session.notice.take().or_else(|| device.notice.clone()),
@@ -411,6 +411,16 @@ impl<'a> App<'a> {
         self.gate_closed = true;
     }
 
+    /// The next frame while something runs: at once, when the display shows it, or on a
+    /// software adapter when the engine has had its share. A measurement leaves it none.
+    fn request_frame(&self, context: &egui::Context) {
+        if self.device.software && self.measure.is_none() && !self.gate_closed {
+            context.request_repaint_after(self.frames.refresh);
+        } else {
+            context.request_repaint();
+        }
+    }
+
     fn panels(&mut self, ui: &mut Ui, palette: &'static Palette) {
         let before = self.session.state.settings.clone();
         let log = &self.session.log;
@@ -518,7 +528,7 @@ impl eframe::App for App<'_> {
             || self.loading.running().is_some()
             || self.measure.is_some();
         if self.animated {
-            context.request_repaint();
+            self.request_frame(&context);
         }
     }
 

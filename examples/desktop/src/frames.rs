@@ -1,7 +1,7 @@
 //! Frame times: what is kept of them, what they say, how they are drawn.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use eframe::egui::{self, Color32, Pos2, Rect, Stroke, Ui, vec2};
 use serde::Serialize;
@@ -9,7 +9,10 @@ use serde::Serialize;
 /// Frames of the graph.
 const SHOWN: usize = 160;
 /// A frame of a 60 Hz display.
-pub const REFRESH_MS: f32 = 1000.0 / 60.0;
+pub const REFRESH: Duration = Duration::from_micros(16_667);
+/// A frame while text arrives on a software adapter, which draws one of this window in 20
+/// to 30 ms on two cores: drawn one after the other they would leave the engine little.
+pub const SOFTWARE_REFRESH: Duration = Duration::from_millis(50);
 
 /// One frame, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,8 +27,10 @@ pub struct Frame {
 }
 
 /// The frames of the graph, and all of them while something is measured.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct FrameLog {
+    /// How often frames are meant to be drawn.
+    pub refresh: Duration,
     last: Option<Instant>,
     shown: VecDeque<Frame>,
     recorded: Option<Vec<Frame>>,
@@ -59,6 +64,12 @@ impl Quantiles {
 }
 
 impl FrameLog {
+    /// No frames so far.
+    #[must_use]
+    pub fn new(refresh: Duration) -> Self {
+        FrameLog { refresh, last: None, shown: VecDeque::new(), recorded: None }
+    }
+
     /// A frame begins. Its interval counts where frames follow one another
     /// (`continuous`): a window in which nothing moves draws none, and the pause
     /// says nothing.
@@ -94,7 +105,7 @@ impl FrameLog {
     }
 
     /// Draws the newest frames as bars, the interface's own work as their
-    /// darker foot, and the line of a 60 Hz display.
+    /// darker foot, and the line of the refresh that is meant.
     pub fn graph(&self, ui: &mut Ui, colors: GraphColors) -> egui::Response {
         let size = vec2(ui.available_width(), 72.0);
         let (response, painter) = ui.allocate_painter(size, egui::Sense::hover());
@@ -104,6 +115,7 @@ impl FrameLog {
         let usual = self.quantiles().map_or(0.0, |quantiles| quantiles.p95_ms);
         let top_ms =
             [25.0, 50.0, 100.0, 200.0, 400.0].into_iter().find(|&ms| usual <= 0.8 * ms).unwrap_or(800.0);
+        let refresh_ms = self.refresh.as_secs_f32() * 1e3;
         let plot = rect.shrink2(vec2(4.0, 4.0));
         let y = |ms: f32| plot.bottom() - (ms / top_ms).min(1.0) * plot.height();
         let width = plot.width() / SHOWN as f32;
@@ -111,11 +123,11 @@ impl FrameLog {
         for (i, frame) in self.shown.iter().enumerate() {
             let x = first + i as f32 * width;
             let bar = |ms: f32| Rect::from_min_max(Pos2::new(x, y(ms)), Pos2::new(x + width, plot.bottom()));
-            let late = frame.interval_ms > 1.5 * REFRESH_MS;
+            let late = frame.interval_ms > 1.5 * refresh_ms;
             painter.rect_filled(bar(frame.interval_ms), 0.0, if late { colors.late } else { colors.bar });
             painter.rect_filled(bar(frame.busy_ms.min(frame.interval_ms)), 0.0, colors.busy);
         }
-        let line = y(REFRESH_MS);
+        let line = y(refresh_ms);
         painter.hline(plot.x_range(), line, Stroke::new(1.0, colors.line));
         let font = egui::FontId::proportional(10.5);
         let label = |pos, align, text: String| painter.text(pos, align, text, font.clone(), colors.text);
@@ -125,7 +137,7 @@ impl FrameLog {
         } else {
             (egui::Align2::LEFT_TOP, line + 1.0)
         };
-        label(Pos2::new(plot.left() + 2.0, at), align, "16.7 ms".into());
+        label(Pos2::new(plot.left() + 2.0, at), align, format!("{refresh_ms:.1} ms"));
         label(plot.right_top(), egui::Align2::RIGHT_TOP, format!("{top_ms:.0} ms"));
         response
     }
@@ -150,8 +162,6 @@ pub struct GraphColors {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -165,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_pause_is_no_frame() {
-        let mut log = FrameLog::default();
+        let mut log = FrameLog::new(REFRESH);
         let start = Instant::now();
         log.record();
         for (ms, continuous) in [(0, false), (16, true), (1016, false), (1032, true)] {

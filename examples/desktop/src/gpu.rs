@@ -30,6 +30,8 @@ pub struct HostDevice {
     context: GpuContext,
     /// The one in use.
     pub info: AdapterInfo,
+    /// Whether it computes on the CPU.
+    pub software: bool,
     /// All, the preferred one first.
     pub adapters: Vec<AdapterInfo>,
     /// What the chosen adapter was not found for.
@@ -87,8 +89,9 @@ impl HostDevice {
             loss.lost(message.trim());
             sink.put(Fault::Lost(message.trim().to_owned()));
         });
+        let software = adapter.get_info().device_type == wgpu::DeviceType::Cpu;
         let setup = WgpuSetupExisting { instance, adapter, device, queue };
-        Ok(HostDevice { setup, context, info, adapters, notice, faults })
+        Ok(HostDevice { setup, context, info, software, adapters, notice, faults })
     }
 
     /// The device for the interface.

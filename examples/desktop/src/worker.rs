@@ -103,10 +103,14 @@ pub struct Events {
 }
 
 impl Events {
-    /// Sends an event. A window that is closing does not listen.
+    /// Sends an event. A window that is closing does not listen. Pieces and progress wait
+    /// for the frame that the window draws anyway while something runs.
     pub fn send(&self, event: Event) {
+        let waits = matches!(event, Event::Piece { .. } | Event::Progress(_));
         let _ = self.sender.send(event);
-        self.context.request_repaint();
+        if !waits {
+            self.context.request_repaint();
+        }
     }
 }
 
