@@ -92,6 +92,7 @@ fn run(args: Args) -> Result<(), String> {
         let opened = Instant::now();
         match window(device, &mut session)? {
             Outcome::Closed => return Ok(()),
+            Outcome::Failed(message) => return Err(message),
             Outcome::Adapter(_) => adapter = None,
             Outcome::Lost(message) => {
                 losses = if opened.elapsed().as_secs() < 10 { losses + 1 } else { 1 };

@@ -14,7 +14,7 @@ const IDLE: Duration = Duration::from_secs(2);
 const PROMPT_TOKENS: usize = 384;
 /// Tokens of a continuation; then the prompt is read again.
 pub const MAX_TOKENS: usize = 120;
-/// A prompt of some 300 tokens in the demo model's vocabulary.
+/// A prompt of 328 tokens in the demo model's vocabulary.
 const PROMPT: &str = include_str!("prompt.txt");
 
 /// Where a measurement is.

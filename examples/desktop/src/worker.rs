@@ -197,8 +197,10 @@ impl Worker {
     }
 
     fn send(&self, command: Command) {
-        // Only a thread that died does not listen; `is_dead` tells.
-        let _ = self.commands.as_ref().map(|commands| commands.send(command));
+        if let Some(commands) = &self.commands {
+            // Only a thread that died does not listen; `is_dead` tells.
+            let _ = commands.send(command);
+        }
     }
 }
 
