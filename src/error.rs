@@ -84,9 +84,12 @@ pub enum Error {
         /// What the driver said.
         message: String,
     },
-    /// The caller's callback asked to stop.
+    /// The caller's callback or flag asked to stop.
     #[error("cancelled")]
     Cancelled,
+    /// The time that the caller gave is over.
+    #[error("the time limit was reached: give more time, or less to do")]
+    Timeout,
 }
 
 /// The coarse classes that decide an exit code.
@@ -99,6 +102,8 @@ pub enum ErrorKind {
     NoAdapter,
     /// The caller cancelled.
     Cancelled,
+    /// The caller's time limit was reached.
+    Timeout,
     /// The device is lost.
     DeviceLost,
     /// The GPU has no memory left.
@@ -118,11 +123,12 @@ impl Error {
             | Error::Input(_)
             | Error::Limits(_) => ErrorKind::Input,
             // A model or prompt path that does not exist is bad input, a disk
-            // that fails is not.
-            Error::Io { action, .. } if *action != "write" => ErrorKind::Input,
+            // that fails is not, nor is a system without another thread.
+            Error::Io { action, .. } if !matches!(*action, "write" | "start") => ErrorKind::Input,
             Error::Io { .. } | Error::Gpu { .. } => ErrorKind::Other,
             Error::NoAdapter(_) => ErrorKind::NoAdapter,
             Error::Cancelled => ErrorKind::Cancelled,
+            Error::Timeout => ErrorKind::Timeout,
             Error::DeviceLost { .. } => ErrorKind::DeviceLost,
             Error::OutOfMemory { .. } => ErrorKind::OutOfMemory,
         }

@@ -17,6 +17,9 @@
 //! # }
 //! ```
 //!
+//! In `async` code, under any executor, [`EngineBuilder::build_async`] is a future
+//! and [`Engine::generate_stream`] a stream; what is dropped is cancelled.
+//!
 //! [`Session`] is the level below: tokens in, logits out, with
 //! [`Session::fork`] and [`Session::truncate`]. ARCHITECTURE.md in the
 //! repository describes the rooms that the modules are.

@@ -49,7 +49,8 @@ Examples:
   wgpt generate -m ./gpt2 -p \"Hello\" -n 64     a model in Hugging Face layout
   wgpt devices                                 which GPU would be used
 
-Exit codes: 0 done, 2 usage, 3 no adapter, 4 bad model or input, 130 Ctrl-C, 1 anything else."
+Exit codes: 0 done, 2 usage, 3 no adapter, 4 bad model or input, 124 time limit, 130 Ctrl-C,
+1 anything else."
 )]
 struct Cli {
     #[command(subcommand)]

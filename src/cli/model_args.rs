@@ -157,9 +157,9 @@ impl ModelArgs {
     }
 
     /// Opens and checks the model's files, or describes random weights.
-    pub fn open_files(&self) -> Result<ModelFiles, Error> {
+    pub fn open_files(&self) -> Result<Arc<ModelFiles>, Error> {
         if let Some(config) = &self.random {
-            return ModelFiles::random(config.clone(), self.random_seed);
+            return ModelFiles::random(config.clone(), self.random_seed).map(Arc::new);
         }
         let builder = Engine::builder();
         match &self.model {
@@ -169,7 +169,7 @@ impl ModelArgs {
     }
 
     /// Opens the device and loads the model, with bars and notices on stderr.
-    pub fn load(&self, files: ModelFiles, cancel: &CancelFlag) -> Result<Engine, Error> {
+    pub fn load(&self, files: Arc<ModelFiles>, cancel: &CancelFlag) -> Result<Engine, Error> {
         let gpu = self.run.open_gpu()?;
         load(files, gpu, &self.model_options(), cancel)
     }
@@ -178,19 +178,19 @@ impl ModelArgs {
 /// Opens a model that an argument names: a directory, one file of weights with the
 /// model's other files beside it, or `demo` for the embedded one where nothing has
 /// that name.
-pub fn open_model(path: &Path) -> Result<ModelFiles, Error> {
+pub fn open_model(path: &Path) -> Result<Arc<ModelFiles>, Error> {
     if path.is_file() {
-        return ModelFiles::open_weights(path);
+        return ModelFiles::open_weights(path).map(Arc::new);
     }
     if path == Path::new("demo") && !path.exists() {
         return Engine::builder().open_files();
     }
-    ModelFiles::open(path)
+    ModelFiles::open(path).map(Arc::new)
 }
 
 /// Loads a model onto an opened device, with bars and notices on stderr.
 pub fn load(
-    files: ModelFiles,
+    files: Arc<ModelFiles>,
     gpu: Arc<Gpu>,
     options: &ModelOptions,
     cancel: &CancelFlag,

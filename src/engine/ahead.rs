@@ -84,6 +84,7 @@ impl AheadSource {
     pub(super) fn next(&mut self, session: &mut Session, pending: &[u32]) -> Result<u32> {
         if self.submitted == 0 {
             let last = session.advance_but_last_chunk(pending)?;
+            session.check_cancel()?;
             let shared = Arc::clone(&session.shared);
             let mut entered = enter_with(&shared, &mut [session])?;
             self.submit(&mut entered, session, Some(last), 1)?;

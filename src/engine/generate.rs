@@ -1,12 +1,14 @@
 //! The loop that turns logits into text.
 
 mod options;
+mod stream;
 
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 pub use options::{FinishReason, GenerateOptions, Overflow, Piece, Timings};
+pub use stream::GenerationStream;
 
+use super::interrupt::{Interrupt, deadline_in};
 use super::source::TokenSource;
 use super::{Engine, Session};
 use crate::error::{Error, Result};
@@ -69,9 +71,8 @@ impl Generation {
         };
         let mut session = engine.session();
         let source = TokenSource::new(&session, &options, &sampler, &eos)?;
-        if let Some(flag) = &options.cancel {
-            session.set_cancel(flag.clone());
-        }
+        let deadline = deadline_in(options.timeout);
+        session.interrupt = Interrupt { cancel: options.cancel.clone(), deadline, abandoned: None };
         let mut history = Vec::with_capacity(prompt.len() + n_ctx);
         history.extend_from_slice(&prompt);
         Ok(Generation {
@@ -197,22 +198,18 @@ impl Generation {
     fn step(&mut self) -> Result<Option<Piece>> {
         let remaining = self.options.max_new_tokens.map_or(usize::MAX, |most| most - self.tokens().len());
         self.source.follow(&self.session, &mut self.sampler, &self.eos, remaining)?;
-        if self.options.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
-            self.end(FinishReason::Cancelled);
-        } else if self.options.max_new_tokens.is_some_and(|most| self.tokens().len() >= most)
-            || !self.make_room()?
-        {
+        if let Err(error) = self.session.check_cancel() {
+            return self.interrupted(error);
+        }
+        if self.options.max_new_tokens.is_some_and(|most| self.tokens().len() >= most) || !self.make_room()? {
             self.end(FinishReason::Length);
         }
         if self.finish.is_some() {
             return self.flush();
         }
         let (token, logprobs) = match self.choose() {
-            Err(Error::Cancelled) => {
-                self.end(FinishReason::Cancelled);
-                return self.flush();
-            }
-            chosen => chosen?,
+            Err(error) => return self.interrupted(error),
+            Ok(chosen) => chosen,
         };
         if self.eos.contains(&token) {
             self.end(FinishReason::Eos);
@@ -230,6 +227,16 @@ impl Generation {
             }
         }
         Ok(Some(Piece { token: Some(token), text, logprobs }))
+    }
+
+    /// Ends the text where the caller or the clock did; other errors are handed on.
+    fn interrupted(&mut self, error: Error) -> Result<Option<Piece>> {
+        self.end(match error {
+            Error::Cancelled => FinishReason::Cancelled,
+            Error::Timeout => FinishReason::Timeout,
+            other => return Err(other),
+        });
+        self.flush()
     }
 
     /// The text that was held back, once.

@@ -1,26 +1,31 @@
 //! The engine: a loaded model, its sessions, and the loop that generates text.
 
 mod ahead;
+mod background;
 mod batch;
 mod bound;
 mod builder;
 mod files;
 mod generate;
+mod interrupt;
 mod lookup;
 mod score;
 mod session;
 mod source;
 mod tuning;
+mod worker;
 
 use std::sync::Arc;
 
+pub use background::Background;
 pub use batch::BatchLogits;
 pub use builder::EngineBuilder;
 pub use files::ModelFiles;
-pub use generate::{FinishReason, GenerateOptions, Generation, Overflow, Piece, Timings};
+pub use generate::{FinishReason, GenerateOptions, Generation, GenerationStream, Overflow, Piece, Timings};
+pub use interrupt::CancelFlag;
 pub use lookup::LookupStats;
 pub use score::TokenScore;
-pub use session::{CancelFlag, Session};
+pub use session::Session;
 pub use tuning::{Selection, select, tune_model, tuned_shapes};
 
 use bound::Shared;
@@ -69,6 +74,15 @@ impl Engine {
     /// vocabulary, and for invalid sampling parameters.
     pub fn generate_tokens(&self, prompt: &[u32], options: GenerateOptions) -> Result<Generation> {
         Generation::new(self, prompt, options)
+    }
+
+    /// As [`Engine::generate`], as a stream for `async` code. The prompt is made tokens
+    /// of here; all work of the GPU waits for the first poll.
+    ///
+    /// # Errors
+    /// As [`Engine::generate`].
+    pub fn generate_stream(&self, prompt: &str, options: GenerateOptions) -> Result<GenerationStream> {
+        self.generate(prompt, options).map(Generation::into_stream)
     }
 
     /// The model's tokenizer.

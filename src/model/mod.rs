@@ -12,6 +12,7 @@ mod kv_cache;
 mod loader;
 mod options;
 mod output;
+mod progress;
 pub mod random;
 mod recordings;
 
@@ -20,9 +21,11 @@ pub use dims::{Dims, MemoryPlan, PlanEntry};
 pub use forward::{DispatchTiming, Forward, ScoredSequence, Sequence};
 pub use gpt2::Gpt2Config;
 pub use kv_cache::{KvPool, PageList};
-pub use loader::{LoadPhase, LoadProgress, ProgressFn, Weights, check_tensors, weight_bytes};
+pub use loader::{Weights, check_tensors, weight_bytes};
 pub use options::{ModelOptions, STEPS_AHEAD, STEPS_AHEAD_MAX};
 pub use output::{Output, Scores, bad_logits};
+pub(crate) use progress::report;
+pub use progress::{LoadPhase, LoadProgress, PLAN_STEPS, ProgressFn};
 
 use crate::kernels::Choices;
 

@@ -44,6 +44,10 @@ pub struct GenerateOptions {
     pub prompt_lookup: Option<usize>,
     /// A flag that ends the generation, also from another thread.
     pub cancel: Option<CancelFlag>,
+    /// Time for the prompt and the text together, from the call that begins them on:
+    /// then the text ends, with [`FinishReason::Timeout`]. A prompt ends within a chunk,
+    /// so that no token may come at all.
+    pub timeout: Option<Duration>,
 }
 
 impl Default for GenerateOptions {
@@ -57,6 +61,7 @@ impl Default for GenerateOptions {
             overflow: Overflow::Stop,
             prompt_lookup: None,
             cancel: None,
+            timeout: None,
         }
     }
 }
@@ -91,8 +96,10 @@ pub enum FinishReason {
     StopString,
     /// The number of tokens asked for, or the context's end, was reached.
     Length,
-    /// The cancel flag was raised.
+    /// The cancel flag was raised, or a stream was dropped.
     Cancelled,
+    /// The time was over.
+    Timeout,
 }
 
 impl FinishReason {
@@ -103,6 +110,7 @@ impl FinishReason {
             FinishReason::Eos | FinishReason::StopString => "stop",
             FinishReason::Length => "length",
             FinishReason::Cancelled => "cancelled",
+            FinishReason::Timeout => "timeout",
         }
     }
 }
