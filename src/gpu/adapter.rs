@@ -334,7 +334,7 @@ On Linux a Vulkan driver comes with your GPU's driver packages; a software drive
   Arch:            sudo pacman -S vulkan-swrast vulkan-icd-loader";
 
 /// Features that some kernel or report uses where the adapter has them.
-const USEFUL_FEATURES: wgpu::Features = wgpu::Features::SUBGROUP
+pub(super) const USEFUL_FEATURES: wgpu::Features = wgpu::Features::SUBGROUP
     .union(wgpu::Features::SHADER_F16)
     .union(wgpu::Features::SHADER_INT64)
     .union(wgpu::Features::TIMESTAMP_QUERY)
