@@ -92,7 +92,7 @@ fn or_none(text: String) -> String {
 /// A line of a table whose first column is wide.
 fn line(columns: [&str; 4]) -> (String, String) {
     let [name, a, b, c] = columns;
-    row(format!("{name:<38}{a:>14}{b:>14}  {c}").trim_end(), "")
+    row(format!("{name:<38}{a:>14} {b:>13}  {c}").trim_end(), "")
 }
 
 fn features(report: &Report) -> Rows {
@@ -214,7 +214,8 @@ fn verdict(report: &Report) -> Rows {
 fn wrapped(label: &str, value: &str) -> String {
     const INDENT: &str = "  ";
     if value.is_empty() {
-        return format!("{INDENT}{label}\n");
+        let pieces = pieces(label, WIDTH - INDENT.len()).into_iter();
+        return pieces.map(|piece| format!("{INDENT}{piece}\n")).collect();
     }
     let room = WIDTH - INDENT.len() - LABEL - 2;
     let mut text = String::new();

@@ -48,16 +48,16 @@ pub struct Support {
 type Feature = (wgpu::Features, &'static str, &'static str);
 
 const FEATURES: [Feature; 6] = [
-    (wgpu::Features::SUBGROUP, "subgroup", "reductions without workgroup memory"),
-    (wgpu::Features::SHADER_F16, "shader_f16", "operands of cooperative matrices"),
-    (wgpu::Features::SHADER_INT64, "shader_int64", "loads of 64 bits on CPU adapters"),
+    (wgpu::Features::SUBGROUP, "subgroup", "sums across threads"),
+    (wgpu::Features::SHADER_F16, "shader_f16", "cooperative matrices of f16"),
+    (wgpu::Features::SHADER_INT64, "shader_int64", "64-bit loads on CPU adapters"),
     (wgpu::Features::TIMESTAMP_QUERY, "timestamp_query", "times by the GPU's clock"),
     (
         wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX,
         "experimental_cooperative_matrix",
         "gemm on matrix units",
     ),
-    (wgpu::Features::PIPELINE_CACHE, "pipeline_cache", "compiled pipelines kept on disk"),
+    (wgpu::Features::PIPELINE_CACHE, "pipeline_cache", "compiled pipelines on disk"),
 ];
 
 type Limit = (&'static str, fn(&wgpu::Limits) -> u64);
