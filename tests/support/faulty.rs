@@ -7,7 +7,7 @@ use wgpt::kernels::{Candidate, Op};
 
 /// One of the sound ones.
 pub fn named(op: Op, name: &str) -> &'static Candidate {
-    format!("{op}={name}").parse().unwrap()
+    format!("{op}={name}").parse().expect("a sound candidate")
 }
 
 /// A copy of `candidate` under another name, with `from` replaced in its shader.
