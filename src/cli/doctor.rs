@@ -83,7 +83,8 @@ fn options(args: &Args) -> Result<Options, Error> {
 }
 
 /// Runs the check-up with a bar. Panics of wgpu are lines of the report, so they are
-/// not printed as well.
+/// not printed as well. Ctrl-C ends the program at once: a driver may compile a kernel
+/// for half a minute, or never come back from it, and nothing is half-written.
 fn check_up(options: &Options, cancel: &CancelFlag) -> Result<Report, Error> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
@@ -93,7 +94,7 @@ fn check_up(options: &Options, cancel: &CancelFlag) -> Result<Report, Error> {
             bar.set_total(progress.total as u64, 0);
             bar.set(progress.done as u64, progress.what);
         };
-        doctor::run(options, &mut update, cancel)
+        interrupt::blocked(|| doctor::run(options, &mut update, cancel))
     };
     std::panic::set_hook(hook);
     result

@@ -257,6 +257,29 @@ mod tests {
     }
 
     #[test]
+    fn a_slow_way_is_a_warning() {
+        use crate::gpu::{Backend, DeviceType, GpuOptions, Support};
+
+        let found = Support::of(&GpuOptions::default()).expect("an adapter").adapter;
+        let gpu = AdapterReport { device_type: DeviceType::Discrete, shader_compiler: None, ..found };
+        assert_eq!(adapter_findings(&gpu), []);
+        let software = AdapterReport { device_type: DeviceType::Cpu, ..gpu.clone() };
+        let dx12 = |has: bool| AdapterReport {
+            backend: Backend::Dx12,
+            shader_compiler: Some("this one".to_owned()),
+            shader_f16: has,
+            subgroups: has,
+            ..gpu.clone()
+        };
+        assert_eq!(adapter_findings(&dx12(true)), []);
+        for (adapter, message) in [(software, "computes on the CPU"), (dx12(false), "compiler: this one")] {
+            let found = adapter_findings(&adapter);
+            assert!(found.len() == 1 && found[0].severity == Verdict::Warnings, "{found:?}");
+            assert!(found[0].message.contains(message), "{found:?}");
+        }
+    }
+
+    #[test]
     fn a_wrong_kernel_is_as_bad_as_its_use() {
         let severity = |status, default, in_use| {
             let found = kernel_findings(&[kernel(status, default, in_use)]);
