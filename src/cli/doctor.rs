@@ -22,8 +22,9 @@ use super::tune::seconds;
 /// a second one with the portable floor alone; checks every implementation of every
 /// operation against the reference at the sizes of a model (the demo model's unless
 /// one is named); looks at the caches; measures bandwidths and the demo model's rates.
-/// The report names no file of yours but those of the cache, with your home directory
-/// as ~, and nothing is sent anywhere.
+/// The report names no path but those of the cache and what environment variables
+/// hold, with your home directory as ~, and nothing is sent anywhere. A software
+/// adapter takes a minute for it the first time: its driver compiles all kernels.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -19,7 +19,7 @@ pub fn text(report: &Report) -> String {
         ("limits", limits(report)),
         ("floor", floor(report)),
         ("kernels", kernels(report)),
-        ("cache", cache(&report.cache)),
+        ("cache", cache(&report.cache, report.device.is_some())),
         ("environment", environment(report)),
         ("benchmark", benchmark(report.benchmark.as_ref())),
         ("verdict", verdict(report)),
@@ -153,10 +153,11 @@ fn kernel(kernel: &KernelCheck) -> (String, String) {
     row(kernel.op.name(), value.trim_end())
 }
 
-fn cache(cache: &Cache) -> Rows {
+fn cache(cache: &Cache, opened: bool) -> Rows {
     let Some(dir) = &cache.dir else { return vec![row("directory", "none: nothing is kept")] };
-    let file = |file: &Option<CacheFile>, absent: &str| match file {
-        None => absent.to_owned(),
+    let file = |file: &Option<CacheFile>| match file {
+        None if opened => "none are kept here".to_owned(),
+        None => "unknown".to_owned(),
         Some(CacheFile { path, bytes: None }) => format!("{path}: not there"),
         Some(CacheFile { path, bytes: Some(size) }) => format!("{path}: {}", bytes(*size)),
     };
@@ -164,8 +165,8 @@ fn cache(cache: &Cache) -> Rows {
     vec![
         row("directory", dir),
         row("exists, writable", format!("{exists}, {writable}; {} of files", bytes(cache.bytes))),
-        row("pipelines", file(&cache.pipelines, "none are kept here")),
-        row("tuned choices", file(&cache.choices, "none are kept here")),
+        row("pipelines", file(&cache.pipelines)),
+        row("tuned choices", file(&cache.choices)),
         row("tuned", yes_no(cache.tuned)),
     ]
 }
