@@ -23,6 +23,7 @@
 
 pub mod bench;
 pub mod checkpoint;
+pub mod doctor;
 pub mod engine;
 mod error;
 pub mod eval;
