@@ -26,6 +26,7 @@
 
 pub mod bench;
 pub mod checkpoint;
+pub mod doctor;
 pub mod engine;
 mod error;
 pub mod eval;
@@ -41,5 +42,4 @@ pub mod tune;
 pub use engine::{BatchLogits, Engine, EngineBuilder, GenerateOptions, Generation, Session, TokenScore};
 pub use error::{Error, ErrorKind, Result};
 pub use gpu::{GpuContext, required};
-// The version whose handles a host hands over.
 pub use wgpu;

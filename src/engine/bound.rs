@@ -165,16 +165,24 @@ pub(super) fn enter_with<'s>(shared: &'s Shared, sessions: &mut [&mut Session]) 
 impl Session {
     /// Whether the pages hold the session's tokens on the device of `forward`.
     fn is_cached(&self, forward: &mut Forward) -> bool {
-        self.tokens.is_empty() || self.pages.is_of(forward.pool())
+        self.pages.holds(forward.pool(), self.tokens.len())
     }
 
-    /// Runs all tokens of the log again.
+    /// Runs all tokens of the log again; all or nothing.
     fn recompute(&mut self, shared: &Shared) -> Result<()> {
+        let result = self.run_log(shared);
+        if result.is_err() {
+            self.pages.truncate(shared.lock().pool(), 0);
+        }
+        result
+    }
+
+    fn run_log(&mut self, shared: &Shared) -> Result<()> {
         let mut done = 0;
         while done < self.tokens.len() {
             self.check_cancel()?;
             let Entered { mut forward, bound } = shared.enter();
-            if done > 0 && !self.pages.is_of(forward.pool()) {
+            if !self.pages.holds(forward.pool(), done) {
                 // Moved once more meanwhile.
                 done = 0;
             }
@@ -183,13 +191,16 @@ impl Session {
             }
             let end = self.tokens.len().min(done + bound.dims.chunk);
             let tokens = &self.tokens[done..end];
-            let run = forward.run(&bound.gpu, &bound.model, &mut self.pages, tokens, done, Output::None);
-            if run.is_err() {
-                self.pages.truncate(forward.pool(), 0);
-            }
-            run?;
+            forward.run(&bound.gpu, &bound.model, &mut self.pages, tokens, done, Output::None)?;
             done = end;
         }
         Ok(())
+    }
+
+    /// Forgets what is behind the first `len` tokens, pages that were taken for more
+    /// than the session holds among them.
+    pub(super) fn rewind(&mut self, len: usize) {
+        self.tokens.truncate(len);
+        self.pages.truncate(self.shared.lock().pool(), len);
     }
 }

@@ -1,5 +1,6 @@
 //! The loop that turns logits into text.
 
+mod choose;
 mod options;
 mod stream;
 
@@ -12,7 +13,7 @@ use super::interrupt::{Interrupt, deadline_in};
 use super::source::TokenSource;
 use super::{Engine, Session};
 use crate::error::{Error, Result};
-use crate::sampling::{Sampler, TokenLogprobs, token_logprobs};
+use crate::sampling::Sampler;
 use crate::text::{StopStrings, StreamDecoder};
 
 /// A running generation: an iterator over pieces of text.
@@ -142,13 +143,6 @@ impl Generation {
         }
     }
 
-    /// Lets a text go on that ended with an error: once the engine has another device
-    /// ([`Engine::rebind`]), once there is memory again. The next piece is the one that
-    /// failed. Does nothing behind any other end.
-    pub fn resume(&mut self) {
-        self.ended &= self.finish.is_some();
-    }
-
     /// Ends the text; the next piece brings what was held back.
     fn end(&mut self, reason: FinishReason) {
         self.finish = Some(reason);
@@ -174,29 +168,8 @@ impl Generation {
         Ok(true)
     }
 
-    /// Runs the pending tokens and chooses the next one.
-    fn choose(&mut self) -> Result<(u32, Option<TokenLogprobs>)> {
-        let most = self.options.max_new_tokens.map_or(usize::MAX, |most| most - self.tokens().len());
-        let Generation { session, pending, sampler, history, .. } = self;
-        let chosen = if let TokenSource::Lookup(lookup) = &mut self.source {
-            (lookup.next(session, pending, history, most)?, None)
-        } else if let TokenSource::Ahead(ahead) = &mut self.source {
-            (ahead.next(session, pending)?, None)
-        } else if sampler.is_plain_greedy() && self.options.logprobs.is_none() {
-            (session.advance_greedy(pending)?, None)
-        } else {
-            let logits = session.advance(pending)?;
-            let token = sampler.sample(logits, history)?;
-            let logprobs = self.options.logprobs.map(|n| token_logprobs(logits, token, n)).transpose()?;
-            (token, logprobs)
-        };
-        pending.clear();
-        self.prompt_done.get_or_insert_with(Instant::now);
-        Ok(chosen)
-    }
-
     fn step(&mut self) -> Result<Option<Piece>> {
-        let remaining = self.options.max_new_tokens.map_or(usize::MAX, |most| most - self.tokens().len());
+        let remaining = self.remaining();
         self.source.follow(&self.session, &mut self.sampler, &self.eos, remaining)?;
         if let Err(error) = self.session.check_cancel() {
             return self.interrupted(error);

@@ -36,7 +36,7 @@ impl TokenSource {
         Ok(ahead.map_or(TokenSource::Plain, |ahead| TokenSource::Ahead(Box::new(ahead))))
     }
 
-    /// Begins anew on the device that the engine moved to. Tokens that were not handed
+    /// Begins anew behind a failure, and on the device that the engine moved to. Tokens that were not handed
     /// out are computed again, from the same random numbers.
     ///
     /// # Errors

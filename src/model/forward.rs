@@ -90,6 +90,12 @@ impl Forward {
         &self.dims
     }
 
+    /// What [`Output::OnGpu`] leaves: hidden states behind the final norm, logits.
+    #[must_use]
+    pub fn outputs(&self) -> [&GpuBuffer; 2] {
+        [Slot::HeadNormed, Slot::Logits].map(|slot| &self.buffers[slot as usize])
+    }
+
     /// The page pool.
     pub fn pool(&mut self) -> &mut KvPool {
         &mut self.pool
@@ -147,6 +153,8 @@ impl Forward {
             let head_rows = if decode { &one.head } else { &recorded.head_rows };
             match output {
                 Output::None => {}
+                // The kernels of prefill: fused ones write no hidden states.
+                Output::OnGpu { .. } => pass.run(&recorded.head_rows, work(head)),
                 Output::Rows(_) | Output::ArgmaxRows(_) => pass.run(head_rows, work(head)),
                 Output::LastLogits(_) | Output::Argmax(_) => {
                     let deterministic = model.options.deterministic;
@@ -281,7 +289,7 @@ impl Forward {
 
     fn check_rows(&self, n: usize, output: &Output<'_>) {
         let most = match output {
-            Output::Rows(_) => self.dims.logits_rows,
+            Output::Rows(_) | Output::OnGpu { every_row: true } => self.dims.logits_rows,
             Output::ArgmaxRows(_) => self.dims.batch,
             _ => n,
         };
@@ -292,7 +300,7 @@ impl Forward {
     fn bring_back(&mut self, gpu: &Gpu, encoder: Encoder, n_rows: usize, output: Output<'_>) -> Result<()> {
         let vocab_size = self.vocab_size;
         match output {
-            Output::None => self.submit(gpu, encoder),
+            Output::None | Output::OnGpu { .. } => self.submit(gpu, encoder),
             Output::LastLogits(logits) => {
                 logits.clear();
                 self.read(gpu, encoder, Slot::Logits, vocab_size * 4, |bytes| {

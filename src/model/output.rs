@@ -17,12 +17,18 @@ pub enum Output<'a> {
     /// The most probable token behind every row, behind what is there; at most
     /// [`super::Dims::batch`] rows.
     ArgmaxRows(&'a mut Vec<u32>),
+    /// Nothing: hidden states and logits stay on the GPU, of the last row, or of every
+    /// row, at most [`super::Dims::logits_rows`].
+    OnGpu {
+        /// Whether of every row.
+        every_row: bool,
+    },
 }
 
 impl Output<'_> {
     /// Whether the head works on every row.
     pub(super) fn is_every_row(&self) -> bool {
-        matches!(self, Output::Rows(_) | Output::ArgmaxRows(_))
+        matches!(self, Output::Rows(_) | Output::ArgmaxRows(_) | Output::OnGpu { every_row: true })
     }
 
     pub(super) fn is_argmax(&self) -> bool {
