@@ -176,6 +176,7 @@ impl<'a> Graph<'a> {
             qkv: self.slot(Slot::Qkv),
             kv: self.kv(layer),
             spare_slabs: self.pool.spare_slabs(),
+            overflow: None,
         }
     }
 
