@@ -49,7 +49,7 @@ pub struct RunArgs {
     #[arg(long, default_value = "f16", value_parser = dtype())]
     pub kv_dtype: DType,
     /// Stop with layer and position where a key or a value exceeds f16 on its way into
-    /// the KV cache; costs a few percent. Off by default but in debug builds
+    /// the KV cache; each chunk of a prompt is then waited for. Off but in debug builds
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "true", default_value_t = ModelOptions::default().detect_overflow)]
     pub detect_overflow: bool,
