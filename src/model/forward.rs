@@ -1,6 +1,7 @@
 //! The mutable half of a model: buffers, cache, and passes that are recorded
 //! once and encoded for every step.
 
+pub(super) mod overflow;
 mod profile;
 mod score;
 
@@ -42,6 +43,8 @@ pub struct Forward {
     /// Rows of the step at hand, where they are those of several sequences.
     rows: Vec<Row>,
     vocab_size: usize,
+    /// Whether appends note what f16 cannot hold.
+    pub(super) notes_overflow: bool,
     /// What the sampler's kernels pass on, where steps are encoded ahead.
     pub(super) sample_scratch: Option<SampleScratch>,
     /// Counts submits that change what steps ahead hand on.
@@ -69,6 +72,7 @@ impl Forward {
             page_entries: Vec::with_capacity(dims.page_table_entries()),
             rows: Vec::with_capacity(ROWS_MAX),
             vocab_size,
+            notes_overflow: model.options.notes_overflow(),
             dims,
             buffers,
             params,
@@ -115,9 +119,11 @@ impl Forward {
         let mut pages = PageList::with_capacity(self.dims.n_ctx);
         let n = self.dims.logits_rows.min(2);
         let mut logits = Vec::new();
-        self.run(gpu, model, &mut pages, &vec![0; n], 0, Output::Rows(&mut logits))?;
+        let rows = Output::Rows(&mut logits);
+        overflow::permitted(self.run(gpu, model, &mut pages, &vec![0; n], 0, rows))?;
         report(progress, LoadPhase::WarmUp, 1, 2)?;
-        self.run(gpu, model, &mut pages, &[0], 0, Output::LastLogits(&mut logits))?;
+        let last = Output::LastLogits(&mut logits);
+        overflow::permitted(self.run(gpu, model, &mut pages, &[0], 0, last))?;
         pages.truncate(&mut self.pool, 0);
         report(progress, LoadPhase::WarmUp, 2, 2)
     }
@@ -127,7 +133,7 @@ impl Forward {
     ///
     /// # Errors
     /// [`crate::Error::Limits`] when the cache cannot grow, [`crate::Error::Gpu`] for a fault
-    /// of the driver. `pages` may then hold pages for the new positions: the
+    /// of the driver, [`crate::Error::Overflow`]. `pages` may then hold pages for the new positions: the
     /// caller truncates it.
     ///
     /// # Panics
@@ -296,11 +302,11 @@ impl Forward {
         assert!(n <= most, "more rows than there is room for");
     }
 
-    /// Submits a pass and reads what is wanted of it.
+    /// Submits a pass and reads what is wanted of it, and what its appends noted.
     fn bring_back(&mut self, gpu: &Gpu, encoder: Encoder, n_rows: usize, output: Output<'_>) -> Result<()> {
         let vocab_size = self.vocab_size;
         match output {
-            Output::None | Output::OnGpu { .. } => self.submit(gpu, encoder),
+            Output::None | Output::OnGpu { .. } => self.finish(gpu, encoder),
             Output::LastLogits(logits) => {
                 logits.clear();
                 self.read(gpu, encoder, Slot::Logits, vocab_size * 4, |bytes| {
@@ -357,26 +363,10 @@ impl Forward {
             (bytemuck::cast_slice(tokens), buffer(Slot::TokenIds), 0),
             (bytemuck::cast_slice(targets), buffer(Slot::Targets), 0),
             (bytemuck::cast_slice(&self.page_entries), buffer(Slot::PageTable), 0),
+            overflow::cleared(&self.buffers),
         ];
-        self.ring.stage_with(gpu, encoder, &pieces, later)
-    }
-
-    fn submit(&mut self, gpu: &Gpu, encoder: Encoder) -> Result<()> {
-        encoder.submit(gpu)?;
-        self.ring.submitted(gpu)
-    }
-
-    fn read<T>(
-        &mut self,
-        gpu: &Gpu,
-        mut encoder: Encoder,
-        slot: Slot,
-        bytes: usize,
-        read: impl FnOnce(&[u8]) -> T,
-    ) -> Result<T> {
-        self.readback.copy_from(&mut encoder, &self.buffers[slot as usize], bytes as u64);
-        let ring = &mut self.ring;
-        self.readback.submit_and_read(gpu, encoder, bytes as u64, || ring.submitted(gpu), read)
+        let pieces = if self.notes_overflow { &pieces[..] } else { &pieces[..pieces.len() - 1] };
+        self.ring.stage_with(gpu, encoder, pieces, later)
     }
 
     /// Sees to it that `wanted` pages are free. The pool doubles where the

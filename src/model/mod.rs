@@ -23,7 +23,7 @@ pub use gpt2::Gpt2Config;
 pub use kv_cache::{KvPool, PageList};
 pub use loader::{Weights, check_tensors, weight_bytes};
 pub use options::{ModelOptions, STEPS_AHEAD, STEPS_AHEAD_MAX};
-pub use output::{Output, Scores, bad_logits};
+pub use output::{Output, Scores, bad_logits, kv_overflow};
 pub(crate) use progress::report;
 pub use progress::{LoadPhase, LoadProgress, PLAN_STEPS, ProgressFn};
 

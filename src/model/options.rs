@@ -25,6 +25,12 @@ pub struct ModelOptions {
     /// most [`STEPS_AHEAD_MAX`]; 0 samples on the CPU. `None` for 0 on CPU adapters,
     /// where the CPU's sampler is the faster one, and [`STEPS_AHEAD`] elsewhere.
     pub steps_ahead: Option<usize>,
+    /// Keys and values that exceed f16 on their way into a cache of f16 fail the step
+    /// with [`Error::Overflow`], where they would turn into infinity, and the logits
+    /// into NaN. The kernels that append look at each number, and every pass waits for
+    /// what they found, those of a prompt's chunks too: by default in debug builds
+    /// alone. Nothing is looked at on the way into a cache of f32.
+    pub detect_overflow: bool,
 }
 
 /// Steps ahead by default: the GPU has work while the host reads a submit's tokens,
@@ -43,11 +49,17 @@ impl Default for ModelOptions {
             prefill_chunk: 256,
             variants: Vec::new(),
             steps_ahead: None,
+            detect_overflow: cfg!(debug_assertions),
         }
     }
 }
 
 impl ModelOptions {
+    /// Whether the kernels that append to the cache note what f16 cannot hold.
+    pub(super) fn notes_overflow(&self) -> bool {
+        self.detect_overflow && self.kv_dtype == DType::F16
+    }
+
     /// The steps ahead that the options ask for, on a device and for a vocabulary.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! What a pass brings back.
 
 use crate::error::Error;
+use crate::kernels::KvOverflow;
 use crate::kernels::score::TokenScore;
 
 /// What a pass is to bring back.
@@ -52,6 +53,14 @@ impl Scores<'_> {
             Scores::Details(all) => Scores::Details(all),
         }
     }
+}
+
+/// The error for a key or a value that f16 cannot hold; appends are tagged with their
+/// layers.
+#[must_use]
+pub fn kv_overflow(found: KvOverflow) -> Error {
+    let KvOverflow { tag, position, is_value } = found;
+    Error::Overflow { layer: tag, position, what: if is_value { "value" } else { "key" } }
 }
 
 /// The error for logits that no token can be chosen from.
