@@ -132,6 +132,7 @@ impl RunArgs {
             prefill_chunk: self.prefill_chunk,
             variants: self.variant.clone(),
             steps_ahead: self.steps_ahead.map(usize::from),
+            ..ModelOptions::default()
         }
     }
 
