@@ -38,7 +38,8 @@ fn greedy(bencher: Bencher<'_, '_>, depth: usize) {
 }
 
 fn main() {
-    let report = ENGINE.gpu().report();
+    let gpu = ENGINE.gpu();
+    let report = gpu.report();
     println!("{} ({}), {} {}", report.name, report.backend, report.driver, report.driver_info);
     divan::main();
 }

@@ -59,6 +59,23 @@ pub enum Error {
     /// The model does not fit the device's limits or memory.
     #[error("{0}")]
     Limits(String),
+    /// The driver has no memory for something. What was there before still is.
+    #[error("{}", out_of_memory(what, *bytes, message))]
+    OutOfMemory {
+        /// What the memory was for.
+        what: String,
+        /// Its size, where it is known.
+        bytes: Option<u64>,
+        /// What the driver said.
+        message: String,
+    },
+    /// The device is lost: a driver reset, a card that was unplugged or put to sleep.
+    /// Everything on it is gone; [`crate::Engine::rebind`] goes on with another one.
+    #[error("the GPU device is lost ({message}): rebind the engine to a new one, or restart")]
+    DeviceLost {
+        /// What the driver said.
+        message: String,
+    },
     /// The driver or wgpu reported a fault.
     #[error("GPU {operation}: {message}")]
     Gpu {
@@ -82,6 +99,10 @@ pub enum ErrorKind {
     NoAdapter,
     /// The caller cancelled.
     Cancelled,
+    /// The device is lost.
+    DeviceLost,
+    /// The GPU has no memory left.
+    OutOfMemory,
     /// Anything else: the driver, the file system.
     Other,
 }
@@ -102,6 +123,8 @@ impl Error {
             Error::Io { .. } | Error::Gpu { .. } => ErrorKind::Other,
             Error::NoAdapter(_) => ErrorKind::NoAdapter,
             Error::Cancelled => ErrorKind::Cancelled,
+            Error::DeviceLost { .. } => ErrorKind::DeviceLost,
+            Error::OutOfMemory { .. } => ErrorKind::OutOfMemory,
         }
     }
 
@@ -120,4 +143,12 @@ impl Error {
     pub(crate) fn input(message: impl Into<String>) -> Self {
         Error::Input(message.into())
     }
+}
+
+fn out_of_memory(what: &str, bytes: Option<u64>, message: &str) -> String {
+    let size = bytes.map_or(String::new(), |bytes| format!(" of {bytes} bytes"));
+    format!(
+        "the GPU has no memory left for {what}{size} ({message}): close other programs, drop sessions, or use a \
+         shorter context or a smaller model"
+    )
 }

@@ -37,3 +37,6 @@ pub mod tune;
 
 pub use engine::{BatchLogits, Engine, EngineBuilder, GenerateOptions, Generation, Session, TokenScore};
 pub use error::{Error, ErrorKind, Result};
+pub use gpu::{GpuContext, required};
+// The version whose handles a host hands over.
+pub use wgpu;

@@ -137,7 +137,7 @@ impl<'g> Stopwatch<'g> {
     /// `n` samples of one submit.
     fn batch(&mut self, timed: Recorded<'_>, before: Option<Recorded<'_>>, n: usize) -> Result<Vec<u64>> {
         let Some(timestamps) = &mut self.timestamps else { return Ok(Vec::new()) };
-        let mut encoder: Encoder = self.gpu.encoder();
+        let mut encoder: Encoder = self.gpu.encoder()?;
         for index in 0..n {
             if let Some((dispatches, work)) = before {
                 encoder.pass(|pass| pass.run(dispatches, work));

@@ -198,7 +198,7 @@ pub fn load(
 ) -> Result<Engine, Error> {
     let mut bars = LoadBars::new(cancel.clone());
     let engine = Engine::load(files, gpu, options, &mut |progress| bars.update(progress))?;
-    tune::warn(engine.gpu());
+    tune::warn(&engine.gpu());
     Ok(engine)
 }
 

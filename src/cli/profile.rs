@@ -225,7 +225,7 @@ impl Report {
         };
         let options = engine.options();
         Report {
-            header: RecordHeader::new(engine.gpu()),
+            header: RecordHeader::new(&engine.gpu()),
             model: engine.files().name().to_owned(),
             model_n_params: engine.files().config().n_parameters(),
             dtype: options.dtype,

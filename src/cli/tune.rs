@@ -150,7 +150,7 @@ pub fn behind_a_text(engine: &Engine, asked: Option<Duration>) {
         Ok(_) | Err(Error::Cancelled) => {}
         Err(error) => note(&format!("warning: kernels are not tuned: {error}")),
     }
-    warn(gpu);
+    warn(&gpu);
 }
 
 /// A bar of the time that is over.

@@ -3,16 +3,19 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{Engine, Session};
+use super::Session;
+use super::bound::{Bound, Entered, enter_with};
 use crate::error::{Error, Result};
 use crate::kernels::sample::{STOP_IDS_MAX, SampleParams};
-use crate::model::{AheadLoop, AheadToken, Forward, bad_logits};
+use crate::model::{AheadLoop, AheadToken, bad_logits};
 use crate::sampling::Sampler;
 
 /// A source of tokens that keeps submits on their way while it hands out those of
 /// earlier ones.
 pub(super) struct AheadSource {
     ahead: AheadLoop,
+    /// Where the loop runs.
+    bound: Arc<Bound>,
     /// Choices that were read and not handed out.
     ready: VecDeque<AheadToken>,
     /// Positions whose keys and values are computed or on their way; 0 before the
@@ -28,38 +31,44 @@ impl AheadSource {
     /// sampler's options are among those that the GPU knows; `None` otherwise.
     ///
     /// # Errors
-    /// [`crate::Error::Gpu`] from the device.
+    /// [`crate::Error::OutOfMemory`], [`crate::Error::Gpu`] from the device.
     pub(super) fn new(
-        engine: &Engine,
+        session: &Session,
         sampler: &Sampler,
         stop_ids: &[u32],
         remaining: usize,
     ) -> Result<Option<Self>> {
-        let shared = &engine.shared;
         let params = sampler.params();
-        if shared.dims.steps_ahead == 0 || !params.gpu_sampler() || stop_ids.len() > STOP_IDS_MAX {
+        let Entered { mut forward, bound } = session.shared.enter();
+        let steps = bound.dims.steps_ahead;
+        if steps == 0 || !params.gpu_sampler() || stop_ids.len() > STOP_IDS_MAX {
             return Ok(None);
         }
         let sampling =
             SampleParams::new(params.temperature, params.top_k, params.top_p, params.min_p, stop_ids)?;
         let generator = sampler.generator();
-        let ahead = shared.lock().ahead_loop(&shared.gpu, sampling, generator.key, generator.draws)?;
-        Ok(Some(AheadSource {
-            ahead,
-            ready: VecDeque::new(),
-            submitted: 0,
-            remaining,
-            steps: shared.dims.steps_ahead,
-        }))
+        let ahead = forward.ahead_loop(&bound.gpu, sampling, generator.key, generator.draws)?;
+        drop(forward);
+        Ok(Some(AheadSource { ahead, bound, ready: VecDeque::new(), submitted: 0, remaining, steps }))
+    }
+
+    /// Whether the engine has moved to another device since.
+    pub(super) fn is_left_behind(&self, session: &Session) -> bool {
+        !Arc::ptr_eq(&self.bound, &session.shared.bound())
+    }
+
+    /// Numbers that the tokens handed out have taken.
+    pub(super) fn draws(&self) -> u64 {
+        self.ahead.draws_before(self.ready.len())
     }
 
     /// Forgets what is on its way: the session was rewound.
     ///
     /// # Errors
     /// [`crate::Error::Gpu`] from the device.
-    pub(super) fn restart(&mut self, session: &Session) -> Result<()> {
+    pub(super) fn restart(&mut self) -> Result<()> {
         while self.ahead.n_flights() > 0 {
-            self.ahead.read(&session.shared.gpu, &mut self.ready)?;
+            self.ahead.read(&self.bound.gpu, &mut self.ready)?;
         }
         self.remaining += self.ready.len();
         self.ready.clear();
@@ -76,7 +85,9 @@ impl AheadSource {
         if self.submitted == 0 {
             let last = session.advance_but_last_chunk(pending)?;
             let shared = Arc::clone(&session.shared);
-            self.submit(&mut shared.lock(), session, Some(last), 1)?;
+            let mut entered = enter_with(&shared, &mut [session])?;
+            self.submit(&mut entered, session, Some(last), 1)?;
+            drop(entered);
             session.tokens.extend_from_slice(last);
         } else {
             session.check_cancel()?;
@@ -93,21 +104,23 @@ impl AheadSource {
 
     /// Submits what there is room for, then waits for the oldest submit.
     fn refill(&mut self, session: &mut Session) -> Result<()> {
-        let most = self.remaining.min(session.shared.dims.n_ctx.saturating_sub(self.submitted));
+        let most = self.remaining.min(session.shared.n_ctx.saturating_sub(self.submitted));
         let n_steps = most.min(self.steps);
         if n_steps > 0 {
             let submitted = match self.submit_behind(session, n_steps) {
                 // Running ahead wants more pages than the next token does.
-                Err(Error::Limits(_)) if n_steps > 1 => self.submit_behind(session, 1),
+                Err(Error::Limits(_) | Error::OutOfMemory { .. }) if n_steps > 1 => {
+                    self.submit_behind(session, 1)
+                }
                 result => result,
             };
             match submitted {
                 // What is on its way is not lost.
-                Err(Error::Limits(_)) if self.ahead.n_flights() > 0 => {}
+                Err(Error::Limits(_) | Error::OutOfMemory { .. }) if self.ahead.n_flights() > 0 => {}
                 result => result?,
             }
         }
-        self.ahead.read(&session.shared.gpu, &mut self.ready)
+        self.ahead.read(&self.bound.gpu, &mut self.ready)
     }
 
     /// Submits steps behind those on their way, where there is room. Behind another
@@ -115,24 +128,28 @@ impl AheadSource {
     /// on its way must be read first.
     fn submit_behind(&mut self, session: &mut Session, n_steps: usize) -> Result<()> {
         let shared = Arc::clone(&session.shared);
-        let mut forward = shared.lock();
-        let follows = forward.follows(&self.ahead) && self.ahead.has_room();
+        let mut entered = shared.enter();
+        let follows = entered.forward.follows(&self.ahead) && self.ahead.has_room();
         if follows || self.ahead.n_flights() == 0 {
-            self.submit(&mut forward, session, None, n_steps)?;
+            self.submit(&mut entered, session, None, n_steps)?;
         }
         Ok(())
     }
 
     fn submit(
         &mut self,
-        forward: &mut Forward,
+        Entered { forward, bound }: &mut Entered<'_>,
         session: &mut Session,
         tokens: Option<&[u32]>,
         n_steps: usize,
     ) -> Result<()> {
+        if !Arc::ptr_eq(bound, &self.bound) {
+            let message = "the engine moved to another device in the midst of a call".into();
+            return Err(Error::DeviceLost { message });
+        }
         let position = if tokens.is_some() { session.tokens.len() } else { self.submitted };
-        let Session { shared, pages, tokens: seen, .. } = session;
-        let (gpu, model) = (&shared.gpu, &shared.model);
+        let Session { pages, tokens: seen, .. } = session;
+        let (gpu, model) = (&bound.gpu, &bound.model);
         let result = forward.submit_ahead(gpu, model, &mut self.ahead, pages, tokens, position, n_steps);
         if result.is_err() {
             pages.truncate(forward.pool(), seen.len().max(self.submitted));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::bound::{Entered, enter_with};
 use super::{Engine, Session};
 use crate::error::{Error, Result};
 use crate::model::{Output, Sequence};
@@ -69,7 +70,7 @@ impl Engine {
     /// rows.
     #[must_use]
     pub fn batch_size(&self) -> usize {
-        self.shared.dims.batch
+        self.shared.bound().dims.batch
     }
 
     /// Adds one token to each session, all in one decode step, so that the weights
@@ -172,8 +173,8 @@ impl Engine {
         if sessions.iter().any(raised) {
             return Err(Error::Cancelled);
         }
-        let (gpu, model) = (&self.shared.gpu, &self.shared.model);
-        let mut forward = self.shared.lock();
+        let Entered { mut forward, bound } = enter_with(&self.shared, sessions)?;
+        let (gpu, model) = (&bound.gpu, &bound.model);
         match sessions {
             [session] if model.options.deterministic => {
                 let position = session.tokens.len();

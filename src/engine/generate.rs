@@ -199,7 +199,6 @@ impl Generation {
         options.validate(vocab_size)?;
         let sampler = Sampler::new(options.sampling.clone(), vocab_size)?;
         let eos = if options.ignore_eos { Vec::new() } else { files.eos_token_ids().to_vec() };
-        let source = TokenSource::new(engine, &options, &sampler, &eos)?;
         // Without a tokenizer there are token ids alone; a damaged one, or a stop
         // string without one, is an error.
         let decoder = if files.has_tokenizer() || !options.stop.is_empty() {
@@ -208,6 +207,7 @@ impl Generation {
             None
         };
         let mut session = engine.session();
+        let source = TokenSource::new(&session, &options, &sampler, &eos)?;
         if let Some(flag) = &options.cancel {
             session.set_cancel(flag.clone());
         }
@@ -280,6 +280,13 @@ impl Generation {
         }
     }
 
+    /// Lets a text go on that ended with an error: once the engine has another device
+    /// ([`Engine::rebind`]), once there is memory again. The next piece is the one that
+    /// failed. Does nothing behind any other end.
+    pub fn resume(&mut self) {
+        self.ended &= self.finish.is_some();
+    }
+
     /// Ends the text; the next piece brings what was held back.
     fn end(&mut self, reason: FinishReason) {
         self.finish = Some(reason);
@@ -296,7 +303,7 @@ impl Generation {
             return Ok(false);
         }
         if let TokenSource::Ahead(ahead) = &mut self.source {
-            ahead.restart(&self.session)?;
+            ahead.restart()?;
         }
         let keep = (self.n_ctx / 2).max(1);
         self.session.truncate(0);
@@ -327,6 +334,8 @@ impl Generation {
     }
 
     fn step(&mut self) -> Result<Option<Piece>> {
+        let remaining = self.options.max_new_tokens.map_or(usize::MAX, |most| most - self.tokens().len());
+        self.source.follow(&self.session, &mut self.sampler, &self.eos, remaining)?;
         if self.options.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
             self.end(FinishReason::Cancelled);
         } else if self.options.max_new_tokens.is_some_and(|most| self.tokens().len() >= most)

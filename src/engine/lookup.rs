@@ -9,7 +9,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::{Engine, Session};
+use super::Session;
 use crate::error::{Error, Result};
 
 /// The longest run of tokens that is looked for: Saxena's 3. A longer match is
@@ -100,8 +100,8 @@ pub(super) struct Lookup {
 impl Lookup {
     /// # Errors
     /// [`Error::Input`] for drafts of no token or of more than a pass has rows for.
-    pub(super) fn new(engine: &Engine, draft_len: usize) -> Result<Self> {
-        let rows = engine.batch_size();
+    pub(super) fn new(session: &Session, draft_len: usize) -> Result<Self> {
+        let rows = session.shared.bound().dims.batch;
         if draft_len == 0 || draft_len >= rows {
             return Err(Error::input(format!(
                 "prompt lookup: drafts of {draft_len} tokens: at least 1, and at most {} with this model and \

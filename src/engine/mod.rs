@@ -2,6 +2,7 @@
 
 mod ahead;
 mod batch;
+mod bound;
 mod files;
 mod generate;
 mod lookup;
@@ -11,7 +12,7 @@ mod source;
 mod tuning;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 pub use batch::BatchLogits;
 pub use files::ModelFiles;
@@ -21,35 +22,17 @@ pub use score::TokenScore;
 pub use session::{CancelFlag, Session};
 pub use tuning::{Selection, select, tune_model, tuned_shapes};
 
+use bound::Shared;
+
 use crate::error::Result;
 use crate::gpu::{Gpu, GpuOptions};
-use crate::model::{Dims, Forward, MemoryPlan, Model, ModelOptions, ProgressFn, Weights};
+use crate::model::{MemoryPlan, ModelOptions, ProgressFn};
 use crate::text::Tokenizer;
 
 /// A model on a GPU. Cheap to clone; clones share everything.
 #[derive(Clone)]
 pub struct Engine {
     shared: Arc<Shared>,
-}
-
-/// What an engine's clones and sessions share.
-struct Shared {
-    // Declared before the GPU, so that it is dropped first.
-    forward: Mutex<Forward>,
-    model: Model,
-    gpu: Arc<Gpu>,
-    files: ModelFiles,
-    dims: Dims,
-    /// Whether the cache had choices for the model.
-    tuned: bool,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Forward> {
-        // A panic elsewhere leaves the state usable: every step writes all of
-        // what it reads.
-        self.forward.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// What to load and how; made by [`Engine::builder`].
@@ -122,31 +105,6 @@ impl Engine {
         EngineBuilder::default()
     }
 
-    /// Loads opened files onto an opened device, which several engines may share.
-    /// Runs with the choices that were tuned for the model, where the device's
-    /// cache has some ([`select`]).
-    ///
-    /// # Errors
-    /// [`crate::Error::Tensor`] when checkpoint and config disagree or a value does
-    /// not fit the dtype; [`crate::Error::Limits`], [`crate::Error::Gpu`] from the device;
-    /// [`crate::Error::Cancelled`].
-    pub fn load(
-        files: ModelFiles,
-        gpu: Arc<Gpu>,
-        options: &ModelOptions,
-        progress: &mut ProgressFn<'_>,
-    ) -> Result<Engine> {
-        let config = files.config().clone();
-        let Selection { choices, tuned, .. } = tuning::select_for(&gpu, &config, options)?;
-        let dims = Dims::new(&config, options, &gpu.capabilities(), &choices, gpu.max_binding_bytes())?;
-        let weights = Weights::load(&gpu, &config, files.checkpoint(), options.dtype, progress)?;
-        let model = Model { config, options: options.clone(), choices, weights };
-        let forward = Forward::new(&gpu, &model, dims.clone(), progress)?;
-        gpu.save_pipelines();
-        let shared = Shared { forward: Mutex::new(forward), model, gpu, files, dims, tuned };
-        Ok(Engine { shared: Arc::new(shared) })
-    }
-
     /// An empty session.
     #[must_use]
     pub fn session(&self) -> Session {
@@ -192,31 +150,31 @@ impl Engine {
     /// Tokens that the model knows.
     #[must_use]
     pub fn vocab_size(&self) -> usize {
-        self.shared.model.config.vocab_size
+        self.shared.files.config().vocab_size
     }
 
     /// The longest context of a session.
     #[must_use]
     pub fn n_ctx(&self) -> usize {
-        self.shared.dims.n_ctx
+        self.shared.n_ctx
     }
 
     /// How the model was loaded.
     #[must_use]
     pub fn options(&self) -> &ModelOptions {
-        &self.shared.model.options
+        &self.shared.options
     }
 
-    /// The device.
+    /// The device at present: [`Engine::rebind`] takes another one.
     #[must_use]
-    pub fn gpu(&self) -> &Gpu {
-        &self.shared.gpu
+    pub fn gpu(&self) -> Arc<Gpu> {
+        Arc::clone(&self.shared.bound().gpu)
     }
 
     /// The memory that was planned before loading.
     #[must_use]
     pub fn plan(&self) -> MemoryPlan {
-        self.shared.dims.plan()
+        self.shared.bound().dims.plan()
     }
 
     /// Pages of the KV pool: (held by sessions, in all).

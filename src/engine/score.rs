@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::bound::{Entered, enter_with};
 use super::{Engine, Session};
 use crate::error::{Error, Result};
 use crate::kernels::PAGE_SIZE;
@@ -66,16 +67,20 @@ impl Session {
     fn score_into(&mut self, tokens: &[u32], mut scores: Scores<'_>) -> Result<()> {
         let rows = self.score_rows(tokens)?;
         let first = self.len() - 1;
-        let chunk = self.shared.dims.chunk;
+        let shared = Arc::clone(&self.shared);
+        let chunk = shared.bound().dims.chunk;
         let result = (0..rows.len()).step_by(chunk).try_for_each(|begin| {
             self.check_cancel()?;
             let end = rows.len().min(begin + chunk);
-            let mut forward = self.shared.lock();
+            let Entered { mut forward, bound } = match begin {
+                0 => enter_with(&shared, &mut [self])?,
+                _ => shared.enter(),
+            };
             let sequence =
                 Sequence { pages: &mut self.pages, position: first + begin, tokens: &rows[begin..end] };
             let targets = &tokens[begin..end.min(tokens.len())];
             let sequences = &mut [ScoredSequence { sequence, targets }];
-            forward.score(&self.shared.gpu, &self.shared.model, sequences, scores.reborrow())
+            forward.score(&bound.gpu, &bound.model, sequences, scores.reborrow())
         });
         self.finish_score(tokens, &result);
         result
@@ -123,10 +128,13 @@ impl Engine {
     /// as they were.
     pub fn score(&self, requests: &mut [(&mut Session, &[u32])]) -> Result<Vec<Vec<f32>>> {
         let rows = self.check_scores(requests)?;
-        let dims = &self.shared.dims;
+        let dims = &self.shared.bound().dims;
         let room = Room { chunk: dims.chunk, packed: dims.packed, pages: dims.page_table_entries() };
         let lens: Vec<(usize, usize)> =
             requests.iter().zip(&rows).map(|((session, _), rows)| (session.len() - 1, rows.len())).collect();
+        let mut sessions: Vec<&mut Session> =
+            requests.iter_mut().map(|(session, _)| &mut **session).collect();
+        drop(enter_with(&self.shared, &mut sessions)?);
         let mut logprobs: Vec<Vec<f32>> =
             requests.iter().map(|(_, tokens)| Vec::with_capacity(tokens.len())).collect();
         let result = passes(&lens, room)
@@ -173,9 +181,9 @@ impl Engine {
             sequences.push(ScoredSequence { sequence, targets });
         }
         let mut all = Vec::new();
-        let mut forward = self.shared.lock();
+        let Entered { mut forward, bound } = self.shared.enter();
         let scores = Scores::Logprobs(&mut all);
-        forward.score(&self.shared.gpu, &self.shared.model, &mut sequences, scores)?;
+        forward.score(&bound.gpu, &bound.model, &mut sequences, scores)?;
         let mut rest = &all[..];
         for (part, sequence) in pass.iter().zip(&sequences) {
             let (own, behind) = rest.split_at(sequence.targets.len());

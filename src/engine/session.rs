@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::Shared;
+use super::bound::{Entered, Shared, enter_with};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::model::{DispatchTiming, Forward, Model, Output, PageList, Sequence};
@@ -26,11 +26,11 @@ pub struct Session {
 
 impl Session {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        let n_ctx = shared.dims.n_ctx;
+        let n_ctx = shared.n_ctx;
         Session {
             tokens: Vec::with_capacity(n_ctx),
             pages: PageList::with_capacity(n_ctx),
-            logits: Vec::with_capacity(shared.model.config.vocab_size),
+            logits: Vec::with_capacity(shared.files.config().vocab_size),
             cancel: None,
             shared,
         }
@@ -118,7 +118,7 @@ impl Session {
 
     /// Positions that the context has left.
     pub(super) fn room(&self) -> usize {
-        self.shared.dims.n_ctx - self.len()
+        self.shared.n_ctx - self.len()
     }
 
     /// Adds tokens and hands the logits behind each of them to `each`, with the
@@ -133,8 +133,9 @@ impl Session {
         mut each: impl FnMut(usize, &[f32]) -> Result<()>,
     ) -> Result<()> {
         self.check(tokens)?;
-        let vocab_size = self.shared.model.config.vocab_size;
-        let piece_len = self.shared.dims.chunk.min(self.shared.dims.logits_rows);
+        let vocab_size = self.shared.files.config().vocab_size;
+        let dims = &self.shared.bound().dims;
+        let piece_len = dims.chunk.min(dims.logits_rows);
         let mut rows = Vec::new();
         for (i, piece) in tokens.chunks(piece_len).enumerate() {
             let start = self.len();
@@ -153,7 +154,7 @@ impl Session {
     /// Runs all chunks but the last, which it returns.
     pub(super) fn advance_but_last_chunk<'t>(&mut self, tokens: &'t [u32]) -> Result<&'t [u32]> {
         self.check(tokens)?;
-        let chunk = self.shared.dims.chunk;
+        let chunk = self.shared.bound().dims.chunk;
         let mut rest = tokens;
         while rest.len() > chunk {
             let (piece, behind) = rest.split_at(chunk);
@@ -164,7 +165,7 @@ impl Session {
     }
 
     pub(super) fn check(&self, tokens: &[u32]) -> Result<()> {
-        let vocab_size = self.shared.model.config.vocab_size;
+        let vocab_size = self.shared.files.config().vocab_size;
         if tokens.is_empty() {
             return Err(Error::input("there is no token to run: the prompt is empty"));
         }
@@ -174,7 +175,7 @@ impl Session {
                 vocab_size - 1
             )));
         }
-        let (len, n_ctx) = (self.len(), self.shared.dims.n_ctx);
+        let (len, n_ctx) = (self.len(), self.shared.n_ctx);
         if len + tokens.len() > n_ctx {
             return Err(Error::input(format!(
                 "{} tokens behind {len} exceed the context of {n_ctx} positions: shorten the text{}",
@@ -194,7 +195,7 @@ impl Session {
     pub fn profile(&mut self, tokens: &[u32]) -> Result<Vec<DispatchTiming>> {
         self.check(tokens)?;
         let mut timings = Vec::new();
-        let pieces = tokens.chunks(self.shared.dims.chunk);
+        let pieces = tokens.chunks(self.shared.bound().dims.chunk);
         let last = pieces.len() - 1;
         for (i, piece) in pieces.enumerate() {
             self.step(piece, |forward, gpu, model, pages, position| {
@@ -223,10 +224,10 @@ impl Session {
         run: impl FnOnce(&mut Forward, &Gpu, &Model, &mut PageList, usize) -> Result<()>,
     ) -> Result<()> {
         self.check_cancel()?;
-        let Shared { gpu, model, .. } = &*self.shared;
-        let mut forward = self.shared.lock();
+        let shared = Arc::clone(&self.shared);
+        let Entered { mut forward, bound } = enter_with(&shared, &mut [self])?;
         let position = self.tokens.len();
-        let result = run(&mut forward, gpu, model, &mut self.pages, position);
+        let result = run(&mut forward, &bound.gpu, &bound.model, &mut self.pages, position);
         match result {
             Ok(()) => self.tokens.extend_from_slice(tokens),
             // Pages that were taken for tokens that did not arrive.

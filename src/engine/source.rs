@@ -1,6 +1,6 @@
 //! Where a generation's tokens come from.
 
-use super::Engine;
+use super::Session;
 use super::ahead::AheadSource;
 use super::generate::GenerateOptions;
 use super::lookup::Lookup;
@@ -19,20 +19,41 @@ pub(super) enum TokenSource {
 
 impl TokenSource {
     pub(super) fn new(
-        engine: &Engine,
+        session: &Session,
         options: &GenerateOptions,
         sampler: &Sampler,
         eos: &[u32],
     ) -> Result<Self> {
         if let Some(draft_len) = options.prompt_lookup {
-            return Ok(TokenSource::Lookup(Box::new(Lookup::new(engine, draft_len)?)));
+            return Ok(TokenSource::Lookup(Box::new(Lookup::new(session, draft_len)?)));
         }
         // Log-probabilities need the logits on the host.
         if options.logprobs.is_some() {
             return Ok(TokenSource::Plain);
         }
         let most = options.max_new_tokens.unwrap_or(usize::MAX);
-        let ahead = AheadSource::new(engine, sampler, eos, most)?;
+        let ahead = AheadSource::new(session, sampler, eos, most)?;
         Ok(ahead.map_or(TokenSource::Plain, |ahead| TokenSource::Ahead(Box::new(ahead))))
+    }
+
+    /// Begins anew on the device that the engine moved to. Tokens that were not handed
+    /// out are computed again, from the same random numbers.
+    ///
+    /// # Errors
+    /// As [`TokenSource::new`].
+    pub(super) fn follow(
+        &mut self,
+        session: &Session,
+        sampler: &mut Sampler,
+        eos: &[u32],
+        remaining: usize,
+    ) -> Result<()> {
+        let TokenSource::Ahead(ahead) = self else { return Ok(()) };
+        if ahead.is_left_behind(session) {
+            sampler.set_draws(ahead.draws());
+            let renewed = AheadSource::new(session, sampler, eos, remaining)?;
+            *self = renewed.map_or(TokenSource::Plain, |ahead| TokenSource::Ahead(Box::new(ahead)));
+        }
+        Ok(())
     }
 }

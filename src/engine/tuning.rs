@@ -117,14 +117,14 @@ pub fn tune_model(
 impl Engine {
     /// The implementation of each operation.
     #[must_use]
-    pub fn choices(&self) -> &Choices {
-        &self.shared.model.choices
+    pub fn choices(&self) -> Choices {
+        self.shared.bound().model.choices
     }
 
     /// Whether the cache had tuned choices for the model when it was loaded.
     #[must_use]
     pub fn is_tuned(&self) -> bool {
-        self.shared.tuned
+        self.shared.bound().tuned
     }
 
     /// As [`tune_model`], for this model. This engine goes on as it is; the next
@@ -138,7 +138,8 @@ impl Engine {
         progress: &mut dyn FnMut(Progress),
         cancel: &AtomicBool,
     ) -> Result<Tuning> {
-        let model = &self.shared.model;
-        tune_model(self.gpu(), &model.config, &model.options, budget, progress, cancel)
+        let bound = self.shared.bound();
+        let model = &bound.model;
+        tune_model(&bound.gpu, &model.config, &model.options, budget, progress, cancel)
     }
 }

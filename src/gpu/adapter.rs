@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-use super::Strategy;
 use super::capabilities::{COOPERATIVE_FEATURES, COOPERATIVE_SUBGROUP, Capabilities, CooperativeSizes};
+use super::{FaultInjector, Strategy};
 use crate::error::{Error, Result};
 
 /// A graphics API.
@@ -41,7 +41,7 @@ impl Backend {
         }
     }
 
-    fn from_wgpu(backend: wgpu::Backend) -> Option<Self> {
+    pub(super) fn from_wgpu(backend: wgpu::Backend) -> Option<Self> {
         match backend {
             wgpu::Backend::Vulkan => Some(Backend::Vulkan),
             wgpu::Backend::Metal => Some(Backend::Metal),
@@ -118,6 +118,8 @@ pub struct GpuOptions {
     /// looked for. Without it nothing is read or written: an application names a
     /// directory of its own, the command line takes the platform's.
     pub cache_dir: Option<PathBuf>,
+    /// Makes calls into wgpu fail: for tests.
+    pub faults: Option<FaultInjector>,
 }
 
 /// What an adapter is and offers.
@@ -163,7 +165,7 @@ pub struct AdapterReport {
 }
 
 impl AdapterReport {
-    fn new(adapter: &wgpu::Adapter, backend: Backend) -> Self {
+    pub(super) fn new(adapter: &wgpu::Adapter, backend: Backend) -> Self {
         let info = adapter.get_info();
         let features = adapter.features();
         let limits = adapter.limits();
@@ -334,7 +336,7 @@ On Linux a Vulkan driver comes with your GPU's driver packages; a software drive
   Arch:            sudo pacman -S vulkan-swrast vulkan-icd-loader";
 
 /// Features that some kernel or report uses where the adapter has them.
-const USEFUL_FEATURES: wgpu::Features = wgpu::Features::SUBGROUP
+pub(super) const USEFUL_FEATURES: wgpu::Features = wgpu::Features::SUBGROUP
     .union(wgpu::Features::SHADER_F16)
     .union(wgpu::Features::SHADER_INT64)
     .union(wgpu::Features::TIMESTAMP_QUERY)

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::timings::{add_since, nanoseconds};
-use super::{Dispatch, Gpu, GpuBuffer, Work};
+use super::{Call, Dispatch, Gpu, GpuBuffer, Work};
 use crate::error::Result;
 
 /// One command buffer in the making.
@@ -58,35 +58,44 @@ impl Encoder {
         self.raw.copy_buffer_to_buffer(&from.raw, from_offset, &to.raw, to_offset, bytes);
     }
 
-    pub(super) fn submit_raw(self, gpu: &Gpu) -> wgpu::SubmissionIndex {
-        let commands = self.raw.finish();
+    /// Hands the commands to the queue. What was wrong with one of them shows here:
+    /// wgpu keeps it until the end.
+    pub(super) fn submit_raw(self, gpu: &Gpu) -> Result<wgpu::SubmissionIndex> {
+        let raw = self.raw;
+        let commands = gpu.guarded(Call::Submit, "encode", || raw.finish())?;
         let waited = gpu.clock.wait.load(Ordering::Relaxed) - self.waited_before;
         let encoded = nanoseconds(self.started).saturating_sub(waited);
         gpu.clock.encode.fetch_add(encoded, Ordering::Relaxed);
         gpu.clock.dispatches.fetch_add(self.dispatches, Ordering::Relaxed);
         gpu.clock.submits.fetch_add(1, Ordering::Relaxed);
         let start = Instant::now();
-        let index = gpu.queue.submit([commands]);
+        let index = gpu.guarded(Call::Submit, "submit", || gpu.queue.submit([commands]))?;
         add_since(&gpu.clock.submit, start);
-        index
+        Ok(index)
     }
 
     /// Hands the commands to the queue without waiting.
-    pub fn submit(self, gpu: &Gpu) {
-        self.submit_raw(gpu);
+    ///
+    /// # Errors
+    /// [`crate::Error::DeviceLost`], [`crate::Error::Gpu`].
+    pub fn submit(self, gpu: &Gpu) -> Result<()> {
+        self.submit_raw(gpu).map(|_| ())
     }
 }
 
 impl Gpu {
     /// An empty command buffer.
-    #[must_use]
-    pub fn encoder(&self) -> Encoder {
-        Encoder {
+    ///
+    /// # Errors
+    /// [`crate::Error::DeviceLost`], [`crate::Error::OutOfMemory`], [`crate::Error::Gpu`].
+    pub fn encoder(&self) -> Result<Encoder> {
+        let create = || self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        Ok(Encoder {
             started: Instant::now(),
             waited_before: self.clock.wait.load(Ordering::Relaxed),
             dispatches: 0,
-            raw: self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default()),
-        }
+            raw: self.guarded(Call::Submit, "encode", create)?,
+        })
     }
 
     /// Runs dispatches in one pass and waits: for tests, benchmarks and tools.
@@ -94,7 +103,7 @@ impl Gpu {
     /// # Errors
     /// [`crate::Error::Gpu`] when the driver reports a fault.
     pub fn run(&self, dispatches: &[Dispatch], work: Work) -> Result<()> {
-        let mut encoder = self.encoder();
+        let mut encoder = self.encoder()?;
         encoder.pass(|pass| pass.run(dispatches, work));
         self.finish(encoder)
     }
@@ -104,7 +113,7 @@ impl Gpu {
     /// # Errors
     /// [`crate::Error::Gpu`] when the driver reports a fault.
     pub fn finish(&self, encoder: Encoder) -> Result<()> {
-        let index = encoder.submit_raw(self);
+        let index = encoder.submit_raw(self)?;
         self.wait(index)
     }
 
@@ -113,11 +122,10 @@ impl Gpu {
     /// # Errors
     /// [`crate::Error::Gpu`] when the driver reports a fault.
     pub fn copy(&self, copies: &[(&GpuBuffer, u64, &GpuBuffer, u64, u64)]) -> Result<()> {
-        let mut encoder = self.encoder();
+        let mut encoder = self.encoder()?;
         for &(from, from_offset, to, to_offset, bytes) in copies {
             encoder.copy(from, from_offset, to, to_offset, bytes);
         }
-        encoder.submit(self);
-        self.take_fault("copy")
+        encoder.submit(self)
     }
 }

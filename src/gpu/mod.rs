@@ -8,6 +8,8 @@ mod buffer;
 pub(crate) mod cache_file;
 mod capabilities;
 mod encoder;
+mod faults;
+mod host;
 mod kernel;
 mod pipeline_cache;
 mod recording;
@@ -24,6 +26,8 @@ pub use adapter::{AdapterReport, Backend, DevicePreview, DeviceType, GpuOptions,
 pub use buffer::{BufferUse, GpuBuffer, Ledger, MemoryGroup, rounded_bytes};
 pub use capabilities::{Capabilities, CooperativeSizes};
 pub use encoder::{Encoder, Pass};
+pub use faults::{Call, Fault, FaultInjector, LossSignal};
+pub use host::{GpuContext, Required, required};
 pub use kernel::{Binding, BindingKind, Fragment, Kernel, Pipeline, Strategy, Variant};
 pub use recording::{BoundBuffer, Dispatch, Extent, Grid, Params, Recorder, Work};
 pub use timestamps::{PassTime, Timestamps};
@@ -50,7 +54,11 @@ pub struct Gpu {
     ledger: Arc<Ledger>,
     counters: Counters,
     clock: timings::StepClock,
-    faults: Arc<Mutex<Option<String>>>,
+    /// What wgpu reported outside the scopes of a call, on a device of our own.
+    uncaptured: Arc<Mutex<Option<String>>>,
+    loss: LossSignal,
+    /// Whether this library opened the device, and may put handlers on it.
+    owned: bool,
     /// Bytes handed to the queue since it was last waited for.
     unflushed_bytes: AtomicU64,
 }
@@ -90,6 +98,8 @@ impl Gpu {
     /// # Errors
     /// [`Error::NoAdapter`] when no adapter fits, [`Error::Gpu`] when the
     /// driver refuses the device.
+    ///
+    /// An application with a device of its own hands it over: [`Gpu::from_host`].
     pub fn open(options: &GpuOptions) -> Result<Gpu> {
         let (adapter, report) = adapter::choose(options)?;
         let (features, limits) = adapter::request(&adapter, options);
@@ -102,15 +112,32 @@ impl Gpu {
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
             .map_err(|e| Error::Gpu { operation: "request device", message: e.to_string() })?;
-        // The default handler panics; a fault must reach the caller as an error.
-        let faults = Arc::new(Mutex::new(None));
-        let sink = Arc::clone(&faults);
-        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-            let mut slot = sink.lock().unwrap_or_else(PoisonError::into_inner);
-            slot.get_or_insert_with(|| error.to_string());
-        }));
+        let loss = LossSignal::default();
+        let signal = loss.clone();
+        device.set_device_lost_callback(move |reason, message| signal.lost(format!("{reason:?}: {message}")));
+        Ok(Gpu::assemble(&adapter, (device, queue), report, options, loss, true))
+    }
+
+    /// A device with empty accounts.
+    fn assemble(
+        adapter: &wgpu::Adapter,
+        (device, queue): (wgpu::Device, wgpu::Queue),
+        report: AdapterReport,
+        options: &GpuOptions,
+        loss: LossSignal,
+        owned: bool,
+    ) -> Gpu {
+        let uncaptured = Arc::new(Mutex::new(None));
+        if owned {
+            // The default handler panics; a fault must reach the caller as an error.
+            let sink = Arc::clone(&uncaptured);
+            device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+                let mut slot = sink.lock().unwrap_or_else(PoisonError::into_inner);
+                slot.get_or_insert_with(|| error.to_string());
+            }));
+        }
         let limits = device.limits();
-        let strategy = options.strategy.unwrap_or(adapter::default_strategy(&report, features));
+        let strategy = options.strategy.unwrap_or(adapter::default_strategy(&report, device.features()));
         let mut gpu = Gpu {
             device,
             queue,
@@ -124,13 +151,15 @@ impl Gpu {
             ledger: Arc::default(),
             counters: Counters::default(),
             clock: timings::StepClock::default(),
-            faults,
+            uncaptured,
+            loss,
+            owned,
             unflushed_bytes: AtomicU64::new(0),
         };
         if let Some(dir) = &options.cache_dir {
             gpu.pipeline_cache = pipeline_cache::PipelineCache::open(&gpu, &adapter.get_info(), dir);
         }
-        Ok(gpu)
+        gpu
     }
 
     /// Keeps a warning for whoever asks.
@@ -218,8 +247,8 @@ impl Gpu {
     /// Allocates a buffer of `bytes` (rounded up to 16) in `group`.
     ///
     /// # Errors
-    /// [`Error::Limits`] when it exceeds the device's limits, [`Error::Gpu`]
-    /// when the driver has no memory for it.
+    /// [`Error::Limits`] when it exceeds the device's limits, [`Error::OutOfMemory`]
+    /// when the driver has no memory for it; [`Error::DeviceLost`], [`Error::Gpu`].
     pub fn allocate(
         &self,
         label: &str,
@@ -235,13 +264,19 @@ impl Gpu {
                 self.report.name
             )));
         }
-        let raw = self.scoped("allocate", || {
+        let create = || {
             self.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some(label),
                 size: bytes,
                 usage: usage.flags(),
                 mapped_at_creation: false,
             })
+        };
+        let raw = self.guarded(Call::Allocate, "allocate", create).map_err(|error| match error {
+            Error::OutOfMemory { message, .. } => {
+                Error::OutOfMemory { what: format!("buffer {label}"), bytes: Some(bytes), message }
+            }
+            other => other,
         })?;
         self.counters.buffers.fetch_add(1, Ordering::Relaxed);
         Ok(GpuBuffer::new(raw, bytes, group, Arc::clone(&self.ledger)))
@@ -266,7 +301,7 @@ impl Gpu {
         if data.is_empty() {
             return Ok(());
         }
-        self.queue.write_buffer(&buffer.raw, offset, data);
+        self.guarded(Call::Upload, "upload", || self.queue.write_buffer(&buffer.raw, offset, data))?;
         self.counters.queue_writes.fetch_add(1, Ordering::Relaxed);
         let pending =
             self.unflushed_bytes.fetch_add(data.len() as u64, Ordering::Relaxed) + data.len() as u64;
@@ -279,7 +314,7 @@ impl Gpu {
     /// [`Error::Gpu`] when the driver reports a fault.
     pub fn flush(&self) -> Result<()> {
         self.unflushed_bytes.store(0, Ordering::Relaxed);
-        let index = self.queue.submit([]);
+        let index = self.guarded(Call::Submit, "submit", || self.queue.submit([]))?;
         self.wait(index)
     }
 
@@ -295,7 +330,8 @@ impl Gpu {
         }
         let checked = self.options.checked_shaders;
         let cache = self.pipeline_cache.as_ref().map(|cache| &cache.raw);
-        let pipeline = self.scoped("compile", || Pipeline::compile(&self.device, variant, checked, cache))?;
+        let compile = || Pipeline::compile(&self.device, variant, checked, cache);
+        let pipeline = self.guarded(Call::Compile, "compile", compile)?;
         self.counters.pipelines.fetch_add(1, Ordering::Relaxed);
         let pipeline = Arc::new(pipeline);
         pipelines.insert(key, Arc::clone(&pipeline));
@@ -309,13 +345,13 @@ impl Gpu {
         label: &str,
     ) -> Result<wgpu::BindGroup> {
         self.counters.bind_groups.fetch_add(1, Ordering::Relaxed);
-        self.scoped("bind", || {
+        self.guarded(Call::Bind, "bind", || {
             self.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(label), layout, entries })
         })
     }
 
     fn create_query_set(&self, label: &str, ty: wgpu::QueryType, count: u32) -> Result<wgpu::QuerySet> {
-        self.scoped("create query set", || {
+        self.guarded(Call::Allocate, "create query set", || {
             self.device.create_query_set(&wgpu::QuerySetDescriptor { label: Some(label), ty, count })
         })
     }
@@ -323,43 +359,26 @@ impl Gpu {
     /// Waits for a submission and reports what went wrong up to then.
     pub(crate) fn wait(&self, index: wgpu::SubmissionIndex) -> Result<()> {
         let start = std::time::Instant::now();
-        let waited = self.device.poll(wgpu::PollType::Wait { submission_index: Some(index), timeout: None });
+        let poll = wgpu::PollType::Wait { submission_index: Some(index), timeout: None };
+        let waited = self.guarded(Call::Wait, "wait", || self.device.poll(poll));
         timings::add_since(&self.clock.wait, start);
         // A fault is the cause, a failed wait its consequence.
         self.take_fault("submit")?;
-        waited.map(|_| ()).map_err(|e| Error::Gpu { operation: "wait", message: e.to_string() })
+        waited?.map(|_| ()).map_err(|e| Error::Gpu { operation: "wait", message: e.to_string() })
     }
 
     /// Runs callbacks that are due, without waiting.
     fn poll_once(&self) -> Result<()> {
-        self.device
-            .poll(wgpu::PollType::Poll)
+        self.guarded(Call::Wait, "poll", || self.device.poll(wgpu::PollType::Poll))?
             .map(|_| ())
             .map_err(|e| Error::Gpu { operation: "poll", message: e.to_string() })
     }
 
     /// The fault that the device reported outside an error scope, if any.
-    pub(crate) fn take_fault(&self, operation: &'static str) -> Result<()> {
-        match self.faults.lock().unwrap_or_else(PoisonError::into_inner).take() {
+    fn take_fault(&self, operation: &'static str) -> Result<()> {
+        match self.uncaptured.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(message) => Err(Error::Gpu { operation, message }),
             None => Ok(()),
-        }
-    }
-
-    /// Runs `create` in error scopes, so that a refusal is an error here.
-    fn scoped<T>(&self, operation: &'static str, create: impl FnOnce() -> T) -> Result<T> {
-        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
-        let value = create();
-        let faults = [
-            pollster::block_on(internal.pop()),
-            pollster::block_on(validation.pop()),
-            pollster::block_on(memory.pop()),
-        ];
-        match faults.into_iter().flatten().next() {
-            Some(error) => Err(Error::Gpu { operation, message: error.to_string() }),
-            None => Ok(value),
         }
     }
 }

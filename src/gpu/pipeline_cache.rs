@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
-use super::{AdapterReport, Gpu, cache_file};
+use super::{AdapterReport, Call, Gpu, cache_file};
 use crate::error::{Error, Result};
 
 /// In front of the file: what it is, and the version of its format.
@@ -67,7 +67,7 @@ impl PipelineCache {
         // adapter and driver once more by its own header. The directory is the
         // user's own, as the program's file itself.
         let create = || unsafe { gpu.device.create_pipeline_cache(&descriptor) };
-        match gpu.scoped("create pipeline cache", create) {
+        match gpu.guarded(Call::Allocate, "create pipeline cache", create) {
             Ok(raw) => {
                 let stored = Mutex::new(data.map(|data| Sha256::digest(&data).into()));
                 Some(PipelineCache { raw, dir: dir.to_owned(), name, owner, stored })

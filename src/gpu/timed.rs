@@ -27,7 +27,7 @@ impl Gpu {
         timestamps: Option<&mut Timestamps>,
     ) -> Result<Vec<PassTime>> {
         let Some(timestamps) = timestamps else { return self.run_one_by_one(dispatches) };
-        let mut encoder = self.encoder();
+        let mut encoder = self.encoder()?;
         for (i, (dispatch, work)) in dispatches.iter().enumerate() {
             encoder.timed_pass(timestamps, i, |pass| pass.run(std::slice::from_ref(*dispatch), *work));
         }

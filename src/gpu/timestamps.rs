@@ -85,7 +85,7 @@ impl Timestamps {
     ) -> Result<Vec<PassTime>> {
         assert!(n_passes <= self.n_passes, "more passes than there is room for");
         if n_passes == 0 {
-            encoder.submit(gpu);
+            encoder.submit(gpu)?;
             return Ok(Vec::new());
         }
         for (set, first) in self.sets.iter().zip((0..n_passes).step_by(PASSES_PER_SET)) {
@@ -95,7 +95,7 @@ impl Timestamps {
         let bytes = (n_passes * PASS_BYTES) as u64;
         self.readback.copy_from(&mut encoder, &self.resolved, bytes);
         let period = self.period_ns;
-        self.readback.submit_and_read(gpu, encoder, bytes, || (), |bytes| pass_times(bytes, period))
+        self.readback.submit_and_read(gpu, encoder, bytes, || Ok(()), |bytes| pass_times(bytes, period))
     }
 }
 
@@ -151,7 +151,7 @@ mod tests {
     }
 
     fn read(gpu: &Gpu, timestamps: &mut Timestamps, n_passes: usize) -> Vec<PassTime> {
-        let mut encoder = gpu.encoder();
+        let mut encoder = gpu.encoder().unwrap();
         for index in 0..n_passes {
             encoder.timed_pass(timestamps, index, |pass| pass.run(&[], Work { n_rows: 1, kv_len: 0 }));
         }

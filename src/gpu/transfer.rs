@@ -6,24 +6,44 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use super::timings::add_since;
-use super::{BufferUse, Encoder, Gpu, GpuBuffer, MemoryGroup};
+use super::{BufferUse, Call, Encoder, Gpu, GpuBuffer, MemoryGroup};
 use crate::error::{Error, Result};
 
-const PENDING: u8 = 0;
-const MAPPED: u8 = 1;
-const FAILED: u8 = 2;
+/// The host has it not, and has not asked for it.
+const UNMAPPED: u8 = 0;
+const PENDING: u8 = 1;
+const MAPPED: u8 = 2;
+const FAILED: u8 = 3;
 
 /// State of an asynchronous map, set by wgpu's callback.
 #[derive(Debug)]
 struct MapState(Arc<AtomicU8>);
 
 impl MapState {
-    fn request(buffer: &GpuBuffer, bytes: u64, mode: wgpu::MapMode, state: &MapState) {
-        state.0.store(PENDING, Ordering::Release);
-        let flag = Arc::clone(&state.0);
-        buffer.raw.map_async(mode, 0..bytes, move |result| {
-            flag.store(if result.is_ok() { MAPPED } else { FAILED }, Ordering::Release);
+    fn new() -> Self {
+        MapState(Arc::new(AtomicU8::new(UNMAPPED)))
+    }
+
+    fn get(&self) -> u8 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn set(&self, state: u8) {
+        self.0.store(state, Ordering::Release);
+    }
+
+    fn request(&self, gpu: &Gpu, buffer: &GpuBuffer, bytes: u64, mode: wgpu::MapMode) -> Result<()> {
+        self.set(PENDING);
+        let flag = Arc::clone(&self.0);
+        let asked = gpu.guarded(Call::Map, "map", || {
+            buffer.raw.map_async(mode, 0..bytes, move |result| {
+                flag.store(if result.is_ok() { MAPPED } else { FAILED }, Ordering::Release);
+            });
         });
+        if asked.is_err() {
+            self.set(FAILED);
+        }
+        asked
     }
 
     /// Waits for the callback. The submit before it is done by now, but another
@@ -37,9 +57,14 @@ impl MapState {
 
     fn wait_since(&self, started: Instant, gpu: &Gpu, operation: &'static str) -> Result<()> {
         loop {
-            match self.0.load(Ordering::Acquire) {
+            match self.get() {
                 MAPPED => return Ok(()),
-                FAILED => return Err(Error::Gpu { operation, message: "mapping the buffer failed".into() }),
+                // wgpu names no cause here: what was wrong with the request was an error
+                // of the request, so that the device remains.
+                UNMAPPED | FAILED => {
+                    gpu.loss_signal().lost("a buffer could not be mapped");
+                    return gpu.check_loss();
+                }
                 _ if started.elapsed() > CALLBACK_PATIENCE => {
                     return Err(Error::Gpu { operation, message: "the buffer was never mapped".into() });
                 }
@@ -72,8 +97,8 @@ impl UploadRing {
     pub fn new(gpu: &Gpu, bytes: u64) -> Result<Self> {
         let slot = || -> Result<_> {
             let buffer = gpu.allocate("upload ring", bytes, BufferUse::Upload, MemoryGroup::Transfer)?;
-            let state = MapState(Arc::new(AtomicU8::new(PENDING)));
-            MapState::request(&buffer, buffer.bytes(), wgpu::MapMode::Write, &state);
+            let state = MapState::new();
+            state.request(gpu, &buffer, buffer.bytes(), wgpu::MapMode::Write)?;
             Ok((buffer, state))
         };
         let ring = UploadRing { slots: [slot()?, slot()?], next: 0 };
@@ -110,7 +135,11 @@ impl UploadRing {
         later: &[u8],
     ) -> Result<u64> {
         let (buffer, state) = &self.slots[self.next];
-        if state.0.load(Ordering::Acquire) == PENDING {
+        if matches!(state.get(), UNMAPPED | FAILED) {
+            // What was staged last was never submitted, or the request failed.
+            state.request(gpu, buffer, buffer.bytes(), wgpu::MapMode::Write)?;
+        }
+        if state.get() == PENDING {
             // Two submits are in flight: the older one must end first.
             gpu.flush()?;
         }
@@ -128,6 +157,7 @@ impl UploadRing {
             view.slice(offset..offset + later.len()).copy_from_slice(later);
         }
         buffer.raw.unmap();
+        state.set(UNMAPPED);
         let mut offset = 0;
         for (data, target, target_offset) in pieces.iter().filter(|(data, ..)| !data.is_empty()) {
             let bytes = data.len() as u64;
@@ -152,10 +182,14 @@ impl UploadRing {
 
     /// To be called after the submit that holds the copies: asks for the slot
     /// again and turns to the other.
-    pub fn submitted(&mut self) {
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], [`Error::Gpu`]; the slot is asked for again when it is
+    /// next wanted.
+    pub fn submitted(&mut self, gpu: &Gpu) -> Result<()> {
         let (buffer, state) = &self.slots[self.next];
-        MapState::request(buffer, buffer.bytes(), wgpu::MapMode::Write, state);
         self.next = 1 - self.next;
+        state.request(gpu, buffer, buffer.bytes(), wgpu::MapMode::Write)
     }
 }
 
@@ -173,7 +207,7 @@ impl Readback {
     /// As [`Gpu::allocate`].
     pub fn new(gpu: &Gpu, bytes: u64) -> Result<Self> {
         let buffer = gpu.allocate("readback", bytes, BufferUse::Readback, MemoryGroup::Transfer)?;
-        Ok(Readback { buffer, state: MapState(Arc::new(AtomicU8::new(PENDING))) })
+        Ok(Readback { buffer, state: MapState::new() })
     }
 
     /// Room in bytes.
@@ -196,28 +230,34 @@ impl Readback {
         gpu: &Gpu,
         encoder: Encoder,
         bytes: u64,
-        after_submit: impl FnOnce(),
+        after_submit: impl FnOnce() -> Result<()>,
         read: impl FnOnce(&[u8]) -> T,
     ) -> Result<T> {
-        let submission = self.submit(gpu, encoder, bytes, after_submit);
+        let submission = self.submit(gpu, encoder, bytes, after_submit)?;
         self.read(gpu, submission, bytes, read)
     }
 
     /// Submits `encoder`'s work and asks for the first `bytes`, which
     /// [`Readback::read`] must wait for before the next submit.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], [`Error::Gpu`].
     pub fn submit(
         &mut self,
         gpu: &Gpu,
         encoder: Encoder,
         bytes: u64,
-        after_submit: impl FnOnce(),
-    ) -> Submission {
-        let index = encoder.submit_raw(gpu);
+        after_submit: impl FnOnce() -> Result<()>,
+    ) -> Result<Submission> {
+        let index = encoder.submit_raw(gpu)?;
         let start = Instant::now();
-        MapState::request(&self.buffer, bytes, wgpu::MapMode::Read, &self.state);
-        after_submit();
+        let asked = self.state.request(gpu, &self.buffer, bytes, wgpu::MapMode::Read);
+        if let Err(error) = after_submit().and(asked) {
+            self.buffer.raw.unmap();
+            return Err(error);
+        }
         add_since(&gpu.clock.read, start);
-        Submission(index)
+        Ok(Submission(index))
     }
 
     /// Waits for a submission and hands the first `bytes` to `read`.
@@ -265,8 +305,8 @@ impl Gpu {
     /// [`Error::Gpu`] when the driver reports a fault.
     pub fn read_buffer(&self, buffer: &GpuBuffer) -> Result<Vec<u8>> {
         let mut readback = Readback::new(self, buffer.bytes())?;
-        let mut encoder = self.encoder();
+        let mut encoder = self.encoder()?;
         readback.copy_from(&mut encoder, buffer, buffer.bytes());
-        readback.submit_and_read(self, encoder, buffer.bytes(), || (), <[u8]>::to_vec)
+        readback.submit_and_read(self, encoder, buffer.bytes(), || Ok(()), <[u8]>::to_vec)
     }
 }

@@ -98,6 +98,13 @@ impl AheadLoop {
         self.flights.len() < FLIGHTS_MAX
     }
 
+    /// Numbers that the tokens read so far have taken, but for the last `n_tokens`.
+    #[must_use]
+    pub fn draws_before(&self, n_tokens: usize) -> u64 {
+        let taken = if self.sampling.greedy == 0 { n_tokens as u64 } else { 0 };
+        self.draws.saturating_sub(taken)
+    }
+
     /// Waits for the oldest submit and appends its steps' choices to `tokens`.
     ///
     /// # Errors
@@ -220,7 +227,7 @@ impl Forward {
                 block(position as u32, n as u32)
             })
             .collect();
-        let mut encoder = gpu.encoder();
+        let mut encoder = gpu.encoder()?;
         let state = SampleState::new(ahead.key, ahead.draws);
         let buffer = |slot: Slot| &self.buffers[slot as usize];
         let mut pieces = vec![(bytemuck::cast_slice(&self.page_entries), buffer(Slot::PageTable), 0)];
@@ -246,12 +253,13 @@ impl Forward {
         ahead.next_readback = (readback + 1) % FLIGHTS_MAX;
         ahead.readbacks[readback].copy_from(&mut encoder, &ahead.results, RESULTS_BYTES);
         let ring = &mut self.ring;
-        let submission = ahead.readbacks[readback].submit(gpu, encoder, RESULTS_BYTES, || ring.submitted());
+        let submitted = || ring.submitted(gpu);
+        let submission = ahead.readbacks[readback].submit(gpu, encoder, RESULTS_BYTES, submitted)?;
         ahead.flights.push_back(Flight { submission, readback, first_step: ahead.step, n_steps });
         ahead.step += n_steps;
         self.serial += 1;
         ahead.serial = self.serial;
-        gpu.take_fault("submit")
+        Ok(())
     }
 }
 

@@ -189,7 +189,7 @@ impl Forward {
         let head = if every_row { body } else { last };
         self.rows.clear();
         self.rows.push(Row { position: body.position, kv_len: body.kv_len, first_page: 0, unused: 0 });
-        let mut encoder = gpu.encoder();
+        let mut encoder = gpu.encoder()?;
         self.stage(gpu, &mut encoder, tokens, &[], [body, head], &[])?;
         Ok((encoder, [body, head]))
     }
@@ -242,7 +242,7 @@ impl Forward {
             tokens.extend_from_slice(new);
         }
         let step = self.step_of_rows();
-        let mut encoder = gpu.encoder();
+        let mut encoder = gpu.encoder()?;
         self.stage(gpu, &mut encoder, &tokens, &[], [step, step], &[])?;
         let recorded = &self.recordings;
         let BatchPass { body, head } = recorded.batch(n);

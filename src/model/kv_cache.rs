@@ -1,5 +1,7 @@
 //! The pool of KV pages on the GPU and the page lists of sequences.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::dims::Dims;
 use crate::error::{Error, Result};
 use crate::gpu::{BufferUse, Gpu, GpuBuffer, MemoryGroup};
@@ -18,6 +20,8 @@ pub(super) const SPARE_SLAB_BYTES: u64 = 8 * size_of::<f32>() as u64;
 /// `id / pages_per_slab` of each layer.
 #[derive(Clone, Debug)]
 pub struct KvPool {
+    /// Tells pools apart: pages of one mean nothing in another.
+    id: u64,
     /// `[n_layer][n_slabs]` buffers.
     layers: Vec<Vec<GpuBuffer>>,
     /// What kernels that write bind in place of slabs that do not exist.
@@ -34,7 +38,9 @@ impl KvPool {
     /// # Errors
     /// As [`Gpu::allocate`].
     pub fn new(gpu: &Gpu, dims: &Dims, n_layer: usize) -> Result<Self> {
+        static POOLS: AtomicU64 = AtomicU64::new(1);
         let empty = KvPool {
+            id: POOLS.fetch_add(1, Ordering::Relaxed),
             layers: (0..n_layer).map(|_| Vec::new()).collect(),
             spare_slabs: Vec::new(),
             page_bytes: dims.page_bytes,
@@ -160,10 +166,12 @@ impl KvPool {
 }
 
 /// The pages of one sequence, in order of position. It must be given back by
-/// [`PageList::truncate`] to 0 before it is dropped.
+/// [`PageList::truncate`] to 0 before it is dropped, unless its pool is gone.
 #[derive(Debug, Default)]
 pub struct PageList {
     pages: Vec<u32>,
+    /// [`KvPool::id`] of the pages; 0 before there was any.
+    pool: u64,
 }
 
 impl PageList {
@@ -171,7 +179,13 @@ impl PageList {
     /// allocates nothing.
     #[must_use]
     pub fn with_capacity(n_ctx: usize) -> Self {
-        PageList { pages: Vec::with_capacity(n_ctx.div_ceil(PAGE_SIZE)) }
+        PageList { pages: Vec::with_capacity(n_ctx.div_ceil(PAGE_SIZE)), pool: 0 }
+    }
+
+    /// Whether the pages are those of a pool, which it has grown from or to.
+    #[must_use]
+    pub fn is_of(&self, pool: &KvPool) -> bool {
+        self.pool == pool.id
     }
 
     /// The pages.
@@ -180,19 +194,26 @@ impl PageList {
         &self.pages
     }
 
-    /// A second list of the same pages.
+    /// A second list of the same pages; an empty one where they are another pool's.
     #[must_use]
     pub fn fork(&self, pool: &mut KvPool) -> Self {
         let mut pages = Vec::with_capacity(self.pages.capacity());
-        pages.extend_from_slice(&self.pages);
+        if self.is_of(pool) {
+            pages.extend_from_slice(&self.pages);
+        }
         for &page in &pages {
             pool.ref_counts[page as usize] += 1;
         }
-        PageList { pages }
+        PageList { pages, pool: self.pool }
     }
 
-    /// Gives back the pages behind the first `len` positions.
+    /// Gives back the pages behind the first `len` positions; all, where they are
+    /// another pool's, which is gone.
     pub fn truncate(&mut self, pool: &mut KvPool, len: usize) {
+        if !self.is_of(pool) {
+            self.pages.clear();
+            return;
+        }
         let keep = len.div_ceil(PAGE_SIZE).min(self.pages.len());
         for page in self.pages.drain(keep..) {
             pool.release(page);
@@ -203,6 +224,9 @@ impl PageList {
     /// positions behind the first `len`.
     #[must_use]
     pub fn pages_wanted(&self, pool: &KvPool, len: usize, n_new: usize) -> usize {
+        if !self.is_of(pool) {
+            return n_new.div_ceil(PAGE_SIZE);
+        }
         let more = (len + n_new).div_ceil(PAGE_SIZE).saturating_sub(self.pages.len());
         more + usize::from(self.shared_tail(pool, len).is_some())
     }
@@ -220,7 +244,8 @@ impl PageList {
     /// free pages.
     ///
     /// # Errors
-    /// [`Error::Gpu`] when the copy fails.
+    /// [`Error::Gpu`] when the copy fails; [`Error::DeviceLost`] where the pages are
+    /// another pool's.
     pub fn reserve(
         &mut self,
         gpu: &Gpu,
@@ -230,6 +255,12 @@ impl PageList {
         scratch: &GpuBuffer,
     ) -> Result<()> {
         let full = || Error::Limits("the KV cache has no free page".into());
+        if len == 0 {
+            self.pool = pool.id;
+        } else if !self.is_of(pool) {
+            let message = "the engine moved to another device in the midst of a call".into();
+            return Err(Error::DeviceLost { message });
+        }
         if let Some(index) = self.shared_tail(pool, len) {
             let own = pool.take().ok_or_else(full)?;
             if let Err(error) = pool.copy_page(gpu, self.pages[index], own, scratch) {

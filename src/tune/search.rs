@@ -348,7 +348,7 @@ fn sample(
     repetitions: usize,
 ) -> Result<f64> {
     let each: Vec<u64> = if let Some(timestamps) = timestamps {
-        let mut encoder = gpu.encoder();
+        let mut encoder = gpu.encoder()?;
         for (i, share) in shares.iter().enumerate() {
             encoder.timed_pass(timestamps, i, |pass| {
                 (0..repetitions).for_each(|_| pass.run(&share.dispatches, share.work));
@@ -360,7 +360,7 @@ fn sample(
         let mut times = Vec::with_capacity(shares.len());
         for share in shares {
             let start = Instant::now();
-            let mut encoder = gpu.encoder();
+            let mut encoder = gpu.encoder()?;
             encoder.pass(|pass| (0..repetitions).for_each(|_| pass.run(&share.dispatches, share.work)));
             gpu.finish(encoder)?;
             times.push(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));

@@ -74,9 +74,9 @@ impl<'g> GpuSampler<'g> {
 
     /// Encodes `n` steps in one pass, as steps ahead are.
     pub fn steps(&self, n: usize) {
-        let mut encoder = self.gpu.encoder();
+        let mut encoder = self.gpu.encoder().unwrap();
         encoder.pass(|pass| (0..n).for_each(|_| pass.run(&self.dispatches, WORK)));
-        encoder.submit(self.gpu);
+        encoder.submit(self.gpu).unwrap();
     }
 
     /// The ring: token and fault flag of each slot.

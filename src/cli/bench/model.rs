@@ -102,7 +102,7 @@ fn measure(
     cancel: &wgpt::engine::CancelFlag,
 ) -> wgpt::Result<Row> {
     let bar = Bar::new(repetitions as u64, "{msg}  {wide_bar} {pos}/{len}");
-    let header = RecordHeader::new(engine.gpu());
+    let header = RecordHeader::new(&engine.gpu());
     let result = run_model_test(engine, test, repetitions, cancel, &mut |state| {
         bar.set(state.done as u64, test.name())
     })?;

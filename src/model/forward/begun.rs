@@ -61,7 +61,7 @@ struct Begun {
     body: Step,
     head: Step,
     at: Place,
-    /// Holds the uploads before the first submit.
+    /// Holds the uploads before the first submit, which follows at once.
     staged: Option<Encoder>,
 }
 
@@ -170,8 +170,7 @@ impl Forward {
             Ok(mut time) => {
                 if at_end {
                     time.submits += usize::from(begun.head_rows != HeadRows::None);
-                    let encoder = gpu.encoder();
-                    self.end(gpu, begun, encoder);
+                    self.end(gpu, begun, None);
                 } else {
                     self.begun.current = Some(begun);
                 }
@@ -200,7 +199,10 @@ impl Forward {
             none => none.insert(Timestamps::new(gpu, 1)?),
         };
         let holds_uploads = begun.staged.is_some();
-        let mut encoder = begun.staged.take().unwrap_or_else(|| gpu.encoder());
+        let mut encoder = match begun.staged.take() {
+            Some(encoder) => encoder,
+            None => gpu.encoder()?,
+        };
         let mut end = at;
         let started = Instant::now();
         let timed = match timestamps {
@@ -213,11 +215,13 @@ impl Forward {
                 gpu.finish(encoder).map(|()| 0)
             }
         };
+        // The ring sees for itself to what was staged and not submitted.
+        let duration = timed?;
         if holds_uploads {
-            self.ring.submitted();
+            self.ring.submitted(gpu)?;
         }
         // No time: there are no timestamps, or the counter ran over.
-        let duration = match timed? {
+        let duration = match duration {
             0 => started.elapsed(),
             ns => Duration::from_nanos(ns),
         };
@@ -230,41 +234,50 @@ impl Forward {
     /// Lets the pass under way end, in submits that nothing waits between.
     pub(super) fn end_begun(&mut self, gpu: &Gpu, model: &Model) {
         let Some(mut begun) = self.begun.current.take() else { return };
-        let segments = begun.segments(&self.recordings, model.options.deterministic);
-        let holds_uploads = begun.staged.is_some();
-        let encoder = begun.staged.take().unwrap_or_else(|| gpu.encoder());
-        let mut pieces = Pieces::new(gpu, encoder, model.options.max_submit);
-        let result = pieces.run_from(&mut self.cost, &segments, begun.at);
-        match result {
-            Ok(()) => self.end(gpu, begun, pieces.finish()),
+        match self.run_rest(gpu, model, &mut begun) {
+            Ok(encoder) => self.end(gpu, begun, Some(encoder)),
             Err(error) => self.put_ended(&begun, Err(error)),
-        }
-        if holds_uploads {
-            self.ring.submitted();
         }
     }
 
+    /// Runs all that is left of a pass but for the submit of its last piece.
+    fn run_rest(&mut self, gpu: &Gpu, model: &Model, begun: &mut Begun) -> Result<Encoder> {
+        let segments = begun.segments(&self.recordings, model.options.deterministic);
+        let mut pieces = Pieces::new(gpu, gpu.encoder()?, model.options.max_submit);
+        pieces.run_from(&mut self.cost, &segments, begun.at)?;
+        Ok(pieces.finish())
+    }
+
     /// Submits what is left of a pass and reads its logits, if they are wanted.
-    fn end(&mut self, gpu: &Gpu, begun: Begun, mut encoder: Encoder) {
+    fn end(&mut self, gpu: &Gpu, begun: Begun, rest: Option<Encoder>) {
         let mut logits = std::mem::take(&mut self.begun.spare);
         logits.clear();
-        let result = if begun.head_rows == HeadRows::None {
-            encoder.submit(gpu);
-            gpu.take_fault("submit")
-        } else {
-            let bytes = (self.vocab_size * 4) as u64;
-            self.readback.copy_from(&mut encoder, &self.buffers[Slot::Logits as usize], bytes);
-            self.readback.submit_and_read(
-                gpu,
-                encoder,
-                bytes,
-                || (),
-                |bytes| {
-                    logits.extend_from_slice(bytemuck::cast_slice(bytes));
-                },
-            )
-        };
+        let result = self.bring_logits(gpu, begun.head_rows, rest, &mut logits);
         self.put_ended(&begun, result.map(|()| logits));
+    }
+
+    fn bring_logits(
+        &mut self,
+        gpu: &Gpu,
+        head_rows: HeadRows,
+        rest: Option<Encoder>,
+        logits: &mut Vec<f32>,
+    ) -> Result<()> {
+        if head_rows == HeadRows::None {
+            return rest.map_or(Ok(()), |encoder| encoder.submit(gpu));
+        }
+        let mut encoder = rest.map_or_else(|| gpu.encoder(), Ok)?;
+        let bytes = (self.vocab_size * 4) as u64;
+        self.readback.copy_from(&mut encoder, &self.buffers[Slot::Logits as usize], bytes);
+        self.readback.submit_and_read(
+            gpu,
+            encoder,
+            bytes,
+            || Ok(()),
+            |bytes| {
+                logits.extend_from_slice(bytemuck::cast_slice(bytes));
+            },
+        )
     }
 
     fn put_ended(&mut self, begun: &Begun, logits: Result<Vec<f32>>) {

@@ -63,9 +63,8 @@ impl Forward {
     }
 
     pub(super) fn submit(&mut self, gpu: &Gpu, encoder: Encoder) -> Result<()> {
-        encoder.submit(gpu);
-        self.ring.submitted();
-        gpu.take_fault("submit")
+        encoder.submit(gpu)?;
+        self.ring.submitted(gpu)
     }
 
     pub(super) fn read<T>(
@@ -78,6 +77,6 @@ impl Forward {
     ) -> Result<T> {
         self.readback.copy_from(&mut encoder, &self.buffers[slot as usize], bytes as u64);
         let ring = &mut self.ring;
-        self.readback.submit_and_read(gpu, encoder, bytes as u64, || ring.submitted(), read)
+        self.readback.submit_and_read(gpu, encoder, bytes as u64, || ring.submitted(gpu), read)
     }
 }

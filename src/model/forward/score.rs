@@ -64,7 +64,7 @@ impl Forward {
                 Step { n_rows, first_row: first as u32, ..body }
             })
             .collect();
-        let mut encoder = gpu.encoder();
+        let mut encoder = gpu.encoder()?;
         let later = bytemuck::cast_slice(&heads);
         let staged = self.stage(gpu, &mut encoder, &tokens, &targets, [body, body], later)?;
         let recorded = &self.recordings;

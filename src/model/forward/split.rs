@@ -146,10 +146,9 @@ impl<'g> Pieces<'g> {
     }
 
     fn submit(&mut self) -> Result<()> {
-        let full = std::mem::replace(&mut self.encoder, self.gpu.encoder());
-        full.submit(self.gpu);
+        let full = std::mem::replace(&mut self.encoder, self.gpu.encoder()?);
         self.held_ns = 0.0;
-        self.gpu.take_fault("submit")
+        full.submit(self.gpu)
     }
 
     /// Runs a dispatch alone and learns its time by the host's clock.
@@ -164,7 +163,7 @@ impl<'g> Pieces<'g> {
         self.gpu.flush()?;
         let mut end = at;
         self.encoder.pass(|pass| end = encode(pass, segments, at, piece));
-        let alone = std::mem::replace(&mut self.encoder, self.gpu.encoder());
+        let alone = std::mem::replace(&mut self.encoder, self.gpu.encoder()?);
         let started = Instant::now();
         self.gpu.finish(alone)?;
         let ns = started.elapsed().as_nanos() as f64;

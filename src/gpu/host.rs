@@ -1,0 +1,170 @@
+//! A device that the host application opened.
+
+use super::adapter::{self, AdapterReport, Backend, GpuOptions};
+use super::{Gpu, LossSignal};
+use crate::error::{Error, Result};
+
+/// The host application's device, which the engine shares: buffers pass between the
+/// two without a copy, and one queue serves both.
+///
+/// The engine polls the device when it waits, and so may the host; it installs no
+/// handler and no callback on it.
+#[derive(Clone, Debug)]
+pub struct GpuContext {
+    instance: wgpu::Instance,
+    adapter: wgpu::Adapter,
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    options: GpuOptions,
+    loss: LossSignal,
+}
+
+impl GpuContext {
+    /// The host's handles, which wgpu counts: clones of them serve. [`required`]
+    /// tells what to ask for when the device is opened.
+    #[must_use]
+    pub fn from_host(
+        instance: wgpu::Instance,
+        adapter: wgpu::Adapter,
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+    ) -> Self {
+        let (options, loss) = (GpuOptions::default(), LossSignal::default());
+        GpuContext { instance, adapter, device, queue, options, loss }
+    }
+
+    /// How kernels are chosen and where caches lie. What chooses an adapter
+    /// ([`GpuOptions::device`], [`GpuOptions::backend`]) has no meaning here.
+    #[must_use]
+    pub fn options(mut self, options: GpuOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// What the host's device-lost callback tells the engine by. Without it the
+    /// engine learns of a loss when it next reads something back.
+    #[must_use]
+    pub fn loss_signal(&self) -> LossSignal {
+        self.loss.clone()
+    }
+
+    /// The instance that the adapter came from.
+    #[must_use]
+    pub fn instance(&self) -> &wgpu::Instance {
+        &self.instance
+    }
+}
+
+/// What a device must be opened with, to serve an engine beside its host.
+#[derive(Clone, Debug)]
+pub struct Required {
+    /// Features that kernels use where the adapter has them; none is indispensable.
+    /// Experimental ones, which an application must vouch for, are not among them.
+    pub features: wgpu::Features,
+    /// The portable limits, and the adapter's own sizes of buffers and bindings: a
+    /// model's matrices need fewer pieces with them.
+    pub limits: wgpu::Limits,
+}
+
+impl Required {
+    /// Adds them to what the host asks for itself: all features of both, the better
+    /// limit of each two.
+    pub fn add_to(&self, descriptor: &mut wgpu::DeviceDescriptor<'_>) {
+        descriptor.required_features |= self.features;
+        descriptor.required_limits = descriptor.required_limits.clone().or_better_values_from(&self.limits);
+    }
+}
+
+/// The features and limits to open a device with that shall serve an engine.
+#[must_use]
+pub fn required(adapter: &wgpu::Adapter) -> Required {
+    let offered = adapter.limits();
+    let features = (adapter.features() & (adapter::USEFUL_FEATURES | wgpu::Features::PIPELINE_CACHE))
+        - wgpu::Features::all_experimental_mask();
+    let mut limits = wgpu::Limits::default();
+    limits.max_buffer_size = limits.max_buffer_size.max(offered.max_buffer_size);
+    limits.max_storage_buffer_binding_size =
+        limits.max_storage_buffer_binding_size.max(offered.max_storage_buffer_binding_size);
+    // An adapter below the portable limits is asked for what it has; the engine then
+    // says what is missing.
+    Required { features, limits: limits.or_worse_values_from(&offered) }
+}
+
+/// The limits without which kernels do not run, a line each that is too low. Sizes of
+/// buffers and bindings are not among them: matrices are split where they must be.
+fn lacking(device: &wgpu::Limits, adapter: &wgpu::Limits) -> Vec<String> {
+    let floor = wgpu::Limits::default();
+    let at_least = |name: &str, value: fn(&wgpu::Limits) -> u32| {
+        let (has, needs, offers) = (value(device), value(&floor), value(adapter));
+        (has < needs).then(|| format!("{name}: has {has}, needs {needs}, the adapter offers {offers}"))
+    };
+    let at_most = |name: &str, value: fn(&wgpu::Limits) -> u32| {
+        let (has, needs, offers) = (value(device), value(&floor), value(adapter));
+        (has > needs)
+            .then(|| format!("{name}: has {has}, needs {needs} or less, the adapter offers {offers}"))
+    };
+    [
+        at_least("max_storage_buffers_per_shader_stage", |l| l.max_storage_buffers_per_shader_stage),
+        at_least("max_uniform_buffers_per_shader_stage", |l| l.max_uniform_buffers_per_shader_stage),
+        at_least("max_bindings_per_bind_group", |l| l.max_bindings_per_bind_group),
+        at_least("max_compute_invocations_per_workgroup", |l| l.max_compute_invocations_per_workgroup),
+        at_least("max_compute_workgroup_storage_size", |l| l.max_compute_workgroup_storage_size),
+        at_least("max_compute_workgroup_size_x", |l| l.max_compute_workgroup_size_x),
+        at_least("max_compute_workgroups_per_dimension", |l| l.max_compute_workgroups_per_dimension),
+        at_most("min_uniform_buffer_offset_alignment", |l| l.min_uniform_buffer_offset_alignment),
+        at_most("min_storage_buffer_offset_alignment", |l| l.min_storage_buffer_offset_alignment),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+impl Gpu {
+    /// Takes the host's device. Features that it was opened without are done without.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] for an API that is not supported, [`Error::Limits`] that
+    /// lists the limits which are too low.
+    pub fn from_host(context: GpuContext) -> Result<Gpu> {
+        let GpuContext { adapter, device, queue, options, loss, .. } = context;
+        let info = adapter.get_info();
+        let backend = Backend::from_wgpu(info.backend).ok_or_else(|| {
+            let (name, backend) = (&info.name, info.backend);
+            Error::NoAdapter(format!("{name} ({backend:?}): wgpt runs on Vulkan, Metal and DX12"))
+        })?;
+        let lacking = lacking(&device.limits(), &adapter.limits());
+        if !lacking.is_empty() {
+            return Err(Error::Limits(format!(
+                "the device of {} was opened with limits that are too low:\n  {}\nAsk for wgpt::required(&adapter) when \
+                 it is opened.",
+                info.name,
+                lacking.join("\n  ")
+            )));
+        }
+        let report = AdapterReport::new(&adapter, backend);
+        Ok(Gpu::assemble(&adapter, (device, queue), report, &options, loss, false))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_low_limit_is_listed_with_what_the_adapter_offers() {
+        let floor = wgpu::Limits::default();
+        assert!(lacking(&floor, &floor).is_empty());
+        let low = wgpu::Limits {
+            max_storage_buffers_per_shader_stage: 4,
+            min_uniform_buffer_offset_alignment: 512,
+            // Small buffers are served by splitting.
+            max_storage_buffer_binding_size: 1 << 20,
+            ..floor.clone()
+        };
+        let lines = lacking(&low, &floor);
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[0].contains("has 4, needs 8, the adapter offers 8"), "{}", lines[0]);
+        assert!(lines[1].contains("has 512, needs 256 or less"), "{}", lines[1]);
+        assert_eq!(lacking(&wgpu::Limits::downlevel_webgl2_defaults(), &floor).len(), 8);
+    }
+}
