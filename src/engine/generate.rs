@@ -1,8 +1,12 @@
 //! The loop that turns logits into text.
 
-use std::sync::atomic::Ordering;
+mod steps;
+
+pub use steps::GenerationStep;
+
 use std::time::{Duration, Instant};
 
+use super::budget::StepReport;
 use super::lookup::LookupStats;
 use super::source::TokenSource;
 use super::{CancelFlag, Engine, Session};
@@ -172,6 +176,7 @@ pub struct Generation {
     started: Instant,
     prompt_done: Option<Instant>,
     finished: Option<Instant>,
+    report: StepReport,
 }
 
 impl Generation {
@@ -229,6 +234,7 @@ impl Generation {
             started: Instant::now(),
             prompt_done: None,
             finished: None,
+            report: StepReport::default(),
             options,
         })
     }
@@ -331,69 +337,5 @@ impl Generation {
         pending.clear();
         self.prompt_done.get_or_insert_with(Instant::now);
         Ok(chosen)
-    }
-
-    fn step(&mut self) -> Result<Option<Piece>> {
-        let remaining = self.options.max_new_tokens.map_or(usize::MAX, |most| most - self.tokens().len());
-        self.source.follow(&self.session, &mut self.sampler, &self.eos, remaining)?;
-        if self.options.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
-            self.end(FinishReason::Cancelled);
-        } else if self.options.max_new_tokens.is_some_and(|most| self.tokens().len() >= most)
-            || !self.make_room()?
-        {
-            self.end(FinishReason::Length);
-        }
-        if self.finish.is_some() {
-            return self.flush();
-        }
-        let (token, logprobs) = match self.choose() {
-            Err(Error::Cancelled) => {
-                self.end(FinishReason::Cancelled);
-                return self.flush();
-            }
-            chosen => chosen?,
-        };
-        if self.eos.contains(&token) {
-            self.end(FinishReason::Eos);
-            return self.flush();
-        }
-        self.history.push(token);
-        self.pending.push(token);
-        let mut text = String::new();
-        if let Some(decoder) = &mut self.decoder {
-            let (certain, stop) = self.stops.push(&decoder.push(token)?);
-            text = certain;
-            if stop.is_some() {
-                self.end(FinishReason::StopString);
-                self.ended = true;
-            }
-        }
-        Ok(Some(Piece { token: Some(token), text, logprobs }))
-    }
-
-    /// The text that was held back, once.
-    fn flush(&mut self) -> Result<Option<Piece>> {
-        self.ended = true;
-        let Some(decoder) = &mut self.decoder else { return Ok(None) };
-        let (mut text, stop) = self.stops.push(&decoder.finish()?);
-        if stop.is_none() {
-            text.push_str(&self.stops.finish());
-        }
-        Ok((!text.is_empty()).then_some(Piece { token: None, text, logprobs: None }))
-    }
-}
-
-impl Iterator for Generation {
-    type Item = Result<Piece>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.ended {
-            return None;
-        }
-        let step = self.step();
-        if step.is_err() {
-            self.ended = true;
-        }
-        step.transpose()
     }
 }

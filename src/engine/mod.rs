@@ -3,6 +3,7 @@
 mod ahead;
 mod batch;
 mod bound;
+mod budget;
 mod files;
 mod generate;
 mod lookup;
@@ -15,8 +16,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use batch::BatchLogits;
+pub use budget::{Budget, Overrun, StepReport};
 pub use files::ModelFiles;
-pub use generate::{FinishReason, GenerateOptions, Generation, Overflow, Piece, Timings};
+pub use generate::{FinishReason, GenerateOptions, Generation, GenerationStep, Overflow, Piece, Timings};
 pub use lookup::LookupStats;
 pub use score::TokenScore;
 pub use session::{CancelFlag, Session};

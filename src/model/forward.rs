@@ -8,7 +8,7 @@ mod profile;
 mod score;
 mod split;
 
-pub use begun::{PassOwner, PieceTime};
+pub use begun::{Overrun, PassOwner, PieceTime};
 pub use profile::DispatchTiming;
 pub use score::ScoredSequence;
 pub(super) use split::Pieces;

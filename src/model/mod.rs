@@ -18,7 +18,7 @@ mod recordings;
 
 pub use ahead::{AheadLoop, AheadToken};
 pub use dims::{Dims, MemoryPlan, PlanEntry};
-pub use forward::{DispatchTiming, Forward, PassOwner, PieceTime, ScoredSequence, Sequence};
+pub use forward::{DispatchTiming, Forward, Overrun, PassOwner, PieceTime, ScoredSequence, Sequence};
 pub use gpt2::Gpt2Config;
 pub use kv_cache::{KvPool, PageList};
 pub use loader::{LoadPhase, LoadProgress, ProgressFn, Weights, check_tensors, weight_bytes};
