@@ -139,6 +139,7 @@ impl RunArgs {
             variants: self.variant.clone(),
             steps_ahead: self.steps_ahead.map(usize::from),
             detect_overflow: self.detect_overflow,
+            ..ModelOptions::default()
         }
     }
 

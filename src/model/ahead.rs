@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 
 use super::Model;
 use super::dims::{BATCH_OFFSET, Slot};
-use super::forward::{Forward, overflow, work};
+use super::forward::{Forward, Pieces, overflow, work};
 use super::kv_cache::PageList;
 use super::options::STEPS_AHEAD_MAX;
+use super::recordings::HeadRows;
 use crate::error::Result;
 use crate::gpu::{
     BoundBuffer, BufferUse, Dispatch, Gpu, GpuBuffer, MemoryGroup, Readback, Recorder, Submission,
@@ -247,23 +248,21 @@ impl Forward {
         }
         let staged = self.ring.stage_with(gpu, &mut encoder, &pieces, bytemuck::cast_slice(&blocks))?;
         let recorded = &self.recordings;
-        let one = recorded.batch(1);
         let deterministic = model.options.deterministic;
+        let mut pieces = Pieces::new(gpu, encoder, model.options.max_submit);
         for (i, block) in blocks.iter().enumerate() {
             let offset = staged + i as u64 * BLOCK_BYTES;
-            self.ring.copy_staged(&mut encoder, offset, buffer(Slot::Step), 0, BLOCK_BYTES);
-            let decode = block.body.n_rows == 1 && !deterministic;
-            encoder.pass(|pass| {
-                pass.run(if decode { &one.body } else { &recorded.prefill }, work(block.body));
-                pass.run(if deterministic { &recorded.head_rows } else { &one.head }, work(block.head));
-                pass.run(&ahead.dispatches, work(block.head));
-            });
+            self.ring.copy_staged(pieces.encoder(), offset, buffer(Slot::Step), 0, BLOCK_BYTES);
+            let [body, head] = recorded.chunk(block.body.n_rows as usize, HeadRows::Last, deterministic);
+            let sample = (&ahead.dispatches[..], work(block.head));
+            pieces.run(&mut self.cost, &[(body, work(block.body)), (head, work(block.head)), sample])?;
             if self.notes_overflow {
                 let slot = ((ahead.step + i) % N_SLOTS) as u64 * sample::RESULT_BYTES;
                 let (flag, behind) = (buffer(Slot::Overflow), sample::RESULT_BYTES - OVERFLOW_FLAG_BYTES);
-                encoder.copy(flag, 0, &ahead.results, slot + behind, OVERFLOW_FLAG_BYTES);
+                pieces.encoder().copy(flag, 0, &ahead.results, slot + behind, OVERFLOW_FLAG_BYTES);
             }
         }
+        let mut encoder = pieces.finish();
         let readback = ahead.next_readback;
         ahead.next_readback = (readback + 1) % FLIGHTS_MAX;
         ahead.readbacks[readback].copy_from(&mut encoder, &ahead.results, RESULTS_BYTES);

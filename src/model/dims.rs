@@ -32,6 +32,10 @@ pub(super) const HEAD_STEP_OFFSET: u64 = 256;
 /// ...and the rows of a batch behind it.
 pub(super) const BATCH_OFFSET: u64 = 2 * HEAD_STEP_OFFSET;
 
+/// Dispatches that the head's matrix is cut into at the most, beside what bindings
+/// demand: a dispatch each, and its parameters.
+pub(super) const HEAD_SLICES_MAX: usize = 32;
+
 /// The buffers between kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
@@ -178,6 +182,7 @@ impl Dims {
         choices: &Choices,
         max_binding_bytes: u64,
     ) -> Result<Self> {
+        options.check()?;
         let n_ctx = options.n_ctx.unwrap_or(config.n_positions);
         if n_ctx == 0 || n_ctx > config.n_positions {
             return Err(Error::input(format!(
@@ -313,9 +318,10 @@ impl Dims {
 
     /// Room for different parameter structs, equal ones being stored once: a
     /// scale a layer in attention; one for each piece of the embedding, the head
-    /// and a layer's four matrices (both phases share them); one each for layer
-    /// norm, append, merge, argmax and score. Appends that note what f16 cannot hold,
-    /// and the projections that they may be fused with, have theirs a layer.
+    /// and a layer's four matrices (both phases share them), for each slice of the
+    /// head; one each for layer norm, append, merge, argmax and score. Appends that note
+    /// what f16 cannot hold, and the projections that they may be fused with, have theirs
+    /// a layer.
     pub(super) fn params_capacity(&self) -> usize {
         let (c, dtype) = (&self.config, self.options.dtype);
         let pieces = |rows: Axis, columns: Axis| {
@@ -327,7 +333,8 @@ impl Dims {
             + pieces(c.inner(), c.embd())
             + pieces(c.embd(), c.inner());
         let tagged = if self.options.notes_overflow() { 1 + pieces(c.qkv(), c.embd()) } else { 0 };
-        (2 + tagged) * c.n_layer + 3 * pieces(c.vocab(), c.embd()) + 2 * layer + 6
+        let head = pieces(c.vocab(), c.embd());
+        (2 + tagged) * c.n_layer + 3 * head + 2 * (HEAD_SLICES_MAX + head) + 2 * layer + 6
     }
 
     /// Bytes that one position takes in the KV cache, all layers.

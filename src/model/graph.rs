@@ -37,6 +37,8 @@ pub(super) struct Graph<'a> {
     pub(super) buffers: &'a [GpuBuffer],
     pub(super) pool: &'a KvPool,
     pub(super) dims: &'a Dims,
+    /// Rows of the head's matrix that one dispatch takes; `None` for whole pieces.
+    pub(super) head_rows: Option<usize>,
 }
 
 impl<'a> Graph<'a> {
@@ -102,6 +104,7 @@ impl<'a> Graph<'a> {
             activation,
             accumulate: false,
             out: self.slot(out),
+            rows_at_once: None,
         };
         self.norm_matmul(recorder, phase, scale, projection, self.slot(Slot::Normed), append)
     }
@@ -153,6 +156,7 @@ impl<'a> Graph<'a> {
             activation: Activation::None,
             accumulate: true,
             out: self.slot(out),
+            rows_at_once: None,
         };
         match phase {
             Phase::Prefill | Phase::Packed => self.gemm(recorder, &op),
@@ -235,6 +239,7 @@ impl<'a> Graph<'a> {
             activation: Activation::None,
             accumulate: false,
             out: self.slot(Slot::Logits),
+            rows_at_once: self.head_rows,
         };
         self.norm_matmul(recorder, phase, &weights.ln_f, projection, normed, None)
     }

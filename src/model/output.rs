@@ -1,5 +1,6 @@
 //! What a pass brings back.
 
+use super::recordings::HeadRows;
 use crate::error::Error;
 use crate::kernels::KvOverflow;
 use crate::kernels::score::TokenScore;
@@ -27,9 +28,13 @@ pub enum Output<'a> {
 }
 
 impl Output<'_> {
-    /// Whether the head works on every row.
-    pub(super) fn is_every_row(&self) -> bool {
-        matches!(self, Output::Rows(_) | Output::ArgmaxRows(_) | Output::OnGpu { every_row: true })
+    /// The rows that the head works on.
+    pub(super) fn head(&self) -> HeadRows {
+        match self {
+            Output::None => HeadRows::None,
+            Output::LastLogits(_) | Output::Argmax(_) | Output::OnGpu { every_row: false } => HeadRows::Last,
+            Output::Rows(_) | Output::ArgmaxRows(_) | Output::OnGpu { every_row: true } => HeadRows::Every,
+        }
     }
 
     pub(super) fn is_argmax(&self) -> bool {

@@ -249,6 +249,7 @@ impl<'a> Bed<'a> {
             activation: Activation::None,
             accumulate: false,
             out,
+            rows_at_once: None,
         }
     }
 

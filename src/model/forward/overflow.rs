@@ -52,16 +52,30 @@ impl Forward {
         self.submit(gpu, encoder)
     }
 
-    /// Submits a pass and hands the first `bytes` of a slot to `read`.
+    /// Submits a pass with its uploads and hands the first `bytes` of a slot to `read`.
     ///
     /// # Errors
     /// [`Error::Overflow`], beside those of the device.
     pub(super) fn read<T>(
         &mut self,
         gpu: &Gpu,
+        encoder: Encoder,
+        slot: Slot,
+        bytes: usize,
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T> {
+        self.read_end(gpu, encoder, slot, bytes, true, read)
+    }
+
+    /// As [`Forward::read`], for the end of a pass, of which an earlier submit may have
+    /// had the uploads.
+    pub(super) fn read_end<T>(
+        &mut self,
+        gpu: &Gpu,
         mut encoder: Encoder,
         slot: Slot,
         bytes: usize,
+        holds_uploads: bool,
         read: impl FnOnce(&[u8]) -> T,
     ) -> Result<T> {
         self.readback.copy_from(&mut encoder, &self.buffers[slot as usize], bytes as u64);
@@ -75,7 +89,7 @@ impl Forward {
             gpu,
             encoder,
             all,
-            || ring.submitted(gpu),
+            || if holds_uploads { ring.submitted(gpu) } else { Ok(()) },
             |all| {
                 let (own, flag) = all.split_at(bytes);
                 (read(own), if flag.is_empty() { Ok(()) } else { check(flag) })

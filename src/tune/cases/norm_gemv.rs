@@ -141,6 +141,7 @@ impl NormGemvCase {
                 activation: self.activation(),
                 accumulate: false,
                 out: &out,
+                rows_at_once: None,
             };
             let append = cache.as_ref().map(|cache| cache.append(rows, &out));
             let op = NormGemv {
