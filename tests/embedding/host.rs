@@ -10,11 +10,11 @@ use wgpt::{Engine, Error, GpuContext, wgpu};
 use super::{deterministic, load, support};
 
 /// What an application has.
-struct Host {
+pub(super) struct Host {
     instance: wgpu::Instance,
     adapter: wgpu::Adapter,
-    device: wgpu::Device,
-    queue: wgpu::Queue,
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
     uncaptured: Arc<Mutex<Vec<String>>>,
 }
 
@@ -35,11 +35,11 @@ impl Host {
         Host { instance, adapter, device, queue, uncaptured }
     }
 
-    fn with_required() -> Host {
+    pub(super) fn with_required() -> Host {
         Host::open(|adapter, descriptor| wgpt::required(adapter).add_to(descriptor))
     }
 
-    fn context(&self) -> GpuContext {
+    pub(super) fn context(&self) -> GpuContext {
         let Host { instance, adapter, device, queue, .. } = self;
         GpuContext::from_host(instance.clone(), adapter.clone(), device.clone(), queue.clone())
     }

@@ -1,13 +1,18 @@
-//! The library inside an application: the host's device, faults, other devices.
+//! The library inside an application: the host's device, faults, other devices, loads
+//! and texts that end from outside, futures and streams.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod builder;
+mod executor;
 mod faults;
 mod host;
+mod limits;
 mod rebind;
+mod stream;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
