@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use eframe::egui::{self, CentralPanel, Frame, Margin, Panel, Rect, ScrollArea, Ui, UiBuilder, pos2, vec2};
 use serde_json::json;
+use wgpt::model::ModelOptions;
 
 use crate::bars;
 use crate::editor::Editor;
@@ -51,6 +52,8 @@ pub struct Session {
     pub source: Option<Source>,
     /// How long to measure, if at all.
     pub measure: Option<Duration>,
+    /// Most time of a submit without a budget, where it is named.
+    pub max_submit: Option<Duration>,
     /// When to destroy the device.
     pub fault: Option<Instant>,
     /// What to tell the user first.
@@ -102,7 +105,7 @@ impl<'a> App<'a> {
             Some(dir) => Source::Directory(dir.clone()),
             None => Source::Embedded,
         });
-        let mut worker = Worker::start(device.clone(), context.clone())?;
+        let mut worker = Worker::start(device.clone(), context.clone(), model_options(session.max_submit))?;
         worker.load(source.clone());
         let mut app = App {
             editor: Editor::new(session.state.text.clone()),
@@ -239,6 +242,11 @@ impl<'a> App<'a> {
             self.act(action);
         }
     }
+}
+
+fn model_options(max_submit: Option<Duration>) -> ModelOptions {
+    let usual = ModelOptions::default();
+    ModelOptions { max_submit: max_submit.unwrap_or(usual.max_submit), ..usual }
 }
 
 impl eframe::App for App<'_> {

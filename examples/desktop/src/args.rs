@@ -19,6 +19,7 @@ Usage: wgpt-desktop [OPTIONS]
   --log-events        writes what happens to stdout, a JSON object a line
   --measure SECONDS   generates for so long, prints frame times as JSON and closes
   --budget MS|none    most milliseconds of a piece of GPU work (4)
+  --max-submit MS     most milliseconds of a submit without a budget (50)
   --fault SECONDS     destroys the device after so long, to see the recovery
   -h, --help          this text";
 
@@ -39,6 +40,8 @@ pub struct Args {
     pub measure: Option<Duration>,
     /// The budget; `Some(None)` for none at all.
     pub budget: Option<Option<f32>>,
+    /// Most time of a submit without a budget.
+    pub max_submit: Option<Duration>,
     /// When the device is destroyed.
     pub fault: Option<Duration>,
     /// Whether the help is wanted.
@@ -80,6 +83,9 @@ impl Args {
                 "--measure" => parsed.measure = Some(seconds(&arg, &value()?)?),
                 "--fault" => parsed.fault = Some(seconds(&arg, &value()?)?),
                 "--budget" => parsed.budget = Some(budget(&value()?)?),
+                "--max-submit" => {
+                    parsed.max_submit = Some(seconds(&arg, &value()?)? / 1000);
+                }
                 "-h" | "--help" => parsed.help = true,
                 _ => return Err(format!("{arg}: there is no such option (--help lists them)")),
             }
@@ -90,7 +96,9 @@ impl Args {
 
 fn seconds(name: &str, value: &str) -> Result<Duration, String> {
     let seconds = value.parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
-    seconds.ok_or_else(|| format!("{name} {value:?}: expected a number of seconds"))
+    seconds
+        .filter(|time| !time.is_zero())
+        .ok_or_else(|| format!("{name} {value:?}: expected a time, a number above 0"))
 }
 
 fn budget(value: &str) -> Result<Option<f32>, String> {
@@ -125,7 +133,7 @@ mod tests {
     fn what_is_wrong_is_named() {
         for (line, message) in [
             ("--budget 0", "--budget \"0\": expected milliseconds from 0.1 to 1000, or none"),
-            ("--measure -1", "--measure \"-1\": expected a number of seconds"),
+            ("--measure -1", "--measure \"-1\": expected a time, a number above 0"),
             ("--model", "--model: a value is missing"),
             ("--modell x", "--modell: there is no such option (--help lists them)"),
         ] {

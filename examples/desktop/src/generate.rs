@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use wgpt::engine::{CancelFlag, FinishReason, Generation, Overflow, Piece};
+use wgpt::engine::{Budget, CancelFlag, FinishReason, Generation, GenerationStep, Overflow, Piece};
 use wgpt::{Engine, GenerateOptions};
 
 use crate::pace::Pace;
@@ -63,7 +63,16 @@ pub fn run(
     Ok(())
 }
 
-/// The next piece, in pieces of work that keep to the budget.
+/// The next piece, in pieces of work that keep to the budget; the gate is between them.
 fn next(generation: &mut Generation, pace: &Pace) -> wgpt::Result<Option<Piece>> {
-    pace.piece(|| generation.next().transpose())
+    loop {
+        let Some(budget) = pace.budget() else {
+            return pace.piece(|| generation.next().transpose());
+        };
+        match pace.piece(|| generation.step(Budget::new(budget)))? {
+            GenerationStep::Working(_) => {}
+            GenerationStep::Piece(piece) => return Ok(Some(piece)),
+            GenerationStep::Ended => return Ok(None),
+        }
+    }
 }

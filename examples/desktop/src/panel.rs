@@ -164,7 +164,9 @@ fn bar(progress: Option<&LoadProgress>, width: f32) -> ProgressBar {
 #[must_use]
 pub fn phase_name(phase: LoadPhase) -> &'static str {
     match phase {
-        LoadPhase::Weights => "Weights",
+        LoadPhase::Plan => "Plan",
+        LoadPhase::Read => "Reading",
+        LoadPhase::Upload => "Weights",
         LoadPhase::Compile => "Kernels",
         LoadPhase::WarmUp => "Warm-up",
         _ => "Loading",

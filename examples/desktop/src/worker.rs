@@ -131,11 +131,12 @@ impl Worker {
     ///
     /// # Errors
     /// The operating system's, where it has no thread left.
-    pub fn start(device: HostDevice, context: egui::Context) -> std::io::Result<Self> {
+    pub fn start(device: HostDevice, context: egui::Context, options: ModelOptions) -> std::io::Result<Self> {
         let (commands, orders) = channel();
         let (sender, events) = channel();
         let pace = Pace::default();
-        let mut room = Room { device, engine: None, events: Events { sender, context }, pace: pace.clone() };
+        let mut room =
+            Room { device, options, engine: None, events: Events { sender, context }, pace: pace.clone() };
         let thread = std::thread::Builder::new().name("engine".into()).spawn(move || {
             for command in orders {
                 room.run(command);
@@ -221,6 +222,7 @@ impl Drop for Worker {
 /// What the thread owns.
 struct Room {
     device: HostDevice,
+    options: ModelOptions,
     engine: Option<Engine>,
     events: Events,
     pace: Pace,
@@ -279,7 +281,7 @@ impl Room {
             }
         };
         let gpu = self.device.engine()?;
-        let engine = self.pace.piece(|| Engine::load(files, gpu, &ModelOptions::default(), &mut progress))?;
+        let engine = self.pace.piece(|| Engine::load(files, gpu, &self.options, &mut progress))?;
         let files = engine.files();
         let info = ModelInfo {
             name: files.name().to_owned(),
