@@ -52,6 +52,8 @@ pub struct Session {
     pub source: Option<Source>,
     /// How long to measure, if at all.
     pub measure: Option<Duration>,
+    /// Whether frames are paced meanwhile.
+    pub paced: bool,
     /// Most time of a submit without a budget, where it is named.
     pub max_submit: Option<Duration>,
     /// When to destroy the device.
@@ -155,9 +157,11 @@ impl<'a> App<'a> {
     }
 
     /// The next frame while something runs: at once, when the display shows it, or on a
-    /// software adapter when the engine has had its share. A measurement leaves it none.
+    /// software adapter when the engine has had its share. A measurement leaves it none
+    /// unless it is of that.
     fn request_frame(&self, context: &egui::Context) {
-        if self.device.software && self.measure.is_none() && !self.gate_closed {
+        let paced = self.measure.is_none() || self.session.paced;
+        if self.device.software && paced && !self.gate_closed {
             context.request_repaint_after(self.frames.refresh);
         } else {
             context.request_repaint();

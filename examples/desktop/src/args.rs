@@ -18,6 +18,7 @@ Usage: wgpt-desktop [OPTIONS]
   --state FILE|none   where text and settings are kept; none keeps nothing
   --log-events        writes what happens to stdout, a JSON object a line
   --measure SECONDS   generates for so long, prints frame times as JSON and closes
+  --paced             measures frames as a writer sees them, not one after the other
   --budget MS|none    most milliseconds of a piece of GPU work (4)
   --max-submit MS     most milliseconds of a submit without a budget (50)
   --fault SECONDS     destroys the device after so long, to see the recovery
@@ -38,6 +39,8 @@ pub struct Args {
     pub log_events: bool,
     /// How long to measure.
     pub measure: Option<Duration>,
+    /// Whether frames are paced while something is measured.
+    pub paced: bool,
     /// The budget; `Some(None)` for none at all.
     pub budget: Option<Option<f32>>,
     /// Most time of a submit without a budget.
@@ -79,6 +82,7 @@ impl Args {
                     let file = value()?;
                     parsed.state = if file == "none" { StateFile::None } else { StateFile::At(file.into()) };
                 }
+                "--paced" => parsed.paced = true,
                 "--log-events" => parsed.log_events = true,
                 "--measure" => parsed.measure = Some(seconds(&arg, &value()?)?),
                 "--fault" => parsed.fault = Some(seconds(&arg, &value()?)?),

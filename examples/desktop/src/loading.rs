@@ -45,8 +45,12 @@ impl Loading {
         self.running.as_ref().map(|(_, progress)| progress)
     }
 
-    /// Notes progress; whether a phase begins with it.
+    /// Notes progress; whether a phase begins with it. Reading takes turns with
+    /// uploading, block by block, so that the latter tells of both.
     pub fn progress(&mut self, progress: LoadProgress) -> bool {
+        if progress.phase == LoadPhase::Read {
+            return false;
+        }
         if let Some((_, known)) = &mut self.running {
             *known = Some(progress);
         }

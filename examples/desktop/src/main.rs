@@ -80,6 +80,7 @@ fn run(args: Args) -> Result<(), String> {
         log: EventLog::new(args.log_events),
         source: args.source,
         measure: args.measure,
+        paced: args.paced,
         max_submit: args.max_submit,
         fault: args.fault.map(|after| Instant::now() + after),
         notice,

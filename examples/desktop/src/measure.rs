@@ -54,6 +54,7 @@ struct Report<'a> {
     driver: &'a str,
     model: &'a str,
     budget_ms: Option<f32>,
+    paced: bool,
     window_points: [f32; 2],
     seconds: f64,
     interval_is: &'static str,
@@ -121,7 +122,7 @@ impl Measure {
         frames: &[Frame],
         device: &crate::gpu::AdapterInfo,
         model: &ModelInfo,
-        budget_ms: Option<f32>,
+        (budget_ms, paced): (Option<f32>, bool),
         window: [f32; 2],
     ) -> String {
         let seconds = match self.step {
@@ -133,6 +134,7 @@ impl Measure {
             driver: &device.driver,
             model: &model.name,
             budget_ms,
+            paced,
             window_points: window,
             seconds,
             interval_is: "from the beginning of one frame to that of the next",

@@ -165,8 +165,7 @@ fn bar(progress: Option<&LoadProgress>, width: f32) -> ProgressBar {
 pub fn phase_name(phase: LoadPhase) -> &'static str {
     match phase {
         LoadPhase::Plan => "Plan",
-        LoadPhase::Read => "Reading",
-        LoadPhase::Upload => "Weights",
+        LoadPhase::Read | LoadPhase::Upload => "Weights",
         LoadPhase::Compile => "Kernels",
         LoadPhase::WarmUp => "Warm-up",
         _ => "Loading",

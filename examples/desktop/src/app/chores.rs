@@ -68,7 +68,13 @@ impl App<'_> {
                 let window = context.content_rect().size();
                 let settings = &self.session.state.settings;
                 let budget = settings.budgeted.then_some(settings.budget_ms);
-                let report = measure.report(&frames, &self.device.info, model, budget, window.into());
+                let report = measure.report(
+                    &frames,
+                    &self.device.info,
+                    model,
+                    (budget, self.session.paced),
+                    window.into(),
+                );
                 measure.step = Step::Done;
                 // A reader that went away is told nothing.
                 let _ = writeln!(std::io::stdout(), "{report}");
@@ -85,7 +91,7 @@ impl App<'_> {
             _ => {}
         }
         if let Some(measure) = &mut self.measure {
-            measure.prompt_tokens = self.run.prompt_tokens();
+            measure.prompt_tokens = measure.prompt_tokens.max(self.run.prompt_tokens());
         }
     }
 }
