@@ -56,7 +56,7 @@ lint: ## formatting, clippy, rustdoc; typos and shellcheck where installed
 	$(CARGO) clippy --locked --lib --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 	@if command -v typos >/dev/null; then typos; else echo "typos is not installed: skipped"; fi
-	@if command -v shellcheck >/dev/null; then shellcheck tools/*.sh tests/*.sh .ci/run; \
+	@if command -v shellcheck >/dev/null; then shellcheck tools/*.sh tests/*.sh examples/*/*.sh .ci/run; \
 	else echo "shellcheck is not installed: skipped"; fi
 
 setup: ## install or upgrade the software Vulkan driver (Debian, Ubuntu)
