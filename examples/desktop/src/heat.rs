@@ -151,7 +151,7 @@ mod tests {
         };
         assert_eq!(edited(2, 2, 5), [0..2, 5..7, 7..9]);
         assert_eq!(edited(3, 3, 4), [0..2, 5..7]);
-        assert_eq!(edited(1, 3, 1), [2..4]);
+        assert_eq!(edited(1, 3, 1), vec![2usize..4; 1]);
         assert_eq!(edited(6, 6, 9), [0..2, 2..4, 4..6]);
         assert!(edited(0, 6, 0).is_empty());
     }

@@ -70,7 +70,7 @@ const DARK: Palette = Palette {
     accent: rgb(0x3d6fd1),
     on_accent: rgb(0xffffff),
     alarm: rgb(0x4a2323),
-    ramp: [rgb(0x17181c), rgb(0x2c1a4d), rgb(0x541a73), rgb(0x7d2482), rgb(0xa6317d), rgb(0xc83f6d)],
+    ramp: [rgb(0x17181c), rgb(0x2c1a4d), rgb(0x541a73), rgb(0x7d2482), rgb(0x9c2e7f), rgb(0xb53667)],
     graph: GraphColors {
         background: rgb(0x1c1e23),
         bar: rgb(0x3c5688),
@@ -166,7 +166,7 @@ mod tests {
         for palette in [&LIGHT, &DARK] {
             for step in 0..=32 {
                 let heat = palette.heat(step as f32 * 0.5);
-                assert!(contrast(palette.ink, heat) >= 4.0, "{step} {}", contrast(palette.ink, heat));
+                assert!(contrast(palette.ink, heat) >= 4.5, "{step} {}", contrast(palette.ink, heat));
             }
             for (color, background) in [
                 (palette.ghost, palette.paper),
