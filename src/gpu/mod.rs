@@ -178,6 +178,18 @@ impl Gpu {
         std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The device, for resources of a host's own.
+    #[must_use]
+    pub fn device(&self) -> &wgpu::Device {
+        &self.device
+    }
+
+    /// The queue, which keeps the order of submits.
+    #[must_use]
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.queue
+    }
+
     /// What is known of the adapter.
     #[must_use]
     pub fn report(&self) -> &AdapterReport {
