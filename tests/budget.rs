@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use support::open_gpu;
 use wgpt::engine::{FinishReason, ModelFiles};
-use wgpt::gpu::{Gpu, GpuOptions};
+use wgpt::gpu::{Call, Fault, FaultInjector, Gpu, GpuOptions};
 use wgpt::model::ModelOptions;
 use wgpt::sampling::SamplingParams;
 use wgpt::{Budget, Engine, Error, GenerateOptions, Generation, GenerationStep, Session, StepReport};
@@ -301,6 +301,50 @@ fn sessions_end_in_the_midst_of_a_pass() {
         assert_eq!(advance(&engine, &all), advance(&engine, &all));
         assert_eq!(engine.kv_pages().0, 0);
     }
+}
+
+#[test]
+fn a_fault_in_the_midst_of_a_pass_leaves_completed_chunks() {
+    let faults = FaultInjector::default();
+    let gpu = Arc::new(open_gpu(GpuOptions { faults: Some(faults.clone()), ..GpuOptions::default() }));
+    let engine = load_on(&gpu, &ModelOptions { prefill_chunk: 16, ..options() });
+    let all = tokens(40);
+    let expected = advance(&engine, &all);
+    for (call, after) in [(Call::Submit, 0), (Call::Submit, 3), (Call::Wait, 2), (Call::Map, 1)] {
+        let case = format!("{call:?} after {after}");
+        let mut session = engine.session();
+        session.prefill(&all[..16]).unwrap();
+        session.feed(&all[16..]).unwrap();
+        faults.inject(call, after, Fault::Validation);
+        let error = loop {
+            match session.step(LEAST) {
+                Ok(report) => assert!(!report.done, "{case}: nothing failed"),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, Error::Gpu { .. }), "{case}: {error}");
+        assert_eq!(faults.clear(), 0, "{case}");
+        assert_eq!(session.remaining(), 0, "{case}: what was fed beyond is forgotten");
+        assert_eq!(engine.kv_pages().0, session.len().div_ceil(16), "{case}");
+        // The session goes on where it is.
+        let rest = all[session.len()..].to_vec();
+        session.feed(&rest).unwrap();
+        finish(&mut session, Budget::millis(4));
+        assert_eq!(session.logits().unwrap(), expected, "{case}");
+    }
+    // A fault that strikes while another session ends the pass is its owner's to see.
+    let mut session = engine.session();
+    session.feed(&all[..1]).unwrap();
+    session.step(LEAST).unwrap();
+    faults.inject(Call::Submit, 0, Fault::Validation);
+    let mut other = engine.session();
+    other.feed(&all).unwrap();
+    while other.remaining() > 0 {
+        other.step(Budget::millis(4)).unwrap();
+    }
+    assert_eq!(other.logits().unwrap(), expected);
+    assert!(matches!(session.step(LEAST), Err(Error::Gpu { .. })));
+    assert_eq!(session.advance(&all).unwrap(), expected);
 }
 
 #[test]

@@ -10,6 +10,10 @@ use crate::error::{Error, Result};
 pub use crate::model::Overrun;
 use crate::model::{PassOwner, PieceTime};
 
+/// Submits that a budget is planned to have room for: one that takes twice what was
+/// predicted does not exceed it, and the step ends behind it.
+const PIECES: u32 = 2;
+
 /// How long a step may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Budget(Duration);
@@ -154,6 +158,7 @@ impl Session {
         self.check_cancel()?;
         let Entered { mut forward, bound } = enter_with(&shared, &mut [self])?;
         let (gpu, model) = (&bound.gpu, &bound.model);
+        let piece = budget / PIECES;
         loop {
             let position = self.tokens.len();
             if let Some(n_rows) = forward.take_ended(self.feed.owner, &mut self.logits)? {
@@ -168,7 +173,7 @@ impl Session {
             }
             self.check_cancel()?;
             if !forward.has_begun() {
-                let most = forward.rows_within(budget.min(model.options.max_submit), position);
+                let most = forward.rows_within(piece.min(model.options.max_submit), position);
                 let (owner, all) = (self.feed.owner, &*self.feed.queue.make_contiguous());
                 let (chunk, last) = (&all[..most.min(all.len())], most >= all.len());
                 // Positions that another device, or steps ahead, had pages for.
@@ -177,8 +182,8 @@ impl Session {
             } else if report.submits > 0 && !forward.piece_fits(model, left) {
                 return Ok(());
             }
-            if let Some(piece) = forward.run_piece(gpu, model, left, budget) {
-                report.add(piece);
+            if let Some(time) = forward.run_piece(gpu, model, left.min(piece), budget) {
+                report.add(time);
             }
         }
     }
