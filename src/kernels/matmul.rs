@@ -156,7 +156,10 @@ impl Matmul<'_> {
         let row_bytes = self.weights.n_columns * self.weights.dtype.size_bytes();
         self.weights.pieces.iter().flat_map(move |piece| {
             let at_once = self.rows_at_once.unwrap_or(piece.n_rows);
-            assert!(at_once % Matrix::CUT_ROWS == 0 || at_once >= piece.n_rows, "a cut within a block");
+            assert!(
+                at_once.is_multiple_of(Matrix::CUT_ROWS) || at_once >= piece.n_rows,
+                "a cut within a block"
+            );
             (0..piece.n_rows).step_by(at_once).map(move |first| {
                 let n_rows = at_once.min(piece.n_rows - first);
                 let range = |rows: usize| (rows * row_bytes) as u64;
