@@ -19,12 +19,24 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("engine", &["model", "text", "sampling", "tune", "kernels", "gpu", "checkpoint", "tensor"]),
     ("eval", &["engine", "model", "text", "sampling", "kernels", "gpu", "checkpoint", "tensor"]),
     ("bench", &["engine", "model", "tune", "sampling", "kernels", "gpu", "checkpoint", "tensor"]),
+    ("doctor", &["bench", "engine", "model", "tune", "kernels", "gpu", "tensor"]),
     ("error", &[]),
 ];
 
 /// Rooms that must not name wgpu.
-const WITHOUT_WGPU: &[&str] =
-    &["tensor", "reference", "sampling", "text", "checkpoint", "kernels", "model", "engine", "eval", "bench"];
+const WITHOUT_WGPU: &[&str] = &[
+    "tensor",
+    "reference",
+    "sampling",
+    "text",
+    "checkpoint",
+    "kernels",
+    "model",
+    "engine",
+    "eval",
+    "bench",
+    "doctor",
+];
 
 const LINES_MAX: usize = 400;
 

@@ -1,160 +1,23 @@
 //! The loop that turns logits into text.
 
+mod choose;
+mod options;
 mod steps;
+mod stream;
 
+use std::time::Instant;
+
+pub use options::{FinishReason, GenerateOptions, Overflow, Piece, Timings};
 pub use steps::GenerationStep;
-
-use std::time::{Duration, Instant};
+pub use stream::GenerationStream;
 
 use super::budget::StepReport;
-use super::lookup::LookupStats;
+use super::interrupt::{Interrupt, deadline_in};
 use super::source::TokenSource;
-use super::{CancelFlag, Engine, Session};
+use super::{Engine, Session};
 use crate::error::{Error, Result};
-use crate::sampling::{Sampler, SamplingParams, TokenLogprobs, token_logprobs};
+use crate::sampling::Sampler;
 use crate::text::{StopStrings, StreamDecoder};
-
-/// What happens when the context is full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Overflow {
-    /// The text ends, with [`FinishReason::Length`].
-    #[default]
-    Stop,
-    /// The newer half of the context is kept and prefilled again.
-    Slide,
-}
-
-/// How text is generated.
-///
-/// The defaults are wgpt's own; a model's, [`super::ModelFiles::generation_config`],
-/// are for the caller to apply, as the command line does.
-#[derive(Clone, Debug)]
-pub struct GenerateOptions {
-    /// How tokens are chosen.
-    pub sampling: SamplingParams,
-    /// Most tokens to generate; `None` for as many as the context holds (with
-    /// [`Overflow::Slide`]: until an end token).
-    pub max_new_tokens: Option<usize>,
-    /// Texts that end the generation; they are not part of the result.
-    pub stop: Vec<String>,
-    /// Goes on behind end-of-text tokens.
-    pub ignore_eos: bool,
-    /// Log-probabilities of each chosen token and of that many best ones.
-    pub logprobs: Option<usize>,
-    /// What happens when the context is full.
-    pub overflow: Overflow,
-    /// Drafts of that many tokens, copied from where the text's end occurred before,
-    /// are verified in one pass: the same tokens (without
-    /// `deterministic` up to ties within the logits' last digits), sooner where texts repeat
-    /// themselves. At most [`Engine::batch_size`] less one; for plain greedy sampling
-    /// without log-probabilities.
-    pub prompt_lookup: Option<usize>,
-    /// A flag that ends the generation, also from another thread.
-    pub cancel: Option<CancelFlag>,
-}
-
-impl Default for GenerateOptions {
-    fn default() -> Self {
-        GenerateOptions {
-            sampling: SamplingParams::default(),
-            max_new_tokens: None,
-            stop: Vec::new(),
-            ignore_eos: false,
-            logprobs: None,
-            overflow: Overflow::Stop,
-            prompt_lookup: None,
-            cancel: None,
-        }
-    }
-}
-
-impl GenerateOptions {
-    /// Checks what can be checked without a device.
-    ///
-    /// # Errors
-    /// [`Error::Input`] for parameters outside their range, as
-    /// [`SamplingParams::validate`], and for options that exclude one another.
-    pub fn validate(&self, vocab_size: usize) -> Result<()> {
-        self.sampling.validate(vocab_size)?;
-        if self.logprobs.is_some_and(|n| n > vocab_size) {
-            return Err(Error::input(format!("logprobs: at most {vocab_size}, the size of the vocabulary")));
-        }
-        if self.prompt_lookup.is_some() && !(self.sampling.is_plain_greedy() && self.logprobs.is_none()) {
-            return Err(Error::input(
-                "prompt lookup verifies what greedy decoding chooses: it needs temperature 0, no penalties, no \
-                 logit bias and no logprobs",
-            ));
-        }
-        Ok(())
-    }
-}
-
-/// Why a text ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FinishReason {
-    /// The model chose an end-of-text token.
-    Eos,
-    /// A stop string occurred.
-    StopString,
-    /// The number of tokens asked for, or the context's end, was reached.
-    Length,
-    /// The cancel flag was raised.
-    Cancelled,
-}
-
-impl FinishReason {
-    /// The word that reports use: both ways of stopping are "stop".
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            FinishReason::Eos | FinishReason::StopString => "stop",
-            FinishReason::Length => "length",
-            FinishReason::Cancelled => "cancelled",
-        }
-    }
-}
-
-/// One step of a [`Generation`].
-#[derive(Clone, Debug, PartialEq)]
-pub struct Piece {
-    /// The chosen token; `None` in the last piece, which brings the text that
-    /// was held back.
-    pub token: Option<u32>,
-    /// Text that is certain by now: whole characters, no part of a stop
-    /// string. Empty where the model has no tokenizer.
-    pub text: String,
-    /// The token's log-probability and the best ones, where asked for.
-    pub logprobs: Option<TokenLogprobs>,
-}
-
-/// Durations and counts of a generation.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Timings {
-    /// Tokens of the prompt.
-    pub prompt_tokens: usize,
-    /// From the start to the first token's logits.
-    pub prompt: Duration,
-    /// Tokens generated.
-    pub generated_tokens: usize,
-    /// From the first token's logits to the end.
-    pub generation: Duration,
-    /// Drafts, where [`GenerateOptions::prompt_lookup`] asked for them.
-    pub lookup: Option<LookupStats>,
-}
-
-impl Timings {
-    /// Prompt tokens a second.
-    #[must_use]
-    pub fn prompt_rate(&self) -> f64 {
-        self.prompt_tokens as f64 / self.prompt.as_secs_f64()
-    }
-
-    /// Generated tokens a second; the first one came with the prompt.
-    #[must_use]
-    pub fn generation_rate(&self) -> f64 {
-        self.generated_tokens.saturating_sub(1) as f64 / self.generation.as_secs_f64()
-    }
-}
 
 /// A running generation: an iterator over pieces of text.
 pub struct Generation {
@@ -213,9 +76,8 @@ impl Generation {
         };
         let mut session = engine.session();
         let source = TokenSource::new(&session, &options, &sampler, &eos)?;
-        if let Some(flag) = &options.cancel {
-            session.set_cancel(flag.clone());
-        }
+        let deadline = deadline_in(options.timeout);
+        session.interrupt = Interrupt { cancel: options.cancel.clone(), deadline, abandoned: None };
         let mut history = Vec::with_capacity(prompt.len() + n_ctx);
         history.extend_from_slice(&prompt);
         Ok(Generation {
@@ -286,13 +148,6 @@ impl Generation {
         }
     }
 
-    /// Lets a text go on that ended with an error: once the engine has another device
-    /// ([`Engine::rebind`]), once there is memory again. The next piece is the one that
-    /// failed. Does nothing behind any other end.
-    pub fn resume(&mut self) {
-        self.ended &= self.finish.is_some();
-    }
-
     /// Ends the text; the next piece brings what was held back.
     fn end(&mut self, reason: FinishReason) {
         self.finish = Some(reason);
@@ -316,26 +171,5 @@ impl Generation {
         self.pending.clear();
         self.pending.extend_from_slice(&self.history[self.history.len() - keep..]);
         Ok(true)
-    }
-
-    /// Runs the pending tokens and chooses the next one.
-    fn choose(&mut self) -> Result<(u32, Option<TokenLogprobs>)> {
-        let most = self.options.max_new_tokens.map_or(usize::MAX, |most| most - self.tokens().len());
-        let Generation { session, pending, sampler, history, .. } = self;
-        let chosen = if let TokenSource::Lookup(lookup) = &mut self.source {
-            (lookup.next(session, pending, history, most)?, None)
-        } else if let TokenSource::Ahead(ahead) = &mut self.source {
-            (ahead.next(session, pending)?, None)
-        } else if sampler.is_plain_greedy() && self.options.logprobs.is_none() {
-            (session.advance_greedy(pending)?, None)
-        } else {
-            let logits = session.advance(pending)?;
-            let token = sampler.sample(logits, history)?;
-            let logprobs = self.options.logprobs.map(|n| token_logprobs(logits, token, n)).transpose()?;
-            (token, logprobs)
-        };
-        pending.clear();
-        self.prompt_done.get_or_insert_with(Instant::now);
-        Ok(chosen)
     }
 }

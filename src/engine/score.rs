@@ -45,8 +45,9 @@ impl Session {
     /// [`Error::Input`] for a session or a continuation without a token, a token
     /// outside the vocabulary, more than the context holds, and for logits that are
     /// NaN or infinite; [`Error::Limits`], [`Error::Gpu`] from the device;
-    /// [`Error::Cancelled`] by the flag of [`Session::set_cancel`], which is heeded
-    /// between chunks. The session is then as it was.
+    /// [`Error::Cancelled`] by the flag of [`Session::set_cancel`], [`Error::Timeout`]
+    /// by [`Session::set_deadline`], which are heeded between chunks. The session is
+    /// then as it was.
     pub fn score(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         let mut logprobs = Vec::with_capacity(tokens.len());
         self.score_into(tokens, Scores::Logprobs(&mut logprobs))?;
@@ -124,7 +125,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Session::score`], naming the request, and for a session of another engine;
-    /// [`Error::Cancelled`] by the flag of any of the sessions. All sessions are then
+    /// [`Error::Cancelled`] by the flag of any of the sessions, [`Error::Timeout`]. All sessions are then
     /// as they were.
     pub fn score(&self, requests: &mut [(&mut Session, &[u32])]) -> Result<Vec<Vec<f32>>> {
         let rows = self.check_scores(requests)?;

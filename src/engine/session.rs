@@ -1,16 +1,14 @@
 //! One sequence of tokens with its cached keys and values.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use super::bound::{Entered, Shared, enter_with};
 use super::budget::Feed;
+use super::interrupt::{CancelFlag, Interrupt};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::model::{DispatchTiming, Forward, Model, Output, PageList, Sequence};
-
-/// A flag that another thread raises to end a prefill or a generation.
-pub type CancelFlag = Arc<AtomicBool>;
 
 /// A sequence of tokens whose keys and values lie on the GPU.
 ///
@@ -23,7 +21,7 @@ pub struct Session {
     pub(super) pages: PageList,
     pub(super) logits: Vec<f32>,
     pub(super) feed: Feed,
-    pub(super) cancel: Option<CancelFlag>,
+    pub(super) interrupt: Interrupt,
 }
 
 impl Session {
@@ -34,7 +32,7 @@ impl Session {
             pages: PageList::with_capacity(n_ctx),
             logits: Vec::with_capacity(shared.files.config().vocab_size),
             feed: Feed::default(),
-            cancel: None,
+            interrupt: Interrupt::default(),
             shared,
         }
     }
@@ -60,7 +58,13 @@ impl Session {
     /// Lets `flag` end a running `advance` or `score` after the chunk at hand, with
     /// [`Error::Cancelled`].
     pub fn set_cancel(&mut self, flag: CancelFlag) {
-        self.cancel = Some(flag);
+        self.interrupt.cancel = Some(flag);
+    }
+
+    /// Lets a running call, or one that begins later, end with [`Error::Timeout`] once
+    /// that moment has come, behind the chunk at hand; `None` lifts the limit.
+    pub fn set_deadline(&mut self, deadline: Option<Instant>) {
+        self.interrupt.deadline = deadline;
     }
 
     /// Adds tokens and returns the logits behind the last one, `[vocab_size]`.
@@ -68,8 +72,9 @@ impl Session {
     /// # Errors
     /// [`Error::Input`] for no token, one outside the vocabulary, or more than
     /// the context holds; [`Error::Limits`], [`Error::Gpu`] from the device;
-    /// [`Error::Cancelled`]. The session then holds the tokens of the chunks
-    /// that were completed.
+    /// [`Error::Cancelled`] by the flag of [`Session::set_cancel`], [`Error::Timeout`]
+    /// by [`Session::set_deadline`], which are heeded before each chunk. The session
+    /// then holds the tokens of the chunks that were completed.
     pub fn advance(&mut self, tokens: &[u32]) -> Result<&[f32]> {
         let last = self.advance_but_last_chunk(tokens)?;
         let mut logits = std::mem::take(&mut self.logits);
@@ -226,8 +231,7 @@ impl Session {
     }
 
     pub(super) fn check_cancel(&self) -> Result<()> {
-        let raised = self.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed));
-        if raised { Err(Error::Cancelled) } else { Ok(()) }
+        self.interrupt.check()
     }
 
     /// Lets `run` add `tokens`, at most a chunk of them, at the position that it
@@ -250,9 +254,9 @@ impl Session {
         result
     }
 
-    /// A second session with the same tokens. Full pages are shared for good;
-    /// a begun page is shared until one of the two writes to it. Tokens that were fed
-    /// and have not run are this session's alone.
+    /// A second session with the same tokens, cancel flag and deadline. Full pages are
+    /// shared for good; a begun page is shared until one of the two writes to it. Tokens
+    /// that were fed and have not run are this session's alone.
     #[must_use]
     pub fn fork(&self) -> Session {
         let mut twin = Session::new(Arc::clone(&self.shared));
@@ -262,7 +266,7 @@ impl Session {
         // Those of a pass that is under way are its own.
         twin.pages.truncate(forward.pool(), twin.tokens.len());
         drop(forward);
-        twin.cancel.clone_from(&self.cancel);
+        twin.interrupt = Interrupt { abandoned: None, ..self.interrupt.clone() };
         twin
     }
 

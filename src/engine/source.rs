@@ -51,7 +51,7 @@ impl TokenSource {
         Ok(())
     }
 
-    /// Begins anew on the device that the engine moved to. Tokens that were not handed
+    /// Begins anew behind a failure, and on the device that the engine moved to. Tokens that were not handed
     /// out are computed again, from the same random numbers.
     ///
     /// # Errors

@@ -206,13 +206,19 @@ fn record_split(
     let [parts, sum] = &variants(candidate, dtype, layout)[..] else { unreachable!("two kernels") };
     let (n, limit) = (slice.n_rows as u32, SPLIT_ROWS);
     let per_rows = |rows| Extent::PerRowsUpTo { rows, limit };
-    op.record_with(recorder, parts, None, &[scratch.into()], |_| {
-        Grid::Volume(
-            Extent::Fixed(n.div_ceil(candidate.constant("TILE_N"))),
-            per_rows(candidate.constant("TILE_M")),
-            Extent::Fixed(candidate.splits()),
-        )
-    })?;
+    op.record_with(
+        recorder,
+        parts,
+        |_| (),
+        &[scratch.into()],
+        |_| {
+            Grid::Volume(
+                Extent::Fixed(n.div_ceil(candidate.constant("TILE_N"))),
+                per_rows(candidate.constant("TILE_M")),
+                Extent::Fixed(candidate.splits()),
+            )
+        },
+    )?;
     let [step, weights, bias, out] = op.bound(slice);
     let bound = [step, weights, bias, out, scratch.into()];
     let grid = Grid::Plane(Extent::Fixed((n / 4).div_ceil(SUM_THREADS)), per_rows(1));

@@ -75,8 +75,10 @@ pub struct MatmulParams {
     pub norm_n: u32,
     /// What it adds to the variance.
     pub epsilon: f32,
+    /// [`super::OverflowFlag::tag`] where the output is appended to a cache.
+    pub tag: u32,
     /// Padding to 16 bytes.
-    pub unused: [u32; 3],
+    pub unused: [u32; 2],
 }
 
 /// `out = activate(x * weights^T + bias) [+ out]`.
@@ -117,16 +119,16 @@ impl Matmul<'_> {
         variant: &Variant,
         grid: impl Fn(usize) -> Grid,
     ) -> Result<()> {
-        self.record_with(recorder, variant, None, &[], grid)
+        self.record_with(recorder, variant, |_| (), &[], grid)
     }
 
-    /// As [`Matmul::record`] with a layer normalization's features and epsilon,
-    /// and bindings behind those of every matmul.
+    /// As [`Matmul::record`] with parameters that `fuse` sets, for what is fused, and
+    /// bindings behind those of every matmul.
     pub(super) fn record_with(
         &self,
         recorder: &mut Recorder<'_>,
         variant: &Variant,
-        norm: Option<(usize, f32)>,
+        fuse: impl Fn(&mut MatmulParams),
         more: &[BoundBuffer<'_>],
         grid: impl Fn(usize) -> Grid,
     ) -> Result<()> {
@@ -139,9 +141,7 @@ impl Matmul<'_> {
         );
         for slice in self.slices() {
             let mut params = self.params(slice);
-            if let Some((n, epsilon)) = norm {
-                (params.norm_n, params.epsilon) = (n as u32, epsilon);
-            }
+            fuse(&mut params);
             let [step, weights, bias, out] = self.bound(slice);
             let own = [step, self.x.into(), weights, bias, out];
             recorder.dispatch(variant, &params, &[&own, more].concat(), grid(slice.n_rows))?;
@@ -169,7 +169,7 @@ impl Matmul<'_> {
         })
     }
 
-    /// The parameters for one slice, without a norm.
+    /// The parameters for one slice, with nothing fused.
     pub(super) fn params(&self, slice: Slice<'_>) -> MatmulParams {
         MatmulParams {
             n: slice.n_rows as u32,
@@ -181,7 +181,8 @@ impl Matmul<'_> {
             accumulate: u32::from(self.accumulate),
             norm_n: 0,
             epsilon: 0.0,
-            unused: [0; 3],
+            tag: 0,
+            unused: [0; 2],
         }
     }
 

@@ -4,6 +4,7 @@
 mod begun;
 mod calibrate;
 mod output;
+pub(super) mod overflow;
 mod profile;
 mod score;
 mod split;
@@ -19,8 +20,8 @@ use super::Model;
 use super::cost::CostModel;
 use super::dims::{BATCH_OFFSET, Dims, HEAD_STEP_OFFSET, Slot};
 use super::kv_cache::{KvPool, PageList};
-use super::loader::{LoadPhase, ProgressFn, report};
 use super::output::Output;
+use super::progress::{LoadPhase, ProgressFn, report};
 use super::recordings::{BatchPass, HeadRows, Recording, Recordings};
 use crate::error::Result;
 use crate::gpu::{BufferUse, Dispatch, Encoder, Gpu, GpuBuffer, Params, Readback, UploadRing, Work};
@@ -51,6 +52,8 @@ pub struct Forward {
     /// Rows of the step at hand, where they are those of several sequences.
     rows: Vec<Row>,
     vocab_size: usize,
+    /// Whether appends note what f16 cannot hold.
+    pub(super) notes_overflow: bool,
     /// What the sampler's kernels pass on, where steps are encoded ahead.
     pub(super) sample_scratch: Option<SampleScratch>,
     /// Counts submits that change what steps ahead hand on.
@@ -84,6 +87,7 @@ impl Forward {
             page_entries: Vec::with_capacity(dims.page_table_entries()),
             rows: Vec::with_capacity(ROWS_MAX),
             vocab_size,
+            notes_overflow: model.options.notes_overflow(),
             dims,
             buffers,
             params,
@@ -110,6 +114,12 @@ impl Forward {
         &self.dims
     }
 
+    /// What [`Output::OnGpu`] leaves: hidden states behind the final norm, logits.
+    #[must_use]
+    pub fn outputs(&self) -> [&GpuBuffer; 2] {
+        [Slot::HeadNormed, Slot::Logits].map(|slot| &self.buffers[slot as usize])
+    }
+
     /// The page pool.
     pub fn pool(&mut self) -> &mut KvPool {
         &mut self.pool
@@ -129,9 +139,11 @@ impl Forward {
         let mut pages = PageList::with_capacity(self.dims.n_ctx);
         let n = self.dims.logits_rows.min(2);
         let mut logits = Vec::new();
-        self.run(gpu, model, &mut pages, &vec![0; n], 0, Output::Rows(&mut logits))?;
+        let rows = Output::Rows(&mut logits);
+        overflow::permitted(self.run(gpu, model, &mut pages, &vec![0; n], 0, rows))?;
         report(progress, LoadPhase::WarmUp, 1, 3)?;
-        self.run(gpu, model, &mut pages, &[0], 0, Output::LastLogits(&mut logits))?;
+        let last = Output::LastLogits(&mut logits);
+        overflow::permitted(self.run(gpu, model, &mut pages, &[0], 0, last))?;
         pages.truncate(&mut self.pool, 0);
         report(progress, LoadPhase::WarmUp, 2, 3)
     }
@@ -141,7 +153,7 @@ impl Forward {
     ///
     /// # Errors
     /// [`crate::Error::Limits`] when the cache cannot grow, [`crate::Error::Gpu`] for a fault
-    /// of the driver. `pages` may then hold pages for the new positions: the
+    /// of the driver, [`crate::Error::Overflow`]. `pages` may then hold pages for the new positions: the
     /// caller truncates it.
     ///
     /// # Panics
@@ -162,6 +174,8 @@ impl Forward {
         let (encoder, [body, head]) = self.begin(gpu, model, pages, tokens, position, every_row)?;
         let recorded = &self.recordings;
         let [layers, logits] = recorded.chunk(tokens.len(), head_rows, model.options.deterministic);
+        // The kernels of prefill: fused ones write no hidden states.
+        let logits = if output.is_on_gpu() { &recorded.head_rows } else { logits };
         let argmax: &[Dispatch] = if output.is_argmax() { &recorded.argmax } else { &[] };
         let mut pieces = Pieces::new(gpu, encoder, model.options.max_submit);
         let segments = [(layers, work(body)), (logits, work(head)), (argmax, work(head))];
@@ -307,8 +321,10 @@ impl Forward {
             (bytemuck::cast_slice(tokens), buffer(Slot::TokenIds), 0),
             (bytemuck::cast_slice(targets), buffer(Slot::Targets), 0),
             (bytemuck::cast_slice(&self.page_entries), buffer(Slot::PageTable), 0),
+            overflow::cleared(&self.buffers),
         ];
-        self.ring.stage_with(gpu, encoder, &pieces, later)
+        let pieces = if self.notes_overflow { &pieces[..] } else { &pieces[..pieces.len() - 1] };
+        self.ring.stage_with(gpu, encoder, pieces, later)
     }
 
     /// Sees to it that `wanted` pages are free. The pool doubles where the

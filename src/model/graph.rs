@@ -11,8 +11,8 @@ use crate::kernels::kv_append::{self, KvAppend};
 use crate::kernels::layer_norm::{self, LayerNorm};
 use crate::kernels::norm_gemv::{self, NormGemv};
 use crate::kernels::{
-    Activation, Attention, Batch, Choices, Matmul, Op, PagedKv, Scratch, Step, StepRows, attention_decode,
-    attention_prefill, embedding, gemm, gemv, score,
+    Activation, Attention, Batch, Choices, Matmul, Op, OverflowFlag, PagedKv, Scratch, Step, StepRows,
+    attention_decode, attention_prefill, embedding, gemm, gemv, score,
 };
 
 /// Which kernels a pass is made of.
@@ -180,6 +180,10 @@ impl<'a> Graph<'a> {
             qkv: self.slot(Slot::Qkv),
             kv: self.kv(layer),
             spare_slabs: self.pool.spare_slabs(),
+            overflow: self
+                .options
+                .notes_overflow()
+                .then(|| OverflowFlag { buffer: self.slot(Slot::Overflow), tag: layer }),
         }
     }
 

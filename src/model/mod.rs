@@ -13,6 +13,7 @@ mod kv_cache;
 mod loader;
 mod options;
 mod output;
+mod progress;
 pub mod random;
 mod recordings;
 
@@ -21,9 +22,11 @@ pub use dims::{Dims, MemoryPlan, PlanEntry};
 pub use forward::{DispatchTiming, Forward, Overrun, PassOwner, PieceTime, ScoredSequence, Sequence};
 pub use gpt2::Gpt2Config;
 pub use kv_cache::{KvPool, PageList};
-pub use loader::{LoadPhase, LoadProgress, ProgressFn, Weights, check_tensors, weight_bytes};
+pub use loader::{Weights, check_tensors, weight_bytes};
 pub use options::{MAX_SUBMIT, ModelOptions, STEPS_AHEAD, STEPS_AHEAD_MAX};
-pub use output::{Output, Scores, bad_logits};
+pub use output::{Output, Scores, bad_logits, kv_overflow};
+pub(crate) use progress::report;
+pub use progress::{LoadPhase, LoadProgress, PLAN_STEPS, ProgressFn};
 
 use crate::kernels::Choices;
 

@@ -32,6 +32,12 @@ pub struct ModelOptions {
     /// submit for too long is reset by the system (Windows after 2 s, phones sooner),
     /// and whatever else draws on it waits. [`MAX_SUBMIT`] by default.
     pub max_submit: Duration,
+    /// Keys and values that exceed f16 on their way into a cache of f16 fail the step
+    /// with [`Error::Overflow`], where they would turn into infinity, and the logits
+    /// into NaN. The kernels that append look at each number, and every pass waits for
+    /// what they found, those of a prompt's chunks too: by default in debug builds
+    /// alone. Nothing is looked at on the way into a cache of f32.
+    pub detect_overflow: bool,
 }
 
 /// The time that no submit shall take by default: a fortieth of Windows' patience, so
@@ -56,6 +62,7 @@ impl Default for ModelOptions {
             variants: Vec::new(),
             steps_ahead: None,
             max_submit: MAX_SUBMIT,
+            detect_overflow: cfg!(debug_assertions),
         }
     }
 }
@@ -70,6 +77,11 @@ impl ModelOptions {
             ));
         }
         Ok(())
+    }
+
+    /// Whether the kernels that append to the cache note what f16 cannot hold.
+    pub(super) fn notes_overflow(&self) -> bool {
+        self.detect_overflow && self.kv_dtype == DType::F16
     }
 
     /// The steps ahead that the options ask for, on a device and for a vocabulary.

@@ -4,7 +4,7 @@ use super::Model;
 use super::dims::{Dims, Slot};
 use super::graph::{Graph, Phase};
 use super::kv_cache::KvPool;
-use super::loader::{LoadPhase, ProgressFn, report};
+use super::progress::{LoadPhase, ProgressFn, report};
 use crate::error::Result;
 use crate::gpu::{Dispatch, Gpu, GpuBuffer, Params, Recorder};
 use crate::kernels::{argmax, gemv};

@@ -7,7 +7,7 @@ mod text;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use wgpt::engine::{Generation, ModelFiles, Overflow, Piece};
+use wgpt::engine::{FinishReason, Generation, ModelFiles, Overflow, Piece};
 use wgpt::kernels::BATCH_MAX;
 use wgpt::{Engine, Error, GenerateOptions};
 
@@ -65,6 +65,10 @@ struct OutputArgs {
     /// Goes on behind end-of-text tokens
     #[arg(long)]
     ignore_eos: bool,
+    /// Ends the text after that many seconds, the prompt's included; what was
+    /// generated is kept, the exit code is 124
+    #[arg(long, value_name = "SECONDS", value_parser = tune::seconds)]
+    timeout: Option<Duration>,
     /// What happens at the context's end: stop, or keep its newer half and go on
     #[arg(long, value_enum, default_value = "stop")]
     overflow: OverflowArg,
@@ -119,14 +123,18 @@ pub fn run(args: &Args, started: Instant) -> anyhow::Result<Outcome> {
         },
         prompt_lookup: args.output.prompt_lookup.map(|n| n as usize),
         cancel: Some(cancel.clone()),
+        timeout: args.output.timeout,
     };
     options.validate(files.config().vocab_size)?;
     let engine = args.model.load(files, &cancel)?;
     let clock = Clock { started, loaded: Instant::now() };
     let generation = engine.generate_tokens(&prompt, options.clone())?;
-    match args.output.output_format {
+    let reason = match args.output.output_format {
         OutputFormat::Text => run_text(args, &engine, generation, clock)?,
         OutputFormat::Json => run_json(args, &engine, generation, &options, clock)?,
+    };
+    if reason == Some(FinishReason::Timeout) {
+        return Ok(Outcome::TimedOut);
     }
     if !interrupt::raised(&cancel) {
         tune::behind_a_text(&engine, args.tune_seconds);
@@ -149,7 +157,13 @@ fn max_new_tokens(flag: Option<i64>, files: &ModelFiles, n_prompt: usize) -> Res
     }
 }
 
-fn run_text(args: &Args, engine: &Engine, mut generation: Generation, clock: Clock) -> anyhow::Result<()> {
+/// Returns why the text ended.
+fn run_text(
+    args: &Args,
+    engine: &Engine,
+    mut generation: Generation,
+    clock: Clock,
+) -> anyhow::Result<Option<FinishReason>> {
     let mut writer = TextWriter::new(generation.has_text());
     let written = stream(args, engine, &mut generation, &mut writer);
     // A failure within the text leaves it on a line of its own.
@@ -158,7 +172,7 @@ fn run_text(args: &Args, engine: &Engine, mut generation: Generation, clock: Clo
         note(&writer.logprobs_table(engine.tokenizer().ok()));
     }
     note(&report::summary(&generation, clock));
-    Ok(())
+    Ok(generation.finish_reason())
 }
 
 fn stream(
@@ -176,13 +190,14 @@ fn stream(
     Ok(())
 }
 
+/// Returns why the text ended.
 fn run_json(
     args: &Args,
     engine: &Engine,
     mut generation: Generation,
     options: &GenerateOptions,
     clock: Clock,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<FinishReason>> {
     let mut first_token = None;
     let mut text = String::new();
     if args.output.echo
@@ -197,5 +212,6 @@ fn run_json(
         text.push_str(&more);
         logprobs.extend(scores);
     }
-    print_json(&Report::new(engine, &generation, options, text, &logprobs, clock, first_token)?)
+    print_json(&Report::new(engine, &generation, options, text, &logprobs, clock, first_token)?)?;
+    Ok(generation.finish_reason())
 }

@@ -1,7 +1,6 @@
 //! One step of a generation: a piece of text, or as much of the work for it as a
 //! budget permits.
 
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::{FinishReason, Generation, Piece};
@@ -55,23 +54,19 @@ impl Generation {
         }
         self.source.make_plain(&self.session, &mut self.sampler)?;
         if self.session.remaining() == 0 {
-            if self.has_ended()? {
-                return self.flush().map(piece);
+            if let Some(last) = self.end_before() {
+                return last.map(piece);
             }
             self.session.feed(&self.pending)?;
         }
         let end = self.session.len() + self.session.remaining();
         match self.session.step(budget) {
             Ok(report) => self.report = report,
-            Err(Error::Cancelled) => {
-                self.end(FinishReason::Cancelled);
-                return self.flush().map(piece);
-            }
             Err(error) => {
                 // What has run need not run again.
                 let left = end - self.session.len();
                 self.pending.drain(..self.pending.len() - left);
-                return Err(error);
+                return self.interrupted(error).map(piece);
             }
         }
         if !self.report.done {
@@ -94,16 +89,18 @@ impl Generation {
         Ok((token, logprobs))
     }
 
-    /// Whether the text ends here, before the next token is chosen.
-    fn has_ended(&mut self) -> Result<bool> {
-        if self.options.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
-            self.end(FinishReason::Cancelled);
-        } else if self.options.max_new_tokens.is_some_and(|most| self.tokens().len() >= most)
-            || !self.make_room()?
-        {
-            self.end(FinishReason::Length);
+    /// The end of the text where the next token shall not be chosen.
+    fn end_before(&mut self) -> Option<Result<Option<Piece>>> {
+        if let Err(error) = self.session.check_cancel() {
+            return Some(self.interrupted(error));
         }
-        Ok(self.finish.is_some())
+        let enough = self.options.max_new_tokens.is_some_and(|most| self.tokens().len() >= most);
+        match if enough { Ok(false) } else { self.make_room() } {
+            Ok(true) => {}
+            Ok(false) => self.end(FinishReason::Length),
+            Err(error) => return Some(Err(error)),
+        }
+        self.finish.is_some().then(|| self.flush())
     }
 
     fn next_piece(&mut self) -> Result<Option<Piece>> {
@@ -115,19 +112,25 @@ impl Generation {
                 GenerationStep::Ended => return Ok(None),
             }
         }
-        let remaining = self.options.max_new_tokens.map_or(usize::MAX, |most| most - self.tokens().len());
+        let remaining = self.remaining();
         self.source.follow(&self.session, &mut self.sampler, &self.eos, remaining)?;
-        if self.has_ended()? {
-            return self.flush();
+        if let Some(last) = self.end_before() {
+            return last;
         }
-        let (token, logprobs) = match self.choose() {
-            Err(Error::Cancelled) => {
-                self.end(FinishReason::Cancelled);
-                return self.flush();
-            }
-            chosen => chosen?,
-        };
-        self.accept(token, logprobs)
+        match self.choose() {
+            Ok((token, logprobs)) => self.accept(token, logprobs),
+            Err(error) => self.interrupted(error),
+        }
+    }
+
+    /// Ends the text where the caller or the clock did; other errors are handed on.
+    fn interrupted(&mut self, error: Error) -> Result<Option<Piece>> {
+        self.end(match error {
+            Error::Cancelled => FinishReason::Cancelled,
+            Error::Timeout => FinishReason::Timeout,
+            other => return Err(other),
+        });
+        self.flush()
     }
 
     /// Takes in a chosen token.

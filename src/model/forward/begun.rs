@@ -10,7 +10,7 @@ use super::split::{Place, Segment, cost_of, encode, loads, piece_at};
 use super::{Forward, Pieces, work};
 use crate::error::Result;
 use crate::gpu::{Encoder, Gpu, Timestamps};
-use crate::kernels::Step;
+use crate::kernels::{OVERFLOW_FLAG_BYTES, Step};
 use crate::model::cost::{CostModel, Piece, fewer_rows};
 use crate::model::dims::Slot;
 use crate::model::recordings::{HeadRows, Recordings};
@@ -48,7 +48,7 @@ pub struct PieceTime {
     /// By the GPU's timestamps; from the submit to the end of the wait where the
     /// device has none.
     pub duration: Duration,
-    /// Submits: the last piece of a pass reads logits in one of its own.
+    /// Submits: behind the last piece of a pass its results are read in one of their own.
     pub submits: usize,
     /// Where it took longer than it was allowed.
     pub overrun: Option<Overrun>,
@@ -169,7 +169,8 @@ impl Forward {
         match result {
             Ok(mut time) => {
                 if at_end {
-                    time.submits += usize::from(begun.head_rows != HeadRows::None);
+                    let reads = begun.head_rows != HeadRows::None || self.notes_overflow;
+                    time.submits += usize::from(reads);
                     self.end(gpu, begun, None);
                 } else {
                     self.begun.current = Some(begun);
@@ -263,21 +264,22 @@ impl Forward {
         rest: Option<Encoder>,
         logits: &mut Vec<f32>,
     ) -> Result<()> {
-        if head_rows == HeadRows::None {
-            return rest.map_or(Ok(()), |encoder| encoder.submit(gpu));
-        }
-        let mut encoder = rest.map_or_else(|| gpu.encoder(), Ok)?;
-        let bytes = (self.vocab_size * 4) as u64;
-        self.readback.copy_from(&mut encoder, &self.buffers[Slot::Logits as usize], bytes);
-        self.readback.submit_and_read(
-            gpu,
-            encoder,
-            bytes,
-            || Ok(()),
-            |bytes| {
+        let submits = head_rows != HeadRows::None || self.notes_overflow;
+        let encoder = match rest {
+            Some(encoder) => encoder,
+            None if submits => gpu.encoder()?,
+            None => return Ok(()),
+        };
+        let (slot, bytes) = match head_rows {
+            HeadRows::None if self.notes_overflow => (Slot::Overflow, OVERFLOW_FLAG_BYTES as usize),
+            HeadRows::None => return encoder.submit(gpu),
+            HeadRows::Last | HeadRows::Every => (Slot::Logits, self.vocab_size * 4),
+        };
+        self.read_behind(gpu, encoder, slot, bytes, false, |bytes| {
+            if head_rows != HeadRows::None {
                 logits.extend_from_slice(bytemuck::cast_slice(bytes));
-            },
-        )
+            }
+        })
     }
 
     fn put_ended(&mut self, begun: &Begun, logits: Result<Vec<f32>>) {

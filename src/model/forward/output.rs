@@ -10,14 +10,14 @@ use crate::model::output::{Output, bad_logits};
 impl Forward {
     pub(super) fn check_rows(&self, n: usize, output: &Output<'_>) {
         let most = match output {
-            Output::Rows(_) => self.dims.logits_rows,
+            Output::Rows(_) | Output::OnGpu { every_row: true } => self.dims.logits_rows,
             Output::ArgmaxRows(_) => self.dims.batch,
             _ => n,
         };
         assert!(n <= most, "more rows than there is room for");
     }
 
-    /// Submits a pass and reads what is wanted of it.
+    /// Submits a pass and reads what is wanted of it, and what its appends noted.
     pub(super) fn bring_back(
         &mut self,
         gpu: &Gpu,
@@ -27,7 +27,7 @@ impl Forward {
     ) -> Result<()> {
         let vocab_size = self.vocab_size;
         match output {
-            Output::None => self.submit(gpu, encoder),
+            Output::None | Output::OnGpu { .. } => self.finish(gpu, encoder),
             Output::LastLogits(logits) => {
                 logits.clear();
                 self.read(gpu, encoder, Slot::Logits, vocab_size * 4, |bytes| {
@@ -60,23 +60,5 @@ impl Forward {
                 if bad { Err(bad_logits()) } else { Ok(()) }
             }
         }
-    }
-
-    pub(super) fn submit(&mut self, gpu: &Gpu, encoder: Encoder) -> Result<()> {
-        encoder.submit(gpu)?;
-        self.ring.submitted(gpu)
-    }
-
-    pub(super) fn read<T>(
-        &mut self,
-        gpu: &Gpu,
-        mut encoder: Encoder,
-        slot: Slot,
-        bytes: usize,
-        read: impl FnOnce(&[u8]) -> T,
-    ) -> Result<T> {
-        self.readback.copy_from(&mut encoder, &self.buffers[slot as usize], bytes as u64);
-        let ring = &mut self.ring;
-        self.readback.submit_and_read(gpu, encoder, bytes as u64, || ring.submitted(gpu), read)
     }
 }

@@ -56,6 +56,6 @@ impl Forward {
             workgroups: dispatch.workgroups(*work),
             duration_ns: time.duration_ns(),
         }));
-        Ok(())
+        self.check_flag(gpu)
     }
 }

@@ -122,7 +122,7 @@ impl Forward {
     /// Submits a pass and reads the scores of its first `n` rows.
     fn read_scores(&mut self, gpu: &Gpu, encoder: Encoder, n: usize, scores: Scores<'_>) -> Result<()> {
         if n == 0 {
-            return self.submit(gpu, encoder);
+            return self.finish(gpu, encoder);
         }
         let faulty = match scores {
             Scores::Logprobs(all) => self.read(gpu, encoder, Slot::Logprobs, n * 4, |bytes| {
