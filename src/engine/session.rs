@@ -31,8 +31,8 @@ impl Session {
             tokens: Vec::with_capacity(n_ctx),
             pages: PageList::with_capacity(n_ctx),
             logits: Vec::with_capacity(shared.files.config().vocab_size),
-            feed: Feed::default(),
             interrupt: Interrupt::default(),
+            feed: Feed::default(),
             shared,
         }
     }

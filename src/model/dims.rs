@@ -319,9 +319,9 @@ impl Dims {
     /// Room for different parameter structs, equal ones being stored once: a
     /// scale a layer in attention; one for each piece of the embedding, the head
     /// and a layer's four matrices (both phases share them), for each slice of the
-    /// head; one each for layer norm, append, merge, argmax and score. Appends that
-    /// note what f16 cannot hold, and the projections that they may be fused with,
-    /// have theirs a layer.
+    /// head; one each for layer norm, append, merge, argmax and score. Appends that note
+    /// what f16 cannot hold, and the projections that they may be fused with, have theirs
+    /// a layer.
     pub(super) fn params_capacity(&self) -> usize {
         let (c, dtype) = (&self.config, self.options.dtype);
         let pieces = |rows: Axis, columns: Axis| {
@@ -332,8 +332,8 @@ impl Dims {
             + pieces(c.embd(), c.heads())
             + pieces(c.inner(), c.embd())
             + pieces(c.embd(), c.inner());
-        let head = pieces(c.vocab(), c.embd());
         let tagged = if self.options.notes_overflow() { 1 + pieces(c.qkv(), c.embd()) } else { 0 };
+        let head = pieces(c.vocab(), c.embd());
         (2 + tagged) * c.n_layer + 3 * head + 2 * (HEAD_SLICES_MAX + head) + 2 * layer + 6
     }
 

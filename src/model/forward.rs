@@ -173,9 +173,11 @@ impl Forward {
         let every_row = head_rows == HeadRows::Every;
         let (encoder, [body, head]) = self.begin(gpu, model, pages, tokens, position, every_row)?;
         let recorded = &self.recordings;
-        let [layers, logits] = recorded.chunk(tokens.len(), head_rows, model.options.deterministic);
-        // The kernels of prefill: fused ones write no hidden states.
-        let logits = if output.is_on_gpu() { &recorded.head_rows } else { logits };
+        let [layers, mut logits] = recorded.chunk(tokens.len(), head_rows, model.options.deterministic);
+        if matches!(output, Output::OnGpu { .. }) {
+            // The kernels of prefill: fused ones write no hidden states.
+            logits = &recorded.head_rows;
+        }
         let argmax: &[Dispatch] = if output.is_argmax() { &recorded.argmax } else { &[] };
         let mut pieces = Pieces::new(gpu, encoder, model.options.max_submit);
         let segments = [(layers, work(body)), (logits, work(head)), (argmax, work(head))];

@@ -27,17 +27,17 @@ pub struct ModelOptions {
     /// most [`STEPS_AHEAD_MAX`]; 0 samples on the CPU. `None` for 0 on CPU adapters,
     /// where the CPU's sampler is the faster one, and [`STEPS_AHEAD`] elsewhere.
     pub steps_ahead: Option<usize>,
-    /// The time that no submit shall take, by what its dispatches took when they were
-    /// measured: longer work is divided among several. A GPU that is busy with one
-    /// submit for too long is reset by the system (Windows after 2 s, phones sooner),
-    /// and whatever else draws on it waits. [`MAX_SUBMIT`] by default.
-    pub max_submit: Duration,
     /// Keys and values that exceed f16 on their way into a cache of f16 fail the step
     /// with [`Error::Overflow`], where they would turn into infinity, and the logits
     /// into NaN. The kernels that append look at each number, and every pass waits for
     /// what they found, those of a prompt's chunks too: by default in debug builds
     /// alone. Nothing is looked at on the way into a cache of f32.
     pub detect_overflow: bool,
+    /// The time that no submit shall take, by what its dispatches took when they were
+    /// measured: longer work is divided among several. A GPU that is busy with one
+    /// submit for too long is reset by the system (Windows after 2 s, phones sooner),
+    /// and whatever else draws on it waits. [`MAX_SUBMIT`] by default.
+    pub max_submit: Duration,
 }
 
 /// The time that no submit shall take by default: a fortieth of Windows' patience, so
@@ -61,13 +61,18 @@ impl Default for ModelOptions {
             prefill_chunk: 256,
             variants: Vec::new(),
             steps_ahead: None,
-            max_submit: MAX_SUBMIT,
             detect_overflow: cfg!(debug_assertions),
+            max_submit: MAX_SUBMIT,
         }
     }
 }
 
 impl ModelOptions {
+    /// Whether the kernels that append to the cache note what f16 cannot hold.
+    pub(super) fn notes_overflow(&self) -> bool {
+        self.detect_overflow && self.kv_dtype == DType::F16
+    }
+
     /// # Errors
     /// [`Error::Input`] where no time is left for a submit.
     pub(super) fn check(&self) -> Result<()> {
@@ -77,11 +82,6 @@ impl ModelOptions {
             ));
         }
         Ok(())
-    }
-
-    /// Whether the kernels that append to the cache note what f16 cannot hold.
-    pub(super) fn notes_overflow(&self) -> bool {
-        self.detect_overflow && self.kv_dtype == DType::F16
     }
 
     /// The steps ahead that the options ask for, on a device and for a vocabulary.

@@ -37,10 +37,6 @@ impl Output<'_> {
         }
     }
 
-    pub(super) fn is_on_gpu(&self) -> bool {
-        matches!(self, Output::OnGpu { .. })
-    }
-
     pub(super) fn is_argmax(&self) -> bool {
         matches!(self, Output::Argmax(_) | Output::ArgmaxRows(_))
     }

@@ -62,6 +62,10 @@ impl Generation {
         let end = self.session.len() + self.session.remaining();
         match self.session.step(budget) {
             Ok(report) => self.report = report,
+            Err(error @ (Error::Cancelled | Error::Timeout)) => {
+                self.interrupted(error)?;
+                return self.flush().map(piece);
+            }
             Err(error) => {
                 // What has run need not run again.
                 let left = end - self.session.len();
@@ -89,10 +93,12 @@ impl Generation {
         Ok((token, logprobs))
     }
 
-    /// The end of the text where the next token shall not be chosen.
-    fn end_before(&mut self) -> Option<Result<Option<Piece>>> {
+    /// Whether the text ends here, before the next token is chosen.
+    fn has_ended(&mut self) -> Result<bool> {
         if let Err(error) = self.session.check_cancel() {
-            return Some(self.interrupted(error));
+            self.interrupted(error)?;
+        } else if self.remaining() == 0 || !self.make_room()? {
+            self.end(FinishReason::Length);
         }
         let enough = self.options.max_new_tokens.is_some_and(|most| self.tokens().len() >= most);
         match if enough { Ok(false) } else { self.make_room() } {
@@ -101,6 +107,16 @@ impl Generation {
             Err(error) => return Some(Err(error)),
         }
         self.finish.is_some().then(|| self.flush())
+    }
+
+    /// Ends the text where the caller or the clock did; other errors are handed on.
+    fn interrupted(&mut self, error: Error) -> Result<()> {
+        self.end(match error {
+            Error::Cancelled => FinishReason::Cancelled,
+            Error::Timeout => FinishReason::Timeout,
+            other => return Err(other),
+        });
+        Ok(())
     }
 
     fn next_piece(&mut self) -> Result<Option<Piece>> {
@@ -117,20 +133,14 @@ impl Generation {
         if let Some(last) = self.end_before() {
             return last;
         }
-        match self.choose() {
-            Ok((token, logprobs)) => self.accept(token, logprobs),
-            Err(error) => self.interrupted(error),
-        }
-    }
-
-    /// Ends the text where the caller or the clock did; other errors are handed on.
-    fn interrupted(&mut self, error: Error) -> Result<Option<Piece>> {
-        self.end(match error {
-            Error::Cancelled => FinishReason::Cancelled,
-            Error::Timeout => FinishReason::Timeout,
-            other => return Err(other),
-        });
-        self.flush()
+        let (token, logprobs) = match self.choose() {
+            Err(error) => {
+                self.interrupted(error)?;
+                return self.flush();
+            }
+            Ok(chosen) => chosen,
+        };
+        self.accept(token, logprobs)
     }
 
     /// Takes in a chosen token.

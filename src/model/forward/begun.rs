@@ -264,21 +264,14 @@ impl Forward {
         rest: Option<Encoder>,
         logits: &mut Vec<f32>,
     ) -> Result<()> {
-        let submits = head_rows != HeadRows::None || self.notes_overflow;
-        let encoder = match rest {
-            Some(encoder) => encoder,
-            None if submits => gpu.encoder()?,
-            None => return Ok(()),
-        };
-        let (slot, bytes) = match head_rows {
-            HeadRows::None if self.notes_overflow => (Slot::Overflow, OVERFLOW_FLAG_BYTES as usize),
-            HeadRows::None => return encoder.submit(gpu),
-            HeadRows::Last | HeadRows::Every => (Slot::Logits, self.vocab_size * 4),
-        };
-        self.read_behind(gpu, encoder, slot, bytes, false, |bytes| {
-            if head_rows != HeadRows::None {
-                logits.extend_from_slice(bytemuck::cast_slice(bytes));
-            }
+        if head_rows == HeadRows::None {
+            rest.map_or(Ok(()), |encoder| encoder.submit(gpu))?;
+            return self.check_flag(gpu);
+        }
+        let encoder = rest.map_or_else(|| gpu.encoder(), Ok)?;
+        let bytes = self.vocab_size * 4;
+        self.read_end(gpu, encoder, Slot::Logits, bytes, false, |bytes| {
+            logits.extend_from_slice(bytemuck::cast_slice(bytes));
         })
     }
 

@@ -55,8 +55,8 @@ impl Forward {
     /// Submits a pass with its uploads and hands the first `bytes` of a slot to `read`.
     ///
     /// # Errors
-    /// As [`Forward::read_behind`].
-    pub(super) fn read<T>(
+    /// [`Error::Overflow`], beside those of the device.
+    pub(super) fn read_behind<T>(
         &mut self,
         gpu: &Gpu,
         encoder: Encoder,
@@ -64,21 +64,18 @@ impl Forward {
         bytes: usize,
         read: impl FnOnce(&[u8]) -> T,
     ) -> Result<T> {
-        self.read_behind(gpu, encoder, slot, bytes, true, read)
+        self.read_end(gpu, encoder, slot, bytes, true, read)
     }
 
-    /// Submits the end of a pass, which may hold its `uploads` too, and hands the first
-    /// `bytes` of a slot to `read`.
-    ///
-    /// # Errors
-    /// [`Error::Overflow`], beside those of the device.
-    pub(super) fn read_behind<T>(
+    /// As [`Forward::read`], for the end of a pass, of which an earlier submit may have
+    /// had the uploads.
+    pub(super) fn read_end<T>(
         &mut self,
         gpu: &Gpu,
         mut encoder: Encoder,
         slot: Slot,
         bytes: usize,
-        uploads: bool,
+        holds_uploads: bool,
         read: impl FnOnce(&[u8]) -> T,
     ) -> Result<T> {
         self.readback.copy_from(&mut encoder, &self.buffers[slot as usize], bytes as u64);
@@ -92,7 +89,7 @@ impl Forward {
             gpu,
             encoder,
             all,
-            || if uploads { ring.submitted(gpu) } else { Ok(()) },
+            || if holds_uploads { ring.submitted(gpu) } else { Ok(()) },
             |all| {
                 let (own, flag) = all.split_at(bytes);
                 (read(own), if flag.is_empty() { Ok(()) } else { check(flag) })
