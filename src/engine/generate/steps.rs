@@ -54,8 +54,8 @@ impl Generation {
         }
         self.source.make_plain(&self.session, &mut self.sampler)?;
         if self.session.remaining() == 0 {
-            if let Some(last) = self.end_before() {
-                return last.map(piece);
+            if self.has_ended()? {
+                return self.flush().map(piece);
             }
             self.session.feed(&self.pending)?;
         }
@@ -70,7 +70,7 @@ impl Generation {
                 // What has run need not run again.
                 let left = end - self.session.len();
                 self.pending.drain(..self.pending.len() - left);
-                return self.interrupted(error).map(piece);
+                return Err(error);
             }
         }
         if !self.report.done {
@@ -100,13 +100,7 @@ impl Generation {
         } else if self.remaining() == 0 || !self.make_room()? {
             self.end(FinishReason::Length);
         }
-        let enough = self.options.max_new_tokens.is_some_and(|most| self.tokens().len() >= most);
-        match if enough { Ok(false) } else { self.make_room() } {
-            Ok(true) => {}
-            Ok(false) => self.end(FinishReason::Length),
-            Err(error) => return Some(Err(error)),
-        }
-        self.finish.is_some().then(|| self.flush())
+        Ok(self.finish.is_some())
     }
 
     /// Ends the text where the caller or the clock did; other errors are handed on.
@@ -130,8 +124,8 @@ impl Generation {
         }
         let remaining = self.remaining();
         self.source.follow(&self.session, &mut self.sampler, &self.eos, remaining)?;
-        if let Some(last) = self.end_before() {
-            return last;
+        if self.has_ended()? {
+            return self.flush();
         }
         let (token, logprobs) = match self.choose() {
             Err(error) => {

@@ -10,7 +10,7 @@ use super::split::{Place, Segment, cost_of, encode, loads, piece_at};
 use super::{Forward, Pieces, work};
 use crate::error::Result;
 use crate::gpu::{Encoder, Gpu, Timestamps};
-use crate::kernels::{OVERFLOW_FLAG_BYTES, Step};
+use crate::kernels::Step;
 use crate::model::cost::{CostModel, Piece, fewer_rows};
 use crate::model::dims::Slot;
 use crate::model::recordings::{HeadRows, Recordings};
@@ -48,7 +48,7 @@ pub struct PieceTime {
     /// By the GPU's timestamps; from the submit to the end of the wait where the
     /// device has none.
     pub duration: Duration,
-    /// Submits: behind the last piece of a pass its results are read in one of their own.
+    /// Submits: the last piece of a pass reads logits in one of its own.
     pub submits: usize,
     /// Where it took longer than it was allowed.
     pub overrun: Option<Overrun>,
@@ -169,8 +169,7 @@ impl Forward {
         match result {
             Ok(mut time) => {
                 if at_end {
-                    let reads = begun.head_rows != HeadRows::None || self.notes_overflow;
-                    time.submits += usize::from(reads);
+                    time.submits += usize::from(begun.head_rows != HeadRows::None);
                     self.end(gpu, begun, None);
                 } else {
                     self.begun.current = Some(begun);

@@ -56,7 +56,7 @@ impl Forward {
     ///
     /// # Errors
     /// [`Error::Overflow`], beside those of the device.
-    pub(super) fn read_behind<T>(
+    pub(super) fn read<T>(
         &mut self,
         gpu: &Gpu,
         encoder: Encoder,
