@@ -113,10 +113,7 @@ impl Session {
             return self.run_on_gpu(last, tokens.len() - 1, false, &mut with);
         }
         self.check(tokens)?;
-        let most = {
-            let dims = &self.shared.bound().dims;
-            dims.chunk.min(dims.logits_rows)
-        };
+        let most = self.shared.logits_rows();
         tokens
             .chunks(most)
             .enumerate()
