@@ -4,7 +4,8 @@
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use super::tuning::{self, Selection};
+use super::memory::{check_budget, prepare};
+use super::tuning::Selection;
 use super::{Engine, ModelFiles, Session};
 use crate::error::Result;
 use crate::gpu::Gpu;
@@ -63,8 +64,12 @@ fn bind(
     progress: &mut ProgressFn<'_>,
 ) -> Result<(Bound, Forward)> {
     let config = files.config().clone();
-    let Selection { choices, tuned, .. } = tuning::select_for(&gpu, &config, options)?;
-    let dims = Dims::new(&config, options, &gpu.capabilities(), &choices, gpu.max_binding_bytes())?;
+    let device = gpu.preview();
+    let (Selection { choices, tuned, warning }, dims) = prepare(&config, options, &device)?;
+    if let Some(warning) = warning {
+        gpu.warn(warning);
+    }
+    check_budget(&config, options, &device, dims.plan())?;
     let weights = Weights::load(&gpu, &config, files.checkpoint(), options.dtype, progress)?;
     let model = Model { config, options: options.clone(), choices, weights };
     let forward = Forward::new(&gpu, &model, dims.clone(), progress)?;
@@ -79,7 +84,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`crate::Error::Tensor`] when checkpoint and config disagree or a value does
-    /// not fit the dtype; [`crate::Error::Limits`], [`crate::Error::OutOfMemory`],
+    /// not fit the dtype; [`crate::Error::Budget`] before anything is allocated;
+    /// [`crate::Error::Limits`], [`crate::Error::OutOfMemory`],
     /// [`crate::Error::DeviceLost`], [`crate::Error::Gpu`] from the device;
     /// [`crate::Error::Cancelled`]. Everything that was allocated is given back.
     pub fn load(

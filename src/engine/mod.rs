@@ -6,6 +6,7 @@ mod bound;
 mod files;
 mod generate;
 mod lookup;
+mod memory;
 mod score;
 mod session;
 mod source;
@@ -18,6 +19,7 @@ pub use batch::BatchLogits;
 pub use files::ModelFiles;
 pub use generate::{FinishReason, GenerateOptions, Generation, Overflow, Piece, Timings};
 pub use lookup::LookupStats;
+pub use memory::{check_budget, prepare};
 pub use score::TokenScore;
 pub use session::{CancelFlag, Session};
 pub use tuning::{Selection, select, tune_model, tuned_shapes};
@@ -26,7 +28,7 @@ use bound::Shared;
 
 use crate::error::Result;
 use crate::gpu::{Gpu, GpuOptions};
-use crate::model::{MemoryPlan, ModelOptions, ProgressFn};
+use crate::model::{ModelOptions, ProgressFn};
 use crate::text::Tokenizer;
 
 /// A model on a GPU. Cheap to clone; clones share everything.
@@ -169,12 +171,6 @@ impl Engine {
     #[must_use]
     pub fn gpu(&self) -> Arc<Gpu> {
         Arc::clone(&self.shared.bound().gpu)
-    }
-
-    /// The memory that was planned before loading.
-    #[must_use]
-    pub fn plan(&self) -> MemoryPlan {
-        self.shared.bound().dims.plan()
     }
 
     /// Pages of the KV pool: (held by sessions, in all).

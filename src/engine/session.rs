@@ -258,6 +258,11 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.pages.truncate(self.shared.lock().pool(), 0);
+        let Entered { mut forward, bound } = self.shared.enter();
+        self.pages.truncate(forward.pool(), 0);
+        // Where nothing else holds the model, all of it goes.
+        if Arc::strong_count(&self.shared) > 1 {
+            forward.shrink(&bound.gpu, &bound.model);
+        }
     }
 }

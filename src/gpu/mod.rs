@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use adapter::{AdapterReport, Backend, DevicePreview, DeviceType, GpuOptions, adapters, no_adapter};
-pub use buffer::{BufferUse, GpuBuffer, Ledger, MemoryGroup, rounded_bytes};
+pub use buffer::{BufferUse, GpuBuffer, Ledger, rounded_bytes};
 pub use capabilities::{Capabilities, CooperativeSizes};
 pub use encoder::{Encoder, Pass};
 pub use faults::{Call, Fault, FaultInjector, LossSignal};
@@ -33,6 +33,8 @@ pub use recording::{BoundBuffer, Dispatch, Extent, Grid, Params, Recorder, Work}
 pub use timestamps::{PassTime, Timestamps};
 pub use timings::StepTimings;
 pub use transfer::{Readback, Submission, UploadRing};
+
+pub use crate::memory::MemoryGroup;
 
 use crate::error::{Error, Result};
 

@@ -2,6 +2,7 @@
 //! once and encoded for every step.
 
 mod profile;
+mod room;
 mod score;
 
 pub use profile::DispatchTiming;
@@ -369,25 +370,6 @@ impl Forward {
         self.readback.copy_from(&mut encoder, &self.buffers[slot as usize], bytes as u64);
         let ring = &mut self.ring;
         self.readback.submit_and_read(gpu, encoder, bytes as u64, || ring.submitted(gpu), read)
-    }
-
-    /// Sees to it that `wanted` pages are free. The pool doubles where the
-    /// device's limits and memory permit, so that growth stays rare.
-    fn make_room(&mut self, gpu: &Gpu, model: &Model, wanted: usize) -> Result<()> {
-        if wanted <= self.pool.n_free() {
-            return Ok(());
-        }
-        let least = self.pool.n_pages() - self.pool.n_free() + wanted;
-        let target = (2 * self.pool.n_pages()).min(self.pool.n_pages_max()).max(least);
-        let pool = match self.pool.grown(gpu, target) {
-            Err(_) if target > least => self.pool.grown(gpu, least)?,
-            pool => pool?,
-        };
-        let Forward { dims, buffers, params, .. } = self;
-        let recording = Recording { gpu, model, dims, buffers, pool: &pool, params };
-        self.recordings = recording.all(&mut |_| std::ops::ControlFlow::Continue(()))?;
-        self.pool = pool;
-        Ok(())
     }
 }
 

@@ -16,7 +16,7 @@ pub mod random;
 mod recordings;
 
 pub use ahead::{AheadLoop, AheadToken};
-pub use dims::{Dims, MemoryPlan, PlanEntry};
+pub use dims::Dims;
 pub use forward::{DispatchTiming, Forward, ScoredSequence, Sequence};
 pub use gpt2::Gpt2Config;
 pub use kv_cache::{KvPool, PageList};
@@ -25,6 +25,7 @@ pub use options::{ModelOptions, STEPS_AHEAD, STEPS_AHEAD_MAX};
 pub use output::{Output, Scores, bad_logits};
 
 use crate::kernels::Choices;
+pub use crate::memory::{MemoryPlan, PlanEntry};
 
 /// The immutable half of a model: what it is and its weights.
 #[derive(Debug)]

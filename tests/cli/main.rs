@@ -12,6 +12,7 @@ mod devices;
 mod eval;
 mod generate;
 mod logits;
+mod memory;
 mod models;
 mod perplexity;
 mod profile;

@@ -10,7 +10,8 @@ use crate::files::{self, golden};
 use crate::heap::alone;
 
 fn check(engine: &Engine, what: &str) {
-    let (plan, ledger) = (engine.plan(), engine.gpu().ledger());
+    let (plan, gpu) = (engine.memory_plan(), engine.gpu());
+    let ledger = gpu.ledger();
     for group in MemoryGroup::ALL {
         assert_eq!(plan.group_bytes(group), ledger.bytes(group), "{what}: {}", group.name());
         assert!(ledger.bytes(group) > 0, "{what}: {} is empty", group.name());
@@ -75,7 +76,8 @@ fn the_plan_equals_what_is_allocated() {
 fn the_ledger_remembers_its_peak() {
     let _alone = alone();
     let engine = files::engine(&golden("gpt2-tiny")).build().unwrap();
-    let ledger = engine.gpu().ledger();
+    let gpu = engine.gpu();
+    let ledger = gpu.ledger();
     let (total, peak) = (ledger.total_bytes(), ledger.peak_bytes());
     assert!(peak >= total, "{peak} < {total}");
     // Beyond the peak by 4096 bytes while it lives.
