@@ -7,6 +7,7 @@ mod files;
 mod generate;
 mod lookup;
 mod memory;
+mod saved;
 mod score;
 mod session;
 mod source;

@@ -221,6 +221,11 @@ impl Readback {
         encoder.copy(source, 0, &self.buffer, 0, bytes);
     }
 
+    /// Encodes the copy of `bytes` of `source` at `offset` to `at`, all multiples of 4.
+    pub fn copy_range(&self, encoder: &mut Encoder, source: &GpuBuffer, offset: u64, at: u64, bytes: u64) {
+        encoder.copy(source, offset, &self.buffer, at, bytes);
+    }
+
     /// Submits `encoder`'s work, waits for it and hands the first `bytes` to `read`.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The mutable half of a model: buffers, cache, and passes that are recorded
 //! once and encoded for every step.
 
+mod cache;
 mod profile;
 mod room;
 mod score;
