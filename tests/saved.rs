@@ -11,12 +11,13 @@ use std::sync::{Arc, LazyLock};
 
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
-use wgpt::engine::ModelFiles;
+use wgpt::engine::{ModelFiles, Overflow};
 use wgpt::gpu::{Gpu, GpuOptions};
 use wgpt::kernels::PAGE_SIZE;
 use wgpt::model::{ModelOptions, random};
+use wgpt::sampling::SamplingParams;
 use wgpt::tensor::DType;
-use wgpt::{Engine, Error, Session};
+use wgpt::{Engine, Error, GenerateOptions, Generation, Session};
 
 static GPU: LazyLock<Arc<Gpu>> = LazyLock::new(|| Arc::new(support::open_gpu(GpuOptions::default())));
 
@@ -410,6 +411,64 @@ fn a_failed_save_leaves_the_old_file_whole() {
     assert!(error.contains("directory"), "{error}");
     let error = engine.restore(dir.path().join("none")).err().unwrap();
     assert!(matches!(error, Error::Io { action: "open", .. }), "{error}");
+}
+
+fn greedy(n: usize, prompt_lookup: Option<usize>) -> GenerateOptions {
+    GenerateOptions {
+        sampling: SamplingParams::greedy(),
+        max_new_tokens: Some(n),
+        ignore_eos: true,
+        prompt_lookup,
+        ..GenerateOptions::default()
+    }
+}
+
+fn generated(run: &mut Generation) -> Vec<u32> {
+    run.map(|piece| piece.unwrap().token.unwrap()).collect()
+}
+
+#[test]
+fn a_text_goes_on_where_it_was_saved() {
+    for (steps_ahead, lookup) in [(0, None), (4, None), (0, Some(4))] {
+        let engine = engine(&ModelOptions { steps_ahead: Some(steps_ahead), ..deterministic() });
+        let prompt = tokens(20);
+        let whole = generated(&mut engine.generate_tokens(&prompt, greedy(40, lookup)).unwrap());
+        for n in [0, 1, 13] {
+            let mut first = engine.generate_tokens(&prompt, greedy(n, lookup)).unwrap();
+            assert_eq!(generated(&mut first), whole[..n]);
+            let session = first.into_session().unwrap();
+            assert_eq!(session.tokens(), [&prompt[..], &whole[..n]].concat());
+            assert_eq!(engine.kv_pages().0, (20 + n).div_ceil(PAGE_SIZE));
+            let restored = restore(&engine, &saved(&session)).unwrap();
+            let mut rest = restored.generate(&[], greedy(40 - n, lookup)).unwrap();
+            assert_eq!(generated(&mut rest), whole[n..], "{steps_ahead} {lookup:?} {n}");
+            assert_eq!(rest.timings().prompt_tokens, 1, "only the last token runs again");
+            // Dropped in the midst of a text, with steps on their way.
+            let mut broken = engine.generate_tokens(&prompt, greedy(40, lookup)).unwrap();
+            broken.by_ref().take(n).for_each(drop);
+            assert_eq!(broken.into_session().unwrap().tokens(), [&prompt[..], &whole[..n]].concat());
+        }
+        // With a prompt behind it, as if it had been one.
+        let start = session(&engine, 12);
+        let mut run = start.generate(&prompt[12..], greedy(40, lookup)).unwrap();
+        assert_eq!((run.prompt_tokens().len(), generated(&mut run)), (20, whole));
+    }
+}
+
+#[test]
+fn full_and_sliding_contexts_give_a_session_too() {
+    let engine = engine(&ModelOptions { n_ctx: Some(32), ..deterministic() });
+    let mut run = engine.generate_tokens(&tokens(20), greedy(100, None)).unwrap();
+    let found = generated(&mut run);
+    // The last token needs no position, and has none.
+    assert_eq!(found.len(), 13);
+    let session = run.into_session().unwrap();
+    assert_eq!(session.tokens(), [&tokens(20)[..], &found[..12]].concat());
+    let options = GenerateOptions { overflow: Overflow::Slide, ..greedy(30, None) };
+    let mut run = engine.generate_tokens(&tokens(20), options).unwrap();
+    let found = generated(&mut run);
+    let session = run.into_session().unwrap();
+    assert!(session.len() <= 32 && found.ends_with(&session.tokens()[session.len() - 8..]));
 }
 
 #[test]

@@ -1,11 +1,10 @@
 //! The loop that turns logits into text.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::lookup::LookupStats;
 use super::source::TokenSource;
-use super::{CancelFlag, Engine, Session};
+use super::{CancelFlag, Engine, FinishReason, Session, Timings};
 use crate::error::{Error, Result};
 use crate::sampling::{Sampler, SamplingParams, TokenLogprobs, token_logprobs};
 use crate::text::{StopStrings, StreamDecoder};
@@ -85,31 +84,6 @@ impl GenerateOptions {
     }
 }
 
-/// Why a text ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FinishReason {
-    /// The model chose an end-of-text token.
-    Eos,
-    /// A stop string occurred.
-    StopString,
-    /// The number of tokens asked for, or the context's end, was reached.
-    Length,
-    /// The cancel flag was raised.
-    Cancelled,
-}
-
-impl FinishReason {
-    /// The word that reports use: both ways of stopping are "stop".
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            FinishReason::Eos | FinishReason::StopString => "stop",
-            FinishReason::Length => "length",
-            FinishReason::Cancelled => "cancelled",
-        }
-    }
-}
-
 /// One step of a [`Generation`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Piece {
@@ -121,35 +95,6 @@ pub struct Piece {
     pub text: String,
     /// The token's log-probability and the best ones, where asked for.
     pub logprobs: Option<TokenLogprobs>,
-}
-
-/// Durations and counts of a generation.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Timings {
-    /// Tokens of the prompt.
-    pub prompt_tokens: usize,
-    /// From the start to the first token's logits.
-    pub prompt: Duration,
-    /// Tokens generated.
-    pub generated_tokens: usize,
-    /// From the first token's logits to the end.
-    pub generation: Duration,
-    /// Drafts, where [`GenerateOptions::prompt_lookup`] asked for them.
-    pub lookup: Option<LookupStats>,
-}
-
-impl Timings {
-    /// Prompt tokens a second.
-    #[must_use]
-    pub fn prompt_rate(&self) -> f64 {
-        self.prompt_tokens as f64 / self.prompt.as_secs_f64()
-    }
-
-    /// Generated tokens a second; the first one came with the prompt.
-    #[must_use]
-    pub fn generation_rate(&self) -> f64 {
-        self.generated_tokens.saturating_sub(1) as f64 / self.generation.as_secs_f64()
-    }
 }
 
 /// A running generation: an iterator over pieces of text.
@@ -167,6 +112,10 @@ pub struct Generation {
     /// Prompt and generated tokens: what penalties look at.
     history: Vec<u32>,
     n_prompt: usize,
+    /// Tokens of the prompt that the session had seen.
+    n_cached: usize,
+    /// Where the session's tokens begin in `history`.
+    start: usize,
     finish: Option<FinishReason>,
     ended: bool,
     started: Instant,
@@ -175,25 +124,30 @@ pub struct Generation {
 }
 
 impl Generation {
-    pub(super) fn new(engine: &Engine, prompt: &[u32], options: GenerateOptions) -> Result<Self> {
+    pub(super) fn new(
+        engine: &Engine,
+        mut session: Session,
+        prompt: &[u32],
+        options: GenerateOptions,
+    ) -> Result<Self> {
         let files = engine.files();
-        let prompt = match (prompt, files.bos_token_id()) {
-            ([], Some(bos)) => vec![bos],
-            ([], None) => {
-                return Err(Error::input("the prompt is empty, and the model names no token to begin with"));
-            }
-            (prompt, _) => prompt.to_vec(),
-        };
         let n_ctx = engine.n_ctx();
-        if prompt.len() > n_ctx && options.overflow == Overflow::Stop {
+        let mut history = Vec::with_capacity(session.len() + prompt.len() + n_ctx);
+        history.extend_from_slice(session.tokens());
+        history.extend_from_slice(prompt);
+        if history.is_empty() {
+            let empty = "the prompt is empty, and the model names no token to begin with";
+            history.push(files.bos_token_id().ok_or_else(|| Error::input(empty))?);
+        }
+        if history.len() > n_ctx && options.overflow == Overflow::Stop {
             return Err(Error::input(format!(
                 "the prompt has {} tokens, the context holds {n_ctx}: shorten it, or use --overflow slide to keep \
                  its newer part",
-                prompt.len()
+                history.len()
             )));
         }
         let vocab_size = engine.vocab_size();
-        if let Some(id) = prompt.iter().find(|&&id| id as usize >= vocab_size) {
+        if let Some(id) = history.iter().find(|&&id| id as usize >= vocab_size) {
             return Err(Error::input(format!("token {id} is outside the vocabulary of {vocab_size} tokens")));
         }
         options.validate(vocab_size)?;
@@ -206,24 +160,25 @@ impl Generation {
         } else {
             None
         };
-        let mut session = engine.session();
+        // Behind a session without a prompt the last token runs again, for its logits.
+        session.truncate(history.len() - 1);
         let source = TokenSource::new(&session, &options, &sampler, &eos)?;
         if let Some(flag) = &options.cancel {
             session.set_cancel(flag.clone());
         }
-        let mut history = Vec::with_capacity(prompt.len() + n_ctx);
-        history.extend_from_slice(&prompt);
         Ok(Generation {
-            session,
+            n_cached: session.len(),
+            start: 0,
             n_ctx,
             sampler,
             source,
             eos,
             decoder,
             stops: StopStrings::new(options.stop.iter().cloned())?,
-            n_prompt: prompt.len(),
-            pending: prompt,
+            n_prompt: history.len(),
+            pending: history[session.len()..].to_vec(),
             history,
+            session,
             finish: None,
             ended: false,
             started: Instant::now(),
@@ -233,7 +188,8 @@ impl Generation {
         })
     }
 
-    /// The tokens of the prompt: an empty one was given a beginning.
+    /// The tokens of the prompt, those of the session that it began with in front: an
+    /// empty one was given a beginning.
     #[must_use]
     pub fn prompt_tokens(&self) -> &[u32] {
         &self.history[..self.n_prompt]
@@ -269,7 +225,7 @@ impl Generation {
         let now = self.finished.unwrap_or_else(Instant::now);
         let prompt_done = self.prompt_done.unwrap_or(now);
         Timings {
-            prompt_tokens: self.n_prompt,
+            prompt_tokens: self.n_prompt - self.n_cached,
             prompt: prompt_done - self.started,
             generated_tokens: self.tokens().len(),
             generation: now - prompt_done,
@@ -285,6 +241,25 @@ impl Generation {
     /// failed. Does nothing behind any other end.
     pub fn resume(&mut self) {
         self.ended &= self.finish.is_some();
+    }
+
+    /// Ends here and hands over the session with prompt and tokens, those that the
+    /// context holds; the last one is run for that.
+    ///
+    /// # Errors
+    /// As [`Session::advance`].
+    pub fn into_session(self) -> Result<Session> {
+        let Generation { mut session, source, history, start, n_ctx, .. } = self;
+        source.end()?;
+        session.cancel = None;
+        // Drafts and steps ahead may have gone further than the tokens handed out.
+        let wanted = &history[start..history.len().min(start + n_ctx)];
+        let common = session.tokens().iter().zip(wanted).take_while(|(a, b)| a == b).count();
+        session.rewind(common);
+        if common < wanted.len() {
+            session.prefill(&wanted[common..])?;
+        }
+        Ok(session)
     }
 
     /// Ends the text; the next piece brings what was held back.
@@ -307,8 +282,9 @@ impl Generation {
         }
         let keep = (self.n_ctx / 2).max(1);
         self.session.truncate(0);
+        self.start = self.history.len() - keep;
         self.pending.clear();
-        self.pending.extend_from_slice(&self.history[self.history.len() - keep..]);
+        self.pending.extend_from_slice(&self.history[self.start..]);
         Ok(true)
     }
 

@@ -7,6 +7,7 @@ mod files;
 mod generate;
 mod lookup;
 mod memory;
+mod outcome;
 mod saved;
 mod score;
 mod session;
@@ -18,9 +19,10 @@ use std::sync::Arc;
 
 pub use batch::BatchLogits;
 pub use files::ModelFiles;
-pub use generate::{FinishReason, GenerateOptions, Generation, Overflow, Piece, Timings};
+pub use generate::{GenerateOptions, Generation, Overflow, Piece};
 pub use lookup::LookupStats;
 pub use memory::{check_budget, prepare};
+pub use outcome::{FinishReason, Timings};
 pub use score::TokenScore;
 pub use session::{CancelFlag, Session};
 pub use tuning::{Selection, select, tune_model, tuned_shapes};
@@ -133,7 +135,7 @@ impl Engine {
     /// [`crate::Error::Input`] for a prompt that is too long or outside the
     /// vocabulary, and for invalid sampling parameters.
     pub fn generate_tokens(&self, prompt: &[u32], options: GenerateOptions) -> Result<Generation> {
-        Generation::new(self, prompt, options)
+        Generation::new(self, self.session(), prompt, options)
     }
 
     /// The model's tokenizer.

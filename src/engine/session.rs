@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::bound::{Entered, Shared, enter_with};
+use super::{Engine, GenerateOptions, Generation};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::model::{DispatchTiming, Forward, Model, Output, PageList, Sequence};
@@ -245,6 +246,22 @@ impl Session {
         twin.pages = self.pages.fork(self.shared.lock().pool());
         twin.cancel.clone_from(&self.cancel);
         twin
+    }
+
+    /// As [`Session::truncate`], where pages were taken for more than the tokens.
+    pub(super) fn rewind(&mut self, len: usize) {
+        self.tokens.truncate(len);
+        self.pages.truncate(self.shared.lock().pool(), len);
+    }
+
+    /// Generates text behind the session's tokens and a prompt, which may be empty;
+    /// [`Generation::into_session`] gives the session back.
+    ///
+    /// # Errors
+    /// As [`Engine::generate_tokens`].
+    pub fn generate(self, prompt: &[u32], options: GenerateOptions) -> Result<Generation> {
+        let engine = Engine { shared: Arc::clone(&self.shared) };
+        Generation::new(&engine, self, prompt, options)
     }
 
     /// Forgets the tokens behind the first `len` and frees their pages.

@@ -36,6 +36,17 @@ impl TokenSource {
         Ok(ahead.map_or(TokenSource::Plain, |ahead| TokenSource::Ahead(Box::new(ahead))))
     }
 
+    /// Waits for what is on its way.
+    ///
+    /// # Errors
+    /// [`crate::Error::Gpu`] from the device.
+    pub(super) fn end(self) -> Result<()> {
+        match self {
+            TokenSource::Ahead(mut ahead) => ahead.restart(),
+            TokenSource::Plain | TokenSource::Lookup(_) => Ok(()),
+        }
+    }
+
     /// Begins anew on the device that the engine moved to. Tokens that were not handed
     /// out are computed again, from the same random numbers.
     ///

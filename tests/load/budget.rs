@@ -79,10 +79,10 @@ fn the_plan_without_a_device_is_what_loading_takes() {
 #[test]
 fn a_host_adapters_plan_is_that_of_its_device() {
     let _alone = alone();
-    let instance = wgpt::wgpu::Instance::new(wgpt::wgpu::InstanceDescriptor::new_without_display_handle());
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
     let adapter =
-        pollster::block_on(instance.request_adapter(&wgpt::wgpu::RequestAdapterOptions::default())).unwrap();
-    let mut descriptor = wgpt::wgpu::DeviceDescriptor::default();
+        pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default())).unwrap();
+    let mut descriptor = wgpu::DeviceDescriptor::default();
     wgpt::required(&adapter).add_to(&mut descriptor);
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
     let preview = DevicePreview::of_adapter(&adapter, &GpuOptions::default()).unwrap();

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use wgpt::engine::ModelFiles;
 use wgpt::gpu::{Gpu, MemoryGroup};
 use wgpt::kernels::PAGE_SIZE;
-use wgpt::model::ModelOptions;
+use wgpt::model::{ModelOptions, random};
+use wgpt::tensor::DType;
 use wgpt::{Engine, Session};
 
 use crate::files::{self, golden};
-use crate::heap::{alone, live_bytes};
+use crate::heap::{alone, live_bytes, peak_bytes};
 
 /// gpt2-tiny, 128 positions, deterministic: equal sequences give equal bits.
 fn engine(gpu: &Arc<Gpu>) -> Engine {
@@ -155,4 +156,37 @@ fn sessions_outlive_their_engine_on_any_thread() {
         .collect();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     assert_eq!(gpu.ledger().total_bytes(), 0);
+}
+
+#[test]
+fn saving_and_restoring_hold_a_few_mib() {
+    let _alone = alone();
+    // Keys and values of 1024 positions take 32 MiB.
+    let shape = "n_layer=8,n_embd=512,n_head=8,n_inner=64,vocab_size=100,n_positions=1024";
+    let files = ModelFiles::random(random::shape(shape).unwrap(), 1).unwrap();
+    let gpu = Arc::new(Gpu::open(&files::gpu()).unwrap());
+    let options = ModelOptions { kv_dtype: DType::F32, n_ctx: Some(1024), ..ModelOptions::default() };
+    let engine = Engine::load(files, gpu, &options, &mut |_| ControlFlow::Continue(())).unwrap();
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = dir.path().join("session");
+    let mut session = engine.session();
+    session.prefill(&tokens(1000).iter().map(|token| token % 100).collect::<Vec<_>>()).unwrap();
+    // Reads the weights, in pieces of its own.
+    session.save(&path).unwrap();
+    let file_bytes = std::fs::metadata(&path).unwrap().len() as usize;
+    assert!(file_bytes > 31 << 20, "{file_bytes}");
+    let ((), saving) = peak_bytes(|| session.save(&path).unwrap());
+    let (restored, restoring) = peak_bytes(|| engine.restore(&path).unwrap());
+    assert_eq!(restored.tokens(), session.tokens());
+    println!("saving {file_bytes} bytes held {saving}, restoring {restoring}");
+    assert!(saving < 6 << 20 && restoring < 6 << 20, "{saving}, {restoring}");
+    // A length that lies is not believed, let alone allocated.
+    let mut bytes = std::fs::read(&path).unwrap();
+    for at in [8, 12, 16, 40, 400] {
+        bytes[at..at + 4].fill(255);
+        std::fs::write(&path, &bytes).unwrap();
+        let (result, peak) = peak_bytes(|| engine.restore(&path).map(drop));
+        assert!(result.is_err() && peak < 64 << 10, "{at}: {peak}");
+        bytes[8..16].copy_from_slice(&[1, 0, 0, 0, 0, 16, 0, 0]);
+    }
 }
