@@ -55,6 +55,21 @@ pub enum Error {
     /// A prompt, a parameter or another input of the caller is not acceptable.
     #[error("{0}")]
     Input(String),
+    /// A key or a value exceeds f16 on its way into a KV cache of f16; told where
+    /// `ModelOptions::detect_overflow` asks for it. The step that ran into it is
+    /// undone. A step of several sequences names a position of one of them.
+    #[error(
+        "layer {layer}: the {what} at position {position} is not a number that f16 holds (65504 at most): keep \
+         the KV cache in f32, with --kv-dtype f32 (ModelOptions::kv_dtype)"
+    )]
+    Overflow {
+        /// The lowest layer that it occurs in, from 0: what is above computes with it.
+        layer: usize,
+        /// The lowest position of it there, from 0.
+        position: usize,
+        /// "key" or "value".
+        what: &'static str,
+    },
     /// No adapter fits the request.
     #[error("{0}")]
     NoAdapter(String),
@@ -90,9 +105,12 @@ pub enum Error {
         /// What the driver said.
         message: String,
     },
-    /// The caller's callback asked to stop.
+    /// The caller's callback or flag asked to stop.
     #[error("cancelled")]
     Cancelled,
+    /// The time that the caller gave is over.
+    #[error("the time limit was reached: give more time, or less to do")]
+    Timeout,
 }
 
 /// The coarse classes that decide an exit code.
@@ -105,6 +123,8 @@ pub enum ErrorKind {
     NoAdapter,
     /// The caller cancelled.
     Cancelled,
+    /// The caller's time limit was reached.
+    Timeout,
     /// The device is lost.
     DeviceLost,
     /// The GPU has no memory left.
@@ -122,14 +142,16 @@ impl Error {
             | Error::Config { .. }
             | Error::Tensor { .. }
             | Error::Input(_)
+            | Error::Overflow { .. }
             | Error::Limits(_)
             | Error::Budget(_) => ErrorKind::Input,
             // A model or prompt path that does not exist is bad input, a disk
-            // that fails is not.
-            Error::Io { action, .. } if *action != "write" => ErrorKind::Input,
+            // that fails is not, nor is a system without another thread.
+            Error::Io { action, .. } if !matches!(*action, "write" | "start") => ErrorKind::Input,
             Error::Io { .. } | Error::Gpu { .. } => ErrorKind::Other,
             Error::NoAdapter(_) => ErrorKind::NoAdapter,
             Error::Cancelled => ErrorKind::Cancelled,
+            Error::Timeout => ErrorKind::Timeout,
             Error::DeviceLost { .. } => ErrorKind::DeviceLost,
             Error::OutOfMemory { .. } => ErrorKind::OutOfMemory,
         }

@@ -17,12 +17,16 @@
 //! # }
 //! ```
 //!
+//! In `async` code, under any executor, [`EngineBuilder::build_async`] is a future
+//! and [`Engine::generate_stream`] a stream; what is dropped is cancelled.
+//!
 //! [`Session`] is the level below: tokens in, logits out, with
 //! [`Session::fork`] and [`Session::truncate`]. ARCHITECTURE.md in the
 //! repository describes the rooms that the modules are.
 
 pub mod bench;
 pub mod checkpoint;
+pub mod doctor;
 pub mod engine;
 mod error;
 pub mod eval;
@@ -36,8 +40,10 @@ pub mod tensor;
 pub mod text;
 pub mod tune;
 
-pub use engine::{BatchLogits, Engine, EngineBuilder, GenerateOptions, Generation, Session, TokenScore};
+pub use engine::{
+    BatchLogits, Budget, Engine, EngineBuilder, GenerateOptions, Generation, GenerationStep, Session,
+    StepReport, TokenScore,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use gpu::{GpuContext, required};
-// The version whose handles a host hands over.
 pub use wgpu;

@@ -20,6 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("engine", &["model", "text", "sampling", "tune", "kernels", "gpu", "checkpoint", "memory", "tensor"]),
     ("eval", &["engine", "model", "text", "sampling", "kernels", "gpu", "checkpoint", "tensor"]),
     ("bench", &["engine", "model", "tune", "sampling", "kernels", "gpu", "checkpoint", "tensor"]),
+    ("doctor", &["bench", "engine", "model", "tune", "kernels", "gpu", "tensor"]),
     ("error", &["memory"]),
 ];
 
@@ -36,6 +37,7 @@ const WITHOUT_WGPU: &[&str] = &[
     "engine",
     "eval",
     "bench",
+    "doctor",
 ];
 
 const LINES_MAX: usize = 400;

@@ -6,12 +6,13 @@ mod support;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use support::faulty::{faulty, named};
 use support::open_gpu;
 use wgpt::engine::{ModelFiles, tune_model, tuned_shapes};
-use wgpt::gpu::{Gpu, GpuOptions, Kernel, Strategy};
+use wgpt::gpu::{Gpu, GpuOptions, Strategy};
 use wgpt::kernels::{Candidate, Choices, Op};
 use wgpt::model::{Gpt2Config, ModelOptions, random};
 use wgpt::tensor::DType;
@@ -40,44 +41,6 @@ const PATIENT: Budget = Budget { time: Duration::from_secs(600), full: false };
 
 fn no_cancel() -> AtomicBool {
     AtomicBool::new(false)
-}
-
-fn named(op: Op, name: &str) -> &'static Candidate {
-    format!("{op}={name}").parse().unwrap()
-}
-
-/// A copy of `candidate` under another name, with `from` replaced in its shader.
-fn corrupted(candidate: &'static Candidate, name: &'static str, from: &str, to: &str) -> &'static Candidate {
-    static COPIES: AtomicUsize = AtomicUsize::new(0);
-    let kernel = candidate.kernels[0];
-    assert_eq!(kernel.source.matches(from).count(), 1, "{from}");
-    let source: &'static str = Box::leak(kernel.source.replace(from, to).into_boxed_str());
-    let kernel: &'static Kernel =
-        Box::leak(Box::new(Kernel { name: kernel.name, source, bindings: kernel.bindings }));
-    // A constant that no shader reads tells its label from the sound one's.
-    let copy = COPIES.fetch_add(1, Ordering::Relaxed) as u32;
-    let constants = [candidate.constants, &[("COPY", copy)]].concat();
-    Box::leak(Box::new(Candidate {
-        op: candidate.op,
-        name,
-        strategy: candidate.strategy,
-        needs: candidate.needs,
-        kernels: Box::leak(Box::new([kernel])),
-        constants: Box::leak(constants.into_boxed_slice()),
-    }))
-}
-
-/// Layer normalizations that a faulty driver could make of the sound one: a wrong
-/// sum, a write behind the rows, one that does not compile; and what is said of
-/// each.
-fn faulty() -> [(&'static Candidate, &'static str); 3] {
-    let sound = named(Op::LayerNorm, "per_thread");
-    let stray = "out[step.n_rows * params.stride4] = vec4<f32>(1.0);\n    let factor =";
-    [
-        (corrupted(sound, "wrong_sum", "squares += d * d;", "squares += d;"), "225 wrong elements"),
-        (corrupted(sound, "stray", "let factor =", stray), " 0 wrong elements, 4 stray writes"),
-        (corrupted(sound, "refused", "return;", "return 1;"), "compile"),
-    ]
 }
 
 #[test]

@@ -1,15 +1,63 @@
-//! What the operating system knows of this process.
+//! What the operating system knows of this process and of its machine.
+
+use serde::Serialize;
+
+/// The machine, as far as its system tells without being asked by a program of its
+/// own: everywhere the first three fields, on Linux all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Machine {
+    /// linux, windows, macos.
+    pub os: &'static str,
+    /// x86_64, aarch64.
+    pub arch: &'static str,
+    /// Logical cores that this process may use.
+    pub cpu_cores: usize,
+    /// The system's own name, with its version.
+    pub system: Option<String>,
+    /// The kernel's release.
+    pub kernel: Option<String>,
+    /// The processor's name.
+    pub cpu: Option<String>,
+    /// RAM in bytes.
+    pub memory_bytes: Option<u64>,
+}
+
+impl Machine {
+    /// This one.
+    #[must_use]
+    pub fn this() -> Self {
+        let read = |path| std::fs::read_to_string(path).ok();
+        Machine {
+            os: std::env::consts::OS,
+            arch: std::env::consts::ARCH,
+            cpu_cores: std::thread::available_parallelism().map_or(1, usize::from),
+            // os-release(5), proc_sys_kernel(5), proc_cpuinfo(5), proc_meminfo(5).
+            system: read("/etc/os-release").and_then(|text| {
+                let quoted = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
+                Some(quoted.trim().trim_matches(['"', '\'']).to_owned())
+            }),
+            kernel: read("/proc/sys/kernel/osrelease").map(|text| text.trim().to_owned()),
+            cpu: read("/proc/cpuinfo").and_then(|text| {
+                let line = text.lines().find(|line| line.starts_with("model name"))?;
+                Some(line.split_once(':')?.1.trim().to_owned())
+            }),
+            memory_bytes: read("/proc/meminfo").and_then(|text| kilobytes(&text, "MemTotal:")),
+        }
+    }
+}
 
 /// The most memory that the process ever held in RAM, in bytes; `None` where the
 /// system does not tell. Linux counts it as `VmHWM` (proc_pid_status(5)): pages of
 /// a software adapter's buffers and of the program itself are among them.
 #[must_use]
 pub fn peak_host_bytes() -> Option<u64> {
-    high_water_mark(&std::fs::read_to_string("/proc/self/status").ok()?)
+    kilobytes(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
 }
 
-fn high_water_mark(status: &str) -> Option<u64> {
-    let value = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+/// The bytes of the line that begins with `label` and counts in kB, as files of
+/// /proc do.
+fn kilobytes(text: &str, label: &str) -> Option<u64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(label))?;
     value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
@@ -20,9 +68,17 @@ mod tests {
     #[test]
     fn the_mark_is_read_in_kilobytes() {
         let status = "Name:\twgpt\nVmPeak:\t  900 kB\nVmHWM:\t    1234 kB\nVmRSS:\t 17 kB\n";
-        assert_eq!(high_water_mark(status), Some(1234 * 1024));
-        assert_eq!(high_water_mark("VmRSS:\t 17 kB\n"), None);
-        assert_eq!(high_water_mark("VmHWM:\t many kB\n"), None);
+        assert_eq!(kilobytes(status, "VmHWM:"), Some(1234 * 1024));
+        assert_eq!(kilobytes("VmRSS:\t 17 kB\n", "VmHWM:"), None);
+        assert_eq!(kilobytes("VmHWM:\t many kB\n", "VmHWM:"), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn linux_tells_of_the_machine() {
+        let machine = Machine::this();
+        assert!(machine.cpu_cores > 0 && machine.memory_bytes.unwrap() > 64 << 20, "{machine:?}");
+        assert!(!machine.kernel.unwrap().is_empty());
     }
 
     #[cfg(target_os = "linux")]

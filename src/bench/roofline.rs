@@ -108,10 +108,7 @@ impl Roofline {
         let latency = latency(gpu, stopwatch, budget, progress)?;
         let overhead_ns = latency.first().map_or(0.0, |row| row.wall.median_ns);
         let software = gpu.report().is_software();
-        // Guard words stand behind the copy.
-        let room = (gpu.max_binding_bytes() as usize).saturating_sub(4096).max(4096) / 16 * 16;
-        let suitable = if software { COPY_BYTES_SOFTWARE } else { COPY_BYTES };
-        let bytes = room.min(probe_bytes.map_or(suitable, |bytes| bytes as usize / 16 * 16));
+        let bytes = copy_bytes(gpu, probe_bytes);
         let (n_threads, iterations) = if software { FMA_SOFTWARE } else { FMA };
         let mut probes = Vec::new();
         for shape in probe_copy::SHAPES {
@@ -173,7 +170,16 @@ pub fn net_ns(clock: Clock, median_ns: f64, overhead_ns: f64) -> Option<f64> {
     }
 }
 
-fn row(
+/// Bytes of a copy or a read: `asked`, or what suits the adapter.
+pub(super) fn copy_bytes(gpu: &Gpu, asked: Option<u64>) -> usize {
+    // Guard words stand behind the copy.
+    let room = (gpu.max_binding_bytes() as usize).saturating_sub(4096).max(4096) / 16 * 16;
+    let suitable = if gpu.report().is_software() { COPY_BYTES_SOFTWARE } else { COPY_BYTES };
+    room.min(asked.map_or(suitable, |bytes| bytes as usize / 16 * 16))
+}
+
+/// Checks a probe and times it.
+pub(super) fn row(
     gpu: &Gpu,
     stopwatch: &mut Stopwatch<'_>,
     budget: Budget,
@@ -205,17 +211,28 @@ fn latency(
     for dependent in [true, false] {
         for n_dispatches in LATENCY_COUNTS {
             progress(&format!("dispatch {n_dispatches}"));
-            let probe = Probe::steps(gpu, n_dispatches, dependent)?;
-            probe.check(gpu)?;
-            let gpu_time = match stopwatch.clock() {
-                Clock::Gpu => Some(Spread::of(&stopwatch.time(probe.dispatches(), None, budget)?)),
-                Clock::Wall => None,
-            };
-            let wall = Spread::of(&stopwatch.wall(probe.dispatches(), None, budget)?);
-            rows.push(LatencyRow { n_dispatches, dependent, gpu: gpu_time, wall });
+            rows.push(latency_row(gpu, stopwatch, budget, n_dispatches, dependent)?);
         }
     }
     Ok(rows)
+}
+
+/// Checks and times a pass of smallest dispatches.
+pub(super) fn latency_row(
+    gpu: &Gpu,
+    stopwatch: &mut Stopwatch<'_>,
+    budget: Budget,
+    n_dispatches: usize,
+    dependent: bool,
+) -> Result<LatencyRow> {
+    let probe = Probe::steps(gpu, n_dispatches, dependent)?;
+    probe.check(gpu)?;
+    let gpu_time = match stopwatch.clock() {
+        Clock::Gpu => Some(Spread::of(&stopwatch.time(probe.dispatches(), None, budget)?)),
+        Clock::Wall => None,
+    };
+    let wall = Spread::of(&stopwatch.wall(probe.dispatches(), None, budget)?);
+    Ok(LatencyRow { n_dispatches, dependent, gpu: gpu_time, wall })
 }
 
 #[cfg(test)]

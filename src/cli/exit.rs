@@ -14,10 +14,14 @@ pub enum Outcome {
     Done,
     /// Ctrl-C ended it; what was known was printed.
     Interrupted,
+    /// The time that the user gave was over; what was known was printed.
+    TimedOut,
 }
 
 /// 128 + SIGINT, as shells report it.
 pub const INTERRUPTED: u8 = 130;
+/// That of `timeout(1)`.
+const TIMED_OUT: u8 = 124;
 const NO_ADAPTER: u8 = 3;
 const BAD_INPUT: u8 = 4;
 const OTHER: u8 = 1;
@@ -27,6 +31,7 @@ pub fn code(result: anyhow::Result<Outcome>) -> ExitCode {
     let error = match result {
         Ok(Outcome::Done) => return ExitCode::SUCCESS,
         Ok(Outcome::Interrupted) => return ExitCode::from(INTERRUPTED),
+        Ok(Outcome::TimedOut) => return ExitCode::from(TIMED_OUT),
         Err(error) => error,
     };
     // The reader of a pipe has enough: `wgpt generate | head -c 10`.
@@ -39,6 +44,7 @@ pub fn code(result: anyhow::Result<Outcome>) -> ExitCode {
         Some(ErrorKind::Input) => BAD_INPUT,
         Some(ErrorKind::NoAdapter) => NO_ADAPTER,
         Some(ErrorKind::Cancelled) => INTERRUPTED,
+        Some(ErrorKind::Timeout) => TIMED_OUT,
         _ => OTHER,
     })
 }

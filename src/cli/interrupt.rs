@@ -35,7 +35,7 @@ pub fn flag() -> CancelFlag {
                 for path in &*UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner) {
                     let _ = std::fs::remove_file(path);
                 }
-                std::process::exit(i32::from(INTERRUPTED));
+                end_at_once();
             }
         };
         // Where no handler can be set, Ctrl-C ends the program as it always does.
@@ -43,6 +43,23 @@ pub fn flag() -> CancelFlag {
         flag
     })
     .clone()
+}
+
+/// Ends the program without what usually runs at its end: the driver's own clean-up
+/// takes away what its compiler uses in another thread at this moment, and Mesa's then
+/// crashes. Nothing of ours is lost: whatever was printed was flushed.
+fn end_at_once() -> ! {
+    #[cfg(unix)]
+    {
+        // SAFETY: the declaration is POSIX's `void _exit(int)`, which never returns and
+        // asks nothing of its caller.
+        unsafe extern "C" {
+            safe fn _exit(status: std::ffi::c_int) -> !;
+        }
+        _exit(INTERRUPTED.into())
+    }
+    #[cfg(not(unix))]
+    std::process::exit(INTERRUPTED.into())
 }
 
 /// Whether Ctrl-C was pressed.

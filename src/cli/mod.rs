@@ -9,6 +9,8 @@ mod completions;
 mod curve;
 mod devices;
 mod digest;
+mod doctor;
+mod doctor_output;
 mod eval;
 mod eval_output;
 mod exit;
@@ -48,8 +50,10 @@ Examples:
   wgpt generate -p \"Once upon a time\"          the embedded demo model
   wgpt generate -m ./gpt2 -p \"Hello\" -n 64     a model in Hugging Face layout
   wgpt devices                                 which GPU would be used
+  wgpt doctor                                  whether all is well: paste it into an issue
 
-Exit codes: 0 done, 2 usage, 3 no adapter, 4 bad model or input, 130 Ctrl-C, 1 anything else."
+Exit codes: 0 done, 2 usage, 3 no adapter, 4 bad model or input, 124 time limit, 130 Ctrl-C,
+1 anything else."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -66,6 +70,7 @@ enum Verb {
     Logits(logits::Args),
     Inspect(inspect::Args),
     Devices(devices::Args),
+    Doctor(doctor::Args),
     Bench(bench::Args),
     Profile(profile::Args),
     Tune(tune::Args),
@@ -93,6 +98,7 @@ fn run(verb: Verb, started: Instant) -> anyhow::Result<Outcome> {
         Verb::Logits(args) => logits::run(&args),
         Verb::Inspect(args) => inspect::run(&args),
         Verb::Devices(args) => devices::run(&args),
+        Verb::Doctor(args) => doctor::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Profile(args) => profile::run(&args),
         Verb::Tune(args) => tune::run(&args),

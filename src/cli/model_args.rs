@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use clap::ArgAction;
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser, ValueParser};
 use etcetera::base_strategy::{BaseStrategy, choose_native_strategy};
 use wgpt::engine::{CancelFlag, ModelFiles};
@@ -47,6 +48,11 @@ pub struct RunArgs {
     /// Type of the cached keys and values
     #[arg(long, default_value = "f16", value_parser = dtype())]
     pub kv_dtype: DType,
+    /// Stop with layer and position where a key or a value exceeds f16 on its way into
+    /// the KV cache; each chunk of a prompt is then waited for. Off but in debug builds
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true", default_value_t = ModelOptions::default().detect_overflow)]
+    pub detect_overflow: bool,
     #[command(flatten)]
     pub device: DeviceArgs,
     /// Use the least that any adapter offers: no f16, no subgroups, default limits
@@ -161,6 +167,8 @@ impl RunArgs {
             variants: self.variant.clone(),
             steps_ahead: self.steps_ahead.map(usize::from),
             memory_budget: self.memory_budget,
+            detect_overflow: self.detect_overflow,
+            ..ModelOptions::default()
         }
     }
 
@@ -186,9 +194,9 @@ impl ModelArgs {
     }
 
     /// Opens and checks the model's files, or describes random weights.
-    pub fn open_files(&self) -> Result<ModelFiles, Error> {
+    pub fn open_files(&self) -> Result<Arc<ModelFiles>, Error> {
         if let Some(config) = &self.random {
-            return ModelFiles::random(config.clone(), self.random_seed);
+            return ModelFiles::random(config.clone(), self.random_seed).map(Arc::new);
         }
         let builder = Engine::builder();
         match &self.model {
@@ -198,7 +206,7 @@ impl ModelArgs {
     }
 
     /// Opens the device and loads the model, with bars and notices on stderr.
-    pub fn load(&self, files: ModelFiles, cancel: &CancelFlag) -> Result<Engine, Error> {
+    pub fn load(&self, files: Arc<ModelFiles>, cancel: &CancelFlag) -> Result<Engine, Error> {
         let gpu = self.run.open_gpu()?;
         load(files, gpu, &self.model_options(), cancel)
     }
@@ -207,19 +215,19 @@ impl ModelArgs {
 /// Opens a model that an argument names: a directory, one file of weights with the
 /// model's other files beside it, or `demo` for the embedded one where nothing has
 /// that name.
-pub fn open_model(path: &Path) -> Result<ModelFiles, Error> {
+pub fn open_model(path: &Path) -> Result<Arc<ModelFiles>, Error> {
     if path.is_file() {
-        return ModelFiles::open_weights(path);
+        return ModelFiles::open_weights(path).map(Arc::new);
     }
     if path == Path::new("demo") && !path.exists() {
         return Engine::builder().open_files();
     }
-    ModelFiles::open(path)
+    ModelFiles::open(path).map(Arc::new)
 }
 
 /// Loads a model onto an opened device, with bars and notices on stderr.
 pub fn load(
-    files: ModelFiles,
+    files: Arc<ModelFiles>,
     gpu: Arc<Gpu>,
     options: &ModelOptions,
     cancel: &CancelFlag,

@@ -46,10 +46,10 @@ impl Drop for Bar {
     }
 }
 
-/// The bars of a load, one phase after the other.
+/// The bars of a load, one behind the other.
 pub struct LoadBars {
     cancel: CancelFlag,
-    bar: Option<(LoadPhase, Bar)>,
+    bar: Option<(&'static str, Bar)>,
 }
 
 impl LoadBars {
@@ -60,12 +60,16 @@ impl LoadBars {
 
     /// Shows the progress of a load; the engine's callback.
     pub fn update(&mut self, progress: LoadProgress) -> ControlFlow<()> {
-        if self.bar.as_ref().is_none_or(|(phase, _)| *phase != progress.phase) {
-            self.bar = None;
-            self.bar = Some((progress.phase, Bar::new(progress.total, template(progress.phase))));
-        }
-        if let Some((_, bar)) = &self.bar {
-            bar.set(progress.done, "");
+        // Blocks are read and uploaded in turn: what was read shows how far both are.
+        if progress.phase != LoadPhase::Upload {
+            let template = template(progress.phase);
+            if self.bar.as_ref().is_none_or(|(shown, _)| *shown != template) {
+                self.bar = None;
+                self.bar = Some((template, Bar::new(progress.total, template)));
+            }
+            if let Some((_, bar)) = &self.bar {
+                bar.set(progress.done, "");
+            }
         }
         if interrupt::raised(&self.cancel) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
@@ -73,7 +77,8 @@ impl LoadBars {
 
 const fn template(phase: LoadPhase) -> &'static str {
     match phase {
-        LoadPhase::Weights => "weights  {wide_bar} {binary_bytes}/{binary_total_bytes}",
+        LoadPhase::Plan => "plan     {wide_bar} {pos}/{len}",
+        LoadPhase::Read => "weights  {wide_bar} {binary_bytes}/{binary_total_bytes}",
         LoadPhase::Compile => "compile  {wide_bar} {pos}/{len}",
         LoadPhase::WarmUp => "warm-up  {wide_bar} {pos}/{len}",
         _ => "load     {wide_bar} {pos}/{len}",
@@ -86,7 +91,7 @@ mod tests {
 
     #[test]
     fn templates_parse() {
-        for phase in [LoadPhase::Weights, LoadPhase::Compile, LoadPhase::WarmUp] {
+        for phase in LoadPhase::ALL {
             ProgressStyle::with_template(template(phase)).unwrap();
         }
     }

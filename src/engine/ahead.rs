@@ -7,7 +7,7 @@ use super::Session;
 use super::bound::{Bound, Entered, enter_with};
 use crate::error::{Error, Result};
 use crate::kernels::sample::{STOP_IDS_MAX, SampleParams};
-use crate::model::{AheadLoop, AheadToken, bad_logits};
+use crate::model::{AheadLoop, AheadToken, bad_logits, kv_overflow};
 use crate::sampling::Sampler;
 
 /// A source of tokens that keeps submits on their way while it hands out those of
@@ -24,6 +24,8 @@ pub(super) struct AheadSource {
     /// Tokens that may still be chosen.
     remaining: usize,
     steps: usize,
+    /// Whether a call failed: what is on its way is not to be relied on.
+    failed: bool,
 }
 
 impl AheadSource {
@@ -49,12 +51,20 @@ impl AheadSource {
         let generator = sampler.generator();
         let ahead = forward.ahead_loop(&bound.gpu, sampling, generator.key, generator.draws)?;
         drop(forward);
-        Ok(Some(AheadSource { ahead, bound, ready: VecDeque::new(), submitted: 0, remaining, steps }))
+        Ok(Some(AheadSource {
+            ahead,
+            bound,
+            ready: VecDeque::new(),
+            submitted: 0,
+            remaining,
+            steps,
+            failed: false,
+        }))
     }
 
-    /// Whether the engine has moved to another device since.
+    /// Whether a call failed, or the engine has moved to another device since.
     pub(super) fn is_left_behind(&self, session: &Session) -> bool {
-        !Arc::ptr_eq(&self.bound, &session.shared.bound())
+        self.failed || !Arc::ptr_eq(&self.bound, &session.shared.bound())
     }
 
     /// Numbers that the tokens handed out have taken.
@@ -82,8 +92,15 @@ impl AheadSource {
     /// # Errors
     /// As [`Session::advance`]; [`crate::Error::Input`] for faulty logits.
     pub(super) fn next(&mut self, session: &mut Session, pending: &[u32]) -> Result<u32> {
+        let token = self.try_next(session, pending);
+        self.failed = token.is_err();
+        token
+    }
+
+    fn try_next(&mut self, session: &mut Session, pending: &[u32]) -> Result<u32> {
         if self.submitted == 0 {
             let last = session.advance_but_last_chunk(pending)?;
+            session.check_cancel()?;
             let shared = Arc::clone(&session.shared);
             let mut entered = enter_with(&shared, &mut [session])?;
             self.submit(&mut entered, session, Some(last), 1)?;
@@ -98,6 +115,7 @@ impl AheadSource {
         }
         match self.ready.pop_front() {
             Some(AheadToken::Token(token)) => Ok(token),
+            Some(AheadToken::Overflow(found)) => Err(kv_overflow(found)),
             Some(AheadToken::Fault | AheadToken::Stopped) | None => Err(bad_logits()),
         }
     }

@@ -1,7 +1,6 @@
 //! Decode steps over many sessions.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::bound::{Entered, enter_with};
 use super::{Engine, Session};
@@ -88,7 +87,8 @@ impl Engine {
     /// [`Error::Input`] for another number of tokens than of sessions, a session of
     /// another engine, a token outside the vocabulary, a full context;
     /// [`Error::Limits`], [`Error::Gpu`] from the device; [`Error::Cancelled`] by
-    /// the flag of any of the sessions. All sessions are then as they were.
+    /// the flag of any of the sessions, [`Error::Timeout`] by the deadline of one. All
+    /// sessions are then as they were.
     pub fn step(
         &self,
         sessions: &mut [&mut Session],
@@ -126,6 +126,8 @@ impl Engine {
 
     fn step_into(&self, sessions: &mut [&mut Session], tokens: &[u32], mut wanted: Wanted<'_>) -> Result<()> {
         self.check_step(sessions, tokens)?;
+        // Before any of the passes: what one of them forbids costs nothing.
+        sessions.iter().try_for_each(|session| session.check_cancel())?;
         let per_pass = if self.options().deterministic { 1 } else { self.batch_size() };
         let mut passes = sessions.chunks_mut(per_pass).zip(tokens.chunks(per_pass));
         let result = passes.try_for_each(|(some, tokens)| self.step_pass(some, tokens, wanted.output()));
@@ -168,11 +170,7 @@ impl Engine {
     /// One pass over the weights: the sessions' keys and values enter the cache,
     /// their lists of tokens stay as they are.
     fn step_pass(&self, sessions: &mut [&mut Session], tokens: &[u32], output: Output<'_>) -> Result<()> {
-        let raised =
-            |session: &&mut Session| session.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed));
-        if sessions.iter().any(raised) {
-            return Err(Error::Cancelled);
-        }
+        sessions.iter().try_for_each(|session| session.check_cancel())?;
         let Entered { mut forward, bound } = enter_with(&self.shared, sessions)?;
         let (gpu, model) = (&bound.gpu, &bound.model);
         match sessions {

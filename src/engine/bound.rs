@@ -9,7 +9,9 @@ use super::tuning::Selection;
 use super::{Engine, ModelFiles, Session};
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::model::{Dims, Forward, Model, ModelOptions, Output, ProgressFn, Weights};
+use crate::model::{
+    Dims, Forward, LoadPhase, Model, ModelOptions, Output, PLAN_STEPS, ProgressFn, Weights, report,
+};
 
 /// What an engine's clones and sessions share.
 pub(super) struct Shared {
@@ -17,7 +19,7 @@ pub(super) struct Shared {
     forward: Mutex<Forward>,
     /// Exchanged as a whole while `forward` is locked.
     bound: RwLock<Arc<Bound>>,
-    pub(super) files: ModelFiles,
+    pub(super) files: Arc<ModelFiles>,
     pub(super) options: ModelOptions,
     pub(super) n_ctx: usize,
 }
@@ -63,6 +65,22 @@ fn bind(
     options: &ModelOptions,
     progress: &mut ProgressFn<'_>,
 ) -> Result<(Bound, Forward)> {
+    let bound = bind_unsettled(files, &gpu, options, progress);
+    if bound.is_err() {
+        // wgpu holds what was given back until the uploads to it are done. What went
+        // wrong first is what counts.
+        let _ = gpu.flush();
+    }
+    bound
+}
+
+fn bind_unsettled(
+    files: &ModelFiles,
+    gpu: &Arc<Gpu>,
+    options: &ModelOptions,
+    progress: &mut ProgressFn<'_>,
+) -> Result<(Bound, Forward)> {
+    report(progress, LoadPhase::Plan, PLAN_STEPS - 2, PLAN_STEPS)?;
     let config = files.config().clone();
     let device = gpu.preview();
     let (Selection { choices, tuned, warning }, dims) = prepare(&config, options, &device)?;
@@ -70,11 +88,12 @@ fn bind(
         gpu.warn(warning);
     }
     check_budget(&config, options, &device, dims.plan())?;
-    let weights = Weights::load(&gpu, &config, files.checkpoint(), options.dtype, progress)?;
+    report(progress, LoadPhase::Plan, PLAN_STEPS - 1, PLAN_STEPS)?;
+    let weights = Weights::load(gpu, &config, files.checkpoint(), options.dtype, progress)?;
     let model = Model { config, options: options.clone(), choices, weights };
-    let forward = Forward::new(&gpu, &model, dims.clone(), progress)?;
+    let forward = Forward::new(gpu, &model, dims.clone(), progress)?;
     gpu.save_pipelines();
-    Ok((Bound { model, gpu, dims, tuned }, forward))
+    Ok((Bound { model, gpu: Arc::clone(gpu), dims, tuned }, forward))
 }
 
 impl Engine {
@@ -87,13 +106,15 @@ impl Engine {
     /// not fit the dtype; [`crate::Error::Budget`] before anything is allocated;
     /// [`crate::Error::Limits`], [`crate::Error::OutOfMemory`],
     /// [`crate::Error::DeviceLost`], [`crate::Error::Gpu`] from the device;
-    /// [`crate::Error::Cancelled`]. Everything that was allocated is given back.
+    /// [`crate::Error::Cancelled`]. Everything that was allocated is given back; kernels
+    /// that were compiled stay with the device, where the next load finds them.
     pub fn load(
-        files: ModelFiles,
+        files: impl Into<Arc<ModelFiles>>,
         gpu: Arc<Gpu>,
         options: &ModelOptions,
         progress: &mut ProgressFn<'_>,
     ) -> Result<Engine> {
+        let files = files.into();
         let (bound, forward) = bind(&files, gpu, options, progress)?;
         let n_ctx = bound.dims.n_ctx;
         let (forward, bound) = (Mutex::new(forward), RwLock::new(Arc::new(bound)));
@@ -150,31 +171,43 @@ pub(super) fn enter_with<'s>(shared: &'s Shared, sessions: &mut [&mut Session]) 
 impl Session {
     /// Whether the pages hold the session's tokens on the device of `forward`.
     fn is_cached(&self, forward: &mut Forward) -> bool {
-        self.tokens.is_empty() || self.pages.is_of(forward.pool())
+        self.pages.holds(forward.pool(), self.tokens.len())
     }
 
-    /// Runs all tokens of the log again.
+    /// Runs all tokens of the log again; all or nothing.
     fn recompute(&mut self, shared: &Shared) -> Result<()> {
+        let result = self.run_log(shared);
+        if result.is_err() {
+            self.pages.truncate(shared.lock().pool(), 0);
+        }
+        result
+    }
+
+    fn run_log(&mut self, shared: &Shared) -> Result<()> {
         let mut done = 0;
         while done < self.tokens.len() {
             self.check_cancel()?;
             let Entered { mut forward, bound } = shared.enter();
-            if done > 0 && !self.pages.is_of(forward.pool()) {
+            if !self.pages.holds(forward.pool(), done) {
                 // Moved once more meanwhile.
                 done = 0;
             }
             if done == 0 {
                 self.pages.truncate(forward.pool(), 0);
             }
-            let end = self.tokens.len().min(done + bound.dims.chunk);
+            let rows = forward.rows_within(bound.model.options.max_submit, done);
+            let end = self.tokens.len().min(done + rows);
             let tokens = &self.tokens[done..end];
-            let run = forward.run(&bound.gpu, &bound.model, &mut self.pages, tokens, done, Output::None);
-            if run.is_err() {
-                self.pages.truncate(forward.pool(), 0);
-            }
-            run?;
+            forward.run(&bound.gpu, &bound.model, &mut self.pages, tokens, done, Output::None)?;
             done = end;
         }
         Ok(())
+    }
+
+    /// Forgets what is behind the first `len` tokens, pages that were taken for more
+    /// than the session holds among them.
+    pub(super) fn rewind(&mut self, len: usize) {
+        self.tokens.truncate(len);
+        self.pages.truncate(self.shared.lock().pool(), len);
     }
 }

@@ -1,101 +1,23 @@
 //! The loop that turns logits into text.
 
-use std::sync::atomic::Ordering;
+mod choose;
+mod options;
+mod steps;
+mod stream;
+
 use std::time::Instant;
 
+pub use options::{FinishReason, GenerateOptions, Overflow, Piece, Timings};
+pub use steps::GenerationStep;
+pub use stream::GenerationStream;
+
+use super::budget::StepReport;
+use super::interrupt::{Interrupt, deadline_in};
 use super::source::TokenSource;
-use super::{CancelFlag, Engine, FinishReason, Session, Timings};
+use super::{Engine, Session};
 use crate::error::{Error, Result};
-use crate::sampling::{Sampler, SamplingParams, TokenLogprobs, token_logprobs};
+use crate::sampling::Sampler;
 use crate::text::{StopStrings, StreamDecoder};
-
-/// What happens when the context is full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Overflow {
-    /// The text ends, with [`FinishReason::Length`].
-    #[default]
-    Stop,
-    /// The newer half of the context is kept and prefilled again.
-    Slide,
-}
-
-/// How text is generated.
-///
-/// The defaults are wgpt's own; a model's, [`super::ModelFiles::generation_config`],
-/// are for the caller to apply, as the command line does.
-#[derive(Clone, Debug)]
-pub struct GenerateOptions {
-    /// How tokens are chosen.
-    pub sampling: SamplingParams,
-    /// Most tokens to generate; `None` for as many as the context holds (with
-    /// [`Overflow::Slide`]: until an end token).
-    pub max_new_tokens: Option<usize>,
-    /// Texts that end the generation; they are not part of the result.
-    pub stop: Vec<String>,
-    /// Goes on behind end-of-text tokens.
-    pub ignore_eos: bool,
-    /// Log-probabilities of each chosen token and of that many best ones.
-    pub logprobs: Option<usize>,
-    /// What happens when the context is full.
-    pub overflow: Overflow,
-    /// Drafts of that many tokens, copied from where the text's end occurred before,
-    /// are verified in one pass: the same tokens (without
-    /// `deterministic` up to ties within the logits' last digits), sooner where texts repeat
-    /// themselves. At most [`Engine::batch_size`] less one; for plain greedy sampling
-    /// without log-probabilities.
-    pub prompt_lookup: Option<usize>,
-    /// A flag that ends the generation, also from another thread.
-    pub cancel: Option<CancelFlag>,
-}
-
-impl Default for GenerateOptions {
-    fn default() -> Self {
-        GenerateOptions {
-            sampling: SamplingParams::default(),
-            max_new_tokens: None,
-            stop: Vec::new(),
-            ignore_eos: false,
-            logprobs: None,
-            overflow: Overflow::Stop,
-            prompt_lookup: None,
-            cancel: None,
-        }
-    }
-}
-
-impl GenerateOptions {
-    /// Checks what can be checked without a device.
-    ///
-    /// # Errors
-    /// [`Error::Input`] for parameters outside their range, as
-    /// [`SamplingParams::validate`], and for options that exclude one another.
-    pub fn validate(&self, vocab_size: usize) -> Result<()> {
-        self.sampling.validate(vocab_size)?;
-        if self.logprobs.is_some_and(|n| n > vocab_size) {
-            return Err(Error::input(format!("logprobs: at most {vocab_size}, the size of the vocabulary")));
-        }
-        if self.prompt_lookup.is_some() && !(self.sampling.is_plain_greedy() && self.logprobs.is_none()) {
-            return Err(Error::input(
-                "prompt lookup verifies what greedy decoding chooses: it needs temperature 0, no penalties, no \
-                 logit bias and no logprobs",
-            ));
-        }
-        Ok(())
-    }
-}
-
-/// One step of a [`Generation`].
-#[derive(Clone, Debug, PartialEq)]
-pub struct Piece {
-    /// The chosen token; `None` in the last piece, which brings the text that
-    /// was held back.
-    pub token: Option<u32>,
-    /// Text that is certain by now: whole characters, no part of a stop
-    /// string. Empty where the model has no tokenizer.
-    pub text: String,
-    /// The token's log-probability and the best ones, where asked for.
-    pub logprobs: Option<TokenLogprobs>,
-}
 
 /// A running generation: an iterator over pieces of text.
 pub struct Generation {
@@ -121,6 +43,7 @@ pub struct Generation {
     started: Instant,
     prompt_done: Option<Instant>,
     finished: Option<Instant>,
+    report: StepReport,
 }
 
 impl Generation {
@@ -130,6 +53,7 @@ impl Generation {
         prompt: &[u32],
         options: GenerateOptions,
     ) -> Result<Self> {
+        session.check_fed()?;
         let files = engine.files();
         let n_ctx = engine.n_ctx();
         let mut history = Vec::with_capacity(session.len() + prompt.len() + n_ctx);
@@ -163,9 +87,8 @@ impl Generation {
         // Behind a session without a prompt the last token runs again, for its logits.
         session.truncate(history.len() - 1);
         let source = TokenSource::new(&session, &options, &sampler, &eos)?;
-        if let Some(flag) = &options.cancel {
-            session.set_cancel(flag.clone());
-        }
+        let deadline = deadline_in(options.timeout);
+        session.interrupt = Interrupt { cancel: options.cancel.clone(), deadline, abandoned: None };
         Ok(Generation {
             n_cached: session.len(),
             start: 0,
@@ -184,6 +107,7 @@ impl Generation {
             started: Instant::now(),
             prompt_done: None,
             finished: None,
+            report: StepReport::default(),
             options,
         })
     }
@@ -236,25 +160,20 @@ impl Generation {
         }
     }
 
-    /// Lets a text go on that ended with an error: once the engine has another device
-    /// ([`Engine::rebind`]), once there is memory again. The next piece is the one that
-    /// failed. Does nothing behind any other end.
-    pub fn resume(&mut self) {
-        self.ended &= self.finish.is_some();
-    }
-
     /// Ends here and hands over the session with prompt and tokens, those that the
-    /// context holds; the last one is run for that.
+    /// context holds; what of them has not run runs for that. No flag or time limit
+    /// ends it any more.
     ///
     /// # Errors
     /// As [`Session::advance`].
     pub fn into_session(self) -> Result<Session> {
         let Generation { mut session, source, history, start, n_ctx, .. } = self;
         source.end()?;
-        session.cancel = None;
+        session.interrupt = Interrupt::default();
         // Drafts and steps ahead may have gone further than the tokens handed out.
         let wanted = &history[start..history.len().min(start + n_ctx)];
         let common = session.tokens().iter().zip(wanted).take_while(|(a, b)| a == b).count();
+        session.truncate(common);
         session.rewind(common);
         if common < wanted.len() {
             session.prefill(&wanted[common..])?;
@@ -286,90 +205,5 @@ impl Generation {
         self.pending.clear();
         self.pending.extend_from_slice(&self.history[self.start..]);
         Ok(true)
-    }
-
-    /// Runs the pending tokens and chooses the next one.
-    fn choose(&mut self) -> Result<(u32, Option<TokenLogprobs>)> {
-        let most = self.options.max_new_tokens.map_or(usize::MAX, |most| most - self.tokens().len());
-        let Generation { session, pending, sampler, history, .. } = self;
-        let chosen = if let TokenSource::Lookup(lookup) = &mut self.source {
-            (lookup.next(session, pending, history, most)?, None)
-        } else if let TokenSource::Ahead(ahead) = &mut self.source {
-            (ahead.next(session, pending)?, None)
-        } else if sampler.is_plain_greedy() && self.options.logprobs.is_none() {
-            (session.advance_greedy(pending)?, None)
-        } else {
-            let logits = session.advance(pending)?;
-            let token = sampler.sample(logits, history)?;
-            let logprobs = self.options.logprobs.map(|n| token_logprobs(logits, token, n)).transpose()?;
-            (token, logprobs)
-        };
-        pending.clear();
-        self.prompt_done.get_or_insert_with(Instant::now);
-        Ok(chosen)
-    }
-
-    fn step(&mut self) -> Result<Option<Piece>> {
-        let remaining = self.options.max_new_tokens.map_or(usize::MAX, |most| most - self.tokens().len());
-        self.source.follow(&self.session, &mut self.sampler, &self.eos, remaining)?;
-        if self.options.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
-            self.end(FinishReason::Cancelled);
-        } else if self.options.max_new_tokens.is_some_and(|most| self.tokens().len() >= most)
-            || !self.make_room()?
-        {
-            self.end(FinishReason::Length);
-        }
-        if self.finish.is_some() {
-            return self.flush();
-        }
-        let (token, logprobs) = match self.choose() {
-            Err(Error::Cancelled) => {
-                self.end(FinishReason::Cancelled);
-                return self.flush();
-            }
-            chosen => chosen?,
-        };
-        if self.eos.contains(&token) {
-            self.end(FinishReason::Eos);
-            return self.flush();
-        }
-        self.history.push(token);
-        self.pending.push(token);
-        let mut text = String::new();
-        if let Some(decoder) = &mut self.decoder {
-            let (certain, stop) = self.stops.push(&decoder.push(token)?);
-            text = certain;
-            if stop.is_some() {
-                self.end(FinishReason::StopString);
-                self.ended = true;
-            }
-        }
-        Ok(Some(Piece { token: Some(token), text, logprobs }))
-    }
-
-    /// The text that was held back, once.
-    fn flush(&mut self) -> Result<Option<Piece>> {
-        self.ended = true;
-        let Some(decoder) = &mut self.decoder else { return Ok(None) };
-        let (mut text, stop) = self.stops.push(&decoder.finish()?);
-        if stop.is_none() {
-            text.push_str(&self.stops.finish());
-        }
-        Ok((!text.is_empty()).then_some(Piece { token: None, text, logprobs: None }))
-    }
-}
-
-impl Iterator for Generation {
-    type Item = Result<Piece>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.ended {
-            return None;
-        }
-        let step = self.step();
-        if step.is_err() {
-            self.ended = true;
-        }
-        step.transpose()
     }
 }

@@ -1,106 +1,53 @@
 //! The engine: a loaded model, its sessions, and the loop that generates text.
 
 mod ahead;
+mod background;
 mod batch;
 mod bound;
+mod budget;
+mod builder;
 mod files;
 mod generate;
+mod interrupt;
 mod lookup;
 mod memory;
-mod outcome;
+mod outputs;
 mod saved;
 mod score;
 mod session;
 mod source;
 mod tuning;
+mod worker;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use background::Background;
 pub use batch::BatchLogits;
+pub use budget::{Budget, Overrun, StepReport};
+pub use builder::EngineBuilder;
 pub use files::ModelFiles;
-pub use generate::{GenerateOptions, Generation, Overflow, Piece};
+pub use generate::{
+    FinishReason, GenerateOptions, Generation, GenerationStep, GenerationStream, Overflow, Piece, Timings,
+};
+pub use interrupt::CancelFlag;
 pub use lookup::LookupStats;
 pub use memory::{check_budget, prepare};
-pub use outcome::{FinishReason, Timings};
+pub use outputs::{GpuOutputs, OutputRows};
 pub use score::TokenScore;
-pub use session::{CancelFlag, Session};
+pub use session::Session;
 pub use tuning::{Selection, select, tune_model, tuned_shapes};
 
 use bound::Shared;
 
 use crate::error::Result;
-use crate::gpu::{Gpu, GpuOptions};
-use crate::model::{ModelOptions, ProgressFn};
+use crate::gpu::Gpu;
+use crate::model::ModelOptions;
 use crate::text::Tokenizer;
 
 /// A model on a GPU. Cheap to clone; clones share everything.
 #[derive(Clone)]
 pub struct Engine {
     shared: Arc<Shared>,
-}
-
-/// What to load and how; made by [`Engine::builder`].
-#[derive(Clone, Debug, Default)]
-pub struct EngineBuilder {
-    dir: Option<PathBuf>,
-    gpu: GpuOptions,
-    model: ModelOptions,
-}
-
-impl EngineBuilder {
-    /// A directory in Hugging Face layout. Without it the demo model is taken.
-    #[must_use]
-    pub fn model(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.dir = Some(dir.into());
-        self
-    }
-
-    /// How the device is chosen and opened.
-    #[must_use]
-    pub fn gpu(mut self, options: GpuOptions) -> Self {
-        self.gpu = options;
-        self
-    }
-
-    /// Types, context and arithmetic.
-    #[must_use]
-    pub fn options(mut self, options: ModelOptions) -> Self {
-        self.model = options;
-        self
-    }
-
-    /// Opens and checks the model's files.
-    ///
-    /// # Errors
-    /// As [`ModelFiles::open`].
-    pub fn open_files(&self) -> Result<ModelFiles> {
-        match &self.dir {
-            Some(dir) => ModelFiles::open(dir),
-            #[cfg(feature = "demo-model")]
-            None => ModelFiles::demo(),
-            #[cfg(not(feature = "demo-model"))]
-            None => Err(crate::Error::input(
-                "no model was named, and this build embeds none (feature demo-model)",
-            )),
-        }
-    }
-
-    /// Loads without reporting progress.
-    ///
-    /// # Errors
-    /// Those of opening the files, the device, and of loading.
-    pub fn build(&self) -> Result<Engine> {
-        self.build_with(&mut |_| std::ops::ControlFlow::Continue(()))
-    }
-
-    /// Loads and reports progress; the callback's `Break` cancels.
-    ///
-    /// # Errors
-    /// As [`EngineBuilder::build`]; [`crate::Error::Cancelled`].
-    pub fn build_with(&self, progress: &mut ProgressFn<'_>) -> Result<Engine> {
-        Engine::load(self.open_files()?, Arc::new(Gpu::open(&self.gpu)?), &self.model, progress)
-    }
 }
 
 impl Engine {
@@ -136,6 +83,15 @@ impl Engine {
     /// vocabulary, and for invalid sampling parameters.
     pub fn generate_tokens(&self, prompt: &[u32], options: GenerateOptions) -> Result<Generation> {
         Generation::new(self, self.session(), prompt, options)
+    }
+
+    /// As [`Engine::generate`], as a stream for `async` code. The prompt is made tokens
+    /// of here; all work of the GPU waits for the first poll.
+    ///
+    /// # Errors
+    /// As [`Engine::generate`].
+    pub fn generate_stream(&self, prompt: &str, options: GenerateOptions) -> Result<GenerationStream> {
+        self.generate(prompt, options).map(Generation::into_stream)
     }
 
     /// The model's tokenizer.

@@ -62,7 +62,7 @@ impl Session {
         let shared = &self.shared;
         let model = shared.files.identity()?.clone();
         let Entered { mut forward, bound } = shared.enter();
-        let cached = !self.tokens.is_empty() && self.pages.is_of(forward.pool());
+        let cached = !self.tokens.is_empty() && self.pages.holds(forward.pool(), self.tokens.len());
         drop(forward);
         let pages = cached.then(|| PageFacts::of(&bound, self.tokens.len()));
         drop(bound);
@@ -83,7 +83,7 @@ impl Session {
         while start < total {
             self.check_cancel()?;
             let Entered { mut forward, bound } = shared.enter();
-            if !self.pages.is_of(forward.pool()) {
+            if !self.pages.holds(forward.pool(), self.tokens.len()) {
                 return Err(moved());
             }
             let n = forward.cache_piece_bytes().min(PIECE_BYTES).min(total - start);
@@ -162,7 +162,7 @@ impl Session {
 
     fn put_pages(&mut self, start: u64, piece: &[u8]) -> Result<()> {
         let Entered { mut forward, bound } = self.shared.enter();
-        if !self.pages.is_of(forward.pool()) {
+        if !self.pages.holds(forward.pool(), self.tokens.len()) {
             return Err(moved());
         }
         forward.write_cache(&bound.gpu, &self.pages, self.tokens.len(), start, piece)

@@ -45,8 +45,9 @@ impl Session {
     /// [`Error::Input`] for a session or a continuation without a token, a token
     /// outside the vocabulary, more than the context holds, and for logits that are
     /// NaN or infinite; [`Error::Limits`], [`Error::Gpu`] from the device;
-    /// [`Error::Cancelled`] by the flag of [`Session::set_cancel`], which is heeded
-    /// between chunks. The session is then as it was.
+    /// [`Error::Cancelled`] by the flag of [`Session::set_cancel`], [`Error::Timeout`]
+    /// by [`Session::set_deadline`], which are heeded between chunks. The session is
+    /// then as it was.
     pub fn score(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         let mut logprobs = Vec::with_capacity(tokens.len());
         self.score_into(tokens, Scores::Logprobs(&mut logprobs))?;
@@ -68,7 +69,7 @@ impl Session {
         let rows = self.score_rows(tokens)?;
         let first = self.len() - 1;
         let shared = Arc::clone(&self.shared);
-        let chunk = shared.bound().dims.chunk;
+        let chunk = shared.chunk_rows(shared.n_ctx);
         let result = (0..rows.len()).step_by(chunk).try_for_each(|begin| {
             self.check_cancel()?;
             let end = rows.len().min(begin + chunk);
@@ -124,12 +125,13 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Session::score`], naming the request, and for a session of another engine;
-    /// [`Error::Cancelled`] by the flag of any of the sessions. All sessions are then
+    /// [`Error::Cancelled`] by the flag of any of the sessions, [`Error::Timeout`]. All sessions are then
     /// as they were.
     pub fn score(&self, requests: &mut [(&mut Session, &[u32])]) -> Result<Vec<Vec<f32>>> {
         let rows = self.check_scores(requests)?;
         let dims = &self.shared.bound().dims;
-        let room = Room { chunk: dims.chunk, packed: dims.packed, pages: dims.page_table_entries() };
+        let chunk = self.shared.chunk_rows(dims.n_ctx);
+        let room = Room { chunk, packed: dims.packed.min(chunk), pages: dims.page_table_entries() };
         let lens: Vec<(usize, usize)> =
             requests.iter().zip(&rows).map(|((session, _), rows)| (session.len() - 1, rows.len())).collect();
         let mut sessions: Vec<&mut Session> =

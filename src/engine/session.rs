@@ -1,16 +1,15 @@
 //! One sequence of tokens with its cached keys and values.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use super::bound::{Entered, Shared, enter_with};
+use super::budget::Feed;
+use super::interrupt::{CancelFlag, Interrupt};
 use super::{Engine, GenerateOptions, Generation};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::model::{DispatchTiming, Forward, Model, Output, PageList, Sequence};
-
-/// A flag that another thread raises to end a prefill or a generation.
-pub type CancelFlag = Arc<AtomicBool>;
 
 /// A sequence of tokens whose keys and values lie on the GPU.
 ///
@@ -21,8 +20,9 @@ pub struct Session {
     pub(super) shared: Arc<Shared>,
     pub(super) tokens: Vec<u32>,
     pub(super) pages: PageList,
-    logits: Vec<f32>,
-    pub(super) cancel: Option<CancelFlag>,
+    pub(super) logits: Vec<f32>,
+    pub(super) feed: Feed,
+    pub(super) interrupt: Interrupt,
 }
 
 impl Session {
@@ -32,7 +32,8 @@ impl Session {
             tokens: Vec::with_capacity(n_ctx),
             pages: PageList::with_capacity(n_ctx),
             logits: Vec::with_capacity(shared.files.config().vocab_size),
-            cancel: None,
+            interrupt: Interrupt::default(),
+            feed: Feed::default(),
             shared,
         }
     }
@@ -58,7 +59,13 @@ impl Session {
     /// Lets `flag` end a running `advance` or `score` after the chunk at hand, with
     /// [`Error::Cancelled`].
     pub fn set_cancel(&mut self, flag: CancelFlag) {
-        self.cancel = Some(flag);
+        self.interrupt.cancel = Some(flag);
+    }
+
+    /// Lets a running call, or one that begins later, end with [`Error::Timeout`] once
+    /// that moment has come, behind the chunk at hand; `None` lifts the limit.
+    pub fn set_deadline(&mut self, deadline: Option<Instant>) {
+        self.interrupt.deadline = deadline;
     }
 
     /// Adds tokens and returns the logits behind the last one, `[vocab_size]`.
@@ -66,13 +73,15 @@ impl Session {
     /// # Errors
     /// [`Error::Input`] for no token, one outside the vocabulary, or more than
     /// the context holds; [`Error::Limits`], [`Error::Gpu`] from the device;
-    /// [`Error::Cancelled`]. The session then holds the tokens of the chunks
-    /// that were completed.
+    /// [`Error::Cancelled`] by the flag of [`Session::set_cancel`], [`Error::Timeout`]
+    /// by [`Session::set_deadline`], which are heeded before each chunk. The session
+    /// then holds the tokens of the chunks that were completed.
     pub fn advance(&mut self, tokens: &[u32]) -> Result<&[f32]> {
         let last = self.advance_but_last_chunk(tokens)?;
         let mut logits = std::mem::take(&mut self.logits);
         let result = self.run(last, Output::LastLogits(&mut logits));
         self.logits = logits;
+        self.feed.set_logits(result.is_ok().then_some(self.tokens.len()));
         result?;
         Ok(&self.logits)
     }
@@ -108,7 +117,7 @@ impl Session {
         self.check(tokens)?;
         next.clear();
         let output = Output::ArgmaxRows(next);
-        self.step(tokens, |forward, gpu, model, pages, position| {
+        self.pass(tokens, |forward, gpu, model, pages, position| {
             if model.options.deterministic {
                 forward.run(gpu, model, pages, tokens, position, output)
             } else {
@@ -135,8 +144,8 @@ impl Session {
     ) -> Result<()> {
         self.check(tokens)?;
         let vocab_size = self.shared.files.config().vocab_size;
-        let dims = &self.shared.bound().dims;
-        let piece_len = dims.chunk.min(dims.logits_rows);
+        let rows = self.shared.chunk_rows(self.shared.n_ctx);
+        let piece_len = rows.min(self.shared.bound().dims.logits_rows);
         let mut rows = Vec::new();
         for (i, piece) in tokens.chunks(piece_len).enumerate() {
             let start = self.len();
@@ -155,10 +164,14 @@ impl Session {
     /// Runs all chunks but the last, which it returns.
     pub(super) fn advance_but_last_chunk<'t>(&mut self, tokens: &'t [u32]) -> Result<&'t [u32]> {
         self.check(tokens)?;
-        let chunk = self.shared.bound().dims.chunk;
         let mut rest = tokens;
-        while rest.len() > chunk {
-            let (piece, behind) = rest.split_at(chunk);
+        // A token is no shorter pass than itself.
+        while rest.len() > 1 {
+            let rows = self.shared.chunk_rows(self.len());
+            let Some((piece, behind)) = rest.split_at_checked(rows).filter(|(_, behind)| !behind.is_empty())
+            else {
+                break;
+            };
             self.run(piece, Output::None)?;
             rest = behind;
         }
@@ -166,6 +179,12 @@ impl Session {
     }
 
     pub(super) fn check(&self, tokens: &[u32]) -> Result<()> {
+        self.check_fed()?;
+        self.check_tokens(tokens, self.len())
+    }
+
+    /// Checks tokens that go behind the first `len`.
+    pub(super) fn check_tokens(&self, tokens: &[u32], len: usize) -> Result<()> {
         let vocab_size = self.shared.files.config().vocab_size;
         if tokens.is_empty() {
             return Err(Error::input("there is no token to run: the prompt is empty"));
@@ -176,7 +195,7 @@ impl Session {
                 vocab_size - 1
             )));
         }
-        let (len, n_ctx) = (self.len(), self.shared.n_ctx);
+        let n_ctx = self.shared.n_ctx;
         if len + tokens.len() > n_ctx {
             return Err(Error::input(format!(
                 "{} tokens behind {len} exceed the context of {n_ctx} positions: shorten the text{}",
@@ -199,7 +218,7 @@ impl Session {
         let pieces = tokens.chunks(self.shared.bound().dims.chunk);
         let last = pieces.len() - 1;
         for (i, piece) in pieces.enumerate() {
-            self.step(piece, |forward, gpu, model, pages, position| {
+            self.pass(piece, |forward, gpu, model, pages, position| {
                 forward.profile(gpu, model, pages, piece, position, i == last, &mut timings)
             })?;
         }
@@ -207,19 +226,18 @@ impl Session {
     }
 
     fn run(&mut self, tokens: &[u32], output: Output<'_>) -> Result<()> {
-        self.step(tokens, |forward, gpu, model, pages, position| {
+        self.pass(tokens, |forward, gpu, model, pages, position| {
             forward.run(gpu, model, pages, tokens, position, output)
         })
     }
 
     pub(super) fn check_cancel(&self) -> Result<()> {
-        let raised = self.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed));
-        if raised { Err(Error::Cancelled) } else { Ok(()) }
+        self.interrupt.check()
     }
 
     /// Lets `run` add `tokens`, at most a chunk of them, at the position that it
     /// is given.
-    fn step(
+    fn pass(
         &mut self,
         tokens: &[u32],
         run: impl FnOnce(&mut Forward, &Gpu, &Model, &mut PageList, usize) -> Result<()>,
@@ -237,21 +255,20 @@ impl Session {
         result
     }
 
-    /// A second session with the same tokens. Full pages are shared for good;
-    /// a begun page is shared until one of the two writes to it.
+    /// A second session with the same tokens, cancel flag and deadline. Full pages are
+    /// shared for good; a begun page is shared until one of the two writes to it. Tokens
+    /// that were fed and have not run are this session's alone.
     #[must_use]
     pub fn fork(&self) -> Session {
         let mut twin = Session::new(Arc::clone(&self.shared));
         twin.tokens.extend_from_slice(&self.tokens);
-        twin.pages = self.pages.fork(self.shared.lock().pool());
-        twin.cancel.clone_from(&self.cancel);
+        let mut forward = self.shared.lock();
+        twin.pages = self.pages.fork(forward.pool());
+        // Those of a pass that is under way are its own.
+        twin.pages.truncate(forward.pool(), twin.tokens.len());
+        drop(forward);
+        twin.interrupt = Interrupt { abandoned: None, ..self.interrupt.clone() };
         twin
-    }
-
-    /// As [`Session::truncate`], where pages were taken for more than the tokens.
-    pub(super) fn rewind(&mut self, len: usize) {
-        self.tokens.truncate(len);
-        self.pages.truncate(self.shared.lock().pool(), len);
     }
 
     /// Generates text behind the session's tokens and a prompt, which may be empty;
@@ -264,9 +281,14 @@ impl Session {
         Generation::new(&engine, self, prompt, options)
     }
 
-    /// Forgets the tokens behind the first `len` and frees their pages.
+    /// Forgets the tokens behind the first `len` and frees their pages; also all that
+    /// were fed and have not run.
     pub fn truncate(&mut self, len: usize) {
+        if self.feed.is_pending() {
+            self.forget_fed();
+        }
         if len < self.tokens.len() {
+            self.feed.set_logits(None);
             self.tokens.truncate(len);
             self.pages.truncate(self.shared.lock().pool(), len);
         }
@@ -275,6 +297,9 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        if self.feed.is_pending() {
+            self.forget_fed();
+        }
         let Entered { mut forward, bound } = self.shared.enter();
         self.pages.truncate(forward.pool(), 0);
         // Where nothing else holds the model, all of it goes.

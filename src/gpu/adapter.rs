@@ -170,7 +170,7 @@ impl AdapterReport {
         let features = adapter.features();
         let limits = adapter.limits();
         let matrices = adapter.cooperative_matrix_properties();
-        AdapterReport {
+        let mut report = AdapterReport {
             index: 0,
             name: info.name,
             backend,
@@ -192,13 +192,22 @@ impl AdapterReport {
                 .map(|m| format!("{}x{}x{} {:?}->{:?}", m.m_size, m.n_size, m.k_size, m.ab_type, m.cr_type))
                 .collect(),
             cooperative: CooperativeSizes::new(&matrices),
-            shader_compiler: (backend == Backend::Dx12).then(|| dx12_compiler(features)),
+            shader_compiler: None,
             max_storage_binding_bytes: limits.max_storage_buffer_binding_size,
             max_buffer_bytes: limits.max_buffer_size,
             max_workgroup_invocations: limits.max_compute_invocations_per_workgroup,
             max_workgroup_memory_bytes: limits.max_compute_workgroup_storage_size,
             max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
-        }
+        };
+        report.shader_compiler = (backend == Backend::Dx12).then(|| dx12_compiler(report.has_dxc()));
+        report
+    }
+
+    /// Whether shaders are compiled by DXC, on DX12: what wgpu falls back to, FXC, has
+    /// neither f16 nor wave operations.
+    #[must_use]
+    pub fn has_dxc(&self) -> bool {
+        self.backend == Backend::Dx12 && (self.shader_f16 || self.subgroups)
     }
 
     /// Whether the adapter computes on the CPU.
@@ -210,8 +219,8 @@ impl AdapterReport {
 
 /// wgpu does not report the compiler in use; without `dxcompiler.dll` it falls
 /// back to FXC, which has neither f16 nor wave operations.
-fn dx12_compiler(features: wgpu::Features) -> String {
-    if features.intersects(wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP) {
+fn dx12_compiler(dxc: bool) -> String {
+    if dxc {
         "DXC, shader model 6.x".into()
     } else {
         "FXC, shader model 5.1 (put dxcompiler.dll beside the program for f16 and subgroups)".into()

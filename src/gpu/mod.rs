@@ -13,6 +13,8 @@ mod host;
 mod kernel;
 mod pipeline_cache;
 mod recording;
+mod source;
+mod support;
 mod timed;
 mod timestamps;
 mod timings;
@@ -30,6 +32,8 @@ pub use faults::{Call, Fault, FaultInjector, LossSignal};
 pub use host::{GpuContext, Required, required};
 pub use kernel::{Binding, BindingKind, Fragment, Kernel, Pipeline, Strategy, Variant};
 pub use recording::{BoundBuffer, Dispatch, Extent, Grid, Params, Recorder, Work};
+pub use source::GpuSource;
+pub use support::{FeatureSupport, LimitSupport, Support};
 pub use timestamps::{PassTime, Timestamps};
 pub use timings::StepTimings;
 pub use transfer::{Readback, Submission, UploadRing};
@@ -366,7 +370,11 @@ impl Gpu {
         timings::add_since(&self.clock.wait, start);
         // A fault is the cause, a failed wait its consequence.
         self.take_fault("submit")?;
-        waited?.map(|_| ()).map_err(|e| Error::Gpu { operation: "wait", message: e.to_string() })
+        waited?.map(|_| ()).map_err(|error| {
+            // The index came from a submit: one that a lost device took in silence.
+            self.loss.lost(error.to_string());
+            Error::DeviceLost { message: error.to_string() }
+        })
     }
 
     /// Runs callbacks that are due, without waiting.

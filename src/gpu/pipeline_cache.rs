@@ -107,6 +107,13 @@ impl Gpu {
             false
         })
     }
+
+    /// The file of [`Gpu::save_pipelines`], whether it is there or not; `None`
+    /// where none would be written.
+    #[must_use]
+    pub fn pipeline_cache_file(&self) -> Option<PathBuf> {
+        self.pipeline_cache.as_ref().map(|cache| cache.dir.join(&cache.name))
+    }
 }
 
 /// Magic, digest of owner and data, data.
@@ -197,6 +204,7 @@ mod tests {
         gpu.pipeline(variant).unwrap();
         assert!(gpu.save_pipelines() && !gpu.save_pipelines());
         let [file] = &files(dir.path())[..] else { panic!("one file") };
+        assert_eq!(gpu.pipeline_cache_file().as_ref(), Some(file));
         let bytes = std::fs::read(file).unwrap();
 
         // The second device begins with what the first one left.
@@ -236,6 +244,6 @@ mod tests {
         let cache_dir = Some(dir.path().to_owned());
         let gpu =
             Gpu::open(&GpuOptions { cache_dir, features_floor: true, ..GpuOptions::default() }).unwrap();
-        assert!(gpu.pipeline_cache.is_none() && !gpu.save_pipelines());
+        assert!(gpu.pipeline_cache_file().is_none() && !gpu.save_pipelines());
     }
 }

@@ -28,22 +28,28 @@ impl MapState {
         self.0.load(Ordering::Acquire)
     }
 
-    fn set(&self, state: u8) {
-        self.0.store(state, Ordering::Release);
-    }
-
-    fn request(&self, gpu: &Gpu, buffer: &GpuBuffer, bytes: u64, mode: wgpu::MapMode) -> Result<()> {
-        self.set(PENDING);
-        let flag = Arc::clone(&self.0);
+    /// Asks for the first `bytes` of a buffer. Each request has a flag of its own: one
+    /// that was given up may still be answered.
+    fn request(&mut self, gpu: &Gpu, buffer: &GpuBuffer, bytes: u64, mode: wgpu::MapMode) -> Result<()> {
+        let flag = Arc::new(AtomicU8::new(PENDING));
+        self.0 = Arc::clone(&flag);
         let asked = gpu.guarded(Call::Map, "map", || {
             buffer.raw.map_async(mode, 0..bytes, move |result| {
                 flag.store(if result.is_ok() { MAPPED } else { FAILED }, Ordering::Release);
             });
         });
         if asked.is_err() {
-            self.set(FAILED);
+            self.0 = Arc::new(AtomicU8::new(UNMAPPED));
         }
         asked
+    }
+
+    /// Gives the buffer back to the GPU, or gives up asking for it.
+    fn release(&mut self, buffer: &GpuBuffer) {
+        if matches!(self.get(), PENDING | MAPPED) {
+            buffer.raw.unmap();
+        }
+        self.0 = Arc::new(AtomicU8::new(UNMAPPED));
     }
 
     /// Waits for the callback. The submit before it is done by now, but another
@@ -97,7 +103,7 @@ impl UploadRing {
     pub fn new(gpu: &Gpu, bytes: u64) -> Result<Self> {
         let slot = || -> Result<_> {
             let buffer = gpu.allocate("upload ring", bytes, BufferUse::Upload, MemoryGroup::Transfer)?;
-            let state = MapState::new();
+            let mut state = MapState::new();
             state.request(gpu, &buffer, buffer.bytes(), wgpu::MapMode::Write)?;
             Ok((buffer, state))
         };
@@ -134,7 +140,7 @@ impl UploadRing {
         pieces: &[(&[u8], &GpuBuffer, u64)],
         later: &[u8],
     ) -> Result<u64> {
-        let (buffer, state) = &self.slots[self.next];
+        let (buffer, state) = &mut self.slots[self.next];
         if matches!(state.get(), UNMAPPED | FAILED) {
             // What was staged last was never submitted, or the request failed.
             state.request(gpu, buffer, buffer.bytes(), wgpu::MapMode::Write)?;
@@ -156,8 +162,7 @@ impl UploadRing {
             }
             view.slice(offset..offset + later.len()).copy_from_slice(later);
         }
-        buffer.raw.unmap();
-        state.set(UNMAPPED);
+        state.release(buffer);
         let mut offset = 0;
         for (data, target, target_offset) in pieces.iter().filter(|(data, ..)| !data.is_empty()) {
             let bytes = data.len() as u64;
@@ -187,7 +192,7 @@ impl UploadRing {
     /// [`Error::DeviceLost`], [`Error::Gpu`]; the slot is asked for again when it is
     /// next wanted.
     pub fn submitted(&mut self, gpu: &Gpu) -> Result<()> {
-        let (buffer, state) = &self.slots[self.next];
+        let (buffer, state) = &mut self.slots[self.next];
         self.next = 1 - self.next;
         state.request(gpu, buffer, buffer.bytes(), wgpu::MapMode::Write)
     }
@@ -226,6 +231,11 @@ impl Readback {
         encoder.copy(source, offset, &self.buffer, at, bytes);
     }
 
+    /// As [`Readback::copy_from`], to `offset` (a multiple of 4) of the readback.
+    pub fn copy_behind(&self, encoder: &mut Encoder, source: &GpuBuffer, bytes: u64, offset: u64) {
+        encoder.copy(source, 0, &self.buffer, offset, bytes);
+    }
+
     /// Submits `encoder`'s work, waits for it and hands the first `bytes` to `read`.
     ///
     /// # Errors
@@ -258,7 +268,7 @@ impl Readback {
         let start = Instant::now();
         let asked = self.state.request(gpu, &self.buffer, bytes, wgpu::MapMode::Read);
         if let Err(error) = after_submit().and(asked) {
-            self.buffer.raw.unmap();
+            self.state.release(&self.buffer);
             return Err(error);
         }
         add_since(&gpu.clock.read, start);
@@ -276,15 +286,20 @@ impl Readback {
         bytes: u64,
         read: impl FnOnce(&[u8]) -> T,
     ) -> Result<T> {
-        /// Unmaps on every way out: a buffer left mapped, or about to be, could
-        /// never be copied into again.
-        struct Unmap<'b>(&'b GpuBuffer);
-        impl Drop for Unmap<'_> {
-            fn drop(&mut self) {
-                self.0.raw.unmap();
-            }
-        }
-        let _unmap = Unmap(&self.buffer);
+        let value = self.read_mapped(gpu, submission, bytes, read);
+        // On every way out: a buffer left mapped, or about to be, could never be copied
+        // into again.
+        self.state.release(&self.buffer);
+        value
+    }
+
+    fn read_mapped<T>(
+        &self,
+        gpu: &Gpu,
+        submission: Submission,
+        bytes: u64,
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T> {
         gpu.wait(submission.0)?;
         self.state.wait(gpu, "read back")?;
         let start = Instant::now();

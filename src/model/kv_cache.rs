@@ -216,10 +216,15 @@ impl PageList {
         PageList { pages: Vec::with_capacity(n_ctx.div_ceil(PAGE_SIZE)), pool: 0 }
     }
 
-    /// Whether the pages are those of a pool, which it has grown from or to.
-    #[must_use]
-    pub fn is_of(&self, pool: &KvPool) -> bool {
+    /// Whether the pages are those of a pool, whatever it has grown to.
+    fn is_of(&self, pool: &KvPool) -> bool {
         self.pool == pool.id
+    }
+
+    /// Whether pages of the pool are there for `len` positions.
+    #[must_use]
+    pub fn holds(&self, pool: &KvPool, len: usize) -> bool {
+        len == 0 || (self.is_of(pool) && self.pages.len() >= len.div_ceil(PAGE_SIZE))
     }
 
     /// The pages.

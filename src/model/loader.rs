@@ -1,8 +1,9 @@
 //! Weights from a checkpoint to the GPU, through bounded staging.
 
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 
 use super::gpt2::{Gpt2Config, Layout, TensorSpec};
+use super::progress::{LoadPhase, PLAN_STEPS, ProgressFn, report};
 use crate::checkpoint::{Checkpoint, Reader, TensorInfo, convert_f16};
 use crate::error::{Error, Result};
 use crate::gpu::{BufferUse, Gpu, GpuBuffer, MemoryGroup};
@@ -12,40 +13,6 @@ use crate::tensor::{Axis, DType, ROW_ALIGN_ELEMS};
 /// f32 elements that are read at once: with conversion and padding a few times
 /// 4 MiB of host memory, whatever the model's size.
 const BLOCK_ELEMS: usize = 1 << 20;
-
-/// The phases of loading, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum LoadPhase {
-    /// Weights are read, converted and uploaded; counts bytes of the files.
-    Weights,
-    /// Kernels are compiled and passes recorded; counts layers of both phases and heads.
-    Compile,
-    /// Each kernel runs once, which makes drivers finish their compilation.
-    WarmUp,
-}
-
-/// How far a phase is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LoadProgress {
-    /// The phase.
-    pub phase: LoadPhase,
-    /// Units done.
-    pub done: u64,
-    /// Units in all.
-    pub total: u64,
-}
-
-/// A caller's progress callback; `Break` cancels the load.
-pub type ProgressFn<'a> = dyn FnMut(LoadProgress) -> ControlFlow<()> + 'a;
-
-/// Calls `progress` and turns its `Break` into an error.
-pub(super) fn report(progress: &mut ProgressFn<'_>, phase: LoadPhase, done: u64, total: u64) -> Result<()> {
-    match progress(LoadProgress { phase, done, total }) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(()) => Err(Error::Cancelled),
-    }
-}
 
 /// Weights of one block.
 #[derive(Debug)]
@@ -108,7 +75,9 @@ impl Weights {
         progress: &mut ProgressFn<'_>,
     ) -> Result<Self> {
         let specs = config.tensors();
-        let total = check(config, checkpoint, &specs)?;
+        let read = Count { done: 0, total: check(config, checkpoint, &specs)? };
+        let uploaded = Count { done: 0, total: weight_bytes(config, dtype) };
+        report(progress, LoadPhase::Plan, PLAN_STEPS, PLAN_STEPS)?;
         let mut loader = Loader {
             gpu,
             checkpoint,
@@ -116,8 +85,8 @@ impl Weights {
             dtype,
             specs: specs.into_iter(),
             block: Vec::new(),
-            done: 0,
-            total,
+            read,
+            uploaded,
             progress,
         };
         // The order of the fields is that of Gpt2Config::tensors.
@@ -137,6 +106,7 @@ impl Weights {
         let ln_f = loader.vectors(2)?;
         let lm_head = if config.tie_word_embeddings { None } else { Some(loader.matrix()?) };
         gpu.flush()?;
+        loader.uploaded(0)?;
         Ok(Weights { wte, wpe, layers, ln_f, lm_head })
     }
 }
@@ -207,9 +177,16 @@ struct Loader<'a, 'p> {
     dtype: DType,
     specs: std::vec::IntoIter<TensorSpec>,
     block: Vec<f32>,
+    read: Count,
+    uploaded: Count,
+    progress: &'a mut ProgressFn<'p>,
+}
+
+/// Bytes of a phase.
+#[derive(Clone, Copy)]
+struct Count {
     done: u64,
     total: u64,
-    progress: &'a mut ProgressFn<'p>,
 }
 
 impl<'a> Loader<'a, '_> {
@@ -219,9 +196,16 @@ impl<'a> Loader<'a, '_> {
         (spec, info)
     }
 
-    fn advance(&mut self, elems: usize, info: &TensorInfo) -> Result<()> {
-        self.done += (elems as u64 * info.len_bytes()) / (info.len_elems() as u64).max(1);
-        report(self.progress, LoadPhase::Weights, self.done.min(self.total), self.total)
+    /// Counts elements of a tensor that were read.
+    fn read(&mut self, elems: usize, info: &TensorInfo) -> Result<()> {
+        self.read.done += (elems as u64 * info.len_bytes()) / (info.len_elems() as u64).max(1);
+        report(self.progress, LoadPhase::Read, self.read.done, self.read.total)
+    }
+
+    /// Counts bytes that were handed to the GPU.
+    fn uploaded(&mut self, bytes: u64) -> Result<()> {
+        self.uploaded.done += bytes;
+        report(self.progress, LoadPhase::Upload, self.uploaded.done, self.uploaded.total)
     }
 
     fn linear(&mut self) -> Result<Linear> {
@@ -244,10 +228,13 @@ impl<'a> Loader<'a, '_> {
             for (i, value) in self.block.iter().enumerate() {
                 all[start + spec.rows.position(i)] = *value;
             }
-            self.advance(n, info)?;
+            self.read(n, info)?;
             label = spec.name;
         }
-        self.gpu.allocate_with(&label, bytemuck::cast_slice(&all), MemoryGroup::Weights)
+        let data = bytemuck::cast_slice(&all);
+        let buffer = self.gpu.allocate_with(&label, data, MemoryGroup::Weights)?;
+        self.uploaded(data.len() as u64)?;
+        Ok(buffer)
     }
 
     /// The next matrix, in pieces that fit a binding.
@@ -272,19 +259,20 @@ impl<'a> Loader<'a, '_> {
                 }
                 _ => self.reader.read_block(info, rows.clone(), 0..n_columns, &mut self.block)?,
             }
-            match self.dtype {
+            self.read(rows.len() * n_columns, info)?;
+            let bytes = match self.dtype {
                 DType::F16 => {
                     let mut halves = vec![0u16; self.block.len()];
                     convert_f16(&self.block, &mut halves)
                         .map_err(|e| out_of_range(info, block.file_index(e.index), e.value))?;
-                    block.upload(self.gpu, matrix.layout, &halves)?;
+                    block.upload(self.gpu, matrix.layout, &halves)?
                 }
                 DType::F32 => {
                     check_finite(info, &self.block, |i| block.file_index(i))?;
-                    block.upload(self.gpu, matrix.layout, &self.block)?;
+                    block.upload(self.gpu, matrix.layout, &self.block)?
                 }
-            }
-            self.advance(rows.len() * n_columns, info)?;
+            };
+            self.uploaded(bytes)?;
         }
         Ok(matrix)
     }
@@ -316,8 +304,8 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// Lays the values out with padding and uploads them.
-    fn upload<T: bytemuck::Pod>(&self, gpu: &Gpu, layout: MatrixLayout, values: &[T]) -> Result<()> {
+    /// Lays the values out with padding and uploads them; returns their bytes.
+    fn upload<T: bytemuck::Pod>(&self, gpu: &Gpu, layout: MatrixLayout, values: &[T]) -> Result<u64> {
         let (rows, columns) = (self.spec.rows, self.spec.columns);
         let (n_rows, width) = (self.piece.n_rows, columns.padded_len());
         let (n_packs, start) = (width / ROW_ALIGN_ELEMS, self.cut.start * width);
@@ -332,7 +320,9 @@ impl<'a> Block<'a> {
                 out[pack * ROW_ALIGN_ELEMS + position % ROW_ALIGN_ELEMS - start] = values[from];
             }
         }
-        gpu.upload(&self.piece.buffer, (start * size_of::<T>()) as u64, bytemuck::cast_slice(&out))
+        let data = bytemuck::cast_slice(&out);
+        gpu.upload(&self.piece.buffer, (start * size_of::<T>()) as u64, data)?;
+        Ok(data.len() as u64)
     }
 }
 

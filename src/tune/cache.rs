@@ -99,11 +99,19 @@ pub struct Found {
     pub warning: Option<String>,
 }
 
+/// The file of `dir` that holds the choices of `key`, whether it is there or not.
+///
+/// # Errors
+/// [`Error::Input`] for a key that is no JSON: a size that is no number.
+pub fn file(dir: &Path, key: &Key) -> Result<PathBuf> {
+    key.file_name().map(|name| dir.join(name))
+}
+
 /// Looks for the choices of `key` in `dir`; `device` must be able to run them.
 #[must_use]
 pub fn load(dir: &Path, key: &Key, device: &Capabilities) -> Found {
     let read = || -> std::result::Result<_, (PathBuf, String)> {
-        let path = dir.join(key.file_name().map_err(|e| (dir.to_owned(), e.to_string()))?);
+        let path = file(dir, key).map_err(|e| (dir.to_owned(), e.to_string()))?;
         let bytes = cache_file::read(&path, BYTES_MAX).map_err(|e| (path.clone(), e.to_string()))?;
         let Some(bytes) = bytes else { return Ok(None) };
         parse(&bytes, key, device).map(Some).map_err(|message| (path, message))

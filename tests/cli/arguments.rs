@@ -33,6 +33,7 @@ fn usage_errors_exit_with_2() {
         &["bench", "model", "-r", "0"],
         &["completions", "tcsh9"],
         &["tune", "--seconds", "-1"],
+        &["doctor", "--seconds", "-1"],
         &["tune", "--seconds", "soon"],
         &["generate", "-p", "a", "--tune-seconds", "nan"],
         &["inspect", "--random", "gpt2", "-m", &tiny],

@@ -6,7 +6,7 @@ use crate::models::golden;
 use crate::program::{Run, wgpt, wgpt_with};
 
 /// The Vulkan loader finds no driver under these.
-const NO_DRIVER: [(&str, &str); 2] =
+pub const NO_DRIVER: [(&str, &str); 2] =
     [("VK_DRIVER_FILES", "/nonexistent"), ("VK_ICD_FILENAMES", "/nonexistent")];
 
 #[test]

@@ -9,6 +9,7 @@ mod compare;
 mod curve;
 mod damaged;
 mod devices;
+mod doctor;
 mod eval;
 mod generate;
 mod logits;

@@ -38,9 +38,15 @@ pub fn wgpt(args: &[&str]) -> Run {
 
 /// Starts `wgpt` with all three streams piped.
 pub fn spawn(args: &[&str]) -> std::process::Child {
+    spawn_with(args, &[])
+}
+
+/// As [`spawn`], with variables of the environment.
+pub fn spawn_with(args: &[&str], environment: &[(&str, &str)]) -> std::process::Child {
     Command::new(BINARY)
         .args(args)
         .envs(QUIET)
+        .envs(environment.iter().copied())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

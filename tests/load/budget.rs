@@ -160,18 +160,18 @@ fn prefilled(engine: &Engine, n: usize) -> wgpt::Result<Session> {
 fn the_cache_grows_within_the_budget_and_no_further() {
     let _alone = alone();
     let text = "n_layer=2,n_embd=64,n_head=4,n_inner=128,vocab_size=500,n_positions=128";
-    // One slab, and several of four pages.
-    for max_binding_bytes in [None, Some(16 << 10)] {
+    // One slab, and several of eight pages.
+    for max_binding_bytes in [None, Some(32 << 10)] {
         let gpu = Arc::new(Gpu::open(&GpuOptions { max_binding_bytes, ..files::gpu() }).unwrap());
-        let options = ModelOptions { prefill_chunk: 16, n_ctx: Some(64), ..ModelOptions::default() };
+        let options = ModelOptions { prefill_chunk: 16, ..ModelOptions::default() };
         let plan = Engine::plan(&shape(text), &options, &gpu.preview()).unwrap();
         // 2 layers of 4 heads of 16, keys and values in f16, 16 positions.
         let page_bytes = 2 * 4 * 16 * 2 * 16 * 2;
-        for more_pages in [0, 4, 5, 7, 12] {
+        for more_pages in [0, 8, 9, 11, 20] {
             let budget = plan.total_bytes() + more_pages * page_bytes;
             let options = ModelOptions { memory_budget: Some(budget), ..options.clone() };
             let engine = load(shape(text), &gpu, &options).unwrap();
-            let mut sessions = vec![prefilled(&engine, 64).unwrap()];
+            let mut sessions = vec![prefilled(&engine, 128).unwrap()];
             let refused = loop {
                 match prefilled(&engine, 16) {
                     Ok(session) => sessions.push(session),
@@ -184,8 +184,8 @@ fn the_cache_grows_within_the_budget_and_no_further() {
             assert!(message.contains(&budget.to_string()) && message.contains("budget"), "{message}");
             let ledger = gpu.ledger();
             // A pool of one slab grows by a copy of all its pages.
-            let grew = engine.kv_pages().1 > 4;
-            let can_grow = more_pages > 4 || (more_pages > 0 && max_binding_bytes.is_some());
+            let grew = engine.kv_pages().1 > 8;
+            let can_grow = more_pages > 8 || (more_pages > 0 && max_binding_bytes.is_some());
             assert_eq!(grew, can_grow, "{more_pages} {max_binding_bytes:?}");
             assert!(ledger.total_bytes() <= budget);
             // All pages that there are were of use, and what is there goes on.
@@ -197,6 +197,6 @@ fn the_cache_grows_within_the_budget_and_no_further() {
             drop(engine);
         }
         // The peak of all of these, growth included, was within the largest budget.
-        assert!(gpu.ledger().peak_bytes() <= plan.total_bytes() + 12 * page_bytes);
+        assert!(gpu.ledger().peak_bytes() <= plan.total_bytes() + 20 * page_bytes);
     }
 }

@@ -1,5 +1,8 @@
 //! What several test programs share.
 
+#[allow(dead_code, reason = "not every test program needs faults")]
+pub mod faulty;
+
 use wgpt::gpu::{Gpu, GpuOptions};
 
 /// Opens the device that `WGPT_DEVICE` names, or the best one there is.

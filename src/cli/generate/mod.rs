@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use wgpt::engine::{Generation, ModelFiles, Overflow, Piece};
+use wgpt::engine::{FinishReason, Generation, ModelFiles, Overflow, Piece};
 use wgpt::kernels::BATCH_MAX;
 use wgpt::{Engine, Error, GenerateOptions};
 
@@ -77,6 +77,10 @@ struct OutputArgs {
     /// Goes on behind end-of-text tokens
     #[arg(long)]
     ignore_eos: bool,
+    /// Ends the text after that many seconds, the prompt's included; what was
+    /// generated is kept, the exit code is 124
+    #[arg(long, value_name = "SECONDS", value_parser = tune::seconds)]
+    timeout: Option<Duration>,
     /// What happens at the context's end: stop, or keep its newer half and go on
     #[arg(long, value_enum, default_value = "stop")]
     overflow: OverflowArg,
@@ -131,6 +135,7 @@ pub fn run(args: &Args, started: Instant) -> anyhow::Result<Outcome> {
         },
         prompt_lookup: args.output.prompt_lookup.map(|n| n as usize),
         cancel: Some(cancel.clone()),
+        timeout: args.output.timeout,
     };
     options.validate(files.config().vocab_size)?;
     check_sessions(args, &files)?;
@@ -138,12 +143,15 @@ pub fn run(args: &Args, started: Instant) -> anyhow::Result<Outcome> {
     let clock = Clock { started, loaded: Instant::now() };
     let session = args.session.as_ref().map_or_else(|| Ok(engine.session()), |path| engine.restore(path))?;
     let mut generation = session.generate(&prompt, options.clone())?;
-    match args.output.output_format {
+    let reason = match args.output.output_format {
         OutputFormat::Text => run_text(args, &engine, &mut generation, clock)?,
         OutputFormat::Json => run_json(args, &engine, &mut generation, &options, clock)?,
-    }
+    };
     if let Some(path) = &args.save_session {
         generation.into_session()?.save(path)?;
+    }
+    if reason == Some(FinishReason::Timeout) {
+        return Ok(Outcome::TimedOut);
     }
     if !interrupt::raised(&cancel) {
         tune::behind_a_text(&engine, args.tune_seconds);
@@ -182,7 +190,13 @@ fn max_new_tokens(flag: Option<i64>, files: &ModelFiles, n_prompt: usize) -> Res
     }
 }
 
-fn run_text(args: &Args, engine: &Engine, generation: &mut Generation, clock: Clock) -> anyhow::Result<()> {
+/// Returns why the text ended.
+fn run_text(
+    args: &Args,
+    engine: &Engine,
+    generation: &mut Generation,
+    clock: Clock,
+) -> anyhow::Result<Option<FinishReason>> {
     let mut writer = TextWriter::new(generation.has_text());
     let written = stream(args, engine, generation, &mut writer);
     // A failure within the text leaves it on a line of its own.
@@ -191,7 +205,7 @@ fn run_text(args: &Args, engine: &Engine, generation: &mut Generation, clock: Cl
         note(&writer.logprobs_table(engine.tokenizer().ok()));
     }
     note(&report::summary(generation, clock));
-    Ok(())
+    Ok(generation.finish_reason())
 }
 
 fn stream(
@@ -209,13 +223,14 @@ fn stream(
     Ok(())
 }
 
+/// Returns why the text ended.
 fn run_json(
     args: &Args,
     engine: &Engine,
     generation: &mut Generation,
     options: &GenerateOptions,
     clock: Clock,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<FinishReason>> {
     let mut first_token = None;
     let mut text = String::new();
     if args.output.echo
@@ -230,5 +245,6 @@ fn run_json(
         text.push_str(&more);
         logprobs.extend(scores);
     }
-    print_json(&Report::new(engine, generation, options, text, &logprobs, clock, first_token)?)
+    print_json(&Report::new(engine, generation, options, text, &logprobs, clock, first_token)?)?;
+    Ok(generation.finish_reason())
 }

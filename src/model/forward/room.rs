@@ -12,10 +12,13 @@ impl Forward {
     /// Sees to it that `wanted` pages are free. The pool doubles where the budget and
     /// the device's limits and memory permit, so that growth stays rare.
     ///
+    /// A pass that was begun ends first: what follows overwrites its activations.
+    ///
     /// # Errors
     /// [`Error::Limits`] when the budget or the device's bindings hold no more; as
     /// [`Gpu::allocate`].
     pub(in crate::model) fn make_room(&mut self, gpu: &Gpu, model: &Model, wanted: usize) -> Result<()> {
+        self.end_begun(gpu, model);
         if wanted <= self.pool.n_free() {
             return Ok(());
         }
@@ -27,8 +30,9 @@ impl Forward {
             Err(_) if target > least => self.pool.grown(gpu, least)?,
             pool => pool?,
         };
-        let Forward { dims, buffers, params, .. } = self;
-        let recording = Recording { gpu, model, dims, buffers, pool: &pool, params };
+        let Forward { dims, buffers, params, head_rows, .. } = self;
+        let head_rows = *head_rows;
+        let recording = Recording { gpu, model, dims, buffers, pool: &pool, params, head_rows };
         self.recordings = recording.all(&mut |_| ControlFlow::Continue(()))?;
         self.pool = pool;
         Ok(())
@@ -60,7 +64,8 @@ impl Forward {
     /// holds a page. A failure costs nothing: the next step then grows the pool anew.
     pub fn shrink(&mut self, gpu: &Gpu, model: &Model) {
         let initial_pages = self.dims.initial_pages;
-        if self.pool.n_free() < self.pool.n_pages() || self.pool.n_pages() <= initial_pages {
+        let held = self.pool.n_free() < self.pool.n_pages() || self.has_begun();
+        if held || self.pool.n_pages() <= initial_pages {
             return;
         }
         // Bindings hold the slabs, so that recordings go as well.

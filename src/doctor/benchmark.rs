@@ -1,0 +1,148 @@
+//! A benchmark of a few seconds.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::surroundings::shown;
+use super::{Step, guarded};
+use crate::bench::{Clock, Stopwatch, quick_probes};
+use crate::engine::CancelFlag;
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::model::ModelOptions;
+
+/// What was measured.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Benchmark {
+    /// How long it took.
+    pub seconds: f64,
+    /// Whose clock took the times of the probes.
+    pub clock: Option<Clock>,
+    /// Bytes read and written a second by the fastest copy.
+    pub copy_bytes_per_second: Option<f64>,
+    /// Bytes a second of the fastest read.
+    pub read_bytes_per_second: Option<f64>,
+    /// A smallest dispatch among many in a pass, in nanoseconds.
+    pub dispatch_ns: Option<f64>,
+    /// A submit with a smallest dispatch, waited for, in nanoseconds of the host.
+    pub submit_ns: Option<f64>,
+    /// The demo model.
+    pub model: Option<ModelRates>,
+    /// What was not measured, and why.
+    pub notes: Vec<String>,
+}
+
+/// A model's rates.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ModelRates {
+    /// Its name.
+    pub name: String,
+    /// Tokens that were prefilled at once.
+    pub n_prompt: usize,
+    /// Tokens a second of that.
+    pub prefill_tokens_per_second: f64,
+    /// Tokens that were decoded one by one.
+    pub n_gen: usize,
+    /// Tokens a second of that.
+    pub decode_tokens_per_second: f64,
+}
+
+impl Benchmark {
+    /// Measures for about `time`, half of it the probes, half of it the demo model,
+    /// which runs only where its kernels are `sound`. The second value tells what
+    /// failed.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`].
+    pub(super) fn run(
+        gpu: &Arc<Gpu>,
+        options: &ModelOptions,
+        time: Duration,
+        sound: bool,
+        step: &mut Step<'_>,
+    ) -> Result<(Self, Vec<String>)> {
+        let (started, cancel) = (Instant::now(), step.cancel);
+        let mut faults = Vec::new();
+        let mut found = Benchmark {
+            seconds: 0.0,
+            clock: None,
+            copy_bytes_per_second: None,
+            read_bytes_per_second: None,
+            dispatch_ns: None,
+            submit_ns: None,
+            model: None,
+            notes: Vec::new(),
+        };
+        step.next("benchmark: probes")?;
+        let probes = guarded("benchmark", || {
+            let mut stopwatch = Stopwatch::new(gpu, false, cancel.clone())?;
+            let probes = quick_probes(gpu, &mut stopwatch, time / 2, &mut |_| {})?;
+            Ok((stopwatch.clock(), probes))
+        });
+        match probes {
+            Ok((clock, probes)) => {
+                let rate = |row: Option<crate::bench::ProbeRow>| row.map(|row| row.per_second);
+                found.clock = Some(clock);
+                found.copy_bytes_per_second = rate(probes.copy);
+                found.read_bytes_per_second = rate(probes.read);
+                found.dispatch_ns = Some(probes.dispatches.per_dispatch_ns());
+                found.submit_ns = Some(probes.submit.wall.median_ns);
+            }
+            Err(Error::Cancelled) => return Err(Error::Cancelled),
+            Err(error) => faults.push(shown(&format!("probes: {error}"))),
+        }
+        step.next("benchmark: demo model")?;
+        let rates = || if sound { demo(gpu, options, time / 2, cancel) } else { Ok(None) };
+        match guarded("benchmark", rates) {
+            Ok(Some(rates)) => found.model = Some(rates),
+            Ok(None) => found.notes.push(if sound { NO_DEMO } else { UNSOUND }.to_owned()),
+            Err(Error::Cancelled) => return Err(Error::Cancelled),
+            Err(error) => faults.push(shown(&format!("demo model: {error}"))),
+        }
+        found.seconds = started.elapsed().as_secs_f64();
+        Ok((found, faults))
+    }
+}
+
+const NO_DEMO: &str = "this build embeds no demo model (feature demo-model): no rates of tokens";
+
+const UNSOUND: &str = "a kernel in use is wrong: no rates of tokens";
+
+#[cfg(feature = "demo-model")]
+fn demo(
+    gpu: &Arc<Gpu>,
+    options: &ModelOptions,
+    time: Duration,
+    cancel: &CancelFlag,
+) -> Result<Option<ModelRates>> {
+    use crate::bench::{ModelTest, quick_rate};
+    use crate::engine::{Engine, ModelFiles};
+
+    /// Tokens of the tests: enough of both for a rate, and fractions of a second on
+    /// two cores.
+    const N_PROMPT: usize = 128;
+    const N_GEN: usize = 32;
+
+    // The context that was asked for is another model's.
+    let options = ModelOptions { n_ctx: None, ..options.clone() };
+    let mut progress = |_| match cancel.load(std::sync::atomic::Ordering::Relaxed) {
+        true => std::ops::ControlFlow::Break(()),
+        false => std::ops::ControlFlow::Continue(()),
+    };
+    let engine = Engine::load(ModelFiles::demo()?, Arc::clone(gpu), &options, &mut progress)?;
+    let rate = |test| quick_rate(&engine, test, time / 2, cancel);
+    Ok(Some(ModelRates {
+        name: engine.files().name().to_owned(),
+        n_prompt: N_PROMPT,
+        prefill_tokens_per_second: rate(ModelTest { n_prompt: N_PROMPT, ..ModelTest::default() })?,
+        n_gen: N_GEN,
+        decode_tokens_per_second: rate(ModelTest { n_gen: N_GEN, ..ModelTest::default() })?,
+    }))
+}
+
+#[cfg(not(feature = "demo-model"))]
+fn demo(_: &Arc<Gpu>, _: &ModelOptions, _: Duration, _: &CancelFlag) -> Result<Option<ModelRates>> {
+    Ok(None)
+}

@@ -1,0 +1,294 @@
+//! A check-up: whether wgpt works on this machine, and how well, as one report that
+//! an application can show and `wgpt doctor` prints.
+//!
+//! Whatever a driver does while it is looked at, an error or a panic inside wgpu,
+//! becomes a line of the report; with `panic = "abort"` a panic ends the process.
+
+mod benchmark;
+mod kernels;
+mod report;
+mod surroundings;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub use benchmark::{Benchmark, ModelRates};
+pub use kernels::{KernelCheck, Status};
+pub use report::{Device, Finding, Floor, ModelSizes, Report, Subject, Verdict};
+pub use surroundings::{Cache, CacheFile, Program, VARIABLES, Variable};
+
+use crate::bench::{Machine, utc};
+use crate::engine::{CancelFlag, Selection, select, tuned_shapes};
+use crate::error::{Error, ErrorKind, Result};
+use crate::gpu::{Gpu, GpuOptions, Support, adapters};
+use crate::kernels::{Candidate, Choices, Op};
+use crate::model::{Gpt2Config, ModelOptions, random};
+use crate::tune::Shapes;
+use kernels::Running;
+use surroundings::shown;
+
+/// What is looked at.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Which device, opened how, with which cache.
+    pub gpu: GpuOptions,
+    /// How models run: types and forced implementations.
+    pub model: ModelOptions,
+    /// The model at whose sizes kernels are checked.
+    pub config: Gpt2Config,
+    /// Its name in the report.
+    pub model_name: String,
+    /// About how long the benchmark takes; none is run in no time.
+    pub benchmark: Duration,
+}
+
+impl Options {
+    /// Five seconds of benchmark: what somebody waits for.
+    pub const BENCHMARK: Duration = Duration::from_secs(5);
+
+    /// The default device, the sizes of the demo model.
+    ///
+    /// # Errors
+    /// None in a sound build.
+    pub fn new() -> Result<Self> {
+        Ok(Options {
+            gpu: GpuOptions::default(),
+            model: ModelOptions::default(),
+            config: random::shape("demo")?,
+            model_name: "demo".to_owned(),
+            benchmark: Self::BENCHMARK,
+        })
+    }
+}
+
+/// What is looked at next.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Progress {
+    /// An implementation, a part of the benchmark.
+    pub what: String,
+    /// Steps done.
+    pub done: usize,
+    /// Steps in all.
+    pub total: usize,
+}
+
+/// Looks at the machine, the adapter, the device, the floor, every implementation of
+/// every operation, the cache, and measures a little. `progress` hears of each step
+/// before it begins, `cancel` ends the check-up between two of them.
+///
+/// # Errors
+/// [`Error::Cancelled`]; [`Error::Input`] for a forced implementation that the device
+/// cannot run. What is wrong with the machine is no error: it is in the report.
+pub fn run(options: &Options, progress: &mut dyn FnMut(Progress), cancel: &CancelFlag) -> Result<Report> {
+    run_among(options, &|op| op.candidates().iter().collect(), progress, cancel)
+}
+
+/// As [`run`], with `candidates` of each operation instead of all of them.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_among(
+    options: &Options,
+    candidates: &dyn Fn(Op) -> Vec<&'static Candidate>,
+    progress: &mut dyn FnMut(Progress),
+    cancel: &CancelFlag,
+) -> Result<Report> {
+    let candidates: Vec<_> = Op::ALL.into_iter().flat_map(candidates).collect();
+    // The adapter, the device; the floor's device and its operations; two parts of a
+    // benchmark.
+    let benchmark = if options.benchmark.is_zero() { 0 } else { 2 };
+    let total = 2 + candidates.len() + 1 + Op::ALL.len() + benchmark;
+    let mut step = Step { progress, cancel, done: 0, total };
+    let mut report = begin(options);
+    examine(options, &candidates, &mut report, &mut step)?;
+    Ok(report.conclude())
+}
+
+/// The steps of a check-up.
+struct Step<'a> {
+    progress: &'a mut dyn FnMut(Progress),
+    cancel: &'a CancelFlag,
+    done: usize,
+    total: usize,
+}
+
+impl Step<'_> {
+    /// Tells what is next, unless the check-up is cancelled.
+    fn next(&mut self, what: &str) -> Result<()> {
+        if self.cancel.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
+        (self.progress)(Progress { what: what.to_owned(), done: self.done, total: self.total });
+        self.done += 1;
+        Ok(())
+    }
+}
+
+/// Runs what calls wgpu; a panic in it is an error.
+fn guarded<T>(operation: &'static str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    // What a panic left half-done is not used again but through wgpu's own locks,
+    // which may panic again: that is caught as well.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let message = format!("panic: {}", text.unwrap_or("without a message"));
+        Err(Error::Gpu { operation, message })
+    })
+}
+
+/// All that is known without an adapter.
+fn begin(options: &Options) -> Report {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    Report {
+        verdict: Verdict::Ok,
+        findings: Vec::new(),
+        time: utc(now),
+        program: Program::this(),
+        machine: Machine::this(),
+        adapter: None,
+        other_adapters: Vec::new(),
+        device: None,
+        features: Vec::new(),
+        limits: Vec::new(),
+        floor: None,
+        model: ModelSizes {
+            name: shown(&options.model_name),
+            shapes: tuned_shapes(&options.config, &options.model),
+        },
+        kernels: Vec::new(),
+        cache: Cache::of(options.gpu.cache_dir.as_ref()),
+        environment: surroundings::variables(),
+        benchmark: None,
+    }
+}
+
+/// Fills the report, as far as the machine lets it.
+fn examine(
+    options: &Options,
+    candidates: &[&'static Candidate],
+    report: &mut Report,
+    step: &mut Step<'_>,
+) -> Result<()> {
+    step.next("adapters")?;
+    match guarded("look for adapters", || Support::of(&options.gpu)) {
+        Ok(support) => {
+            let mut adapter = support.adapter;
+            for text in [&mut adapter.name, &mut adapter.driver, &mut adapter.driver_info] {
+                *text = shown(text);
+            }
+            report.adapter = Some(adapter);
+            report.features = support.features;
+            report.limits = support.limits;
+        }
+        Err(error) => {
+            let none = error.kind() == ErrorKind::NoAdapter;
+            let subject = if none { Subject::Adapter } else { Subject::Device };
+            report.find(Verdict::Broken, subject, shown(&error.to_string()));
+            return Ok(());
+        }
+    }
+    report.other_adapters = others(options, report);
+    step.next("device")?;
+    let gpu = match guarded("open", || Gpu::open(&options.gpu)) {
+        Ok(gpu) => Arc::new(gpu),
+        Err(error) => {
+            report.find(Verdict::Broken, Subject::Device, shown(&error.to_string()));
+            return Ok(());
+        }
+    };
+    let result = examine_device(options, candidates, &gpu, report, step);
+    for warning in gpu.take_warnings() {
+        report.find(Verdict::Warnings, Subject::Cache, shown(&warning));
+    }
+    close(gpu, report);
+    result
+}
+
+/// The adapters that were not taken.
+fn others(options: &Options, report: &Report) -> Vec<String> {
+    let all = guarded("look for adapters", || Ok(adapters(options.gpu.backend))).unwrap_or_default();
+    let taken = report.adapter.as_ref().map(|adapter| adapter.index);
+    let others = all.iter().filter(|other| Some(other.index) != taken);
+    others.map(|other| shown(&format!("{}: {} ({})", other.index, other.name, other.backend))).collect()
+}
+
+/// A driver may fail when it is let go as well.
+fn close(gpu: Arc<Gpu>, report: &mut Report) {
+    let closed = guarded("close", || {
+        drop(gpu);
+        Ok(())
+    });
+    if let Err(error) = closed {
+        report.find(Verdict::Broken, Subject::Device, shown(&error.to_string()));
+    }
+}
+
+fn examine_device(
+    options: &Options,
+    candidates: &[&'static Candidate],
+    gpu: &Arc<Gpu>,
+    report: &mut Report,
+    step: &mut Step<'_>,
+) -> Result<()> {
+    let shapes = report.model.shapes.clone();
+    report.device = Some(Device {
+        strategy: gpu.strategy().name(),
+        features_floor: options.gpu.features_floor,
+        max_binding_bytes: gpu.max_binding_bytes(),
+    });
+    report.cache.look_for(gpu, &shapes);
+    let device = gpu.capabilities();
+    let selected = select(Some(gpu.report()), &device, &options.gpu, &options.config, &options.model)?;
+    let Selection { choices: in_use, tuned, warning } = selected;
+    report.cache.tuned = tuned;
+    if let Some(warning) = warning {
+        report.find(Verdict::Warnings, Subject::Cache, shown(&warning));
+    }
+    let running = Running { default: Choices::new(&device, &[])?, in_use };
+    report.kernels = kernels::check_all(gpu, candidates, &running, &shapes, step)?;
+    report.floor = Some(floor(options, &shapes, report, step)?);
+    if options.benchmark.is_zero() {
+        return Ok(());
+    }
+    let wrong = |kernel: &KernelCheck| kernel.in_use && kernel.status == Status::Demoted;
+    let sound = !report.kernels.iter().any(wrong);
+    let (found, faults) = Benchmark::run(gpu, &options.model, options.benchmark, sound, step)?;
+    report.benchmark = Some(found);
+    for fault in faults {
+        report.find(Verdict::Broken, Subject::Benchmark, fault);
+    }
+    Ok(())
+}
+
+/// The same adapter as if it had nothing but the portable floor.
+fn floor(options: &Options, shapes: &Shapes, report: &mut Report, step: &mut Step<'_>) -> Result<Floor> {
+    step.next("portable floor")?;
+    let least = GpuOptions { features_floor: true, cache_dir: None, ..options.gpu.clone() };
+    let gpu = match guarded("open the floor", || Gpu::open(&least)) {
+        Ok(gpu) => Arc::new(gpu),
+        Err(error) => return Ok(Floor { problem: Some(shown(&error.to_string())), ..Floor::default() }),
+    };
+    let choices = Choices::new(&gpu.capabilities(), &[])?;
+    let defaults = Op::ALL.map(|op| choices.get(op));
+    let running = Running { default: choices, in_use: choices };
+    let kernels = kernels::check_all(&gpu, &defaults, &running, shapes, step);
+    close(gpu, report);
+    Ok(Floor { opened: true, problem: None, kernels: kernels? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error_with_its_message() {
+        let error = |work: fn() -> Result<()>| guarded("check", work).unwrap_err().to_string();
+        assert_eq!(error(|| panic!("lost")), "GPU check: panic: lost");
+        assert_eq!(error(|| panic!("lost {}", 7)), "GPU check: panic: lost 7");
+        assert_eq!(error(|| std::panic::panic_any(7)), "GPU check: panic: without a message");
+        assert_eq!(error(|| Err(Error::Cancelled)), "cancelled");
+        assert_eq!(guarded("check", || Ok(3)).unwrap(), 3);
+    }
+}

@@ -1,0 +1,129 @@
+//! A generation as a stream of pieces.
+
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+
+use super::{Generation, Piece};
+use crate::engine::CancelFlag;
+use crate::engine::worker::{Outlet, Worker};
+use crate::error::Result;
+
+/// Pieces that wait for whoever polls: enough that the GPU goes on while an interface
+/// draws a frame, few enough that a text which nobody reads does not run away.
+const PIECES_AHEAD: usize = 4;
+
+/// A running generation as a stream of pieces, which any executor may poll, also by
+/// hand once a frame ([`std::task::Waker::noop`]).
+///
+/// It runs on a thread of its own from the first poll on, and waits where four pieces
+/// were not taken. A stream that is dropped cancels it: the thread ends within a chunk
+/// of the prompt or a token. [`GenerationStream::finish`] waits for that.
+#[must_use = "a stream does nothing unless it is polled"]
+pub struct GenerationStream {
+    state: State,
+    abandoned: CancelFlag,
+}
+
+enum State {
+    /// Before the first poll, and behind the last piece.
+    Idle(Box<Generation>),
+    Running(Worker<Result<Piece>, Box<Generation>>),
+    /// The generation is gone: its thread could not start, or panicked.
+    Lost,
+}
+
+impl GenerationStream {
+    fn new(generation: Generation) -> Self {
+        GenerationStream { state: State::Idle(Box::new(generation)), abandoned: CancelFlag::default() }
+    }
+
+    /// The generation, before the stream was polled and behind its end: its tokens, why
+    /// it ended, how long it took.
+    #[must_use]
+    pub fn generation(&self) -> Option<&Generation> {
+        match &self.state {
+            State::Idle(generation) => Some(generation),
+            State::Running(_) | State::Lost => None,
+        }
+    }
+
+    /// Ends the stream, cancels the text where it still runs, and waits for its thread;
+    /// `None` where the thread could not start. Pieces that were not taken are dropped.
+    /// A panic of the thread goes on here.
+    #[must_use]
+    pub fn finish(mut self) -> Option<Generation> {
+        self.abandon();
+        match std::mem::replace(&mut self.state, State::Lost) {
+            State::Idle(generation) => Some(*generation),
+            State::Running(worker) => Some(*worker.join()),
+            State::Lost => None,
+        }
+    }
+
+    fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What the thread does.
+fn run(
+    mut generation: Box<Generation>,
+    abandoned: CancelFlag,
+    pieces: &Outlet<Result<Piece>>,
+) -> Box<Generation> {
+    generation.session.interrupt.abandoned = Some(abandoned);
+    while let Some(piece) = generation.next() {
+        if !pieces.send(piece) {
+            break;
+        }
+    }
+    generation.session.interrupt.abandoned = None;
+    generation
+}
+
+impl Stream for GenerationStream {
+    type Item = Result<Piece>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let worker = match std::mem::replace(&mut self.state, State::Lost) {
+            State::Idle(generation) if generation.ended => {
+                self.state = State::Idle(generation);
+                return Poll::Ready(None);
+            }
+            State::Idle(generation) => {
+                let abandoned = self.abandoned.clone();
+                let started = Worker::start("wgpt text", PIECES_AHEAD, move |pieces| {
+                    run(generation, abandoned, pieces)
+                });
+                match started {
+                    Ok(worker) => worker,
+                    Err(error) => return Poll::Ready(Some(Err(error))),
+                }
+            }
+            State::Running(worker) => worker,
+            State::Lost => return Poll::Ready(None),
+        };
+        let item = worker.poll_item(context);
+        self.state = match item {
+            Poll::Ready(None) => State::Idle(worker.join()),
+            _ => State::Running(worker),
+        };
+        item
+    }
+}
+
+impl Drop for GenerationStream {
+    fn drop(&mut self) {
+        self.abandon();
+    }
+}
+
+impl Generation {
+    /// The text as a stream, for `async` code: [`GenerationStream`].
+    pub fn into_stream(self) -> GenerationStream {
+        GenerationStream::new(self)
+    }
+}

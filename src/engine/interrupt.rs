@@ -1,0 +1,43 @@
+//! What ends a call from outside: flags and a deadline.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+
+/// A flag that another thread raises to end a load, a prefill or a generation.
+pub type CancelFlag = Arc<AtomicBool>;
+
+/// What ends a call from outside.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Interrupt {
+    /// The caller's flag.
+    pub(super) cancel: Option<CancelFlag>,
+    /// When the caller's time is over.
+    pub(super) deadline: Option<Instant>,
+    /// Raised when nobody waits for the result any more.
+    pub(super) abandoned: Option<CancelFlag>,
+}
+
+impl Interrupt {
+    /// An error where the call shall end.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`], [`Error::Timeout`].
+    pub(super) fn check(&self) -> Result<()> {
+        let raised = |flag: &Option<CancelFlag>| flag.as_ref().is_some_and(|f| f.load(Ordering::Relaxed));
+        if raised(&self.cancel) || raised(&self.abandoned) {
+            return Err(Error::Cancelled);
+        }
+        match self.deadline {
+            Some(deadline) if Instant::now() >= deadline => Err(Error::Timeout),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The end of a time limit that begins now; none for one beyond what clocks count.
+pub(super) fn deadline_in(timeout: Option<Duration>) -> Option<Instant> {
+    Instant::now().checked_add(timeout?)
+}

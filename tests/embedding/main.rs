@@ -1,0 +1,39 @@
+//! The library inside an application: the host's device, faults, other devices, loads
+//! and texts that end from outside, futures and streams.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod builder;
+mod executor;
+mod faults;
+mod host;
+mod limits;
+mod rebind;
+mod stream;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use wgpt::Engine;
+use wgpt::engine::ModelFiles;
+use wgpt::gpu::{FaultInjector, Gpu, GpuOptions};
+use wgpt::model::ModelOptions;
+
+/// A device of its own, that faults can be injected into.
+fn faulty_gpu() -> (Arc<Gpu>, FaultInjector) {
+    let faults = FaultInjector::default();
+    let options = GpuOptions { faults: Some(faults.clone()), ..GpuOptions::default() };
+    (Arc::new(support::open_gpu(options)), faults)
+}
+
+fn load(gpu: &Arc<Gpu>, options: &ModelOptions) -> wgpt::Result<Engine> {
+    let files = ModelFiles::demo()?;
+    Engine::load(files, Arc::clone(gpu), options, &mut |_| ControlFlow::Continue(()))
+}
+
+fn deterministic() -> ModelOptions {
+    ModelOptions { deterministic: true, ..ModelOptions::default() }
+}

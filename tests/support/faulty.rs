@@ -1,0 +1,50 @@
+//! Implementations with faults, as a driver could make them of sound ones.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use wgpt::gpu::Kernel;
+use wgpt::kernels::{Candidate, Op};
+
+/// One of the sound ones.
+pub fn named(op: Op, name: &str) -> &'static Candidate {
+    format!("{op}={name}").parse().expect("a sound candidate")
+}
+
+/// A copy of `candidate` under another name, with `from` replaced in its shader.
+pub fn corrupted(
+    candidate: &'static Candidate,
+    name: &'static str,
+    from: &str,
+    to: &str,
+) -> &'static Candidate {
+    static COPIES: AtomicUsize = AtomicUsize::new(0);
+    let kernel = candidate.kernels[0];
+    assert_eq!(kernel.source.matches(from).count(), 1, "{from}");
+    let source: &'static str = Box::leak(kernel.source.replace(from, to).into_boxed_str());
+    let kernel: &'static Kernel =
+        Box::leak(Box::new(Kernel { name: kernel.name, source, bindings: kernel.bindings }));
+    // A constant that no shader reads tells its label from the sound one's.
+    let copy = COPIES.fetch_add(1, Ordering::Relaxed) as u32;
+    let constants = [candidate.constants, &[("COPY", copy)]].concat();
+    Box::leak(Box::new(Candidate {
+        op: candidate.op,
+        name,
+        strategy: candidate.strategy,
+        needs: candidate.needs,
+        kernels: Box::leak(Box::new([kernel])),
+        constants: Box::leak(constants.into_boxed_slice()),
+    }))
+}
+
+/// Layer normalizations that a faulty driver could make of the sound one: a wrong
+/// sum, a write behind the rows, one that does not compile; and what is said of
+/// each.
+pub fn faulty() -> [(&'static Candidate, &'static str); 3] {
+    let sound = named(Op::LayerNorm, "per_thread");
+    let stray = "out[step.n_rows * params.stride4] = vec4<f32>(1.0);\n    let factor =";
+    [
+        (corrupted(sound, "wrong_sum", "squares += d * d;", "squares += d;"), "225 wrong elements"),
+        (corrupted(sound, "stray", "let factor =", stray), " 0 wrong elements, 4 stray writes"),
+        (corrupted(sound, "refused", "return;", "return 1;"), "compile"),
+    ]
+}
