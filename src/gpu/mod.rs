@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use adapter::{AdapterReport, Backend, DevicePreview, DeviceType, GpuOptions, adapters, no_adapter};
-pub use buffer::{BufferUse, GpuBuffer, Ledger, MemoryGroup, rounded_bytes};
+pub use buffer::{BufferUse, GpuBuffer, Ledger, rounded_bytes};
 pub use capabilities::{Capabilities, CooperativeSizes};
 pub use counters::CounterReading;
 pub use encoder::{Encoder, Pass};
@@ -40,6 +40,7 @@ pub use timestamps::{PassTime, Timestamps};
 pub use timings::StepTimings;
 pub use transfer::{Readback, Submission, UploadRing};
 
+pub use crate::memory::MemoryGroup;
 use counters::Counters;
 
 use crate::error::{Error, Result};

@@ -3,8 +3,6 @@
 
 mod plan;
 
-pub use plan::{MemoryPlan, PlanEntry};
-
 use super::ahead;
 use super::gpt2::Gpt2Config;
 use super::options::ModelOptions;
