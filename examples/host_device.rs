@@ -74,7 +74,7 @@ impl Host {
             label: None,
             layout: &pipeline.get_bind_group_layout(0),
             entries: &[
-                wgpu::BindGroupEntry { binding: 0, resource: outputs.logits().as_entire_binding() },
+                wgpu::BindGroupEntry { binding: 0, resource: outputs.logits().raw().as_entire_binding() },
                 wgpu::BindGroupEntry { binding: 1, resource: result.as_entire_binding() },
             ],
         });
