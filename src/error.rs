@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::memory::OverBudget;
+
 /// What every fallible function of the library returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -74,6 +76,10 @@ pub enum Error {
     /// The model does not fit the device's limits or memory.
     #[error("{0}")]
     Limits(String),
+    /// The model does not fit the memory budget that it was given: the plan, and what
+    /// would fit. Nothing was allocated.
+    #[error("{0}")]
+    Budget(Box<OverBudget>),
     /// The driver has no memory for something. What was there before still is.
     #[error("{}", out_of_memory(what, *bytes, message))]
     OutOfMemory {
@@ -137,7 +143,8 @@ impl Error {
             | Error::Tensor { .. }
             | Error::Input(_)
             | Error::Overflow { .. }
-            | Error::Limits(_) => ErrorKind::Input,
+            | Error::Limits(_)
+            | Error::Budget(_) => ErrorKind::Input,
             // A model or prompt path that does not exist is bad input, a disk
             // that fails is not, nor is a system without another thread.
             Error::Io { action, .. } if !matches!(*action, "write" | "start") => ErrorKind::Input,

@@ -32,6 +32,7 @@ mod error;
 pub mod eval;
 pub mod gpu;
 pub mod kernels;
+pub mod memory;
 pub mod model;
 pub mod reference;
 pub mod sampling;

@@ -11,21 +11,23 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("reference", &["tensor"]),
     ("sampling", &[]),
     ("text", &[]),
-    ("gpu", &["tensor"]),
+    ("memory", &["tensor"]),
+    ("gpu", &["memory", "tensor"]),
     ("checkpoint", &["tensor"]),
     ("kernels", &["gpu", "tensor"]),
     ("tune", &["kernels", "reference", "gpu", "tensor"]),
-    ("model", &["kernels", "gpu", "checkpoint", "tensor"]),
-    ("engine", &["model", "text", "sampling", "tune", "kernels", "gpu", "checkpoint", "tensor"]),
+    ("model", &["kernels", "gpu", "checkpoint", "memory", "tensor"]),
+    ("engine", &["model", "text", "sampling", "tune", "kernels", "gpu", "checkpoint", "memory", "tensor"]),
     ("eval", &["engine", "model", "text", "sampling", "kernels", "gpu", "checkpoint", "tensor"]),
     ("bench", &["engine", "model", "tune", "sampling", "kernels", "gpu", "checkpoint", "tensor"]),
     ("doctor", &["bench", "engine", "model", "tune", "kernels", "gpu", "tensor"]),
-    ("error", &[]),
+    ("error", &["memory"]),
 ];
 
 /// Rooms that must not name wgpu.
 const WITHOUT_WGPU: &[&str] = &[
     "tensor",
+    "memory",
     "reference",
     "sampling",
     "text",

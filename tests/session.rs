@@ -194,7 +194,7 @@ fn grows_over_four_slabs(kv_dtype: DType, max_binding_bytes: u64) {
 fn the_ledger_follows_growth_and_returns_to_zero() {
     let gpu = open(None);
     let engine = load(&gpu, &ModelOptions::default());
-    let planned = engine.plan().group_bytes(MemoryGroup::KvCache);
+    let planned = engine.memory_plan().group_bytes(MemoryGroup::KvCache);
     assert_eq!(gpu.ledger().bytes(MemoryGroup::KvCache), planned);
     let pages = engine.kv_pages().1 as u64;
     let sessions = [(); 3].map(|()| {

@@ -238,7 +238,7 @@ fn the_plan_counts_the_sampler_and_the_options_are_checked() {
         let go_on = &mut |_| std::ops::ControlFlow::Continue(());
         let engine = Engine::load(ModelFiles::demo().unwrap(), Arc::clone(&gpu), &options, go_on).unwrap();
         for group in MemoryGroup::ALL {
-            assert_eq!(gpu.ledger().bytes(group), engine.plan().group_bytes(group), "{group:?}");
+            assert_eq!(gpu.ledger().bytes(group), engine.memory_plan().group_bytes(group), "{group:?}");
         }
     }
     let options = ModelOptions { steps_ahead: Some(STEPS_AHEAD_MAX + 1), ..ModelOptions::default() };

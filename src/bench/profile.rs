@@ -121,7 +121,7 @@ pub fn profile(engine: &Engine, prompt: &[u32], repetitions: usize, cancel: &Can
         clock: if engine.gpu().has_timestamps() { Clock::Gpu } else { Clock::Wall },
         prefill,
         decode,
-        weights_bytes: engine.plan().group_bytes(MemoryGroup::Weights),
+        weights_bytes: engine.memory_plan().group_bytes(MemoryGroup::Weights),
     })
 }
 

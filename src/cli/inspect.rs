@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::Serialize;
-use wgpt::engine::{ModelFiles, Selection, select};
+use wgpt::engine::{ModelFiles, Selection, check_budget, prepare};
 use wgpt::gpu::{DevicePreview, MemoryGroup};
-use wgpt::model::{Dims, Gpt2Config, MemoryPlan, check_tensors};
+use wgpt::memory::{Fit, MemoryPlan};
+use wgpt::model::{Gpt2Config, ModelOptions, check_tensors};
 use wgpt::tensor::DType;
 use wgpt::{Error, ErrorKind};
 
@@ -25,6 +26,7 @@ Examples:
   wgpt inspect
   wgpt inspect -m ./gpt2 --ctx-size 512
   wgpt inspect -m ./gpt2 --dtype f32 --json
+  wgpt inspect -m ./gpt2 --memory-budget 300MiB     whether it fits, and what would
   wgpt inspect --random gpt2-xl                     without a file")]
 pub struct Args {
     /// Prints one JSON object
@@ -51,6 +53,8 @@ struct Report {
     weights_bytes: u64,
     kv_bytes_per_token: u64,
     plan: Plan,
+    /// `null` without --memory-budget.
+    budget: Option<Budget>,
     device: Device,
     /// The implementation of each operation that would run.
     variants: BTreeMap<&'static str, &'static str>,
@@ -89,6 +93,33 @@ struct Plan {
     plan: MemoryPlan,
 }
 
+/// The plan against --memory-budget.
+#[derive(Serialize)]
+struct Budget {
+    bytes: u64,
+    fits: bool,
+    /// Where it does not fit: changes of which each fits.
+    would_fit: Vec<Fit>,
+    #[serde(skip)]
+    verdict: String,
+}
+
+impl Budget {
+    fn new(
+        config: &Gpt2Config,
+        options: &ModelOptions,
+        device: &DevicePreview,
+        plan: &MemoryPlan,
+    ) -> Result<Option<Self>, Error> {
+        let Some(bytes) = options.memory_budget else { return Ok(None) };
+        let budget = |fits, would_fit, verdict| Some(Budget { bytes, fits, would_fit, verdict });
+        match check_budget(config, options, device, plan.clone()) {
+            Err(Error::Budget(over)) => Ok(budget(false, over.fits.clone(), over.to_string())),
+            result => result.map(|()| budget(true, Vec::new(), format!("fits the budget of {bytes} bytes"))),
+        }
+    }
+}
+
 /// The device that the plan is for.
 #[derive(Serialize)]
 struct Device {
@@ -122,14 +153,12 @@ fn report(args: &Args, files: &ModelFiles) -> Result<Report, Error> {
     };
     let config = files.config();
     let model_options = args.model.model_options();
-    let adapter = preview.adapter.as_ref();
-    let selection = select(adapter, &preview.capabilities, &options, config, &model_options)?;
-    let Selection { choices, tuned, warning } = selection;
+    let (Selection { choices, tuned, warning }, dims) = prepare(config, &model_options, &preview)?;
     if let Some(warning) = warning {
         note(&format!("warning: {warning}"));
     }
-    let dims = Dims::new(config, &model_options, &preview.capabilities, &choices, preview.max_binding_bytes)?;
     let plan = dims.plan();
+    let budget = Budget::new(config, &model_options, &preview, &plan)?;
     Ok(Report {
         model: files.name().to_owned(),
         architecture: "gpt2",
@@ -148,6 +177,7 @@ fn report(args: &Args, files: &ModelFiles) -> Result<Report, Error> {
             groups: MemoryGroup::ALL.map(|group| (group.name(), plan.group_bytes(group))).into(),
             plan,
         },
+        budget,
         device: Device {
             name: preview.adapter.map(|adapter| adapter.name),
             strategy: preview.capabilities.strategy.name(),
@@ -231,6 +261,9 @@ fn text(report: &Report) -> String {
     for (label, n) in rows {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "  {label:<12} {n:>14} bytes {:>12}", bytes(n));
+    }
+    if let Some(budget) = &report.budget {
+        let _ = writeln!(text, "  {}", budget.verdict);
     }
     text
 }

@@ -71,6 +71,10 @@ pub struct RunArgs {
     /// [default: 4, on CPU adapters 0]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=STEPS_AHEAD_MAX as i64))]
     pub steps_ahead: Option<u8>,
+    /// GPU memory that the model may take, such as 2GiB or 500MB: what does not fit is
+    /// refused before it is allocated, with what would fit
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub memory_budget: Option<u64>,
     /// Run this implementation of an operation, such as gemm=tile_64x64, in place of
     /// the one that suits the device; may be given several times
     #[arg(long, value_name = "OP=NAME", value_parser = variant)]
@@ -96,6 +100,30 @@ pub struct DeviceArgs {
 /// Accepts the names of the types.
 pub fn dtype() -> ValueParser {
     PossibleValuesParser::new([DType::F16.name(), DType::F32.name()]).try_map(|s| s.parse::<DType>()).into()
+}
+
+/// Bytes: a number with B, KiB, MiB, GiB (powers of 1024), kB, MB or GB behind it.
+fn size(s: &str) -> Result<u64, String> {
+    let expected = || format!("{s:?}: expected a size such as 500MB, 1.5GiB or 1073741824");
+    let digits = s.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(s.len());
+    let (number, unit) = s.split_at(digits);
+    let factor: u64 = match unit.trim_start().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        _ => return Err(expected()),
+    };
+    if let Ok(whole) = number.parse::<u64>() {
+        return whole.checked_mul(factor).ok_or_else(expected);
+    }
+    let number: f64 = number.parse().map_err(|_| expected())?;
+    let bytes = number * factor as f64;
+    // Behind a point there are no more digits than an f64 has.
+    if bytes < 2f64.powi(53) { Ok(bytes as u64) } else { Err(expected()) }
 }
 
 fn variant(s: &str) -> Result<&'static Candidate, Error> {
@@ -138,6 +166,7 @@ impl RunArgs {
             prefill_chunk: self.prefill_chunk,
             variants: self.variant.clone(),
             steps_ahead: self.steps_ahead.map(usize::from),
+            memory_budget: self.memory_budget,
             detect_overflow: self.detect_overflow,
             ..ModelOptions::default()
         }
@@ -219,4 +248,31 @@ pub fn notices(report: &AdapterReport) -> Vec<String> {
         lines.push(format!("note: DX12 shader compiler: {compiler}"));
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn sizes_have_units() {
+        let cases = [
+            ("1073741824", 1 << 30),
+            ("2GiB", 2 << 30),
+            ("2 GiB", 2 << 30),
+            ("1.5gib", 3 << 29),
+            ("500MB", 500_000_000),
+            ("12k", 12 << 10),
+            ("0", 0),
+            ("0.5kB", 500),
+        ];
+        for (text, bytes) in cases {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for bad in
+            ["", "GiB", "-1", "1.2.3MB", "5TB", "99999999999GiB", "1e9", "nan", ".", "99999999999.5GiB"]
+        {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
 }

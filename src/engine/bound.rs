@@ -4,7 +4,8 @@
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use super::tuning::{self, Selection};
+use super::memory::{check_budget, prepare};
+use super::tuning::Selection;
 use super::{Engine, ModelFiles, Session};
 use crate::error::Result;
 use crate::gpu::Gpu;
@@ -81,8 +82,12 @@ fn bind_unsettled(
 ) -> Result<(Bound, Forward)> {
     report(progress, LoadPhase::Plan, PLAN_STEPS - 2, PLAN_STEPS)?;
     let config = files.config().clone();
-    let Selection { choices, tuned, .. } = tuning::select_for(gpu, &config, options)?;
-    let dims = Dims::new(&config, options, &gpu.capabilities(), &choices, gpu.max_binding_bytes())?;
+    let device = gpu.preview();
+    let (Selection { choices, tuned, warning }, dims) = prepare(&config, options, &device)?;
+    if let Some(warning) = warning {
+        gpu.warn(warning);
+    }
+    check_budget(&config, options, &device, dims.plan())?;
     report(progress, LoadPhase::Plan, PLAN_STEPS - 1, PLAN_STEPS)?;
     let weights = Weights::load(gpu, &config, files.checkpoint(), options.dtype, progress)?;
     let model = Model { config, options: options.clone(), choices, weights };
@@ -98,7 +103,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`crate::Error::Tensor`] when checkpoint and config disagree or a value does
-    /// not fit the dtype; [`crate::Error::Limits`], [`crate::Error::OutOfMemory`],
+    /// not fit the dtype; [`crate::Error::Budget`] before anything is allocated;
+    /// [`crate::Error::Limits`], [`crate::Error::OutOfMemory`],
     /// [`crate::Error::DeviceLost`], [`crate::Error::Gpu`] from the device;
     /// [`crate::Error::Cancelled`]. Everything that was allocated is given back; kernels
     /// that were compiled stay with the device, where the next load finds them.

@@ -1,6 +1,8 @@
 //! The files of a model: a directory in Hugging Face layout, the embedded demo
 //! model, or random weights without a file.
 
+mod identity;
+
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -8,6 +10,7 @@ use crate::checkpoint::{Checkpoint, ConfigJson, GenerationConfig, read_bounded};
 use crate::error::{Error, Result};
 use crate::model::{Gpt2Config, random};
 use crate::text::Tokenizer;
+pub(super) use identity::Identity;
 
 /// A model's files, opened and checked, before anything is loaded.
 #[derive(Debug)]
@@ -18,6 +21,7 @@ pub struct ModelFiles {
     generation: GenerationConfig,
     tokenizer_source: TokenizerSource,
     tokenizer: OnceLock<Tokenizer>,
+    identity: OnceLock<Identity>,
 }
 
 #[derive(Debug)]
@@ -79,6 +83,7 @@ impl ModelFiles {
             generation: GenerationConfig::from_dir(dir)?,
             tokenizer_source: TokenizerSource::File(dir.join("tokenizer.json")),
             tokenizer: OnceLock::new(),
+            identity: OnceLock::new(),
         })
     }
 
@@ -95,6 +100,7 @@ impl ModelFiles {
             generation: GenerationConfig::default(),
             tokenizer_source: TokenizerSource::Static(demo::TOKENIZER),
             tokenizer: OnceLock::new(),
+            identity: OnceLock::new(),
         })
     }
 
@@ -112,6 +118,7 @@ impl ModelFiles {
             generation: GenerationConfig::default(),
             tokenizer_source: TokenizerSource::Absent,
             tokenizer: OnceLock::new(),
+            identity: OnceLock::new(),
         })
     }
 

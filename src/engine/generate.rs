@@ -34,6 +34,10 @@ pub struct Generation {
     /// Prompt and generated tokens: what penalties look at.
     history: Vec<u32>,
     n_prompt: usize,
+    /// Tokens of the prompt that the session had seen.
+    n_cached: usize,
+    /// Where the session's tokens begin in `history`.
+    start: usize,
     finish: Option<FinishReason>,
     ended: bool,
     started: Instant,
@@ -43,25 +47,31 @@ pub struct Generation {
 }
 
 impl Generation {
-    pub(super) fn new(engine: &Engine, prompt: &[u32], options: GenerateOptions) -> Result<Self> {
+    pub(super) fn new(
+        engine: &Engine,
+        mut session: Session,
+        prompt: &[u32],
+        options: GenerateOptions,
+    ) -> Result<Self> {
+        session.check_fed()?;
         let files = engine.files();
-        let prompt = match (prompt, files.bos_token_id()) {
-            ([], Some(bos)) => vec![bos],
-            ([], None) => {
-                return Err(Error::input("the prompt is empty, and the model names no token to begin with"));
-            }
-            (prompt, _) => prompt.to_vec(),
-        };
         let n_ctx = engine.n_ctx();
-        if prompt.len() > n_ctx && options.overflow == Overflow::Stop {
+        let mut history = Vec::with_capacity(session.len() + prompt.len() + n_ctx);
+        history.extend_from_slice(session.tokens());
+        history.extend_from_slice(prompt);
+        if history.is_empty() {
+            let empty = "the prompt is empty, and the model names no token to begin with";
+            history.push(files.bos_token_id().ok_or_else(|| Error::input(empty))?);
+        }
+        if history.len() > n_ctx && options.overflow == Overflow::Stop {
             return Err(Error::input(format!(
                 "the prompt has {} tokens, the context holds {n_ctx}: shorten it, or use --overflow slide to keep \
                  its newer part",
-                prompt.len()
+                history.len()
             )));
         }
         let vocab_size = engine.vocab_size();
-        if let Some(id) = prompt.iter().find(|&&id| id as usize >= vocab_size) {
+        if let Some(id) = history.iter().find(|&&id| id as usize >= vocab_size) {
             return Err(Error::input(format!("token {id} is outside the vocabulary of {vocab_size} tokens")));
         }
         options.validate(vocab_size)?;
@@ -74,23 +84,24 @@ impl Generation {
         } else {
             None
         };
-        let mut session = engine.session();
+        // Behind a session without a prompt the last token runs again, for its logits.
+        session.truncate(history.len() - 1);
         let source = TokenSource::new(&session, &options, &sampler, &eos)?;
         let deadline = deadline_in(options.timeout);
         session.interrupt = Interrupt { cancel: options.cancel.clone(), deadline, abandoned: None };
-        let mut history = Vec::with_capacity(prompt.len() + n_ctx);
-        history.extend_from_slice(&prompt);
         Ok(Generation {
-            session,
+            n_cached: session.len(),
+            start: 0,
             n_ctx,
             sampler,
             source,
             eos,
             decoder,
             stops: StopStrings::new(options.stop.iter().cloned())?,
-            n_prompt: prompt.len(),
-            pending: prompt,
+            n_prompt: history.len(),
+            pending: history[session.len()..].to_vec(),
             history,
+            session,
             finish: None,
             ended: false,
             started: Instant::now(),
@@ -101,7 +112,8 @@ impl Generation {
         })
     }
 
-    /// The tokens of the prompt: an empty one was given a beginning.
+    /// The tokens of the prompt, those of the session that it began with in front: an
+    /// empty one was given a beginning.
     #[must_use]
     pub fn prompt_tokens(&self) -> &[u32] {
         &self.history[..self.n_prompt]
@@ -137,7 +149,7 @@ impl Generation {
         let now = self.finished.unwrap_or_else(Instant::now);
         let prompt_done = self.prompt_done.unwrap_or(now);
         Timings {
-            prompt_tokens: self.n_prompt,
+            prompt_tokens: self.n_prompt - self.n_cached,
             prompt: prompt_done - self.started,
             generated_tokens: self.tokens().len(),
             generation: now - prompt_done,
@@ -146,6 +158,27 @@ impl Generation {
                 TokenSource::Plain | TokenSource::Ahead(_) => None,
             },
         }
+    }
+
+    /// Ends here and hands over the session with prompt and tokens, those that the
+    /// context holds; what of them has not run runs for that. No flag or time limit
+    /// ends it any more.
+    ///
+    /// # Errors
+    /// As [`Session::advance`].
+    pub fn into_session(self) -> Result<Session> {
+        let Generation { mut session, source, history, start, n_ctx, .. } = self;
+        source.end()?;
+        session.interrupt = Interrupt::default();
+        // Drafts and steps ahead may have gone further than the tokens handed out.
+        let wanted = &history[start..history.len().min(start + n_ctx)];
+        let common = session.tokens().iter().zip(wanted).take_while(|(a, b)| a == b).count();
+        session.truncate(common);
+        session.rewind(common);
+        if common < wanted.len() {
+            session.prefill(&wanted[common..])?;
+        }
+        Ok(session)
     }
 
     /// Ends the text; the next piece brings what was held back.
@@ -168,8 +201,9 @@ impl Generation {
         }
         let keep = (self.n_ctx / 2).max(1);
         self.session.truncate(0);
+        self.start = self.history.len() - keep;
         self.pending.clear();
-        self.pending.extend_from_slice(&self.history[self.history.len() - keep..]);
+        self.pending.extend_from_slice(&self.history[self.start..]);
         Ok(true)
     }
 }

@@ -10,7 +10,9 @@ mod files;
 mod generate;
 mod interrupt;
 mod lookup;
+mod memory;
 mod outputs;
+mod saved;
 mod score;
 mod session;
 mod source;
@@ -29,6 +31,7 @@ pub use generate::{
 };
 pub use interrupt::CancelFlag;
 pub use lookup::LookupStats;
+pub use memory::{check_budget, prepare};
 pub use outputs::{GpuOutputs, OutputRows};
 pub use score::TokenScore;
 pub use session::Session;
@@ -38,7 +41,7 @@ use bound::Shared;
 
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::model::{MemoryPlan, ModelOptions};
+use crate::model::ModelOptions;
 use crate::text::Tokenizer;
 
 /// A model on a GPU. Cheap to clone; clones share everything.
@@ -79,7 +82,7 @@ impl Engine {
     /// [`crate::Error::Input`] for a prompt that is too long or outside the
     /// vocabulary, and for invalid sampling parameters.
     pub fn generate_tokens(&self, prompt: &[u32], options: GenerateOptions) -> Result<Generation> {
-        Generation::new(self, prompt, options)
+        Generation::new(self, self.session(), prompt, options)
     }
 
     /// As [`Engine::generate`], as a stream for `async` code. The prompt is made tokens
@@ -127,12 +130,6 @@ impl Engine {
     #[must_use]
     pub fn gpu(&self) -> Arc<Gpu> {
         Arc::clone(&self.shared.bound().gpu)
-    }
-
-    /// The memory that was planned before loading.
-    #[must_use]
-    pub fn plan(&self) -> MemoryPlan {
-        self.shared.bound().dims.plan()
     }
 
     /// Pages of the KV pool: (held by sessions, in all).

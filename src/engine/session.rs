@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::bound::{Entered, Shared, enter_with};
 use super::budget::Feed;
 use super::interrupt::{CancelFlag, Interrupt};
+use super::{Engine, GenerateOptions, Generation};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::model::{DispatchTiming, Forward, Model, Output, PageList, Sequence};
@@ -143,8 +144,7 @@ impl Session {
     ) -> Result<()> {
         self.check(tokens)?;
         let vocab_size = self.shared.files.config().vocab_size;
-        let rows = self.shared.chunk_rows(self.shared.n_ctx);
-        let piece_len = rows.min(self.shared.bound().dims.logits_rows);
+        let piece_len = self.shared.logits_rows();
         let mut rows = Vec::new();
         for (i, piece) in tokens.chunks(piece_len).enumerate() {
             let start = self.len();
@@ -270,6 +270,16 @@ impl Session {
         twin
     }
 
+    /// Generates text behind the session's tokens and a prompt, which may be empty;
+    /// [`Generation::into_session`] gives the session back.
+    ///
+    /// # Errors
+    /// As [`Engine::generate_tokens`].
+    pub fn generate(self, prompt: &[u32], options: GenerateOptions) -> Result<Generation> {
+        let engine = Engine { shared: Arc::clone(&self.shared) };
+        Generation::new(&engine, self, prompt, options)
+    }
+
     /// Forgets the tokens behind the first `len` and frees their pages; also all that
     /// were fed and have not run.
     pub fn truncate(&mut self, len: usize) {
@@ -289,6 +299,11 @@ impl Drop for Session {
         if self.feed.is_pending() {
             self.forget_fed();
         }
-        self.pages.truncate(self.shared.lock().pool(), 0);
+        let Entered { mut forward, bound } = self.shared.enter();
+        self.pages.truncate(forward.pool(), 0);
+        // Where nothing else holds the model, all of it goes.
+        if Arc::strong_count(&self.shared) > 1 {
+            forward.shrink(&bound.gpu, &bound.model);
+        }
     }
 }

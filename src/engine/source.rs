@@ -36,6 +36,17 @@ impl TokenSource {
         Ok(ahead.map_or(TokenSource::Plain, |ahead| TokenSource::Ahead(Box::new(ahead))))
     }
 
+    /// Waits for what is on its way.
+    ///
+    /// # Errors
+    /// [`crate::Error::Gpu`] from the device.
+    pub(super) fn end(self) -> Result<()> {
+        match self {
+            TokenSource::Ahead(mut ahead) => ahead.restart(),
+            TokenSource::Plain | TokenSource::Lookup(_) => Ok(()),
+        }
+    }
+
     /// Takes each further token from a pass of its own. No lookup has tokens ready.
     ///
     /// # Errors

@@ -75,15 +75,6 @@ pub fn select(
     Ok(Selection { choices, tuned: tuned.is_some(), warning })
 }
 
-/// As [`select`], for an open device, which keeps the warning.
-pub(super) fn select_for(gpu: &Gpu, config: &Gpt2Config, options: &ModelOptions) -> Result<Selection> {
-    let mut selection = select(Some(gpu.report()), &gpu.capabilities(), gpu.options(), config, options)?;
-    if let Some(warning) = selection.warning.take() {
-        gpu.warn(warning);
-    }
-    Ok(selection)
-}
-
 /// Searches the fastest implementations for a model on a device and keeps the
 /// choice in [`GpuOptions::cache_dir`] where one was named; models that are loaded
 /// afterwards run with it. No weights are needed. A directory that cannot be

@@ -275,6 +275,8 @@ pub struct DevicePreview {
     pub capabilities: Capabilities,
     /// The largest storage binding in bytes.
     pub max_binding_bytes: u64,
+    /// How it would be opened: where tuned choices lie.
+    pub options: GpuOptions,
 }
 
 impl DevicePreview {
@@ -285,10 +287,22 @@ impl DevicePreview {
     pub fn of(options: &GpuOptions) -> Result<Self> {
         let (adapter, report) = choose(options)?;
         let (features, limits) = request(&adapter, options);
+        Ok(Self::new(report, features, &limits, options))
+    }
+
+    pub(super) fn new(
+        report: AdapterReport,
+        features: wgpu::Features,
+        limits: &wgpu::Limits,
+        options: &GpuOptions,
+    ) -> Self {
         let strategy = options.strategy.unwrap_or(default_strategy(&report, features));
-        let capabilities = Capabilities::new(strategy, features, report.cooperative);
-        let max_binding_bytes = max_binding_bytes(&limits, options);
-        Ok(DevicePreview { adapter: Some(report), capabilities, max_binding_bytes })
+        DevicePreview {
+            capabilities: Capabilities::new(strategy, features, report.cooperative),
+            max_binding_bytes: max_binding_bytes(limits, options),
+            adapter: Some(report),
+            options: options.clone(),
+        }
     }
 
     /// The least device there is: `wgpu::Limits::default()`, no feature.
@@ -302,6 +316,7 @@ impl DevicePreview {
                 CooperativeSizes::default(),
             ),
             max_binding_bytes: max_binding_bytes(&wgpu::Limits::default(), options),
+            options: options.clone(),
         }
     }
 }

@@ -3,48 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What a buffer's memory serves; the memory plan and the ledger list these.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MemoryGroup {
-    /// Weights of the model.
-    Weights,
-    /// Pages of the KV cache.
-    KvCache,
-    /// Activations between kernels, the step state and the page table.
-    Activations,
-    /// Logits and what is computed from them.
-    Logits,
-    /// Buffers that the host maps: uploads of a step, readbacks.
-    Transfer,
-    /// Parameters of the kernels.
-    Params,
-}
-
-impl MemoryGroup {
-    /// All groups, in the order in which reports list them.
-    pub const ALL: [MemoryGroup; 6] = [
-        MemoryGroup::Weights,
-        MemoryGroup::KvCache,
-        MemoryGroup::Activations,
-        MemoryGroup::Logits,
-        MemoryGroup::Transfer,
-        MemoryGroup::Params,
-    ];
-
-    /// The name that reports print.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            MemoryGroup::Weights => "weights",
-            MemoryGroup::KvCache => "kv cache",
-            MemoryGroup::Activations => "activations",
-            MemoryGroup::Logits => "logits",
-            MemoryGroup::Transfer => "transfer",
-            MemoryGroup::Params => "params",
-        }
-    }
-}
+use crate::memory::MemoryGroup;
 
 /// Bytes allocated at present, by group, and the most that there ever were.
 #[derive(Debug, Default)]

@@ -1,8 +1,8 @@
 //! Files of a cache: read whole or not at all, written whole or not at all.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::path::Path;
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
@@ -49,9 +49,67 @@ pub(crate) fn check_writable(dir: &Path) -> Result<()> {
     create(dir).map(drop).map_err(|source| Error::Io { action: "write", path: dir.to_owned(), source })
 }
 
-/// A file of `dir` that vanishes unless it is given a name.
+/// A file that appears under its name when it is complete; until then one that has the
+/// name stays. For files too long to be held as a whole.
+pub(crate) struct NewFile {
+    target: PathBuf,
+    temporary: BufWriter<tempfile::NamedTempFile>,
+}
+
+impl NewFile {
+    /// Starts the file `path`.
+    ///
+    /// # Errors
+    /// What the operating system says; something else than a file has the name.
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        // A link stays; what it points to is replaced.
+        let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        if (target.exists() && !target.is_file()) || target.file_name().is_none() {
+            return Err(io::Error::other("it is not a file"));
+        }
+        let dir = target.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let temporary = BufWriter::new(unnamed(dir)?);
+        Ok(NewFile { target, temporary })
+    }
+
+    /// Gives the file its name.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the disk is full or fails.
+    pub(crate) fn finish(self) -> Result<()> {
+        let NewFile { target, temporary } = self;
+        let file = temporary.into_inner().map_err(io::IntoInnerError::into_error);
+        file.and_then(|file| {
+            file.as_file().sync_all()?;
+            file.persist(&target).map_err(|error| error.error)
+        })
+        .map(drop)
+        .map_err(|source| Error::Io { action: "write", path: target, source })
+    }
+
+    /// The error of a write to this file.
+    pub(crate) fn failed(&self, source: io::Error) -> Error {
+        Error::Io { action: "write", path: self.target.clone(), source }
+    }
+}
+
+impl Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.temporary.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.temporary.flush()
+    }
+}
+
 fn create(dir: &Path) -> io::Result<tempfile::NamedTempFile> {
     std::fs::create_dir_all(dir)?;
+    unnamed(dir)
+}
+
+/// A file of `dir` that vanishes unless it is given a name.
+fn unnamed(dir: &Path) -> io::Result<tempfile::NamedTempFile> {
     tempfile::Builder::new().prefix(".wgpt-").suffix(".tmp").tempfile_in(dir)
 }
 

@@ -1,6 +1,6 @@
 //! A device that the host application opened.
 
-use super::adapter::{self, AdapterReport, Backend, GpuOptions};
+use super::adapter::{self, AdapterReport, Backend, DevicePreview, GpuOptions};
 use super::{Gpu, LossSignal};
 use crate::error::{Error, Result};
 
@@ -119,7 +119,37 @@ fn lacking(device: &wgpu::Limits, adapter: &wgpu::Limits) -> Vec<String> {
     .collect()
 }
 
+fn backend(info: &wgpu::AdapterInfo) -> Result<Backend> {
+    Backend::from_wgpu(info.backend).ok_or_else(|| {
+        let (name, backend) = (&info.name, info.backend);
+        Error::NoAdapter(format!("{name} ({backend:?}): wgpt runs on Vulkan, Metal and DX12"))
+    })
+}
+
+impl DevicePreview {
+    /// The device that an application would open on `adapter` with [`required`].
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] for an API that is not supported.
+    pub fn of_adapter(adapter: &wgpu::Adapter, options: &GpuOptions) -> Result<Self> {
+        let Required { features, limits } = required(adapter);
+        let report = AdapterReport::new(adapter, backend(&adapter.get_info())?);
+        Ok(Self::new(report, features, &limits, options))
+    }
+}
+
 impl Gpu {
+    /// What this device offers, as it would have been known before it was opened.
+    #[must_use]
+    pub fn preview(&self) -> DevicePreview {
+        DevicePreview {
+            adapter: Some(self.report().clone()),
+            capabilities: self.capabilities(),
+            max_binding_bytes: self.max_binding_bytes(),
+            options: self.options().clone(),
+        }
+    }
+
     /// Takes the host's device. Features that it was opened without are done without.
     ///
     /// # Errors
@@ -128,10 +158,7 @@ impl Gpu {
     pub fn from_host(context: GpuContext) -> Result<Gpu> {
         let GpuContext { adapter, device, queue, options, loss, .. } = context;
         let info = adapter.get_info();
-        let backend = Backend::from_wgpu(info.backend).ok_or_else(|| {
-            let (name, backend) = (&info.name, info.backend);
-            Error::NoAdapter(format!("{name} ({backend:?}): wgpt runs on Vulkan, Metal and DX12"))
-        })?;
+        let backend = backend(&info)?;
         let lacking = lacking(&device.limits(), &adapter.limits());
         if !lacking.is_empty() {
             return Err(Error::Limits(format!(

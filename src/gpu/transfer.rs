@@ -226,6 +226,11 @@ impl Readback {
         encoder.copy(source, 0, &self.buffer, 0, bytes);
     }
 
+    /// Encodes the copy of `bytes` of `source` at `offset` to `at`, all multiples of 4.
+    pub fn copy_range(&self, encoder: &mut Encoder, source: &GpuBuffer, offset: u64, at: u64, bytes: u64) {
+        encoder.copy(source, offset, &self.buffer, at, bytes);
+    }
+
     /// As [`Readback::copy_from`], to `offset` (a multiple of 4) of the readback.
     pub fn copy_behind(&self, encoder: &mut Encoder, source: &GpuBuffer, bytes: u64, offset: u64) {
         encoder.copy(source, 0, &self.buffer, offset, bytes);

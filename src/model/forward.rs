@@ -2,10 +2,12 @@
 //! once and encoded for every step.
 
 mod begun;
+mod cache;
 mod calibrate;
 mod output;
 pub(super) mod overflow;
 mod profile;
+mod room;
 mod score;
 mod split;
 
@@ -327,29 +329,6 @@ impl Forward {
         ];
         let pieces = if self.notes_overflow { &pieces[..] } else { &pieces[..pieces.len() - 1] };
         self.ring.stage_with(gpu, encoder, pieces, later)
-    }
-
-    /// Sees to it that `wanted` pages are free. The pool doubles where the
-    /// device's limits and memory permit, so that growth stays rare.
-    ///
-    /// A pass that was begun ends first: what follows overwrites its activations.
-    fn make_room(&mut self, gpu: &Gpu, model: &Model, wanted: usize) -> Result<()> {
-        self.end_begun(gpu, model);
-        if wanted <= self.pool.n_free() {
-            return Ok(());
-        }
-        let least = self.pool.n_pages() - self.pool.n_free() + wanted;
-        let target = (2 * self.pool.n_pages()).min(self.pool.n_pages_max()).max(least);
-        let pool = match self.pool.grown(gpu, target) {
-            Err(_) if target > least => self.pool.grown(gpu, least)?,
-            pool => pool?,
-        };
-        let Forward { dims, buffers, params, head_rows, .. } = self;
-        let head_rows = *head_rows;
-        let recording = Recording { gpu, model, dims, buffers, pool: &pool, params, head_rows };
-        self.recordings = recording.all(&mut |_| std::ops::ControlFlow::Continue(()))?;
-        self.pool = pool;
-        Ok(())
     }
 }
 

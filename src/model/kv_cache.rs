@@ -130,6 +130,38 @@ impl KvPool {
         Ok(new)
     }
 
+    /// Bytes of all slabs.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let slabs = self.layers.iter().flatten().chain(&self.spare_slabs);
+        slabs.map(GpuBuffer::bytes).sum()
+    }
+
+    /// Bytes that [`KvPool::grown`] allocates beside those that there are.
+    #[must_use]
+    pub fn growth_bytes(&self, n_pages: usize) -> u64 {
+        let pages_in = |n_pages: usize, slab: usize| {
+            n_pages.saturating_sub(slab * self.pages_per_slab).min(self.pages_per_slab)
+        };
+        let n_slabs = n_pages.div_ceil(self.pages_per_slab);
+        let new_pages: usize = (0..n_slabs)
+            .map(|slab| pages_in(n_pages, slab))
+            .zip((0..n_slabs).map(|slab| pages_in(self.n_pages(), slab)))
+            .map(|(new, old)| if new > old { new } else { 0 })
+            .sum();
+        let spare = if n_slabs > 1 { SPARE_SLABS - self.spare_slabs.len() } else { 0 };
+        new_pages as u64 * self.page_bytes * self.layers.len() as u64 + spare as u64 * SPARE_SLAB_BYTES
+    }
+
+    /// Drops all slabs; no sequence may hold a page. Page lists stay this pool's.
+    pub(super) fn clear(&mut self) {
+        assert_eq!(self.n_free(), self.n_pages(), "a page is held");
+        self.layers.iter_mut().for_each(Vec::clear);
+        self.spare_slabs.clear();
+        self.ref_counts.clear();
+        self.free.clear();
+    }
+
     fn take(&mut self) -> Option<u32> {
         let page = self.free.pop()?;
         self.ref_counts[page as usize] = 1;
@@ -148,13 +180,15 @@ impl KvPool {
         self.ref_counts[page as usize] > 1
     }
 
+    /// A page's slab and where it begins there, in bytes.
+    pub(super) fn place(&self, page: u32) -> (usize, u64) {
+        let page = page as usize;
+        (page / self.pages_per_slab, (page % self.pages_per_slab) as u64 * self.page_bytes)
+    }
+
     /// Copies one page in every layer, by way of `scratch`.
     fn copy_page(&self, gpu: &Gpu, from: u32, to: u32, scratch: &GpuBuffer) -> Result<()> {
-        let place = |page: u32| {
-            let page = page as usize;
-            (page / self.pages_per_slab, (page % self.pages_per_slab) as u64 * self.page_bytes)
-        };
-        let ((from_slab, from_offset), (to_slab, to_offset)) = (place(from), place(to));
+        let ((from_slab, from_offset), (to_slab, to_offset)) = (self.place(from), self.place(to));
         for slabs in &self.layers {
             gpu.copy(&[
                 (&slabs[from_slab], from_offset, scratch, 0, self.page_bytes),

@@ -18,7 +18,7 @@ pub mod random;
 mod recordings;
 
 pub use ahead::{AheadLoop, AheadToken};
-pub use dims::{Dims, MemoryPlan, PlanEntry};
+pub use dims::Dims;
 pub use forward::{DispatchTiming, Forward, Overrun, PassOwner, PieceTime, ScoredSequence, Sequence};
 pub use gpt2::Gpt2Config;
 pub use kv_cache::{KvPool, PageList};
@@ -29,6 +29,7 @@ pub(crate) use progress::report;
 pub use progress::{LoadPhase, LoadProgress, PLAN_STEPS, ProgressFn};
 
 use crate::kernels::Choices;
+pub use crate::memory::{MemoryPlan, PlanEntry};
 
 /// The immutable half of a model: what it is and its weights.
 #[derive(Debug)]

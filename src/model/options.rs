@@ -27,6 +27,12 @@ pub struct ModelOptions {
     /// most [`STEPS_AHEAD_MAX`]; 0 samples on the CPU. `None` for 0 on CPU adapters,
     /// where the CPU's sampler is the faster one, and [`STEPS_AHEAD`] elsewhere.
     pub steps_ahead: Option<usize>,
+    /// Bytes of GPU memory that the model may take, sessions included. Loading compares
+    /// its plan before anything is allocated; the cache grows no further, old and new
+    /// pages counted while it does. What running generations add (some 2 KB each) and
+    /// the driver's own memory are not counted, nor is a second copy while
+    /// [`crate::Engine::rebind`] moves the model.
+    pub memory_budget: Option<u64>,
     /// Keys and values that exceed f16 on their way into a cache of f16 fail the step
     /// with [`Error::Overflow`], where they would turn into infinity, and the logits
     /// into NaN. The kernels that append look at each number, and every pass waits for
@@ -61,6 +67,7 @@ impl Default for ModelOptions {
             prefill_chunk: 256,
             variants: Vec::new(),
             steps_ahead: None,
+            memory_budget: None,
             detect_overflow: cfg!(debug_assertions),
             max_submit: MAX_SUBMIT,
         }

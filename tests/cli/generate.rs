@@ -257,3 +257,45 @@ fn echo_puts_the_prompt_in_front() {
     let echoed = wgpt(&[&args[..], &["--echo"]].concat()).ok().stdout;
     assert_eq!(echoed, format!("Once upon a time{plain}"));
 }
+
+#[test]
+fn a_saved_session_goes_on_and_its_text_is_not_run_again() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = dir.path().join("story.session");
+    let path = path.to_str().unwrap();
+    let args = ["--temp", "0", "--deterministic", "--ignore-eos"];
+    let whole = generate(&[&args[..], &["-p", "Once upon a time", "-n", "30"]].concat());
+    let first =
+        generate(&[&args[..], &["-p", "Once upon a time", "-n", "12", "--save-session", path]].concat());
+    let rest = ["-p", "", "-n", "18", "--session", path, "--save-session", path];
+    let second = generate(&[&args[..], &rest].concat());
+    let expected = ids(&whole["token_ids"]);
+    assert_eq!([ids(&first["token_ids"]), ids(&second["token_ids"])].concat(), expected);
+    assert_eq!(second["timings"]["prompt_tokens"], 1);
+    assert_eq!(
+        ids(&second["input_ids"]),
+        [ids(&first["input_ids"]), ids(&first["token_ids"])].concat(),
+        "the text so far is in front"
+    );
+    // In text mode, with the prompt behind: the file was replaced by the longer text.
+    let more = ["generate", "-p", " The end.", "-n", "1", "--echo", "--session", path];
+    let text = wgpt(&[&more[..], &args].concat()).ok();
+    assert!(
+        text.stdout.starts_with(&format!("Once upon a time{}", whole["text"].as_str().unwrap())),
+        "{text:?}"
+    );
+    assert!(text.stdout.contains(" The end."), "{text:?}");
+    // What is wrong is said.
+    let go_on = |args: &[&str]| wgpt(&[&["generate", "-p", "", "-n", "1"], args].concat());
+    go_on(&["--session", "none.session"]).fails(4, &["none.session"]);
+    let tiny = golden("gpt2-tiny");
+    wgpt(&["generate", "-m", &tiny, "--tokens", "1", "-n", "1", "--session", path])
+        .fails(4, &["story.session", "another model"]);
+    let bytes = std::fs::read(path).unwrap();
+    std::fs::write(path, &bytes[..bytes.len() - 1]).unwrap();
+    go_on(&["--session", path]).fails(4, &["story.session", "cut short"]);
+    go_on(&["--save-session", "missing-directory/x"]).fails(1, &["missing-directory"]);
+    let config = format!("{tiny}/config.json");
+    wgpt(&["generate", "-m", &tiny, "--tokens", "1", "--save-session", &config])
+        .fails(4, &["config.json", "over a file of the model"]);
+}

@@ -13,6 +13,7 @@ mod doctor;
 mod eval;
 mod generate;
 mod logits;
+mod memory;
 mod models;
 mod perplexity;
 mod profile;

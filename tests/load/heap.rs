@@ -54,6 +54,11 @@ pub fn alone() -> MutexGuard<'static, ()> {
     LOCK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Bytes of the heap at present.
+pub fn live_bytes() -> usize {
+    LIVE_BYTES.load(Ordering::Relaxed)
+}
+
 /// The most heap bytes that `action` held beyond those before it.
 pub fn peak_bytes<T>(action: impl FnOnce() -> T) -> (T, usize) {
     let before = LIVE_BYTES.load(Ordering::Relaxed);

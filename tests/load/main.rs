@@ -1,7 +1,8 @@
-//! Loading a model onto the GPU: what arrives there, the memory that it takes
-//! on both sides, progress, and every way in which it is refused.
+//! Loading a model onto the GPU: what arrives there, the memory that it and its
+//! sessions take on both sides, progress, and every way in which it is refused.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod budget;
 mod errors;
 mod files;
 mod heap;
@@ -10,4 +11,5 @@ mod progress;
 mod random;
 #[path = "../../tools/random_gpt2.rs"]
 mod random_gpt2;
+mod sessions;
 mod weights;

@@ -10,7 +10,7 @@ use crate::files::{self, golden};
 use crate::heap::alone;
 
 fn check(engine: &Engine, what: &str) {
-    let (plan, gpu) = (engine.plan(), engine.gpu());
+    let (plan, gpu) = (engine.memory_plan(), engine.gpu());
     let ledger = gpu.ledger();
     for group in MemoryGroup::ALL {
         assert_eq!(plan.group_bytes(group), ledger.bytes(group), "{what}: {}", group.name());

@@ -45,7 +45,7 @@ fn phases_come_in_order_and_reach_their_totals() {
     assert!(reports.is_sorted_by_key(|r| rank(r.phase)));
     let of_phase = |phase| reports.iter().filter(move |r| r.phase == phase);
     assert_eq!(of_phase(LoadPhase::Read).next().unwrap().total, engine.files().checkpoint().total_bytes());
-    let weights = engine.plan().group_bytes(MemoryGroup::Weights);
+    let weights = engine.memory_plan().group_bytes(MemoryGroup::Weights);
     assert_eq!(of_phase(LoadPhase::Upload).next().unwrap().total, weights);
     // Long matrices report within: 50 MB in steps of at most 4 MiB.
     for phase in [LoadPhase::Read, LoadPhase::Upload] {

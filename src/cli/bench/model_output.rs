@@ -85,7 +85,7 @@ impl Row {
     /// `header` is of the test's start, `load_ns` what loading took.
     pub fn new(engine: &Engine, header: RecordHeader, load_ns: u64, result: &ModelBench) -> Self {
         let ((avg_ns, stddev_ns), (avg_ts, stddev_ts)) = (result.nanoseconds(), result.rate());
-        let (options, plan) = (engine.options(), engine.plan());
+        let (options, plan) = (engine.options(), engine.memory_plan());
         let variants: Vec<_> =
             engine.choices().names().iter().map(|(op, name)| format!("{op}={name}")).collect();
         let host = result.host;

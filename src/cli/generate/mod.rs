@@ -4,6 +4,7 @@ mod report;
 mod settings;
 mod text;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
@@ -11,6 +12,7 @@ use wgpt::engine::{FinishReason, Generation, ModelFiles, Overflow, Piece};
 use wgpt::kernels::BATCH_MAX;
 use wgpt::{Engine, Error, GenerateOptions};
 
+use super::atomic_file::AtomicFile;
 use super::exit::Outcome;
 use super::interrupt;
 use super::model_args::ModelArgs;
@@ -34,6 +36,8 @@ Examples:
   wgpt generate -p \"The cat\" --temp 0 -n 50               the most likely text
   wgpt generate -m ./gpt2 --prompt-file story.txt -s 42   the same text each time
   wgpt generate -m ./gpt2 --prompt-file code.txt --temp 0 --prompt-lookup 5
+  wgpt generate -p \"One day\" --save-session story.session
+  wgpt generate -p \"\" --session story.session           goes on with it
   echo \"One day\" | wgpt generate - --stop \"The end\"
   wgpt generate -m ./gpt2 --tokens 15496,11 --output-format json --logprobs 5")]
 pub struct Args {
@@ -43,6 +47,14 @@ pub struct Args {
     sampling: SamplingArgs,
     #[command(flatten)]
     output: OutputArgs,
+    /// Goes on from a session that --save-session wrote: its text is not run again;
+    /// the prompt, which may be empty, stands behind it
+    #[arg(long, value_name = "FILE")]
+    session: Option<PathBuf>,
+    /// Keeps prompt and text with their keys and values in FILE; it may be that of
+    /// --session
+    #[arg(long, value_name = "FILE")]
+    save_session: Option<PathBuf>,
     /// Time to find the fastest kernels behind the first text of a model, where
     /// none are kept for it yet; 0 for none [default: 2, on software adapters 0]
     #[arg(long, value_name = "N", env = "WGPT_TUNE_SECONDS", value_parser = tune::seconds)]
@@ -126,13 +138,18 @@ pub fn run(args: &Args, started: Instant) -> anyhow::Result<Outcome> {
         timeout: args.output.timeout,
     };
     options.validate(files.config().vocab_size)?;
+    check_sessions(args, &files)?;
     let engine = args.model.load(files, &cancel)?;
     let clock = Clock { started, loaded: Instant::now() };
-    let generation = engine.generate_tokens(&prompt, options.clone())?;
+    let session = args.session.as_ref().map_or_else(|| Ok(engine.session()), |path| engine.restore(path))?;
+    let mut generation = session.generate(&prompt, options.clone())?;
     let reason = match args.output.output_format {
-        OutputFormat::Text => run_text(args, &engine, generation, clock)?,
-        OutputFormat::Json => run_json(args, &engine, generation, &options, clock)?,
+        OutputFormat::Text => run_text(args, &engine, &mut generation, clock)?,
+        OutputFormat::Json => run_json(args, &engine, &mut generation, &options, clock)?,
     };
+    if let Some(path) = &args.save_session {
+        generation.into_session()?.save(path)?;
+    }
     if reason == Some(FinishReason::Timeout) {
         return Ok(Outcome::TimedOut);
     }
@@ -140,6 +157,22 @@ pub fn run(args: &Args, started: Instant) -> anyhow::Result<Outcome> {
         tune::behind_a_text(&engine, args.tune_seconds);
     }
     Ok(if interrupt::raised(&cancel) { Outcome::Interrupted } else { Outcome::Done })
+}
+
+/// Whether the files of sessions can be read and written at all.
+fn check_sessions(args: &Args, files: &ModelFiles) -> Result<(), Error> {
+    if let Some(path) = &args.session {
+        let opened = std::fs::File::open(path).map(drop);
+        opened.map_err(|source| Error::Io { action: "open", path: path.clone(), source })?;
+    }
+    let Some(path) = &args.save_session else { return Ok(()) };
+    if files.contains(path) {
+        return Err(Error::Input(format!(
+            "{}: the session would be written over a file of the model: name another file",
+            path.display()
+        )));
+    }
+    AtomicFile::create(path).map(drop)
 }
 
 /// `--max-new-tokens`, else what the model says, else the default.
@@ -161,17 +194,17 @@ fn max_new_tokens(flag: Option<i64>, files: &ModelFiles, n_prompt: usize) -> Res
 fn run_text(
     args: &Args,
     engine: &Engine,
-    mut generation: Generation,
+    generation: &mut Generation,
     clock: Clock,
 ) -> anyhow::Result<Option<FinishReason>> {
     let mut writer = TextWriter::new(generation.has_text());
-    let written = stream(args, engine, &mut generation, &mut writer);
+    let written = stream(args, engine, generation, &mut writer);
     // A failure within the text leaves it on a line of its own.
     writer.end_line().and(written)?;
     if args.output.logprobs.is_some() {
         note(&writer.logprobs_table(engine.tokenizer().ok()));
     }
-    note(&report::summary(&generation, clock));
+    note(&report::summary(generation, clock));
     Ok(generation.finish_reason())
 }
 
@@ -194,7 +227,7 @@ fn stream(
 fn run_json(
     args: &Args,
     engine: &Engine,
-    mut generation: Generation,
+    generation: &mut Generation,
     options: &GenerateOptions,
     clock: Clock,
 ) -> anyhow::Result<Option<FinishReason>> {
@@ -206,12 +239,12 @@ fn run_json(
         text = tokenizer.decode(generation.prompt_tokens(), false)?;
     }
     let mut logprobs = Vec::new();
-    for piece in &mut generation {
+    for piece in &mut *generation {
         let Piece { text: more, logprobs: scores, .. } = piece?;
         first_token.get_or_insert_with(Instant::now);
         text.push_str(&more);
         logprobs.extend(scores);
     }
-    print_json(&Report::new(engine, &generation, options, text, &logprobs, clock, first_token)?)?;
+    print_json(&Report::new(engine, generation, options, text, &logprobs, clock, first_token)?)?;
     Ok(generation.finish_reason())
 }

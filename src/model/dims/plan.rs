@@ -1,8 +1,9 @@
 //! The memory plan.
 
 use super::{Dims, Slot};
-use crate::gpu::{MemoryGroup, Params, rounded_bytes};
+use crate::gpu::{Params, rounded_bytes};
 use crate::kernels::sample::SampleScratch;
+use crate::memory::{MemoryGroup, MemoryPlan, PlanEntry};
 use crate::model::kv_cache::{SPARE_SLAB_BYTES, SPARE_SLABS};
 use crate::model::loader::weight_bytes;
 
@@ -15,12 +16,7 @@ impl Dims {
             name: "weights",
             bytes: weight_bytes(&self.config, self.options.dtype),
         }];
-        let kv = self.initial_pages as u64 * self.page_bytes * self.config.n_layer as u64;
-        entries.push(PlanEntry { group: MemoryGroup::KvCache, name: "pages", bytes: kv });
-        if self.initial_pages > self.pages_per_slab {
-            let bytes = SPARE_SLABS as u64 * SPARE_SLAB_BYTES;
-            entries.push(PlanEntry { group: MemoryGroup::KvCache, name: "spare_slabs", bytes });
-        }
+        entries.extend(self.pool_entries());
         for slot in Slot::ALL {
             let bytes = rounded_bytes(self.slot_bytes(slot));
             entries.push(PlanEntry { group: slot.group(), name: slot.name(), bytes });
@@ -37,40 +33,24 @@ impl Dims {
         entries.push(PlanEntry { group: MemoryGroup::Params, name: "params", bytes: params });
         MemoryPlan { entries }
     }
-}
 
-/// The GPU memory of a model, before anything is allocated.
-///
-/// A second session's pages beyond the first context make the KV pool grow, and
-/// while it grows old and new slabs exist. A running generation with steps ahead
-/// takes some 2 KB more. Everything else stays as planned.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct MemoryPlan {
-    /// Every buffer or family of buffers.
-    pub entries: Vec<PlanEntry>,
-}
-
-/// One line of a [`MemoryPlan`].
-#[derive(Clone, Copy, Debug, serde::Serialize)]
-pub struct PlanEntry {
-    /// What the memory serves.
-    pub group: MemoryGroup,
-    /// The buffer's name.
-    pub name: &'static str,
-    /// Its size in bytes.
-    pub bytes: u64,
-}
-
-impl MemoryPlan {
-    /// Bytes of one group.
-    #[must_use]
-    pub fn group_bytes(&self, group: MemoryGroup) -> u64 {
-        self.entries.iter().filter(|entry| entry.group == group).map(|entry| entry.bytes).sum()
+    /// The page pool as it is at first.
+    fn pool_entries(&self) -> impl Iterator<Item = PlanEntry> {
+        let entry = |name, bytes| PlanEntry { group: MemoryGroup::KvCache, name, bytes };
+        let pages = self.initial_pages as u64 * self.page_bytes * self.config.n_layer as u64;
+        let spare = SPARE_SLABS as u64 * SPARE_SLAB_BYTES;
+        let several = self.initial_pages > self.pages_per_slab;
+        std::iter::once(entry("pages", pages)).chain(several.then(|| entry("spare_slabs", spare)))
     }
 
-    /// Bytes of all groups.
-    #[must_use]
-    pub fn total_bytes(&self) -> u64 {
-        self.entries.iter().map(|entry| entry.bytes).sum()
+    /// What is planned for all but the page pool.
+    pub(in crate::model) fn bytes_beside_pool(&self) -> u64 {
+        let pool: u64 = self.pool_entries().map(|entry| entry.bytes).sum();
+        self.plan().total_bytes() - pool
+    }
+
+    /// Bytes that the model may take.
+    pub(in crate::model) fn memory_budget(&self) -> Option<u64> {
+        self.options.memory_budget
     }
 }

@@ -1,0 +1,221 @@
+//! The file: written whole or not at all, read with every count checked.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::engine::files::Identity;
+use crate::error::{Error, Result};
+use crate::gpu::cache_file::NewFile;
+use crate::tensor::DType;
+
+const MAGIC: [u8; 8] = *b"wgptsess";
+const VERSION: u32 = 1;
+/// Magic, version, length of the header.
+const FRONT_BYTES: usize = 16;
+const DIGEST_BYTES: usize = 32;
+/// Headers have some 700 bytes and the model's name.
+const HEADER_BYTES_MAX: usize = 16 << 10;
+
+/// What the file is about.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Header {
+    /// The version of this library that wrote it.
+    pub(super) wgpt: String,
+    /// What the model was called.
+    pub(super) name: String,
+    pub(super) model: Identity,
+    pub(super) n_tokens: u64,
+    /// `None` where the file has tokens alone.
+    pub(super) pages: Option<PageFacts>,
+}
+
+/// What pages depend on: equal ones mean that they can be taken as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PageFacts {
+    pub(super) kv_dtype: DType,
+    /// Of the weights that they were computed with.
+    pub(super) dtype: DType,
+    pub(super) deterministic: bool,
+    pub(super) n_layer: u64,
+    /// Of one page of one layer.
+    pub(super) page_bytes: u64,
+    pub(super) n_pages: u64,
+}
+
+impl PageFacts {
+    /// Bytes of all pages of all layers; none for numbers that no file has.
+    pub(super) fn total_bytes(&self) -> Option<u64> {
+        self.n_layer.checked_mul(self.page_bytes)?.checked_mul(self.n_pages)
+    }
+}
+
+impl Header {
+    /// Bytes behind the header's digest, with the last digest.
+    fn body_bytes(&self) -> Option<u64> {
+        let pages = self.pages.map_or(Some(0), |pages| pages.total_bytes())?;
+        self.n_tokens.checked_mul(4)?.checked_add(pages)?.checked_add(DIGEST_BYTES as u64)
+    }
+}
+
+/// A file in the making.
+pub(super) struct Writer {
+    file: NewFile,
+    hasher: Sha256,
+}
+
+impl Writer {
+    pub(super) fn create(path: &Path, header: &Header) -> Result<Self> {
+        let failed = |source| Error::Io { action: "write", path: path.to_owned(), source };
+        let json = serde_json::to_vec(header).map_err(|error| failed(error.into()))?;
+        let file = NewFile::create(path).map_err(failed)?;
+        let mut writer = Writer { file, hasher: Sha256::new() };
+        writer.write(&MAGIC)?;
+        writer.write(&VERSION.to_le_bytes())?;
+        writer.write(&(json.len() as u32).to_le_bytes())?;
+        writer.write(&json)?;
+        writer.digest()?;
+        Ok(writer)
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.hasher.update(bytes);
+        self.file.write_all(bytes).map_err(|source| self.file.failed(source))
+    }
+
+    fn digest(&mut self) -> Result<()> {
+        let digest = self.hasher.clone().finalize();
+        self.write(&digest)
+    }
+
+    pub(super) fn finish(mut self) -> Result<()> {
+        self.digest()?;
+        self.file.finish()
+    }
+}
+
+/// A file whose header was found sound.
+pub(super) struct Reader {
+    file: BufReader<File>,
+    path: PathBuf,
+    hasher: Sha256,
+    header: Header,
+}
+
+impl Reader {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let failed = |action| move |source| Error::Io { action, path: path.to_owned(), source };
+        let wrong = |message: String| Error::model(path.display().to_string(), message);
+        if !path.metadata().map_err(failed("open"))?.is_file() {
+            return Err(wrong("expected a saved session, found a directory or device".into()));
+        }
+        let file = File::open(path).map_err(failed("open"))?;
+        let len = file.metadata().map_err(failed("open"))?.len();
+        let mut file = BufReader::new(file);
+        let (front, json, hasher) = front(&mut file, len, path)?;
+        let header: Header = serde_json::from_slice(&json).map_err(|error| {
+            wrong(format!("damaged: the header is not what version {VERSION} has: {error}"))
+        })?;
+        let expected = header.body_bytes().and_then(|body| body.checked_add(front));
+        match expected {
+            Some(expected) if expected == len => {}
+            Some(expected) if expected > len => return Err(wrong(cut_short(len, expected))),
+            Some(expected) => {
+                return Err(wrong(format!("damaged: has {len} bytes, {} too many", len - expected)));
+            }
+            None => return Err(wrong("damaged: the header's numbers are too large".into())),
+        }
+        Ok(Reader { file, path: path.to_owned(), hasher, header })
+    }
+
+    pub(super) fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The error of a file with something wrong.
+    pub(super) fn error(&self, message: impl Into<String>) -> Error {
+        Error::model(self.path.display().to_string(), message)
+    }
+
+    /// Reads the next bytes.
+    pub(super) fn read(&mut self, bytes: &mut [u8]) -> Result<()> {
+        let read = self.file.read_exact(bytes);
+        read.map_err(|source| Error::Io { action: "read", path: self.path.clone(), source })?;
+        self.hasher.update(bytes);
+        Ok(())
+    }
+
+    /// Reads the tokens, whose number the caller has found acceptable.
+    pub(super) fn tokens(&mut self, vocab_size: usize, tokens: &mut Vec<u32>) -> Result<()> {
+        let mut token = [0; 4];
+        for _ in 0..self.header.n_tokens {
+            self.read(&mut token)?;
+            let token = u32::from_le_bytes(token);
+            if token as usize >= vocab_size {
+                return Err(self.error(format!("damaged: token {token} is outside the vocabulary")));
+            }
+            tokens.push(token);
+        }
+        Ok(())
+    }
+
+    /// Compares the digest of all that was read.
+    pub(super) fn finish(mut self) -> Result<()> {
+        let found: [u8; DIGEST_BYTES] = self.hasher.clone().finalize().into();
+        let mut expected = [0; DIGEST_BYTES];
+        self.read(&mut expected)?;
+        if found == expected { Ok(()) } else { Err(self.error("damaged: its checksum is another one")) }
+    }
+}
+
+fn cut_short(len: u64, expected: u64) -> String {
+    format!("cut short: has {len} of {expected} bytes")
+}
+
+/// The length of all up to the tokens, the header's JSON, and what hashed them.
+fn front(file: &mut impl Read, len: u64, path: &Path) -> Result<(u64, Vec<u8>, Sha256)> {
+    let wrong = |message: String| Error::model(path.display().to_string(), message);
+    let failed = |source| Error::Io { action: "read", path: path.to_owned(), source };
+    let mut front = [0; FRONT_BYTES];
+    let n = len.min(FRONT_BYTES as u64) as usize;
+    file.read_exact(&mut front[..n]).map_err(failed)?;
+    let named = n.min(MAGIC.len());
+    if front[..named] != MAGIC[..named] {
+        return Err(wrong("not a saved session of wgpt".into()));
+    }
+    if n < FRONT_BYTES {
+        return Err(wrong(cut_short(len, FRONT_BYTES as u64)));
+    }
+    let word = |at: usize| u32::from_le_bytes([front[at], front[at + 1], front[at + 2], front[at + 3]]);
+    if word(8) != VERSION {
+        let version = word(8);
+        return Err(wrong(format!(
+            "a saved session of format {version}; this version of wgpt reads {VERSION}"
+        )));
+    }
+    let json_bytes = word(12) as usize;
+    if json_bytes > HEADER_BYTES_MAX {
+        return Err(wrong(format!("damaged: a header of {json_bytes} bytes, at most {HEADER_BYTES_MAX}")));
+    }
+    let front_bytes = (FRONT_BYTES + json_bytes + DIGEST_BYTES) as u64;
+    if len < front_bytes {
+        return Err(wrong(cut_short(len, front_bytes)));
+    }
+    let mut json = vec![0; json_bytes];
+    let mut expected = [0; DIGEST_BYTES];
+    file.read_exact(&mut json).and_then(|()| file.read_exact(&mut expected)).map_err(failed)?;
+    let mut hasher = Sha256::new();
+    hasher.update(front);
+    hasher.update(&json);
+    let found: [u8; DIGEST_BYTES] = hasher.clone().finalize().into();
+    if found != expected {
+        return Err(wrong("damaged: the header's checksum is another one".into()));
+    }
+    hasher.update(expected);
+    Ok((front_bytes, json, hasher))
+}
