@@ -8,8 +8,9 @@ struct KvAppendParams {
     // Length of a row of `qkv` divided by 4: q, then k, then v, each
     // [n_head, HEAD_DIM].
     qkv_stride4: u32,
-    unused0: u32,
-    unused1: u32,
+    // What is noted beside the position of a value that f16 cannot hold.
+    tag: u32,
+    unused: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: KvAppendParams;
@@ -41,5 +42,8 @@ fn kv_append(
     let position = row_position(row);
     let entry = page_table[row_page(row, position / PAGE_SIZE)];
     let to = kv_run(entry, part, head, params.n_head) + (position % PAGE_SIZE) * packs + pack;
-    kv_store(kv_slab(entry), to, mat2x4<f32>(qkv[source], qkv[source + 1u]));
+    let value = mat2x4<f32>(qkv[source], qkv[source + 1u]);
+    note_overflow(part, params.tag, position, value[0]);
+    note_overflow(part, params.tag, position, value[1]);
+    kv_store(kv_slab(entry), to, value);
 }

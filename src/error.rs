@@ -53,6 +53,21 @@ pub enum Error {
     /// A prompt, a parameter or another input of the caller is not acceptable.
     #[error("{0}")]
     Input(String),
+    /// A key or a value exceeds f16 on its way into a KV cache of f16; told where
+    /// `ModelOptions::detect_overflow` asks for it. The step that ran into it is
+    /// undone. A step of several sequences names a position of one of them.
+    #[error(
+        "layer {layer}: the {what} at position {position} is not a number that f16 holds (65504 at most): keep \
+         the KV cache in f32, with --kv-dtype f32 (ModelOptions::kv_dtype)"
+    )]
+    Overflow {
+        /// The lowest layer that it occurs in, from 0: what is above computes with it.
+        layer: usize,
+        /// The lowest position of it there, from 0.
+        position: usize,
+        /// "key" or "value".
+        what: &'static str,
+    },
     /// No adapter fits the request.
     #[error("{0}")]
     NoAdapter(String),
@@ -121,6 +136,7 @@ impl Error {
             | Error::Config { .. }
             | Error::Tensor { .. }
             | Error::Input(_)
+            | Error::Overflow { .. }
             | Error::Limits(_) => ErrorKind::Input,
             // A model or prompt path that does not exist is bad input, a disk
             // that fails is not, nor is a system without another thread.

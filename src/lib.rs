@@ -39,7 +39,10 @@ pub mod tensor;
 pub mod text;
 pub mod tune;
 
-pub use engine::{BatchLogits, Engine, EngineBuilder, GenerateOptions, Generation, Session, TokenScore};
+pub use engine::{
+    BatchLogits, Budget, Engine, EngineBuilder, GenerateOptions, Generation, GenerationStep, Session,
+    StepReport, TokenScore,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use gpu::{GpuContext, required};
 pub use wgpu;

@@ -195,7 +195,7 @@ fn parameters_lie_as_in_rust() {
         layout!(
             "MatmulParams",
             MatmulParams,
-            [n, k8, out_offset4, out_stride4, activation, has_bias, accumulate, norm_n, epsilon]
+            [n, k8, out_offset4, out_stride4, activation, has_bias, accumulate, norm_n, epsilon, tag]
         ),
         layout!("LayerNormParams", kernels::layer_norm::LayerNormParams, [n, stride4, epsilon]),
         layout!(
@@ -203,7 +203,7 @@ fn parameters_lie_as_in_rust() {
             kernels::embedding::EmbeddingParams,
             [n_embd8, first_token, n_tokens, n_positions]
         ),
-        layout!("KvAppendParams", kernels::kv_append::KvAppendParams, [n_head, qkv_stride4]),
+        layout!("KvAppendParams", kernels::kv_append::KvAppendParams, [n_head, qkv_stride4, tag]),
         layout!(
             "AttentionParams",
             AttentionParams,

@@ -17,9 +17,11 @@ struct MatmulParams {
     // Features of a layer normalization in front, and what it adds to the variance.
     norm_n: u32,
     epsilon: f32,
+    // Where the output is appended to a cache, what is noted beside the position of a
+    // value that f16 cannot hold.
+    tag: u32,
     unused0: u32,
     unused1: u32,
-    unused2: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: MatmulParams;

@@ -16,6 +16,7 @@ fn store_output(row: u32, n4: u32, sum: vec4<f32>) {
     }
     let head = column % width / (HEAD_DIM / 4u);
     let position = row_position(row);
+    note_overflow(part - 1u, params.tag, position, value);
     let entry = page_table[row_page(row, position / PAGE_SIZE)];
     let run = kv_run(entry, part - 1u, head, N_HEAD) + (position % PAGE_SIZE) * (HEAD_DIM / 8u);
     kv0[2u * run + column % (HEAD_DIM / 4u)] = pack4(value);

@@ -112,7 +112,7 @@ pub fn free_case(op: &str, shape: &[usize], dtype: DType, max_binding_bytes: u64
         }
         ("kv_append", &[n_rows, n_head, head_dim]) => {
             let kv = cache(n_head, head_dim)?;
-            Case::KvAppend(KvAppendCase { kv, position: 0, n_rows, batch: false })
+            Case::KvAppend(KvAppendCase { kv, position: 0, n_rows, batch: false, planted: None })
         }
         ("attention_prefill", &[rows, n_head, head_dim]) => {
             Case::AttentionPrefill(attention(rows, 0, cache(n_head, head_dim)?))

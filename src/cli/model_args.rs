@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use clap::ArgAction;
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser, ValueParser};
 use etcetera::base_strategy::{BaseStrategy, choose_native_strategy};
 use wgpt::engine::{CancelFlag, ModelFiles};
@@ -47,6 +48,11 @@ pub struct RunArgs {
     /// Type of the cached keys and values
     #[arg(long, default_value = "f16", value_parser = dtype())]
     pub kv_dtype: DType,
+    /// Stop with layer and position where a key or a value exceeds f16 on its way into
+    /// the KV cache; each chunk of a prompt is then waited for. Off but in debug builds
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true", default_value_t = ModelOptions::default().detect_overflow)]
+    pub detect_overflow: bool,
     #[command(flatten)]
     pub device: DeviceArgs,
     /// Use the least that any adapter offers: no f16, no subgroups, default limits
@@ -132,6 +138,8 @@ impl RunArgs {
             prefill_chunk: self.prefill_chunk,
             variants: self.variant.clone(),
             steps_ahead: self.steps_ahead.map(usize::from),
+            detect_overflow: self.detect_overflow,
+            ..ModelOptions::default()
         }
     }
 

@@ -7,7 +7,7 @@ use super::Session;
 use super::bound::{Bound, Entered, enter_with};
 use crate::error::{Error, Result};
 use crate::kernels::sample::{STOP_IDS_MAX, SampleParams};
-use crate::model::{AheadLoop, AheadToken, bad_logits};
+use crate::model::{AheadLoop, AheadToken, bad_logits, kv_overflow};
 use crate::sampling::Sampler;
 
 /// A source of tokens that keeps submits on their way while it hands out those of
@@ -115,6 +115,7 @@ impl AheadSource {
         }
         match self.ready.pop_front() {
             Some(AheadToken::Token(token)) => Ok(token),
+            Some(AheadToken::Overflow(found)) => Err(kv_overflow(found)),
             Some(AheadToken::Fault | AheadToken::Stopped) | None => Err(bad_logits()),
         }
     }

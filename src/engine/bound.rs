@@ -189,7 +189,8 @@ impl Session {
             if done == 0 {
                 self.pages.truncate(forward.pool(), 0);
             }
-            let end = self.tokens.len().min(done + bound.dims.chunk);
+            let rows = forward.rows_within(bound.model.options.max_submit, done);
+            let end = self.tokens.len().min(done + rows);
             let tokens = &self.tokens[done..end];
             forward.run(&bound.gpu, &bound.model, &mut self.pages, tokens, done, Output::None)?;
             done = end;

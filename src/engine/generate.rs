@@ -2,13 +2,16 @@
 
 mod choose;
 mod options;
+mod steps;
 mod stream;
 
 use std::time::Instant;
 
 pub use options::{FinishReason, GenerateOptions, Overflow, Piece, Timings};
+pub use steps::GenerationStep;
 pub use stream::GenerationStream;
 
+use super::budget::StepReport;
 use super::interrupt::{Interrupt, deadline_in};
 use super::source::TokenSource;
 use super::{Engine, Session};
@@ -36,6 +39,7 @@ pub struct Generation {
     started: Instant,
     prompt_done: Option<Instant>,
     finished: Option<Instant>,
+    report: StepReport,
 }
 
 impl Generation {
@@ -92,6 +96,7 @@ impl Generation {
             started: Instant::now(),
             prompt_done: None,
             finished: None,
+            report: StepReport::default(),
             options,
         })
     }
@@ -166,75 +171,5 @@ impl Generation {
         self.pending.clear();
         self.pending.extend_from_slice(&self.history[self.history.len() - keep..]);
         Ok(true)
-    }
-
-    fn step(&mut self) -> Result<Option<Piece>> {
-        let remaining = self.remaining();
-        self.source.follow(&self.session, &mut self.sampler, &self.eos, remaining)?;
-        if let Err(error) = self.session.check_cancel() {
-            return self.interrupted(error);
-        }
-        if self.options.max_new_tokens.is_some_and(|most| self.tokens().len() >= most) || !self.make_room()? {
-            self.end(FinishReason::Length);
-        }
-        if self.finish.is_some() {
-            return self.flush();
-        }
-        let (token, logprobs) = match self.choose() {
-            Err(error) => return self.interrupted(error),
-            Ok(chosen) => chosen,
-        };
-        if self.eos.contains(&token) {
-            self.end(FinishReason::Eos);
-            return self.flush();
-        }
-        self.history.push(token);
-        self.pending.push(token);
-        let mut text = String::new();
-        if let Some(decoder) = &mut self.decoder {
-            let (certain, stop) = self.stops.push(&decoder.push(token)?);
-            text = certain;
-            if stop.is_some() {
-                self.end(FinishReason::StopString);
-                self.ended = true;
-            }
-        }
-        Ok(Some(Piece { token: Some(token), text, logprobs }))
-    }
-
-    /// Ends the text where the caller or the clock did; other errors are handed on.
-    fn interrupted(&mut self, error: Error) -> Result<Option<Piece>> {
-        self.end(match error {
-            Error::Cancelled => FinishReason::Cancelled,
-            Error::Timeout => FinishReason::Timeout,
-            other => return Err(other),
-        });
-        self.flush()
-    }
-
-    /// The text that was held back, once.
-    fn flush(&mut self) -> Result<Option<Piece>> {
-        self.ended = true;
-        let Some(decoder) = &mut self.decoder else { return Ok(None) };
-        let (mut text, stop) = self.stops.push(&decoder.finish()?);
-        if stop.is_none() {
-            text.push_str(&self.stops.finish());
-        }
-        Ok((!text.is_empty()).then_some(Piece { token: None, text, logprobs: None }))
-    }
-}
-
-impl Iterator for Generation {
-    type Item = Result<Piece>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.ended {
-            return None;
-        }
-        let step = self.step();
-        if step.is_err() {
-            self.ended = true;
-        }
-        step.transpose()
     }
 }

@@ -152,7 +152,14 @@ impl Lookup {
         self.index.draft(history, self.draft_len.min(room), &mut self.rows);
         let drafts = self.rows.len() - 1;
         self.stats.drafted += drafts;
-        if drafts == 0 { session.advance_greedy(pending) } else { self.verify(session) }
+        if drafts == 0 {
+            return session.advance_greedy(pending);
+        }
+        match self.verify(session) {
+            // A draft that the model would not have chosen may be at fault.
+            Err(Error::Overflow { .. }) => session.advance_greedy(pending),
+            choice => choice,
+        }
     }
 
     /// Runs all rows; keeps the drafts that the model chose as well, and returns its

@@ -4,6 +4,7 @@ mod ahead;
 mod background;
 mod batch;
 mod bound;
+mod budget;
 mod builder;
 mod files;
 mod generate;
@@ -20,9 +21,12 @@ use std::sync::Arc;
 
 pub use background::Background;
 pub use batch::BatchLogits;
+pub use budget::{Budget, Overrun, StepReport};
 pub use builder::EngineBuilder;
 pub use files::ModelFiles;
-pub use generate::{FinishReason, GenerateOptions, Generation, GenerationStream, Overflow, Piece, Timings};
+pub use generate::{
+    FinishReason, GenerateOptions, Generation, GenerationStep, GenerationStream, Overflow, Piece, Timings,
+};
 pub use interrupt::CancelFlag;
 pub use lookup::LookupStats;
 pub use outputs::{GpuOutputs, OutputRows};

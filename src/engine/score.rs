@@ -69,7 +69,7 @@ impl Session {
         let rows = self.score_rows(tokens)?;
         let first = self.len() - 1;
         let shared = Arc::clone(&self.shared);
-        let chunk = shared.bound().dims.chunk;
+        let chunk = shared.chunk_rows(shared.n_ctx);
         let result = (0..rows.len()).step_by(chunk).try_for_each(|begin| {
             self.check_cancel()?;
             let end = rows.len().min(begin + chunk);
@@ -130,7 +130,8 @@ impl Engine {
     pub fn score(&self, requests: &mut [(&mut Session, &[u32])]) -> Result<Vec<Vec<f32>>> {
         let rows = self.check_scores(requests)?;
         let dims = &self.shared.bound().dims;
-        let room = Room { chunk: dims.chunk, packed: dims.packed, pages: dims.page_table_entries() };
+        let chunk = self.shared.chunk_rows(dims.n_ctx);
+        let room = Room { chunk, packed: dims.packed.min(chunk), pages: dims.page_table_entries() };
         let lens: Vec<(usize, usize)> =
             requests.iter().zip(&rows).map(|((session, _), rows)| (session.len() - 1, rows.len())).collect();
         let mut sessions: Vec<&mut Session> =

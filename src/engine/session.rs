@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::bound::{Entered, Shared, enter_with};
+use super::budget::Feed;
 use super::interrupt::{CancelFlag, Interrupt};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -18,7 +19,8 @@ pub struct Session {
     pub(super) shared: Arc<Shared>,
     pub(super) tokens: Vec<u32>,
     pub(super) pages: PageList,
-    logits: Vec<f32>,
+    pub(super) logits: Vec<f32>,
+    pub(super) feed: Feed,
     pub(super) interrupt: Interrupt,
 }
 
@@ -30,6 +32,7 @@ impl Session {
             pages: PageList::with_capacity(n_ctx),
             logits: Vec::with_capacity(shared.files.config().vocab_size),
             interrupt: Interrupt::default(),
+            feed: Feed::default(),
             shared,
         }
     }
@@ -77,6 +80,7 @@ impl Session {
         let mut logits = std::mem::take(&mut self.logits);
         let result = self.run(last, Output::LastLogits(&mut logits));
         self.logits = logits;
+        self.feed.set_logits(result.is_ok().then_some(self.tokens.len()));
         result?;
         Ok(&self.logits)
     }
@@ -112,7 +116,7 @@ impl Session {
         self.check(tokens)?;
         next.clear();
         let output = Output::ArgmaxRows(next);
-        self.step(tokens, |forward, gpu, model, pages, position| {
+        self.pass(tokens, |forward, gpu, model, pages, position| {
             if model.options.deterministic {
                 forward.run(gpu, model, pages, tokens, position, output)
             } else {
@@ -139,8 +143,7 @@ impl Session {
     ) -> Result<()> {
         self.check(tokens)?;
         let vocab_size = self.shared.files.config().vocab_size;
-        let dims = &self.shared.bound().dims;
-        let piece_len = dims.chunk.min(dims.logits_rows);
+        let piece_len = self.shared.logits_rows();
         let mut rows = Vec::new();
         for (i, piece) in tokens.chunks(piece_len).enumerate() {
             let start = self.len();
@@ -159,10 +162,14 @@ impl Session {
     /// Runs all chunks but the last, which it returns.
     pub(super) fn advance_but_last_chunk<'t>(&mut self, tokens: &'t [u32]) -> Result<&'t [u32]> {
         self.check(tokens)?;
-        let chunk = self.shared.bound().dims.chunk;
         let mut rest = tokens;
-        while rest.len() > chunk {
-            let (piece, behind) = rest.split_at(chunk);
+        // A token is no shorter pass than itself.
+        while rest.len() > 1 {
+            let rows = self.shared.chunk_rows(self.len());
+            let Some((piece, behind)) = rest.split_at_checked(rows).filter(|(_, behind)| !behind.is_empty())
+            else {
+                break;
+            };
             self.run(piece, Output::None)?;
             rest = behind;
         }
@@ -170,6 +177,12 @@ impl Session {
     }
 
     pub(super) fn check(&self, tokens: &[u32]) -> Result<()> {
+        self.check_fed()?;
+        self.check_tokens(tokens, self.len())
+    }
+
+    /// Checks tokens that go behind the first `len`.
+    pub(super) fn check_tokens(&self, tokens: &[u32], len: usize) -> Result<()> {
         let vocab_size = self.shared.files.config().vocab_size;
         if tokens.is_empty() {
             return Err(Error::input("there is no token to run: the prompt is empty"));
@@ -180,7 +193,7 @@ impl Session {
                 vocab_size - 1
             )));
         }
-        let (len, n_ctx) = (self.len(), self.shared.n_ctx);
+        let n_ctx = self.shared.n_ctx;
         if len + tokens.len() > n_ctx {
             return Err(Error::input(format!(
                 "{} tokens behind {len} exceed the context of {n_ctx} positions: shorten the text{}",
@@ -203,7 +216,7 @@ impl Session {
         let pieces = tokens.chunks(self.shared.bound().dims.chunk);
         let last = pieces.len() - 1;
         for (i, piece) in pieces.enumerate() {
-            self.step(piece, |forward, gpu, model, pages, position| {
+            self.pass(piece, |forward, gpu, model, pages, position| {
                 forward.profile(gpu, model, pages, piece, position, i == last, &mut timings)
             })?;
         }
@@ -211,7 +224,7 @@ impl Session {
     }
 
     fn run(&mut self, tokens: &[u32], output: Output<'_>) -> Result<()> {
-        self.step(tokens, |forward, gpu, model, pages, position| {
+        self.pass(tokens, |forward, gpu, model, pages, position| {
             forward.run(gpu, model, pages, tokens, position, output)
         })
     }
@@ -222,7 +235,7 @@ impl Session {
 
     /// Lets `run` add `tokens`, at most a chunk of them, at the position that it
     /// is given.
-    fn step(
+    fn pass(
         &mut self,
         tokens: &[u32],
         run: impl FnOnce(&mut Forward, &Gpu, &Model, &mut PageList, usize) -> Result<()>,
@@ -240,20 +253,30 @@ impl Session {
         result
     }
 
-    /// A second session with the same tokens, cancel flag and deadline. Full pages are shared for good;
-    /// a begun page is shared until one of the two writes to it.
+    /// A second session with the same tokens, cancel flag and deadline. Full pages are
+    /// shared for good; a begun page is shared until one of the two writes to it. Tokens
+    /// that were fed and have not run are this session's alone.
     #[must_use]
     pub fn fork(&self) -> Session {
         let mut twin = Session::new(Arc::clone(&self.shared));
         twin.tokens.extend_from_slice(&self.tokens);
-        twin.pages = self.pages.fork(self.shared.lock().pool());
+        let mut forward = self.shared.lock();
+        twin.pages = self.pages.fork(forward.pool());
+        // Those of a pass that is under way are its own.
+        twin.pages.truncate(forward.pool(), twin.tokens.len());
+        drop(forward);
         twin.interrupt = Interrupt { abandoned: None, ..self.interrupt.clone() };
         twin
     }
 
-    /// Forgets the tokens behind the first `len` and frees their pages.
+    /// Forgets the tokens behind the first `len` and frees their pages; also all that
+    /// were fed and have not run.
     pub fn truncate(&mut self, len: usize) {
+        if self.feed.is_pending() {
+            self.forget_fed();
+        }
         if len < self.tokens.len() {
+            self.feed.set_logits(None);
             self.tokens.truncate(len);
             self.pages.truncate(self.shared.lock().pool(), len);
         }
@@ -262,6 +285,9 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        if self.feed.is_pending() {
+            self.forget_fed();
+        }
         self.pages.truncate(self.shared.lock().pool(), 0);
     }
 }

@@ -36,6 +36,21 @@ impl TokenSource {
         Ok(ahead.map_or(TokenSource::Plain, |ahead| TokenSource::Ahead(Box::new(ahead))))
     }
 
+    /// Takes each further token from a pass of its own. No lookup has tokens ready.
+    ///
+    /// # Errors
+    /// [`crate::Error::Gpu`] from the device.
+    pub(super) fn make_plain(&mut self, session: &Session, sampler: &mut Sampler) -> Result<()> {
+        if let TokenSource::Ahead(ahead) = self {
+            sampler.set_draws(ahead.draws());
+            if !ahead.is_left_behind(session) {
+                ahead.restart()?;
+            }
+        }
+        *self = TokenSource::Plain;
+        Ok(())
+    }
+
     /// Begins anew behind a failure, and on the device that the engine moved to. Tokens that were not handed
     /// out are computed again, from the same random numbers.
     ///

@@ -16,7 +16,7 @@ pub struct Work {
 }
 
 /// One dimension of a grid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Extent {
     /// The same in every step.
     Fixed(u32),
@@ -54,7 +54,7 @@ impl Extent {
 }
 
 /// How many workgroups a dispatch has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Grid {
     /// A two-dimensional grid of which each dimension stays within the limit.
     Plane(Extent, Extent),
@@ -123,6 +123,7 @@ pub struct Dispatch {
     pipeline: Arc<Pipeline>,
     bind_group: wgpu::BindGroup,
     grid: Grid,
+    kind: usize,
 }
 
 impl Dispatch {
@@ -130,6 +131,13 @@ impl Dispatch {
     #[must_use]
     pub fn label(&self) -> &str {
         &self.pipeline.label
+    }
+
+    /// A number, from 0 on, that dispatches with the same kernel, parameters and grid
+    /// share: in the same step they are as much work, whatever their buffers.
+    #[must_use]
+    pub const fn kind(&self) -> usize {
+        self.kind
     }
 
     /// Its workgroups in a step; none at all where one of the numbers is 0.
@@ -185,6 +193,7 @@ impl<'a> BoundBuffer<'a> {
 pub struct Params {
     buffer: GpuBuffer,
     slots: HashMap<Vec<u8>, u64>,
+    kinds: HashMap<(String, u64, Grid), usize>,
     capacity: usize,
 }
 
@@ -199,7 +208,7 @@ impl Params {
     pub fn new(gpu: &Gpu, capacity: usize) -> Result<Self> {
         let bytes = capacity as u64 * Self::SLOT_BYTES;
         let buffer = gpu.allocate("params", bytes, BufferUse::Uniform, MemoryGroup::Params)?;
-        Ok(Params { buffer, slots: HashMap::new(), capacity })
+        Ok(Params { buffer, slots: HashMap::new(), kinds: HashMap::new(), capacity })
     }
 
     fn slot(&mut self, gpu: &Gpu, bytes: &[u8]) -> Result<u64> {
@@ -212,6 +221,12 @@ impl Params {
         gpu.upload(&self.buffer, offset, bytes)?;
         self.slots.insert(bytes.to_vec(), offset);
         Ok(offset)
+    }
+
+    /// The number of a kind of dispatches.
+    fn kind(&mut self, label: &str, offset: u64, grid: Grid) -> usize {
+        let next = self.kinds.len();
+        *self.kinds.entry((label.to_owned(), offset, grid)).or_insert(next)
     }
 }
 
@@ -274,7 +289,8 @@ impl<'g> Recorder<'g> {
             });
         }
         let bind_group = self.gpu.create_bind_group(&pipeline.layout, &entries, &pipeline.label)?;
-        self.dispatches.push(Dispatch { pipeline, bind_group, grid });
+        let kind = self.params.kind(&pipeline.label, offset, grid);
+        self.dispatches.push(Dispatch { pipeline, bind_group, grid, kind });
         Ok(())
     }
 

@@ -226,6 +226,11 @@ impl Readback {
         encoder.copy(source, 0, &self.buffer, 0, bytes);
     }
 
+    /// As [`Readback::copy_from`], to `offset` (a multiple of 4) of the readback.
+    pub fn copy_behind(&self, encoder: &mut Encoder, source: &GpuBuffer, bytes: u64, offset: u64) {
+        encoder.copy(source, 0, &self.buffer, offset, bytes);
+    }
+
     /// Submits `encoder`'s work, waits for it and hands the first `bytes` to `read`.
     ///
     /// # Errors

@@ -160,6 +160,15 @@ pub fn reduce(strategy: Strategy) -> Fragment {
     }
 }
 
+/// `note_overflow`: whether values that f16 cannot hold are noted.
+pub fn overflow(detect: bool) -> Fragment {
+    if detect {
+        fragment!("overflow_note", [Binding::read_write(8, "overflow")])
+    } else {
+        fragment!("overflow_ignore", [])
+    }
+}
+
 /// `kv_load` over one slab or up to four.
 pub fn kv_read(n_slabs: usize) -> Fragment {
     if n_slabs == 1 {

@@ -6,8 +6,8 @@ use super::fragments::{
     ACTIVATION, MATMUL, OUTPUT_PARTIAL, OUTPUT_PLAIN, STEP, cooperative, gemm_block, pack, weights,
 };
 use super::gemv::{self, GEMV_PER_THREAD, PER_THREAD_ROWS};
-use super::matmul::Matmul;
-use super::matrix::{Matrix, MatrixLayout, Piece};
+use super::matmul::{Matmul, Slice};
+use super::matrix::{Matrix, MatrixLayout};
 use crate::error::Result;
 use crate::gpu::{Binding, Extent, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
 use crate::tensor::DType;
@@ -164,11 +164,13 @@ pub fn record(
         return record_whole(recorder, candidate, op, Extent::PerRows);
     }
     let needed = scratch_bytes(candidate, op.weights.n_rows);
-    match (&op.weights.pieces[..], scratch) {
-        ([piece], Some(scratch)) if needed > 0 && scratch.bytes() >= needed => {
-            record_split(recorder, candidate, scratch, op, piece)?;
+    let whole = Matmul { rows_at_once: None, ..*op };
+    let mut slices = whole.slices();
+    match (slices.next(), slices.next(), scratch) {
+        (Some(slice), None, Some(scratch)) if needed > 0 && scratch.bytes() >= needed => {
+            record_split(recorder, candidate, scratch, &whole, slice)?;
             let limit = SPLIT_ROWS;
-            record_whole(recorder, &TILE_64X64, op, |rows| Extent::PerRowsBeyond { rows, limit })
+            record_whole(recorder, &TILE_64X64, &whole, |rows| Extent::PerRowsBeyond { rows, limit })
         }
         _ => record_whole(recorder, &TILE_64X64, op, Extent::PerRows),
     }
@@ -198,21 +200,27 @@ fn record_split(
     candidate: &Candidate,
     scratch: &GpuBuffer,
     op: &Matmul<'_>,
-    piece: &Piece,
+    slice: Slice<'_>,
 ) -> Result<()> {
     let Matrix { dtype, layout, .. } = *op.weights;
     let [parts, sum] = &variants(candidate, dtype, layout)[..] else { unreachable!("two kernels") };
-    let (n, limit) = (piece.n_rows as u32, SPLIT_ROWS);
+    let (n, limit) = (slice.n_rows as u32, SPLIT_ROWS);
     let per_rows = |rows| Extent::PerRowsUpTo { rows, limit };
-    op.record_with(recorder, parts, None, &[scratch.into()], |_| {
-        Grid::Volume(
-            Extent::Fixed(n.div_ceil(candidate.constant("TILE_N"))),
-            per_rows(candidate.constant("TILE_M")),
-            Extent::Fixed(candidate.splits()),
-        )
-    })?;
-    let [step, weights, bias, out] = op.bound(piece);
+    op.record_with(
+        recorder,
+        parts,
+        |_| (),
+        &[scratch.into()],
+        |_| {
+            Grid::Volume(
+                Extent::Fixed(n.div_ceil(candidate.constant("TILE_N"))),
+                per_rows(candidate.constant("TILE_M")),
+                Extent::Fixed(candidate.splits()),
+            )
+        },
+    )?;
+    let [step, weights, bias, out] = op.bound(slice);
     let bound = [step, weights, bias, out, scratch.into()];
     let grid = Grid::Plane(Extent::Fixed((n / 4).div_ceil(SUM_THREADS)), per_rows(1));
-    recorder.dispatch(sum, &op.params(piece), &bound, grid)
+    recorder.dispatch(sum, &op.params(slice), &bound, grid)
 }

@@ -1,10 +1,11 @@
 //! Appends keys and values of the step's rows to the paged cache.
 
-use super::fragments::{self, KV_LAYOUT, STEP, kv_write, pack};
+use super::fragments::{self, KV_LAYOUT, STEP, kv_write, overflow, pack};
+use super::kv_overflow::OverflowFlag;
 use super::paged::{PAGE_SIZE, PagedKv};
 use super::{Rows, StepRows};
 use crate::error::Result;
-use crate::gpu::{Binding, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
+use crate::gpu::{Binding, BoundBuffer, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
 use crate::tensor::DType;
 
 static KV_APPEND: Kernel = Kernel {
@@ -28,17 +29,27 @@ pub struct KvAppendParams {
     pub n_head: u32,
     /// Length of a row of `qkv` divided by 4.
     pub qkv_stride4: u32,
+    /// [`OverflowFlag::tag`].
+    pub tag: u32,
     /// Padding to 16 bytes.
-    pub unused: [u32; 2],
+    pub unused: u32,
 }
 
-/// The variant for a cache type, a padded head, a number of slabs and a kind of rows.
+/// The variant for a cache type, a padded head, a number of slabs and a kind of rows;
+/// with `detect` values that f16 cannot hold are noted.
 #[must_use]
-pub fn variant(dtype: DType, head_dim: usize, n_slabs: usize, rows: Rows) -> Variant {
+pub fn variant(dtype: DType, head_dim: usize, n_slabs: usize, rows: Rows, detect: bool) -> Variant {
     Variant {
         kernel: &KV_APPEND,
         strategy: Strategy::PerThread,
-        fragments: vec![STEP, pack(dtype), fragments::rows(rows), KV_LAYOUT, kv_write(n_slabs)],
+        fragments: vec![
+            STEP,
+            pack(dtype),
+            fragments::rows(rows),
+            KV_LAYOUT,
+            overflow(detect),
+            kv_write(n_slabs),
+        ],
         constants: vec![
             ("WORKGROUP_SIZE", WORKGROUP_SIZE),
             ("HEAD_DIM", head_dim as u32),
@@ -59,6 +70,8 @@ pub struct KvAppend<'a> {
     /// Buffers to bind for slabs that do not exist yet: [`super::SLABS_MAX`] - 2
     /// of them where the cache has more than one slab.
     pub spare_slabs: &'a [GpuBuffer],
+    /// Where values that f16 cannot hold are noted, of a cache in f16 whose are to be.
+    pub overflow: Option<OverflowFlag<'a>>,
 }
 
 /// Records `op`.
@@ -66,17 +79,19 @@ pub struct KvAppend<'a> {
 /// # Errors
 /// As [`Recorder::dispatch`].
 pub fn record(recorder: &mut Recorder<'_>, op: &KvAppend<'_>) -> Result<()> {
-    let KvAppend { kv, .. } = op;
+    let KvAppend { kv, overflow, .. } = op;
     let params = KvAppendParams {
         n_head: kv.n_head as u32,
         qkv_stride4: (3 * kv.n_head * kv.head_dim / 4) as u32,
-        unused: [0; 2],
+        tag: overflow.map_or(0, |flag| flag.tag as u32),
+        unused: 0,
     };
     let mut buffers = vec![op.rows.step, op.qkv.into(), kv.page_table.into()];
+    buffers.extend(overflow.map(|flag| BoundBuffer::from(flag.buffer)));
     buffers.extend(kv.write_bindings(op.spare_slabs));
     buffers.extend(op.rows.batch);
     let per_row = (2 * kv.n_head * kv.head_dim / 8) as u32;
     let grid = Grid::Line { per_row, group: WORKGROUP_SIZE };
-    let variant = variant(kv.dtype, kv.head_dim, kv.slabs.len(), op.rows.kind());
+    let variant = variant(kv.dtype, kv.head_dim, kv.slabs.len(), op.rows.kind(), overflow.is_some());
     recorder.dispatch(&variant, &params, &buffers, grid)
 }

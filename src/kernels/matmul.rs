@@ -1,6 +1,6 @@
 //! What gemv and gemm share: the operation, the epilogue, the params.
 
-use super::matrix::{Matrix, Piece};
+use super::matrix::Matrix;
 use crate::error::Result;
 use crate::gpu::{BoundBuffer, GpuBuffer, Grid, Recorder, Variant};
 
@@ -75,8 +75,10 @@ pub struct MatmulParams {
     pub norm_n: u32,
     /// What it adds to the variance.
     pub epsilon: f32,
+    /// [`super::OverflowFlag::tag`] where the output is appended to a cache.
+    pub tag: u32,
     /// Padding to 16 bytes.
-    pub unused: [u32; 3],
+    pub unused: [u32; 2],
 }
 
 /// `out = activate(x * weights^T + bias) [+ out]`.
@@ -96,26 +98,37 @@ pub struct Matmul<'a> {
     pub accumulate: bool,
     /// Output, `[n_rows, weights.n_rows]`.
     pub out: &'a GpuBuffer,
+    /// Rows of the matrix that one dispatch takes at the most, a multiple of
+    /// [`Matrix::CUT_ROWS`]; `None` for whole pieces. The same bits either way.
+    pub rows_at_once: Option<usize>,
+}
+
+/// Rows of a matrix that one dispatch computes: a piece, or a part of one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slice<'a> {
+    first_row: usize,
+    pub(super) n_rows: usize,
+    weights: BoundBuffer<'a>,
 }
 
 impl Matmul<'_> {
-    /// Records one dispatch a piece of the matrix.
+    /// Records one dispatch a slice of the matrix.
     pub(super) fn record(
         &self,
         recorder: &mut Recorder<'_>,
         variant: &Variant,
         grid: impl Fn(usize) -> Grid,
     ) -> Result<()> {
-        self.record_with(recorder, variant, None, &[], grid)
+        self.record_with(recorder, variant, |_| (), &[], grid)
     }
 
-    /// As [`Matmul::record`] with a layer normalization's features and epsilon,
-    /// and bindings behind those of every matmul.
+    /// As [`Matmul::record`] with parameters that `fuse` sets, for what is fused, and
+    /// bindings behind those of every matmul.
     pub(super) fn record_with(
         &self,
         recorder: &mut Recorder<'_>,
         variant: &Variant,
-        norm: Option<(usize, f32)>,
+        fuse: impl Fn(&mut MatmulParams),
         more: &[BoundBuffer<'_>],
         grid: impl Fn(usize) -> Grid,
     ) -> Result<()> {
@@ -126,39 +139,58 @@ impl Matmul<'_> {
             self.bias.is_none_or(|bias| bias.bytes() >= (weights.n_rows * 4) as u64),
             "bias is too short"
         );
-        for piece in &weights.pieces {
-            let mut params = self.params(piece);
-            if let Some((n, epsilon)) = norm {
-                (params.norm_n, params.epsilon) = (n as u32, epsilon);
-            }
-            let [step, weights, bias, out] = self.bound(piece);
+        for slice in self.slices() {
+            let mut params = self.params(slice);
+            fuse(&mut params);
+            let [step, weights, bias, out] = self.bound(slice);
             let own = [step, self.x.into(), weights, bias, out];
-            recorder.dispatch(variant, &params, &[&own, more].concat(), grid(piece.n_rows))?;
+            recorder.dispatch(variant, &params, &[&own, more].concat(), grid(slice.n_rows))?;
         }
         Ok(())
     }
 
-    /// The parameters for one piece, without a norm.
-    pub(super) fn params(&self, piece: &Piece) -> MatmulParams {
+    /// The pieces, cut into slices. Both layouts keep [`Matrix::CUT_ROWS`] rows
+    /// together, and a row of eight f16 has 16 bytes, so that a cut lies on a
+    /// multiple of the 256 bytes that a binding's offset must have.
+    pub(super) fn slices(&self) -> impl Iterator<Item = Slice<'_>> {
+        let row_bytes = self.weights.n_columns * self.weights.dtype.size_bytes();
+        self.weights.pieces.iter().flat_map(move |piece| {
+            let at_once = self.rows_at_once.unwrap_or(piece.n_rows);
+            assert!(
+                at_once.is_multiple_of(Matrix::CUT_ROWS) || at_once >= piece.n_rows,
+                "a cut within a block"
+            );
+            (0..piece.n_rows).step_by(at_once).map(move |first| {
+                let n_rows = at_once.min(piece.n_rows - first);
+                let range = |rows: usize| (rows * row_bytes) as u64;
+                let weights = BoundBuffer::range(&piece.buffer, range(first), range(n_rows));
+                Slice { first_row: piece.first_row + first, n_rows, weights }
+            })
+        })
+    }
+
+    /// The parameters for one slice, with nothing fused.
+    pub(super) fn params(&self, slice: Slice<'_>) -> MatmulParams {
         MatmulParams {
-            n: piece.n_rows as u32,
+            n: slice.n_rows as u32,
             k8: (self.weights.n_columns / 8) as u32,
-            out_offset4: (piece.first_row / 4) as u32,
+            out_offset4: (slice.first_row / 4) as u32,
             out_stride4: (self.weights.n_rows / 4) as u32,
             activation: self.activation as u32,
             has_bias: u32::from(self.bias.is_some()),
             accumulate: u32::from(self.accumulate),
             norm_n: 0,
             epsilon: 0.0,
-            unused: [0; 3],
+            tag: 0,
+            unused: [0; 2],
         }
     }
 
     /// What every kernel binds behind the parameters, but for x: step, weights,
     /// bias, out.
-    pub(super) fn bound<'b>(&'b self, piece: &'b Piece) -> [BoundBuffer<'b>; 4] {
+    pub(super) fn bound<'b>(&'b self, slice: Slice<'b>) -> [BoundBuffer<'b>; 4] {
         // Without a bias something readable must be bound in its place.
-        let bias = self.bias.unwrap_or(&piece.buffer);
-        [self.step, (&piece.buffer).into(), bias.into(), self.out.into()]
+        let bias = self.bias.map_or(slice.weights, Into::into);
+        [self.step, slice.weights, bias, self.out.into()]
     }
 }

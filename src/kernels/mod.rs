@@ -17,6 +17,7 @@ mod fragments;
 pub mod gemm;
 pub mod gemv;
 pub mod kv_append;
+mod kv_overflow;
 pub mod layer_norm;
 mod matmul;
 mod matrix;
@@ -31,11 +32,14 @@ pub mod score;
 mod source_hash;
 mod step;
 
+use norm_gemv::FusedAppend;
+
 use crate::gpu::Variant;
 use crate::tensor::DType;
 
 pub use attention::{Attention, AttentionParams, Scratch};
 pub use candidate::{Candidate, Choices, Needs, Op};
+pub use kv_overflow::{KvOverflow, OVERFLOW_FLAG_BYTES, OverflowFlag, POSITIONS_MAX, TAGS_MAX};
 pub use matmul::{Activation, Matmul, MatmulParams};
 pub use matrix::{Matrix, MatrixLayout, Piece};
 pub use paged::{PAGE_SIZE, PagedKv, SLABS_MAX, page_entry, page_pack_bytes};
@@ -50,7 +54,11 @@ pub fn registry() -> Vec<Variant> {
     let heads = [(8, 1), (64, 4), (80, 1), (attention_decode::HEAD_DIM_MAX, 1)];
     for dtype in [DType::F16, DType::F32] {
         for rows in [Rows::Chunk, Rows::Batch] {
-            all.extend(heads.map(|(head_dim, n_slabs)| kv_append::variant(dtype, head_dim, n_slabs, rows)));
+            for (head_dim, n_slabs) in heads {
+                let variant = |detect| kv_append::variant(dtype, head_dim, n_slabs, rows, detect);
+                all.push(variant(false));
+                all.extend((dtype == DType::F16).then(|| variant(true)));
+            }
         }
         MatrixLayout::ALL.iter().for_each(|&layout| all.extend(matrix_variants(dtype, layout)));
         for (head_dim, n_slabs) in heads {
@@ -86,7 +94,9 @@ fn matrix_variants(dtype: DType, layout: MatrixLayout) -> Vec<Variant> {
     }
     let fused = Op::NormGemv.candidates().iter().filter(|candidate| !candidate.kernels.is_empty());
     for candidate in fused {
-        for append in [None, Some((DType::F16, 25, 8)), Some((DType::F32, 2, 64))] {
+        let f16 = FusedAppend { kv_dtype: DType::F16, n_head: 25, head_dim: 8, detect: false };
+        let f32 = FusedAppend { kv_dtype: DType::F32, n_head: 2, head_dim: 64, detect: false };
+        for append in [None, Some(f16), Some(FusedAppend { detect: true, ..f16 }), Some(f32)] {
             all.push(norm_gemv::variant(candidate, dtype, layout, 768, append));
         }
     }

@@ -3,13 +3,13 @@
 
 use super::candidate::{Candidate, Choices, Needs, Op};
 use super::fragments::{
-    INPUT_NORM, INPUT_NORM_PER_THREAD, KV_LAYOUT, OUTPUT_KV, OUTPUT_PLAIN, ROWS_BATCH, pack4,
+    INPUT_NORM, INPUT_NORM_PER_THREAD, KV_LAYOUT, OUTPUT_KV, OUTPUT_PLAIN, ROWS_BATCH, overflow, pack4,
 };
 use super::gemv::{GEMV, GEMV_PER_THREAD};
 use super::kv_append::KvAppend;
 use super::layer_norm::LayerNorm;
 use super::paged::{PAGE_SIZE, PagedKv};
-use super::{Matmul, MatrixLayout, gemv, kv_append, layer_norm};
+use super::{Matmul, MatmulParams, MatrixLayout, gemv, kv_append, layer_norm};
 use crate::error::Result;
 use crate::gpu::{BoundBuffer, GpuBuffer, Kernel, Recorder, Strategy, Variant};
 use crate::tensor::DType;
@@ -90,8 +90,21 @@ fn is_fused(candidate: &Candidate, n_columns: usize, batch: usize) -> bool {
     batch == 1 && fits && !candidate.kernels.is_empty()
 }
 
+/// What a fused append depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct FusedAppend {
+    /// The cache's type.
+    pub kv_dtype: DType,
+    /// Heads.
+    pub n_head: usize,
+    /// Elements of a head with padding.
+    pub head_dim: usize,
+    /// Whether values that f16 cannot hold are noted.
+    pub detect: bool,
+}
+
 /// The fused variant of one row for a weight type, a layout, a width, and a cache of one
-/// slab for k and v: its type, heads and padded head.
+/// slab for k and v.
 ///
 /// # Panics
 /// For the candidate that runs separate kernels.
@@ -101,7 +114,7 @@ pub fn variant(
     dtype: DType,
     layout: MatrixLayout,
     n_columns: usize,
-    append: Option<(DType, usize, usize)>,
+    append: Option<FusedAppend>,
 ) -> Variant {
     let mut fragments = Vec::new();
     let mut constants = Vec::new();
@@ -113,8 +126,8 @@ pub fn variant(
     }
     match append {
         None => fragments.push(OUTPUT_PLAIN),
-        Some((kv_dtype, n_head, head_dim)) => {
-            fragments.extend([ROWS_BATCH, KV_LAYOUT, pack4(kv_dtype), OUTPUT_KV]);
+        Some(FusedAppend { kv_dtype, n_head, head_dim, detect }) => {
+            fragments.extend([ROWS_BATCH, KV_LAYOUT, pack4(kv_dtype), overflow(detect), OUTPUT_KV]);
             constants.extend([
                 ("N_HEAD", n_head as u32),
                 ("HEAD_DIM", head_dim as u32),
@@ -140,18 +153,26 @@ pub fn record(recorder: &mut Recorder<'_>, choices: &Choices, batch: usize, op: 
     // the portable eight.
     let fused = append.as_ref().filter(|append| append.kv.slabs.len() == 1);
     let cache = fused.map(|append| {
-        let PagedKv { dtype, n_head, head_dim, .. } = append.kv;
-        (dtype, n_head, head_dim)
+        let PagedKv { dtype: kv_dtype, n_head, head_dim, .. } = append.kv;
+        FusedAppend { kv_dtype, n_head, head_dim, detect: append.overflow.is_some() }
     });
     let variant = variant(candidate, weights.dtype, weights.layout, weights.n_columns, cache);
     let mut more: Vec<BoundBuffer<'_>> = vec![op.scale.into()];
+    let mut tag = 0;
     if let Some(append) = fused {
         more.push(append.kv.page_table.into());
+        if let Some(flag) = append.overflow {
+            more.push(flag.buffer.into());
+            tag = flag.tag as u32;
+        }
         more.push((&append.kv.slabs[0]).into());
         more.extend(append.rows.batch);
     }
     let grid = |n| gemv::grid(candidate, batch, n);
-    projection.record_with(recorder, &variant, Some((op.n, op.epsilon)), &more, grid)?;
+    let fuse = |params: &mut MatmulParams| {
+        (params.norm_n, params.epsilon, params.tag) = (op.n as u32, op.epsilon, tag);
+    };
+    projection.record_with(recorder, &variant, fuse, &more, grid)?;
     match append {
         Some(append) if fused.is_none() => kv_append::record(recorder, append),
         _ => Ok(()),

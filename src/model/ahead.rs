@@ -5,15 +5,16 @@ use std::collections::VecDeque;
 
 use super::Model;
 use super::dims::{BATCH_OFFSET, Slot};
-use super::forward::{Forward, work};
+use super::forward::{Forward, Pieces, overflow, work};
 use super::kv_cache::PageList;
 use super::options::STEPS_AHEAD_MAX;
+use super::recordings::HeadRows;
 use crate::error::Result;
 use crate::gpu::{
     BoundBuffer, BufferUse, Dispatch, Gpu, GpuBuffer, MemoryGroup, Readback, Recorder, Submission,
 };
 use crate::kernels::sample::{self, NO_TOKEN, Sample, SampleParams, SampleState};
-use crate::kernels::{Batch, Row, Step};
+use crate::kernels::{Batch, KvOverflow, OVERFLOW_FLAG_BYTES, Row, Step};
 
 /// Submits of one loop that may be on their way: while the tokens of one are read,
 /// the other keeps the GPU busy.
@@ -52,6 +53,8 @@ pub enum AheadToken {
     Token(u32),
     /// The logits were NaN or infinite, or all minus infinity.
     Fault,
+    /// A key or a value of the step exceeds f16.
+    Overflow(KvOverflow),
     /// An earlier step was the last one.
     Stopped,
 }
@@ -118,6 +121,10 @@ impl AheadLoop {
             for step in first_step..first_step + n_steps {
                 tokens.push_back(match slots[step % N_SLOTS] {
                     [NO_TOKEN, 0, ..] => AheadToken::Stopped,
+                    // Later steps find the flag as this one left it.
+                    [.., keys, values] if keys | values != 0 => {
+                        KvOverflow::lowest([keys, values]).map_or(AheadToken::Fault, AheadToken::Overflow)
+                    }
                     [NO_TOKEN, ..] => AheadToken::Fault,
                     [token, ..] => {
                         *draws += u64::from(takes_number);
@@ -236,20 +243,26 @@ impl Forward {
             pieces.push((bytemuck::bytes_of(&ahead.sampling), &ahead.params, 0));
             pieces.push((bytemuck::bytes_of(&state), &ahead.state, 0));
         }
+        if self.notes_overflow {
+            pieces.push(overflow::cleared(&self.buffers));
+        }
         let staged = self.ring.stage_with(gpu, &mut encoder, &pieces, bytemuck::cast_slice(&blocks))?;
         let recorded = &self.recordings;
-        let one = recorded.batch(1);
         let deterministic = model.options.deterministic;
+        let mut pieces = Pieces::new(gpu, encoder, model.options.max_submit);
         for (i, block) in blocks.iter().enumerate() {
             let offset = staged + i as u64 * BLOCK_BYTES;
-            self.ring.copy_staged(&mut encoder, offset, buffer(Slot::Step), 0, BLOCK_BYTES);
-            let decode = block.body.n_rows == 1 && !deterministic;
-            encoder.pass(|pass| {
-                pass.run(if decode { &one.body } else { &recorded.prefill }, work(block.body));
-                pass.run(if deterministic { &recorded.head_rows } else { &one.head }, work(block.head));
-                pass.run(&ahead.dispatches, work(block.head));
-            });
+            self.ring.copy_staged(pieces.encoder(), offset, buffer(Slot::Step), 0, BLOCK_BYTES);
+            let [body, head] = recorded.chunk(block.body.n_rows as usize, HeadRows::Last, deterministic);
+            let sample = (&ahead.dispatches[..], work(block.head));
+            pieces.run(&mut self.cost, &[(body, work(block.body)), (head, work(block.head)), sample])?;
+            if self.notes_overflow {
+                let slot = ((ahead.step + i) % N_SLOTS) as u64 * sample::RESULT_BYTES;
+                let (flag, behind) = (buffer(Slot::Overflow), sample::RESULT_BYTES - OVERFLOW_FLAG_BYTES);
+                pieces.encoder().copy(flag, 0, &ahead.results, slot + behind, OVERFLOW_FLAG_BYTES);
+            }
         }
+        let mut encoder = pieces.finish();
         let readback = ahead.next_readback;
         ahead.next_readback = (readback + 1) % FLIGHTS_MAX;
         ahead.readbacks[readback].copy_from(&mut encoder, &ahead.results, RESULTS_BYTES);

@@ -11,8 +11,8 @@ use super::options::ModelOptions;
 use crate::error::{Error, Result};
 use crate::gpu::{Capabilities, MemoryGroup, Strategy};
 use crate::kernels::{
-    BATCH_MAX, Batch, Choices, Matrix, Op, PAGE_SIZE, ROWS_MAX, SLABS_MAX, Scratch, Step, argmax,
-    attention_decode, gemm, page_pack_bytes, score,
+    BATCH_MAX, Batch, Choices, Matrix, OVERFLOW_FLAG_BYTES, Op, PAGE_SIZE, ROWS_MAX, SLABS_MAX, Scratch,
+    Step, argmax, attention_decode, gemm, page_pack_bytes, score,
 };
 use crate::tensor::Axis;
 
@@ -31,6 +31,10 @@ const TILE_ROWS: usize = 64;
 pub(super) const HEAD_STEP_OFFSET: u64 = 256;
 /// ...and the rows of a batch behind it.
 pub(super) const BATCH_OFFSET: u64 = 2 * HEAD_STEP_OFFSET;
+
+/// Dispatches that the head's matrix is cut into at the most, beside what bindings
+/// demand: a dispatch each, and its parameters.
+pub(super) const HEAD_SLICES_MAX: usize = 32;
 
 /// The buffers between kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +68,8 @@ pub(super) enum Slot {
     Logits,
     /// Token and flag of each row of a batch.
     Argmax,
+    /// What the appends of a pass noted of keys and values that f16 cannot hold.
+    Overflow,
     /// `[logits_rows]`: parts of scores.
     ScorePartial,
     /// `[chunk]`: log-probabilities.
@@ -75,7 +81,7 @@ pub(super) enum Slot {
 }
 
 impl Slot {
-    pub(super) const ALL: [Slot; 18] = [
+    pub(super) const ALL: [Slot; 19] = [
         Slot::Step,
         Slot::TokenIds,
         Slot::Targets,
@@ -90,6 +96,7 @@ impl Slot {
         Slot::HeadNormed,
         Slot::Logits,
         Slot::Argmax,
+        Slot::Overflow,
         Slot::ScorePartial,
         Slot::Logprobs,
         Slot::ScoreDetails,
@@ -112,6 +119,7 @@ impl Slot {
             Slot::HeadNormed => "head_normed",
             Slot::Logits => "logits",
             Slot::Argmax => "argmax",
+            Slot::Overflow => "overflow",
             Slot::ScorePartial => "score_partial",
             Slot::Logprobs => "logprobs",
             Slot::ScoreDetails => "score_details",
@@ -127,7 +135,7 @@ impl Slot {
             | Slot::ScorePartial
             | Slot::Logprobs
             | Slot::ScoreDetails => MemoryGroup::Logits,
-            Slot::PageCopy => MemoryGroup::KvCache,
+            Slot::PageCopy | Slot::Overflow => MemoryGroup::KvCache,
             _ => MemoryGroup::Activations,
         }
     }
@@ -174,6 +182,7 @@ impl Dims {
         choices: &Choices,
         max_binding_bytes: u64,
     ) -> Result<Self> {
+        options.check()?;
         let n_ctx = options.n_ctx.unwrap_or(config.n_positions);
         if n_ctx == 0 || n_ctx > config.n_positions {
             return Err(Error::input(format!(
@@ -213,7 +222,8 @@ impl Dims {
         let rows_that_fit = (max_binding_bytes / widest_bytes).max(1) as usize;
         let chunk = options.prefill_chunk.min(n_ctx).min(rows_that_fit);
         let vocab_bytes = config.vocab().padded_len() * 4;
-        let logits_bytes = LOGITS_BYTES.min(max_binding_bytes as usize);
+        // A readback has the overflow flag behind them, and may be no larger than a binding.
+        let logits_bytes = LOGITS_BYTES.min(max_binding_bytes.saturating_sub(OVERFLOW_FLAG_BYTES) as usize);
         let page_bytes = page_pack_bytes(config.n_head, heads.padded, options.kv_dtype);
         let pages_per_slab = ((max_binding_bytes / page_bytes) as usize).min((1 << 24) - 1);
         let initial_pages = n_ctx.div_ceil(PAGE_SIZE);
@@ -250,6 +260,7 @@ impl Dims {
             Slot::Step => return BATCH_OFFSET + size_of::<Batch>() as u64,
             Slot::Argmax => return argmax::RESULT_BYTES * self.batch as u64,
             Slot::PageCopy => return self.page_bytes,
+            Slot::Overflow => return OVERFLOW_FLAG_BYTES,
             Slot::GemmScratch => return self.gemm_scratch_bytes(),
             Slot::ScorePartial => {
                 let candidate = self.choices.get(Op::Score);
@@ -290,25 +301,28 @@ impl Dims {
     }
 
     /// Bytes of one of the two upload buffers: both steps, a batch, a chunk of
-    /// tokens and of targets, page tables, what steps ahead stage or the steps of a
-    /// scored chunk.
+    /// tokens and of targets, page tables, the overflow flag's zeros, what steps ahead
+    /// stage or the steps of a scored chunk.
     pub(super) fn upload_bytes(&self) -> u64 {
         let scored = self.chunk.div_ceil(self.scored_rows()) * size_of::<Step>();
         let later = ahead::staged_bytes(self.steps_ahead).max(scored);
         let steps = 2 * size_of::<Step>() + size_of::<Batch>() + later;
-        let slots = [Slot::TokenIds, Slot::Targets, Slot::PageTable];
+        let slots = [Slot::TokenIds, Slot::Targets, Slot::PageTable, Slot::Overflow];
         steps as u64 + slots.iter().map(|&slot| self.slot_bytes(slot)).sum::<u64>()
     }
 
-    /// Bytes of the readback: the largest of what passes bring back.
+    /// Bytes of the readback: the largest of what passes bring back, and the overflow
+    /// flag behind it.
     pub(super) fn readback_bytes(&self) -> u64 {
-        self.slot_bytes(Slot::Logits).max(self.slot_bytes(Slot::ScoreDetails))
+        self.slot_bytes(Slot::Logits).max(self.slot_bytes(Slot::ScoreDetails)) + OVERFLOW_FLAG_BYTES
     }
 
     /// Room for different parameter structs, equal ones being stored once: a
     /// scale a layer in attention; one for each piece of the embedding, the head
-    /// and a layer's four matrices (both phases share them); one each for layer
-    /// norm, append, merge, argmax and score.
+    /// and a layer's four matrices (both phases share them), for each slice of the
+    /// head; one each for layer norm, append, merge, argmax and score. Appends that note
+    /// what f16 cannot hold, and the projections that they may be fused with, have theirs
+    /// a layer.
     pub(super) fn params_capacity(&self) -> usize {
         let (c, dtype) = (&self.config, self.options.dtype);
         let pieces = |rows: Axis, columns: Axis| {
@@ -319,7 +333,9 @@ impl Dims {
             + pieces(c.embd(), c.heads())
             + pieces(c.inner(), c.embd())
             + pieces(c.embd(), c.inner());
-        2 * c.n_layer + 3 * pieces(c.vocab(), c.embd()) + 2 * layer + 6
+        let tagged = if self.options.notes_overflow() { 1 + pieces(c.qkv(), c.embd()) } else { 0 };
+        let head = pieces(c.vocab(), c.embd());
+        (2 + tagged) * c.n_layer + 3 * head + 2 * (HEAD_SLICES_MAX + head) + 2 * layer + 6
     }
 
     /// Bytes that one position takes in the KV cache, all layers.

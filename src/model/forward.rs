@@ -1,22 +1,32 @@
 //! The mutable half of a model: buffers, cache, and passes that are recorded
 //! once and encoded for every step.
 
+mod begun;
+mod calibrate;
+mod output;
+pub(super) mod overflow;
 mod profile;
 mod score;
+mod split;
 
+pub use begun::{Overrun, PassOwner, PieceTime};
 pub use profile::DispatchTiming;
 pub use score::ScoredSequence;
+pub(super) use split::Pieces;
+
+use begun::BegunPasses;
 
 use super::Model;
+use super::cost::CostModel;
 use super::dims::{BATCH_OFFSET, Dims, HEAD_STEP_OFFSET, Slot};
 use super::kv_cache::{KvPool, PageList};
-use super::output::{Output, bad_logits};
+use super::output::Output;
 use super::progress::{LoadPhase, ProgressFn, report};
-use super::recordings::{BatchPass, Recording, Recordings};
+use super::recordings::{BatchPass, HeadRows, Recording, Recordings};
 use crate::error::Result;
-use crate::gpu::{BufferUse, Encoder, Gpu, GpuBuffer, Params, Readback, UploadRing, Work};
+use crate::gpu::{BufferUse, Dispatch, Encoder, Gpu, GpuBuffer, Params, Readback, UploadRing, Work};
 use crate::kernels::sample::{self, SampleScratch};
-use crate::kernels::{ROWS_MAX, Row, Step, argmax};
+use crate::kernels::{ROWS_MAX, Row, Step};
 
 /// Rows of one sequence in a batch.
 pub struct Sequence<'a> {
@@ -42,10 +52,18 @@ pub struct Forward {
     /// Rows of the step at hand, where they are those of several sequences.
     rows: Vec<Row>,
     vocab_size: usize,
+    /// Whether appends note what f16 cannot hold.
+    pub(super) notes_overflow: bool,
     /// What the sampler's kernels pass on, where steps are encoded ahead.
     pub(super) sample_scratch: Option<SampleScratch>,
     /// Counts submits that change what steps ahead hand on.
     pub(super) serial: u64,
+    /// Rows of the head's matrix that one dispatch takes; `None` for whole pieces.
+    head_rows: Option<usize>,
+    /// What dispatches take.
+    pub(super) cost: CostModel,
+    /// Passes that run piece by piece.
+    begun: BegunPasses,
 }
 
 impl Forward {
@@ -69,6 +87,7 @@ impl Forward {
             page_entries: Vec::with_capacity(dims.page_table_entries()),
             rows: Vec::with_capacity(ROWS_MAX),
             vocab_size,
+            notes_overflow: model.options.notes_overflow(),
             dims,
             buffers,
             params,
@@ -78,9 +97,14 @@ impl Forward {
             readback,
             sample_scratch,
             serial: 0,
+            head_rows: None,
+            cost: CostModel::default(),
+            begun: BegunPasses::default(),
         };
         forward.recordings = forward.recording(gpu, model).all(progress)?;
         forward.warm_up(gpu, model, progress)?;
+        forward.calibrate(gpu, model)?;
+        report(progress, LoadPhase::WarmUp, 3, 3)?;
         Ok(forward)
     }
 
@@ -102,12 +126,12 @@ impl Forward {
     }
 
     fn recording<'f>(&'f mut self, gpu: &'f Gpu, model: &'f Model) -> Recording<'f> {
-        let Forward { dims, buffers, pool, params, .. } = self;
-        Recording { gpu, model, dims, buffers, pool, params }
+        let Forward { dims, buffers, pool, params, head_rows, .. } = self;
+        Recording { gpu, model, dims, buffers, pool, params, head_rows: *head_rows }
     }
 
     fn warm_up(&mut self, gpu: &Gpu, model: &Model, progress: &mut ProgressFn<'_>) -> Result<()> {
-        report(progress, LoadPhase::WarmUp, 0, 2)?;
+        report(progress, LoadPhase::WarmUp, 0, 3)?;
         if self.sample_scratch.is_some() {
             // The first text shall find them compiled.
             sample::variants().iter().try_for_each(|variant| gpu.pipeline(variant).map(|_| ()))?;
@@ -115,11 +139,13 @@ impl Forward {
         let mut pages = PageList::with_capacity(self.dims.n_ctx);
         let n = self.dims.logits_rows.min(2);
         let mut logits = Vec::new();
-        self.run(gpu, model, &mut pages, &vec![0; n], 0, Output::Rows(&mut logits))?;
-        report(progress, LoadPhase::WarmUp, 1, 2)?;
-        self.run(gpu, model, &mut pages, &[0], 0, Output::LastLogits(&mut logits))?;
+        let rows = Output::Rows(&mut logits);
+        overflow::permitted(self.run(gpu, model, &mut pages, &vec![0; n], 0, rows))?;
+        report(progress, LoadPhase::WarmUp, 1, 3)?;
+        let last = Output::LastLogits(&mut logits);
+        overflow::permitted(self.run(gpu, model, &mut pages, &[0], 0, last))?;
         pages.truncate(&mut self.pool, 0);
-        report(progress, LoadPhase::WarmUp, 2, 2)
+        report(progress, LoadPhase::WarmUp, 2, 3)
     }
 
     /// Runs one chunk of at most [`Dims::chunk`] tokens at `position`, the
@@ -127,7 +153,7 @@ impl Forward {
     ///
     /// # Errors
     /// [`crate::Error::Limits`] when the cache cannot grow, [`crate::Error::Gpu`] for a fault
-    /// of the driver. `pages` may then hold pages for the new positions: the
+    /// of the driver, [`crate::Error::Overflow`]. `pages` may then hold pages for the new positions: the
     /// caller truncates it.
     ///
     /// # Panics
@@ -143,29 +169,20 @@ impl Forward {
         output: Output<'_>,
     ) -> Result<()> {
         self.check_rows(tokens.len(), &output);
-        let every_row = output.is_every_row();
-        let (mut encoder, [body, head]) = self.begin(gpu, model, pages, tokens, position, every_row)?;
-        let decode = tokens.len() == 1 && !model.options.deterministic;
+        let head_rows = output.head();
+        let every_row = head_rows == HeadRows::Every;
+        let (encoder, [body, head]) = self.begin(gpu, model, pages, tokens, position, every_row)?;
         let recorded = &self.recordings;
-        let one = recorded.batch(1);
-        encoder.pass(|pass| {
-            pass.run(if decode { &one.body } else { &recorded.prefill }, work(body));
-            let head_rows = if decode { &one.head } else { &recorded.head_rows };
-            match output {
-                Output::None => {}
-                // The kernels of prefill: fused ones write no hidden states.
-                Output::OnGpu { .. } => pass.run(&recorded.head_rows, work(head)),
-                Output::Rows(_) | Output::ArgmaxRows(_) => pass.run(head_rows, work(head)),
-                Output::LastLogits(_) | Output::Argmax(_) => {
-                    let deterministic = model.options.deterministic;
-                    pass.run(if deterministic { &recorded.head_rows } else { &one.head }, work(head));
-                }
-            }
-            if output.is_argmax() {
-                pass.run(&recorded.argmax, work(head));
-            }
-        });
-        self.bring_back(gpu, encoder, tokens.len(), output)
+        let [layers, mut logits] = recorded.chunk(tokens.len(), head_rows, model.options.deterministic);
+        if matches!(output, Output::OnGpu { .. }) {
+            // The kernels of prefill: fused ones write no hidden states.
+            logits = &recorded.head_rows;
+        }
+        let argmax: &[Dispatch] = if output.is_argmax() { &recorded.argmax } else { &[] };
+        let mut pieces = Pieces::new(gpu, encoder, model.options.max_submit);
+        let segments = [(layers, work(body)), (logits, work(head)), (argmax, work(head))];
+        pieces.run(&mut self.cost, &segments)?;
+        self.bring_back(gpu, pieces.finish(), tokens.len(), output)
     }
 
     /// Takes the pages that a chunk needs and encodes the uploads of its step;
@@ -226,7 +243,7 @@ impl Forward {
         output: Output<'_>,
     ) -> Result<()> {
         let n: usize = sequences.iter().map(|sequence| sequence.tokens.len()).sum();
-        assert!(n > 0 && n <= self.dims.batch && output.is_every_row(), "batch out of range");
+        assert!(n > 0 && n <= self.dims.batch && output.head() == HeadRows::Every, "batch out of range");
         let wanted = sequences.iter().map(|s| s.pages.pages_wanted(&self.pool, s.position, s.tokens.len()));
         self.make_room(gpu, model, wanted.sum())?;
         if !self.recordings.has_batch(n) {
@@ -244,15 +261,12 @@ impl Forward {
         let mut encoder = gpu.encoder()?;
         self.stage(gpu, &mut encoder, &tokens, &[], [step, step], &[])?;
         let recorded = &self.recordings;
-        encoder.pass(|pass| {
-            let BatchPass { body, head } = recorded.batch(n);
-            pass.run(body, work(step));
-            pass.run(head, work(step));
-            if output.is_argmax() {
-                pass.run(&recorded.argmax, work(step));
-            }
-        });
-        self.bring_back(gpu, encoder, n, output)
+        let BatchPass { body, head } = recorded.batch(n);
+        let argmax: &[Dispatch] = if output.is_argmax() { &recorded.argmax } else { &[] };
+        let mut pieces = Pieces::new(gpu, encoder, model.options.max_submit);
+        let segments = [body, head, argmax].map(|list| (list, work(step)));
+        pieces.run(&mut self.cost, &segments)?;
+        self.bring_back(gpu, pieces.finish(), n, output)
     }
 
     fn clear_rows(&mut self) {
@@ -287,54 +301,6 @@ impl Forward {
         Step { n_rows: self.rows.len() as u32, first_row: 0, position: 0, kv_len }
     }
 
-    fn check_rows(&self, n: usize, output: &Output<'_>) {
-        let most = match output {
-            Output::Rows(_) | Output::OnGpu { every_row: true } => self.dims.logits_rows,
-            Output::ArgmaxRows(_) => self.dims.batch,
-            _ => n,
-        };
-        assert!(n <= most, "more rows than there is room for");
-    }
-
-    /// Submits a pass and reads what is wanted of it.
-    fn bring_back(&mut self, gpu: &Gpu, encoder: Encoder, n_rows: usize, output: Output<'_>) -> Result<()> {
-        let vocab_size = self.vocab_size;
-        match output {
-            Output::None | Output::OnGpu { .. } => self.submit(gpu, encoder),
-            Output::LastLogits(logits) => {
-                logits.clear();
-                self.read(gpu, encoder, Slot::Logits, vocab_size * 4, |bytes| {
-                    logits.extend_from_slice(bytemuck::cast_slice(bytes));
-                })
-            }
-            Output::Rows(logits) => {
-                let stride = self.dims.slot_bytes(Slot::Logits) as usize / self.dims.logits_rows;
-                self.read(gpu, encoder, Slot::Logits, n_rows * stride, |bytes| {
-                    for row in bytes.chunks(stride) {
-                        logits.extend_from_slice(bytemuck::cast_slice(&row[..vocab_size * 4]));
-                    }
-                })
-            }
-            Output::Argmax(token) => {
-                let [id, bad] = self.read(gpu, encoder, Slot::Argmax, 8, |bytes| {
-                    let words: &[u32] = bytemuck::cast_slice(bytes);
-                    [words[0], words[1]]
-                })?;
-                *token = id;
-                if bad == 0 { Ok(()) } else { Err(bad_logits()) }
-            }
-            Output::ArgmaxRows(tokens) => {
-                let bytes = n_rows * argmax::RESULT_BYTES as usize;
-                let bad = self.read(gpu, encoder, Slot::Argmax, bytes, |bytes| {
-                    let rows: &[[u32; 4]] = bytemuck::cast_slice(bytes);
-                    tokens.extend(rows.iter().map(|row| row[0]));
-                    rows.iter().any(|row| row[1] != 0)
-                })?;
-                if bad { Err(bad_logits()) } else { Ok(()) }
-            }
-        }
-    }
-
     /// Encodes the copies of what changes from step to step; `later` is staged behind
     /// it, at the offset returned.
     fn stage(
@@ -357,31 +323,18 @@ impl Forward {
             (bytemuck::cast_slice(tokens), buffer(Slot::TokenIds), 0),
             (bytemuck::cast_slice(targets), buffer(Slot::Targets), 0),
             (bytemuck::cast_slice(&self.page_entries), buffer(Slot::PageTable), 0),
+            overflow::cleared(&self.buffers),
         ];
-        self.ring.stage_with(gpu, encoder, &pieces, later)
-    }
-
-    fn submit(&mut self, gpu: &Gpu, encoder: Encoder) -> Result<()> {
-        encoder.submit(gpu)?;
-        self.ring.submitted(gpu)
-    }
-
-    fn read<T>(
-        &mut self,
-        gpu: &Gpu,
-        mut encoder: Encoder,
-        slot: Slot,
-        bytes: usize,
-        read: impl FnOnce(&[u8]) -> T,
-    ) -> Result<T> {
-        self.readback.copy_from(&mut encoder, &self.buffers[slot as usize], bytes as u64);
-        let ring = &mut self.ring;
-        self.readback.submit_and_read(gpu, encoder, bytes as u64, || ring.submitted(gpu), read)
+        let pieces = if self.notes_overflow { &pieces[..] } else { &pieces[..pieces.len() - 1] };
+        self.ring.stage_with(gpu, encoder, pieces, later)
     }
 
     /// Sees to it that `wanted` pages are free. The pool doubles where the
     /// device's limits and memory permit, so that growth stays rare.
+    ///
+    /// A pass that was begun ends first: what follows overwrites its activations.
     fn make_room(&mut self, gpu: &Gpu, model: &Model, wanted: usize) -> Result<()> {
+        self.end_begun(gpu, model);
         if wanted <= self.pool.n_free() {
             return Ok(());
         }
@@ -391,8 +344,9 @@ impl Forward {
             Err(_) if target > least => self.pool.grown(gpu, least)?,
             pool => pool?,
         };
-        let Forward { dims, buffers, params, .. } = self;
-        let recording = Recording { gpu, model, dims, buffers, pool: &pool, params };
+        let Forward { dims, buffers, params, head_rows, .. } = self;
+        let head_rows = *head_rows;
+        let recording = Recording { gpu, model, dims, buffers, pool: &pool, params, head_rows };
         self.recordings = recording.all(&mut |_| std::ops::ControlFlow::Continue(()))?;
         self.pool = pool;
         Ok(())

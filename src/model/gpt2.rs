@@ -3,7 +3,7 @@
 
 use crate::checkpoint::ConfigJson;
 use crate::error::{Error, Result};
-use crate::kernels::Activation;
+use crate::kernels::{Activation, POSITIONS_MAX, TAGS_MAX};
 use crate::tensor::Axis;
 
 /// Bounds of what a config may ask for, so that a damaged file cannot lead to
@@ -12,6 +12,8 @@ const MAX_VOCAB: usize = 1 << 24;
 const MAX_POSITIONS: usize = 1 << 20;
 const MAX_WIDTH: usize = 1 << 17;
 const MAX_LAYERS: usize = 1 << 12;
+// What the flag of overflows in the cache has room for.
+const _: () = assert!(MAX_POSITIONS <= POSITIONS_MAX && MAX_LAYERS <= TAGS_MAX);
 
 /// The fields of `config.json` that shape the computation.
 #[derive(Clone, Debug, PartialEq)]

@@ -11,8 +11,8 @@ use crate::kernels::kv_append::{self, KvAppend};
 use crate::kernels::layer_norm::{self, LayerNorm};
 use crate::kernels::norm_gemv::{self, NormGemv};
 use crate::kernels::{
-    Activation, Attention, Batch, Choices, Matmul, Op, PagedKv, Scratch, Step, StepRows, attention_decode,
-    attention_prefill, embedding, gemm, gemv, score,
+    Activation, Attention, Batch, Choices, Matmul, Op, OverflowFlag, PagedKv, Scratch, Step, StepRows,
+    attention_decode, attention_prefill, embedding, gemm, gemv, score,
 };
 
 /// Which kernels a pass is made of.
@@ -37,6 +37,8 @@ pub(super) struct Graph<'a> {
     pub(super) buffers: &'a [GpuBuffer],
     pub(super) pool: &'a KvPool,
     pub(super) dims: &'a Dims,
+    /// Rows of the head's matrix that one dispatch takes; `None` for whole pieces.
+    pub(super) head_rows: Option<usize>,
 }
 
 impl<'a> Graph<'a> {
@@ -102,6 +104,7 @@ impl<'a> Graph<'a> {
             activation,
             accumulate: false,
             out: self.slot(out),
+            rows_at_once: None,
         };
         self.norm_matmul(recorder, phase, scale, projection, self.slot(Slot::Normed), append)
     }
@@ -153,6 +156,7 @@ impl<'a> Graph<'a> {
             activation: Activation::None,
             accumulate: true,
             out: self.slot(out),
+            rows_at_once: None,
         };
         match phase {
             Phase::Prefill | Phase::Packed => self.gemm(recorder, &op),
@@ -176,6 +180,10 @@ impl<'a> Graph<'a> {
             qkv: self.slot(Slot::Qkv),
             kv: self.kv(layer),
             spare_slabs: self.pool.spare_slabs(),
+            overflow: self
+                .options
+                .notes_overflow()
+                .then(|| OverflowFlag { buffer: self.slot(Slot::Overflow), tag: layer }),
         }
     }
 
@@ -231,6 +239,7 @@ impl<'a> Graph<'a> {
             activation: Activation::None,
             accumulate: false,
             out: self.slot(Slot::Logits),
+            rows_at_once: self.head_rows,
         };
         self.norm_matmul(recorder, phase, &weights.ln_f, projection, normed, None)
     }

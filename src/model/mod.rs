@@ -4,6 +4,7 @@
 //! workgroups.
 
 mod ahead;
+mod cost;
 mod dims;
 mod forward;
 pub mod gpt2;
@@ -18,12 +19,12 @@ mod recordings;
 
 pub use ahead::{AheadLoop, AheadToken};
 pub use dims::{Dims, MemoryPlan, PlanEntry};
-pub use forward::{DispatchTiming, Forward, ScoredSequence, Sequence};
+pub use forward::{DispatchTiming, Forward, Overrun, PassOwner, PieceTime, ScoredSequence, Sequence};
 pub use gpt2::Gpt2Config;
 pub use kv_cache::{KvPool, PageList};
 pub use loader::{Weights, check_tensors, weight_bytes};
-pub use options::{ModelOptions, STEPS_AHEAD, STEPS_AHEAD_MAX};
-pub use output::{Output, Scores, bad_logits};
+pub use options::{MAX_SUBMIT, ModelOptions, STEPS_AHEAD, STEPS_AHEAD_MAX};
+pub use output::{Output, Scores, bad_logits, kv_overflow};
 pub(crate) use progress::report;
 pub use progress::{LoadPhase, LoadProgress, PLAN_STEPS, ProgressFn};
 

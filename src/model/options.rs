@@ -1,5 +1,7 @@
 //! How a model is loaded and run.
 
+use std::time::Duration;
+
 use crate::error::{Error, Result};
 use crate::gpu::{Capabilities, Strategy};
 use crate::kernels::{Candidate, sample};
@@ -25,7 +27,23 @@ pub struct ModelOptions {
     /// most [`STEPS_AHEAD_MAX`]; 0 samples on the CPU. `None` for 0 on CPU adapters,
     /// where the CPU's sampler is the faster one, and [`STEPS_AHEAD`] elsewhere.
     pub steps_ahead: Option<usize>,
+    /// Keys and values that exceed f16 on their way into a cache of f16 fail the step
+    /// with [`Error::Overflow`], where they would turn into infinity, and the logits
+    /// into NaN. The kernels that append look at each number, and every pass waits for
+    /// what they found, those of a prompt's chunks too: by default in debug builds
+    /// alone. Nothing is looked at on the way into a cache of f32.
+    pub detect_overflow: bool,
+    /// The time that no submit shall take, by what its dispatches took when they were
+    /// measured: longer work is divided among several. A GPU that is busy with one
+    /// submit for too long is reset by the system (Windows after 2 s, phones sooner),
+    /// and whatever else draws on it waits. [`MAX_SUBMIT`] by default.
+    pub max_submit: Duration,
 }
+
+/// The time that no submit shall take by default: a fortieth of Windows' patience, so
+/// that a device twenty times slower than it was when it was measured is still in
+/// time, and three frames of a display at 60 Hz.
+pub const MAX_SUBMIT: Duration = Duration::from_millis(50);
 
 /// Steps ahead by default: the GPU has work while the host reads a submit's tokens,
 /// and what a stop string or a cancellation throws away stays small.
@@ -43,11 +61,29 @@ impl Default for ModelOptions {
             prefill_chunk: 256,
             variants: Vec::new(),
             steps_ahead: None,
+            detect_overflow: cfg!(debug_assertions),
+            max_submit: MAX_SUBMIT,
         }
     }
 }
 
 impl ModelOptions {
+    /// Whether the kernels that append to the cache note what f16 cannot hold.
+    pub(super) fn notes_overflow(&self) -> bool {
+        self.detect_overflow && self.kv_dtype == DType::F16
+    }
+
+    /// # Errors
+    /// [`Error::Input`] where no time is left for a submit.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.max_submit.is_zero() {
+            return Err(Error::input(
+                "max_submit is 0: name the time that a submit may take, 50 ms unless a display demands less",
+            ));
+        }
+        Ok(())
+    }
+
     /// The steps ahead that the options ask for, on a device and for a vocabulary.
     ///
     /// # Errors

@@ -1,6 +1,8 @@
 //! What a pass brings back.
 
+use super::recordings::HeadRows;
 use crate::error::Error;
+use crate::kernels::KvOverflow;
 use crate::kernels::score::TokenScore;
 
 /// What a pass is to bring back.
@@ -26,9 +28,13 @@ pub enum Output<'a> {
 }
 
 impl Output<'_> {
-    /// Whether the head works on every row.
-    pub(super) fn is_every_row(&self) -> bool {
-        matches!(self, Output::Rows(_) | Output::ArgmaxRows(_) | Output::OnGpu { every_row: true })
+    /// The rows that the head works on.
+    pub(super) fn head(&self) -> HeadRows {
+        match self {
+            Output::None => HeadRows::None,
+            Output::LastLogits(_) | Output::Argmax(_) | Output::OnGpu { every_row: false } => HeadRows::Last,
+            Output::Rows(_) | Output::ArgmaxRows(_) | Output::OnGpu { every_row: true } => HeadRows::Every,
+        }
     }
 
     pub(super) fn is_argmax(&self) -> bool {
@@ -52,6 +58,14 @@ impl Scores<'_> {
             Scores::Details(all) => Scores::Details(all),
         }
     }
+}
+
+/// The error for a key or a value that f16 cannot hold; appends are tagged with their
+/// layers.
+#[must_use]
+pub fn kv_overflow(found: KvOverflow) -> Error {
+    let KvOverflow { tag, position, is_value } = found;
+    Error::Overflow { layer: tag, position, what: if is_value { "value" } else { "key" } }
 }
 
 /// The error for logits that no token can be chosen from.

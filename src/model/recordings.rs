@@ -43,6 +43,8 @@ pub(super) struct Recording<'a> {
     pub(super) buffers: &'a [GpuBuffer],
     pub(super) pool: &'a KvPool,
     pub(super) params: &'a mut Params,
+    /// As [`Graph::head_rows`].
+    pub(super) head_rows: Option<usize>,
 }
 
 impl<'a> Recording<'a> {
@@ -56,8 +58,7 @@ impl<'a> Recording<'a> {
         let mut tick = |done: u64| report(progress, LoadPhase::Compile, done, total);
         let prefill = self.body(Phase::Prefill, &mut tick)?;
         let body = self.body(Phase::Decode { batch: 1 }, &mut |done| tick(layers + done))?;
-        let head_rows = self.head(Phase::Prefill)?;
-        let head = self.head(Phase::Decode { batch: 1 })?;
+        let [head_rows, head] = self.heads()?;
         tick(2 * layers + 1)?;
         let vocab = self.model.config.vocab();
         let slot = |slot: Slot| &self.buffers[slot as usize];
@@ -73,7 +74,8 @@ impl<'a> Recording<'a> {
 
     fn graph(&self) -> Graph<'a> {
         let Model { config, options, choices, .. } = self.model;
-        Graph { config, options, choices, buffers: self.buffers, pool: self.pool, dims: self.dims }
+        let Recording { buffers, pool, dims, head_rows, .. } = *self;
+        Graph { config, options, choices, buffers, pool, dims, head_rows }
     }
 
     /// The pass of a batch of `n_rows`.
@@ -116,6 +118,14 @@ impl<'a> Recording<'a> {
         Ok(recorder.finish())
     }
 
+    /// Those of a chunk's rows and of a decoded row.
+    ///
+    /// # Errors
+    /// As [`Recorder::dispatch`].
+    pub(super) fn heads(&mut self) -> Result<[Vec<Dispatch>; 2]> {
+        Ok([self.head(Phase::Prefill)?, self.head(Phase::Decode { batch: 1 })?])
+    }
+
     fn head(&mut self, phase: Phase) -> Result<Vec<Dispatch>> {
         let (graph, weights) = (self.graph(), &self.model.weights);
         let mut recorder = Recorder::new(self.gpu, self.params);
@@ -124,7 +134,39 @@ impl<'a> Recording<'a> {
     }
 }
 
+/// The rows that the head of a pass works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HeadRows {
+    /// None: the tokens only enter the cache.
+    None,
+    /// The last one.
+    Last,
+    /// All.
+    Every,
+}
+
 impl Recordings {
+    /// The dispatches of a chunk of one sequence: body and head.
+    pub(super) fn chunk(&self, n_rows: usize, head: HeadRows, deterministic: bool) -> [&[Dispatch]; 2] {
+        let (one, decode) = (self.batch(1), n_rows == 1 && !deterministic);
+        let body: &[Dispatch] = if decode { &one.body } else { &self.prefill };
+        let head: &[Dispatch] = match head {
+            HeadRows::None => &[],
+            HeadRows::Every if !decode => &self.head_rows,
+            HeadRows::Last if deterministic => &self.head_rows,
+            HeadRows::Every | HeadRows::Last => &one.head,
+        };
+        [body, head]
+    }
+
+    /// Takes other heads, those of [`Recording::heads`].
+    pub(super) fn set_heads(&mut self, [rows, one]: [Vec<Dispatch>; 2]) {
+        self.head_rows = rows;
+        if let Some(pass) = &mut self.batches[0] {
+            pass.head = one;
+        }
+    }
+
     /// The pass of a batch of `n_rows`, recorded already.
     ///
     /// # Panics

@@ -25,7 +25,7 @@ pub use attention_reduce::{Partial, attention_reduce};
 pub use embedding::embedding;
 pub use gemm::gemm;
 pub use gemv::gemv;
-pub use kv_append::kv_append;
+pub use kv_append::{exceeds_f16, kv_append};
 pub use layer_norm::layer_norm;
 pub use probe_copy::probe_copy;
 pub use probe_fma::probe_fma;

@@ -207,7 +207,8 @@ impl<'a> Bed<'a> {
             }
             Op::NormGemv => {
                 let kv = self.kv(layer);
-                let append = KvAppend { rows: rows.bound(op), qkv: &self.qkv, kv, spare_slabs: &[] };
+                let append =
+                    KvAppend { rows: rows.bound(op), qkv: &self.qkv, kv, spare_slabs: &[], overflow: None };
                 let qkv = self.norm_gemv(Matmul { x: &self.x, ..qkv }, Some(append));
                 norm_gemv::record(recorder, choices, 1, &qkv)?;
                 norm_gemv::record(recorder, choices, 1, &self.norm_gemv(Matmul { x: &self.x, ..fc }, None))
@@ -248,6 +249,7 @@ impl<'a> Bed<'a> {
             activation: Activation::None,
             accumulate: false,
             out,
+            rows_at_once: None,
         }
     }
 

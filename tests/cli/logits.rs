@@ -77,13 +77,19 @@ fn the_models_own_files_and_numbers_that_are_none_are_refused() {
     let model = Model::tiny().with_value("transformer.h.0.attn.c_attn.bias", 100, 1e5);
     let weights = format!("{}/model.safetensors", model.path());
     let before = fs::read(&weights).unwrap();
-    let logits =
-        |output: &str| wgpt(&["logits", "-m", model.path(), "--tokens", "1,2,3", "--output", output]);
-    logits(&weights).fails(4, &["a file of the model itself"]);
+    let logits = |output: &str, more: &[&str]| {
+        wgpt(&[&["logits", "-m", model.path(), "--tokens", "1,2,3", "--output", output], more].concat())
+    };
+    logits(&weights, &[]).fails(4, &["a file of the model itself"]);
     assert_eq!(fs::read(&weights).unwrap(), before);
     // A key of 1e5 overflows the f16 cache.
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("logits.safetensors");
-    logits(path.to_str().unwrap()).fails(4, &["hold NaN", "--kv-dtype f32"]);
+    let output = path.to_str().unwrap();
+    logits(output, &["--detect-overflow=false"]).fails(4, &["hold NaN", "--kv-dtype f32"]);
+    for on in ["--detect-overflow", "--detect-overflow=true"] {
+        logits(output, &[on]).fails(4, &["layer 0: the key at position 0", "--kv-dtype f32"]);
+    }
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    logits(output, &["--detect-overflow", "--kv-dtype", "f32"]).ok();
 }

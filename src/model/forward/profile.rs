@@ -3,6 +3,7 @@
 use super::{Forward, work};
 use crate::error::Result;
 use crate::gpu::{Dispatch, Gpu, Timestamps, Work};
+use crate::model::recordings::HeadRows;
 use crate::model::{Model, PageList};
 
 /// How long one dispatch of a pass took.
@@ -40,12 +41,8 @@ impl Forward {
     ) -> Result<()> {
         let (encoder, [body, last]) = self.begin(gpu, model, pages, tokens, position, false)?;
         self.submit(gpu, encoder)?;
-        let recorded = &self.recordings;
-        let decode = tokens.len() == 1 && !model.options.deterministic;
-        let one = recorded.batch(1);
-        let layers = if decode { &one.body } else { &recorded.prefill };
-        let last_row = if model.options.deterministic { &recorded.head_rows } else { &one.head };
-        let head: &[Dispatch] = if head { last_row } else { &[] };
+        let head = if head { HeadRows::Last } else { HeadRows::None };
+        let [layers, head] = self.recordings.chunk(tokens.len(), head, model.options.deterministic);
         let dispatches: Vec<(&Dispatch, Work)> = layers
             .iter()
             .map(|dispatch| (dispatch, work(body)))
@@ -59,6 +56,6 @@ impl Forward {
             workgroups: dispatch.workgroups(*work),
             duration_ns: time.duration_ns(),
         }));
-        Ok(())
+        self.check_flag(gpu)
     }
 }

@@ -1,6 +1,6 @@
 //! Passes that bring back scores of tokens instead of logits.
 
-use super::{Forward, Sequence, work};
+use super::{Forward, Pieces, Sequence, work};
 use crate::error::Result;
 use crate::gpu::{Encoder, Gpu};
 use crate::kernels::Step;
@@ -69,17 +69,16 @@ impl Forward {
         let staged = self.stage(gpu, &mut encoder, &tokens, &targets, [body, body], later)?;
         let recorded = &self.recordings;
         let layers = if alone.is_some() { &recorded.prefill } else { &recorded.packed };
-        encoder.pass(|pass| pass.run(layers, work(body)));
+        let mut pieces = Pieces::new(gpu, encoder, model.options.max_submit);
+        pieces.run(&mut self.cost, &[(layers, work(body))])?;
         let step_bytes = size_of::<Step>() as u64;
         for (i, head) in heads.iter().enumerate() {
             let (offset, step) = (staged + i as u64 * step_bytes, &self.buffers[Slot::Step as usize]);
-            self.ring.copy_staged(&mut encoder, offset, step, HEAD_STEP_OFFSET, step_bytes);
-            encoder.pass(|pass| {
-                pass.run(&recorded.head_rows, work(*head));
-                pass.run(&recorded.score, work(*head));
-            });
+            self.ring.copy_staged(pieces.encoder(), offset, step, HEAD_STEP_OFFSET, step_bytes);
+            let segments = [&recorded.head_rows[..], &recorded.score].map(|list| (list, work(*head)));
+            pieces.run(&mut self.cost, &segments)?;
         }
-        self.read_scores(gpu, encoder, targets.len(), scores)
+        self.read_scores(gpu, pieces.finish(), targets.len(), scores)
     }
 
     /// Enters the sequences; returns their tokens and targets in the order of rows:
@@ -123,7 +122,7 @@ impl Forward {
     /// Submits a pass and reads the scores of its first `n` rows.
     fn read_scores(&mut self, gpu: &Gpu, encoder: Encoder, n: usize, scores: Scores<'_>) -> Result<()> {
         if n == 0 {
-            return self.submit(gpu, encoder);
+            return self.finish(gpu, encoder);
         }
         let faulty = match scores {
             Scores::Logprobs(all) => self.read(gpu, encoder, Slot::Logprobs, n * 4, |bytes| {

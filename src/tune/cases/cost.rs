@@ -87,7 +87,7 @@ fn norm_gemv(case: &NormGemvCase) -> (usize, usize) {
     let NormGemvCase { m, n_embd, dtype, behind, .. } = *case;
     let (n, cached) = match behind {
         Behind::Activation(_, n) => (n, 0),
-        Behind::Cache(kv) => {
+        Behind::Cache(kv) | Behind::Planted(kv, _) => {
             let width = kv.n_head * kv.head_dim;
             (3 * width, 2 * m * width * (F32 - kv.dtype.size_bytes()))
         }
@@ -145,7 +145,7 @@ mod tests {
         };
         assert_eq!(cost(Case::Embedding(embedding)), (160, 20));
         let kv = KvShape { n_head: 2, head_dim: 8, dtype: DType::F16, n_slabs: 1 };
-        let append = KvAppendCase { kv, position: 7, n_rows: 3, batch: false };
+        let append = KvAppendCase { kv, position: 7, n_rows: 3, batch: false, planted: None };
         assert_eq!(cost(Case::KvAppend(append)), (96 * 6, 0));
         // Two rows at position 3 see 4 and 5 keys; 5 positions are cached.
         let attention = AttentionCase { kv, position: 3, n_rows: 2, sharpness: 1.0 };

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::data::{Random, batch, floats, input, pad_columns, record, step};
-use super::paged::{KvShape, Pages};
+use super::paged::{Flag, KvShape, Pages};
 use crate::error::Result;
 use crate::gpu::{Gpu, Work};
 use crate::kernels::{PAGE_SIZE, PagedKv, Row, SLABS_MAX, Step, StepRows, kv_append};
@@ -23,22 +23,30 @@ pub struct KvAppendCase {
     /// Whether the rows are a batch: each then a sequence of its own, whose pages
     /// begin at a place of its own in the page table.
     pub batch: bool,
+    /// A number that keys and values of some rows hold, where the flag of what f16
+    /// cannot hold is bound.
+    pub planted: Option<f32>,
 }
 
 impl KvAppendCase {
     pub(super) fn prepare(&self, gpu: &Gpu, case: String) -> Result<Prepared> {
-        let KvAppendCase { kv, position, n_rows, batch: _ } = *self;
+        let KvAppendCase { kv, position, n_rows, .. } = *self;
         let mut random = Random::new(5);
         let kv_len = position + n_rows;
         let pages = Pages::scattered(kv, kv_len, &mut random);
         let axis = Axis::grouped(3 * kv.n_head, kv.head_dim);
-        let qkv = random.uniform(n_rows * axis.len(), 4.0);
+        let mut qkv = random.uniform(n_rows * axis.len(), 4.0);
+        self.plant(&mut qkv);
         let (mut outputs, mut slabs) = (Vec::new(), Vec::new());
         for expected in self.expected(&pages, &qkv) {
             let (output, slab) = Output::new(gpu, "slab", Format::Float(kv.dtype), &[], expected)?;
             outputs.push(output);
             slabs.push(slab);
         }
+        let flag = match self.planted {
+            Some(_) => Some(Flag::new(gpu, self.noted(&qkv))?),
+            None => None,
+        };
         let mut spare = Vec::new();
         for _ in kv.n_slabs..SLABS_MAX {
             spare.push(input(gpu, "spare slab", &[])?);
@@ -59,7 +67,13 @@ impl KvAppendCase {
                 head_dim: pad_row(kv.head_dim),
             };
             let rows = StepRows { step: (&step).into(), batch: batch.as_ref().map(Into::into) };
-            let op = kv_append::KvAppend { rows, qkv: &qkv, kv, spare_slabs: &spare };
+            let op = kv_append::KvAppend {
+                rows,
+                qkv: &qkv,
+                kv,
+                spare_slabs: &spare,
+                overflow: flag.as_ref().map(Flag::bound),
+            };
             kv_append::record(recorder, &op)
         })?;
         Ok(Prepared {
@@ -67,7 +81,7 @@ impl KvAppendCase {
             reason: "rounding to the cache's type, one unit: WGSL leaves the direction open",
             dispatches,
             work: Work { n_rows: numbers.n_rows, kv_len: numbers.kv_len },
-            outputs: outputs.into_iter().zip(slabs).collect(),
+            outputs: outputs.into_iter().zip(slabs).chain(flag.map(Flag::output)).collect(),
         })
     }
 
@@ -79,9 +93,33 @@ impl KvAppendCase {
         Row { position, kv_len: position + 1, first_page: first_page as u32, unused: 0 }
     }
 
+    /// Plants the number in the middle row and the last one: in an element of the
+    /// first head's key, and of the last head's value.
+    fn plant(&self, qkv: &mut [f32]) {
+        let Some(number) = self.planted else { return };
+        let width = self.kv.n_head * self.kv.head_dim;
+        for row in [self.n_rows / 2, self.n_rows - 1] {
+            qkv[row * 3 * width + width] = number;
+            qkv[row * 3 * width + 3 * width - 1] = number;
+        }
+    }
+
+    /// The lowest position of a key and of a value that exceed f16.
+    fn noted(&self, qkv: &[f32]) -> [Option<usize>; 2] {
+        let width = self.kv.n_head * self.kv.head_dim;
+        [width, 2 * width].map(|from| {
+            let exceeds = |row: usize| {
+                qkv[row * 3 * width + from..][..width].iter().any(|&x| reference::exceeds_f16(x))
+            };
+            let position =
+                |row: usize| if self.batch { self.row(row).position as usize } else { self.position + row };
+            (0..self.n_rows).filter(|&row| exceeds(row)).map(position).min()
+        })
+    }
+
     /// What each slab must hold; all but the appended rows stays as it was.
     fn expected(&self, pages: &Pages, qkv: &[f32]) -> Vec<Vec<Expected>> {
-        let KvAppendCase { kv, position, n_rows, batch: _ } = *self;
+        let KvAppendCase { kv, position, n_rows, .. } = *self;
         let mut slabs = vec![vec![Expected::Untouched; pages.slab_elems()]; kv.n_slabs];
         let relative = if kv.dtype == DType::F16 { 1.0 / 1024.0 } else { 0.0 };
         // Of subnormal halves.
@@ -97,6 +135,11 @@ impl KvAppendCase {
                 let run = &mut slabs[slab][index..][..pad_row(kv.head_dim)];
                 run.fill(Expected::exactly(0.0));
                 for (element, &want) in run.iter_mut().zip(&cache[at * kv.head_dim..][..kv.head_dim]) {
+                    if kv.dtype == DType::F16 && reference::exceeds_f16(want) {
+                        // WGSL leaves it open.
+                        *element = Expected::Any;
+                        continue;
+                    }
                     let want = f64::from(want);
                     *element = Expected::Value { want, tolerance: want.abs() * relative + absolute };
                 }
@@ -109,6 +152,9 @@ impl KvAppendCase {
 impl fmt::Display for KvAppendCase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} rows={} at {}", self.kv, self.n_rows, self.position)?;
-        if self.batch { write!(f, " batch") } else { Ok(()) }
+        if self.batch {
+            write!(f, " batch")?;
+        }
+        self.planted.map_or(Ok(()), |number| write!(f, " with {number:e}"))
     }
 }

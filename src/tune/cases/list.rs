@@ -1,6 +1,7 @@
 //! Which cases there are: sizes of 1, one below, at and above each tile, odd
 //! ones, and extreme values.
 
+use super::paged::AROUND_F16;
 use super::{
     ArgmaxCase, ArgmaxInput, AttentionCase, Behind, Case, EmbeddingCase, KvAppendCase, KvShape,
     LayerNormCase, LayerNormInput, MatmulCase, MatmulInput, NormGemvCase, ReduceCase, SampleCase,
@@ -78,7 +79,7 @@ pub fn gpt2_shapes(n_embd: usize, n_head: usize, vocab_size: usize) -> Vec<Case>
             piece_rows,
             batch: n_rows == 1,
         }));
-        all.push(Case::KvAppend(KvAppendCase { kv, position, n_rows, batch: n_rows == 1 }));
+        all.push(Case::KvAppend(KvAppendCase { kv, position, n_rows, batch: n_rows == 1, planted: None }));
     }
     let attention = |n_rows, position| AttentionCase { kv, position, n_rows, sharpness: 1.0 };
     all.push(Case::AttentionPrefill(attention(m, 0)));
@@ -185,6 +186,13 @@ fn norm_gemv(all: &mut Vec<Case>) {
         push(m, 0, 20, DType::F16, Behind::Cache(kv));
         push(1, 0, 75, DType::F32, Behind::Cache(kv));
     }
+    // One slab, whose append may be fused, and three.
+    for kv in [shapes()[0], shapes()[3]] {
+        for number in AROUND_F16 {
+            push(1, 0, 20, DType::F16, Behind::Planted(kv, number));
+        }
+    }
+    push(5, 0, 20, DType::F16, Behind::Planted(shapes()[0], 1e5));
 }
 
 fn layer_norm(all: &mut Vec<Case>) {
@@ -311,10 +319,17 @@ fn cache(all: &mut Vec<Case>) {
     for kv in shapes().into_iter().chain([four_slabs, LARGE_HEAD]) {
         // One row; rows across page borders; a chunk behind others.
         for (n_rows, position) in [(1, 0), (1, 17), (16, 0), (35, 15), (17, 48)] {
-            all.push(Case::KvAppend(KvAppendCase { kv, position, n_rows, batch: false }));
+            all.push(Case::KvAppend(KvAppendCase { kv, position, n_rows, batch: false, planted: None }));
             if n_rows <= ROWS_MAX {
-                all.push(Case::KvAppend(KvAppendCase { kv, position, n_rows, batch: true }));
+                all.push(Case::KvAppend(KvAppendCase { kv, position, n_rows, batch: true, planted: None }));
             }
+        }
+    }
+    for kv in [shapes()[0], four_slabs] {
+        for number in AROUND_F16 {
+            let case = KvAppendCase { kv, position: 15, n_rows: 35, batch: false, planted: Some(number) };
+            all.push(Case::KvAppend(case.clone()));
+            all.push(Case::KvAppend(KvAppendCase { batch: true, ..case }));
         }
     }
 }

@@ -160,6 +160,7 @@ impl MatmulCase {
                 activation: self.activation,
                 accumulate: self.accumulate,
                 out: &out,
+                rows_at_once: None,
             };
             record_op(recorder, scratch.as_ref().map(|(_, buffer)| buffer), &op)
         })?;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::data::{Random, U, batch, floats, input, matrix, pad_columns, record, rounded, step, sum_error};
-use super::paged::{KvShape, Pages};
+use super::paged::{Flag, KvShape, Pages};
 use crate::error::Result;
 use crate::gpu::{Gpu, GpuBuffer, Work};
 use crate::kernels::kv_append::KvAppend;
@@ -20,6 +20,9 @@ pub enum Behind {
     Activation(Activation, usize),
     /// q, k and v, of which k and v are appended to a cache.
     Cache(KvShape),
+    /// As `Cache` of f16, with a number that a key and a value hold, and the flag of
+    /// what f16 cannot hold.
+    Planted(KvShape, f32),
 }
 
 /// `activate(layer_norm(x) * weights^T + bias)` of a few rows.
@@ -43,14 +46,14 @@ impl NormGemvCase {
     fn outputs(&self) -> Axis {
         match self.behind {
             Behind::Activation(_, n) => Axis::plain(n),
-            Behind::Cache(kv) => Axis::grouped(3 * kv.n_head, kv.head_dim),
+            Behind::Cache(kv) | Behind::Planted(kv, _) => Axis::grouped(3 * kv.n_head, kv.head_dim),
         }
     }
 
     fn activation(&self) -> Activation {
         match self.behind {
             Behind::Activation(activation, _) => activation,
-            Behind::Cache(_) => Activation::None,
+            Behind::Cache(_) | Behind::Planted(..) => Activation::None,
         }
     }
 
@@ -58,6 +61,17 @@ impl NormGemvCase {
     /// position 17, the second of its second page.
     fn row(row: usize) -> Row {
         Row { position: 17, kv_len: 18, first_page: 2 * row as u32, unused: 0 }
+    }
+
+    /// Plants the number in an element of the first head's key and of the last head's
+    /// value: as their bias, with weights of zero.
+    fn plant(&self, weights: &mut [f32], bias: &mut [f32]) {
+        let Behind::Planted(kv, number) = self.behind else { return };
+        let width = kv.n_head * kv.head_dim;
+        for output in [width, 3 * width - 1] {
+            weights[output * self.n_embd..][..self.n_embd].fill(0.0);
+            bias[output] = number;
+        }
     }
 
     /// Value and tolerance of `[m, outputs]`.
@@ -94,8 +108,9 @@ impl NormGemvCase {
             x.iter_mut().for_each(|x| *x = *x * (1.0 + row as f32) + 0.5 * row as f32);
         }
         let scale = [random.uniform(self.n_embd, 2.0), random.uniform(self.n_embd, 1.0)];
-        let weights = rounded(self.dtype, random.uniform(axis.len() * self.n_embd, 1.0));
-        let bias = random.uniform(axis.len(), 1.0);
+        let mut weights = rounded(self.dtype, random.uniform(axis.len() * self.n_embd, 1.0));
+        let mut bias = random.uniform(axis.len(), 1.0);
+        self.plant(&mut weights, &mut bias);
         let used = &x[self.first_row * self.n_embd..];
         let expected = self.expected(used, &scale, &weights, &bias);
 
@@ -111,7 +126,10 @@ impl NormGemvCase {
         let batch = batch(gpu, &(0..self.m).map(Self::row).collect::<Vec<_>>())?;
         let rows = StepRows { step: (&step).into(), batch: Some((&batch).into()) };
         let cache = match self.behind {
-            Behind::Cache(kv) => Some(Cache::new(gpu, kv, self.m, &expected, &mut random)?),
+            Behind::Cache(kv) | Behind::Planted(kv, _) => {
+                let planted = matches!(self.behind, Behind::Planted(..));
+                Some(Cache::new(gpu, kv, self.m, &expected, planted, &mut random)?)
+            }
             Behind::Activation(..) => None,
         };
         let dispatches = record(gpu, |recorder| {
@@ -123,6 +141,7 @@ impl NormGemvCase {
                 activation: self.activation(),
                 accumulate: false,
                 out: &out,
+                rows_at_once: None,
             };
             let append = cache.as_ref().map(|cache| cache.append(rows, &out));
             let op = NormGemv {
@@ -138,6 +157,7 @@ impl NormGemvCase {
         let mut outputs = vec![(output, out)];
         if let Some(cache) = cache {
             outputs.extend(cache.outputs.into_iter().zip(cache.slabs));
+            outputs.extend(cache.flag.map(Flag::output));
         }
         Ok(Prepared {
             case,
@@ -157,7 +177,7 @@ impl NormGemvCase {
         for (i, &element) in expected.iter().enumerate() {
             out[i / axis.len() * width + axis.position(i % axis.len())] = element;
         }
-        if matches!(self.behind, Behind::Cache(_)) {
+        if matches!(self.behind, Behind::Cache(_) | Behind::Planted(..)) {
             for row in out.chunks_mut(width) {
                 row[width / 3..].fill(Expected::Any);
             }
@@ -166,18 +186,31 @@ impl NormGemvCase {
     }
 }
 
+/// Whether a number exceeds f16 and is to be stored so.
+fn exceeds_f16(kv: KvShape, want: f64) -> bool {
+    kv.dtype == DType::F16 && reference::exceeds_f16(want as f32)
+}
+
 /// A cache and what it must hold.
 struct Cache {
     kv: KvShape,
     page_table: GpuBuffer,
     slabs: Vec<GpuBuffer>,
     spare: Vec<GpuBuffer>,
+    flag: Option<Flag>,
     outputs: Vec<Output>,
 }
 
 impl Cache {
     /// `expected`: value and tolerance of q, k and v, `[m, 3, n_head, head_dim]`.
-    fn new(gpu: &Gpu, kv: KvShape, m: usize, expected: &[Expected], random: &mut Random) -> Result<Self> {
+    fn new(
+        gpu: &Gpu,
+        kv: KvShape,
+        m: usize,
+        expected: &[Expected],
+        planted: bool,
+        random: &mut Random,
+    ) -> Result<Self> {
         let pages = Pages::scattered(kv, 2 * PAGE_SIZE * m, random);
         let mut elements = vec![vec![Expected::Untouched; pages.slab_elems()]; kv.n_slabs];
         let rounding = if kv.dtype == DType::F16 { 1.0 / 1024.0 } else { 0.0 };
@@ -192,6 +225,8 @@ impl Cache {
                 let from = (row * 3 + part + 1) * width + head * kv.head_dim;
                 for (element, &value) in run.iter_mut().zip(&expected[from..from + kv.head_dim]) {
                     *element = match value {
+                        // WGSL leaves it open.
+                        Expected::Value { want, .. } if exceeds_f16(kv, want) => Expected::Any,
                         Expected::Value { want, tolerance } => {
                             // One unit of the cache's type, subnormal ones too.
                             let unit = want.abs() * rounding + rounding / f64::from(1 << 14);
@@ -212,14 +247,25 @@ impl Cache {
             spare.push(input(gpu, "spare slab", &[])?);
         }
         let page_table = input(gpu, "page_table", bytemuck::cast_slice(&pages.entries))?;
-        Ok(Cache { kv, page_table, slabs, spare, outputs })
+        let width = kv.n_head * kv.head_dim;
+        let exceeds = |part: usize| {
+            let all = expected.chunks(3 * width).flat_map(|row| &row[(part + 1) * width..][..width]);
+            let mut wants = all.filter_map(|element| match *element {
+                Expected::Value { want, .. } => Some(want),
+                _ => None,
+            });
+            // All rows have the same position.
+            wants.any(|want| exceeds_f16(kv, want)).then_some(NormGemvCase::row(0).position as usize)
+        };
+        let flag = if planted { Some(Flag::new(gpu, [0, 1].map(exceeds))?) } else { None };
+        Ok(Cache { kv, page_table, slabs, spare, flag, outputs })
     }
 
     fn append<'a>(&'a self, rows: StepRows<'a>, qkv: &'a GpuBuffer) -> KvAppend<'a> {
         let KvShape { n_head, head_dim, dtype, .. } = self.kv;
         let head_dim = pad_row(head_dim);
         let kv = PagedKv { page_table: &self.page_table, slabs: &self.slabs, dtype, n_head, head_dim };
-        KvAppend { rows, qkv, kv, spare_slabs: &self.spare }
+        KvAppend { rows, qkv, kv, spare_slabs: &self.spare, overflow: self.flag.as_ref().map(Flag::bound) }
     }
 }
 
@@ -233,6 +279,7 @@ impl fmt::Display for NormGemvCase {
         match behind {
             Behind::Activation(activation, n) => write!(f, " n={n} k={n_embd} {dtype} {}", activation.name()),
             Behind::Cache(kv) => write!(f, " k={n_embd} {dtype} to {kv}"),
+            Behind::Planted(kv, number) => write!(f, " k={n_embd} {dtype} to {kv} with {number:e}"),
         }
     }
 }

@@ -3,8 +3,11 @@
 use std::fmt;
 
 use super::data::Random;
-use crate::kernels::{PAGE_SIZE, page_entry};
+use crate::error::Result;
+use crate::gpu::{Gpu, GpuBuffer};
+use crate::kernels::{OverflowFlag, PAGE_SIZE, POSITIONS_MAX, page_entry};
 use crate::tensor::{DType, pad_row};
+use crate::tune::output::{Expected, Format, Output};
 
 /// Shape of one layer's cache.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -60,5 +63,54 @@ impl Pages {
         let (slab, page) = self.places[position / PAGE_SIZE];
         let run = (page * 2 + part) * self.shape.n_head + head;
         (slab, (run * PAGE_SIZE + position % PAGE_SIZE) * pad_row(self.shape.head_dim))
+    }
+}
+
+/// Numbers of f16 and beyond it: the largest, what still rounds to it, what does not.
+pub(super) const AROUND_F16: [f32; 11] = [
+    65_504.0,
+    65_519.0,
+    65_519.996,
+    -65_519.996,
+    65_520.0,
+    -65_520.0,
+    1e5,
+    -1e5,
+    f32::INFINITY,
+    f32::NEG_INFINITY,
+    f32::NAN,
+];
+
+/// A flag of what f16 cannot hold, and what it must hold after an append.
+pub(super) struct Flag {
+    output: Output,
+    buffer: GpuBuffer,
+}
+
+/// What the append is tagged with.
+const TAG: usize = 7;
+
+impl Flag {
+    /// `noted`: the lowest position of a key and of a value that exceed f16. The word
+    /// of keys is empty before; that of values holds a note of a higher tag, which
+    /// gives way.
+    pub(super) fn new(gpu: &Gpu, noted: [Option<usize>; 2]) -> Result<Self> {
+        let word = |tag: usize, position: usize| u32::MAX - (tag * POSITIONS_MAX + position) as u32;
+        let initial = [0, word(TAG + 1, 0)];
+        let expected = noted.into_iter().zip(initial).map(|(position, before)| {
+            Expected::exactly(f64::from(position.map_or(before, |position| word(TAG, position))))
+        });
+        let expected = expected.collect();
+        let (output, buffer) =
+            Output::new(gpu, "overflow", Format::U32, bytemuck::cast_slice(&initial), expected)?;
+        Ok(Flag { output, buffer })
+    }
+
+    pub(super) fn bound(&self) -> OverflowFlag<'_> {
+        OverflowFlag { buffer: &self.buffer, tag: TAG }
+    }
+
+    pub(super) fn output(self) -> (Output, GpuBuffer) {
+        (self.output, self.buffer)
     }
 }

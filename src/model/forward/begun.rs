@@ -1,0 +1,342 @@
+//! Passes of one sequence that run piece by piece, over several calls.
+//!
+//! Activations are shared, so that one pass is under way at a time. Whoever needs
+//! them lets it end first; what it brings waits for its owner.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::split::{Place, Segment, cost_of, encode, loads, piece_at};
+use super::{Forward, Pieces, work};
+use crate::error::Result;
+use crate::gpu::{Encoder, Gpu, Timestamps};
+use crate::kernels::Step;
+use crate::model::cost::{CostModel, Piece, fewer_rows};
+use crate::model::dims::Slot;
+use crate::model::recordings::{HeadRows, Recordings};
+use crate::model::{Model, PageList};
+
+/// Whose pass it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassOwner(u64);
+
+impl PassOwner {
+    /// One that is no other's.
+    #[must_use]
+    pub fn unique() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        PassOwner(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Work that took longer than it was allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overrun {
+    /// The kernel's variant; of several dispatches the first one's.
+    pub label: String,
+    /// Dispatches of the submit: a single one cannot be divided further.
+    pub dispatches: usize,
+    /// What it took.
+    pub duration: Duration,
+    /// What it was predicted to take; `None` for a dispatch that was never timed.
+    pub predicted: Option<Duration>,
+}
+
+/// What a piece took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PieceTime {
+    /// By the GPU's timestamps; from the submit to the end of the wait where the
+    /// device has none.
+    pub duration: Duration,
+    /// Submits: the last piece of a pass reads logits in one of its own.
+    pub submits: usize,
+    /// Where it took longer than it was allowed.
+    pub overrun: Option<Overrun>,
+}
+
+/// A pass under way.
+struct Begun {
+    owner: PassOwner,
+    head_rows: HeadRows,
+    body: Step,
+    head: Step,
+    at: Place,
+    /// Holds the uploads before the first submit, which follows at once.
+    staged: Option<Encoder>,
+}
+
+impl Begun {
+    fn segments<'r>(&self, recorded: &'r Recordings, deterministic: bool) -> [Segment<'r>; 2] {
+        let [body, head] = recorded.chunk(self.body.n_rows as usize, self.head_rows, deterministic);
+        [(body, work(self.body)), (head, work(self.head))]
+    }
+}
+
+/// What a pass brought.
+struct Ended {
+    owner: PassOwner,
+    n_rows: usize,
+    /// Empty where none were asked for.
+    logits: Result<Vec<f32>>,
+}
+
+/// The pass under way, and those that ended.
+#[derive(Default)]
+pub(super) struct BegunPasses {
+    current: Option<Begun>,
+    ended: Vec<Ended>,
+    /// Memory for the next logits.
+    spare: Vec<f32>,
+    /// Made when a piece is first timed; `Some(None)` where the device has none.
+    timestamps: Option<Option<Timestamps>>,
+}
+
+impl Forward {
+    /// Rows of a chunk behind `position` of which no dispatch is predicted to take
+    /// longer than `limit`: at least one, at most [`super::Dims::chunk`].
+    #[must_use]
+    pub fn rows_within(&self, limit: Duration, position: usize) -> usize {
+        let limit_ns = limit.as_nanos() as f64;
+        let mut rows = self.dims.chunk;
+        while rows > 1 {
+            let step = Step { n_rows: rows as u32, kv_len: (position + rows) as u32, ..Step::default() };
+            let ns = slowest(&self.cost, (&self.recordings.prefill, work(step)));
+            if ns <= limit_ns {
+                break;
+            }
+            rows = fewer_rows(rows, limit_ns / ns);
+        }
+        rows
+    }
+
+    /// Begins a pass of at most [`super::Dims::chunk`] tokens at `position`, with the
+    /// logits of the last one if they are wanted; [`Forward::run_piece`] runs it.
+    /// Another one that is under way ends first.
+    ///
+    /// # Errors
+    /// As [`Forward::run`].
+    ///
+    /// # Panics
+    /// As [`Forward::run`].
+    #[allow(clippy::too_many_arguments, reason = "those of Forward::run, with the owner")]
+    pub fn begin_pass(
+        &mut self,
+        gpu: &Gpu,
+        model: &Model,
+        owner: PassOwner,
+        pages: &mut PageList,
+        tokens: &[u32],
+        position: usize,
+        logits: bool,
+    ) -> Result<()> {
+        let (encoder, [body, head]) = self.begin(gpu, model, pages, tokens, position, false)?;
+        let head_rows = if logits { HeadRows::Last } else { HeadRows::None };
+        let (at, staged) = (Place::default(), Some(encoder));
+        self.begun.current = Some(Begun { owner, head_rows, body, head, at, staged });
+        Ok(())
+    }
+
+    /// Whether a pass is under way, anyone's.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.begun.current.is_some()
+    }
+
+    /// Whether some of the pass under way is predicted to take no longer than `room`.
+    /// A dispatch that was never timed does not fit.
+    #[must_use]
+    pub fn piece_fits(&self, model: &Model, room: Duration) -> bool {
+        self.begun.current.as_ref().is_some_and(|begun| {
+            let segments = begun.segments(&self.recordings, model.options.deterministic);
+            piece_at(&self.cost, &segments, begun.at, room.as_nanos() as f64, false).len > 0
+        })
+    }
+
+    /// Runs what fits `room` of the pass under way, at least a dispatch, in one submit,
+    /// waits for it, and corrects the predictions. A piece that takes longer than
+    /// `limit` is reported. `None` where no pass is under way or its piece failed: its
+    /// owner then finds the error ([`Forward::take_ended`]).
+    pub fn run_piece(
+        &mut self,
+        gpu: &Gpu,
+        model: &Model,
+        room: Duration,
+        limit: Duration,
+    ) -> Option<PieceTime> {
+        let mut begun = self.begun.current.take()?;
+        let result = self.timed_piece(gpu, model, &mut begun, room.min(model.options.max_submit), limit);
+        let at_end = begun.at.is_end(&begun.segments(&self.recordings, model.options.deterministic));
+        match result {
+            Ok(mut time) => {
+                if at_end {
+                    time.submits += usize::from(begun.head_rows != HeadRows::None);
+                    self.end(gpu, begun, None);
+                } else {
+                    self.begun.current = Some(begun);
+                }
+                Some(time)
+            }
+            Err(error) => {
+                self.put_ended(&begun, Err(error));
+                None
+            }
+        }
+    }
+
+    fn timed_piece(
+        &mut self,
+        gpu: &Gpu,
+        model: &Model,
+        begun: &mut Begun,
+        room: Duration,
+        limit: Duration,
+    ) -> Result<PieceTime> {
+        let segments = begun.segments(&self.recordings, model.options.deterministic);
+        let (at, room_ns) = (begun.at, room.as_nanos() as f64);
+        let piece = piece_at(&self.cost, &segments, at, room_ns, true);
+        let timestamps = match &mut self.begun.timestamps {
+            Some(made) => made,
+            none => none.insert(Timestamps::new(gpu, 1)?),
+        };
+        let holds_uploads = begun.staged.is_some();
+        let mut encoder = match begun.staged.take() {
+            Some(encoder) => encoder,
+            None => gpu.encoder()?,
+        };
+        let mut end = at;
+        let started = Instant::now();
+        let timed = match timestamps {
+            Some(timestamps) => {
+                encoder.timed_pass(timestamps, 0, |pass| end = encode(pass, &segments, at, piece));
+                timestamps.submit_and_read(gpu, encoder, 1).map(|times| times[0].duration_ns())
+            }
+            None => {
+                encoder.pass(|pass| end = encode(pass, &segments, at, piece));
+                gpu.finish(encoder).map(|()| 0)
+            }
+        };
+        // The ring sees for itself to what was staged and not submitted.
+        let duration = timed?;
+        if holds_uploads {
+            self.ring.submitted(gpu)?;
+        }
+        // No time: there are no timestamps, or the counter ran over.
+        let duration = match duration {
+            0 => started.elapsed(),
+            ns => Duration::from_nanos(ns),
+        };
+        begun.at = end;
+        let overrun = (duration > limit).then(|| overrun(&segments, at, piece, duration));
+        correct(&mut self.cost, &segments, at, piece, duration, begun.body.n_rows);
+        Ok(PieceTime { duration, submits: 1, overrun: overrun.flatten() })
+    }
+
+    /// Lets the pass under way end, in submits that nothing waits between.
+    pub(super) fn end_begun(&mut self, gpu: &Gpu, model: &Model) {
+        let Some(mut begun) = self.begun.current.take() else { return };
+        match self.run_rest(gpu, model, &mut begun) {
+            Ok(encoder) => self.end(gpu, begun, Some(encoder)),
+            Err(error) => self.put_ended(&begun, Err(error)),
+        }
+    }
+
+    /// Runs all that is left of a pass but for the submit of its last piece.
+    fn run_rest(&mut self, gpu: &Gpu, model: &Model, begun: &mut Begun) -> Result<Encoder> {
+        let segments = begun.segments(&self.recordings, model.options.deterministic);
+        let mut pieces = Pieces::new(gpu, gpu.encoder()?, model.options.max_submit);
+        pieces.run_from(&mut self.cost, &segments, begun.at)?;
+        Ok(pieces.finish())
+    }
+
+    /// Submits what is left of a pass and reads its logits, if they are wanted.
+    fn end(&mut self, gpu: &Gpu, begun: Begun, rest: Option<Encoder>) {
+        let mut logits = std::mem::take(&mut self.begun.spare);
+        logits.clear();
+        let result = self.bring_logits(gpu, begun.head_rows, rest, &mut logits);
+        self.put_ended(&begun, result.map(|()| logits));
+    }
+
+    fn bring_logits(
+        &mut self,
+        gpu: &Gpu,
+        head_rows: HeadRows,
+        rest: Option<Encoder>,
+        logits: &mut Vec<f32>,
+    ) -> Result<()> {
+        if head_rows == HeadRows::None {
+            rest.map_or(Ok(()), |encoder| encoder.submit(gpu))?;
+            return self.check_flag(gpu);
+        }
+        let encoder = rest.map_or_else(|| gpu.encoder(), Ok)?;
+        let bytes = self.vocab_size * 4;
+        self.read_end(gpu, encoder, Slot::Logits, bytes, false, |bytes| {
+            logits.extend_from_slice(bytemuck::cast_slice(bytes));
+        })
+    }
+
+    fn put_ended(&mut self, begun: &Begun, logits: Result<Vec<f32>>) {
+        let ended = Ended { owner: begun.owner, n_rows: begun.body.n_rows as usize, logits };
+        self.begun.ended.push(ended);
+    }
+
+    /// Whether the owner's pass is under way.
+    #[must_use]
+    pub fn is_begun_by(&self, owner: PassOwner) -> bool {
+        self.begun.current.as_ref().is_some_and(|begun| begun.owner == owner)
+    }
+
+    /// The number of tokens of a pass of `owner` that ended since the last call, with
+    /// its logits in place of what `logits` held where they were asked for, else none.
+    ///
+    /// # Errors
+    /// Those of the pass.
+    pub fn take_ended(&mut self, owner: PassOwner, logits: &mut Vec<f32>) -> Result<Option<usize>> {
+        let Some(index) = self.begun.ended.iter().position(|ended| ended.owner == owner) else {
+            return Ok(None);
+        };
+        let ended = self.begun.ended.remove(index);
+        self.begun.spare = std::mem::replace(logits, ended.logits?);
+        Ok(Some(ended.n_rows))
+    }
+
+    /// Forgets the owner's pass, wherever it is.
+    pub fn abandon(&mut self, owner: PassOwner) {
+        self.begun.current.take_if(|begun| begun.owner == owner);
+        self.begun.ended.retain(|ended| ended.owner != owner);
+    }
+}
+
+/// The slowest of some dispatches, as predicted; 0 for those that were never timed.
+pub(super) fn slowest(cost: &CostModel, (dispatches, work): Segment<'_>) -> f64 {
+    dispatches.iter().filter_map(|dispatch| cost_of(cost, dispatch, work)).fold(0.0, f64::max)
+}
+
+fn overrun(segments: &[Segment<'_>], at: Place, piece: Piece, duration: Duration) -> Option<Overrun> {
+    let (first, _) = loads(segments, at, piece).next()?;
+    Some(Overrun {
+        label: first.label().to_owned(),
+        dispatches: loads(segments, at, piece).count(),
+        duration,
+        predicted: (!piece.unknown).then(|| Duration::from_nanos(piece.ns as u64)),
+    })
+}
+
+/// Compares what a piece took with what was predicted: for a single dispatch that says
+/// something of its kind, else of the list.
+fn correct(
+    cost: &mut CostModel,
+    segments: &[Segment<'_>],
+    at: Place,
+    piece: Piece,
+    duration: Duration,
+    n_rows: u32,
+) {
+    let ns = duration.as_nanos() as f64;
+    let mut all = loads(segments, at, piece);
+    match (all.next(), all.next()) {
+        (Some((_, load)), None) if piece.unknown => cost.learn(load, ns),
+        (Some((_, load)), None) => cost.correct_kind(load.kind, piece.ns, ns),
+        (Some(_), Some(_)) => cost.correct_list(n_rows, piece.ns, ns),
+        (None, _) => {}
+    }
+}

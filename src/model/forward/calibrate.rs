@@ -1,0 +1,185 @@
+//! What dispatches cost on this device, measured when the model is loaded.
+
+use std::time::Duration;
+
+use super::begun::slowest;
+use super::split::{Segment, cost_of, load};
+use super::{Forward, work};
+use crate::error::Result;
+use crate::gpu::{Dispatch, Gpu, Timestamps, Work};
+use crate::kernels::{Matrix, Step};
+use crate::model::cost::CostModel;
+use crate::model::dims::HEAD_SLICES_MAX;
+use crate::model::recordings::HeadRows;
+use crate::model::{Model, PageList};
+
+/// Rows of a chunk that is timed, the first whose dispatches are predicted to take
+/// [`ALLOWANCE`]: a tile of gemm, or what a software adapter does in that time.
+const ROWS: [usize; 4] = [64, 32, 16, 8];
+
+/// Time that a chunk's dispatches may take, one or two of each kind.
+const ALLOWANCE: Duration = Duration::from_millis(40);
+
+/// Positions behind which dispatches are timed that depend on them: what GPT-2 has,
+/// and enough for a slope.
+const KV_LEN: usize = 1024;
+
+/// A dispatch that takes longer than this is timed again, and the shorter time counts:
+/// something else may have had the machine meanwhile, and predictions that are too
+/// high divide work for nothing.
+const AGAIN: Duration = Duration::from_micros(500);
+
+/// Time that a dispatch of the head's matrix may take for one row, so that small
+/// budgets have use of it.
+const HEAD_SLICE: Duration = Duration::from_millis(1);
+
+impl Forward {
+    /// Times dispatches of every kind of a chunk's and of a decoded row's pass, one a
+    /// submit: of one row, of several, and behind many positions. Then cuts the head's
+    /// matrix where it takes long. The buffers hold what the warm-up left; results are
+    /// of no account, nor whether a dispatch adds to what is there.
+    pub(super) fn calibrate(&mut self, gpu: &Gpu, model: &Model) -> Result<()> {
+        let mut timestamps = Timestamps::new(gpu, 1)?;
+        let mut pages = PageList::with_capacity(self.dims.n_ctx);
+        let result = self
+            .time_points(gpu, model, &mut pages, timestamps.as_mut())
+            .and_then(|rows| self.cut_head(gpu, model, &mut pages, rows, timestamps.as_mut()));
+        pages.truncate(&mut self.pool, 0);
+        result
+    }
+
+    /// Returns the number of rows that several are.
+    fn time_points(
+        &mut self,
+        gpu: &Gpu,
+        model: &Model,
+        pages: &mut PageList,
+        mut timestamps: Option<&mut Timestamps>,
+    ) -> Result<usize> {
+        let last = self.dims.n_ctx.min(KV_LEN);
+        let step = self.enter_point(gpu, model, pages, 1, 0)?;
+        let recorded = &self.recordings;
+        let one = recorded.chunk(1, HeadRows::Last, false);
+        let lists = [one[0], one[1], &recorded.prefill, &recorded.head_rows, &recorded.argmax];
+        time(&mut self.cost, gpu, &lists.map(|list| (list, work(step))), 2, timestamps.as_deref_mut())?;
+
+        let step = self.enter_point(gpu, model, pages, 1, last - 1)?;
+        let decode = self.recordings.chunk(1, HeadRows::None, false)[0];
+        time(&mut self.cost, gpu, &[(decode, work(step))], 1, timestamps.as_deref_mut())?;
+
+        let rows = self.several_rows();
+        let step = self.enter_point(gpu, model, pages, rows, 0)?;
+        let recorded = &self.recordings;
+        let lists = [&recorded.prefill[..], &recorded.head_rows].map(|list| (list, work(step)));
+        time(&mut self.cost, gpu, &lists, 2, timestamps.as_deref_mut())?;
+
+        let step = self.enter_point(gpu, model, pages, rows, last - rows)?;
+        time(&mut self.cost, gpu, &[(&self.recordings.prefill, work(step))], 1, timestamps)?;
+        Ok(rows)
+    }
+
+    /// The rows that are timed beside one.
+    fn several_rows(&self) -> usize {
+        let most = self.dims.chunk.min(self.dims.logits_rows).min(self.dims.n_ctx);
+        let fits = |&rows: &usize| {
+            let step = Step { n_rows: rows as u32, kv_len: rows as u32, ..Step::default() };
+            let recorded = &self.recordings;
+            let lists = [&recorded.prefill[..], &recorded.head_rows];
+            let counted = picked(&lists.map(|list| (list, work(step))), 2);
+            let total: f64 =
+                counted.iter().filter_map(|&(dispatch, work)| cost_of(&self.cost, dispatch, work)).sum();
+            total <= ALLOWANCE.as_nanos() as f64
+        };
+        ROWS.into_iter().filter(|&rows| rows <= most).find(fits).unwrap_or(most.min(ROWS[ROWS.len() - 1]))
+    }
+
+    /// Uploads the step of `rows` rows at `position`.
+    fn enter_point(
+        &mut self,
+        gpu: &Gpu,
+        model: &Model,
+        pages: &mut PageList,
+        rows: usize,
+        position: usize,
+    ) -> Result<Step> {
+        let (encoder, [body, _]) = self.begin(gpu, model, pages, &vec![0; rows], position, true)?;
+        self.submit(gpu, encoder)?;
+        pages.truncate(&mut self.pool, 0);
+        Ok(body)
+    }
+
+    /// Records the head anew in as many dispatches as it takes for each to be short,
+    /// of one row and of as many as there are logits for.
+    fn cut_head(
+        &mut self,
+        gpu: &Gpu,
+        model: &Model,
+        pages: &mut PageList,
+        rows: usize,
+        mut timestamps: Option<&mut Timestamps>,
+    ) -> Result<()> {
+        let step = |n_rows: usize| Step { n_rows: n_rows as u32, kv_len: n_rows as u32, ..Step::default() };
+        let recorded = &self.recordings;
+        let one = recorded.chunk(1, HeadRows::Last, model.options.deterministic)[1];
+        let many = (&recorded.head_rows[..], work(step(self.dims.logits_rows)));
+        let parts = |ns: f64, target: Duration| (ns / target.as_nanos() as f64).ceil() as usize;
+        let cuts = parts(slowest(&self.cost, (one, work(step(1)))), HEAD_SLICE)
+            .max(parts(slowest(&self.cost, many), model.options.max_submit / 2))
+            .min(HEAD_SLICES_MAX);
+        if cuts <= 1 {
+            return Ok(());
+        }
+        let n = model.weights.head().n_rows;
+        self.head_rows = Some(n.div_ceil(cuts).next_multiple_of(Matrix::CUT_ROWS));
+        let heads = self.recording(gpu, model).heads()?;
+        self.recordings.set_heads(heads);
+        for rows in [1, rows] {
+            let step = self.enter_point(gpu, model, pages, rows, 0)?;
+            let recorded = &self.recordings;
+            let one: Segment<'_> =
+                (if rows == 1 { recorded.chunk(1, HeadRows::Last, false)[1] } else { &[] }, work(step));
+            let lists = [one, (&recorded.head_rows[..], work(step))];
+            time(&mut self.cost, gpu, &lists, 1, timestamps.as_deref_mut())?;
+        }
+        Ok(())
+    }
+}
+
+/// Times at most `n` dispatches of each kind, each in a submit of its own.
+fn time(
+    cost: &mut CostModel,
+    gpu: &Gpu,
+    segments: &[Segment<'_>],
+    n: usize,
+    mut timestamps: Option<&mut Timestamps>,
+) -> Result<()> {
+    for (dispatch, work) in picked(segments, n) {
+        let mut run = || -> Result<f64> {
+            let times = gpu.run_timed(&[(dispatch, work)], timestamps.as_deref_mut())?;
+            Ok(times[0].duration_ns() as f64)
+        };
+        let mut ns = run()?;
+        if ns > AGAIN.as_nanos() as f64 {
+            ns = ns.min(run()?);
+        }
+        if let Some(load) = load(dispatch, work) {
+            cost.sample(load, ns);
+        }
+    }
+    Ok(())
+}
+
+/// At most `n` dispatches of each kind, of those whose grids are not empty.
+fn picked<'d>(segments: &[Segment<'d>], n: usize) -> Vec<(&'d Dispatch, Work)> {
+    let mut counts: Vec<usize> = Vec::new();
+    let mut picked = Vec::new();
+    for (dispatch, work) in segments.iter().flat_map(|(all, work)| all.iter().map(move |one| (one, *work))) {
+        let kind = dispatch.kind();
+        counts.resize(counts.len().max(kind + 1), 0);
+        if load(dispatch, work).is_some() && counts[kind] < n {
+            counts[kind] += 1;
+            picked.push((dispatch, work));
+        }
+    }
+    picked
+}

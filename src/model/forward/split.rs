@@ -1,0 +1,175 @@
+//! A pass in pieces: runs of dispatches that each take a submit of bounded time.
+
+use std::time::{Duration, Instant};
+
+use crate::error::Result;
+use crate::gpu::{Dispatch, Encoder, Gpu, Pass, Work};
+use crate::model::cost::{CostModel, Load, Piece, first_piece};
+
+/// Dispatches of a pass that share a step.
+pub(in crate::model) type Segment<'a> = (&'a [Dispatch], Work);
+
+/// A place within the segments of a pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    segment: usize,
+    dispatch: usize,
+}
+
+impl Place {
+    /// Whether nothing stands behind it.
+    pub(super) fn is_end(self, segments: &[Segment<'_>]) -> bool {
+        let rest = segments.iter().skip(self.segment).map(|(dispatches, _)| dispatches.len());
+        rest.sum::<usize>() == self.dispatch
+    }
+
+    /// The place `n` dispatches on.
+    fn forward(self, segments: &[Segment<'_>], n: usize) -> Place {
+        let Place { mut segment, dispatch } = self;
+        let mut ahead = dispatch + n;
+        while let Some((dispatches, _)) = segments.get(segment).filter(|(all, _)| all.len() <= ahead) {
+            ahead -= dispatches.len();
+            segment += 1;
+        }
+        Place { segment, dispatch: ahead }
+    }
+
+    /// What stands behind it.
+    fn rest<'s, 'd: 's>(
+        self,
+        segments: &'s [Segment<'d>],
+    ) -> impl Iterator<Item = (&'d Dispatch, Work)> + use<'s, 'd> {
+        let all = segments.iter().skip(self.segment);
+        all.flat_map(|(dispatches, work)| dispatches.iter().map(|dispatch| (dispatch, *work)))
+            .skip(self.dispatch)
+    }
+}
+
+/// What a dispatch costs in a step; `None` where its grid is empty.
+pub(super) fn load(dispatch: &Dispatch, work: Work) -> Option<Load> {
+    let groups = dispatch.workgroups(work).iter().map(|&n| u64::from(n)).product();
+    (groups > 0).then(|| Load { kind: dispatch.kind(), groups, kv_len: work.kv_len })
+}
+
+/// The predicted nanoseconds: 0 for an empty grid, `None` where they are not known.
+pub(super) fn cost_of(cost: &CostModel, dispatch: &Dispatch, work: Work) -> Option<f64> {
+    load(dispatch, work).map_or(Some(0.0), |load| cost.predict(load, work.n_rows))
+}
+
+/// The piece that begins at a place, by [`first_piece`]'s rules.
+pub(super) fn piece_at(
+    cost: &CostModel,
+    segments: &[Segment<'_>],
+    at: Place,
+    room_ns: f64,
+    must: bool,
+) -> Piece {
+    let costs = at.rest(segments).map(|(dispatch, work)| cost_of(cost, dispatch, work));
+    first_piece(costs, room_ns, must)
+}
+
+/// The dispatches of a piece whose grids are not empty.
+pub(super) fn loads<'s, 'd: 's>(
+    segments: &'s [Segment<'d>],
+    at: Place,
+    piece: Piece,
+) -> impl Iterator<Item = (&'d Dispatch, Load)> + use<'s, 'd> {
+    let all = at.rest(segments).take(piece.len);
+    all.filter_map(|(dispatch, work)| load(dispatch, work).map(|load| (dispatch, load)))
+}
+
+/// Encodes a piece; returns the place behind it.
+pub(super) fn encode(pass: &mut Pass<'_>, segments: &[Segment<'_>], at: Place, piece: Piece) -> Place {
+    let (mut place, end) = (at, at.forward(segments, piece.len));
+    while place != end {
+        let (dispatches, work) = segments[place.segment];
+        let stop = if place.segment == end.segment { end.dispatch } else { dispatches.len() };
+        pass.run(&dispatches[place.dispatch..stop], work);
+        place = place.forward(segments, stop - place.dispatch);
+    }
+    end
+}
+
+/// Encodes passes and submits what would make a submit too long; nothing is waited
+/// for, but for dispatches of which no time is known yet.
+pub(in crate::model) struct Pieces<'g> {
+    gpu: &'g Gpu,
+    encoder: Encoder,
+    target_ns: f64,
+    /// Predicted time of what the encoder holds.
+    held_ns: f64,
+}
+
+impl<'g> Pieces<'g> {
+    /// Goes on with `encoder`; a submit shall take `target` at the most.
+    pub(in crate::model) fn new(gpu: &'g Gpu, encoder: Encoder, target: Duration) -> Self {
+        Pieces { gpu, encoder, target_ns: target.as_nanos() as f64, held_ns: 0.0 }
+    }
+
+    /// For copies between passes.
+    pub(in crate::model) fn encoder(&mut self) -> &mut Encoder {
+        &mut self.encoder
+    }
+
+    /// The encoder with the last piece, for a readback and the submit.
+    pub(in crate::model) fn finish(self) -> Encoder {
+        self.encoder
+    }
+
+    /// Encodes a pass. Allocates nothing but what wgpu does for encoders.
+    ///
+    /// # Errors
+    /// [`crate::Error::Gpu`] when the driver reports a fault.
+    pub(in crate::model) fn run(&mut self, cost: &mut CostModel, segments: &[Segment<'_>]) -> Result<()> {
+        self.run_from(cost, segments, Place::default())
+    }
+
+    /// As [`Pieces::run`], for what stands behind a place.
+    pub(super) fn run_from(
+        &mut self,
+        cost: &mut CostModel,
+        segments: &[Segment<'_>],
+        mut at: Place,
+    ) -> Result<()> {
+        while !at.is_end(segments) {
+            let piece = piece_at(cost, segments, at, self.target_ns - self.held_ns, self.held_ns == 0.0);
+            if piece.len == 0 {
+                self.submit()?;
+            } else if piece.unknown {
+                at = self.run_unknown(cost, segments, at, piece)?;
+            } else {
+                self.encoder.pass(|pass| at = encode(pass, segments, at, piece));
+                self.held_ns += piece.ns;
+            }
+        }
+        Ok(())
+    }
+
+    fn submit(&mut self) -> Result<()> {
+        let full = std::mem::replace(&mut self.encoder, self.gpu.encoder()?);
+        self.held_ns = 0.0;
+        full.submit(self.gpu)
+    }
+
+    /// Runs a dispatch alone and learns its time by the host's clock.
+    fn run_unknown(
+        &mut self,
+        cost: &mut CostModel,
+        segments: &[Segment<'_>],
+        at: Place,
+        piece: Piece,
+    ) -> Result<Place> {
+        // What was handed over before is not this dispatch's.
+        self.gpu.flush()?;
+        let mut end = at;
+        self.encoder.pass(|pass| end = encode(pass, segments, at, piece));
+        let alone = std::mem::replace(&mut self.encoder, self.gpu.encoder()?);
+        let started = Instant::now();
+        self.gpu.finish(alone)?;
+        let ns = started.elapsed().as_nanos() as f64;
+        for (_, load) in loads(segments, at, piece) {
+            cost.learn(load, ns);
+        }
+        Ok(end)
+    }
+}
