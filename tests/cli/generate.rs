@@ -176,6 +176,24 @@ fn stop_strings_end_the_text_and_are_left_out() {
 }
 
 #[test]
+fn a_time_limit_ends_the_text_with_its_own_exit_code() {
+    let args = ["generate", "-p", "Once upon a time", "-n", "-1", "--ignore-eos", "--overflow", "slide"];
+    let none = wgpt(&[&args[..], JSON, &["--timeout", "0"]].concat());
+    assert_eq!(none.code, Some(124), "{none:#?}");
+    let report: Value = serde_json::from_str(&none.stdout).unwrap();
+    assert_eq!(report["finish_reason"], "timeout");
+    assert_eq!(ids(&report["token_ids"]), [0; 0]);
+    // A text without another end.
+    let some = wgpt(&[&args[..], &["--timeout", "1.5"]].concat());
+    assert_eq!(some.code, Some(124), "{some:#?}");
+    assert!(some.stdout.ends_with('\n') && some.stderr.contains("[timeout | prompt"), "{some:#?}");
+    // Ended before by itself.
+    wgpt(&["generate", "-p", "Once", "-n", "2", "--timeout", "3600"]).ok();
+    wgpt(&["generate", "-p", "Once", "--timeout", "soon"]).fails(2, &["--timeout <SECONDS>", "soon"]);
+    wgpt(&["generate", "-p", "Once", "--timeout", "-1"]).fails(2, &[]);
+}
+
+#[test]
 fn end_of_text_tokens_end_the_text_unless_ignored() {
     let args = ["-p", "The end", "-n", "5", "--temp", "0", "--logit-bias", "0=1000"];
     let ended = generate(&args);

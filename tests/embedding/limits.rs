@@ -118,11 +118,12 @@ fn behind_its_deadline_a_session_does_nothing() {
     let before = gpu.step_timings().submits;
     assert!(matches!(session.advance(&[5]), Err(Error::Timeout)));
     assert!(matches!(session.score(&[5]), Err(Error::Timeout)));
-    // A fork has the same deadline; a step ends by that of any of its sessions.
+    // A fork has the same deadline.
     assert!(matches!(session.fork().prefill(&[5]), Err(Error::Timeout)));
+    assert_eq!(gpu.step_timings().submits, before);
+    // A step ends by that of any of its sessions, and takes back what ran before.
     let step = engine.step(&mut [&mut session, &mut other], &[5, 6], &mut BatchLogits::new());
     assert!(matches!(step, Err(Error::Timeout)));
-    assert_eq!(gpu.step_timings().submits, before);
     assert_eq!((session.tokens(), other.tokens()), (&[1, 2, 3][..], &[4][..]));
     session.set_deadline(Some(Instant::now() + Duration::from_secs(3600)));
     session.prefill(&[5]).unwrap();

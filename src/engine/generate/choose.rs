@@ -8,7 +8,7 @@ use crate::sampling::{TokenLogprobs, token_logprobs};
 
 impl Generation {
     /// Lets a text go on that ended with an error: once the engine has another device
-    /// ([`Engine::rebind`]), once there is memory again. The next piece is the one that
+    /// ([`crate::Engine::rebind`]), once there is memory again. The next piece is the one that
     /// failed. Does nothing behind any other end.
     pub fn resume(&mut self) {
         self.ended &= self.finish.is_some();

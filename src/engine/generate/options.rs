@@ -19,7 +19,7 @@ pub enum Overflow {
 
 /// How text is generated.
 ///
-/// The defaults are wgpt's own; a model's, [`super::ModelFiles::generation_config`],
+/// The defaults are wgpt's own; a model's, [`crate::engine::ModelFiles::generation_config`],
 /// are for the caller to apply, as the command line does.
 #[derive(Clone, Debug)]
 pub struct GenerateOptions {
@@ -39,7 +39,7 @@ pub struct GenerateOptions {
     /// Drafts of that many tokens, copied from where the text's end occurred before,
     /// are verified in one pass: the same tokens (without
     /// `deterministic` up to ties within the logits' last digits), sooner where texts repeat
-    /// themselves. At most [`Engine::batch_size`] less one; for plain greedy sampling
+    /// themselves. At most [`crate::Engine::batch_size`] less one; for plain greedy sampling
     /// without log-probabilities.
     pub prompt_lookup: Option<usize>,
     /// A flag that ends the generation, also from another thread.
@@ -115,7 +115,7 @@ impl FinishReason {
     }
 }
 
-/// One step of a [`Generation`].
+/// One step of a [`crate::Generation`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Piece {
     /// The chosen token; `None` in the last piece, which brings the text that

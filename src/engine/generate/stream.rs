@@ -75,7 +75,7 @@ fn run(
     pieces: &Outlet<Result<Piece>>,
 ) -> Box<Generation> {
     generation.session.interrupt.abandoned = Some(abandoned);
-    while let Some(piece) = generation.next() {
+    for piece in generation.by_ref() {
         if !pieces.send(piece) {
             break;
         }
