@@ -192,6 +192,7 @@ mod tests {
         assert_eq!(lines.len(), 2, "{lines:?}");
         assert!(lines[0].contains("has 4, needs 8, the adapter offers 8"), "{}", lines[0]);
         assert!(lines[1].contains("has 512, needs 256 or less"), "{}", lines[1]);
-        assert_eq!(lacking(&wgpu::Limits::downlevel_webgl2_defaults(), &floor).len(), 8);
+        let lines = lacking(&wgpu::Limits::downlevel_webgl2_defaults(), &floor);
+        assert!(lines.len() > 4 && lines[0].contains("has 0, needs 8"), "{lines:?}");
     }
 }

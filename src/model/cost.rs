@@ -8,12 +8,10 @@
 /// some times faster.
 const CORRECTION: std::ops::RangeInclusive<f64> = 0.25..=8.0;
 
-/// The most that a correction rises by with one measurement, and the part of the way
-/// that it falls: quickly, since what follows shall not be late as well, and more
-/// slowly down, but never all at once, since something else may have had the machine
-/// for a moment. A device that became eight times slower is followed in six.
-const RISE: f64 = 1.5;
-const FALL: f64 = 0.2;
+/// Measurements that a correction is the median of: where others use the machine too,
+/// some pieces take many times what the work takes, and what is predicted must not
+/// follow them, while a device that has become slower shows in three.
+const RECENT: usize = 5;
 
 /// A dispatch of one step, as its cost sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,31 +72,58 @@ impl Line {
     }
 }
 
+/// By what predictions are multiplied: the median of the factors that would have been
+/// right of late.
+#[derive(Clone, Copy, Debug)]
+struct Correction {
+    recent: [f64; RECENT],
+    next: usize,
+}
+
+impl Default for Correction {
+    fn default() -> Self {
+        Correction { recent: [1.0; RECENT], next: 0 }
+    }
+}
+
+impl Correction {
+    fn factor(&self) -> f64 {
+        let mut sorted = self.recent;
+        sorted.sort_by(f64::total_cmp);
+        sorted[RECENT / 2]
+    }
+
+    /// Takes in what took `ns` where `predicted_ns`, with the factor, was expected.
+    fn note(&mut self, predicted_ns: f64, ns: f64) {
+        if predicted_ns <= 0.0 {
+            return;
+        }
+        let right = self.factor() * ns / predicted_ns;
+        self.recent[self.next] = right.clamp(*CORRECTION.start(), *CORRECTION.end());
+        self.next = (self.next + 1) % RECENT;
+    }
+}
+
 /// What is known of one kind.
 #[derive(Clone, Debug, Default)]
 struct Kind {
     /// Whether it ran: some drivers compile a pipeline when it runs first, so that
     /// the time of that run says nothing.
     ran: bool,
-    /// The slowest for each number of workgroups and positions.
+    /// The fastest for each number of workgroups and positions: a slower one of the
+    /// same work waited for something else.
     samples: Vec<Sample>,
     line: Line,
-    correction: f64,
+    correction: Correction,
 }
 
 /// Predicts how long dispatches take, in nanoseconds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct CostModel {
     kinds: Vec<Kind>,
     /// Of steps of a row and of several: what lists of dispatches took beside what was
     /// predicted.
-    corrections: [f64; 2],
-}
-
-impl Default for CostModel {
-    fn default() -> Self {
-        CostModel { kinds: Vec::new(), corrections: [1.0; 2] }
-    }
+    corrections: [Correction; 2],
 }
 
 impl CostModel {
@@ -107,12 +132,12 @@ impl CostModel {
     pub(super) fn predict(&self, load: Load, n_rows: u32) -> Option<f64> {
         let kind = self.kinds.get(load.kind).filter(|kind| !kind.samples.is_empty())?;
         let ns = kind.line.at(load.groups as f64, f64::from(load.kv_len));
-        Some(ns * kind.correction * self.corrections[usize::from(n_rows > 1)])
+        Some(ns * kind.correction.factor() * self.corrections[usize::from(n_rows > 1)].factor())
     }
 
     fn kind(&mut self, kind: usize) -> &mut Kind {
         if self.kinds.len() <= kind {
-            self.kinds.resize(kind + 1, Kind { correction: 1.0, ..Kind::default() });
+            self.kinds.resize(kind + 1, Kind::default());
         }
         &mut self.kinds[kind]
     }
@@ -136,7 +161,7 @@ impl CostModel {
         kind.ran = true;
         let same = |known: &&mut Sample| known.groups == sample.groups && known.kv_len == sample.kv_len;
         match kind.samples.iter_mut().find(same) {
-            Some(known) => known.ns = known.ns.max(ns),
+            Some(known) => known.ns = known.ns.min(ns),
             None => kind.samples.push(sample),
         }
         kind.line = Line::over(&kind.samples);
@@ -144,24 +169,13 @@ impl CostModel {
 
     /// Compares what a dispatch took that ran alone with what was predicted.
     pub(super) fn correct_kind(&mut self, kind: usize, predicted_ns: f64, ns: f64) {
-        correct(&mut self.kind(kind).correction, predicted_ns, ns);
+        self.kind(kind).correction.note(predicted_ns, ns);
     }
 
     /// Compares what several dispatches took with what was predicted.
     pub(super) fn correct_list(&mut self, n_rows: u32, predicted_ns: f64, ns: f64) {
-        correct(&mut self.corrections[usize::from(n_rows > 1)], predicted_ns, ns);
+        self.corrections[usize::from(n_rows > 1)].note(predicted_ns, ns);
     }
-}
-
-/// Rises quickly, falls slowly, and stays within [`CORRECTION`].
-fn correct(correction: &mut f64, predicted_ns: f64, ns: f64) {
-    if predicted_ns <= 0.0 {
-        return;
-    }
-    let ratio = ns / predicted_ns;
-    let changed =
-        if ratio > 1.0 { *correction * ratio.min(RISE) } else { *correction * (1.0 - FALL * (1.0 - ratio)) };
-    *correction = changed.clamp(*CORRECTION.start(), *CORRECTION.end());
 }
 
 /// The beginning of some work that fits one submit.
@@ -230,10 +244,10 @@ mod tests {
             let ratio = predicted / truth(groups, kv_len);
             assert!((0.99..1.05).contains(&ratio), "{groups} {kv_len}: {ratio}");
         }
-        // The slowest of equals counts, and what is odd raises all.
-        cost.sample(load(20, 1), 9_000.0);
-        cost.sample(load(20, 1), 10.0);
-        assert!(cost.predict(load(20, 1), 1).unwrap() >= 9_000.0);
+        // The fastest of equals counts.
+        let before = cost.predict(load(20, 1), 1);
+        cost.sample(load(20, 1), 90_000.0);
+        assert_eq!(cost.predict(load(20, 1), 1), before);
     }
 
     #[test]
@@ -246,30 +260,38 @@ mod tests {
     }
 
     #[test]
-    fn corrections_rise_quickly_fall_slowly_and_are_bounded() {
+    fn corrections_follow_what_lasts_and_are_bounded() {
         let mut cost = CostModel::default();
+        let predict = |cost: &CostModel| cost.predict(load(1, 1), 1).unwrap();
         cost.sample(load(1, 1), 1_000.0);
-        cost.correct_list(1, 1_000.0, 1_400.0);
-        assert_eq!(cost.predict(load(1, 1), 1), Some(1_400.0));
-        cost.correct_list(1, 1_400.0, 1e9);
-        let half_more = cost.predict(load(1, 1), 1).unwrap();
-        assert!((half_more - 2_100.0).abs() < 1e-6, "one moment is no rule: {half_more}");
+        // Two of five that waited for something else change nothing.
+        for ns in [9_000.0, 1_000.0, 1_000.0, 30_000.0, 1_000.0, 1_000.0, 5_000.0] {
+            cost.correct_list(1, predict(&cost), ns);
+            assert_eq!(predict(&cost), 1_000.0, "{ns}");
+        }
+        // A device that has become three times slower, then faster, is followed.
+        for _ in 0..RECENT {
+            cost.correct_list(1, predict(&cost), 3_000.0);
+        }
+        assert!((predict(&cost) - 3_000.0).abs() < 1e-6);
         assert_eq!(cost.predict(load(1, 1), 2), Some(1_000.0), "several rows are another list");
-        cost.correct_list(1, 2_100.0, 700.0);
-        let slowly = cost.predict(load(1, 1), 1).unwrap();
-        assert!(slowly > 1_800.0 && slowly < 1_900.0, "{slowly}");
-        for _ in 0..6 {
-            cost.correct_kind(3, 1.0, 1e9);
-            cost.correct_list(1, 1.0, 1e9);
+        for _ in 0..RECENT {
+            cost.correct_list(1, predict(&cost), 700.0);
         }
-        assert_eq!(cost.predict(load(1, 1), 1), Some(64_000.0));
-        for _ in 0..1_000 {
-            cost.correct_kind(3, 1.0, 0.0);
-            cost.correct_list(1, 1.0, 0.0);
+        assert!((predict(&cost) - 700.0).abs() < 1e-6);
+        for (ns, most) in [(1e9, 64_000.0), (0.0, 62.5)] {
+            for _ in 0..RECENT {
+                cost.correct_kind(3, 1.0, ns);
+                cost.correct_list(1, 1.0, ns);
+            }
+            for _ in 0..RECENT {
+                cost.correct_kind(3, 1.0, ns);
+                cost.correct_list(1, 1.0, ns);
+            }
+            assert_eq!(predict(&cost), most);
         }
-        assert_eq!(cost.predict(load(1, 1), 1), Some(62.5));
         cost.correct_list(1, 0.0, 5.0);
-        assert_eq!(cost.predict(load(1, 1), 1), Some(62.5));
+        assert_eq!(predict(&cost), 62.5);
     }
 
     #[test]
