@@ -126,8 +126,6 @@ impl Engine {
 
     fn step_into(&self, sessions: &mut [&mut Session], tokens: &[u32], mut wanted: Wanted<'_>) -> Result<()> {
         self.check_step(sessions, tokens)?;
-        // Before any of the passes: what one of them forbids costs nothing.
-        sessions.iter().try_for_each(|session| session.check_cancel())?;
         let per_pass = if self.options().deterministic { 1 } else { self.batch_size() };
         let mut passes = sessions.chunks_mut(per_pass).zip(tokens.chunks(per_pass));
         let result = passes.try_for_each(|(some, tokens)| self.step_pass(some, tokens, wanted.output()));

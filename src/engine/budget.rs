@@ -102,6 +102,11 @@ impl Shared {
         let Entered { forward, bound } = self.enter();
         forward.rows_within(bound.model.options.max_submit, position)
     }
+
+    /// As [`Shared::chunk_rows`], wherever the tokens are, with logits behind each.
+    pub(super) fn logits_rows(&self) -> usize {
+        self.chunk_rows(self.n_ctx).min(self.bound().dims.logits_rows)
+    }
 }
 
 impl Session {

@@ -34,22 +34,18 @@ pub struct GpuOutputs<'a> {
 }
 
 impl GpuOutputs<'_> {
-    /// The device, for bind groups and encoders of the host's.
+    /// The device, for bind groups and encoders of the host's, and the queue that its
+    /// work must go to.
     #[must_use]
-    pub fn device(&self) -> &wgpu::Device {
-        &self.gpu.device
+    pub fn gpu(&self) -> &Gpu {
+        self.gpu
     }
 
-    /// The queue that the work must go to.
+    /// The logits, `[n_rows, vocab_size]`, rows [`GpuOutputs::logits_stride`] apart;
+    /// [`GpuBuffer::raw`] is the `wgpu::Buffer`.
     #[must_use]
-    pub fn queue(&self) -> &wgpu::Queue {
-        &self.gpu.queue
-    }
-
-    /// The logits, `[n_rows, vocab_size]`, rows [`GpuOutputs::logits_stride`] apart.
-    #[must_use]
-    pub fn logits(&self) -> &wgpu::Buffer {
-        self.logits.raw()
+    pub fn logits(&self) -> &GpuBuffer {
+        self.logits
     }
 
     /// f32 elements from one row of logits to the next.
@@ -67,8 +63,8 @@ impl GpuOutputs<'_> {
     /// The last hidden states, behind the final norm, `[n_rows, n_embd]`, rows
     /// [`GpuOutputs::hidden_stride`] apart.
     #[must_use]
-    pub fn hidden(&self) -> &wgpu::Buffer {
-        self.hidden.raw()
+    pub fn hidden(&self) -> &GpuBuffer {
+        self.hidden
     }
 
     /// f32 elements from one row of hidden states to the next.
@@ -101,7 +97,7 @@ impl Session {
     /// a readback: once for the last token, or a call for each piece of rows, in order.
     ///
     /// The engine is locked meanwhile: `with` submits its work to
-    /// [`GpuOutputs::queue`] and returns; using this engine in it would wait for ever.
+    /// [`Gpu::queue`] and returns; using this engine in it would wait for ever.
     ///
     /// # Errors
     /// As [`Session::advance`], and what `with` returns; the session then holds the
@@ -117,10 +113,7 @@ impl Session {
             return self.run_on_gpu(last, tokens.len() - 1, false, &mut with);
         }
         self.check(tokens)?;
-        let most = {
-            let dims = &self.shared.bound().dims;
-            dims.chunk.min(dims.logits_rows)
-        };
+        let most = self.shared.logits_rows();
         tokens
             .chunks(most)
             .enumerate()

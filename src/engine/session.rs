@@ -144,8 +144,7 @@ impl Session {
     ) -> Result<()> {
         self.check(tokens)?;
         let vocab_size = self.shared.files.config().vocab_size;
-        let rows = self.shared.chunk_rows(self.shared.n_ctx);
-        let piece_len = rows.min(self.shared.bound().dims.logits_rows);
+        let piece_len = self.shared.logits_rows();
         let mut rows = Vec::new();
         for (i, piece) in tokens.chunks(piece_len).enumerate() {
             let start = self.len();

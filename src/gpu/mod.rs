@@ -7,6 +7,7 @@ pub mod adapter;
 mod buffer;
 pub(crate) mod cache_file;
 mod capabilities;
+mod counters;
 mod encoder;
 mod faults;
 mod host;
@@ -27,6 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub use adapter::{AdapterReport, Backend, DevicePreview, DeviceType, GpuOptions, adapters, no_adapter};
 pub use buffer::{BufferUse, GpuBuffer, Ledger, rounded_bytes};
 pub use capabilities::{Capabilities, CooperativeSizes};
+pub use counters::CounterReading;
 pub use encoder::{Encoder, Pass};
 pub use faults::{Call, Fault, FaultInjector, LossSignal};
 pub use host::{GpuContext, Required, required};
@@ -39,6 +41,7 @@ pub use timings::StepTimings;
 pub use transfer::{Readback, Submission, UploadRing};
 
 pub use crate::memory::MemoryGroup;
+use counters::Counters;
 
 use crate::error::{Error, Result};
 
@@ -67,31 +70,6 @@ pub struct Gpu {
     owned: bool,
     /// Bytes handed to the queue since it was last waited for.
     unflushed_bytes: AtomicU64,
-}
-
-/// How often something was created or written, since the device was opened.
-///
-/// A test of the decode loop reads it before and after: after warm-up a token
-/// must not change any of them.
-#[derive(Debug, Default)]
-struct Counters {
-    buffers: AtomicU64,
-    bind_groups: AtomicU64,
-    pipelines: AtomicU64,
-    queue_writes: AtomicU64,
-}
-
-/// A reading of the device's counters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CounterReading {
-    /// Buffers created.
-    pub buffers: u64,
-    /// Bind groups created.
-    pub bind_groups: u64,
-    /// Pipelines created.
-    pub pipelines: u64,
-    /// Calls of `write_buffer`.
-    pub queue_writes: u64,
 }
 
 /// The queue is waited for whenever this much lies in wgpu's staging buffers,
@@ -180,6 +158,18 @@ impl Gpu {
         std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The device, for resources of a host's own.
+    #[must_use]
+    pub fn device(&self) -> &wgpu::Device {
+        &self.device
+    }
+
+    /// The queue, which keeps the order of submits.
+    #[must_use]
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.queue
+    }
+
     /// What is known of the adapter.
     #[must_use]
     pub fn report(&self) -> &AdapterReport {
@@ -230,18 +220,6 @@ impl Gpu {
     #[must_use]
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
-    }
-
-    /// Reads the creation counters.
-    #[must_use]
-    pub fn counters(&self) -> CounterReading {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        CounterReading {
-            buffers: read(&self.counters.buffers),
-            bind_groups: read(&self.counters.bind_groups),
-            pipelines: read(&self.counters.pipelines),
-            queue_writes: read(&self.counters.queue_writes),
-        }
     }
 
     /// Reads the sums of the host's time and work.

@@ -252,7 +252,8 @@ mod tests {
         cost.correct_list(1, 1_000.0, 1_400.0);
         assert_eq!(cost.predict(load(1, 1), 1), Some(1_400.0));
         cost.correct_list(1, 1_400.0, 1e9);
-        assert_eq!(cost.predict(load(1, 1), 1), Some(2_100.0), "one moment is no rule");
+        let half_more = cost.predict(load(1, 1), 1).unwrap();
+        assert!((half_more - 2_100.0).abs() < 1e-6, "one moment is no rule: {half_more}");
         assert_eq!(cost.predict(load(1, 1), 2), Some(1_000.0), "several rows are another list");
         cost.correct_list(1, 2_100.0, 700.0);
         let slowly = cost.predict(load(1, 1), 1).unwrap();

@@ -220,7 +220,8 @@ impl Dims {
         let rows_that_fit = (max_binding_bytes / widest_bytes).max(1) as usize;
         let chunk = options.prefill_chunk.min(n_ctx).min(rows_that_fit);
         let vocab_bytes = config.vocab().padded_len() * 4;
-        let logits_bytes = LOGITS_BYTES.min(max_binding_bytes as usize);
+        // A readback has the overflow flag behind them, and may be no larger than a binding.
+        let logits_bytes = LOGITS_BYTES.min(max_binding_bytes.saturating_sub(OVERFLOW_FLAG_BYTES) as usize);
         let page_bytes = page_pack_bytes(config.n_head, heads.padded, options.kv_dtype);
         let pages_per_slab = ((max_binding_bytes / page_bytes) as usize).min((1 << 24) - 1);
         let initial_pages = n_ctx.div_ceil(PAGE_SIZE);

@@ -120,7 +120,7 @@ fn behind_its_deadline_a_session_does_nothing() {
     assert!(matches!(session.score(&[5]), Err(Error::Timeout)));
     // A fork has the same deadline; a step ends by that of any of its sessions.
     assert!(matches!(session.fork().prefill(&[5]), Err(Error::Timeout)));
-    let step = engine.step(&mut [&mut other, &mut session], &[5, 6], &mut BatchLogits::new());
+    let step = engine.step(&mut [&mut session, &mut other], &[5, 6], &mut BatchLogits::new());
     assert!(matches!(step, Err(Error::Timeout)));
     assert_eq!(gpu.step_timings().submits, before);
     assert_eq!((session.tokens(), other.tokens()), (&[1, 2, 3][..], &[4][..]));

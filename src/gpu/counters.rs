@@ -1,0 +1,44 @@
+//! What was created on a device, counted.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Gpu;
+
+/// How often something was created or written, since the device was opened.
+///
+/// A test of the decode loop reads it before and after: after warm-up a token
+/// must not change any of them.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) buffers: AtomicU64,
+    pub(super) bind_groups: AtomicU64,
+    pub(super) pipelines: AtomicU64,
+    pub(super) queue_writes: AtomicU64,
+}
+
+/// A reading of the device's counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CounterReading {
+    /// Buffers created.
+    pub buffers: u64,
+    /// Bind groups created.
+    pub bind_groups: u64,
+    /// Pipelines created.
+    pub pipelines: u64,
+    /// Calls of `write_buffer`.
+    pub queue_writes: u64,
+}
+
+impl Gpu {
+    /// Reads the creation counters.
+    #[must_use]
+    pub fn counters(&self) -> CounterReading {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        CounterReading {
+            buffers: read(&self.counters.buffers),
+            bind_groups: read(&self.counters.bind_groups),
+            pipelines: read(&self.counters.pipelines),
+            queue_writes: read(&self.counters.queue_writes),
+        }
+    }
+}

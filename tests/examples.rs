@@ -1,0 +1,79 @@
+//! The examples run, and print what they are there to show.
+//!
+//! `cargo test` builds them; beside `--test examples`, `cargo build --examples` does.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::PathBuf;
+use std::process::Command;
+
+fn run(name: &str) -> String {
+    let mut path: PathBuf = std::env::current_exe().unwrap();
+    path.pop();
+    path.set_file_name("examples");
+    path.push(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    let output = Command::new(&path).output().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+#[test]
+fn generate() {
+    let text = run("generate");
+    assert!(text.starts_with("Once upon a time") && text.len() > 60, "{text}");
+}
+
+#[test]
+fn cancel() {
+    let text = run("cancel");
+    let (_, tokens) = text.rsplit_once("ended after ").unwrap();
+    let (n, reason) = tokens.split_once(" tokens: ").unwrap();
+    // Some pieces are on their way when the flag is raised; the text may have ended.
+    assert!(n.parse::<usize>().unwrap() >= 20, "{text}");
+    assert!(["cancelled\n", "stop\n"].contains(&reason), "{text}");
+}
+
+#[test]
+fn shared_prefix() {
+    let text = run("shared_prefix");
+    let lines: Vec<&str> = text.lines().collect();
+    let pages = |line: &str| -> usize {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let at = words.iter().position(|word| word.starts_with("pages")).unwrap();
+        words[at - 1].parse().unwrap()
+    };
+    let (first, last) = (lines[0], lines[lines.len() - 1]);
+    let tokens: usize = first.split_once(' ').unwrap().0.parse().unwrap();
+    let ends: Vec<usize> = last.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    assert_eq!(pages(first), tokens.div_ceil(16));
+    // Full pages of the beginning are there once.
+    let apart = ends[0].div_ceil(16) + ends[1].div_ceil(16);
+    assert_eq!(pages(last), apart - tokens / 16, "{text}");
+}
+
+#[test]
+fn host_device() {
+    let text = run("host_device");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.iter().filter(|line| line.contains('.') && line.len() == 13).count(), 24, "{text}");
+    // The largest logit is greedy decoding's choice.
+    let engine = wgpt::Engine::builder().build().unwrap();
+    let tokenizer = engine.tokenizer().unwrap();
+    let mut session = engine.session();
+    let mut next = session.advance_greedy(&tokenizer.encode("Once upon a time").unwrap()).unwrap();
+    for line in &lines[..24] {
+        let found: u32 = line.split_whitespace().next().unwrap().parse().unwrap();
+        assert_eq!(found, next, "{text}");
+        next = session.advance_greedy(&[next]).unwrap();
+    }
+}
+
+#[test]
+fn score() {
+    let text = run("score");
+    let nats: Vec<f64> =
+        text.lines().map(|line| line.split_whitespace().next().unwrap().parse().unwrap()).collect();
+    assert_eq!(nats.len(), 3);
+    assert!(nats[0] < nats[2], "thanks are likelier than elephants: {text}");
+}
