@@ -62,7 +62,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    Generate(generate::Args),
+    Generate(Box<generate::Args>),
     Perplexity(perplexity::Args),
     Compare(compare::Args),
     Curve(curve::Args),
