@@ -8,6 +8,7 @@ mod support;
 
 mod builder;
 mod executor;
+mod exhaustion;
 mod faults;
 mod host;
 mod limits;
