@@ -52,7 +52,8 @@ impl MemoryGroup {
 ///
 /// A second session's pages beyond the first context make the KV pool grow, and
 /// while it grows old and new slabs exist. A running generation with steps ahead
-/// takes some 2 KB more. Everything else stays as planned.
+/// takes some 2 KB more, the first step within a frame budget some 32 bytes.
+/// Everything else stays as planned.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct MemoryPlan {
     /// Every buffer or family of buffers.
