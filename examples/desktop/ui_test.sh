@@ -163,7 +163,7 @@ echo "a model that is not there: a message, and the one before stays"
 click model-directory
 xdotool type '/no/such/model'
 xdotool key Return
-await '"event":"load failed".*does not exist'
+await '"event":"load failed".*/no/such/model: does not exist'
 sleep 0.3
 shot 6-no-model
 click text

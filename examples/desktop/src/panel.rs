@@ -122,11 +122,10 @@ fn model(ui: &mut Ui, view: &View<'_>, directory: &mut String) -> Option<Wish> {
         }
         (None, None) => quiet(ui, "No model is loaded."),
     }
-    let path = directory.trim().to_owned();
     let height = ui.spacing().interact_size.y + 4.0;
     let line = vec2(ui.available_width(), height);
     ui.allocate_ui_with_layout(line, Layout::right_to_left(Align::Center), |ui| {
-        let load = ui.add_enabled(!path.is_empty(), egui::Button::new("Load"));
+        let load = ui.add_enabled(!directory.trim().is_empty(), egui::Button::new("Load"));
         view.log.control("load", load.rect);
         let field = egui::TextEdit::singleline(directory)
             .hint_text(RichText::new("Directory in Hugging Face layout").weak())
@@ -135,8 +134,10 @@ fn model(ui: &mut Ui, view: &View<'_>, directory: &mut String) -> Option<Wish> {
         let field = ui.add(field);
         view.log.control("model-directory", field.rect);
         let entered = field.lost_focus() && ui.input(|input| input.key_pressed(egui::Key::Enter));
+        // Behind the field, which may have taken a letter in this very frame.
+        let path = directory.trim();
         if (load.clicked() || entered) && !path.is_empty() {
-            wish = Some(Wish::Load(Source::Directory((&path).into())));
+            wish = Some(Wish::Load(Source::Directory(path.into())));
         }
     });
     if !view.embedded {
