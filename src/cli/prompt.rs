@@ -70,7 +70,9 @@ pub fn read_text(path: &Path) -> Result<String, Error> {
     let (read, path) = if path == Path::new("-") {
         (blocked(|| std::io::stdin().lock().read_to_end(&mut bytes).map(drop)), Path::new("stdin"))
     } else {
-        (std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map(drop), path)
+        // A pipe waits for its writer.
+        let read = || std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes));
+        (blocked(read).map(drop), path)
     };
     read.map_err(|source| Error::Io { action: "read", path: path.to_owned(), source })?;
     String::from_utf8(bytes).map_err(|e| {

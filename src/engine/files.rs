@@ -122,13 +122,18 @@ impl ModelFiles {
         })
     }
 
-    /// Whether `path` is a file of the model's directory that loading reads.
+    /// Whether `path` is a file of the model's directory that loading reads, or what one
+    /// of them is a link to: a directory of a cache has links to weights that lie
+    /// elsewhere under other names.
     #[must_use]
     pub fn contains(&self, path: &Path) -> bool {
-        let Some(Ok(dir)) = self.dir().map(Path::canonicalize) else { return false };
         let Ok(path) = path.canonicalize() else { return false };
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        path.parent() == Some(&*dir) && matches!(extension, Some("safetensors" | "json"))
+        let Some(Ok(entries)) = self.dir().map(std::fs::read_dir) else { return false };
+        entries.flatten().map(|entry| entry.path()).any(|own| {
+            let extension = own.extension().and_then(|extension| extension.to_str());
+            matches!(extension, Some("safetensors" | "json"))
+                && own.canonicalize().is_ok_and(|own| own == path)
+        })
     }
 
     /// The model's directory; none for an embedded or a random one.

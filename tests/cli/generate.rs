@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::models::{Model, golden, golden_ids};
-use crate::program::{ids, joined, wgpt, wgpt_with};
+use crate::program::{ids, joined, spawn, wgpt, wgpt_with};
 
 const JSON: &[&str] = &["--output-format", "json"];
 
@@ -316,4 +316,46 @@ fn a_saved_session_goes_on_and_its_text_is_not_run_again() {
     let config = format!("{tiny}/config.json");
     wgpt(&["generate", "-m", &tiny, "--tokens", "1", "--save-session", &config])
         .fails(4, &["config.json", "over a file of the model"]);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_session_is_written_over_nothing_that_is_read() {
+    // The layout of Hugging Face's cache: links to files of other names elsewhere.
+    let dir = tempfile::TempDir::new().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let (blobs, model) = (at("blobs"), at("model"));
+    std::fs::create_dir(&blobs).unwrap();
+    std::fs::create_dir(&model).unwrap();
+    for (i, file) in ["config.json", "model.safetensors"].iter().enumerate() {
+        let blob = blobs.join(i.to_string());
+        std::fs::copy(format!("{}/{file}", golden("gpt2-tiny")), &blob).unwrap();
+        std::os::unix::fs::symlink(&blob, model.join(file)).unwrap();
+    }
+    let prompt = at("prompt.txt");
+    std::fs::write(&prompt, "Once upon a time").unwrap();
+    let pipe = at("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let text = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+
+    let tiny = text(&model);
+    for target in [model.join("model.safetensors"), blobs.join("1")] {
+        let before = std::fs::read(&target).unwrap();
+        wgpt(&["generate", "-m", &tiny, "--tokens", "1", "-n", "1", "--save-session", &text(&target)])
+            .fails(4, &["over a file of the model"]);
+        assert!(std::fs::read(&target).unwrap() == before);
+    }
+    let prompt = text(&prompt);
+    wgpt(&["generate", "--prompt-file", &prompt, "-n", "1", "--save-session", &prompt])
+        .fails(4, &["prompt.txt", "which is read"]);
+    wgpt(&["generate", "-p", "", "-n", "1", "--session", &text(&pipe)])
+        .fails(4, &["pipe", "expected a saved session"]);
+
+    // A reader that has enough takes nothing from the session.
+    let saved = text(&at("cut.session"));
+    let more = ["-p", "Lily", "-n", "60", "--seed", "1", "--ignore-eos", "--save-session", &saved];
+    let mut child = spawn(&[&["generate"], &more[..]].concat());
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+    wgpt(&["generate", "-p", "", "-n", "1", "--session", &saved]).ok();
 }

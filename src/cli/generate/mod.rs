@@ -16,7 +16,7 @@ use super::atomic_file::AtomicFile;
 use super::exit::Outcome;
 use super::interrupt;
 use super::model_args::ModelArgs;
-use super::output::{note, print_json};
+use super::output::{OutputClosed, note, print_json};
 use super::prompt::PromptArgs;
 use super::tune;
 use report::{Clock, Report};
@@ -143,13 +143,18 @@ pub fn run(args: &Args, started: Instant) -> anyhow::Result<Outcome> {
     let clock = Clock { started, loaded: Instant::now() };
     let session = args.session.as_ref().map_or_else(|| Ok(engine.session()), |path| engine.restore(path))?;
     let mut generation = session.generate(&prompt, options.clone())?;
-    let reason = match args.output.output_format {
-        OutputFormat::Text => run_text(args, &engine, &mut generation, clock)?,
-        OutputFormat::Json => run_json(args, &engine, &mut generation, &options, clock)?,
+    let ended = match args.output.output_format {
+        OutputFormat::Text => run_text(args, &engine, &mut generation, clock),
+        OutputFormat::Json => run_json(args, &engine, &mut generation, &options, clock),
     };
+    // A reader that has enough ends the text; its session is wanted all the same.
+    if ended.as_ref().is_err_and(|error| !error.is::<OutputClosed>()) {
+        return ended.map(|_| Outcome::Done);
+    }
     if let Some(path) = &args.save_session {
         generation.into_session()?.save(path)?;
     }
+    let reason = ended?;
     if reason == Some(FinishReason::Timeout) {
         return Ok(Outcome::TimedOut);
     }
@@ -162,8 +167,9 @@ pub fn run(args: &Args, started: Instant) -> anyhow::Result<Outcome> {
 /// Whether the files of sessions can be read and written at all.
 fn check_sessions(args: &Args, files: &ModelFiles) -> Result<(), Error> {
     if let Some(path) = &args.session {
-        let opened = std::fs::File::open(path).map(drop);
-        opened.map_err(|source| Error::Io { action: "open", path: path.clone(), source })?;
+        // Opened when the model is there: opening a pipe would wait for its writer.
+        let found = path.metadata().map(drop);
+        found.map_err(|source| Error::Io { action: "open", path: path.clone(), source })?;
     }
     let Some(path) = &args.save_session else { return Ok(()) };
     if files.contains(path) {
@@ -172,7 +178,8 @@ fn check_sessions(args: &Args, files: &ModelFiles) -> Result<(), Error> {
             path.display()
         )));
     }
-    AtomicFile::create(path).map(drop)
+    let inputs = args.prompt.prompt_file.as_deref();
+    AtomicFile::create_beside(path, inputs).map(drop)
 }
 
 /// `--max-new-tokens`, else what the model says, else the default.
