@@ -211,7 +211,8 @@ fn dropping_everything_while_work_is_on_its_way_is_harmless() {
     for steps_ahead in [0, 8] {
         let options = ModelOptions { steps_ahead: Some(steps_ahead), ..ModelOptions::default() };
         let engine = load(&gpu, &options).unwrap();
-        let mut text = engine.generate_tokens(&TOKENS, GenerateOptions::default()).unwrap();
+        let endless = GenerateOptions { ignore_eos: true, ..GenerateOptions::default() };
+        let mut text = engine.generate_tokens(&TOKENS, endless).unwrap();
         text.next().unwrap().unwrap();
         let mut session = engine.session();
         // Submitted, not waited for.
