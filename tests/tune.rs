@@ -14,7 +14,7 @@ use support::open_gpu;
 use wgpt::engine::{ModelFiles, tune_model, tuned_shapes};
 use wgpt::gpu::{Gpu, GpuOptions, Strategy};
 use wgpt::kernels::{Candidate, Choices, Op};
-use wgpt::model::{Gpt2Config, ModelOptions, random};
+use wgpt::model::{Decoder, ModelOptions, random};
 use wgpt::tensor::DType;
 use wgpt::tune::cache::{self, Key};
 use wgpt::tune::{Budget, OpTuning, Progress, Shapes, Tuning, canary, run, run_among};
@@ -134,7 +134,7 @@ fn a_budget_is_kept_and_a_search_can_be_cancelled() {
 /// else than the default for attention.
 struct Setup {
     dir: tempfile::TempDir,
-    config: Gpt2Config,
+    config: Decoder,
     other: &'static Candidate,
     tuning: Tuning,
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use safetensors::tensor::{Dtype, View, serialize_to_file};
 use wgpt::checkpoint::{Checkpoint, ConfigJson, TensorInfo};
-use wgpt::model::Gpt2Config;
+use wgpt::model::Decoder;
 use wgpt::model::random::{self, Shape};
 
 /// What a random checkpoint looks like.
@@ -32,7 +32,8 @@ pub struct RandomGpt2 {
 impl RandomGpt2 {
     /// A published shape, in f32.
     pub fn shape(name: &str) -> Option<Self> {
-        let Shape { n_layer, n_embd, n_head, vocab_size, n_positions, .. } = Shape::named(name)?;
+        let shape = Shape::named(name).filter(|shape| shape.model_type == "gpt2")?;
+        let Shape { n_layer, n_embd, n_head, vocab_size, n_positions, .. } = shape;
         Some(RandomGpt2 { n_layer, n_embd, n_head, vocab_size, n_positions, dtype: Dtype::F32, seed: 0 })
     }
 
@@ -60,7 +61,7 @@ impl RandomGpt2 {
             "tie_word_embeddings": true,
         });
         let config = serde_json::to_vec_pretty(&config)?;
-        let parsed = Gpt2Config::from_json(&ConfigJson::from_bytes("config.json", &config)?)?;
+        let parsed = Decoder::from_json(&ConfigJson::from_bytes("config.json", &config)?)?;
         let checkpoint = random::checkpoint(&parsed, self.seed)?;
         fs::create_dir_all(dir)?;
         fs::write(dir.join("config.json"), config)?;

@@ -1,8 +1,10 @@
 //! `config.json` by typed access: every accessor says which field is wrong,
 //! what it holds and what would be accepted.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Map, Value};
 
@@ -16,9 +18,16 @@ use crate::error::{Error, Result};
 /// can handle, so that no size from a file reaches an allocation unchecked.
 /// Every accessor returns [`Error::Config`], naming field and value, for a
 /// value of another type or out of range.
+///
+/// It keeps account of the fields that were looked at, so that a caller can tell
+/// which ones it does not honour ([`ConfigJson::unread`]).
 #[derive(Clone, Debug)]
 pub struct ConfigJson {
     fields: Map<String, Value>,
+    /// What stands in front of a field's name in messages: the object that it is in.
+    path: String,
+    /// Names, with their paths.
+    read: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl ConfigJson {
@@ -37,7 +46,54 @@ impl ConfigJson {
     /// # Errors
     /// As [`ConfigJson::from_file`].
     pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self> {
-        Ok(ConfigJson { fields: json::parse_object(name, bytes)? })
+        Ok(ConfigJson {
+            fields: json::parse_object(name, bytes)?,
+            path: String::new(),
+            read: Arc::default(),
+        })
+    }
+
+    /// The object in a field, if present. Its fields are named `field.inner`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for something else than an object.
+    pub fn object(&self, field: &str) -> Result<Option<ConfigJson>> {
+        let fields = self.optional(field, json::object)?;
+        let inner = |fields: &Map<String, Value>| ConfigJson {
+            fields: fields.clone(),
+            path: format!("{}{field}.", self.path),
+            read: self.read.clone(),
+        };
+        Ok(fields.map(inner))
+    }
+
+    /// A field's value as it stands, if present.
+    #[must_use]
+    pub fn value(&self, field: &str) -> Option<&Value> {
+        self.note(field);
+        self.fields.get(field).filter(|value| !value.is_null())
+    }
+
+    /// An error about a field that holds what the caller cannot take.
+    #[must_use]
+    pub fn fault(&self, field: &str, expected: impl Into<String>) -> Error {
+        let found = self.fields.get(field).map_or_else(|| "(absent)".to_owned(), json::shown);
+        fault(&format!("{}{field}", self.path), found, expected.into())
+    }
+
+    /// The first field that nobody looked at, that is set to something (`null`, `false`,
+    /// empty strings, lists and objects are not), and that `ignored` does not know; with
+    /// its value. Objects that were looked at are searched as well.
+    #[must_use]
+    pub fn unread(&self, ignored: &dyn Fn(&str) -> bool) -> Option<(String, String)> {
+        let read = self.read.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        unread_in(&self.fields, &self.path, &read, ignored)
+    }
+
+    /// Takes account of a field that was looked at.
+    fn note(&self, field: &str) {
+        let mut read = self.read.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        read.insert(format!("{}{field}", self.path));
     }
 
     /// A whole number in `range`.
@@ -70,6 +126,22 @@ impl ConfigJson {
     /// [`Error::Config`].
     pub fn optional_f32(&self, field: &str, range: RangeInclusive<f32>) -> Result<Option<f32>> {
         self.optional(field, |value| json::f32_in(value, &range))
+    }
+
+    /// A number in `range`.
+    ///
+    /// # Errors
+    /// [`Error::Config`], also when the field is absent.
+    pub fn f64(&self, field: &str, range: RangeInclusive<f64>) -> Result<f64> {
+        self.required(field, |value| json::f64_in(value, &range))
+    }
+
+    /// A number in `range`, if present.
+    ///
+    /// # Errors
+    /// [`Error::Config`].
+    pub fn optional_f64(&self, field: &str, range: RangeInclusive<f64>) -> Result<Option<f64>> {
+        self.optional(field, |value| json::f64_in(value, &range))
     }
 
     /// A truth value, if present.
@@ -123,11 +195,10 @@ impl ConfigJson {
         field: &str,
         convert: impl Fn(&'a Value) -> Result<T, Expected>,
     ) -> Result<Option<T>> {
+        self.note(field);
         match self.fields.get(field) {
             None | Some(Value::Null) => Ok(None),
-            Some(value) => {
-                convert(value).map(Some).map_err(|expected| fault(field, json::shown(value), expected))
-            }
+            Some(value) => convert(value).map(Some).map_err(|expected| self.fault(field, expected)),
         }
     }
 
@@ -141,8 +212,29 @@ impl ConfigJson {
         }
         // `null` is no number and no string, so this is what was expected.
         let expected = convert(&Value::Null).err();
-        Err(fault(field, "(absent)".to_owned(), expected.unwrap_or_default()))
+        Err(self.fault(field, expected.unwrap_or_default()))
     }
+}
+
+fn unread_in(
+    fields: &Map<String, Value>,
+    path: &str,
+    read: &BTreeSet<String>,
+    ignored: &dyn Fn(&str) -> bool,
+) -> Option<(String, String)> {
+    fields.iter().find_map(|(name, value)| {
+        let name = format!("{path}{name}");
+        let known = read.contains(&name);
+        match value {
+            Value::Null | Value::Bool(false) => None,
+            Value::String(text) if text.is_empty() => None,
+            Value::Array(list) if list.is_empty() => None,
+            Value::Object(inner) if known => unread_in(inner, &format!("{name}."), read, ignored),
+            Value::Object(inner) if inner.is_empty() => None,
+            _ if known || ignored(&name) => None,
+            _ => Some((name, json::shown(value))),
+        }
+    })
 }
 
 fn fault(field: &str, value: String, expected: Expected) -> Error {
@@ -216,6 +308,28 @@ mod tests {
             "config.json: act = \"swish\": expected one of relu, gelu"
         );
         assert_eq!(text(config.one_of("tie", &[("relu", 1)])), "config.json: tie = 1: expected one of relu");
+    }
+
+    #[test]
+    fn what_nobody_looked_at_is_found_in_objects_too() {
+        let config = config(
+            r#"{"a": 1, "off": false, "none": null, "empty": "", "rope": {"factor": 2, "mscale": 1}, "meta": 3}"#,
+        );
+        let ignored = |name: &str| name == "meta";
+        assert_eq!(config.unread(&ignored), Some(("a".to_owned(), "1".to_owned())));
+        config.usize("a", 1..=1).unwrap();
+        let rope = config.unread(&ignored).unwrap();
+        assert_eq!(rope, ("rope".to_owned(), r#"{"factor":2,"mscale":1}"#.to_owned()));
+        let inner = config.object("rope").unwrap().unwrap();
+        assert_eq!(inner.f64("factor", 1.0..=4.0).unwrap(), 2.0);
+        assert_eq!(config.unread(&ignored), Some(("rope.mscale".to_owned(), "1".to_owned())));
+        assert_eq!(
+            text(inner.f64("factor", 3.0..=4.0)),
+            "config.json: rope.factor = 2: expected a number from 3.0 to 4.0"
+        );
+        inner.optional_f64("mscale", 0.0..=1.0).unwrap();
+        assert_eq!(config.unread(&ignored), None);
+        assert!(config.object("a").is_err());
     }
 
     #[test]

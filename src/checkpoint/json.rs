@@ -80,6 +80,17 @@ pub(super) fn f32_in(value: &Value, range: &RangeInclusive<f32>) -> Result<f32, 
         .ok_or_else(|| format!("expected a number from {:?} to {:?}", range.start(), range.end()))
 }
 
+/// A number in `range`.
+pub(super) fn f64_in(value: &Value, range: &RangeInclusive<f64>) -> Result<f64, Expected> {
+    let number = value.as_f64().filter(|n| range.contains(n));
+    number.ok_or_else(|| format!("expected a number from {:?} to {:?}", range.start(), range.end()))
+}
+
+/// An object.
+pub(super) fn object(value: &Value) -> Result<&Map<String, Value>, Expected> {
+    value.as_object().ok_or_else(|| "expected an object".to_owned())
+}
+
 /// `true` or `false`.
 pub(super) fn bool(value: &Value) -> Result<bool, Expected> {
     value.as_bool().ok_or_else(|| "expected true or false".to_owned())

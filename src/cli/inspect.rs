@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use wgpt::engine::{ModelFiles, Selection, check_budget, prepare};
 use wgpt::gpu::{DevicePreview, MemoryGroup};
 use wgpt::memory::{Fit, MemoryPlan};
-use wgpt::model::{Gpt2Config, ModelOptions, check_tensors};
+use wgpt::model::{Decoder, ModelOptions, check_tensors};
 use wgpt::tensor::DType;
 use wgpt::{Error, ErrorKind};
 
@@ -39,8 +39,10 @@ pub struct Args {
 #[derive(Serialize)]
 struct Report {
     model: String,
-    architecture: &'static str,
-    config: Config,
+    config: Decoder,
+    /// The model's description in words, from the embedding to the head.
+    #[serde(serialize_with = "as_map")]
+    block: Vec<(&'static str, String)>,
     parameters: u64,
     /// Tensors of the file by element type, what is ignored included; empty for
     /// random weights.
@@ -61,22 +63,6 @@ struct Report {
     /// Whether they were tuned for the model on this device.
     tuned: bool,
     version: &'static str,
-}
-
-#[derive(Serialize)]
-struct Config {
-    vocab_size: usize,
-    n_positions: usize,
-    n_embd: usize,
-    n_layer: usize,
-    n_head: usize,
-    head_dim: usize,
-    n_inner: usize,
-    activation: &'static str,
-    layer_norm_epsilon: f32,
-    scale_attn_weights: bool,
-    scale_attn_by_inverse_layer_idx: bool,
-    tie_word_embeddings: bool,
 }
 
 #[derive(Default, Serialize)]
@@ -106,7 +92,7 @@ struct Budget {
 
 impl Budget {
     fn new(
-        config: &Gpt2Config,
+        config: &Decoder,
         options: &ModelOptions,
         device: &DevicePreview,
         plan: &MemoryPlan,
@@ -161,8 +147,8 @@ fn report(args: &Args, files: &ModelFiles) -> Result<Report, Error> {
     let budget = Budget::new(config, &model_options, &preview, &plan)?;
     Ok(Report {
         model: files.name().to_owned(),
-        architecture: "gpt2",
-        config: Config::new(config),
+        config: config.clone(),
+        block: config.describe(),
         parameters: config.n_parameters(),
         file_dtypes: file_dtypes(files),
         file_bytes: if files.checkpoint().is_synthetic() { 0 } else { files.checkpoint().total_bytes() },
@@ -189,23 +175,9 @@ fn report(args: &Args, files: &ModelFiles) -> Result<Report, Error> {
     })
 }
 
-impl Config {
-    fn new(config: &Gpt2Config) -> Self {
-        Config {
-            vocab_size: config.vocab_size,
-            n_positions: config.n_positions,
-            n_embd: config.n_embd,
-            n_layer: config.n_layer,
-            n_head: config.n_head,
-            head_dim: config.head_dim(),
-            n_inner: config.n_inner,
-            activation: config.activation.name(),
-            layer_norm_epsilon: config.layer_norm_epsilon,
-            scale_attn_weights: config.scale_attn_weights,
-            scale_attn_by_inverse_layer_idx: config.scale_attn_by_inverse_layer_idx,
-            tie_word_embeddings: config.tie_word_embeddings,
-        }
-    }
+/// Pairs as one JSON object, in their order.
+fn as_map<S: Serializer>(pairs: &[(&'static str, String)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(pairs.iter().map(|(label, text)| (label, text)))
 }
 
 fn file_dtypes(files: &ModelFiles) -> BTreeMap<String, FileDType> {
@@ -228,31 +200,29 @@ fn text(report: &Report) -> String {
         .iter()
         .map(|(dtype, found)| format!("{} tensors {dtype}, {}", found.tensors, bytes(found.bytes)))
         .collect();
-    let head = if c.tie_word_embeddings { "tied to the embedding" } else { "of its own" };
     let device = match &report.device.name {
         Some(name) => name.clone(),
         None => "no adapter found: planned for the least device there is".to_owned(),
     };
     let variants: Vec<_> = report.variants.iter().map(|(op, name)| format!("{op}={name}")).collect();
     let variants = variants.join(" ");
-    let mut text = labelled(
-        &[
-            ("model", report.model.clone()),
-            ("architecture", report.architecture.to_owned()),
-            ("parameters", format!("{} ({})", count(report.parameters), report.parameters)),
-            ("layers", format!("{} of width {}, MLP {} ({})", c.n_layer, c.n_embd, c.n_inner, c.activation)),
-            ("heads", format!("{} of {}", c.n_head, c.head_dim)),
-            ("vocabulary", format!("{} tokens, output head {head}", c.vocab_size)),
-            ("positions", c.n_positions.to_string()),
+    let mut labels = vec![
+        ("model", report.model.clone()),
+        ("architecture", c.architecture.to_owned()),
+        ("parameters", format!("{} ({})", count(report.parameters), report.parameters)),
+        ("layers", c.n_layer.to_string()),
+    ];
+    labels.extend(report.block.iter().cloned());
+    let run = [
             ("file", if dtypes.is_empty() { "none: random weights".to_owned() } else { dtypes.join("; ") }),
             ("on the GPU", format!("weights {}, KV cache {}", report.dtype, report.kv_dtype)),
             ("KV cache", format!("{} a token", bytes(report.kv_bytes_per_token))),
             ("context", format!("{} tokens, prefill {} at once", report.n_ctx, report.prefill_chunk)),
             ("device", device),
             ("kernels", format!("{}: {}", if report.tuned { "tuned" } else { "untuned" }, variants)),
-        ],
-        0,
-    );
+    ];
+    labels.extend(run);
+    let mut text = labelled(&labels, 0);
     text.push_str("\nGPU memory\n");
     let groups = MemoryGroup::ALL.map(MemoryGroup::name);
     let mut rows: Vec<_> =

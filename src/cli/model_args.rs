@@ -9,7 +9,7 @@ use etcetera::base_strategy::{BaseStrategy, choose_native_strategy};
 use wgpt::engine::{CancelFlag, ModelFiles};
 use wgpt::gpu::{AdapterReport, Backend, Gpu, GpuOptions};
 use wgpt::kernels::Candidate;
-use wgpt::model::{Gpt2Config, ModelOptions, STEPS_AHEAD_MAX, random};
+use wgpt::model::{Decoder, ModelOptions, STEPS_AHEAD_MAX, random};
 use wgpt::tensor::DType;
 use wgpt::{Engine, Error};
 
@@ -30,7 +30,7 @@ pub struct ModelArgs {
     /// distilgpt2 or demo; sizes may follow or stand alone, as in
     /// n_layer=2,n_embd=768,n_head=12,n_inner=3072,vocab_size=50257,n_positions=1024
     #[arg(long, value_name = "SHAPE", conflicts_with = "model", value_parser = random::shape)]
-    pub random: Option<Gpt2Config>,
+    pub random: Option<Decoder>,
     /// Seed of the random weights
     #[arg(long, value_name = "N", requires = "random", default_value_t = 0)]
     pub random_seed: u64,

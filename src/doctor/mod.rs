@@ -24,7 +24,7 @@ use crate::engine::{CancelFlag, Selection, select, tuned_shapes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Gpu, GpuOptions, Support, adapters};
 use crate::kernels::{Candidate, Choices, Op};
-use crate::model::{Gpt2Config, ModelOptions, random};
+use crate::model::{Decoder, ModelOptions, random};
 use crate::tune::Shapes;
 use kernels::Running;
 use surroundings::shown;
@@ -37,7 +37,7 @@ pub struct Options {
     /// How models run: types and forced implementations.
     pub model: ModelOptions,
     /// The model at whose sizes kernels are checked.
-    pub config: Gpt2Config,
+    pub config: Decoder,
     /// Its name in the report.
     pub model_name: String,
     /// About how long the benchmark takes; none is run in no time.

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use crate::checkpoint::{Checkpoint, ConfigJson, GenerationConfig, read_bounded};
 use crate::error::{Error, Result};
-use crate::model::{Gpt2Config, random};
+use crate::model::{Decoder, random};
 use crate::text::Tokenizer;
 pub(super) use identity::Identity;
 
@@ -16,7 +16,7 @@ pub(super) use identity::Identity;
 #[derive(Debug)]
 pub struct ModelFiles {
     name: String,
-    config: Gpt2Config,
+    config: Decoder,
     checkpoint: Checkpoint,
     generation: GenerationConfig,
     tokenizer_source: TokenizerSource,
@@ -78,7 +78,7 @@ impl ModelFiles {
     fn within(dir: &Path, name: String, checkpoint: impl FnOnce() -> Result<Checkpoint>) -> Result<Self> {
         Ok(ModelFiles {
             name,
-            config: Gpt2Config::from_json(&ConfigJson::from_file(&dir.join("config.json"))?)?,
+            config: Decoder::from_json(&ConfigJson::from_file(&dir.join("config.json"))?)?,
             checkpoint: checkpoint()?,
             generation: GenerationConfig::from_dir(dir)?,
             tokenizer_source: TokenizerSource::File(dir.join("tokenizer.json")),
@@ -95,7 +95,7 @@ impl ModelFiles {
     pub fn demo() -> Result<Self> {
         Ok(ModelFiles {
             name: "demo".into(),
-            config: Gpt2Config::from_json(&ConfigJson::from_bytes("weights/config.json", demo::CONFIG)?)?,
+            config: Decoder::from_json(&ConfigJson::from_bytes("weights/config.json", demo::CONFIG)?)?,
             checkpoint: Checkpoint::from_static("weights/model.safetensors", demo::CHECKPOINT)?,
             generation: GenerationConfig::default(),
             tokenizer_source: TokenizerSource::Static(demo::TOKENIZER),
@@ -110,7 +110,7 @@ impl ModelFiles {
     ///
     /// # Errors
     /// [`Error::Tensor`] for a shape that no address reaches.
-    pub fn random(config: Gpt2Config, seed: u64) -> Result<Self> {
+    pub fn random(config: Decoder, seed: u64) -> Result<Self> {
         Ok(ModelFiles {
             name: random::name(&config),
             checkpoint: random::checkpoint(&config, seed)?,
@@ -154,7 +154,7 @@ impl ModelFiles {
 
     /// The configuration.
     #[must_use]
-    pub fn config(&self) -> &Gpt2Config {
+    pub fn config(&self) -> &Decoder {
         &self.config
     }
 

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::gpu::DevicePreview;
 use crate::kernels::Choices;
 use crate::memory::{Change, Fit, MemoryPlan, OverBudget};
-use crate::model::{Dims, Gpt2Config, ModelOptions};
+use crate::model::{Dims, Decoder, ModelOptions};
 use crate::tensor::DType;
 
 /// The kernels and the sizes with which a model would run on a device: what loading
@@ -16,7 +16,7 @@ use crate::tensor::DType;
 /// # Errors
 /// As [`tuning::select`] and [`Dims::new`].
 pub fn prepare(
-    config: &Gpt2Config,
+    config: &Decoder,
     options: &ModelOptions,
     device: &DevicePreview,
 ) -> Result<(Selection, Dims)> {
@@ -27,7 +27,7 @@ pub fn prepare(
 }
 
 fn dims(
-    config: &Gpt2Config,
+    config: &Decoder,
     options: &ModelOptions,
     device: &DevicePreview,
     choices: &Choices,
@@ -40,7 +40,7 @@ fn dims(
 /// # Errors
 /// [`Error::Budget`] where the plan exceeds it, with options that do not.
 pub fn check_budget(
-    config: &Gpt2Config,
+    config: &Decoder,
     options: &ModelOptions,
     device: &DevicePreview,
     plan: MemoryPlan,
@@ -81,7 +81,7 @@ impl Engine {
 
 /// Looks for options that fit.
 struct Search<'a> {
-    config: &'a Gpt2Config,
+    config: &'a Decoder,
     device: &'a DevicePreview,
     budget_bytes: u64,
 }
@@ -135,7 +135,7 @@ impl Search<'_> {
     /// binding's limit need not grow with the context, so every length is looked at.
     fn longest_context(&self, options: &ModelOptions) -> Option<Fit> {
         let choices = prepare(self.config, options, self.device).ok()?.0.choices;
-        let n_ctx = options.n_ctx.unwrap_or(self.config.n_positions);
+        let n_ctx = options.n_ctx.unwrap_or(self.config.default_n_ctx());
         (1..n_ctx).rev().find_map(|n_ctx| {
             let options = ModelOptions { n_ctx: Some(n_ctx), ..options.clone() };
             let total_bytes = dims(self.config, &options, self.device, &choices).ok()?.plan().total_bytes();

@@ -10,7 +10,7 @@
 //! | that many | the header, JSON: model, number of tokens, how the pages were computed |
 //! | 32 | SHA-256 of all in front of it |
 //! | 4 a token | tokens |
-//! | | pages: of the first layer in order of position, of the second one, ...; each `[2 (k, v), n_head, PAGE_SIZE, head_dim]`, positions behind the last token zero |
+//! | | pages: of the first layer in order of position, of the second one, ...; each `[2 (k, v), n_kv_head, PAGE_SIZE, head_dim]`, positions behind the last token zero |
 //! | 32 | SHA-256 of all in front of it |
 //!
 //! The length follows from the header, so that a file cut short is known before its
@@ -53,7 +53,8 @@ impl Session {
     ///
     /// The first call of an engine reads all weights, to tell them from others.
     /// Other sessions may step in between. Where the session was not used since the
-    /// engine moved to another device, the tokens alone are written.
+    /// engine moved to another device, or has given back pages that fell out of the
+    /// model's window, the tokens alone are written.
     ///
     /// # Errors
     /// [`Error::Io`] when the file cannot be written; as [`Session::advance`] for the
@@ -62,7 +63,8 @@ impl Session {
         let shared = &self.shared;
         let model = shared.files.identity()?.clone();
         let Entered { mut forward, bound } = shared.enter();
-        let cached = !self.tokens.is_empty() && self.pages.holds(forward.pool(), self.tokens.len());
+        let whole = !self.tokens.is_empty() && self.pages.is_whole();
+        let cached = whole && self.pages.holds(forward.pool(), self.tokens.len());
         drop(forward);
         let pages = cached.then(|| PageFacts::of(&bound, self.tokens.len()));
         drop(bound);
@@ -88,8 +90,8 @@ impl Session {
             }
             let n = forward.cache_piece_bytes().min(PIECE_BYTES).min(total - start);
             piece.resize(n as usize, 0);
-            let n_head = bound.model.config.n_head;
-            forward.read_cache(&bound.gpu, &self.pages, n_head, self.tokens.len(), start, &mut piece)?;
+            let n_kv_head = bound.model.config.attention.n_kv_head;
+            forward.read_cache(&bound.gpu, &self.pages, n_kv_head, self.tokens.len(), start, &mut piece)?;
             drop(forward);
             writer.write(&piece)?;
             start += n;

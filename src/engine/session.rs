@@ -30,7 +30,7 @@ impl Session {
         let n_ctx = shared.n_ctx;
         Session {
             tokens: Vec::with_capacity(n_ctx),
-            pages: PageList::with_capacity(n_ctx),
+            pages: PageList::with_capacity(n_ctx, shared.files.config().longest_window()),
             logits: Vec::with_capacity(shared.files.config().vocab_size),
             interrupt: Interrupt::default(),
             feed: Feed::default(),

@@ -6,22 +6,26 @@ use super::Engine;
 use crate::error::{Error, Result};
 use crate::gpu::{AdapterReport, Capabilities, Gpu, GpuOptions};
 use crate::kernels::{Choices, Op};
-use crate::model::{Gpt2Config, ModelOptions};
+use crate::model::{Decoder, ModelOptions};
 use crate::tune::cache::{self, Found, Key};
 use crate::tune::{self, Budget, Progress, Shapes, Tuning};
 
 /// The sizes of a model that kernels are tuned for.
 #[must_use]
-pub fn tuned_shapes(config: &Gpt2Config, options: &ModelOptions) -> Shapes {
+pub fn tuned_shapes(config: &Decoder, options: &ModelOptions) -> Shapes {
     Shapes {
         n_layer: config.n_layer,
         n_embd: config.n_embd,
-        n_head: config.n_head,
-        head_dim: config.head_dim(),
-        n_inner: config.n_inner,
+        n_head: config.attention.n_head,
+        n_kv_head: config.attention.n_kv_head,
+        head_dim: config.attention.head_dim,
+        n_inner: config.mlp.n_inner,
         vocab_size: config.vocab_size,
         n_positions: config.n_positions,
         chunk: options.prefill_chunk.clamp(1, config.n_positions.max(1)),
+        norm: config.norms.kind,
+        gated: config.is_gated(),
+        rotary: !config.attention.ropes.is_empty(),
         dtype: options.dtype,
         kv_dtype: options.kv_dtype,
     }
@@ -50,7 +54,7 @@ pub fn select(
     adapter: Option<&AdapterReport>,
     device: &Capabilities,
     gpu: &GpuOptions,
-    config: &Gpt2Config,
+    config: &Decoder,
     options: &ModelOptions,
 ) -> Result<Selection> {
     let Found { choices: tuned, dropped, mut warning } = match (adapter, &gpu.cache_dir) {
@@ -84,7 +88,7 @@ pub fn select(
 /// As [`tune::run`]; nothing is kept then.
 pub fn tune_model(
     gpu: &Gpu,
-    config: &Gpt2Config,
+    config: &Decoder,
     options: &ModelOptions,
     budget: Budget,
     progress: &mut dyn FnMut(Progress),

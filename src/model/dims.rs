@@ -4,7 +4,8 @@
 mod plan;
 
 use super::ahead;
-use super::gpt2::Gpt2Config;
+use super::decoder::{Attention, Decoder, Residual};
+use super::kv_cache::WINDOW_SLACK;
 use super::options::ModelOptions;
 use crate::error::{Error, Result};
 use crate::gpu::{Capabilities, MemoryGroup, Strategy};
@@ -34,6 +35,9 @@ pub(super) const BATCH_OFFSET: u64 = 2 * HEAD_STEP_OFFSET;
 /// demand: a dispatch each, and its parameters.
 pub(super) const HEAD_SLICES_MAX: usize = 32;
 
+/// Elements of a buffer that a model has no use for: nothing smaller is a buffer.
+const UNUSED_ELEMS: usize = 4;
+
 /// The buffers between kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
@@ -50,12 +54,20 @@ pub(super) enum Slot {
     X,
     /// `[chunk, n_embd]`: behind a layer norm
     Normed,
-    /// `[chunk, 3, n_head, head_dim]`
+    /// `[chunk, n_head + 2 n_kv_head, head_dim]`
     Qkv,
     /// `[chunk, n_head, head_dim]`
     Attention,
     /// `[chunk, n_inner]`
     Inner,
+    /// `[chunk, 2 n_inner]`: gate and input where a kernel of its own multiplies them
+    Gate,
+    /// `[chunk, n_embd]`: what a norm stands behind, in front of the sum
+    Branch,
+    /// `[n_ctx, head_dim / 4, 4]`: the rotary embedding of layers
+    Rope,
+    /// The other one, where there are two
+    RopeLocal,
     /// What passes between the kernels of one attention.
     AttentionScratch,
     /// Parts of sums of a gemm that splits k.
@@ -79,7 +91,7 @@ pub(super) enum Slot {
 }
 
 impl Slot {
-    pub(super) const ALL: [Slot; 19] = [
+    pub(super) const ALL: [Slot; 23] = [
         Slot::Step,
         Slot::TokenIds,
         Slot::Targets,
@@ -89,6 +101,10 @@ impl Slot {
         Slot::Qkv,
         Slot::Attention,
         Slot::Inner,
+        Slot::Gate,
+        Slot::Branch,
+        Slot::Rope,
+        Slot::RopeLocal,
         Slot::AttentionScratch,
         Slot::GemmScratch,
         Slot::HeadNormed,
@@ -112,6 +128,10 @@ impl Slot {
             Slot::Qkv => "qkv",
             Slot::Attention => "attention",
             Slot::Inner => "inner",
+            Slot::Gate => "gate",
+            Slot::Branch => "branch",
+            Slot::Rope => "rope",
+            Slot::RopeLocal => "rope_local",
             Slot::AttentionScratch => "attention_scratch",
             Slot::GemmScratch => "gemm_scratch",
             Slot::HeadNormed => "head_normed",
@@ -154,13 +174,16 @@ pub struct Dims {
     pub packed: usize,
     /// Steps encoded ahead with the sampler on the GPU; 0 without it.
     pub steps_ahead: usize,
-    /// Pages that the pool holds at first: one whole context.
+    /// Pages of a whole context.
+    pub context_pages: usize,
+    /// Pages that the pool holds at first: those of one context, or of what layers see
+    /// of it where all of them have windows.
     pub initial_pages: usize,
     /// Pages that one slab may hold within a binding.
     pub pages_per_slab: usize,
     /// Bytes of a page of one layer.
     pub page_bytes: u64,
-    config: Gpt2Config,
+    config: Decoder,
     options: ModelOptions,
     choices: Choices,
     max_binding_bytes: u64,
@@ -174,14 +197,14 @@ impl Dims {
     /// [`Error::Limits`] when the KV cache of one context or the position
     /// embedding does not fit the device's bindings.
     pub fn new(
-        config: &Gpt2Config,
+        config: &Decoder,
         options: &ModelOptions,
         device: &Capabilities,
         choices: &Choices,
         max_binding_bytes: u64,
     ) -> Result<Self> {
         options.check()?;
-        let n_ctx = options.n_ctx.unwrap_or(config.n_positions);
+        let n_ctx = options.n_ctx.unwrap_or(config.default_n_ctx());
         if n_ctx == 0 || n_ctx > config.n_positions {
             return Err(Error::input(format!(
                 "a context of {n_ctx} positions: this model takes 1 to {}",
@@ -193,7 +216,7 @@ impl Dims {
         }
         let positions_max =
             Matrix::rows_per_piece(config.embd().padded_len(), options.dtype, max_binding_bytes);
-        if config.n_positions > positions_max {
+        if config.embedding.positions.is_some() && config.n_positions > positions_max {
             return Err(Error::Limits(format!(
                 "config.json: n_positions = {}: the position embedding must lie in one binding, and this \
                  device's largest holds {positions_max} rows of {} as {}",
@@ -204,7 +227,7 @@ impl Dims {
         let split = choices.get(Op::AttentionDecode).strategy != Strategy::PerThread;
         if split && heads.padded > attention_decode::HEAD_DIM_MAX {
             return Err(Error::Limits(format!(
-                "config.json: heads of {} elements (n_embd / n_head): the portable workgroup memory of 16 KiB \
+                "config.json: heads of {} elements: the portable workgroup memory of 16 KiB \
                  holds up to {}",
                 heads.size,
                 attention_decode::HEAD_DIM_MAX
@@ -212,7 +235,7 @@ impl Dims {
         }
         let widest = [
             config.qkv().padded_len(),
-            config.inner().padded_len(),
+            config.up_rows(),
             config.embd().padded_len(),
             scratch_elems(choices, config, n_ctx, [1, 1]),
         ];
@@ -222,9 +245,11 @@ impl Dims {
         let vocab_bytes = config.vocab().padded_len() * 4;
         // A readback has the overflow flag behind them, and may be no larger than a binding.
         let logits_bytes = LOGITS_BYTES.min(max_binding_bytes.saturating_sub(OVERFLOW_FLAG_BYTES) as usize);
-        let page_bytes = page_pack_bytes(config.n_head, heads.padded, options.kv_dtype);
+        let page_bytes = page_pack_bytes(config.attention.n_kv_head, heads.padded, options.kv_dtype);
         let pages_per_slab = ((max_binding_bytes / page_bytes) as usize).min((1 << 24) - 1);
-        let initial_pages = n_ctx.div_ceil(PAGE_SIZE);
+        let context_pages = n_ctx.div_ceil(PAGE_SIZE);
+        let seen = |window: usize| (window + WINDOW_SLACK + chunk).div_ceil(PAGE_SIZE) + 1;
+        let initial_pages = config.longest_window().map_or(context_pages, |window| seen(window).min(context_pages));
         if initial_pages > pages_per_slab * SLABS_MAX {
             return Err(Error::Limits(format!(
                 "the KV cache of {n_ctx} positions needs {initial_pages} pages a layer, the device's bindings \
@@ -240,6 +265,7 @@ impl Dims {
             batch: BATCH_MAX.min(logits_rows),
             packed: ROWS_MAX.min(chunk),
             steps_ahead: options.steps_ahead_on(device, config.vocab_size)?,
+            context_pages,
             initial_pages,
             pages_per_slab,
             page_bytes,
@@ -271,6 +297,13 @@ impl Dims {
             Slot::Qkv => self.chunk * qkv,
             Slot::Attention => self.chunk * heads.padded_len(),
             Slot::Inner => self.chunk * c.inner().padded_len(),
+            Slot::Gate if c.is_gated() && gemm::needs_gated_scratch(self.choices.get(Op::Gemm)) => {
+                self.chunk * c.up_rows()
+            }
+            Slot::Branch if matches!(c.residual, Residual::Sandwich { .. }) => self.chunk * embd,
+            Slot::Rope => self.rope_elems(0),
+            Slot::RopeLocal => self.rope_elems(1),
+            Slot::Gate | Slot::Branch => UNUSED_ELEMS,
             Slot::AttentionScratch => scratch_elems(&self.choices, c, self.n_ctx, [self.chunk, self.batch]),
             Slot::HeadNormed => self.logits_rows * embd,
             Slot::Logits => self.logits_rows * c.vocab().padded_len(),
@@ -278,11 +311,17 @@ impl Dims {
         elems as u64 * 4
     }
 
+    /// Elements of the table of one of the rotary embeddings.
+    fn rope_elems(&self, index: usize) -> usize {
+        let there = index < self.config.attention.ropes.len();
+        if there { self.n_ctx * self.config.heads().padded } else { UNUSED_ELEMS }
+    }
+
     /// Enough for every matrix of a layer, if a binding may be that large; the head,
     /// larger still, does not split k. At least some, since a buffer has a size.
     fn gemm_scratch_bytes(&self) -> u64 {
         let (c, candidate) = (&self.config, self.choices.get(Op::Gemm));
-        let bytes = [c.qkv(), c.embd(), c.inner()].map(|n| gemm::scratch_bytes(candidate, n.padded_len()));
+        let bytes = [c.qkv().padded_len(), c.embd().padded_len(), c.up_rows()].map(|n| gemm::scratch_bytes(candidate, n));
         bytes.into_iter().max().unwrap_or(0).min(self.max_binding_bytes).max(16)
     }
 
@@ -290,7 +329,7 @@ impl Dims {
     /// has rows.
     #[must_use]
     pub fn page_table_entries(&self) -> usize {
-        self.batch * self.initial_pages
+        self.batch * self.context_pages
     }
 
     /// Rows of which logits are computed and scored at once.
@@ -318,22 +357,24 @@ impl Dims {
     /// Room for different parameter structs, equal ones being stored once: a
     /// scale a layer in attention; one for each piece of the embedding, the head
     /// and a layer's four matrices (both phases share them), for each slice of the
-    /// head; one each for layer norm, append, merge, argmax and score. Appends that note
+    /// head; one each for norms, with a sum and without, heads' norms, gates, append,
+    /// merge, argmax and score. Appends that note
     /// what f16 cannot hold, and the projections that they may be fused with, have theirs
     /// a layer.
     pub(super) fn params_capacity(&self) -> usize {
         let (c, dtype) = (&self.config, self.options.dtype);
-        let pieces = |rows: Axis, columns: Axis| {
+        let pieces = |rows: usize, columns: Axis| {
             let at_once = Matrix::rows_per_piece(columns.padded_len(), dtype, self.max_binding_bytes);
-            rows.padded_len().div_ceil(at_once)
+            rows.div_ceil(at_once)
         };
-        let layer = pieces(c.qkv(), c.embd())
-            + pieces(c.embd(), c.heads())
-            + pieces(c.inner(), c.embd())
-            + pieces(c.embd(), c.inner());
-        let tagged = if self.options.notes_overflow() { 1 + pieces(c.qkv(), c.embd()) } else { 0 };
-        let head = pieces(c.vocab(), c.embd());
-        (2 + tagged) * c.n_layer + 3 * head + 2 * (HEAD_SLICES_MAX + head) + 2 * layer + 6
+        let (qkv, embd) = (c.qkv().padded_len(), c.embd().padded_len());
+        let layer = pieces(qkv, c.embd())
+            + pieces(embd, c.heads())
+            + pieces(c.up_rows(), c.embd())
+            + pieces(embd, c.inner());
+        let tagged = if self.options.notes_overflow() { 1 + pieces(qkv, c.embd()) } else { 0 };
+        let head = pieces(c.vocab().padded_len(), c.embd());
+        (2 + tagged) * c.n_layer + 3 * head + 2 * (HEAD_SLICES_MAX + head) + 2 * layer + 10
     }
 
     /// Bytes that one position takes in the KV cache, all layers.
@@ -347,11 +388,12 @@ impl Dims {
 /// many rows of prefill and of decode; at least some, since something must be bound.
 fn scratch_elems(
     choices: &Choices,
-    config: &Gpt2Config,
+    config: &Decoder,
     n_ctx: usize,
     [prefill_rows, decode_rows]: [usize; 2],
 ) -> usize {
-    let (n_head, head_dim) = (config.n_head, config.heads().padded);
+    let Attention { n_head, .. } = config.attention;
+    let head_dim = config.heads().padded;
     let elems = |op, max_rows| Scratch::elems(choices.get(op), n_ctx, max_rows, n_head, head_dim);
     elems(Op::AttentionPrefill, prefill_rows).max(elems(Op::AttentionDecode, decode_rows)).max(4)
 }

@@ -78,6 +78,11 @@ impl Forward {
             .iter()
             .map(|&slot| gpu.allocate(slot.name(), dims.slot_bytes(slot), BufferUse::Storage, slot.group()))
             .collect::<Result<Vec<_>>>()?;
+        let ropes = model.config.attention.ropes.iter();
+        for (slot, rope) in [Slot::Rope, Slot::RopeLocal].into_iter().zip(ropes) {
+            let table = rope.table(dims.n_ctx, model.config.heads().padded);
+            gpu.upload(&buffers[slot as usize], 0, bytemuck::cast_slice(&table))?;
+        }
         let params = Params::new(gpu, dims.params_capacity())?;
         let pool = KvPool::new(gpu, &dims, model.config.n_layer)?;
         let ring = UploadRing::new(gpu, dims.upload_bytes())?;
@@ -138,7 +143,7 @@ impl Forward {
             // The first text shall find them compiled.
             sample::variants().iter().try_for_each(|variant| gpu.pipeline(variant).map(|_| ()))?;
         }
-        let mut pages = PageList::with_capacity(self.dims.n_ctx);
+        let mut pages = PageList::with_capacity(self.dims.n_ctx, None);
         let n = self.dims.logits_rows.min(2);
         let mut logits = Vec::new();
         let rows = Output::Rows(&mut logits);
@@ -283,7 +288,7 @@ impl Forward {
         let scratch = &self.buffers[Slot::PageCopy as usize];
         pages.reserve(gpu, &mut self.pool, position, n, scratch)?;
         let first_page = self.page_entries.len() as u32;
-        self.page_entries.extend(pages.pages().iter().map(|&page| self.pool.entry(page)));
+        self.page_entries.extend(pages.entries(&self.pool));
         Ok(first_page)
     }
 

@@ -1,8 +1,8 @@
-//! The order of a GPT-2 pass: which kernel follows which, on which buffers.
+//! The order of a pass: which kernel follows which, on which buffers.
 
 use super::ModelOptions;
+use super::decoder::{Decoder, Residual};
 use super::dims::{BATCH_OFFSET, Dims, HEAD_STEP_OFFSET, Slot};
-use super::gpt2::Gpt2Config;
 use super::kv_cache::KvPool;
 use super::loader::{LayerWeights, Linear, Weights};
 use crate::error::Result;
@@ -10,9 +10,11 @@ use crate::gpu::{BoundBuffer, GpuBuffer, Recorder};
 use crate::kernels::kv_append::{self, KvAppend};
 use crate::kernels::layer_norm::{self, LayerNorm};
 use crate::kernels::norm_gemv::{self, NormGemv};
+use crate::kernels::qk_norm::{self, QkNorm};
+use crate::kernels::rms_norm::{self, RmsNorm};
 use crate::kernels::{
-    Activation, Attention, Batch, Choices, Matmul, Op, OverflowFlag, PagedKv, Scratch, Step, StepRows,
-    attention_decode, attention_prefill, embedding, gemm, gemv, score,
+    Activation, Attention, Batch, Choices, Matmul, MatmulForm, Norm, Op, OverflowFlag, PagedKv, Rotary, Scratch,
+    Step, StepRows, attention_decode, attention_prefill, embedding, gemm, gemv, score,
 };
 
 /// Which kernels a pass is made of.
@@ -31,7 +33,7 @@ pub(super) enum Phase {
 
 /// What recording needs to know.
 pub(super) struct Graph<'a> {
-    pub(super) config: &'a Gpt2Config,
+    pub(super) config: &'a Decoder,
     pub(super) options: &'a ModelOptions,
     pub(super) choices: &'a Choices,
     pub(super) buffers: &'a [GpuBuffer],
@@ -59,13 +61,15 @@ impl<'a> Graph<'a> {
         let op = embedding::Embedding {
             rows: self.rows(phase),
             token_ids: self.slot(Slot::TokenIds),
-            wte: &weights.wte,
-            wpe: &weights.wpe,
+            wte: &weights.tokens,
+            wpe: weights.positions.as_ref(),
+            scale: self.config.embedding.scale,
             out: self.slot(Slot::X),
         };
         embedding::record(recorder, &op)
     }
 
+    /// A block: its norms and sums in the order that the model has.
     pub(super) fn layer(
         &self,
         recorder: &mut Recorder<'_>,
@@ -73,95 +77,168 @@ impl<'a> Graph<'a> {
         layer: usize,
         weights: &'a LayerWeights,
     ) -> Result<()> {
-        use Slot::{Attention as Heads, Inner, Qkv, X};
-        let append = Some(self.append(phase, layer));
-        self.norm_linear(recorder, phase, &weights.ln_1, &weights.c_attn, Activation::None, append, Qkv)?;
-        self.attention(recorder, phase, layer)?;
-        self.linear(recorder, phase, Heads, &weights.c_proj, X)?;
-        let activation = self.config.activation;
-        self.norm_linear(recorder, phase, &weights.ln_2, &weights.c_fc, activation, None, Inner)?;
-        self.linear(recorder, phase, Inner, &weights.mlp_proj, X)
+        let mlp_norm = weights.mlp_norm.as_ref().unwrap_or(&weights.attention_norm);
+        self.attention_in(recorder, phase, layer, weights)?;
+        if matches!(self.config.residual, Residual::Parallel { .. }) {
+            // Both read the stream before either adds to it.
+            self.mlp_in(recorder, phase, mlp_norm, &weights.up)?;
+            self.attention(recorder, phase, layer)?;
+            self.out(recorder, phase, Slot::Attention, &weights.out, None)?;
+        } else {
+            self.attention(recorder, phase, layer)?;
+            self.out(recorder, phase, Slot::Attention, &weights.out, weights.behind_attention.as_ref())?;
+            self.mlp_in(recorder, phase, mlp_norm, &weights.up)?;
+        }
+        self.out(recorder, phase, Slot::Inner, &weights.down, weights.behind_mlp.as_ref())
     }
 
-    /// A layer norm of the residual stream, the projection behind it, the append of
-    /// k and v.
-    #[allow(clippy::too_many_arguments, reason = "one line a layer's operation reads best")]
-    fn norm_linear(
+    /// Norm, projection to q, k and v, rotation, append of k and v.
+    fn attention_in(
         &self,
         recorder: &mut Recorder<'_>,
         phase: Phase,
-        scale: &'a GpuBuffer,
-        linear: &'a Linear,
-        activation: Activation,
-        append: Option<KvAppend<'a>>,
-        out: Slot,
+        layer: usize,
+        weights: &'a LayerWeights,
     ) -> Result<()> {
-        let projection = Matmul {
-            step: self.step(0),
-            x: self.slot(Slot::X),
-            weights: &linear.weights,
-            bias: Some(&linear.bias),
-            activation,
-            accumulate: false,
-            out: self.slot(out),
-            rows_at_once: None,
+        let append = self.append(phase, layer);
+        let (attention, rotary) = (&self.config.attention, self.rotary(phase, layer));
+        let projection = self.projection(Slot::X, &weights.qkv, Slot::Qkv);
+        let Some(scale) = &weights.qk_norm else {
+            let form = rotary.map_or(MatmulForm::Plain, MatmulForm::Rotated);
+            let projection = Matmul { form, ..projection };
+            return self.norm_matmul(recorder, phase, &weights.attention_norm, projection, Slot::Normed, Some(append));
         };
-        self.norm_matmul(recorder, phase, scale, projection, self.slot(Slot::Normed), append)
+        // Heads are whole behind the projection alone.
+        self.norm_matmul(recorder, phase, &weights.attention_norm, projection, Slot::Normed, None)?;
+        let norm = QkNorm {
+            rows: self.rows(phase),
+            qkv: self.slot(Slot::Qkv),
+            n_head: attention.n_head,
+            n_kv_head: attention.n_kv_head,
+            head_dim: attention.head_dim,
+            epsilon: self.config.norms.epsilon,
+            scale,
+            rope: rotary.map(|rotary| rotary.table),
+        };
+        qk_norm::record(recorder, &norm)?;
+        kv_append::record(recorder, &append)
     }
 
+    /// Norm, projection to the MLP's width, activation, product with the gate.
+    fn mlp_in(&self, recorder: &mut Recorder<'_>, phase: Phase, norm: &'a GpuBuffer, up: &'a Linear) -> Result<()> {
+        let form = if self.config.is_gated() { MatmulForm::Gated } else { MatmulForm::Plain };
+        let activation = self.config.mlp.activation;
+        let projection = Matmul { form, activation, ..self.projection(Slot::X, up, Slot::Inner) };
+        self.norm_matmul(recorder, phase, norm, projection, Slot::Normed, None)
+    }
+
+    /// A projection onto the residual stream: added to it, behind `norm` if there is one.
+    fn out(
+        &self,
+        recorder: &mut Recorder<'_>,
+        phase: Phase,
+        x: Slot,
+        linear: &'a Linear,
+        norm: Option<&'a GpuBuffer>,
+    ) -> Result<()> {
+        let op = match norm {
+            None => Matmul { accumulate: true, ..self.projection(x, linear, Slot::X) },
+            Some(_) => self.projection(x, linear, Slot::Branch),
+        };
+        match phase {
+            Phase::Prefill | Phase::Packed => self.gemm(recorder, &op)?,
+            Phase::Decode { batch } => gemv::record(recorder, self.choices.get(Op::Gemv), batch, &op)?,
+        }
+        match norm {
+            None => Ok(()),
+            Some(scale) => self.norm(recorder, op.step, [Slot::Branch, Slot::X], scale, true),
+        }
+    }
+
+    /// `linear` of the rows of `x`, and nothing else.
+    fn projection(&self, x: Slot, linear: &'a Linear, out: Slot) -> Matmul<'a> {
+        Matmul {
+            step: self.step(0),
+            x: self.slot(x),
+            weights: &linear.weights,
+            bias: linear.bias.as_ref(),
+            activation: Activation::None,
+            accumulate: false,
+            form: MatmulForm::Plain,
+            soft_cap: None,
+            out: self.slot(out),
+            rows_at_once: None,
+        }
+    }
+
+    /// The model's norm by itself, from one buffer to another or added to that.
+    fn norm(
+        &self,
+        recorder: &mut Recorder<'_>,
+        step: BoundBuffer<'a>,
+        [x, out]: [Slot; 2],
+        scale: &'a GpuBuffer,
+        accumulate: bool,
+    ) -> Result<()> {
+        let (n, epsilon) = (self.config.n_embd, self.config.norms.epsilon);
+        let (x, out) = (self.slot(x), self.slot(out));
+        match self.config.norms.kind {
+            Norm::Layer => {
+                assert!(!accumulate, "no model has a layer norm behind a branch");
+                let op = LayerNorm { step, n, epsilon, x, scale, out };
+                layer_norm::record(recorder, self.choices.get(Op::LayerNorm), &op)
+            }
+            Norm::Rms => {
+                let op = RmsNorm { step, n, epsilon, x, scale, accumulate, out };
+                rms_norm::record(recorder, self.choices.get(Op::RmsNorm), &op)
+            }
+        }
+    }
+
+    /// A norm of the residual stream, the projection behind it, and the append of k and
+    /// v. `normed` is for the norm where it is a kernel of its own.
     fn norm_matmul(
         &self,
         recorder: &mut Recorder<'_>,
         phase: Phase,
         scale: &'a GpuBuffer,
         projection: Matmul<'a>,
-        normed: &'a GpuBuffer,
+        normed: Slot,
         append: Option<KvAppend<'a>>,
     ) -> Result<()> {
-        let (n, epsilon) = (self.config.n_embd, self.config.layer_norm_epsilon);
         match phase {
             Phase::Decode { batch } => {
-                let op = NormGemv { n, epsilon, scale, projection, normed, append };
+                let (norm, n, epsilon) = (self.config.norms.kind, self.config.n_embd, self.config.norms.epsilon);
+                let normed = self.slot(normed);
+                let op = NormGemv { norm, n, epsilon, scale, projection, normed, append };
                 norm_gemv::record(recorder, self.choices, batch, &op)
             }
             Phase::Prefill | Phase::Packed => {
-                let norm =
-                    LayerNorm { step: projection.step, n, epsilon, x: projection.x, scale, out: normed };
-                layer_norm::record(recorder, self.choices.get(Op::LayerNorm), &norm)?;
-                let matmul = Matmul { x: normed, ..projection };
-                self.gemm(recorder, &matmul)?;
+                self.norm(recorder, projection.step, [Slot::X, normed], scale, false)?;
+                self.gemm(recorder, &Matmul { x: self.slot(normed), ..projection })?;
                 append.map_or(Ok(()), |append| kv_append::record(recorder, &append))
             }
         }
     }
 
     fn gemm(&self, recorder: &mut Recorder<'_>, op: &Matmul<'_>) -> Result<()> {
-        gemm::record(recorder, self.choices.get(Op::Gemm), Some(self.slot(Slot::GemmScratch)), op)
+        let scratch = gemm::GemmScratch { splits: Some(self.slot(Slot::GemmScratch)), gate: Some(self.slot(Slot::Gate)) };
+        gemm::record(recorder, self.choices.get(Op::Gemm), scratch, op)
     }
 
-    /// A projection that is added to the residual stream.
-    fn linear(
-        &self,
-        recorder: &mut Recorder<'_>,
-        phase: Phase,
-        x: Slot,
-        linear: &Linear,
-        out: Slot,
-    ) -> Result<()> {
-        let op = Matmul {
-            step: self.step(0),
-            x: self.slot(x),
-            weights: &linear.weights,
-            bias: Some(&linear.bias),
-            activation: Activation::None,
-            accumulate: true,
-            out: self.slot(out),
-            rows_at_once: None,
-        };
-        match phase {
-            Phase::Prefill | Phase::Packed => self.gemm(recorder, &op),
-            Phase::Decode { batch } => gemv::record(recorder, self.choices.get(Op::Gemv), batch, &op),
+    /// How a layer rotates q and k.
+    fn rotary(&self, phase: Phase, layer: usize) -> Option<Rotary<'a>> {
+        let attention = &self.config.attention;
+        if attention.ropes.is_empty() {
+            return None;
         }
+        let table = [Slot::Rope, Slot::RopeLocal][attention.layers[layer].rope];
+        Some(Rotary {
+            rows: self.rows(phase),
+            table: self.slot(table),
+            n_heads: attention.n_head + attention.n_kv_head,
+            head_dim: self.config.heads().padded,
+        })
     }
 
     fn kv(&self, layer: usize) -> PagedKv<'a> {
@@ -169,7 +246,7 @@ impl<'a> Graph<'a> {
             page_table: self.slot(Slot::PageTable),
             slabs: self.pool.slabs(layer),
             dtype: self.options.kv_dtype,
-            n_head: self.config.n_head,
+            n_kv_head: self.config.attention.n_kv_head,
             head_dim: self.config.heads().padded,
         }
     }
@@ -178,6 +255,7 @@ impl<'a> Graph<'a> {
         KvAppend {
             rows: self.rows(phase),
             qkv: self.slot(Slot::Qkv),
+            n_head: self.config.attention.n_head,
             kv: self.kv(layer),
             spare_slabs: self.pool.spare_slabs(),
             overflow: self
@@ -188,7 +266,6 @@ impl<'a> Graph<'a> {
     }
 
     fn attention(&self, recorder: &mut Recorder<'_>, phase: Phase, layer: usize) -> Result<()> {
-        let scale = self.config.attention_scale(layer);
         let scratch = Scratch {
             buffer: self.slot(Slot::AttentionScratch),
             n_ctx: self.dims.n_ctx,
@@ -201,7 +278,10 @@ impl<'a> Graph<'a> {
             rows: self.rows(phase),
             qkv: self.slot(Slot::Qkv),
             kv: self.kv(layer),
-            scale,
+            n_head: self.config.attention.n_head,
+            scale: self.config.attention_scale(layer),
+            soft_cap: self.config.attention.soft_cap,
+            window: self.config.window(layer),
             scratch,
             out: self.slot(Slot::Attention),
         };
@@ -230,17 +310,18 @@ impl<'a> Graph<'a> {
     }
 
     pub(super) fn head(&self, recorder: &mut Recorder<'_>, phase: Phase, weights: &'a Weights) -> Result<()> {
-        let normed = self.slot(Slot::HeadNormed);
         let projection = Matmul {
             step: self.step(HEAD_STEP_OFFSET),
             x: self.slot(Slot::X),
             weights: weights.head(),
-            bias: None,
+            bias: weights.lm_head_bias.as_ref(),
             activation: Activation::None,
             accumulate: false,
+            form: MatmulForm::Plain,
+            soft_cap: self.config.head.soft_cap,
             out: self.slot(Slot::Logits),
             rows_at_once: self.head_rows,
         };
-        self.norm_matmul(recorder, phase, &weights.ln_f, projection, normed, None)
+        self.norm_matmul(recorder, phase, &weights.final_norm, projection, Slot::HeadNormed, None)
     }
 }

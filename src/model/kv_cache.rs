@@ -201,19 +201,48 @@ impl KvPool {
 
 /// The pages of one sequence, in order of position. It must be given back by
 /// [`PageList::truncate`] to 0 before it is dropped, unless its pool is gone.
+///
+/// Where every layer has a window, pages that no position to come can see are given
+/// back as the sequence grows.
 #[derive(Debug, Default)]
 pub struct PageList {
     pages: Vec<u32>,
+    /// Pages at the beginning that were given back; their numbers mean nothing.
+    n_gone: usize,
+    /// Positions that the layer with the longest reach sees, its own included.
+    window: Option<usize>,
     /// [`KvPool::id`] of the pages; 0 before there was any.
     pool: u64,
 }
+
+/// Positions in front of a window that are kept: so many tokens can be taken back
+/// (drafts, steps ahead, the last token that is scored again) without computing the
+/// sequence anew.
+pub(super) const WINDOW_SLACK: usize = 64;
 
 impl PageList {
     /// An empty list with room for `n_ctx` positions, so that growing
     /// allocates nothing.
     #[must_use]
-    pub fn with_capacity(n_ctx: usize) -> Self {
-        PageList { pages: Vec::with_capacity(n_ctx.div_ceil(PAGE_SIZE)), pool: 0 }
+    pub fn with_capacity(n_ctx: usize, window: Option<usize>) -> Self {
+        PageList { pages: Vec::with_capacity(n_ctx.div_ceil(PAGE_SIZE)), n_gone: 0, window, pool: 0 }
+    }
+
+    /// The first page that position `len` sees.
+    fn first_seen(&self, len: usize) -> usize {
+        self.window.map_or(0, |window| (len + 1).saturating_sub(window) / PAGE_SIZE)
+    }
+
+    /// Pages that an empty list never takes when it begins at position `len`, as a
+    /// calibration does.
+    fn skipped(&self, len: usize) -> usize {
+        if self.pages.is_empty() { self.first_seen(len.saturating_sub(WINDOW_SLACK)) } else { 0 }
+    }
+
+    /// Pages that may be given back before positions from `len` on are computed.
+    fn out_of_reach(&self, len: usize) -> std::ops::Range<usize> {
+        let end = self.first_seen(len.saturating_sub(WINDOW_SLACK)).min(self.pages.len());
+        self.n_gone..end.max(self.n_gone)
     }
 
     /// Whether the pages are those of a pool, whatever it has grown to.
@@ -221,16 +250,35 @@ impl PageList {
         self.pool == pool.id
     }
 
-    /// Whether pages of the pool are there for `len` positions.
+    /// Whether pages of the pool are there for `len` positions, as far as a position
+    /// behind them sees.
     #[must_use]
     pub fn holds(&self, pool: &KvPool, len: usize) -> bool {
-        len == 0 || (self.is_of(pool) && self.pages.len() >= len.div_ceil(PAGE_SIZE))
+        let there = self.pages.len() >= len.div_ceil(PAGE_SIZE) && self.n_gone <= self.first_seen(len);
+        len == 0 || (self.is_of(pool) && there)
     }
 
-    /// The pages.
+    /// Whether no page was given back because it fell out of the window.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.n_gone == 0
+    }
+
+    /// The pages of a whole list.
+    ///
+    /// # Panics
+    /// When some were given back.
     #[must_use]
     pub fn pages(&self) -> &[u32] {
+        assert!(self.is_whole(), "the first pages were given back");
         &self.pages
+    }
+
+    /// The page table's entries; those of pages that were given back are 0, a page
+    /// that kernels do not look into.
+    pub(super) fn entries(&self, pool: &KvPool) -> impl Iterator<Item = u32> {
+        let held = self.pages[self.n_gone..].iter().map(|&page| pool.entry(page));
+        std::iter::repeat_n(0, self.n_gone).chain(held)
     }
 
     /// A second list of the same pages; an empty one where they are another pool's.
@@ -240,10 +288,11 @@ impl PageList {
         if self.is_of(pool) {
             pages.extend_from_slice(&self.pages);
         }
-        for &page in &pages {
+        let n_gone = self.n_gone.min(pages.len());
+        for &page in &pages[n_gone..] {
             pool.ref_counts[page as usize] += 1;
         }
-        PageList { pages, pool: self.pool }
+        PageList { pages, n_gone, window: self.window, pool: self.pool }
     }
 
     /// Gives back the pages behind the first `len` positions; all, where they are
@@ -251,11 +300,15 @@ impl PageList {
     pub fn truncate(&mut self, pool: &mut KvPool, len: usize) {
         if !self.is_of(pool) {
             self.pages.clear();
+            self.n_gone = 0;
             return;
         }
         let keep = len.div_ceil(PAGE_SIZE).min(self.pages.len());
-        for page in self.pages.drain(keep..) {
-            pool.release(page);
+        let held = keep.max(self.n_gone);
+        self.pages.drain(held..).for_each(|page| pool.release(page));
+        self.pages.truncate(keep);
+        if keep == 0 {
+            self.n_gone = 0;
         }
     }
 
@@ -266,8 +319,9 @@ impl PageList {
         if !self.is_of(pool) {
             return n_new.div_ceil(PAGE_SIZE);
         }
-        let more = (len + n_new).div_ceil(PAGE_SIZE).saturating_sub(self.pages.len());
-        more + usize::from(self.shared_tail(pool, len).is_some())
+        let more = (len + n_new).div_ceil(PAGE_SIZE).saturating_sub(self.pages.len().max(self.skipped(len)));
+        let gone = self.pages[self.out_of_reach(len)].iter().filter(|&&page| !pool.is_shared(page)).count();
+        (more + usize::from(self.shared_tail(pool, len).is_some())).saturating_sub(gone)
     }
 
     /// The index of the page that position `len` falls into, if there is one (it
@@ -278,7 +332,8 @@ impl PageList {
     }
 
     /// Makes positions `len .. len + n_new` writable: takes pages, and copies the
-    /// page of position `len` where it is shared. The list holds no page behind that
+    /// page of position `len` where it is shared; before that it gives back pages that
+    /// fell out of the window. The list holds no page behind that
     /// one. The pool must have [`PageList::pages_wanted`]
     /// free pages.
     ///
@@ -300,6 +355,13 @@ impl PageList {
             let message = "the engine moved to another device in the midst of a call".into();
             return Err(Error::DeviceLost { message });
         }
+        if self.pages.is_empty() {
+            self.n_gone = self.skipped(len);
+            self.pages.resize(self.n_gone, 0);
+        }
+        let gone = self.out_of_reach(len);
+        self.n_gone = gone.end;
+        self.pages[gone].iter().for_each(|&page| pool.release(page));
         if let Some(index) = self.shared_tail(pool, len) {
             let own = pool.take().ok_or_else(full)?;
             if let Err(error) = pool.copy_page(gpu, self.pages[index], own, scratch) {

@@ -1,34 +1,43 @@
 //! Weights from a checkpoint to the GPU, through bounded staging.
 
-use std::ops::Range;
+mod rows;
 
-use super::gpt2::{Gpt2Config, Layout, TensorSpec};
+use super::decoder::{Decoder, Residual};
 use super::progress::{LoadPhase, PLAN_STEPS, ProgressFn, report};
+use super::spec::{Layout, Role, Source, TensorSpec};
 use crate::checkpoint::{Checkpoint, Reader, TensorInfo, convert_f16};
 use crate::error::{Error, Result};
 use crate::gpu::{BufferUse, Gpu, GpuBuffer, MemoryGroup};
-use crate::kernels::{Matrix, MatrixLayout, Piece};
-use crate::tensor::{Axis, DType, ROW_ALIGN_ELEMS};
+use crate::kernels::{Matrix, MatrixLayout, Norm, Piece};
+use crate::tensor::DType;
+use rows::{Block, Run};
 
 /// f32 elements that are read at once: with conversion and padding a few times
 /// 4 MiB of host memory, whatever the model's size.
 const BLOCK_ELEMS: usize = 1 << 20;
 
-/// Weights of one block.
+/// Weights of one block. A norm is `[n_embd]`, weights; a layer norm `[2, n_embd]`,
+/// weights, then biases.
 #[derive(Debug)]
 pub struct LayerWeights {
-    /// `[2, n_embd]`: weight, bias.
-    pub ln_1: GpuBuffer,
-    /// `[3 n_head head_dim, n_embd]` with its bias.
-    pub c_attn: Linear,
-    /// `[n_embd, n_head head_dim]` with its bias.
-    pub c_proj: Linear,
-    /// `[2, n_embd]`: weight, bias.
-    pub ln_2: GpuBuffer,
-    /// `[n_inner, n_embd]` with its bias.
-    pub c_fc: Linear,
-    /// `[n_embd, n_inner]` with its bias.
-    pub mlp_proj: Linear,
+    /// The norm in front of attention.
+    pub attention_norm: GpuBuffer,
+    /// `[(n_head + 2 n_kv_head) head_dim, n_embd]`
+    pub qkv: Linear,
+    /// `[2, head_dim]`: norms of the heads of q and of k.
+    pub qk_norm: Option<GpuBuffer>,
+    /// `[n_embd, n_head head_dim]`
+    pub out: Linear,
+    /// The norm behind attention, in front of the sum.
+    pub behind_attention: Option<GpuBuffer>,
+    /// The norm in front of the MLP, where it is another one than attention's.
+    pub mlp_norm: Option<GpuBuffer>,
+    /// `[n_inner, n_embd]`; with a gate twice as many rows, four of each in turn.
+    pub up: Linear,
+    /// `[n_embd, n_inner]`
+    pub down: Linear,
+    /// The norm behind the MLP, in front of the sum.
+    pub behind_mlp: Option<GpuBuffer>,
 }
 
 /// A matrix with its bias.
@@ -37,29 +46,31 @@ pub struct Linear {
     /// `[out_features, in_features]`
     pub weights: Matrix,
     /// `[out_features]`, f32.
-    pub bias: GpuBuffer,
+    pub bias: Option<GpuBuffer>,
 }
 
 /// All weights on the GPU.
 #[derive(Debug)]
 pub struct Weights {
     /// `[vocab_size, n_embd]`
-    pub wte: Matrix,
-    /// `[n_positions, n_embd]`
-    pub wpe: Matrix,
+    pub tokens: Matrix,
+    /// `[n_positions, n_embd]`, where positions are learned.
+    pub positions: Option<Matrix>,
     /// Blocks in order.
     pub layers: Vec<LayerWeights>,
-    /// `[2, n_embd]`: weight, bias.
-    pub ln_f: GpuBuffer,
-    /// `[vocab_size, n_embd]`; `None` where the head shares `wte`.
+    /// The norm in front of the head.
+    pub final_norm: GpuBuffer,
+    /// `[vocab_size, n_embd]`; `None` where the head shares `tokens`.
     pub lm_head: Option<Matrix>,
+    /// `[vocab_size]`, f32.
+    pub lm_head_bias: Option<GpuBuffer>,
 }
 
 impl Weights {
     /// The output head's matrix.
     #[must_use]
     pub fn head(&self) -> &Matrix {
-        self.lm_head.as_ref().unwrap_or(&self.wte)
+        self.lm_head.as_ref().unwrap_or(&self.tokens)
     }
 
     /// Checks names and shapes, then loads all.
@@ -69,7 +80,7 @@ impl Weights {
     /// a value that `dtype` cannot hold; errors of reading and of the GPU.
     pub fn load(
         gpu: &Gpu,
-        config: &Gpt2Config,
+        config: &Decoder,
         checkpoint: &Checkpoint,
         dtype: DType,
         progress: &mut ProgressFn<'_>,
@@ -81,6 +92,7 @@ impl Weights {
         let mut loader = Loader {
             gpu,
             checkpoint,
+            prefix: config.prefix,
             reader: checkpoint.reader(),
             dtype,
             specs: specs.into_iter(),
@@ -89,53 +101,46 @@ impl Weights {
             uploaded,
             progress,
         };
-        // The order of the fields is that of Gpt2Config::tensors.
-        let wte = loader.matrix()?;
-        let wpe = loader.matrix()?;
-        let mut layers = Vec::with_capacity(config.n_layer);
-        for _ in 0..config.n_layer {
-            layers.push(LayerWeights {
-                ln_1: loader.vectors(2)?,
-                c_attn: loader.linear()?,
-                c_proj: loader.linear()?,
-                ln_2: loader.vectors(2)?,
-                c_fc: loader.linear()?,
-                mlp_proj: loader.linear()?,
-            });
-        }
-        let ln_f = loader.vectors(2)?;
-        let lm_head = if config.tie_word_embeddings { None } else { Some(loader.matrix()?) };
+        // The order of the fields is that of Decoder::tensors.
+        let tokens = loader.matrix()?;
+        let positions = config.embedding.positions.is_some().then(|| loader.matrix()).transpose()?;
+        let layers = (0..config.n_layer).map(|_| loader.layer(config)).collect::<Result<_>>()?;
+        let final_norm = loader.norm(config)?;
+        let lm_head = (!config.head.tied).then(|| loader.matrix()).transpose()?;
+        let lm_head_bias = config.head.bias.then(|| loader.vectors(1)).transpose()?;
         gpu.flush()?;
         loader.uploaded(0)?;
-        Ok(Weights { wte, wpe, layers, ln_f, lm_head })
+        Ok(Weights { tokens, positions, layers, final_norm, lm_head, lm_head_bias })
     }
 }
 
-/// The tensor of a spec, with or without the prefix.
-fn find<'c>(checkpoint: &'c Checkpoint, name: &str) -> Option<&'c TensorInfo> {
-    checkpoint.get(name).or_else(|| checkpoint.get(&format!("{PREFIX}{name}")))
+/// The tensor of a name, with or without the prefix.
+fn find<'c>(checkpoint: &'c Checkpoint, prefix: &str, name: &str) -> Option<&'c TensorInfo> {
+    checkpoint.get(name).or_else(|| checkpoint.get(&format!("{prefix}{name}")))
 }
-
-const PREFIX: &str = "transformer.";
 
 /// Compares the checkpoint with what the config asks for, without reading any
 /// tensor.
 ///
 /// # Errors
 /// [`Error::Tensor`] that lists what is missing, unexpected or wrongly shaped.
-pub fn check_tensors(config: &Gpt2Config, checkpoint: &Checkpoint) -> Result<()> {
+pub fn check_tensors(config: &Decoder, checkpoint: &Checkpoint) -> Result<()> {
     check(config, checkpoint, &config.tensors()).map(|_| ())
 }
 
 /// As [`check_tensors`]; returns the bytes to read.
-fn check(config: &Gpt2Config, checkpoint: &Checkpoint, specs: &[TensorSpec]) -> Result<u64> {
+fn check(config: &Decoder, checkpoint: &Checkpoint, specs: &[TensorSpec]) -> Result<u64> {
     let mut bytes = 0;
     let mut problems = Vec::new();
-    for spec in specs {
-        match find(checkpoint, &spec.name) {
-            None => problems.push((spec.name.clone(), format!("missing: expected shape {:?}", spec.shape()))),
-            Some(info) if info.shape != spec.shape() => {
-                let message = format!("wrong shape: expected {:?}, found {:?}", spec.shape(), info.shape);
+    let mut known = std::collections::HashSet::new();
+    let sources = specs.iter().flat_map(|spec| spec.sources.iter().map(move |source| (spec, source)));
+    for (spec, source) in sources {
+        known.insert(source.name.as_str());
+        let shape = spec.shape(source);
+        match find(checkpoint, config.prefix, &source.name) {
+            None => problems.push((source.name.clone(), format!("missing: expected shape {shape:?}"))),
+            Some(info) if info.shape != shape => {
+                let message = format!("wrong shape: expected {shape:?}, found {:?}", info.shape);
                 problems.push((info.name.clone(), message));
             }
             Some(info) if info.dtype.size_bytes().is_none() => {
@@ -145,9 +150,8 @@ fn check(config: &Gpt2Config, checkpoint: &Checkpoint, specs: &[TensorSpec]) -> 
             Some(info) => bytes += info.len_bytes(),
         }
     }
-    let known: std::collections::HashSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
     for info in checkpoint.tensors() {
-        let name = info.name.strip_prefix(PREFIX).unwrap_or(&info.name);
+        let name = info.name.strip_prefix(config.prefix).unwrap_or(&info.name);
         if !known.contains(name) && !config.ignores(name, &info.shape) {
             problems.push((info.name.clone(), format!("unexpected (shape {:?})", info.shape)));
         }
@@ -173,6 +177,7 @@ fn check(config: &Gpt2Config, checkpoint: &Checkpoint, specs: &[TensorSpec]) -> 
 struct Loader<'a, 'p> {
     gpu: &'a Gpu,
     checkpoint: &'a Checkpoint,
+    prefix: &'static str,
     reader: Reader<'a>,
     dtype: DType,
     specs: std::vec::IntoIter<TensorSpec>,
@@ -190,10 +195,12 @@ struct Count {
 }
 
 impl<'a> Loader<'a, '_> {
-    fn next(&mut self) -> (TensorSpec, &'a TensorInfo) {
-        let spec = self.specs.next().expect("fields and specs have one order");
-        let info = find(self.checkpoint, &spec.name).expect("the names were checked");
-        (spec, info)
+    fn next(&mut self) -> TensorSpec {
+        self.specs.next().expect("fields and specs have one order")
+    }
+
+    fn info(&self, source: &Source) -> &'a TensorInfo {
+        find(self.checkpoint, self.prefix, &source.name).expect("the names were checked")
     }
 
     /// Counts elements of a tensor that were read.
@@ -208,8 +215,36 @@ impl<'a> Loader<'a, '_> {
         report(self.progress, LoadPhase::Upload, self.uploaded.done, self.uploaded.total)
     }
 
+    fn layer(&mut self, config: &Decoder) -> Result<LayerWeights> {
+        let sandwich = matches!(config.residual, Residual::Sandwich { .. });
+        let one_norm = matches!(config.residual, Residual::Parallel { mlp: None, .. });
+        let qk_norm = config.attention.qk_norm.is_some();
+        Ok(LayerWeights {
+            attention_norm: self.norm(config)?,
+            qkv: self.linear()?,
+            qk_norm: qk_norm.then(|| self.vectors(2)).transpose()?,
+            out: self.linear()?,
+            behind_attention: sandwich.then(|| self.norm(config)).transpose()?,
+            mlp_norm: (!one_norm).then(|| self.norm(config)).transpose()?,
+            up: self.linear()?,
+            down: self.linear()?,
+            behind_mlp: sandwich.then(|| self.norm(config)).transpose()?,
+        })
+    }
+
+    fn norm(&mut self, config: &Decoder) -> Result<GpuBuffer> {
+        match config.norms.kind {
+            Norm::Layer => self.vectors(2),
+            Norm::Rms => self.vectors(1),
+        }
+    }
+
+    /// A matrix, and its bias where the next tensors are one.
     fn linear(&mut self) -> Result<Linear> {
-        Ok(Linear { weights: self.matrix()?, bias: self.vectors(1)? })
+        let weights = self.matrix()?;
+        // Behind a matrix the bias of a norm does not stand, its weight comes first.
+        let bias = self.specs.as_slice().first().is_some_and(|spec| spec.role == Role::Bias);
+        Ok(Linear { weights, bias: bias.then(|| self.vectors(1)).transpose()? })
     }
 
     /// The next `count` vectors, each padded, one behind the other in f32:
@@ -218,18 +253,20 @@ impl<'a> Loader<'a, '_> {
         let mut all: Vec<f32> = Vec::new();
         let mut label = String::new();
         for _ in 0..count {
-            let (spec, info) = self.next();
-            let n = spec.rows.len();
-            self.block.resize(n, 0.0);
-            self.reader.read_block(info, 0..1, 0..n, &mut self.block)?;
-            check_finite(info, &self.block, |i| i)?;
-            let start = all.len();
-            all.resize(start + spec.rows.padded_len(), 0.0);
-            for (i, value) in self.block.iter().enumerate() {
-                all[start + spec.rows.position(i)] = *value;
+            let spec = self.next();
+            let mut sources = Vec::new();
+            for source in &spec.sources {
+                let info = self.info(source);
+                let mut values = vec![0.0; source.rows];
+                self.reader.read_block(info, 0..1, 0..source.rows, &mut values)?;
+                check_finite(info, &values, |i| i)?;
+                self.read(source.rows, info)?;
+                sources.push(values);
             }
-            self.read(n, info)?;
-            label = spec.name;
+            let distance = if spec.plus_one { 1.0 } else { 0.0 };
+            let value = |row| spec.rows.source(row).map_or(0.0, |(source, i): (usize, usize)| sources[source][i] + distance);
+            all.extend((0..spec.rows.padded_len()).map(value));
+            label = spec.name().to_owned();
         }
         let data = bytemuck::cast_slice(&all);
         let buffer = self.gpu.allocate_with(&label, data, MemoryGroup::Weights)?;
@@ -239,127 +276,81 @@ impl<'a> Loader<'a, '_> {
 
     /// The next matrix, in pieces that fit a binding.
     fn matrix(&mut self) -> Result<Matrix> {
-        let (spec, info) = self.next();
+        let spec = self.next();
         let matrix = allocate_matrix(self.gpu, &spec, self.dtype)?;
-        let n_columns = spec.columns.len();
         // Whole blocks of the layout, which lie in one run of memory each.
-        let rows_at_once = (BLOCK_ELEMS / n_columns / Matrix::CUT_ROWS).max(1) * Matrix::CUT_ROWS;
-        let cuts = matrix.pieces.iter().flat_map(|piece| {
-            (0..piece.n_rows)
-                .step_by(rows_at_once)
-                .map(move |first| (piece, first..(first + rows_at_once).min(piece.n_rows)))
-        });
-        for (piece, cut) in cuts {
-            let block = Block::new(&spec, piece, cut);
-            let rows = block.rows.clone();
-            self.block.resize(rows.len() * n_columns, 0.0);
-            match spec.layout {
-                Layout::Transposed => {
-                    self.reader.read_block(info, 0..n_columns, rows.clone(), &mut self.block)?;
-                }
-                _ => self.reader.read_block(info, rows.clone(), 0..n_columns, &mut self.block)?,
+        let rows_at_once = (BLOCK_ELEMS / spec.columns.len() / Matrix::CUT_ROWS).max(1) * Matrix::CUT_ROWS;
+        for piece in &matrix.pieces {
+            for first in (0..piece.n_rows).step_by(rows_at_once) {
+                let cut = first..(first + rows_at_once).min(piece.n_rows);
+                let block = Block { spec: &spec, piece, cut, layout: matrix.layout };
+                let bytes = match self.dtype {
+                    DType::F16 => self.block(&block, |info, run, values| {
+                        let mut halves = vec![0u16; values.len()];
+                        convert_f16(values, &mut halves)
+                            .map_err(|e| out_of_range(info, run.file_index(&spec, e.index), e.value))?;
+                        Ok(halves)
+                    })?,
+                    DType::F32 => self.block(&block, |info, run, values| {
+                        check_finite(info, values, |i| run.file_index(&spec, i))?;
+                        Ok(values.to_vec())
+                    })?,
+                };
+                self.uploaded(bytes)?;
             }
-            self.read(rows.len() * n_columns, info)?;
-            let bytes = match self.dtype {
-                DType::F16 => {
-                    let mut halves = vec![0u16; self.block.len()];
-                    convert_f16(&self.block, &mut halves)
-                        .map_err(|e| out_of_range(info, block.file_index(e.index), e.value))?;
-                    block.upload(self.gpu, matrix.layout, &halves)?
-                }
-                DType::F32 => {
-                    check_finite(info, &self.block, |i| block.file_index(i))?;
-                    block.upload(self.gpu, matrix.layout, &self.block)?
-                }
-            };
-            self.uploaded(bytes)?;
         }
         Ok(matrix)
     }
-}
 
-/// Some rows of a matrix, as they were read.
-struct Block<'a> {
-    spec: &'a TensorSpec,
-    piece: &'a Piece,
-    /// Rows of the piece, with padding.
-    cut: Range<usize>,
-    /// Rows of the file that stand there.
-    rows: Range<usize>,
-}
-
-impl<'a> Block<'a> {
-    fn new(spec: &'a TensorSpec, piece: &'a Piece, cut: Range<usize>) -> Self {
-        let before = |row: usize| spec.rows.elements_before(piece.first_row + row);
-        Block { spec, piece, rows: before(cut.start)..before(cut.end), cut }
-    }
-
-    /// Index within the tensor's file order of element `i` of the block.
-    fn file_index(&self, i: usize) -> usize {
-        match self.spec.layout {
-            Layout::Transposed => {
-                i / self.rows.len() * self.spec.rows.len() + self.rows.start + i % self.rows.len()
+    /// Reads, converts and uploads some rows; returns their bytes on the GPU.
+    fn block<T: bytemuck::Pod>(
+        &mut self,
+        block: &Block<'_>,
+        convert: impl Fn(&TensorInfo, &Run, &[f32]) -> Result<Vec<T>>,
+    ) -> Result<u64> {
+        let (spec, n_columns) = (block.spec, block.spec.columns.len());
+        let mut out = block.zeroed();
+        for run in block.runs() {
+            let info = self.info(&spec.sources[run.source]);
+            let elems = run.places.len() * n_columns;
+            let mut values = std::mem::take(&mut self.block);
+            values.resize(elems, 0.0);
+            let rows = run.file_rows(spec);
+            match spec.layout {
+                Layout::Transposed => self.reader.read_block(info, 0..n_columns, rows, &mut values)?,
+                _ => self.reader.read_block(info, rows, 0..n_columns, &mut values)?,
             }
-            _ => self.rows.start * self.spec.columns.len() + i,
+            self.read(elems, info)?;
+            block.place(&run, &convert(info, &run, &values)?, &mut out);
+            self.block = values;
         }
-    }
-
-    /// Lays the values out with padding and uploads them; returns their bytes.
-    fn upload<T: bytemuck::Pod>(&self, gpu: &Gpu, layout: MatrixLayout, values: &[T]) -> Result<u64> {
-        let (rows, columns) = (self.spec.rows, self.spec.columns);
-        let (n_rows, width) = (self.piece.n_rows, columns.padded_len());
-        let (n_packs, start) = (width / ROW_ALIGN_ELEMS, self.cut.start * width);
-        let mut out = vec![T::zeroed(); self.cut.len() * width];
-        let transposed = self.spec.layout == Layout::Transposed;
-        for (i, row) in self.rows.clone().enumerate() {
-            let row = rows.position(row) - self.piece.first_row;
-            for column in 0..columns.len() {
-                let from = if transposed { column * self.rows.len() + i } else { i * columns.len() + column };
-                let position = columns.position(column);
-                let pack = layout.pack_index(row, position / ROW_ALIGN_ELEMS, n_rows, n_packs);
-                out[pack * ROW_ALIGN_ELEMS + position % ROW_ALIGN_ELEMS - start] = values[from];
-            }
-        }
-        let data = bytemuck::cast_slice(&out);
-        gpu.upload(&self.piece.buffer, (start * size_of::<T>()) as u64, data)?;
-        Ok(data.len() as u64)
+        block.upload(self.gpu, &out)
     }
 }
 
 /// Buffers for a matrix, split by rows where a binding could not hold it.
 fn allocate_matrix(gpu: &Gpu, spec: &TensorSpec, dtype: DType) -> Result<Matrix> {
-    let n_columns = spec.columns.padded_len();
-    let pieces = pieces(spec, dtype, gpu.max_binding_bytes())
-        .into_iter()
-        .map(|rows| {
-            let bytes = (rows.len() * n_columns * dtype.size_bytes()) as u64;
-            let buffer = gpu.allocate(&spec.name, bytes, BufferUse::Storage, MemoryGroup::Weights)?;
-            Ok(Piece { first_row: rows.start, n_rows: rows.len(), buffer })
-        })
-        .collect::<Result<_>>()?;
+    let (n_rows, n_columns) = (spec.rows.padded_len(), spec.columns.padded_len());
+    let at_once = Matrix::rows_per_piece(n_columns, dtype, gpu.max_binding_bytes());
+    let pieces = (0..n_rows).step_by(at_once).map(|first_row| {
+        let n_rows = at_once.min(n_rows - first_row);
+        let bytes = (n_rows * n_columns * dtype.size_bytes()) as u64;
+        let buffer = gpu.allocate(spec.name(), bytes, BufferUse::Storage, MemoryGroup::Weights)?;
+        Ok(Piece { first_row, n_rows, buffer })
+    });
+    let pieces = pieces.collect::<Result<_>>()?;
     let layout = MatrixLayout::preferred_by(gpu.capabilities().strategy);
-    Ok(Matrix { dtype, layout, n_rows: spec.rows.padded_len(), n_columns, pieces })
-}
-
-/// Row ranges of a matrix's pieces.
-fn pieces(spec: &TensorSpec, dtype: DType, max_binding_bytes: u64) -> Vec<Range<usize>> {
-    let n_rows = spec.rows.padded_len();
-    let at_once = Matrix::rows_per_piece(spec.columns.padded_len(), dtype, max_binding_bytes);
-    (0..n_rows).step_by(at_once).map(|first| first..(first + at_once).min(n_rows)).collect()
+    Ok(Matrix { dtype, layout, n_rows, n_columns, pieces })
 }
 
 /// GPU bytes of all weights.
 #[must_use]
-pub fn weight_bytes(config: &Gpt2Config, dtype: DType) -> u64 {
-    let elems = |axis: &Axis| axis.padded_len() as u64;
-    config
-        .tensors()
-        .iter()
-        .map(|spec| match spec.layout {
-            Layout::Vector => elems(&spec.rows) * 4,
-            _ => elems(&spec.rows) * elems(&spec.columns) * dtype.size_bytes() as u64,
-        })
-        .sum()
+pub fn weight_bytes(config: &Decoder, dtype: DType) -> u64 {
+    let bytes = |spec: &TensorSpec| {
+        let (rows, columns) = (spec.rows.padded_len() as u64, spec.columns.padded_len() as u64);
+        if spec.layout == Layout::Vector { rows * 4 } else { rows * columns * dtype.size_bytes() as u64 }
+    };
+    config.tensors().iter().map(bytes).sum()
 }
 
 fn check_finite(info: &TensorInfo, values: &[f32], file_index: impl Fn(usize) -> usize) -> Result<()> {

@@ -4,10 +4,11 @@
 //! workgroups.
 
 mod ahead;
+pub mod arch;
 mod cost;
+pub mod decoder;
 mod dims;
 mod forward;
-pub mod gpt2;
 mod graph;
 mod kv_cache;
 mod loader;
@@ -16,11 +17,13 @@ mod output;
 mod progress;
 pub mod random;
 mod recordings;
+pub mod rope;
+pub mod spec;
 
 pub use ahead::{AheadLoop, AheadToken};
 pub use dims::Dims;
 pub use forward::{DispatchTiming, Forward, Overrun, PassOwner, PieceTime, ScoredSequence, Sequence};
-pub use gpt2::Gpt2Config;
+pub use decoder::Decoder;
 pub use kv_cache::{KvPool, PageList};
 pub use loader::{Weights, check_tensors, weight_bytes};
 pub use options::{MAX_SUBMIT, ModelOptions, STEPS_AHEAD, STEPS_AHEAD_MAX};
@@ -35,7 +38,7 @@ pub use crate::memory::{MemoryPlan, PlanEntry};
 #[derive(Debug)]
 pub struct Model {
     /// The configuration.
-    pub config: Gpt2Config,
+    pub config: Decoder,
     /// How it runs.
     pub options: ModelOptions,
     /// The implementation of each operation.

@@ -1,44 +1,99 @@
-//! GPT-2 shapes with random weights: speed and memory do not depend on the
+//! Published shapes with random weights: speed and memory do not depend on the
 //! weights' values, so a machine without checkpoints can measure.
 
-use super::gpt2::Gpt2Config;
+use serde_json::{Value, json};
+
+use super::decoder::Decoder;
+use super::spec::Role;
 use crate::checkpoint::{Checkpoint, ConfigJson, Fill, SyntheticTensor};
 use crate::error::{Error, Result};
 
 /// The sizes of a published model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Shape {
     /// The model's name.
     pub name: &'static str,
+    /// Its architecture: `gpt2` or `llama`.
+    pub model_type: &'static str,
     /// Blocks.
     pub n_layer: usize,
     /// Width of the residual stream.
     pub n_embd: usize,
     /// Attention heads.
     pub n_head: usize,
+    /// Heads of k and v.
+    pub n_kv_head: usize,
+    /// Elements of a head.
+    pub head_dim: usize,
+    /// Width of the MLP.
+    pub n_inner: usize,
     /// Tokens.
     pub vocab_size: usize,
     /// Longest context.
     pub n_positions: usize,
+    /// Whether the head is the token embedding.
+    pub tied: bool,
+    /// Base of the rotary embedding.
+    pub theta: f64,
 }
 
 const fn gpt2(name: &'static str, n_layer: usize, n_embd: usize, n_head: usize) -> Shape {
-    Shape { name, n_layer, n_embd, n_head, vocab_size: 50257, n_positions: 1024 }
+    Shape {
+        name,
+        model_type: "gpt2",
+        n_layer,
+        n_embd,
+        n_head,
+        n_kv_head: n_head,
+        head_dim: n_embd / n_head,
+        n_inner: 4 * n_embd,
+        vocab_size: 50257,
+        n_positions: 1024,
+        tied: true,
+        theta: 0.0,
+    }
+}
+
+const fn llama(name: &'static str, sizes: [usize; 7], n_positions: usize, tied: bool, theta: f64) -> Shape {
+    let [n_layer, n_embd, n_inner, n_head, n_kv_head, head_dim, vocab_size] = sizes;
+    let model_type = "llama";
+    Shape {
+        name,
+        model_type,
+        n_layer,
+        n_embd,
+        n_head,
+        n_kv_head,
+        head_dim,
+        n_inner,
+        vocab_size,
+        n_positions,
+        tied,
+        theta,
+    }
 }
 
 /// GPT-2's published sizes (Radford et al. 2019), DistilGPT-2, and the embedded
-/// demo model.
-pub const SHAPES: [Shape; 6] = [
+/// demo model; Llamas by the configs of their checkpoints (blocks, width, MLP, heads,
+/// heads of k and v, elements of a head, tokens).
+pub const SHAPES: [Shape; 12] = [
     gpt2("gpt2", 12, 768, 12),
     gpt2("gpt2-medium", 24, 1024, 16),
     gpt2("gpt2-large", 36, 1280, 20),
     gpt2("gpt2-xl", 48, 1600, 25),
     gpt2("distilgpt2", 6, 768, 12),
-    Shape { name: "demo", n_layer: 4, n_embd: 192, n_head: 3, vocab_size: 2048, n_positions: 512 },
+    Shape { vocab_size: 2048, n_positions: 512, ..gpt2("demo", 4, 192, 3) },
+    llama("smollm2-135m", [30, 576, 1536, 9, 3, 64, 49152], 8192, true, 1e5),
+    llama("smollm2-360m", [32, 960, 2560, 15, 5, 64, 49152], 8192, true, 1e5),
+    llama("tinyllama-1.1b", [22, 2048, 5632, 32, 4, 64, 32000], 2048, false, 1e4),
+    llama("llama-3.2-1b", [16, 2048, 8192, 32, 8, 64, 128_256], 131_072, true, 5e5),
+    llama("llama-3.2-3b", [28, 3072, 8192, 24, 8, 128, 128_256], 131_072, true, 5e5),
+    llama("llama-3.1-8b", [32, 4096, 14336, 32, 8, 128, 128_256], 131_072, false, 5e5),
 ];
 
 /// The sizes that a description may set.
-const FIELDS: [&str; 6] = ["n_layer", "n_embd", "n_head", "n_inner", "vocab_size", "n_positions"];
+const FIELDS: [&str; 8] =
+    ["n_layer", "n_embd", "n_head", "n_kv_head", "head_dim", "n_inner", "vocab_size", "n_positions"];
 
 impl Shape {
     /// The published shape called `name`.
@@ -46,58 +101,112 @@ impl Shape {
     pub fn named(name: &str) -> Option<Shape> {
         SHAPES.into_iter().find(|shape| shape.name == name)
     }
+
+    /// Sets one of [`FIELDS`]; what follows from it follows, unless it was set.
+    fn set(&mut self, field: &str, value: usize, set: &[&str]) {
+        match field {
+            "n_layer" => self.n_layer = value,
+            "n_embd" => self.n_embd = value,
+            "n_head" => self.n_head = value,
+            "n_kv_head" => self.n_kv_head = value,
+            "head_dim" => self.head_dim = value,
+            "n_inner" => self.n_inner = value,
+            "vocab_size" => self.vocab_size = value,
+            _ => self.n_positions = value,
+        }
+        let free = |follows: &str| !set.contains(&follows);
+        if field == "n_embd" && free("n_inner") && self.model_type == "gpt2" {
+            self.n_inner = 4 * value;
+        }
+        if field == "n_head" && free("n_kv_head") {
+            self.n_kv_head = value;
+        }
+        if ["n_embd", "n_head"].contains(&field) && free("head_dim") && self.n_head > 0 {
+            self.head_dim = self.n_embd / self.n_head;
+        }
+    }
+
+    /// Its `config.json`.
+    #[must_use]
+    pub fn config_json(&self) -> Value {
+        if self.model_type == "gpt2" {
+            return json!({
+                "model_type": "gpt2",
+                "n_layer": self.n_layer,
+                "n_embd": self.n_embd,
+                "n_head": self.n_head,
+                "n_inner": self.n_inner,
+                "vocab_size": self.vocab_size,
+                "n_positions": self.n_positions,
+            });
+        }
+        json!({
+            "model_type": self.model_type,
+            "num_hidden_layers": self.n_layer,
+            "hidden_size": self.n_embd,
+            "intermediate_size": self.n_inner,
+            "num_attention_heads": self.n_head,
+            "num_key_value_heads": self.n_kv_head,
+            "head_dim": self.head_dim,
+            "vocab_size": self.vocab_size,
+            "max_position_embeddings": self.n_positions,
+            "rms_norm_eps": 1e-5,
+            "rope_theta": self.theta,
+            "tie_word_embeddings": self.tied,
+        })
+    }
+
+    fn config(&self) -> Result<Decoder> {
+        Decoder::from_json(&ConfigJson::from_bytes("random shape", self.config_json().to_string().as_bytes())?)
+    }
 }
 
 /// The config of a described shape: a published name, sizes as
 /// `n_layer=2,n_embd=768`, or a name and then sizes that replace its own. What
-/// is left out is gpt2's; `n_inner` is 4 `n_embd`.
+/// is left out is gpt2's. A GPT-2's `n_inner` is 4 `n_embd`, and any head an even
+/// share of the width, unless the description says otherwise.
 ///
 /// # Errors
 /// [`Error::Input`] for an unknown name or field or a value that is no whole
 /// number, [`Error::Config`] for a value out of range or heads that do not
 /// divide the width.
-pub fn shape(description: &str) -> Result<Gpt2Config> {
+pub fn shape(description: &str) -> Result<Decoder> {
     let mut parts = description.split(',').map(str::trim).peekable();
     let name = parts.next_if(|part| !part.contains('=')).unwrap_or("gpt2");
-    let Some(shape) = Shape::named(name) else {
+    let Some(mut shape) = Shape::named(name) else {
         let names: Vec<&str> = SHAPES.iter().map(|shape| shape.name).collect();
         return Err(Error::input(format!(
             "no shape is called {name:?}: expected one of {}, or sizes such as n_layer=2,n_embd=768",
             names.join(", ")
         )));
     };
-    let mut fields = serde_json::json!({
-        "n_layer": shape.n_layer,
-        "n_embd": shape.n_embd,
-        "n_head": shape.n_head,
-        "vocab_size": shape.vocab_size,
-        "n_positions": shape.n_positions,
-    });
+    let mut set = Vec::new();
     for part in parts {
         let (field, value) = part.split_once('=').unwrap_or((part, ""));
-        if !FIELDS.contains(&field) {
+        let known = FIELDS.contains(&field) && (shape.model_type != "gpt2" || !LLAMAS_FIELDS.contains(&field));
+        if !known {
             return Err(Error::input(format!("{part:?}: expected SIZE=NUMBER with {}", FIELDS.join(", "))));
         }
         let value: usize = value
             .parse()
             .map_err(|_| Error::input(format!("{part:?}: expected a whole number behind {field}=")))?;
-        fields[field] = value.into();
+        set.push(field);
+        shape.set(field, value, &set);
     }
-    Gpt2Config::from_json(&ConfigJson::from_bytes("random shape", fields.to_string().as_bytes())?)
+    shape.config()
 }
+
+/// Those of [`FIELDS`] that a GPT-2 has not.
+const LLAMAS_FIELDS: [&str; 2] = ["n_kv_head", "head_dim"];
 
 /// What reports call random weights of this shape: `gpt2-xl-random`, or the
 /// sizes where the shape is not a published one.
 #[must_use]
-pub fn name(config: &Gpt2Config) -> String {
-    let &Gpt2Config { n_layer, n_embd, n_head, vocab_size, n_positions, n_inner, .. } = config;
-    let published = SHAPES.into_iter().find(|shape| {
-        *shape == Shape { name: shape.name, n_layer, n_embd, n_head, vocab_size, n_positions }
-            && n_inner == 4 * n_embd
-    });
+pub fn name(config: &Decoder) -> String {
+    let published = SHAPES.into_iter().find(|shape| shape.config().is_ok_and(|other| other == *config));
     match published {
         Some(shape) => format!("{}-random", shape.name),
-        None => format!("gpt2-{n_layer}x{n_embd}-random"),
+        None => format!("{}-{}x{}-random", config.architecture, config.n_layer, config.n_embd),
     }
 }
 
@@ -109,20 +218,17 @@ pub fn name(config: &Gpt2Config) -> String {
 ///
 /// # Errors
 /// [`Error::Tensor`] for a shape whose bytes exceed 2^64.
-pub fn checkpoint(config: &Gpt2Config, seed: u64) -> Result<Checkpoint> {
+pub fn checkpoint(config: &Decoder, seed: u64) -> Result<Checkpoint> {
     let residual = 0.02 / (2.0 * config.n_layer as f32).sqrt();
-    let tensors = config.tensors().into_iter().map(|spec| {
-        let name = spec.name.as_str();
-        let fill = if name.ends_with(".bias") {
-            Fill::Constant(0.0)
-        } else if name.contains("ln_") {
-            Fill::Constant(1.0)
-        } else if name.ends_with("c_proj.weight") {
-            Fill::Random { std: residual }
-        } else {
-            Fill::Random { std: 0.02 }
+    let tensors = config.tensors().into_iter().flat_map(|spec| {
+        let fill = match spec.role {
+            Role::Bias => Fill::Constant(0.0),
+            Role::Norm => Fill::Constant(if spec.plus_one { 0.0 } else { 1.0 }),
+            Role::Residual => Fill::Random { std: residual },
+            Role::Matrix => Fill::Random { std: 0.02 },
         };
-        SyntheticTensor { shape: spec.shape(), name: spec.name, fill }
+        let tensor = |source| SyntheticTensor { shape: spec.shape(source), name: source.name.clone(), fill };
+        spec.sources.iter().map(tensor).collect::<Vec<_>>()
     });
     Checkpoint::synthetic(tensors.collect(), seed)
 }
@@ -139,6 +245,10 @@ mod tests {
         assert_eq!(parameters("gpt2-large"), 774_030_080);
         assert_eq!(parameters("gpt2-xl"), 1_557_611_200);
         assert_eq!(parameters("distilgpt2"), 81_912_576);
+        assert_eq!(parameters("smollm2-135m"), 134_515_008);
+        assert_eq!(parameters("tinyllama-1.1b"), 1_100_048_384);
+        assert_eq!(parameters("llama-3.2-1b"), 1_235_814_400);
+        assert_eq!(parameters("llama-3.1-8b"), 8_030_261_248);
         for published in SHAPES {
             let config = shape(published.name).unwrap();
             assert_eq!(name(&config), format!("{}-random", published.name));
@@ -149,9 +259,9 @@ mod tests {
     #[test]
     fn the_demo_shape_is_the_demo_models() {
         let json = ConfigJson::from_bytes("config.json", include_bytes!("../../weights/config.json"));
-        let config = Gpt2Config::from_json(&json.unwrap()).unwrap();
+        let config = Decoder::from_json(&json.unwrap()).unwrap();
         // The demo model has an end-of-text token beside.
-        let demo = Gpt2Config { bos_token_id: Some(0), eos_token_ids: vec![0], ..shape("demo").unwrap() };
+        let demo = Decoder { bos_token_id: Some(0), eos_token_ids: vec![0], ..shape("demo").unwrap() };
         assert_eq!(demo, config);
     }
 
@@ -161,16 +271,27 @@ mod tests {
         let sizes = [
             config.n_layer,
             config.n_embd,
-            config.n_head,
-            config.n_inner,
+            config.attention.n_head,
+            config.mlp.n_inner,
             config.vocab_size,
             config.n_positions,
         ];
         assert_eq!(sizes, [2, 96, 3, 384, 100, 64]);
         assert_eq!(name(&config), "gpt2-2x96-random");
         let config = shape("gpt2-xl,n_layer=1,n_inner=8").unwrap();
-        assert_eq!([config.n_layer, config.n_embd, config.n_inner], [1, 1600, 8]);
+        assert_eq!([config.n_layer, config.n_embd, config.mlp.n_inner], [1, 1600, 8]);
         assert_eq!(name(&shape("gpt2,n_inner=8").unwrap()), "gpt2-12x768-random");
+    }
+
+    #[test]
+    fn a_llamas_sizes_follow_from_each_other() {
+        let config = shape("smollm2-135m,n_layer=2,n_embd=64,n_head=4,n_inner=100,n_positions=99").unwrap();
+        let heads = (config.attention.n_head, config.attention.n_kv_head, config.attention.head_dim);
+        assert_eq!((heads, config.mlp.n_inner, config.n_positions), ((4, 4, 16), 100, 99));
+        assert_eq!(name(&config), "llama-2x64-random");
+        let config = shape("llama-3.2-1b,n_kv_head=2,head_dim=40,n_head=8").unwrap();
+        let heads = (config.attention.n_head, config.attention.n_kv_head, config.attention.head_dim);
+        assert_eq!(heads, (8, 2, 40));
     }
 
     #[test]
@@ -179,6 +300,7 @@ mod tests {
         assert!(refused("gpt3").contains("no shape is called \"gpt3\": expected one of gpt2, gpt2-medium"));
         assert!(refused("").contains("no shape is called \"\""));
         assert!(refused("gpt2,n_layers=3").contains("\"n_layers=3\": expected SIZE=NUMBER with n_layer"));
+        assert!(refused("gpt2,n_kv_head=3").contains("expected SIZE=NUMBER"));
         assert!(refused("gpt2,demo").contains("\"demo\": expected SIZE=NUMBER"));
         assert!(refused("n_layer=two").contains("a whole number behind n_layer="));
         assert!(refused("n_layer=0").contains("n_layer = 0"));

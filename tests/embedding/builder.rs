@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use wgpt::engine::{Background, CancelFlag, GenerationStream, ModelFiles};
 use wgpt::gpu::{Gpu, GpuOptions};
-use wgpt::model::{Gpt2Config, LoadPhase, random};
+use wgpt::model::{Decoder, LoadPhase, random};
 use wgpt::{Engine, EngineBuilder, Error, ErrorKind, Generation, Session};
 
 use super::executor::{self, Wakes, poll_once, wait_until};
@@ -19,7 +19,7 @@ use super::host::Host;
 use super::support;
 
 /// Two small layers.
-fn config() -> Gpt2Config {
+fn config() -> Decoder {
     random::shape("n_layer=2,n_embd=32,n_head=2,n_inner=128,vocab_size=300,n_positions=64").unwrap()
 }
 

@@ -8,7 +8,7 @@ use wgpt::checkpoint::{Checkpoint, ConfigJson};
 use wgpt::gpu::{Gpu, GpuOptions, Strategy};
 use wgpt::kernels::{Matrix, MatrixLayout};
 use wgpt::model::gpt2::{Layout, TensorSpec};
-use wgpt::model::{Gpt2Config, Weights};
+use wgpt::model::{Decoder, Weights};
 use wgpt::tensor::DType;
 
 use crate::files;
@@ -79,7 +79,7 @@ fn expected(checkpoint: &Checkpoint, spec: &TensorSpec, dtype: DType) -> Vec<f32
 /// Loads and compares every matrix; returns the pieces of the embedding.
 fn check(dir: &Path, dtype: DType, strategy: Strategy, max_binding_bytes: Option<u64>) -> usize {
     let gpu = Gpu::open(&GpuOptions { max_binding_bytes, strategy: Some(strategy), ..files::gpu() }).unwrap();
-    let config = Gpt2Config::from_json(&ConfigJson::from_file(&dir.join("config.json")).unwrap()).unwrap();
+    let config = Decoder::from_json(&ConfigJson::from_file(&dir.join("config.json")).unwrap()).unwrap();
     let checkpoint = Checkpoint::open_dir(dir).unwrap();
     let weights =
         Weights::load(&gpu, &config, &checkpoint, dtype, &mut |_| ControlFlow::Continue(())).unwrap();

@@ -3,14 +3,14 @@
 
 use wgpt::checkpoint::Checkpoint;
 use wgpt::kernels::Activation;
-use wgpt::model::Gpt2Config;
+use wgpt::model::Decoder;
 use wgpt::reference as naive;
 use wgpt::reference::activation as act;
 use wgpt::tensor::DType;
 
 /// A checkpoint in host memory with its config.
 pub struct ReferenceModel<'a> {
-    config: &'a Gpt2Config,
+    config: &'a Decoder,
     checkpoint: &'a Checkpoint,
     dtype: DType,
     kv_dtype: DType,
@@ -25,7 +25,7 @@ fn rounded(values: &mut [f32], dtype: DType) {
 impl<'a> ReferenceModel<'a> {
     /// Matrices are rounded to `dtype`, as loading does; keys and values to
     /// `kv_dtype`, as the cache does.
-    pub fn new(config: &'a Gpt2Config, checkpoint: &'a Checkpoint, dtype: DType, kv_dtype: DType) -> Self {
+    pub fn new(config: &'a Decoder, checkpoint: &'a Checkpoint, dtype: DType, kv_dtype: DType) -> Self {
         ReferenceModel { config, checkpoint, dtype, kv_dtype }
     }
 
@@ -69,14 +69,14 @@ impl<'a> ReferenceModel<'a> {
 
     fn norm(&self, x: &[f32], name: &str) -> Vec<f32> {
         let (weight, bias) = (self.tensor(&format!("{name}.weight")), self.tensor(&format!("{name}.bias")));
-        naive::layer_norm(x, &weight, &bias, self.config.layer_norm_epsilon)
+        naive::layer_norm(x, &weight, &bias, self.config.norms.epsilon)
     }
 
     fn attention(&self, qkv: &[f32], layer: usize) -> Vec<f32> {
-        let (n_embd, head_dim) = (self.config.n_embd, self.config.head_dim());
+        let (n_embd, head_dim) = (self.config.n_embd, self.config.attention.head_dim);
         let n_tokens = qkv.len() / (3 * n_embd);
         let mut out = vec![0.0; n_tokens * n_embd];
-        for head in 0..self.config.n_head {
+        for head in 0..self.config.attention.n_head {
             let part = |part: usize| -> Vec<f32> {
                 let at = part * n_embd + head * head_dim;
                 qkv.chunks(3 * n_embd).flat_map(|row| row[at..at + head_dim].to_vec()).collect()
@@ -94,7 +94,7 @@ impl<'a> ReferenceModel<'a> {
     }
 
     fn activation(&self) -> fn(f64) -> f64 {
-        match self.config.activation {
+        match self.config.mlp.activation {
             Activation::None => |x| x,
             Activation::GeluTanh => act::gelu_tanh,
             Activation::Gelu => act::gelu,
@@ -107,7 +107,7 @@ impl<'a> ReferenceModel<'a> {
 
     /// Logits of all tokens, `[n_tokens, vocab_size]`.
     pub fn logits(&self, tokens: &[u32]) -> Vec<f32> {
-        let (n, inner) = (self.config.n_embd, self.config.n_inner);
+        let (n, inner) = (self.config.n_embd, self.config.mlp.n_inner);
         let add = |x: &mut Vec<f32>, y: Vec<f32>| x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
         let wte = self.tensor("wte.weight");
         let mut x = naive::embedding(tokens, 0, &wte, &self.tensor("wpe.weight"), n);
@@ -122,7 +122,7 @@ impl<'a> ReferenceModel<'a> {
             add(&mut x, self.linear(&hidden, &name("mlp.c_proj"), inner, n, |x| x));
         }
         let normed = self.norm(&x, "ln_f");
-        let head = if self.config.tie_word_embeddings { wte } else { self.tensor("lm_head.weight") };
+        let head = if self.config.head.tied { wte } else { self.tensor("lm_head.weight") };
         naive::gemm(&normed, &head, None, n, |x| x)
     }
 }

@@ -67,7 +67,7 @@ const DEFAULT_GEN: usize = 128;
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let cancel = interrupt::flag();
     let files = args.model.open_files()?;
-    let n_ctx = args.model.run.ctx_size.unwrap_or(files.config().n_positions);
+    let n_ctx = args.model.run.ctx_size.unwrap_or(files.config().default_n_ctx());
     let Tests { tests, left_out } = tests(args, n_ctx)?;
     if !left_out.is_empty() {
         let names: Vec<_> = left_out.iter().map(ModelTest::name).collect();

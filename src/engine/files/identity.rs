@@ -5,8 +5,8 @@ use sha2::{Digest, Sha256};
 
 use super::{ModelFiles, TOKENIZER_BYTES_MAX, TokenizerSource};
 use crate::checkpoint::read_bounded;
-use crate::error::Result;
-use crate::model::Gpt2Config;
+use crate::error::{Error, Result};
+use crate::model::Decoder;
 
 /// A model's weights, arithmetic and vocabulary: equal ones compute the same keys and
 /// values from the same token ids, and these mean the same texts.
@@ -17,46 +17,14 @@ pub(in crate::engine) struct Identity {
     weights_sha256: String,
     /// Of tokenizer.json; `None` without one.
     tokenizer_sha256: Option<String>,
-    config: Shape,
-}
-
-/// What of config.json changes keys and values.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Shape {
-    vocab_size: u64,
-    n_positions: u64,
-    n_embd: u64,
-    n_layer: u64,
-    n_head: u64,
-    n_inner: u64,
-    activation: String,
-    layer_norm_epsilon_bits: u32,
-    scale_attn_weights: bool,
-    scale_attn_by_inverse_layer_idx: bool,
-}
-
-impl Shape {
-    fn new(config: &Gpt2Config) -> Self {
-        Shape {
-            vocab_size: config.vocab_size as u64,
-            n_positions: config.n_positions as u64,
-            n_embd: config.n_embd as u64,
-            n_layer: config.n_layer as u64,
-            n_head: config.n_head as u64,
-            n_inner: config.n_inner as u64,
-            activation: config.activation.name().to_owned(),
-            layer_norm_epsilon_bits: config.layer_norm_epsilon.to_bits(),
-            scale_attn_weights: config.scale_attn_weights,
-            scale_attn_by_inverse_layer_idx: config.scale_attn_by_inverse_layer_idx,
-        }
-    }
+    /// Of the model's description, as JSON: what of config.json changes keys and values.
+    config_sha256: String,
 }
 
 impl Identity {
     /// In what another model differs; `None` where it does not.
     pub(in crate::engine) fn difference(&self, other: &Self) -> Option<&'static str> {
-        if self.config != other.config {
+        if self.config_sha256 != other.config_sha256 {
             Some("its config.json differs")
         } else if self.weights_sha256 != other.weights_sha256 {
             Some("its weights differ")
@@ -77,7 +45,7 @@ impl ModelFiles {
         if let Some(identity) = self.identity.get() {
             return Ok(identity);
         }
-        let digest = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = |bytes: &[u8]| -> String { Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect() };
         let tokenizer_sha256 = match &self.tokenizer_source {
             TokenizerSource::File(path) if path.exists() => {
                 Some(digest(&read_bounded(path, TOKENIZER_BYTES_MAX)?))
@@ -87,7 +55,13 @@ impl ModelFiles {
             TokenizerSource::Static(bytes) => Some(digest(bytes)),
         };
         let weights_sha256 = self.checkpoint.sha256()?;
-        let config = Shape::new(&self.config);
-        Ok(self.identity.get_or_init(|| Identity { weights_sha256, tokenizer_sha256, config }))
+        let config_sha256 = digest(&description(&self.config)?);
+        Ok(self.identity.get_or_init(|| Identity { weights_sha256, tokenizer_sha256, config_sha256 }))
     }
+}
+
+/// The description without what decides no number: which ids begin and end texts.
+fn description(config: &Decoder) -> Result<Vec<u8>> {
+    let computed = Decoder { bos_token_id: None, eos_token_ids: Vec::new(), ..config.clone() };
+    serde_json::to_vec(&computed).map_err(|error| Error::input(format!("the model's description as JSON: {error}")))
 }

@@ -40,7 +40,7 @@ impl Forward {
     /// of no account, nor whether a dispatch adds to what is there.
     pub(super) fn calibrate(&mut self, gpu: &Gpu, model: &Model) -> Result<()> {
         let mut timestamps = Timestamps::new(gpu, 1)?;
-        let mut pages = PageList::with_capacity(self.dims.n_ctx);
+        let mut pages = PageList::with_capacity(self.dims.n_ctx, model.config.longest_window());
         let result = self
             .time_points(gpu, model, &mut pages, timestamps.as_mut())
             .and_then(|rows| self.cut_head(gpu, model, &mut pages, rows, timestamps.as_mut()));

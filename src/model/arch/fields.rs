@@ -1,0 +1,286 @@
+//! Fields that configs have in common.
+
+use crate::checkpoint::ConfigJson;
+use crate::error::Result;
+use crate::kernels::Activation;
+use crate::model::decoder::{Attention, LayerAttention, Linear, MAX_LAYERS, MAX_POSITIONS, MAX_VOCAB, MAX_WIDTH, Qkv};
+use crate::model::rope::Rope;
+
+/// The values of an activation field and what they mean.
+const ACTIVATIONS: &[(&str, Activation)] = &[
+    ("gelu_new", Activation::GeluTanh),
+    ("gelu_pytorch_tanh", Activation::GeluTanh),
+    ("gelu_fast", Activation::GeluTanh),
+    ("gelu", Activation::Gelu),
+    ("quick_gelu", Activation::QuickGelu),
+    ("relu", Activation::Relu),
+    ("silu", Activation::Silu),
+    ("swish", Activation::Silu),
+    ("tanh", Activation::Tanh),
+];
+
+/// Fields that no computation of logits depends on, at inference: notes of training, of
+/// the file, of other tasks, of how transformers is to run.
+const CHANGES_NOTHING: &[&str] = &[
+    "architectures",
+    "auto_map",
+    "dtype",
+    "torch_dtype",
+    "use_cache",
+    "initializer_range",
+    "initializer_factor",
+    "init_std",
+    "pad_token_id",
+    "sep_token_id",
+    "decoder_start_token_id",
+    "forced_eos_token_id",
+    "tokenizer_class",
+    "gradient_checkpointing",
+    "gradient_checkpointing_use_reentrant",
+    "finetuning_task",
+    "id2label",
+    "label2id",
+    "num_labels",
+    "problem_type",
+    "task_specific_params",
+    "attn_implementation",
+    "cache_implementation",
+    "hybrid_kvcache",
+    "is_llama_config",
+    "pretraining_tp",
+    "attention_softmax_in_fp32",
+    "scale_attention_softmax_in_fp32",
+    "reorder_and_upcast_attn",
+    "router_aux_loss_coef",
+    "layerdrop",
+    "n_ctx",
+    "max_length",
+    "min_length",
+    "do_sample",
+    "temperature",
+    "top_p",
+    "top_k",
+    "num_beams",
+    "repetition_penalty",
+    "length_penalty",
+    "return_dict",
+    "output_attentions",
+    "output_hidden_states",
+    "use_bfloat16",
+    "inference_runner",
+    "validate_runner_input",
+    "pre_allocate_kv_cache",
+    "max_sequence_length",
+    "max_batch_size",
+    "model_max_length",
+    "bos_token",
+    "eos_token",
+];
+
+/// Whether a field changes nothing of what is computed.
+pub(super) fn changes_nothing(field: &str) -> bool {
+    CHANGES_NOTHING.contains(&field)
+        || field.starts_with('_')
+        || field.starts_with("summary_")
+        || field.starts_with("unsloth_")
+        || field.ends_with("_version")
+        || field.ends_with("dropout")
+        || field.ends_with("pdrop")
+}
+
+/// What sizes are called.
+pub(super) struct Names {
+    n_embd: &'static str,
+    n_layer: &'static str,
+    n_head: &'static str,
+    n_positions: &'static str,
+    n_inner: &'static str,
+}
+
+impl Names {
+    /// Llama's and most others'.
+    pub(super) const LLAMA: Names = Names {
+        n_embd: "hidden_size",
+        n_layer: "num_hidden_layers",
+        n_head: "num_attention_heads",
+        n_positions: "max_position_embeddings",
+        n_inner: "intermediate_size",
+    };
+    /// GPT-2's and those that came from it.
+    pub(super) const GPT2: Names = Names {
+        n_embd: "n_embd",
+        n_layer: "n_layer",
+        n_head: "n_head",
+        n_positions: "n_positions",
+        n_inner: "n_inner",
+    };
+    /// GPT-Neo's.
+    pub(super) const GPT_NEO: Names = Names { n_layer: "num_layers", n_head: "num_heads", ..Names::LLAMA };
+    /// OPT's.
+    pub(super) const OPT: Names = Names { n_inner: "ffn_dim", ..Names::LLAMA };
+}
+
+/// The sizes that every config has.
+pub(super) struct Sizes<'a> {
+    json: &'a ConfigJson,
+    names: Names,
+    pub(super) vocab_size: usize,
+    pub(super) n_positions: usize,
+    pub(super) n_embd: usize,
+    pub(super) n_layer: usize,
+    pub(super) n_head: usize,
+    /// 4 `n_embd` where the config says nothing.
+    pub(super) n_inner: usize,
+    pub(super) bos_token_id: Option<u32>,
+    pub(super) eos_token_ids: Vec<u32>,
+}
+
+impl<'a> Sizes<'a> {
+    pub(super) fn read(json: &'a ConfigJson, names: Names) -> Result<Self> {
+        let n_embd = json.usize(names.n_embd, 1..=MAX_WIDTH)?;
+        let vocab_size = json.usize("vocab_size", 1..=MAX_VOCAB)?;
+        // transformers' defaults stand in configs of models with smaller
+        // vocabularies, which never produce them.
+        let ids = |field| -> Result<Vec<u32>> {
+            Ok(json.token_ids(field)?.into_iter().filter(|&id| (id as usize) < vocab_size).collect())
+        };
+        Ok(Sizes {
+            json,
+            vocab_size,
+            n_positions: json.usize(names.n_positions, 1..=MAX_POSITIONS)?,
+            n_embd,
+            n_layer: json.usize(names.n_layer, 1..=MAX_LAYERS)?,
+            n_head: json.usize(names.n_head, 1..=MAX_WIDTH)?,
+            n_inner: json.optional_usize(names.n_inner, 1..=MAX_WIDTH)?.unwrap_or(4 * n_embd),
+            bos_token_id: ids("bos_token_id")?.first().copied(),
+            eos_token_ids: ids("eos_token_id")?,
+            names,
+        })
+    }
+
+    /// Elements of a head: an even share of the width.
+    pub(super) fn head_dim(&self) -> Result<usize> {
+        if self.n_embd.is_multiple_of(self.n_head) {
+            return Ok(self.n_embd / self.n_head);
+        }
+        let expected = format!("a divisor of {} = {}", self.names.n_embd, self.n_embd);
+        Err(self.json.fault(self.names.n_head, expected))
+    }
+
+    /// Elements of a head: `head_dim`, else an even share of the width.
+    pub(super) fn explicit_head_dim(&self) -> Result<usize> {
+        match self.json.optional_usize("head_dim", 1..=MAX_WIDTH)? {
+            Some(head_dim) => Ok(head_dim),
+            None => self.head_dim(),
+        }
+    }
+
+    /// Heads of k and v; as many as of q where the config says nothing.
+    pub(super) fn n_kv_head(&self) -> Result<usize> {
+        Ok(self.json.optional_usize("num_key_value_heads", 1..=self.n_head)?.unwrap_or(self.n_head))
+    }
+}
+
+/// The activation function in `field`.
+pub(super) fn activation(json: &ConfigJson, field: &str, default: Activation) -> Result<Activation> {
+    Ok(json.one_of(field, ACTIVATIONS)?.unwrap_or(default))
+}
+
+/// An epsilon in `field`.
+pub(super) fn epsilon(json: &ConfigJson, field: &str, default: f32) -> Result<f32> {
+    Ok(json.optional_f32(field, 0.0..=1.0)?.unwrap_or(default))
+}
+
+/// A truth value in `field`.
+pub(super) fn flag(json: &ConfigJson, field: &str, default: bool) -> Result<bool> {
+    Ok(json.optional_bool(field)?.unwrap_or(default))
+}
+
+/// A positive cap in `field`; `None` where there is none.
+pub(super) fn soft_cap(json: &ConfigJson, field: &str) -> Result<Option<f32>> {
+    json.optional_f32(field, 1e-3..=1e6)
+}
+
+/// A flag that must have the only value that wgpt computes with.
+///
+/// # Errors
+/// [`Error::Config`] for the other one.
+pub(super) fn must_be(json: &ConfigJson, field: &str, value: bool, why: &str) -> Result<()> {
+    match json.optional_bool(field)? {
+        Some(found) if found != value => Err(json.fault(field, format!("{value}: {why}"))),
+        _ => Ok(()),
+    }
+}
+
+/// A share of a head that is rotated.
+pub(super) fn n_rot(json: &ConfigJson, field: &str, head_dim: usize, default: f64) -> Result<usize> {
+    let share = json.optional_f64(field, 0.0..=1.0)?.unwrap_or(default);
+    let n_rot = (share * head_dim as f64) as usize;
+    if n_rot.is_multiple_of(2) { Ok(n_rot) } else { Err(json.fault(field, "a share with an even number of elements")) }
+}
+
+/// Positions that a window in `field` holds; `None` where there is none.
+pub(super) fn window(json: &ConfigJson, field: &str) -> Result<Option<usize>> {
+    json.optional_usize(field, 1..=usize::MAX)
+}
+
+impl Attention {
+    /// Attention with heads of q, k and v and the usual factor: all layers alike, all
+    /// positions seen, nothing rotated.
+    pub(super) fn new(sizes: &Sizes<'_>, [n_kv_head, head_dim]: [usize; 2], qkv: Qkv, out: Linear) -> Self {
+        Attention {
+            n_head: sizes.n_head,
+            n_kv_head,
+            head_dim,
+            scale: 1.0 / (head_dim as f32).sqrt(),
+            scale_by_layer: false,
+            soft_cap: None,
+            ropes: Vec::new(),
+            layers: vec![LayerAttention::default(); sizes.n_layer],
+            qk_norm: None,
+            qkv,
+            out,
+        }
+    }
+
+    /// With one rotary embedding for all layers.
+    pub(super) fn rotary(self, rope: Rope) -> Self {
+        Attention { ropes: vec![rope], ..self }
+    }
+
+    /// With a window in those layers for which `windowed` says so.
+    pub(super) fn windows(mut self, window: Option<usize>, windowed: impl Fn(usize) -> bool) -> Self {
+        for (i, layer) in self.layers.iter_mut().enumerate() {
+            layer.window = window.filter(|_| windowed(i));
+        }
+        self
+    }
+}
+
+/// `layer_types` of newer configs: whether each layer has a window.
+///
+/// # Errors
+/// [`Error::Config`] for other kinds of layers, or a list of another length.
+pub(super) fn layer_types(json: &ConfigJson, n_layer: usize) -> Result<Option<Vec<bool>>> {
+    windowed_layers(json, "layer_types", ["full_attention", "sliding_attention"], n_layer)
+}
+
+/// A list of the names of full and of windowed layers.
+///
+/// # Errors
+/// As [`layer_types`].
+pub(super) fn windowed_layers(
+    json: &ConfigJson,
+    field: &str,
+    [full, windowed]: [&str; 2],
+    n_layer: usize,
+) -> Result<Option<Vec<bool>>> {
+    let Some(value) = json.value(field) else { return Ok(None) };
+    let kinds: Option<Vec<bool>> = value.as_array().and_then(|kinds| {
+        let kind = |kind: &str| [full, windowed].iter().position(|known| *known == kind).map(|at| at == 1);
+        kinds.iter().map(|value| value.as_str().and_then(kind)).collect()
+    });
+    let expected = || format!("a list of {n_layer} words, {full} or {windowed}");
+    kinds.filter(|kinds| kinds.len() == n_layer).map(Some).ok_or_else(|| json.fault(field, expected()))
+}
+

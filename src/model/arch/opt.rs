@@ -1,0 +1,59 @@
+//! OPT (Zhang et al. 2022): `OPTForCausalLM`. GPT-2's block with ReLU, separate
+//! projections, and learned positions whose first two rows belong to padding.
+
+use super::fields::{Names, Sizes, activation, flag, must_be};
+use crate::checkpoint::ConfigJson;
+use crate::error::Result;
+use crate::kernels::Activation;
+use crate::model::decoder::{
+    Attention, Decoder, Embedding, Head, LearnedPositions, Linear, Mlp, Norms, Qkv, Residual, Up,
+};
+
+pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
+    must_be(json, "do_layer_norm_before", true, "norms behind the sum (OPT-350M) are not supported")?;
+    must_be(json, "_remove_final_layer_norm", false, "a model without a final norm is not supported")?;
+    must_be(json, "layer_norm_elementwise_affine", true, "norms without weights are not supported")?;
+    let sizes = Sizes::read(json, Names::OPT)?;
+    let n_embd = sizes.n_embd;
+    if json.optional_usize("word_embed_proj_dim", 1..=usize::MAX)?.is_some_and(|width| width != n_embd) {
+        let expected = format!("hidden_size = {n_embd}: a projection of the embedding (OPT-350M) is not supported");
+        return Err(json.fault("word_embed_proj_dim", expected));
+    }
+    let head_dim = sizes.head_dim()?;
+    let bias = flag(json, "enable_bias", true)?;
+    let qkv = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"].map(|name| Linear::new(name, bias));
+    let out = Linear::new("self_attn.out_proj", bias);
+    Ok(Decoder {
+        architecture: "opt",
+        vocab_size: sizes.vocab_size,
+        n_positions: sizes.n_positions,
+        n_embd,
+        n_layer: sizes.n_layer,
+        bos_token_id: sizes.bos_token_id,
+        embedding: Embedding {
+            tokens: "decoder.embed_tokens.weight",
+            scale: 1.0,
+            positions: Some(LearnedPositions { name: "decoder.embed_positions.weight", skipped: 2 }),
+        },
+        norms: Norms::layer(1e-5),
+        residual: Residual::Sequential { attention: "self_attn_layer_norm", mlp: "final_layer_norm" },
+        attention: Attention::new(&sizes, [sizes.n_head, head_dim], Qkv::Separate(qkv), out),
+        mlp: Mlp {
+            n_inner: sizes.n_inner,
+            activation: activation(json, "activation_function", Activation::Relu)?,
+            up: Up::Plain(Linear::new("fc1", bias)),
+            down: Linear::new("fc2", bias),
+        },
+        head: Head {
+            norm: "decoder.final_layer_norm",
+            name: "lm_head",
+            tied: flag(json, "tie_word_embeddings", true)?,
+            bias: false,
+            soft_cap: None,
+        },
+        eos_token_ids: sizes.eos_token_ids,
+        prefix: "model.",
+        layer_prefix: "decoder.layers.{}.",
+        ignored: &[],
+    })
+}

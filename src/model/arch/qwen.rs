@@ -1,0 +1,32 @@
+//! Qwen2 and 2.5 (Yang et al. 2024), Qwen3 (Yang et al. 2025): `Qwen2ForCausalLM`,
+//! `Qwen3ForCausalLM`. Llama's block: Qwen2 with biases of q, k and v, Qwen3 with norms
+//! of their heads.
+
+use super::fields::{flag, layer_types, window};
+use super::llama::{self, Biases};
+use crate::checkpoint::ConfigJson;
+use crate::error::Result;
+use crate::model::decoder::Decoder;
+
+pub(super) fn qwen2(json: &ConfigJson) -> Result<Decoder> {
+    windowed(json, llama::like(json, "qwen2", Biases { qkv: true, ..Biases::default() })?)
+}
+
+pub(super) fn qwen3(json: &ConfigJson) -> Result<Decoder> {
+    let bias = flag(json, "attention_bias", false)?;
+    let mut decoder = llama::like(json, "qwen3", Biases { qkv: bias, out: bias, mlp: false })?;
+    decoder.attention.qk_norm = Some(["self_attn.q_norm", "self_attn.k_norm"]);
+    windowed(json, decoder)
+}
+
+/// With `use_sliding_window`, layers from `max_window_layers` on have a window.
+fn windowed(json: &ConfigJson, mut decoder: Decoder) -> Result<Decoder> {
+    let window = window(json, "sliding_window")?;
+    let first = json.optional_usize("max_window_layers", 0..=usize::MAX)?.unwrap_or(0);
+    let types = layer_types(json, decoder.n_layer)?;
+    if flag(json, "use_sliding_window", false)? {
+        let windowed = |layer: usize| types.as_ref().map_or(layer >= first, |types| types[layer]);
+        decoder.attention = decoder.attention.windows(window, windowed);
+    }
+    Ok(decoder)
+}
