@@ -298,3 +298,6 @@ impl RopeScaling {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,8 @@ mod opt;
 mod phi;
 mod phi3;
 mod qwen;
+#[cfg(test)]
+mod tests;
 
 use super::decoder::Decoder;
 use crate::checkpoint::ConfigJson;
