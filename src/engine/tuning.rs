@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use super::Engine;
 use crate::error::{Error, Result};
 use crate::gpu::{AdapterReport, Capabilities, Gpu, GpuOptions};
-use crate::kernels::{Choices, Op};
+use crate::kernels::{Choices, Norm, Op};
 use crate::model::{Gpt2Config, ModelOptions};
 use crate::tune::cache::{self, Found, Key};
 use crate::tune::{self, Budget, Progress, Shapes, Tuning};
@@ -22,6 +22,7 @@ pub fn tuned_shapes(config: &Gpt2Config, options: &ModelOptions) -> Shapes {
         vocab_size: config.vocab_size,
         n_positions: config.n_positions,
         chunk: options.prefill_chunk.clamp(1, config.n_positions.max(1)),
+        norm: Norm::Layer,
         dtype: options.dtype,
         kv_dtype: options.kv_dtype,
     }

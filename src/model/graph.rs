@@ -11,7 +11,7 @@ use crate::kernels::kv_append::{self, KvAppend};
 use crate::kernels::layer_norm::{self, LayerNorm};
 use crate::kernels::norm_gemv::{self, NormGemv};
 use crate::kernels::{
-    Activation, Attention, Batch, Choices, Matmul, Op, OverflowFlag, PagedKv, Scratch, Step, StepRows,
+    Activation, Attention, Batch, Choices, Matmul, Norm, Op, OverflowFlag, PagedKv, Scratch, Step, StepRows,
     attention_decode, attention_prefill, embedding, gemm, gemv, score,
 };
 
@@ -121,7 +121,8 @@ impl<'a> Graph<'a> {
         let (n, epsilon) = (self.config.n_embd, self.config.layer_norm_epsilon);
         match phase {
             Phase::Decode { batch } => {
-                let op = NormGemv { n, epsilon, scale, projection, normed, append };
+                let norm = Norm::Layer;
+                let op = NormGemv { norm, n, epsilon, scale, projection, normed, append };
                 norm_gemv::record(recorder, self.choices, batch, &op)
             }
             Phase::Prefill | Phase::Packed => {
