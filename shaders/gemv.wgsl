@@ -38,7 +38,7 @@ fn gemv(
         }
     }
     for (var b = 0u; b < BATCH; b++) {
-        let total = workgroup_sum(sums[b], lane);
+        let total = finish_sum(b, workgroup_sum(sums[b], lane), lane);
         if (lane.index == 0u && first_row + b <= last_row) {
             store_output(first_row + b, n4, total);
         }

@@ -49,8 +49,8 @@ fn gemv_per_thread(
     }
     for (var b = 0u; b < BATCH; b++) {
         if (first_m + b <= last_m && own_n8 == n8) {
-            store_output(first_m + b, 2u * n8, low[b]);
-            store_output(first_m + b, 2u * n8 + 1u, high[b]);
+            store_output(first_m + b, 2u * n8, finish_sum(b, low[b], lane));
+            store_output(first_m + b, 2u * n8 + 1u, finish_sum(b, high[b], lane));
         }
     }
 }

@@ -198,6 +198,8 @@ fn parameters_lie_as_in_rust() {
             [n, k8, out_offset4, out_stride4, activation, has_bias, accumulate, norm_n, epsilon, tag]
         ),
         layout!("LayerNormParams", kernels::layer_norm::LayerNormParams, [n, stride4, epsilon]),
+        layout!("RmsNormParams", kernels::rms_norm::RmsNormParams, [n, stride4, epsilon, accumulate]),
+        layout!("QkNormParams", kernels::qk_norm::QkNormParams, [n_head, n_normed, stride4, n, epsilon]),
         layout!(
             "EmbeddingParams",
             kernels::embedding::EmbeddingParams,

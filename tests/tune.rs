@@ -13,7 +13,7 @@ use support::faulty::{faulty, named};
 use support::open_gpu;
 use wgpt::engine::{ModelFiles, tune_model, tuned_shapes};
 use wgpt::gpu::{Gpu, GpuOptions, Strategy};
-use wgpt::kernels::{Candidate, Choices, Op};
+use wgpt::kernels::{Candidate, Choices, Norm, Op};
 use wgpt::model::{Decoder, ModelOptions, random};
 use wgpt::tensor::DType;
 use wgpt::tune::cache::{self, Key};
@@ -31,6 +31,7 @@ fn shapes(dtype: DType) -> Shapes {
         vocab_size: 131,
         n_positions: 64,
         chunk: 20,
+        norm: Norm::Layer,
         dtype,
         kv_dtype: dtype,
     }

@@ -14,7 +14,8 @@ struct MatmulParams {
     has_bias: u32,
     // 1 where the result is added to what `out` holds (the residual stream).
     accumulate: u32,
-    // Features of a layer normalization in front, and what it adds to the variance.
+    // Features of a normalization in front, and what it adds to the variance or to
+    // the mean of the squares.
     norm_n: u32,
     epsilon: f32,
     // Where the output is appended to a cache, what is noted beside the position of a

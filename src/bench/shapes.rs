@@ -2,12 +2,13 @@
 //! ones.
 
 use crate::error::{Error, Result};
-use crate::kernels::{Activation, BATCH_MAX, Matrix, attention_decode, sample};
+use crate::kernels::{Activation, BATCH_MAX, Matrix, Norm, attention_decode, sample};
 use crate::model::random::Shape;
 use crate::tensor::{DType, pad_row};
 use crate::tune::cases::{
     self, ArgmaxCase, ArgmaxInput, AttentionCase, Behind, Case, EmbeddingCase, KvAppendCase, KvShape,
-    LayerNormCase, LayerNormInput, MatmulCase, NormGemvCase, ReduceCase, SampleCase, ScoreCase, ScoreInput,
+    LayerNormCase, LayerNormInput, MatmulCase, NormGemvCase, QkNormCase, ReduceCase, RmsNormCase,
+    RmsNormInput, SampleCase, ScoreCase, ScoreInput,
 };
 
 /// GPT-2 in its four sizes: 124M, 355M, 774M, 1.5B.
@@ -20,11 +21,14 @@ const VOCAB_SIZE: usize = 50257;
 const WORKGROUPS_MAX: usize = 65_535;
 
 /// Operations with what a free shape of theirs says.
-pub const OPS: [(&str, &str); 12] = [
+pub const OPS: [(&str, &str); 15] = [
     ("gemv", "NxK, or MxNxK with a batch of M rows"),
     ("norm_gemv", "NxK"),
+    ("rms_gemv", "NxK, or MxNxK with a batch of M rows"),
     ("gemm", "MxNxK, or NxK with 128 rows"),
     ("layer_norm", "ROWSxN"),
+    ("rms_norm", "ROWSxN"),
+    ("qk_norm", "ROWSxHEADSxHEAD_DIM, of which half the heads are of k"),
     ("embedding", "TOKENSxN_EMBD"),
     ("argmax", "N"),
     ("sample", "N"),
@@ -89,12 +93,28 @@ pub fn free_case(op: &str, shape: &[usize], dtype: DType, max_binding_bytes: u64
         ("gemv", &[m, n, k]) if m <= BATCH_MAX => Case::Gemv(MatmulCase::plain(m, n, k, dtype)),
         ("norm_gemv", &[n, n_embd]) => {
             let behind = Behind::Activation(Activation::None, n);
-            Case::NormGemv(NormGemvCase { m: 1, first_row: 0, n_embd, dtype, behind })
+            Case::NormGemv(NormGemvCase::one_row(Norm::Layer, n_embd, dtype, behind))
+        }
+        ("rms_gemv", &[n, n_embd]) => {
+            let behind = Behind::Activation(Activation::None, n);
+            Case::NormGemv(NormGemvCase::one_row(Norm::Rms, n_embd, dtype, behind))
+        }
+        ("rms_gemv", &[m, n, n_embd]) if m <= BATCH_MAX => {
+            let behind = Behind::Activation(Activation::None, n);
+            let one_row = NormGemvCase::one_row(Norm::Rms, n_embd, dtype, behind);
+            Case::NormGemv(NormGemvCase { m, ..one_row })
         }
         ("gemm", &[n, k]) => Case::Gemm(MatmulCase::plain(128, n, k, dtype)),
         ("gemm", &[m, n, k]) => Case::Gemm(MatmulCase::plain(m, n, k, dtype)),
         ("layer_norm", &[n_rows, n]) => {
             Case::LayerNorm(LayerNormCase { n_rows, first_row: 0, n, input: LayerNormInput::Random })
+        }
+        ("rms_norm", &[n_rows, n]) => {
+            let input = RmsNormInput::Random;
+            Case::RmsNorm(RmsNormCase { n_rows, first_row: 0, n, input, accumulate: false })
+        }
+        ("qk_norm", &[n_rows, n_heads, head_dim]) => {
+            Case::QkNorm(QkNormCase::usual(n_rows, n_heads.div_ceil(2), n_heads / 2, head_dim))
         }
         ("embedding", &[n_tokens, n_embd]) => Case::Embedding(EmbeddingCase {
             n_tokens,
@@ -155,6 +175,8 @@ fn adapt(case: &mut Case, dtype: DType, max_binding_bytes: u64) {
             }
         }
         Case::LayerNorm(_)
+        | Case::RmsNorm(_)
+        | Case::QkNorm(_)
         | Case::Argmax(_)
         | Case::AttentionReduce(_)
         | Case::Sample(_)
@@ -173,7 +195,7 @@ mod tests {
                 .into_iter()
                 .filter_map(|shape| free_case(op, shape, DType::F32, 1 << 20).ok())
                 .collect();
-            assert_eq!(tried.len(), if op == "gemm" { 2 } else { 1 }, "{op}");
+            assert_eq!(tried.len(), if ["gemm", "rms_gemv"].contains(&op) { 2 } else { 1 }, "{op}");
             assert!(tried[0].to_string().starts_with(&format!("{op} ")), "{}", tried[0]);
             assert!(tried[0].cost().bytes > 0 || op == "attention_reduce");
         }
@@ -200,7 +222,9 @@ mod tests {
             let cases = model_cases(model, DType::F32, 1 << 27).unwrap();
             for (op, _) in OPS {
                 let name = format!("{op} ");
-                assert!(cases.iter().any(|case| case.to_string().starts_with(&name)), "{model}: {op}");
+                let found = cases.iter().any(|case| case.to_string().starts_with(&name));
+                // What GPT-2 lacks has free shapes alone.
+                assert_eq!(found, !["rms_norm", "rms_gemv", "qk_norm"].contains(&op), "{model}: {op}");
             }
             for case in cases {
                 if let Case::Gemv(case) | Case::Gemm(case) = case {

@@ -20,6 +20,10 @@ pub enum Op {
     Gemv,
     /// The same behind a layer normalization, with the append of k and v.
     NormGemv,
+    /// RMS normalization of rows.
+    RmsNorm,
+    /// As `NormGemv` behind an RMS normalization.
+    RmsGemv,
     /// Matrix times many rows: prefill.
     Gemm,
     /// Causal attention of a chunk's rows.
@@ -32,10 +36,12 @@ pub enum Op {
 
 impl Op {
     /// All of them.
-    pub const ALL: [Op; 7] = [
+    pub const ALL: [Op; 9] = [
         Op::LayerNorm,
         Op::Gemv,
         Op::NormGemv,
+        Op::RmsNorm,
+        Op::RmsGemv,
         Op::Gemm,
         Op::AttentionPrefill,
         Op::AttentionDecode,
@@ -49,6 +55,8 @@ impl Op {
             Op::LayerNorm => "layer_norm",
             Op::Gemv => "gemv",
             Op::NormGemv => "norm_gemv",
+            Op::RmsNorm => "rms_norm",
+            Op::RmsGemv => "rms_gemv",
             Op::Gemm => "gemm",
             Op::AttentionPrefill => "attention_prefill",
             Op::AttentionDecode => "attention_decode",
@@ -63,6 +71,8 @@ impl Op {
             Op::LayerNorm => super::layer_norm::CANDIDATES,
             Op::Gemv => super::gemv::CANDIDATES,
             Op::NormGemv => super::norm_gemv::CANDIDATES,
+            Op::RmsNorm => super::rms_norm::CANDIDATES,
+            Op::RmsGemv => super::norm_gemv::RMS_CANDIDATES,
             Op::Gemm => super::gemm::CANDIDATES,
             Op::AttentionPrefill => super::attention_prefill::CANDIDATES,
             Op::AttentionDecode => super::attention_decode::CANDIDATES,

@@ -29,6 +29,9 @@ pub const OUTPUT_PARTIAL: Fragment = fragment!("output_partial", [Binding::read_
 pub const INPUT_NORM: Fragment = fragment!("input_norm", [Binding::read(2, "x"), Binding::read(6, "scale")]);
 pub const INPUT_NORM_PER_THREAD: Fragment =
     fragment!("input_norm_per_thread", [Binding::read(2, "x"), Binding::read(6, "scale")]);
+pub const INPUT_RMS: Fragment = fragment!("input_rms", [Binding::read(2, "x"), Binding::read(6, "scale")]);
+pub const INPUT_RMS_PER_THREAD: Fragment =
+    fragment!("input_rms_per_thread", [Binding::read(2, "x"), Binding::read(6, "scale")]);
 pub const OUTPUT_KV: Fragment =
     fragment!("output_kv", [Binding::read(7, "page_table"), Binding::read_write(9, "kv0")]);
 pub const ACTIVATION: Fragment = fragment!("activation", []);
@@ -66,6 +69,16 @@ pub const MATMUL: Fragment = fragment!(
 );
 pub const LAYER_NORM: Fragment = fragment!(
     "layer_norm",
+    [
+        Binding::uniform(0, "params"),
+        Binding::uniform(1, "step"),
+        Binding::read(2, "x"),
+        Binding::read(3, "scale"),
+        Binding::read_write(4, "out")
+    ]
+);
+pub const RMS_NORM: Fragment = fragment!(
+    "rms_norm",
     [
         Binding::uniform(0, "params"),
         Binding::uniform(1, "step"),
@@ -158,6 +171,11 @@ pub fn reduce(strategy: Strategy) -> Fragment {
         Strategy::Subgroup => fragment!("reduce_subgroup", []),
         Strategy::PerThread | Strategy::Workgroup => fragment!("reduce_workgroup", []),
     }
+}
+
+/// `rotate`: whether heads are rotated by their rows' positions.
+pub fn rope(apply: bool) -> Fragment {
+    if apply { fragment!("rope_apply", [Binding::read(4, "rope")]) } else { fragment!("rope_ignore", []) }
 }
 
 /// `note_overflow`: whether values that f16 cannot hold are noted.

@@ -71,9 +71,9 @@ pub struct MatmulParams {
     pub has_bias: u32,
     /// 1 where the result is added to the output buffer.
     pub accumulate: u32,
-    /// Features of a layer normalization in front; 0 without one.
+    /// Features of a normalization in front; 0 without one.
     pub norm_n: u32,
-    /// What it adds to the variance.
+    /// What it adds to the variance, or to the mean of the squares.
     pub epsilon: f32,
     /// [`super::OverflowFlag::tag`] where the output is appended to a cache.
     pub tag: u32,

@@ -27,6 +27,8 @@ pub mod probe_copy;
 pub mod probe_fma;
 pub mod probe_read;
 pub mod probe_step;
+pub mod qk_norm;
+pub mod rms_norm;
 pub mod sample;
 pub mod score;
 mod source_hash;
@@ -42,6 +44,7 @@ pub use candidate::{Candidate, Choices, Needs, Op};
 pub use kv_overflow::{KvOverflow, OVERFLOW_FLAG_BYTES, OverflowFlag, POSITIONS_MAX, TAGS_MAX};
 pub use matmul::{Activation, Matmul, MatmulParams};
 pub use matrix::{Matrix, MatrixLayout, Piece};
+pub use norm_gemv::Norm;
 pub use paged::{PAGE_SIZE, PagedKv, SLABS_MAX, page_entry, page_pack_bytes};
 pub use source_hash::source_hash;
 pub use step::{BATCH_MAX, Batch, ROWS_MAX, Row, Rows, Step, StepRows};
@@ -58,6 +61,7 @@ pub fn registry() -> Vec<Variant> {
                 let variant = |detect| kv_append::variant(dtype, head_dim, n_slabs, rows, detect);
                 all.push(variant(false));
                 all.extend((dtype == DType::F16).then(|| variant(true)));
+                all.extend([None, Some(rows)].map(|rotated| qk_norm::variant(head_dim, rotated)));
             }
         }
         MatrixLayout::ALL.iter().for_each(|&layout| all.extend(matrix_variants(dtype, layout)));
@@ -73,6 +77,7 @@ pub fn registry() -> Vec<Variant> {
         }
     }
     all.extend(Op::LayerNorm.candidates().iter().map(layer_norm::variant));
+    all.extend(Op::RmsNorm.candidates().iter().map(rms_norm::variant));
     all.push(argmax::variant());
     all.extend(Op::Score.candidates().iter().flat_map(score::variants));
     all.extend(probe_copy::SHAPES.map(probe_copy::variant));
@@ -92,12 +97,14 @@ fn matrix_variants(dtype: DType, layout: MatrixLayout) -> Vec<Variant> {
     for candidate in Op::Gemv.candidates() {
         all.extend(gemv::BATCHES.map(|batch| gemv::variant(candidate, dtype, layout, batch)));
     }
-    let fused = Op::NormGemv.candidates().iter().filter(|candidate| !candidate.kernels.is_empty());
-    for candidate in fused {
+    let behind_norms = [Op::NormGemv, Op::RmsGemv].into_iter().flat_map(Op::candidates);
+    for candidate in behind_norms.filter(|candidate| !candidate.kernels.is_empty()) {
         let f16 = FusedAppend { kv_dtype: DType::F16, n_head: 25, head_dim: 8, detect: false };
         let f32 = FusedAppend { kv_dtype: DType::F32, n_head: 2, head_dim: 64, detect: false };
         for append in [None, Some(f16), Some(FusedAppend { detect: true, ..f16 }), Some(f32)] {
-            all.push(norm_gemv::variant(candidate, dtype, layout, 768, append));
+            for &batch in norm_gemv::batches(candidate) {
+                all.push(norm_gemv::variant(candidate, dtype, layout, 768, batch, append));
+            }
         }
     }
     all

@@ -1,79 +1,123 @@
-//! A layer normalization, the projection behind it, and for q, k and v the append
-//! to the cache: one kernel, or two or three.
+//! A normalization, the projection behind it, and for q, k and v the append to the
+//! cache: one kernel, or two or three.
 
 use super::candidate::{Candidate, Choices, Needs, Op};
 use super::fragments::{
-    INPUT_NORM, INPUT_NORM_PER_THREAD, KV_LAYOUT, OUTPUT_KV, OUTPUT_PLAIN, ROWS_BATCH, overflow, pack4,
+    INPUT_NORM, INPUT_NORM_PER_THREAD, INPUT_RMS, INPUT_RMS_PER_THREAD, KV_LAYOUT, OUTPUT_KV, OUTPUT_PLAIN,
+    ROWS_BATCH, overflow, pack4,
 };
-use super::gemv::{GEMV, GEMV_PER_THREAD};
+use super::gemv::{BATCHES, GEMV, GEMV_PER_THREAD};
 use super::kv_append::KvAppend;
 use super::layer_norm::LayerNorm;
 use super::paged::{PAGE_SIZE, PagedKv};
-use super::{Matmul, MatmulParams, MatrixLayout, gemv, kv_append, layer_norm};
+use super::rms_norm::RmsNorm;
+use super::{Matmul, MatmulParams, MatrixLayout, gemv, kv_append, layer_norm, rms_norm};
 use crate::error::Result;
-use crate::gpu::{BoundBuffer, GpuBuffer, Kernel, Recorder, Strategy, Variant};
+use crate::gpu::{BoundBuffer, GpuBuffer, Recorder, Strategy, Variant};
 use crate::tensor::DType;
 
-/// The implementations. "separate" runs layer_norm, gemv and kv_append, as chosen
+/// The implementations behind a layer normalization. "separate" runs layer_norm, gemv and kv_append, as chosen
 /// for themselves; the others compute the norm in every workgroup of the gemv,
 /// which costs a few reads of one row more and saves one or two dispatches; a batch
 /// of several rows runs separately. Per thread the separate kernels win at every
 /// width measured: 685 to 590 tokens/s at 192 features, 26 to 25 at 768 (lavapipe
 /// 25, 2 cores).
 pub static CANDIDATES: &[Candidate] = &[
-    candidate("separate", Strategy::PerThread, Needs::Floor, &[], &[]),
-    candidate(
-        "per_thread_wide",
-        Strategy::PerThread,
-        Needs::Int64,
-        const { &[&GEMV_PER_THREAD] },
-        &[("WORKGROUP_SIZE", 8)],
-    ),
-    candidate(
-        "per_thread",
-        Strategy::PerThread,
-        Needs::Floor,
-        const { &[&GEMV_PER_THREAD] },
-        &[("WORKGROUP_SIZE", 8)],
-    ),
-    workgroup("workgroup_64", Strategy::Workgroup, &[("WORKGROUP_SIZE", 64)]),
-    workgroup("workgroup_128", Strategy::Workgroup, &[("WORKGROUP_SIZE", 128)]),
-    workgroup("workgroup_256", Strategy::Workgroup, &[("WORKGROUP_SIZE", 256)]),
-    workgroup("subgroup_64", Strategy::Subgroup, &[("WORKGROUP_SIZE", 64)]),
-    workgroup("subgroup_128", Strategy::Subgroup, &[("WORKGROUP_SIZE", 128)]),
-    workgroup("subgroup_256", Strategy::Subgroup, &[("WORKGROUP_SIZE", 256)]),
+    separate(Op::NormGemv),
+    per_thread(Op::NormGemv, "per_thread_wide", Needs::Int64),
+    per_thread(Op::NormGemv, "per_thread", Needs::Floor),
+    workgroup(Op::NormGemv, "workgroup_64", Strategy::Workgroup, &[("WORKGROUP_SIZE", 64)]),
+    workgroup(Op::NormGemv, "workgroup_128", Strategy::Workgroup, &[("WORKGROUP_SIZE", 128)]),
+    workgroup(Op::NormGemv, "workgroup_256", Strategy::Workgroup, &[("WORKGROUP_SIZE", 256)]),
+    workgroup(Op::NormGemv, "subgroup_64", Strategy::Subgroup, &[("WORKGROUP_SIZE", 64)]),
+    workgroup(Op::NormGemv, "subgroup_128", Strategy::Subgroup, &[("WORKGROUP_SIZE", 128)]),
+    workgroup(Op::NormGemv, "subgroup_256", Strategy::Subgroup, &[("WORKGROUP_SIZE", 256)]),
 ];
 
-const fn candidate(
-    name: &'static str,
-    strategy: Strategy,
-    needs: Needs,
-    kernels: &'static [&'static Kernel],
-    constants: &'static [(&'static str, u32)],
-) -> Candidate {
-    Candidate { op: Op::NormGemv, name, strategy, needs, kernels, constants }
+/// The implementations behind an RMS normalization, under the names of [`CANDIDATES`].
+/// The fused ones add up the squares while they sum, and multiply by the norm's factor
+/// at the end: a batch of several rows runs fused as well, and nothing waits per
+/// thread.
+pub static RMS_CANDIDATES: &[Candidate] = &[
+    per_thread(Op::RmsGemv, "per_thread_wide", Needs::Int64),
+    per_thread(Op::RmsGemv, "per_thread", Needs::Floor),
+    separate(Op::RmsGemv),
+    workgroup(Op::RmsGemv, "workgroup_64", Strategy::Workgroup, &[("WORKGROUP_SIZE", 64)]),
+    workgroup(Op::RmsGemv, "workgroup_128", Strategy::Workgroup, &[("WORKGROUP_SIZE", 128)]),
+    workgroup(Op::RmsGemv, "workgroup_256", Strategy::Workgroup, &[("WORKGROUP_SIZE", 256)]),
+    workgroup(Op::RmsGemv, "subgroup_64", Strategy::Subgroup, &[("WORKGROUP_SIZE", 64)]),
+    workgroup(Op::RmsGemv, "subgroup_128", Strategy::Subgroup, &[("WORKGROUP_SIZE", 128)]),
+    workgroup(Op::RmsGemv, "subgroup_256", Strategy::Subgroup, &[("WORKGROUP_SIZE", 256)]),
+];
+
+const fn separate(op: Op) -> Candidate {
+    let (strategy, needs) = (Strategy::PerThread, Needs::Floor);
+    Candidate { op, name: "separate", strategy, needs, kernels: &[], constants: &[] }
+}
+
+const fn per_thread(op: Op, name: &'static str, needs: Needs) -> Candidate {
+    Candidate {
+        op,
+        name,
+        strategy: Strategy::PerThread,
+        needs,
+        kernels: const { &[&GEMV_PER_THREAD] },
+        constants: &[("WORKGROUP_SIZE", 8)],
+    }
 }
 
 const fn workgroup(
+    op: Op,
     name: &'static str,
     strategy: Strategy,
     constants: &'static [(&'static str, u32)],
 ) -> Candidate {
-    let needs = Needs::of(strategy);
-    candidate(name, strategy, needs, const { &[&GEMV] }, constants)
+    Candidate { op, name, strategy, needs: Needs::of(strategy), kernels: const { &[&GEMV] }, constants }
+}
+
+/// A normalization of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Norm {
+    /// [`super::layer_norm`].
+    Layer,
+    /// [`super::rms_norm`].
+    Rms,
+}
+
+impl Norm {
+    /// The operation of the norm by itself.
+    #[must_use]
+    pub const fn op(self) -> Op {
+        match self {
+            Norm::Layer => Op::LayerNorm,
+            Norm::Rms => Op::RmsNorm,
+        }
+    }
+
+    /// The operation of the norm with a projection behind it.
+    #[must_use]
+    pub const fn gemv_op(self) -> Op {
+        match self {
+            Norm::Layer => Op::NormGemv,
+            Norm::Rms => Op::RmsGemv,
+        }
+    }
 }
 
 /// The portable workgroup memory, less what the sums of the norm take.
 const NORMED_BYTES_MAX: usize = 16_384 - 256;
 
-/// A projection behind a layer normalization.
+/// A projection behind a normalization.
 #[derive(Clone, Copy, Debug)]
 pub struct NormGemv<'a> {
+    /// The norm.
+    pub norm: Norm,
     /// Features of the norm.
     pub n: usize,
-    /// Added to the variance.
+    /// Added to the variance, or to the mean of the squares.
     pub epsilon: f32,
-    /// `[2, pad_row(n)]`: weight, then bias.
+    /// `[2, pad_row(n)]`: weight, then bias; of an RMS normalization `[pad_row(n)]`.
     pub scale: &'a GpuBuffer,
     /// The projection; its `x` is the norm's input.
     pub projection: Matmul<'a>,
@@ -83,11 +127,21 @@ pub struct NormGemv<'a> {
     pub append: Option<KvAppend<'a>>,
 }
 
-/// Whether the candidate has a fused kernel for a width and a batch: of one row,
-/// which lies in workgroup memory per thread.
+/// Rows that a fused kernel of the candidate may serve at once: behind a layer
+/// normalization one, whose statistics stand in front of the sums.
+pub(super) fn batches(candidate: &Candidate) -> &'static [usize] {
+    match candidate.op {
+        Op::RmsGemv => &BATCHES,
+        _ => &BATCHES[..1],
+    }
+}
+
+/// Whether the candidate has a fused kernel for a width and a batch. A layer-normalized
+/// row lies in workgroup memory per thread.
 fn is_fused(candidate: &Candidate, n_columns: usize, batch: usize) -> bool {
-    let fits = candidate.strategy != Strategy::PerThread || n_columns * 4 <= NORMED_BYTES_MAX;
-    batch == 1 && fits && !candidate.kernels.is_empty()
+    let in_memory = candidate.op == Op::NormGemv && candidate.strategy == Strategy::PerThread;
+    let fits = !in_memory || n_columns * 4 <= NORMED_BYTES_MAX;
+    batches(candidate).contains(&batch) && fits && !candidate.kernels.is_empty()
 }
 
 /// What a fused append depends on.
@@ -103,7 +157,7 @@ pub struct FusedAppend {
     pub detect: bool,
 }
 
-/// The fused variant of one row for a weight type, a layout, a width, and a cache of one
+/// The fused variant for a weight type, a layout, a width, a batch, and a cache of one
 /// slab for k and v.
 ///
 /// # Panics
@@ -114,16 +168,19 @@ pub fn variant(
     dtype: DType,
     layout: MatrixLayout,
     n_columns: usize,
+    batch: usize,
     append: Option<FusedAppend>,
 ) -> Variant {
-    let mut fragments = Vec::new();
     let mut constants = Vec::new();
-    if candidate.strategy == Strategy::PerThread {
-        fragments.push(INPUT_NORM_PER_THREAD);
-        constants.push(("K4", (n_columns / 4) as u32));
-    } else {
-        fragments.push(INPUT_NORM);
-    }
+    let mut fragments = match (candidate.op, candidate.strategy) {
+        (Op::RmsGemv, Strategy::PerThread) => vec![INPUT_RMS_PER_THREAD],
+        (Op::RmsGemv, _) => vec![INPUT_RMS],
+        (_, Strategy::PerThread) => {
+            constants.push(("K4", (n_columns / 4) as u32));
+            vec![INPUT_NORM_PER_THREAD]
+        }
+        _ => vec![INPUT_NORM],
+    };
     match append {
         None => fragments.push(OUTPUT_PLAIN),
         Some(FusedAppend { kv_dtype, n_head, head_dim, detect }) => {
@@ -135,7 +192,7 @@ pub fn variant(
             ]);
         }
     }
-    gemv::variant_with(candidate, dtype, layout, 1, fragments, &constants)
+    gemv::variant_with(candidate, dtype, layout, batch, fragments, &constants)
 }
 
 /// Records `op` for the step's rows, `batch` of them at a time.
@@ -143,7 +200,7 @@ pub fn variant(
 /// # Errors
 /// As [`Recorder::dispatch`].
 pub fn record(recorder: &mut Recorder<'_>, choices: &Choices, batch: usize, op: &NormGemv<'_>) -> Result<()> {
-    let candidate = choices.get(Op::NormGemv);
+    let candidate = choices.get(op.norm.gemv_op());
     let NormGemv { projection, append, .. } = op;
     let weights = projection.weights;
     if !is_fused(candidate, weights.n_columns, batch) {
@@ -156,7 +213,7 @@ pub fn record(recorder: &mut Recorder<'_>, choices: &Choices, batch: usize, op: 
         let PagedKv { dtype: kv_dtype, n_head, head_dim, .. } = append.kv;
         FusedAppend { kv_dtype, n_head, head_dim, detect: append.overflow.is_some() }
     });
-    let variant = variant(candidate, weights.dtype, weights.layout, weights.n_columns, cache);
+    let variant = variant(candidate, weights.dtype, weights.layout, weights.n_columns, batch, cache);
     let mut more: Vec<BoundBuffer<'_>> = vec![op.scale.into()];
     let mut tag = 0;
     if let Some(append) = fused {
@@ -180,9 +237,18 @@ pub fn record(recorder: &mut Recorder<'_>, choices: &Choices, batch: usize, op: 
 }
 
 fn separately(recorder: &mut Recorder<'_>, choices: &Choices, batch: usize, op: &NormGemv<'_>) -> Result<()> {
-    let NormGemv { n, epsilon, scale, projection, normed, append } = *op;
-    let norm = LayerNorm { step: projection.step, n, epsilon, x: projection.x, scale, out: normed };
-    layer_norm::record(recorder, choices.get(Op::LayerNorm), &norm)?;
+    let NormGemv { norm, n, epsilon, scale, projection, normed, append } = *op;
+    let (step, x, out) = (projection.step, projection.x, normed);
+    let candidate = choices.get(norm.op());
+    match norm {
+        Norm::Layer => {
+            layer_norm::record(recorder, candidate, &LayerNorm { step, n, epsilon, x, scale, out })?;
+        }
+        Norm::Rms => {
+            let norm = RmsNorm { step, n, epsilon, x, scale, accumulate: false, out };
+            rms_norm::record(recorder, candidate, &norm)?;
+        }
+    }
     gemv::record(recorder, choices.get(Op::Gemv), batch, &Matmul { x: normed, ..projection })?;
     append.map_or(Ok(()), |append| kv_append::record(recorder, &append))
 }

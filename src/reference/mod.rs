@@ -15,6 +15,8 @@ mod probe_copy;
 mod probe_fma;
 mod probe_read;
 mod probe_step;
+mod qk_norm;
+mod rms_norm;
 mod sample;
 mod score;
 
@@ -31,5 +33,7 @@ pub use probe_copy::probe_copy;
 pub use probe_fma::probe_fma;
 pub use probe_read::probe_read;
 pub use probe_step::probe_step;
+pub use qk_norm::qk_norm;
+pub use rms_norm::rms_norm;
 pub use sample::sample;
 pub use score::{Score, score};

@@ -7,10 +7,12 @@ use crate::gpu::{BoundBuffer, BufferUse, Dispatch, Gpu, GpuBuffer, MemoryGroup, 
 use crate::kernels::kv_append::KvAppend;
 use crate::kernels::layer_norm::{self, LayerNorm};
 use crate::kernels::norm_gemv::{self, NormGemv};
+use crate::kernels::rms_norm::{self, RmsNorm};
 use crate::kernels::score;
 use crate::kernels::{
-    Activation, Attention, Batch, Choices, Matmul, Matrix, MatrixLayout, Op, PAGE_SIZE, PagedKv, Piece, Row,
-    Scratch, Step, StepRows, attention_decode, attention_prefill, gemm, gemv, page_entry, page_pack_bytes,
+    Activation, Attention, Batch, Choices, Matmul, Matrix, MatrixLayout, Norm, Op, PAGE_SIZE, PagedKv, Piece,
+    Row, Scratch, Step, StepRows, attention_decode, attention_prefill, gemm, gemv, page_entry,
+    page_pack_bytes,
 };
 use crate::tensor::{Axis, DType};
 
@@ -131,8 +133,8 @@ impl<'a> Bed<'a> {
     /// As [`Recorder::dispatch`] and [`Gpu::allocate`].
     pub(super) fn shares(&self, op: Op, choices: &Choices) -> Result<Vec<Share>> {
         let rows = match op {
-            Op::Gemv | Op::NormGemv | Op::AttentionDecode => &self.decode,
-            Op::LayerNorm | Op::Gemm | Op::AttentionPrefill => &self.prefill,
+            Op::Gemv | Op::NormGemv | Op::RmsGemv | Op::AttentionDecode => &self.decode,
+            Op::LayerNorm | Op::RmsNorm | Op::Gemm | Op::AttentionPrefill => &self.prefill,
             Op::Score => return self.score_share(choices),
         };
         // Attention and a split gemm pass intermediate results through a buffer.
@@ -142,11 +144,11 @@ impl<'a> Bed<'a> {
         })?;
         let times = self.shapes.n_layer as f64 / self.layers.len() as f64;
         let mut shares = vec![Share { dispatches: layers, work: rows.work, times }];
-        if op == Op::NormGemv {
+        if matches!(op, Op::NormGemv | Op::RmsGemv) {
             let head = self.record(|recorder| {
                 let projection =
                     Matmul { bias: None, ..self.matmul(rows, &self.x, &self.head, &self.logits) };
-                norm_gemv::record(recorder, choices, 1, &self.norm_gemv(projection, None))
+                norm_gemv::record(recorder, choices, 1, &self.norm_gemv(op, projection, None))
             })?;
             shares.push(Share { dispatches: head, work: rows.work, times: 1.0 });
         }
@@ -201,17 +203,24 @@ impl<'a> Bed<'a> {
                 let norm = LayerNorm { step, n, epsilon: EPSILON, x, scale, out };
                 (0..2).try_for_each(|_| layer_norm::record(recorder, candidate, &norm))
             }
+            Op::RmsNorm => {
+                let (n, step) = (self.shapes.n_embd, (&rows.step).into());
+                let (x, scale, out) = (&self.x, &self.scale, &self.normed);
+                let norm = RmsNorm { step, n, epsilon: EPSILON, x, scale, accumulate: false, out };
+                (0..2).try_for_each(|_| rms_norm::record(recorder, candidate, &norm))
+            }
             Op::Gemv => {
                 gemv::record(recorder, candidate, 1, &projection)?;
                 gemv::record(recorder, candidate, 1, &mlp)
             }
-            Op::NormGemv => {
+            Op::NormGemv | Op::RmsGemv => {
                 let kv = self.kv(layer);
                 let append =
                     KvAppend { rows: rows.bound(op), qkv: &self.qkv, kv, spare_slabs: &[], overflow: None };
-                let qkv = self.norm_gemv(Matmul { x: &self.x, ..qkv }, Some(append));
+                let qkv = self.norm_gemv(op, Matmul { x: &self.x, ..qkv }, Some(append));
                 norm_gemv::record(recorder, choices, 1, &qkv)?;
-                norm_gemv::record(recorder, choices, 1, &self.norm_gemv(Matmul { x: &self.x, ..fc }, None))
+                let fc = self.norm_gemv(op, Matmul { x: &self.x, ..fc }, None);
+                norm_gemv::record(recorder, choices, 1, &fc)
             }
             Op::Gemm => [qkv, projection, fc, mlp]
                 .iter()
@@ -253,9 +262,10 @@ impl<'a> Bed<'a> {
         }
     }
 
-    fn norm_gemv<'b>(&'b self, projection: Matmul<'b>, append: Option<KvAppend<'b>>) -> NormGemv<'b> {
+    fn norm_gemv<'b>(&'b self, op: Op, projection: Matmul<'b>, append: Option<KvAppend<'b>>) -> NormGemv<'b> {
         let (n, scale, normed) = (self.shapes.n_embd, &self.scale, &self.normed);
-        NormGemv { n, epsilon: EPSILON, scale, projection, normed, append }
+        let norm = if op == Op::RmsGemv { Norm::Rms } else { Norm::Layer };
+        NormGemv { norm, n, epsilon: EPSILON, scale, projection, normed, append }
     }
 
     fn kv<'b>(&'b self, layer: &'b Layer) -> PagedKv<'b> {

@@ -3,11 +3,11 @@
 
 use super::Shapes;
 use super::cases::{
-    AttentionCase, Behind, Case, KvShape, LayerNormCase, LayerNormInput, MatmulCase, NormGemvCase, ScoreCase,
-    ScoreInput,
+    AttentionCase, Behind, Case, KvShape, LayerNormCase, LayerNormInput, MatmulCase, NormGemvCase,
+    RmsNormCase, RmsNormInput, ScoreCase, ScoreInput,
 };
 use crate::gpu::Gpu;
-use crate::kernels::{Activation, Candidate, Choices, Op};
+use crate::kernels::{Activation, Candidate, Choices, Norm, Op};
 
 /// An implementation that must not run on this device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,10 @@ pub fn cases(op: Op, shapes: &Shapes) -> Vec<Case> {
         let sharpness = 1.0;
         AttentionCase { kv: kv(n_head.min(2)), position, n_rows, sharpness }
     };
+    let behind_norm = |norm| {
+        [Behind::Activation(Activation::GeluTanh, 33), Behind::Cache(kv(n_head))]
+            .map(|behind| Case::NormGemv(NormGemvCase::one_row(norm, n_embd, dtype, behind)))
+    };
     match op {
         Op::LayerNorm => [(3, 0, n_embd), (1, 6, 75)]
             .map(|(n_rows, first_row, n)| {
@@ -49,9 +53,21 @@ pub fn cases(op: Op, shapes: &Shapes) -> Vec<Case> {
             Case::Gemv(residual(plain(1, 33, n_embd))),
             Case::Gemv(plain(3, 33, 520)),
         ],
-        Op::NormGemv => [Behind::Activation(Activation::GeluTanh, 33), Behind::Cache(kv(n_head))]
-            .map(|behind| Case::NormGemv(NormGemvCase { m: 1, first_row: 0, n_embd, dtype, behind }))
+        Op::NormGemv => behind_norm(Norm::Layer).to_vec(),
+        Op::RmsNorm => [(3, 0, n_embd, false), (2, 6, 75, true)]
+            .map(|(n_rows, first_row, n, accumulate)| {
+                let input = RmsNormInput::Random;
+                Case::RmsNorm(RmsNormCase { n_rows, first_row, n, input, accumulate })
+            })
             .to_vec(),
+        Op::RmsGemv => {
+            let mut cases = behind_norm(Norm::Rms).to_vec();
+            // Its batches are fused too.
+            let behind = Behind::Activation(Activation::Silu, 33);
+            let one_row = NormGemvCase::one_row(Norm::Rms, n_embd, dtype, behind);
+            cases.push(Case::NormGemv(NormGemvCase { m: 3, ..one_row }));
+            cases
+        }
         Op::Gemm => vec![
             Case::Gemm(gelu(plain(33, 130, 72))),
             Case::Gemm(residual(plain(5, 75, 20))),

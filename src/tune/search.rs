@@ -83,9 +83,11 @@ impl OpTuning {
 /// What a search has found.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tuning {
-    /// Operations in the order of [`Op::ALL`]; those that the time did not reach
-    /// are missing.
+    /// The model's operations in the order of [`Op::ALL`]; those that the time did not
+    /// reach are missing.
     pub ops: Vec<OpTuning>,
+    /// Whether the time reached all of them.
+    pub reached_all: bool,
     /// What failed the canary.
     pub dropped: Vec<Dropped>,
     /// Whether times are the GPU's own; else the host's, submit and wait included.
@@ -102,7 +104,7 @@ impl Tuning {
     /// Whether every candidate was checked and timed.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.ops.len() == Op::ALL.len() && self.ops.iter().all(|op| op.complete)
+        self.reached_all && self.ops.iter().all(|op| op.complete)
     }
 }
 
@@ -158,18 +160,20 @@ pub fn run_among(
         progress,
         cancel,
     };
-    for (i, op) in Op::ALL.into_iter().enumerate() {
+    let ops: Vec<Op> = Op::ALL.into_iter().filter(|&op| shapes.has(op)).collect();
+    for (i, &op) in ops.iter().enumerate() {
         let left = budget.time.saturating_sub(started.elapsed());
         if left.is_zero() {
             break;
         }
-        let share = left / (Op::ALL.len() - i) as u32;
+        let share = left / (ops.len() - i) as u32;
         search.look_until = Instant::now() + share / 2;
         search.until = Instant::now() + share;
         let found = search.op(op, candidates(op), &mut tuning.dropped)?;
         search.choices.set(found.chosen);
         tuning.ops.push(found);
     }
+    tuning.reached_all = tuning.ops.len() == ops.len();
     Ok(tuning)
 }
 

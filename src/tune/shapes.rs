@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernels::{Norm, Op};
 use crate::tensor::DType;
 
 /// A model's sizes, as far as they decide which kernel is the fastest.
@@ -25,6 +26,8 @@ pub struct Shapes {
     pub n_positions: usize,
     /// Rows of a prefill chunk.
     pub chunk: usize,
+    /// The norms.
+    pub norm: Norm,
     /// Type of the weights.
     pub dtype: DType,
     /// Type of the cache.
@@ -32,6 +35,17 @@ pub struct Shapes {
 }
 
 impl Shapes {
+    /// Whether the model has `op`: one kind of norm, by itself and with a projection
+    /// behind it.
+    #[must_use]
+    pub fn has(&self, op: Op) -> bool {
+        match op {
+            Op::LayerNorm | Op::NormGemv => self.norm == Norm::Layer,
+            Op::RmsNorm | Op::RmsGemv => self.norm == Norm::Rms,
+            _ => true,
+        }
+    }
+
     /// Positions that a timed decode sees.
     pub(super) fn depth(&self) -> usize {
         self.n_positions.clamp(1, 1024)

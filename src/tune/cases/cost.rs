@@ -5,8 +5,9 @@ use std::ops::Range;
 
 use super::{
     ArgmaxCase, AttentionCase, Behind, Case, EmbeddingCase, KvAppendCase, LayerNormCase, MatmulCase,
-    NormGemvCase, ReduceCase, SampleCase, ScoreCase,
+    NormGemvCase, QkNormCase, ReduceCase, RmsNormCase, SampleCase, ScoreCase,
 };
+use crate::kernels::Norm;
 
 /// The least work of an operation, by its shape alone: padding, scratch and
 /// what a kernel reads twice do not count.
@@ -30,6 +31,8 @@ impl Case {
             Case::Gemv(case) | Case::Gemm(case) => matmul(case),
             Case::NormGemv(case) => norm_gemv(case),
             Case::LayerNorm(case) => layer_norm(case),
+            Case::RmsNorm(case) => rms_norm(case),
+            Case::QkNorm(case) => qk_norm(case),
             Case::Embedding(case) => embedding(case),
             Case::Argmax(ArgmaxCase { n, .. }) | Case::Sample(SampleCase { n, .. }) => (n * F32, 0),
             // A target and a result of five words a row; weights are sums of a term a logit.
@@ -60,6 +63,22 @@ fn layer_norm(case: &LayerNormCase) -> (usize, usize) {
     ((2 * elems + 2 * case.n) * F32, 8 * elems)
 }
 
+/// Mean of the squares (2), scale (2), and the addition, for each element.
+fn rms_norm(case: &RmsNormCase) -> (usize, usize) {
+    let elems = case.n_rows * case.n;
+    let added = if case.accumulate { elems } else { 0 };
+    ((2 * elems + added + case.n) * F32, 4 * elems + added)
+}
+
+/// The norm, then three operations for each rotated element; a row of the table for
+/// each position.
+fn qk_norm(case: &QkNormCase) -> (usize, usize) {
+    let heads = case.n_rows * (case.n_head + case.n_kv_head);
+    let (elems, rotated) = (heads * case.head_dim, case.rotated.unwrap_or(0));
+    let read = elems + 2 * case.head_dim + case.n_rows * rotated;
+    ((read + elems) * F32, 4 * elems + 3 * heads * rotated)
+}
+
 fn embedding(case: &EmbeddingCase) -> (usize, usize) {
     let elems = case.n_tokens * case.n_embd;
     (elems * (2 * case.dtype.size_bytes() + F32), elems)
@@ -81,10 +100,14 @@ fn attention(case: &AttentionCase, seen: Vec<Range<usize>>) -> (usize, usize) {
     (cached + 2 * rows * width * F32, 4 * pairs * width)
 }
 
-/// The norm's input, weight and bias; the projection's weights, bias and output,
-/// k and v in the cache's type.
+/// The norm's input, weight and bias (an RMS norm has none); the projection's weights,
+/// bias and output, k and v in the cache's type.
 fn norm_gemv(case: &NormGemvCase) -> (usize, usize) {
-    let NormGemvCase { m, n_embd, dtype, behind, .. } = *case;
+    let NormGemvCase { norm, m, n_embd, dtype, behind, .. } = *case;
+    let (scales, normalizing) = match norm {
+        Norm::Layer => (2, 8),
+        Norm::Rms => (1, 4),
+    };
     let (n, cached) = match behind {
         Behind::Activation(_, n) => (n, 0),
         Behind::Cache(kv) | Behind::Planted(kv, _) => {
@@ -92,8 +115,8 @@ fn norm_gemv(case: &NormGemvCase) -> (usize, usize) {
             (3 * width, 2 * m * width * (F32 - kv.dtype.size_bytes()))
         }
     };
-    let read = (m * n_embd + 2 * n_embd + n) * F32 + n * n_embd * dtype.size_bytes();
-    (read + m * n * F32 - cached, 2 * m * n * n_embd + 8 * m * n_embd)
+    let read = (m * n_embd + scales * n_embd + n) * F32 + n * n_embd * dtype.size_bytes();
+    (read + m * n * F32 - cached, 2 * m * n * n_embd + normalizing * m * n_embd)
 }
 
 /// Each split's sums are scaled and added.
@@ -109,7 +132,7 @@ fn reduce(case: &ReduceCase) -> (usize, usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ArgmaxInput, KvShape, LayerNormInput, ScoreInput};
+    use super::super::{ArgmaxInput, KvShape, LayerNormInput, RmsNormInput, ScoreInput};
     use super::*;
     use crate::tensor::{Axis, DType};
 
@@ -131,6 +154,13 @@ mod tests {
         assert_eq!(cost(Case::Gemm(grouped)), ((2250 + 20 + 450) * 4, 9000));
         let norm = LayerNormCase { n_rows: 3, first_row: 5, n: 10, input: LayerNormInput::Random };
         assert_eq!(cost(Case::LayerNorm(norm)), (320, 240));
+        let input = RmsNormInput::Random;
+        let norm = RmsNormCase { n_rows: 3, first_row: 5, n: 10, input, accumulate: false };
+        assert_eq!(cost(Case::RmsNorm(norm.clone())), ((30 + 10 + 30) * 4, 120));
+        assert_eq!(cost(Case::RmsNorm(RmsNormCase { accumulate: true, ..norm })), ((60 + 10 + 30) * 4, 150));
+        // 2 rows of 3 heads of 8, of which 4 are rotated.
+        let heads = QkNormCase { rotated: Some(4), ..QkNormCase::usual(2, 2, 1, 8) };
+        assert_eq!(cost(Case::QkNorm(heads)), ((48 + 16 + 8 + 48) * 4, 4 * 48 + 3 * 6 * 4));
         assert_eq!(cost(Case::Argmax(ArgmaxCase { n: 100, input: ArgmaxInput::Random })), (400, 0));
         let score = ScoreCase { n_rows: 2, n: 100, input: ScoreInput::Random };
         assert_eq!(cost(Case::Score(score)), (848, 200));
@@ -156,10 +186,12 @@ mod tests {
         // As sequences of a batch, both see 4 positions.
         assert_eq!(cost(Case::AttentionDecode(attention)), (2 * 4 * 16 * 2 + 2 * 2 * 16 * 4, 4 * 8 * 16));
         // 24 features of q, k and v behind a norm of 10; k and v are stored as halves.
-        let projection =
-            NormGemvCase { m: 1, first_row: 0, n_embd: 10, dtype: DType::F16, behind: Behind::Cache(kv) };
+        let projection = NormGemvCase::one_row(Norm::Layer, 10, DType::F16, Behind::Cache(kv));
         let bytes = (10 + 20 + 48) * 4 + 48 * 10 * 2 + 16 * 4 + 32 * 2;
-        assert_eq!(cost(Case::NormGemv(projection)), (bytes, 2 * 48 * 10 + 80));
+        assert_eq!(cost(Case::NormGemv(projection.clone())), (bytes, 2 * 48 * 10 + 80));
+        // No bias of the norm, half of its operations.
+        let projection = NormGemvCase { norm: Norm::Rms, ..projection };
+        assert_eq!(cost(Case::NormGemv(projection)), (bytes - 40, 2 * 48 * 10 + 40));
         let reduce = ReduceCase { n_head: 2, head_dim: 8, max_splits: 4, split_keys: 10, kv_len: 25 };
         assert_eq!(cost(Case::AttentionReduce(reduce.clone())), (2 * 3 * 10 * 4 + 64, 96));
         assert_eq!(cost(Case::AttentionReduce(ReduceCase { kv_len: 10, ..reduce })), (0, 0));

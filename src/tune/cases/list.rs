@@ -5,9 +5,9 @@ use super::paged::AROUND_F16;
 use super::{
     ArgmaxCase, ArgmaxInput, AttentionCase, Behind, Case, EmbeddingCase, KvAppendCase, KvShape,
     LayerNormCase, LayerNormInput, MatmulCase, MatmulInput, NormGemvCase, ReduceCase, SampleCase,
-    SampleInput, ScoreCase, ScoreInput,
+    SampleInput, ScoreCase, ScoreInput, list_norms,
 };
-use crate::kernels::{Activation, ROWS_MAX};
+use crate::kernels::{Activation, Norm, ROWS_MAX};
 use crate::tensor::{Axis, DType};
 
 const DTYPES: [DType; 2] = [DType::F16, DType::F32];
@@ -33,7 +33,9 @@ pub fn all() -> Vec<Case> {
     let mut all = Vec::new();
     matmul(&mut all);
     norm_gemv(&mut all);
-    layer_norm(&mut all);
+    list_norms::layer_norm(&mut all);
+    list_norms::rms_norm(&mut all);
+    list_norms::qk_norm(&mut all);
     embedding(&mut all);
     argmax(&mut all);
     sample(&mut all);
@@ -64,7 +66,7 @@ pub fn gpt2_shapes(n_embd: usize, n_head: usize, vocab_size: usize) -> Vec<Case>
     let piece_rows = vocab_size.next_multiple_of(8);
     let kv = KvShape { n_head, head_dim: n_embd / n_head, dtype, n_slabs: 1 };
     for behind in [Behind::Cache(kv), Behind::Activation(Activation::GeluTanh, 4 * n_embd)] {
-        all.push(Case::NormGemv(NormGemvCase { m: 1, first_row: 0, n_embd, dtype, behind }));
+        all.push(Case::NormGemv(NormGemvCase::one_row(Norm::Layer, n_embd, dtype, behind)));
     }
     for (n_rows, position) in [(1, 1000), (m, 0)] {
         let input = LayerNormInput::Random;
@@ -171,17 +173,21 @@ fn matmul(all: &mut Vec<Case>) {
 
 fn norm_gemv(all: &mut Vec<Case>) {
     let mut push = |m, first_row, n_embd, dtype, behind| {
-        all.push(Case::NormGemv(NormGemvCase { m, first_row, n_embd, dtype, behind }));
+        for norm in [Norm::Layer, Norm::Rms] {
+            let one_row = NormGemvCase::one_row(norm, n_embd, dtype, behind);
+            all.push(Case::NormGemv(NormGemvCase { m, first_row, ..one_row }));
+        }
     };
     // Widths around a vec4 a thread; 4100 columns exceed the workgroup memory of
     // the per-thread kernel.
-    for (m, n_embd) in [(1, 1), (1, 20), (1, 257), (1, 768), (1, 4100), (3, 75)] {
+    for (m, n_embd) in [(1, 1), (1, 20), (1, 257), (1, 768), (1, 4100), (2, 40), (3, 75), (7, 520)] {
         for dtype in DTYPES {
             push(m, 0, n_embd, dtype, Behind::Activation(Activation::GeluTanh, 33));
         }
     }
     // The head reads the last row of a chunk.
     push(1, 6, 75, DType::F16, Behind::Activation(Activation::None, 100));
+    push(3, 6, 75, DType::F16, Behind::Activation(Activation::None, 100));
     for (kv, m) in shapes().into_iter().zip([1, 1, 1, 1, 4, 16]) {
         push(m, 0, 20, DType::F16, Behind::Cache(kv));
         push(1, 0, 75, DType::F32, Behind::Cache(kv));
@@ -193,29 +199,12 @@ fn norm_gemv(all: &mut Vec<Case>) {
         }
     }
     push(5, 0, 20, DType::F16, Behind::Planted(shapes()[0], 1e5));
-}
-
-fn layer_norm(all: &mut Vec<Case>) {
-    use LayerNormInput::{Constant, LargeMean, Outlier, Random};
-    let mut push = |n_rows, first_row, n, input| {
-        all.push(Case::LayerNorm(LayerNormCase { n_rows, first_row, n, input }));
-    };
-    // 512 features are one vec4 for each of the 128 threads.
-    for n in [1, 4, 7, 8, 9, 20, 75, 511, 512, 513, 600, 1600] {
-        push(3, 0, n, Random);
+    // Residual streams grow: the squares of a row may be 1e12 together.
+    for (norm, m) in [(Norm::Layer, 1), (Norm::Rms, 1), (Norm::Rms, 3)] {
+        let behind = Behind::Activation(Activation::None, 33);
+        let one_row = NormGemvCase::one_row(norm, 520, DType::F16, behind);
+        all.push(Case::NormGemv(NormGemvCase { m, magnitude: 1e4, ..one_row }));
     }
-    for n_rows in [1, 7, 8, 9] {
-        push(n_rows, 0, 20, Random);
-    }
-    // The head normalizes the last row of a chunk alone.
-    push(1, 6, 75, Random);
-    for n in [20, 75, 600] {
-        push(3, 0, n, LargeMean);
-        push(3, 0, n, Constant);
-        push(3, 0, n, Outlier);
-    }
-    // More rows than workgroups in one dimension.
-    push(65_600, 0, 5, Random);
 }
 
 fn embedding(all: &mut Vec<Case>) {

@@ -10,9 +10,12 @@ mod cost;
 mod data;
 mod kv_append;
 mod list;
+mod list_norms;
 mod matmul;
 mod norm_gemv;
 mod paged;
+mod qk_norm;
+mod rms_norm;
 mod rows;
 mod sample;
 mod score;
@@ -31,6 +34,8 @@ pub use list::{all, gpt2_shapes, quick};
 pub use matmul::{MatmulCase, MatmulInput};
 pub use norm_gemv::{Behind, NormGemvCase};
 pub use paged::KvShape;
+pub use qk_norm::QkNormCase;
+pub use rms_norm::{RmsNormCase, RmsNormInput};
 pub use rows::{ArgmaxCase, ArgmaxInput, EmbeddingCase, LayerNormCase, LayerNormInput};
 pub use sample::{SampleCase, SampleInput};
 pub use score::{ScoreCase, ScoreInput};
@@ -40,12 +45,16 @@ pub use score::{ScoreCase, ScoreInput};
 pub enum Case {
     /// Matrix times one row, or a few.
     Gemv(MatmulCase),
-    /// The same behind a layer norm.
+    /// The same behind a norm.
     NormGemv(NormGemvCase),
     /// Matrix times rows.
     Gemm(MatmulCase),
     /// Layer normalization.
     LayerNorm(LayerNormCase),
+    /// RMS normalization.
+    RmsNorm(RmsNormCase),
+    /// RMS normalization and rotation of q and k heads.
+    QkNorm(QkNormCase),
     /// Token and position embedding.
     Embedding(EmbeddingCase),
     /// Index of the largest logit.
@@ -86,6 +95,8 @@ impl Case {
                 case.prepare(gpu, candidate, name, |r, scratch, op| gemm::record(r, candidate, scratch, op))
             }
             Case::LayerNorm(case) => case.prepare(gpu, choices, name),
+            Case::RmsNorm(case) => case.prepare(gpu, choices, name),
+            Case::QkNorm(case) => case.prepare(gpu, name),
             Case::Embedding(case) => case.prepare(gpu, name),
             Case::Argmax(case) => case.prepare(gpu, name),
             Case::Sample(case) => case.prepare(gpu, name),
@@ -103,13 +114,15 @@ impl Case {
     pub fn op(&self) -> Option<Op> {
         match self {
             Case::Gemv(_) => Some(Op::Gemv),
-            Case::NormGemv(_) => Some(Op::NormGemv),
+            Case::NormGemv(case) => Some(case.norm.gemv_op()),
             Case::Gemm(_) => Some(Op::Gemm),
             Case::LayerNorm(_) => Some(Op::LayerNorm),
+            Case::RmsNorm(_) => Some(Op::RmsNorm),
             Case::AttentionPrefill(_) | Case::AttentionPacked(_) => Some(Op::AttentionPrefill),
             Case::AttentionDecode(_) => Some(Op::AttentionDecode),
             Case::Score(_) => Some(Op::Score),
             Case::Embedding(_)
+            | Case::QkNorm(_)
             | Case::Argmax(_)
             | Case::KvAppend(_)
             | Case::AttentionReduce(_)
@@ -138,9 +151,11 @@ impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Case::Gemv(case) => write!(f, "gemv {case}"),
-            Case::NormGemv(case) => write!(f, "norm_gemv {case}"),
+            Case::NormGemv(case) => write!(f, "{} {case}", case.norm.gemv_op()),
             Case::Gemm(case) => write!(f, "gemm {case}"),
             Case::LayerNorm(case) => write!(f, "layer_norm {case}"),
+            Case::RmsNorm(case) => write!(f, "rms_norm {case}"),
+            Case::QkNorm(case) => write!(f, "qk_norm {case}"),
             Case::Embedding(case) => write!(f, "embedding {case}"),
             Case::Argmax(case) => write!(f, "argmax {case}"),
             Case::Sample(case) => write!(f, "sample {case}"),

@@ -1,4 +1,4 @@
-//! Cases of a projection behind a layer norm.
+//! Cases of a projection behind a norm.
 
 use std::fmt;
 
@@ -8,7 +8,9 @@ use crate::error::Result;
 use crate::gpu::{Gpu, GpuBuffer, Work};
 use crate::kernels::kv_append::KvAppend;
 use crate::kernels::norm_gemv::{self, NormGemv};
-use crate::kernels::{Activation, Choices, Matmul, PAGE_SIZE, PagedKv, Row, SLABS_MAX, Step, StepRows, gemv};
+use crate::kernels::{
+    Activation, Choices, Matmul, Norm, PAGE_SIZE, PagedKv, Row, SLABS_MAX, Step, StepRows, gemv,
+};
 use crate::reference;
 use crate::tensor::{Axis, DType, pad_row};
 use crate::tune::output::{Expected, Format, Output, Prepared};
@@ -25,9 +27,11 @@ pub enum Behind {
     Planted(KvShape, f32),
 }
 
-/// `activate(layer_norm(x) * weights^T + bias)` of a few rows.
+/// `activate(norm(x) * weights^T + bias)` of a few rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NormGemvCase {
+    /// The norm.
+    pub norm: Norm,
     /// Rows.
     pub m: usize,
     /// The first of them in x.
@@ -38,11 +42,19 @@ pub struct NormGemvCase {
     pub dtype: DType,
     /// What is behind the projection.
     pub behind: Behind,
+    /// What x is multiplied by; about 1 without it.
+    pub magnitude: f32,
 }
 
 const EPSILON: f32 = 1e-5;
 
 impl NormGemvCase {
+    /// One row of numbers of about 1.
+    #[must_use]
+    pub fn one_row(norm: Norm, n_embd: usize, dtype: DType, behind: Behind) -> Self {
+        NormGemvCase { norm, m: 1, first_row: 0, n_embd, dtype, behind, magnitude: 1.0 }
+    }
+
     fn outputs(&self) -> Axis {
         match self.behind {
             Behind::Activation(_, n) => Axis::plain(n),
@@ -77,7 +89,10 @@ impl NormGemvCase {
     /// Value and tolerance of `[m, outputs]`.
     fn expected(&self, x: &[f32], scale: &[Vec<f32>; 2], weights: &[f32], bias: &[f32]) -> Vec<Expected> {
         let k = self.n_embd;
-        let normed = reference::layer_norm(x, &scale[0], &scale[1], EPSILON);
+        let normed = match self.norm {
+            Norm::Layer => reference::layer_norm(x, &scale[0], &scale[1], EPSILON),
+            Norm::Rms => reference::rms_norm(x, &scale[0], EPSILON),
+        };
         let activate = super::matmul::function(self.activation());
         let want = reference::gemm(&normed, weights, Some(bias), k, activate);
         let sums = reference::gemm(&normed, weights, Some(bias), k, |sum| sum);
@@ -105,7 +120,7 @@ impl NormGemvCase {
         // Rows with means and spreads of their own.
         let mut x = random.uniform(rows * self.n_embd, 1.0);
         for (row, x) in x.chunks_mut(self.n_embd).enumerate() {
-            x.iter_mut().for_each(|x| *x = *x * (1.0 + row as f32) + 0.5 * row as f32);
+            x.iter_mut().for_each(|x| *x = (*x * (1.0 + row as f32) + 0.5 * row as f32) * self.magnitude);
         }
         let scale = [random.uniform(self.n_embd, 2.0), random.uniform(self.n_embd, 1.0)];
         let mut weights = rounded(self.dtype, random.uniform(axis.len() * self.n_embd, 1.0));
@@ -115,7 +130,11 @@ impl NormGemvCase {
         let expected = self.expected(used, &scale, &weights, &bias);
 
         let x = floats(gpu, "x", &pad_columns(&x, columns))?;
-        let scale = floats(gpu, "scale", &pad_columns(&scale.concat(), columns))?;
+        let scale = match self.norm {
+            Norm::Layer => pad_columns(&scale.concat(), columns),
+            Norm::Rms => pad_columns(&scale[0], columns),
+        };
+        let scale = floats(gpu, "scale", &scale)?;
         let weights = matrix(gpu, self.dtype, &weights, axis, columns, axis.padded_len())?;
         let bias = floats(gpu, "bias", &pad_columns(&bias, axis))?;
         let normed = floats(gpu, "normed", &vec![0.0; self.m * columns.padded_len()])?;
@@ -145,6 +164,7 @@ impl NormGemvCase {
             };
             let append = cache.as_ref().map(|cache| cache.append(rows, &out));
             let op = NormGemv {
+                norm: self.norm,
                 n: self.n_embd,
                 epsilon: EPSILON,
                 scale: &scale,
@@ -271,10 +291,13 @@ impl Cache {
 
 impl fmt::Display for NormGemvCase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let NormGemvCase { m, first_row, n_embd, dtype, behind } = self;
+        let NormGemvCase { m, first_row, n_embd, dtype, behind, magnitude, .. } = self;
         write!(f, "m={m}")?;
         if *first_row > 0 {
             write!(f, " from {first_row}")?;
+        }
+        if *magnitude != 1.0 {
+            write!(f, " up to {magnitude:e}")?;
         }
         match behind {
             Behind::Activation(activation, n) => write!(f, " n={n} k={n_embd} {dtype} {}", activation.name()),

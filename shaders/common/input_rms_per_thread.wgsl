@@ -1,0 +1,31 @@
+// The input of a gemv behind an RMS norm: x / sqrt(mean of x^2 + epsilon) * weight.
+// The factor is one number a row, so that the sums run over x * weight, the squares
+// are added up on the way, and the factor comes last: no pass over x in front, and
+// no barrier, since every thread reads all of x anyway. Ragged edge: the padding of
+// x is zero.
+// [first_row + n_rows, 8 * k8]
+@group(0) @binding(2) var<storage, read> x: array<Load4>;
+// [8 * k8]
+@group(0) @binding(6) var<storage, read> scale: array<Load4>;
+
+// By the row's place in the batch. Four sums each: one would wait for itself.
+var<private> squares: array<vec4<f32>, BATCH>;
+
+fn prepare_input(slot: u32, row: u32, lane: Lane) {
+    squares[slot] = vec4<f32>(0.0);
+}
+
+// Four neighbouring elements of a row; `slot` is its place in the thread's batch.
+// The thread reads each element once.
+fn input(slot: u32, row: u32, k4: u32) -> vec4<f32> {
+    let value = load4(x[(step.first_row + row) * params.k8 * 2u + k4]);
+    squares[slot] = fma(value, value, squares[slot]);
+    return value * load4(scale[k4]);
+}
+
+// The sum, times what the input left out.
+fn finish_sum(slot: u32, sum: vec4<f32>, lane: Lane) -> vec4<f32> {
+    let total = dot(squares[slot], vec4<f32>(1.0));
+    return sum * inverseSqrt(total / f32(params.norm_n) + params.epsilon);
+}
+

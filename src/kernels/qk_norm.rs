@@ -1,0 +1,104 @@
+//! RMS normalization of the heads of q and k, and their rotation, in place.
+
+use super::StepRows;
+use super::fragments::{self, STEP};
+use super::step::Rows;
+use crate::error::Result;
+use crate::gpu::{Binding, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
+use crate::tensor::pad_row;
+
+static QK_NORM: Kernel = Kernel {
+    name: "qk_norm",
+    source: include_str!("../../shaders/qk_norm.wgsl"),
+    bindings: &[
+        Binding::uniform(0, "params"),
+        Binding::uniform(1, "step"),
+        Binding::read(2, "scale"),
+        Binding::read_write(3, "qkv"),
+    ],
+};
+
+/// Threads of a head. One vector of a software adapter at its usual width, so that
+/// the barrier keeps nobody waiting there; on a GPU four vec4 a thread at 128
+/// elements, which is less than the dispatch itself takes.
+const WORKGROUP_SIZE: u32 = 8;
+
+/// The shader's `QkNormParams`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct QkNormParams {
+    /// Heads of q.
+    pub n_head: u32,
+    /// Heads of q and k.
+    pub n_normed: u32,
+    /// Row length divided by 4.
+    pub stride4: u32,
+    /// Elements of a head without padding.
+    pub n: u32,
+    /// Added to the mean of the squares.
+    pub epsilon: f32,
+    /// Padding to 16 bytes.
+    pub unused: [u32; 3],
+}
+
+/// The variant for a padded head, and for the kind of rows that rotate, if they do.
+#[must_use]
+pub fn variant(head_dim: usize, rotated: Option<Rows>) -> Variant {
+    let mut fragments = vec![STEP];
+    fragments.extend(rotated.map(fragments::rows));
+    fragments.push(fragments::rope(rotated.is_some()));
+    Variant {
+        kernel: &QK_NORM,
+        strategy: Strategy::Workgroup,
+        fragments,
+        constants: vec![("WORKGROUP_SIZE", WORKGROUP_SIZE), ("HEAD_DIM", head_dim as u32)],
+    }
+}
+
+/// RMS normalization of every q and k head of the step's rows over its elements, then
+/// the rotation.
+#[derive(Clone, Copy, Debug)]
+pub struct QkNorm<'a> {
+    /// The step's rows and their positions.
+    pub rows: StepRows<'a>,
+    /// `[n_rows, n_head + 2 n_kv_head, pad_row(head_dim)]`: q, k and v; v stays as it is.
+    pub qkv: &'a GpuBuffer,
+    /// Heads of q.
+    pub n_head: usize,
+    /// Heads of k, and of v.
+    pub n_kv_head: usize,
+    /// Elements of a head without padding.
+    pub head_dim: usize,
+    /// Added to the mean of the squares.
+    pub epsilon: f32,
+    /// `[2, pad_row(head_dim)]`: the weight of q, then of k, with padding of zeros.
+    pub scale: &'a GpuBuffer,
+    /// `[n_ctx, pad_row(head_dim) / 4]` vec4 of (cos, sin) of two pairs of neighbouring
+    /// elements, (1, 0) for those that do not rotate; `None` without rotation.
+    pub rope: Option<&'a GpuBuffer>,
+}
+
+/// Records `op`.
+///
+/// # Errors
+/// As [`Recorder::dispatch`].
+pub fn record(recorder: &mut Recorder<'_>, op: &QkNorm<'_>) -> Result<()> {
+    let head_dim = pad_row(op.head_dim);
+    assert!(op.scale.bytes() >= (2 * head_dim * 4) as u64, "scale is too short");
+    let n_normed = (op.n_head + op.n_kv_head) as u32;
+    let params = QkNormParams {
+        n_head: op.n_head as u32,
+        n_normed,
+        stride4: ((op.n_head + 2 * op.n_kv_head) * head_dim / 4) as u32,
+        n: op.head_dim as u32,
+        epsilon: op.epsilon,
+        unused: [0; 3],
+    };
+    let mut buffers = vec![op.rows.step, op.scale.into(), op.qkv.into()];
+    if let Some(rope) = op.rope {
+        buffers.push(rope.into());
+        buffers.extend(op.rows.batch);
+    }
+    let variant = variant(head_dim, op.rope.map(|_| op.rows.kind()));
+    recorder.dispatch(&variant, &params, &buffers, Grid::Line { per_row: n_normed, group: 1 })
+}
