@@ -6,8 +6,9 @@ use crate::kernels::{Activation, BATCH_MAX, Matrix, attention_decode, sample};
 use crate::model::random::Shape;
 use crate::tensor::{DType, pad_row};
 use crate::tune::cases::{
-    self, ArgmaxCase, ArgmaxInput, AttentionCase, Behind, Case, EmbeddingCase, KvAppendCase, KvShape,
-    LayerNormCase, LayerNormInput, MatmulCase, NormGemvCase, ReduceCase, SampleCase, ScoreCase, ScoreInput,
+    self, ArgmaxCase, ArgmaxInput, AttentionCase, Behind, Case, EmbeddingCase, GatedCase, KvAppendCase,
+    KvShape, LayerNormCase, LayerNormInput, MatmulCase, NormGemvCase, ReduceCase, SampleCase, ScoreCase,
+    ScoreInput,
 };
 
 /// GPT-2 in its four sizes: 124M, 355M, 774M, 1.5B.
@@ -20,10 +21,11 @@ const VOCAB_SIZE: usize = 50257;
 const WORKGROUPS_MAX: usize = 65_535;
 
 /// Operations with what a free shape of theirs says.
-pub const OPS: [(&str, &str); 12] = [
+pub const OPS: [(&str, &str); 13] = [
     ("gemv", "NxK, or MxNxK with a batch of M rows"),
     ("norm_gemv", "NxK"),
     ("gemm", "MxNxK, or NxK with 128 rows"),
+    ("gated", "ROWSxN"),
     ("layer_norm", "ROWSxN"),
     ("embedding", "TOKENSxN_EMBD"),
     ("argmax", "N"),
@@ -93,6 +95,7 @@ pub fn free_case(op: &str, shape: &[usize], dtype: DType, max_binding_bytes: u64
         }
         ("gemm", &[n, k]) => Case::Gemm(MatmulCase::plain(128, n, k, dtype)),
         ("gemm", &[m, n, k]) => Case::Gemm(MatmulCase::plain(m, n, k, dtype)),
+        ("gated", &[n_rows, n]) => Case::Gated(GatedCase { n_rows, n, activation: Activation::Silu }),
         ("layer_norm", &[n_rows, n]) => {
             Case::LayerNorm(LayerNormCase { n_rows, first_row: 0, n, input: LayerNormInput::Random })
         }
@@ -104,6 +107,8 @@ pub fn free_case(op: &str, shape: &[usize], dtype: DType, max_binding_bytes: u64
             dtype,
             piece_rows: pad_row(VOCAB_SIZE),
             batch: false,
+            wpe: true,
+            scale: 1.0,
         }),
         ("argmax", &[n]) => Case::Argmax(ArgmaxCase { n, input: ArgmaxInput::Random }),
         ("sample", &[n]) if n <= sample::N_MAX => Case::Sample(SampleCase::usual(n)),
@@ -154,7 +159,8 @@ fn adapt(case: &mut Case, dtype: DType, max_binding_bytes: u64) {
                 kv.dtype = dtype;
             }
         }
-        Case::LayerNorm(_)
+        Case::Gated(_)
+        | Case::LayerNorm(_)
         | Case::Argmax(_)
         | Case::AttentionReduce(_)
         | Case::Sample(_)

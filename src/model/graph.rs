@@ -11,8 +11,8 @@ use crate::kernels::kv_append::{self, KvAppend};
 use crate::kernels::layer_norm::{self, LayerNorm};
 use crate::kernels::norm_gemv::{self, NormGemv};
 use crate::kernels::{
-    Activation, Attention, Batch, Choices, Matmul, Op, OverflowFlag, PagedKv, Scratch, Step, StepRows,
-    attention_decode, attention_prefill, embedding, gemm, gemv, score,
+    Activation, Attention, Batch, Choices, Matmul, MatmulForm, Op, OverflowFlag, PagedKv, Scratch, Step,
+    StepRows, attention_decode, attention_prefill, embedding, gemm, gemv, score,
 };
 
 /// Which kernels a pass is made of.
@@ -60,7 +60,8 @@ impl<'a> Graph<'a> {
             rows: self.rows(phase),
             token_ids: self.slot(Slot::TokenIds),
             wte: &weights.wte,
-            wpe: &weights.wpe,
+            wpe: Some(&weights.wpe),
+            scale: 1.0,
             out: self.slot(Slot::X),
         };
         embedding::record(recorder, &op)
@@ -102,6 +103,8 @@ impl<'a> Graph<'a> {
             weights: &linear.weights,
             bias: Some(&linear.bias),
             activation,
+            soft_cap: None,
+            form: MatmulForm::Plain,
             accumulate: false,
             out: self.slot(out),
             rows_at_once: None,
@@ -136,7 +139,8 @@ impl<'a> Graph<'a> {
     }
 
     fn gemm(&self, recorder: &mut Recorder<'_>, op: &Matmul<'_>) -> Result<()> {
-        gemm::record(recorder, self.choices.get(Op::Gemm), Some(self.slot(Slot::GemmScratch)), op)
+        let scratch = gemm::Scratch { splits: Some(self.slot(Slot::GemmScratch)), gated: None };
+        gemm::record(recorder, self.choices.get(Op::Gemm), scratch, op)
     }
 
     /// A projection that is added to the residual stream.
@@ -154,6 +158,8 @@ impl<'a> Graph<'a> {
             weights: &linear.weights,
             bias: Some(&linear.bias),
             activation: Activation::None,
+            soft_cap: None,
+            form: MatmulForm::Plain,
             accumulate: true,
             out: self.slot(out),
             rows_at_once: None,
@@ -237,6 +243,8 @@ impl<'a> Graph<'a> {
             weights: weights.head(),
             bias: None,
             activation: Activation::None,
+            soft_cap: None,
+            form: MatmulForm::Plain,
             accumulate: false,
             out: self.slot(Slot::Logits),
             rows_at_once: self.head_rows,

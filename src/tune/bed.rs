@@ -9,8 +9,9 @@ use crate::kernels::layer_norm::{self, LayerNorm};
 use crate::kernels::norm_gemv::{self, NormGemv};
 use crate::kernels::score;
 use crate::kernels::{
-    Activation, Attention, Batch, Choices, Matmul, Matrix, MatrixLayout, Op, PAGE_SIZE, PagedKv, Piece, Row,
-    Scratch, Step, StepRows, attention_decode, attention_prefill, gemm, gemv, page_entry, page_pack_bytes,
+    Activation, Attention, Batch, Choices, Matmul, MatmulForm, Matrix, MatrixLayout, Op, PAGE_SIZE, PagedKv,
+    Piece, Row, Scratch, Step, StepRows, attention_decode, attention_prefill, gemm, gemv, page_entry,
+    page_pack_bytes,
 };
 use crate::tensor::{Axis, DType};
 
@@ -213,9 +214,11 @@ impl<'a> Bed<'a> {
                 norm_gemv::record(recorder, choices, 1, &qkv)?;
                 norm_gemv::record(recorder, choices, 1, &self.norm_gemv(Matmul { x: &self.x, ..fc }, None))
             }
-            Op::Gemm => [qkv, projection, fc, mlp]
-                .iter()
-                .try_for_each(|matmul| gemm::record(recorder, candidate, Some(scratch), matmul)),
+            Op::Gemm => {
+                let scratch = gemm::Scratch { splits: Some(scratch), gated: None };
+                let all = [qkv, projection, fc, mlp];
+                all.iter().try_for_each(|matmul| gemm::record(recorder, candidate, scratch, matmul))
+            }
             Op::AttentionPrefill | Op::AttentionDecode => {
                 let attention = Attention {
                     rows: rows.bound(op),
@@ -247,6 +250,8 @@ impl<'a> Bed<'a> {
             weights,
             bias: Some(&self.bias),
             activation: Activation::None,
+            soft_cap: None,
+            form: MatmulForm::Plain,
             accumulate: false,
             out,
             rows_at_once: None,

@@ -102,6 +102,7 @@ fn every_variant_of_every_operation_is_measured() {
         ("gemv", "3x16x16", 2),
         ("norm_gemv", "16x16", 2),
         ("gemm", "9x16x16", 2),
+        ("gated", "3x24", 1),
         ("layer_norm", "3x24", 2),
         ("embedding", "2x8", 1),
         ("argmax", "50", 1),

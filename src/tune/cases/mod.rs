@@ -8,11 +8,14 @@
 mod attention;
 mod cost;
 mod data;
+mod forms;
+mod gated;
 mod kv_append;
 mod list;
 mod matmul;
 mod norm_gemv;
 mod paged;
+mod rotary;
 mod rows;
 mod sample;
 mod score;
@@ -26,11 +29,13 @@ use crate::kernels::{Candidate, Choices, Op, gemm, gemv};
 
 pub use attention::{AttentionCase, ReduceCase};
 pub use cost::Cost;
+pub use gated::GatedCase;
 pub use kv_append::KvAppendCase;
 pub use list::{all, gpt2_shapes, quick};
-pub use matmul::{MatmulCase, MatmulInput};
+pub use matmul::{MatmulCase, MatmulInput, MatmulOutput};
 pub use norm_gemv::{Behind, NormGemvCase};
 pub use paged::KvShape;
+pub use rotary::RotaryShape;
 pub use rows::{ArgmaxCase, ArgmaxInput, EmbeddingCase, LayerNormCase, LayerNormInput};
 pub use sample::{SampleCase, SampleInput};
 pub use score::{ScoreCase, ScoreInput};
@@ -44,6 +49,8 @@ pub enum Case {
     NormGemv(NormGemvCase),
     /// Matrix times rows.
     Gemm(MatmulCase),
+    /// Gate and up of a gated MLP.
+    Gated(GatedCase),
     /// Layer normalization.
     LayerNorm(LayerNormCase),
     /// Token and position embedding.
@@ -85,6 +92,7 @@ impl Case {
                 let candidate = choices.get(Op::Gemm);
                 case.prepare(gpu, candidate, name, |r, scratch, op| gemm::record(r, candidate, scratch, op))
             }
+            Case::Gated(case) => case.prepare(gpu, name),
             Case::LayerNorm(case) => case.prepare(gpu, choices, name),
             Case::Embedding(case) => case.prepare(gpu, name),
             Case::Argmax(case) => case.prepare(gpu, name),
@@ -109,7 +117,8 @@ impl Case {
             Case::AttentionPrefill(_) | Case::AttentionPacked(_) => Some(Op::AttentionPrefill),
             Case::AttentionDecode(_) => Some(Op::AttentionDecode),
             Case::Score(_) => Some(Op::Score),
-            Case::Embedding(_)
+            Case::Gated(_)
+            | Case::Embedding(_)
             | Case::Argmax(_)
             | Case::KvAppend(_)
             | Case::AttentionReduce(_)
@@ -140,6 +149,7 @@ impl fmt::Display for Case {
             Case::Gemv(case) => write!(f, "gemv {case}"),
             Case::NormGemv(case) => write!(f, "norm_gemv {case}"),
             Case::Gemm(case) => write!(f, "gemm {case}"),
+            Case::Gated(case) => write!(f, "gated {case}"),
             Case::LayerNorm(case) => write!(f, "layer_norm {case}"),
             Case::Embedding(case) => write!(f, "embedding {case}"),
             Case::Argmax(case) => write!(f, "argmax {case}"),
