@@ -1,4 +1,4 @@
-// out[row, :] = wte[token_ids[row], :] + wpe[position of row, :]
+// out[row, :] = scale * wte[token_ids[row], :] [+ wpe[position of row, :]]
 //
 // One thread computes eight neighbouring elements of one row. Rows whose token
 // lies in another piece of wte are left alone: that piece's dispatch writes them.
@@ -11,6 +11,11 @@ struct EmbeddingParams {
     n_tokens: u32,
     // Rows of wpe.
     n_positions: u32,
+    // Factor of wte.
+    scale: f32,
+    unused0: u32,
+    unused1: u32,
+    unused2: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: EmbeddingParams;
@@ -19,8 +24,6 @@ struct EmbeddingParams {
 @group(0) @binding(2) var<storage, read> token_ids: array<u32>;
 // [n_tokens, 8 * n_embd8]
 @group(0) @binding(3) var<storage, read> wte: array<Pack>;
-// [n_positions, 8 * n_embd8]
-@group(0) @binding(4) var<storage, read> wpe: array<Pack>;
 // [n_rows, 8 * n_embd8]
 @group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
 
@@ -41,11 +44,8 @@ fn embedding(
     if (token >= params.n_tokens) {
         return;
     }
-    let position = row_position(row);
-    let token_at = row_start(token, params.n_tokens, params.n_embd8) + column * pack_step(token, params.n_tokens);
-    let position_at = row_start(position, params.n_positions, params.n_embd8)
-        + column * pack_step(position, params.n_positions);
-    let sum = unpack8(wte[token_at]) + unpack8(wpe[position_at]);
+    let at = row_start(token, params.n_tokens, params.n_embd8) + column * pack_step(token, params.n_tokens);
+    let sum = unpack8(wte[at]) * params.scale + position_embedding(row, column);
     out[index * 2u] = sum[0];
     out[index * 2u + 1u] = sum[1];
 }

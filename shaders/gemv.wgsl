@@ -1,9 +1,9 @@
 // out[m, n] = activate(sum over k of weights[n, k] * input[m, k] + bias[n])  [+ out[m, n]]
 //
-// One workgroup computes four neighbouring outputs of BATCH rows: its threads
-// stride over k in 16-byte pieces of the weights, which serve all rows, then
-// reduce. Ragged edge: n and k are padded to 8 with zeros; rows beyond M repeat
-// the last one and are not stored.
+// One workgroup computes four neighbouring outputs, eight where PARTS is 2, of BATCH
+// rows: its threads stride over k in 16-byte pieces of the weights, which serve all
+// rows, then reduce. Ragged edge: n and k are padded to 8 with zeros; rows beyond M
+// repeat the last one and are not stored.
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn gemv(
@@ -11,7 +11,7 @@ fn gemv(
     @builtin(num_workgroups) groups: vec3<u32>,
     lane: Lane,
 ) {
-    let n4 = group.y * groups.x + group.x;
+    let n4 = (group.y * groups.x + group.x) * PARTS;
     if (n4 * 4u >= params.n) {
         return;
     }
@@ -20,27 +20,38 @@ fn gemv(
     let row = row_step(n4 * 4u, params.n, params.k8);
     let first_row = group.z * BATCH;
     let last_row = step.n_rows - 1u;
-    var sums: array<vec4<f32>, BATCH>;
+    // [BATCH, PARTS]
+    var sums: array<vec4<f32>, BATCH * PARTS>;
     for (var b = 0u; b < BATCH; b++) {
         prepare_input(b, min(first_row + b, last_row), lane);
-        sums[b] = vec4<f32>(0.0);
+    }
+    for (var i = 0u; i < BATCH * PARTS; i++) {
+        sums[i] = vec4<f32>(0.0);
     }
     for (var i = lane.index; i < params.k8; i += WORKGROUP_SIZE) {
         let at = start + i * to_next;
-        let w0 = unpack8(weights[at]);
-        let w1 = unpack8(weights[at + row]);
-        let w2 = unpack8(weights[at + 2u * row]);
-        let w3 = unpack8(weights[at + 3u * row]);
+        var w: array<mat2x4<f32>, 4u * PARTS>;
+        for (var j = 0u; j < 4u * PARTS; j++) {
+            w[j] = unpack8(weights[at + j * row]);
+        }
         for (var b = 0u; b < BATCH; b++) {
             let m = min(first_row + b, last_row);
-            let sum = add_dots(w0[0], w1[0], w2[0], w3[0], input(b, m, 2u * i), sums[b]);
-            sums[b] = add_dots(w0[1], w1[1], w2[1], w3[1], input(b, m, 2u * i + 1u), sum);
+            let x0 = input(b, m, 2u * i);
+            let x1 = input(b, m, 2u * i + 1u);
+            for (var part = 0u; part < PARTS; part++) {
+                let own = b * PARTS + part;
+                let j = 4u * part;
+                let sum = add_dots(w[j][0], w[j + 1u][0], w[j + 2u][0], w[j + 3u][0], x0, sums[own]);
+                sums[own] = add_dots(w[j][1], w[j + 1u][1], w[j + 2u][1], w[j + 3u][1], x1, sum);
+            }
         }
     }
     for (var b = 0u; b < BATCH; b++) {
-        let total = finish_sum(b, workgroup_sum(sums[b], lane), lane);
-        if (lane.index == 0u && first_row + b <= last_row) {
-            store_output(first_row + b, n4, total);
+        for (var part = 0u; part < PARTS; part++) {
+            let total = finish_sum(b, workgroup_sum(sums[b * PARTS + part], lane), lane);
+            if (lane.index == 0u && first_row + b <= last_row) {
+                store_output(first_row + b, n4 + part, total);
+            }
         }
     }
 }

@@ -195,7 +195,19 @@ fn parameters_lie_as_in_rust() {
         layout!(
             "MatmulParams",
             MatmulParams,
-            [n, k8, out_offset4, out_stride4, activation, has_bias, accumulate, norm_n, epsilon, tag]
+            [
+                n,
+                k8,
+                out_offset4,
+                out_stride4,
+                activation,
+                has_bias,
+                accumulate,
+                norm_n,
+                epsilon,
+                tag,
+                soft_cap
+            ]
         ),
         layout!("LayerNormParams", kernels::layer_norm::LayerNormParams, [n, stride4, epsilon]),
         layout!("RmsNormParams", kernels::rms_norm::RmsNormParams, [n, stride4, epsilon, accumulate]),
@@ -203,8 +215,9 @@ fn parameters_lie_as_in_rust() {
         layout!(
             "EmbeddingParams",
             kernels::embedding::EmbeddingParams,
-            [n_embd8, first_token, n_tokens, n_positions]
+            [n_embd8, first_token, n_tokens, n_positions, scale]
         ),
+        layout!("GatedParams", kernels::gated::GatedParams, [n4, activation]),
         layout!("KvAppendParams", kernels::kv_append::KvAppendParams, [n_head, qkv_stride4, tag]),
         layout!(
             "AttentionParams",

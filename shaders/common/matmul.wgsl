@@ -21,8 +21,9 @@ struct MatmulParams {
     // Where the output is appended to a cache, what is noted beside the position of a
     // value that f16 cannot hold.
     tag: u32,
-    unused0: u32,
-    unused1: u32,
+    // Bound of a soft cap, 0 for none.
+    soft_cap: f32,
+    unused: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: MatmulParams;
@@ -34,20 +35,28 @@ struct MatmulParams {
 // [n_rows, 4 * out_stride4]
 @group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
 
-// Bias and activation of four neighbouring outputs; `column` counts vec4 of the
-// whole matrix.
-fn activated(column: u32, sum: vec4<f32>) -> vec4<f32> {
+// Bias of four neighbouring outputs; `column` counts vec4 of the whole matrix.
+fn biased(column: u32, sum: vec4<f32>) -> vec4<f32> {
     var value = sum;
     if (params.has_bias == 1u) {
         value += bias[column];
     }
-    return activate(params.activation, value);
+    return value;
+}
+
+// Bias, activation, soft cap and rotation of four neighbouring outputs of one row.
+fn finished(row: u32, column: u32, sum: vec4<f32>) -> vec4<f32> {
+    var value = activate(params.activation, biased(column, sum));
+    if (params.soft_cap > 0.0) {
+        value = soft_capped(value, params.soft_cap);
+    }
+    return rotated(row, column, value);
 }
 
 // Four neighbouring outputs of one row; `n4` counts within this piece.
 fn epilogue(row: u32, n4: u32, sum: vec4<f32>) {
     let column = params.out_offset4 + n4;
-    var value = activated(column, sum);
+    var value = finished(row, column, sum);
     let at = row * params.out_stride4 + column;
     if (params.accumulate == 1u) {
         value += out[at];

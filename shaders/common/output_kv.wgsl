@@ -1,24 +1,24 @@
-// The output of the projection to q, k and v: q goes to `out`, k and v, rounded to
-// the cache's type, to the row's position in the cache, as kv_append stores them.
+// The output of the projection to q, k and v, rows of N_HEAD heads of q and
+// N_KV_HEAD of k and v each: q goes to `out`, k and v, rounded to the cache's type,
+// to the row's position in the cache, as kv_append stores them.
 // [pages of the sequences]
 @group(0) @binding(7) var<storage, read> page_table: array<u32>;
-// [pages of the slab, 2, N_HEAD, PAGE_SIZE, HEAD_DIM]
+// [pages of the slab, 2, N_KV_HEAD, PAGE_SIZE, HEAD_DIM]
 @group(0) @binding(9) var<storage, read_write> kv0: array<Pack4>;
 
 fn store_output(row: u32, n4: u32, sum: vec4<f32>) {
     let column = params.out_offset4 + n4;
-    let value = activated(column, sum);
-    let width = N_HEAD * (HEAD_DIM / 4u);
-    let part = column / width;
-    if (part == 0u) {
+    let value = finished(row, column, sum);
+    if (column < N_HEAD * (HEAD_DIM / 4u)) {
         out[row * params.out_stride4 + column] = value;
         return;
     }
-    let head = column % width / (HEAD_DIM / 4u);
+    let kv_head = column / (HEAD_DIM / 4u) - N_HEAD;
+    let part = kv_head / N_KV_HEAD;
     let position = row_position(row);
-    note_overflow(part - 1u, params.tag, position, value);
+    note_overflow(part, params.tag, position, value);
     let entry = page_table[row_page(row, position / PAGE_SIZE)];
-    let run = kv_run(entry, part - 1u, head, N_HEAD) + (position % PAGE_SIZE) * (HEAD_DIM / 8u);
+    let run = kv_run(entry, part, kv_head % N_KV_HEAD, N_KV_HEAD) + (position % PAGE_SIZE) * (HEAD_DIM / 8u);
     kv0[2u * run + column % (HEAD_DIM / 4u)] = pack4(value);
 }
 

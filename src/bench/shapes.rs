@@ -6,7 +6,7 @@ use crate::kernels::{Activation, BATCH_MAX, Matrix, Norm, attention_decode, samp
 use crate::model::random::Shape;
 use crate::tensor::{DType, pad_row};
 use crate::tune::cases::{
-    self, ArgmaxCase, ArgmaxInput, AttentionCase, Behind, Case, EmbeddingCase, KvAppendCase, KvShape,
+    self, ArgmaxCase, ArgmaxInput, AttentionCase, Behind, Case, EmbeddingCase, GatedCase, KvAppendCase, KvShape,
     LayerNormCase, LayerNormInput, MatmulCase, NormGemvCase, QkNormCase, ReduceCase, RmsNormCase,
     RmsNormInput, SampleCase, ScoreCase, ScoreInput,
 };
@@ -21,11 +21,12 @@ const VOCAB_SIZE: usize = 50257;
 const WORKGROUPS_MAX: usize = 65_535;
 
 /// Operations with what a free shape of theirs says.
-pub const OPS: [(&str, &str); 15] = [
+pub const OPS: [(&str, &str); 16] = [
     ("gemv", "NxK, or MxNxK with a batch of M rows"),
     ("norm_gemv", "NxK"),
     ("rms_gemv", "NxK, or MxNxK with a batch of M rows"),
     ("gemm", "MxNxK, or NxK with 128 rows"),
+    ("gated", "ROWSxN"),
     ("layer_norm", "ROWSxN"),
     ("rms_norm", "ROWSxN"),
     ("qk_norm", "ROWSxHEADSxHEAD_DIM, of which half the heads are of k"),
@@ -106,6 +107,7 @@ pub fn free_case(op: &str, shape: &[usize], dtype: DType, max_binding_bytes: u64
         }
         ("gemm", &[n, k]) => Case::Gemm(MatmulCase::plain(128, n, k, dtype)),
         ("gemm", &[m, n, k]) => Case::Gemm(MatmulCase::plain(m, n, k, dtype)),
+        ("gated", &[n_rows, n]) => Case::Gated(GatedCase { n_rows, n, activation: Activation::Silu }),
         ("layer_norm", &[n_rows, n]) => {
             Case::LayerNorm(LayerNormCase { n_rows, first_row: 0, n, input: LayerNormInput::Random })
         }
@@ -124,6 +126,8 @@ pub fn free_case(op: &str, shape: &[usize], dtype: DType, max_binding_bytes: u64
             dtype,
             piece_rows: pad_row(VOCAB_SIZE),
             batch: false,
+            wpe: true,
+            scale: 1.0,
         }),
         ("argmax", &[n]) => Case::Argmax(ArgmaxCase { n, input: ArgmaxInput::Random }),
         ("sample", &[n]) if n <= sample::N_MAX => Case::Sample(SampleCase::usual(n)),
@@ -174,7 +178,8 @@ fn adapt(case: &mut Case, dtype: DType, max_binding_bytes: u64) {
                 kv.dtype = dtype;
             }
         }
-        Case::LayerNorm(_)
+        Case::Gated(_)
+        | Case::LayerNorm(_)
         | Case::RmsNorm(_)
         | Case::QkNorm(_)
         | Case::Argmax(_)

@@ -1,9 +1,9 @@
-//! Token embedding plus position embedding.
+//! Token embedding, scaled, plus position embedding where a model has one.
 
-use super::fragments::{self, STEP, pack};
+use super::fragments::{self, POSITIONS_LEARNED, POSITIONS_NONE, STEP, pack};
 use super::{Matrix, MatrixLayout, Rows, StepRows};
 use crate::error::Result;
-use crate::gpu::{Binding, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
+use crate::gpu::{Binding, BoundBuffer, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
 use crate::tensor::DType;
 
 static EMBEDDING: Kernel = Kernel {
@@ -14,7 +14,6 @@ static EMBEDDING: Kernel = Kernel {
         Binding::uniform(1, "step"),
         Binding::read(2, "token_ids"),
         Binding::read(3, "wte"),
-        Binding::read(4, "wpe"),
         Binding::read_write(5, "out"),
     ],
 };
@@ -31,17 +30,27 @@ pub struct EmbeddingParams {
     pub first_token: u32,
     /// Rows of this piece of wte.
     pub n_tokens: u32,
-    /// Rows of wpe.
+    /// Rows of wpe; 0 without one.
     pub n_positions: u32,
+    /// Factor of wte.
+    pub scale: f32,
+    /// Padding to 16 bytes.
+    pub unused: [u32; 3],
 }
 
-/// The variant for a weight type, a layout and a kind of rows.
+/// The variant for a weight type and a layout; `positions`: the kind of rows whose
+/// position embeddings are added, `None` without them.
 #[must_use]
-pub fn variant(dtype: DType, layout: MatrixLayout, rows: Rows) -> Variant {
+pub fn variant(dtype: DType, layout: MatrixLayout, positions: Option<Rows>) -> Variant {
+    let mut fragments = vec![STEP, pack(dtype), fragments::weights(layout)];
+    match positions {
+        Some(rows) => fragments.extend([fragments::rows(rows), POSITIONS_LEARNED]),
+        None => fragments.push(POSITIONS_NONE),
+    }
     Variant {
         kernel: &EMBEDDING,
         strategy: Strategy::PerThread,
-        fragments: vec![STEP, pack(dtype), fragments::weights(layout), fragments::rows(rows)],
+        fragments,
         constants: vec![("WORKGROUP_SIZE", WORKGROUP_SIZE)],
     }
 }
@@ -55,8 +64,11 @@ pub struct Embedding<'a> {
     pub token_ids: &'a GpuBuffer,
     /// `[vocab_size, n_embd]`
     pub wte: &'a Matrix,
-    /// `[n_positions, n_embd]`, one piece.
-    pub wpe: &'a Matrix,
+    /// `[n_positions, n_embd]`, one piece, of wte's type and layout; `None` where
+    /// positions come in by attention.
+    pub wpe: Option<&'a Matrix>,
+    /// Factor of the token embedding: 1, or sqrt(n_embd) in Gemma.
+    pub scale: f32,
     /// `[n_rows, n_embd]`
     pub out: &'a GpuBuffer,
 }
@@ -66,23 +78,27 @@ pub struct Embedding<'a> {
 /// # Errors
 /// As [`Recorder::dispatch`].
 pub fn record(recorder: &mut Recorder<'_>, op: &Embedding<'_>) -> Result<()> {
-    assert_eq!(op.wte.n_columns, op.wpe.n_columns, "widths of wte and wpe");
-    assert_eq!(op.wte.dtype, op.wpe.dtype, "types of wte and wpe");
-    assert_eq!(op.wte.layout, op.wpe.layout, "layouts of wte and wpe");
-    assert_eq!(op.wpe.pieces.len(), 1, "wpe lies in one piece");
+    if let Some(wpe) = op.wpe {
+        assert_eq!(op.wte.n_columns, wpe.n_columns, "widths of wte and wpe");
+        assert_eq!(op.wte.dtype, wpe.dtype, "types of wte and wpe");
+        assert_eq!(op.wte.layout, wpe.layout, "layouts of wte and wpe");
+        assert_eq!(wpe.pieces.len(), 1, "wpe lies in one piece");
+    }
     let n_embd8 = (op.wte.n_columns / 8) as u32;
-    let variant = variant(op.wte.dtype, op.wte.layout, op.rows.kind());
+    let variant = variant(op.wte.dtype, op.wte.layout, op.wpe.map(|_| op.rows.kind()));
     for piece in &op.wte.pieces {
         let params = EmbeddingParams {
             n_embd8,
             first_token: piece.first_row as u32,
             n_tokens: piece.n_rows as u32,
-            n_positions: op.wpe.n_rows as u32,
+            n_positions: op.wpe.map_or(0, |wpe| wpe.n_rows as u32),
+            scale: op.scale,
+            unused: [0; 3],
         };
-        let wpe = &op.wpe.pieces[0].buffer;
-        let mut buffers =
-            vec![op.rows.step, op.token_ids.into(), (&piece.buffer).into(), wpe.into(), op.out.into()];
-        buffers.extend(op.rows.batch);
+        let mut buffers = vec![op.rows.step, op.token_ids.into(), (&piece.buffer).into()];
+        buffers.extend(op.wpe.map(|wpe| BoundBuffer::from(&wpe.pieces[0].buffer)));
+        buffers.push(op.out.into());
+        buffers.extend(op.wpe.and(op.rows.batch));
         let grid = Grid::Line { per_row: n_embd8, group: WORKGROUP_SIZE };
         recorder.dispatch(&variant, &params, &buffers, grid)?;
     }

@@ -3,13 +3,15 @@
 
 use super::candidate::{Candidate, Needs, Op};
 use super::fragments::{
-    ACTIVATION, MATMUL, OUTPUT_PARTIAL, OUTPUT_PLAIN, STEP, cooperative, gemm_block, pack, weights,
+    ACTIVATION, MATMUL, OUTPUT_PARTIAL, OUTPUT_PLAIN, SOFT_CAP, STEP, cooperative, gemm_block, pack, weights,
 };
+use super::gated::{self, Gated};
 use super::gemv::{self, GEMV_PER_THREAD, PER_THREAD_ROWS};
-use super::matmul::{Matmul, Slice};
+use super::matmul::{Activation, Matmul, Slice};
+use super::matmul_form::{Form, MatmulForm};
 use super::matrix::{Matrix, MatrixLayout};
 use crate::error::Result;
-use crate::gpu::{Binding, Extent, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
+use crate::gpu::{Binding, Extent, Fragment, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
 use crate::tensor::DType;
 
 static GEMM: Kernel = Kernel {
@@ -112,30 +114,55 @@ const fn candidate(
     Candidate { op: Op::Gemm, name, strategy, needs, kernels, constants }
 }
 
-/// The variants for a weight type and a layout, in the order of their dispatches.
+/// The variants for a weight type, a layout and a form, in the order of their
+/// dispatches.
+///
+/// # Panics
+/// For a gated MLP where the candidate [`needs_gated_scratch`].
 #[must_use]
-pub fn variants(candidate: &Candidate, dtype: DType, layout: MatrixLayout) -> Vec<Variant> {
+pub fn variants(candidate: &Candidate, dtype: DType, layout: MatrixLayout, form: Form) -> Vec<Variant> {
     if candidate.strategy == Strategy::PerThread {
-        return vec![gemv::variant(candidate, dtype, layout, PER_THREAD_ROWS)];
+        return vec![gemv::variant(candidate, dtype, layout, PER_THREAD_ROWS, form)];
     }
-    let mut fragments = vec![STEP, pack(dtype), weights(layout), ACTIVATION, MATMUL];
+    assert_ne!(form, Form::Gated, "{candidate}: no thread has both gate and up");
+    let common = vec![STEP, pack(dtype), weights(layout), ACTIVATION, SOFT_CAP, MATMUL];
+    let with_rotation = |form: Form, more: &[Fragment]| {
+        let (rotation, constants) = form.whole_rotation();
+        ([&common, &rotation[..], more].concat(), constants)
+    };
     if let Needs::CooperativeMatrix(size) = candidate.needs {
-        fragments.push(cooperative(size));
-        return vec![candidate.variant(0, fragments, &[])];
+        let (fragments, constants) = with_rotation(form, &[cooperative(size)]);
+        return vec![candidate.variant(0, fragments, &constants)];
     }
     let block = gemm_block(candidate.constant("BLOCK_M"), candidate.constant("BLOCK_N"));
-    let output = if candidate.splits() > 1 { OUTPUT_PARTIAL } else { OUTPUT_PLAIN };
-    fragments.extend([block, output]);
-    let mut all = vec![candidate.variant(0, fragments, &[])];
-    if candidate.splits() > 1 {
-        all.push(Variant {
-            kernel: candidate.kernels[1],
-            strategy: candidate.strategy,
-            fragments: vec![STEP, pack(dtype), weights(layout), ACTIVATION, MATMUL],
-            constants: vec![("SPLITS", candidate.splits())],
-        });
+    if candidate.splits() == 1 {
+        let (fragments, constants) = with_rotation(form, &[block, OUTPUT_PLAIN]);
+        return vec![candidate.variant(0, fragments, &constants)];
     }
-    all
+    // The epilogue is the sum's.
+    let (fragments, constants) = with_rotation(Form::Plain, &[block, OUTPUT_PARTIAL]);
+    let parts = candidate.variant(0, fragments, &constants);
+    let (fragments, mut constants) = with_rotation(form, &[]);
+    constants.push(("SPLITS", candidate.splits()));
+    let sum = Variant { kernel: candidate.kernels[1], strategy: candidate.strategy, fragments, constants };
+    vec![parts, sum]
+}
+
+/// Whether a gated MLP passes gate and up through a buffer: where no thread holds
+/// eight neighbouring columns.
+#[must_use]
+pub fn needs_gated_scratch(candidate: &Candidate) -> bool {
+    candidate.strategy != Strategy::PerThread
+}
+
+/// Room for intermediate results.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scratch<'a> {
+    /// Parts of sums over k, [`scratch_bytes`].
+    pub splits: Option<&'a GpuBuffer>,
+    /// Gate and up of a gated MLP, `[n_rows, weights.n_rows]` f32, where the candidate
+    /// [`needs_gated_scratch`].
+    pub gated: Option<&'a GpuBuffer>,
 }
 
 /// Bytes of scratch with which `candidate` splits k of a matrix of `n` rows; 0
@@ -154,7 +181,27 @@ pub fn scratch_bytes(candidate: &Candidate, n: usize) -> u64 {
 ///
 /// # Errors
 /// As [`Recorder::dispatch`].
+///
+/// # Panics
+/// Where a gated MLP's scratch is missing.
 pub fn record(
+    recorder: &mut Recorder<'_>,
+    candidate: &Candidate,
+    scratch: Scratch<'_>,
+    op: &Matmul<'_>,
+) -> Result<()> {
+    if !(matches!(op.form, MatmulForm::Gated) && needs_gated_scratch(candidate)) {
+        return record_form(recorder, candidate, scratch.splits, op);
+    }
+    let both = scratch.gated.unwrap_or_else(|| panic!("{candidate}: no scratch for a gated MLP"));
+    let plain = Matmul { activation: Activation::None, form: MatmulForm::Plain, out: both, ..*op };
+    record_form(recorder, candidate, scratch.splits, &plain)?;
+    let n = op.weights.n_rows / 2;
+    gated::record(recorder, &Gated { step: op.step, n, activation: op.activation, x: both, out: op.out })
+}
+
+/// Without a gated MLP that passes through a buffer.
+fn record_form(
     recorder: &mut Recorder<'_>,
     candidate: &Candidate,
     scratch: Option<&GpuBuffer>,
@@ -184,9 +231,10 @@ fn record_whole(
     per_rows: impl Fn(u32) -> Extent,
 ) -> Result<()> {
     let Matrix { dtype, layout, .. } = *op.weights;
-    let [variant] = &variants(candidate, dtype, layout)[..] else { unreachable!("one kernel") };
+    let form = op.form.kind();
+    let [variant] = &variants(candidate, dtype, layout, form)[..] else { unreachable!("one kernel") };
     op.record(recorder, variant, |n| match candidate.strategy {
-        Strategy::PerThread => gemv::grid(candidate, PER_THREAD_ROWS, n),
+        Strategy::PerThread => gemv::grid(candidate, PER_THREAD_ROWS, form, n),
         Strategy::Workgroup | Strategy::Subgroup => {
             let columns = Extent::Fixed((n as u32).div_ceil(candidate.constant("TILE_N")));
             Grid::Plane(columns, per_rows(candidate.constant("TILE_M")))
@@ -203,10 +251,11 @@ fn record_split(
     slice: Slice<'_>,
 ) -> Result<()> {
     let Matrix { dtype, layout, .. } = *op.weights;
-    let [parts, sum] = &variants(candidate, dtype, layout)[..] else { unreachable!("two kernels") };
+    let all = variants(candidate, dtype, layout, op.form.kind());
+    let [parts, sum] = &all[..] else { unreachable!("two kernels") };
     let (n, limit) = (slice.n_rows as u32, SPLIT_ROWS);
     let per_rows = |rows| Extent::PerRowsUpTo { rows, limit };
-    op.record_with(
+    Matmul { form: MatmulForm::Plain, ..*op }.record_with(
         recorder,
         parts,
         |_| (),
@@ -220,7 +269,8 @@ fn record_split(
         },
     )?;
     let [step, weights, bias, out] = op.bound(slice);
-    let bound = [step, weights, bias, out, scratch.into()];
+    let mut bound = vec![step, weights, bias, out, scratch.into()];
+    bound.extend(op.form.bindings());
     let grid = Grid::Plane(Extent::Fixed((n / 4).div_ceil(SUM_THREADS)), per_rows(1));
     recorder.dispatch(sum, &op.params(slice), &bound, grid)
 }

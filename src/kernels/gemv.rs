@@ -2,9 +2,11 @@
 
 use super::candidate::{Candidate, Needs, Op};
 use super::fragments::{
-    ACTIVATION, DOT4, INPUT_PLAIN, LANE, MATMUL, OUTPUT_PLAIN, STEP, load4, pack_for_reading, reduce, weights,
+    ACTIVATION, DOT4, INPUT_PLAIN, LANE, MATMUL, OUTPUT_GATED, OUTPUT_PLAIN, SOFT_CAP, STEP, load4,
+    pack_for_reading, reduce, weights,
 };
 use super::matmul::Matmul;
+use super::matmul_form::Form;
 use super::matrix::{Matrix, MatrixLayout};
 use crate::error::Result;
 use crate::gpu::{Fragment, Grid, Kernel, Recorder, Strategy, Variant};
@@ -20,7 +22,7 @@ pub(super) static GEMV_PER_THREAD: Kernel = Kernel {
     bindings: &[],
 };
 
-/// Outputs of a workgroup.
+/// Rows of the matrix that a workgroup takes; of a gated MLP's twice as many.
 const OUTPUTS: usize = 4;
 
 /// Outputs of a thread, per thread.
@@ -69,10 +71,30 @@ const fn workgroup(
     Candidate { op: Op::Gemv, name, strategy, needs, kernels: const { &[&GEMV] }, constants }
 }
 
-/// The variant for a weight type, a layout and one of [`BATCHES`].
+/// The variant for a weight type, a layout, one of [`BATCHES`] and a form.
 #[must_use]
-pub fn variant(candidate: &Candidate, dtype: DType, layout: MatrixLayout, batch: usize) -> Variant {
-    variant_with(candidate, dtype, layout, batch, vec![INPUT_PLAIN, OUTPUT_PLAIN], &[])
+pub fn variant(
+    candidate: &Candidate,
+    dtype: DType,
+    layout: MatrixLayout,
+    batch: usize,
+    form: Form,
+) -> Variant {
+    let (output, constants) = output(form);
+    let input_and_output = [&[INPUT_PLAIN][..], &output].concat();
+    variant_with(candidate, dtype, layout, batch, form, input_and_output, &constants)
+}
+
+/// What stores the output in a form.
+pub(super) fn output(form: Form) -> (Vec<Fragment>, Vec<(&'static str, u32)>) {
+    let (mut fragments, constants) = form.whole_rotation();
+    fragments.push(if form == Form::Gated { OUTPUT_GATED } else { OUTPUT_PLAIN });
+    (fragments, constants)
+}
+
+/// How often four rows of the matrix a workgroup takes.
+const fn parts(form: Form) -> usize {
+    if matches!(form, Form::Gated) { 2 } else { 1 }
 }
 
 /// Rows that share a pass over the weights in a batch.
@@ -89,19 +111,23 @@ pub(super) fn variant_with(
     dtype: DType,
     layout: MatrixLayout,
     batch: usize,
+    form: Form,
     input_and_output: Vec<Fragment>,
     constants: &[(&'static str, u32)],
 ) -> Variant {
     let wide = candidate.is_wide();
+    let mut own = vec![("BATCH", shared_rows(candidate, batch) as u32)];
     let lane = match candidate.strategy {
         Strategy::PerThread => LANE,
-        Strategy::Workgroup | Strategy::Subgroup => reduce(candidate.strategy),
+        Strategy::Workgroup | Strategy::Subgroup => {
+            own.push(("PARTS", parts(form) as u32));
+            reduce(candidate.strategy)
+        }
     };
     let reading = [pack_for_reading(dtype, wide), load4(wide), weights(layout)];
-    let mut fragments = [&[STEP][..], &reading, &[ACTIVATION, MATMUL, lane, DOT4]].concat();
+    let mut fragments = [&[STEP][..], &reading, &[ACTIVATION, SOFT_CAP, MATMUL, lane, DOT4]].concat();
     fragments.extend(input_and_output);
-    let constants = [&[("BATCH", shared_rows(candidate, batch) as u32)], constants].concat();
-    candidate.variant(0, fragments, &constants)
+    candidate.variant(0, fragments, &[&own, constants].concat())
 }
 
 /// The smallest of [`BATCHES`] that holds `n_rows`, or the largest.
@@ -121,15 +147,16 @@ pub fn record(
     op: &Matmul<'_>,
 ) -> Result<()> {
     let Matrix { dtype, layout, .. } = *op.weights;
-    let variant = variant(candidate, dtype, layout, batch);
-    op.record(recorder, &variant, |n| grid(candidate, batch, n))
+    let form = op.form.kind();
+    let variant = variant(candidate, dtype, layout, batch, form);
+    op.record(recorder, &variant, |n| grid(candidate, batch, form, n))
 }
 
-/// The grid for `n` outputs.
-pub(super) fn grid(candidate: &Candidate, batch: usize, n: usize) -> Grid {
+/// The grid for `n` rows of the matrix.
+pub(super) fn grid(candidate: &Candidate, batch: usize, form: Form, n: usize) -> Grid {
     let outputs = match candidate.strategy {
         Strategy::PerThread => THREAD_OUTPUTS * candidate.constant("WORKGROUP_SIZE") as usize,
-        Strategy::Workgroup | Strategy::Subgroup => OUTPUTS,
+        Strategy::Workgroup | Strategy::Subgroup => OUTPUTS * parts(form),
     };
     Grid::LineByRows { groups: n.div_ceil(outputs) as u32, rows: shared_rows(candidate, batch) as u32 }
 }

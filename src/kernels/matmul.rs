@@ -1,5 +1,6 @@
 //! What gemv and gemm share: the operation, the epilogue, the params.
 
+use super::matmul_form::MatmulForm;
 use super::matrix::Matrix;
 use crate::error::Result;
 use crate::gpu::{BoundBuffer, GpuBuffer, Grid, Recorder, Variant};
@@ -77,11 +78,13 @@ pub struct MatmulParams {
     pub epsilon: f32,
     /// [`super::OverflowFlag::tag`] where the output is appended to a cache.
     pub tag: u32,
+    /// Bound of the soft cap; 0 without one.
+    pub soft_cap: f32,
     /// Padding to 16 bytes.
-    pub unused: [u32; 2],
+    pub unused: u32,
 }
 
-/// `out = activate(x * weights^T + bias) [+ out]`.
+/// `out = activate(x * weights^T + bias) [+ out]`, in one of several forms.
 #[derive(Clone, Copy, Debug)]
 pub struct Matmul<'a> {
     /// The step, for the number of rows.
@@ -92,11 +95,16 @@ pub struct Matmul<'a> {
     pub weights: &'a Matrix,
     /// `[weights.n_rows]`, f32.
     pub bias: Option<&'a GpuBuffer>,
-    /// Applied after the bias.
+    /// Applied after the bias; in a gated MLP to the gate.
     pub activation: Activation,
-    /// Adds to `out`: the residual connection.
+    /// `cap * tanh(x / cap)` behind the activation, for a cap above 0 (Gemma 2); not
+    /// with a gated MLP.
+    pub soft_cap: Option<f32>,
+    /// A gated MLP, a rotary embedding, or neither.
+    pub form: MatmulForm<'a>,
+    /// Adds to `out`: the residual connection; not with a gated MLP.
     pub accumulate: bool,
-    /// Output, `[n_rows, weights.n_rows]`.
+    /// Output, `[n_rows, weights.n_rows]`; of a gated MLP half as wide.
     pub out: &'a GpuBuffer,
     /// Rows of the matrix that one dispatch takes at the most, a multiple of
     /// [`Matrix::CUT_ROWS`]; `None` for whole pieces. The same bits either way.
@@ -123,7 +131,7 @@ impl Matmul<'_> {
     }
 
     /// As [`Matmul::record`] with parameters that `fuse` sets, for what is fused, and
-    /// bindings behind those of every matmul.
+    /// bindings between those of every matmul and the form's.
     pub(super) fn record_with(
         &self,
         recorder: &mut Recorder<'_>,
@@ -134,7 +142,13 @@ impl Matmul<'_> {
     ) -> Result<()> {
         let weights = self.weights;
         assert!(self.x.bytes() >= (weights.n_columns * 4) as u64, "x is shorter than a row");
-        assert!(self.out.bytes() >= (weights.n_rows * 4) as u64, "out is shorter than a row");
+        let out_columns = self.form.out_columns(weights.n_rows);
+        assert!(self.out.bytes() >= (out_columns * 4) as u64, "out is shorter than a row");
+        let gated = matches!(self.form, MatmulForm::Gated);
+        assert!(
+            !gated || (self.soft_cap.is_none() && !self.accumulate),
+            "a gate has no cap and adds nothing"
+        );
         assert!(
             self.bias.is_none_or(|bias| bias.bytes() >= (weights.n_rows * 4) as u64),
             "bias is too short"
@@ -144,7 +158,8 @@ impl Matmul<'_> {
             fuse(&mut params);
             let [step, weights, bias, out] = self.bound(slice);
             let own = [step, self.x.into(), weights, bias, out];
-            recorder.dispatch(variant, &params, &[&own, more].concat(), grid(slice.n_rows))?;
+            let bound = [&own, more, &self.form.bindings()].concat();
+            recorder.dispatch(variant, &params, &bound, grid(slice.n_rows))?;
         }
         Ok(())
     }
@@ -175,14 +190,15 @@ impl Matmul<'_> {
             n: slice.n_rows as u32,
             k8: (self.weights.n_columns / 8) as u32,
             out_offset4: (slice.first_row / 4) as u32,
-            out_stride4: (self.weights.n_rows / 4) as u32,
+            out_stride4: (self.form.out_columns(self.weights.n_rows) / 4) as u32,
             activation: self.activation as u32,
             has_bias: u32::from(self.bias.is_some()),
             accumulate: u32::from(self.accumulate),
             norm_n: 0,
             epsilon: 0.0,
             tag: 0,
-            unused: [0; 2],
+            soft_cap: self.soft_cap.unwrap_or(0.0),
+            unused: 0,
         }
     }
 

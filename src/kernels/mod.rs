@@ -14,12 +14,14 @@ pub mod attention_reduce;
 mod candidate;
 pub mod embedding;
 mod fragments;
+pub mod gated;
 pub mod gemm;
 pub mod gemv;
 pub mod kv_append;
 mod kv_overflow;
 pub mod layer_norm;
 mod matmul;
+mod matmul_form;
 mod matrix;
 pub mod norm_gemv;
 mod paged;
@@ -43,6 +45,7 @@ pub use attention::{Attention, AttentionParams, Scratch};
 pub use candidate::{Candidate, Choices, Needs, Op};
 pub use kv_overflow::{KvOverflow, OVERFLOW_FLAG_BYTES, OverflowFlag, POSITIONS_MAX, TAGS_MAX};
 pub use matmul::{Activation, Matmul, MatmulParams};
+pub use matmul_form::{Form, MatmulForm, Rotary, gated_rows};
 pub use matrix::{Matrix, MatrixLayout, Piece};
 pub use norm_gemv::Norm;
 pub use paged::{PAGE_SIZE, PagedKv, SLABS_MAX, page_entry, page_pack_bytes};
@@ -78,6 +81,7 @@ pub fn registry() -> Vec<Variant> {
     }
     all.extend(Op::LayerNorm.candidates().iter().map(layer_norm::variant));
     all.extend(Op::RmsNorm.candidates().iter().map(rms_norm::variant));
+    all.push(gated::variant());
     all.push(argmax::variant());
     all.extend(Op::Score.candidates().iter().flat_map(score::variants));
     all.extend(probe_copy::SHAPES.map(probe_copy::variant));
@@ -92,18 +96,37 @@ pub fn registry() -> Vec<Variant> {
 
 /// Those that read matrices.
 fn matrix_variants(dtype: DType, layout: MatrixLayout) -> Vec<Variant> {
-    let mut all = [Rows::Chunk, Rows::Batch].map(|rows| embedding::variant(dtype, layout, rows)).to_vec();
-    all.extend(Op::Gemm.candidates().iter().flat_map(|candidate| gemm::variants(candidate, dtype, layout)));
+    let rows = [Some(Rows::Chunk), Some(Rows::Batch), None];
+    let mut all = rows.map(|rows| embedding::variant(dtype, layout, rows)).to_vec();
+    let rotated = |rows| Form::Rotated { rows, n_heads: 3, head_dim: 64 };
+    let forms = [Form::Plain, Form::Gated, rotated(Rows::Chunk), rotated(Rows::Batch)];
+    for candidate in Op::Gemm.candidates() {
+        let fused = |form: &Form| *form != Form::Gated || !gemm::needs_gated_scratch(candidate);
+        let forms = forms.into_iter().filter(fused);
+        all.extend(forms.flat_map(|form| gemm::variants(candidate, dtype, layout, form)));
+    }
     for candidate in Op::Gemv.candidates() {
-        all.extend(gemv::BATCHES.map(|batch| gemv::variant(candidate, dtype, layout, batch)));
+        for form in forms {
+            all.extend(gemv::BATCHES.map(|batch| gemv::variant(candidate, dtype, layout, batch, form)));
+        }
     }
     let behind_norms = [Op::NormGemv, Op::RmsGemv].into_iter().flat_map(Op::candidates);
     for candidate in behind_norms.filter(|candidate| !candidate.kernels.is_empty()) {
-        let f16 = FusedAppend { kv_dtype: DType::F16, n_head: 25, head_dim: 8, detect: false };
-        let f32 = FusedAppend { kv_dtype: DType::F32, n_head: 2, head_dim: 64, detect: false };
-        for append in [None, Some(f16), Some(FusedAppend { detect: true, ..f16 }), Some(f32)] {
+        let f16 = FusedAppend { kv_dtype: DType::F16, n_head: 25, n_kv_head: 5, head_dim: 8, detect: false };
+        let f32 = FusedAppend { kv_dtype: DType::F32, n_head: 2, n_kv_head: 1, head_dim: 64, detect: false };
+        let (plain, rotated) = (Form::Plain, rotated(Rows::Batch));
+        for (form, append) in [
+            (plain, None),
+            (Form::Gated, None),
+            (rotated, None),
+            (plain, Some(f16)),
+            (plain, Some(FusedAppend { detect: true, ..f16 })),
+            (plain, Some(f32)),
+            (rotated, Some(f32)),
+            (Form::Rotated { rows: Rows::Batch, n_heads: 30, head_dim: 8 }, Some(f16)),
+        ] {
             for &batch in norm_gemv::batches(candidate) {
-                all.push(norm_gemv::variant(candidate, dtype, layout, 768, batch, append));
+                all.push(norm_gemv::variant(candidate, dtype, layout, 768, batch, form, append));
             }
         }
     }

@@ -3,12 +3,13 @@
 
 use super::candidate::{Candidate, Choices, Needs, Op};
 use super::fragments::{
-    INPUT_NORM, INPUT_NORM_PER_THREAD, INPUT_RMS, INPUT_RMS_PER_THREAD, KV_LAYOUT, OUTPUT_KV, OUTPUT_PLAIN,
-    ROWS_BATCH, overflow, pack4,
+    INPUT_NORM, INPUT_NORM_PER_THREAD, INPUT_RMS, INPUT_RMS_PER_THREAD, KV_LAYOUT, OUTPUT_KV, ROWS_BATCH,
+    overflow, pack4,
 };
 use super::gemv::{BATCHES, GEMV, GEMV_PER_THREAD};
 use super::kv_append::KvAppend;
 use super::layer_norm::LayerNorm;
+use super::matmul_form::Form;
 use super::paged::{PAGE_SIZE, PagedKv};
 use super::rms_norm::RmsNorm;
 use super::{Matmul, MatmulParams, MatrixLayout, gemv, kv_append, layer_norm, rms_norm};
@@ -149,16 +150,19 @@ fn is_fused(candidate: &Candidate, n_columns: usize, batch: usize) -> bool {
 pub struct FusedAppend {
     /// The cache's type.
     pub kv_dtype: DType,
-    /// Heads.
+    /// Heads of q, the first of a row.
     pub n_head: usize,
+    /// Heads of k, and of v behind them.
+    pub n_kv_head: usize,
     /// Elements of a head with padding.
     pub head_dim: usize,
     /// Whether values that f16 cannot hold are noted.
     pub detect: bool,
 }
 
-/// The fused variant for a weight type, a layout, a width, a batch, and a cache of one
-/// slab for k and v.
+/// The fused variant for a weight type, a layout, a width, a batch, a form, and a
+/// cache of one slab for k and v. With both a rotation and the detection of what f16
+/// cannot hold it would bind more than the portable eight storage buffers.
 ///
 /// # Panics
 /// For the candidate that runs separate kernels.
@@ -169,6 +173,7 @@ pub fn variant(
     layout: MatrixLayout,
     n_columns: usize,
     batch: usize,
+    form: Form,
     append: Option<FusedAppend>,
 ) -> Variant {
     let mut constants = Vec::new();
@@ -182,17 +187,24 @@ pub fn variant(
         _ => vec![INPUT_NORM],
     };
     match append {
-        None => fragments.push(OUTPUT_PLAIN),
-        Some(FusedAppend { kv_dtype, n_head, head_dim, detect }) => {
-            fragments.extend([ROWS_BATCH, KV_LAYOUT, pack4(kv_dtype), overflow(detect), OUTPUT_KV]);
+        None => {
+            let (output, more) = gemv::output(form);
+            fragments.extend(output);
+            constants.extend(more);
+        }
+        Some(FusedAppend { kv_dtype, n_head, n_kv_head, head_dim, detect }) => {
+            let (rotation, more) = form.rotation();
+            fragments.extend([ROWS_BATCH, rotation, KV_LAYOUT, pack4(kv_dtype), overflow(detect), OUTPUT_KV]);
+            constants.extend(more);
             constants.extend([
                 ("N_HEAD", n_head as u32),
+                ("N_KV_HEAD", n_kv_head as u32),
                 ("HEAD_DIM", head_dim as u32),
                 ("PAGE_SIZE", PAGE_SIZE as u32),
             ]);
         }
     }
-    gemv::variant_with(candidate, dtype, layout, batch, fragments, &constants)
+    gemv::variant_with(candidate, dtype, layout, batch, form, fragments, &constants)
 }
 
 /// Records `op` for the step's rows, `batch` of them at a time.
@@ -206,14 +218,18 @@ pub fn record(recorder: &mut Recorder<'_>, choices: &Choices, batch: usize, op: 
     if !is_fused(candidate, weights.n_columns, batch) {
         return separately(recorder, choices, batch, op);
     }
-    // With several slabs, the storage buffers of the fused kernel would exceed
-    // the portable eight.
-    let fused = append.as_ref().filter(|append| append.kv.slabs.len() == 1);
+    let form = projection.form.kind();
+    // With several slabs, or with a rotation and the flag, the storage buffers of the
+    // fused kernel would exceed the portable eight.
+    let fused = append
+        .as_ref()
+        .filter(|append| append.kv.slabs.len() == 1 && !(form.is_rotated() && append.overflow.is_some()));
     let cache = fused.map(|append| {
-        let PagedKv { dtype: kv_dtype, n_head, head_dim, .. } = append.kv;
-        FusedAppend { kv_dtype, n_head, head_dim, detect: append.overflow.is_some() }
+        let PagedKv { dtype: kv_dtype, n_head: n_kv_head, head_dim, .. } = append.kv;
+        let n_head = weights.n_rows / head_dim - 2 * n_kv_head;
+        FusedAppend { kv_dtype, n_head, n_kv_head, head_dim, detect: append.overflow.is_some() }
     });
-    let variant = variant(candidate, weights.dtype, weights.layout, weights.n_columns, batch, cache);
+    let variant = variant(candidate, weights.dtype, weights.layout, weights.n_columns, batch, form, cache);
     let mut more: Vec<BoundBuffer<'_>> = vec![op.scale.into()];
     let mut tag = 0;
     if let Some(append) = fused {
@@ -223,9 +239,10 @@ pub fn record(recorder: &mut Recorder<'_>, choices: &Choices, batch: usize, op: 
             tag = flag.tag as u32;
         }
         more.push((&append.kv.slabs[0]).into());
-        more.extend(append.rows.batch);
+        // A rotation has the rows itself.
+        more.extend(append.rows.batch.filter(|_| !form.is_rotated()));
     }
-    let grid = |n| gemv::grid(candidate, batch, n);
+    let grid = |n| gemv::grid(candidate, batch, form, n);
     let fuse = |params: &mut MatmulParams| {
         (params.norm_n, params.epsilon, params.tag) = (op.n as u32, op.epsilon, tag);
     };

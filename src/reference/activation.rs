@@ -30,6 +30,12 @@ pub fn silu(x: f64) -> f64 {
     x / (1.0 + (-x).exp())
 }
 
+/// `cap * tanh(x / cap)`
+#[must_use]
+pub fn soft_cap(x: f64, cap: f64) -> f64 {
+    cap * (x / cap).tanh()
+}
+
 /// The error function by the series without cancellation (Abramowitz and
 /// Stegun 7.1.6); beyond 6 it is ±1 in f64.
 #[must_use]

@@ -10,8 +10,8 @@ use crate::kernels::norm_gemv::{self, NormGemv};
 use crate::kernels::rms_norm::{self, RmsNorm};
 use crate::kernels::score;
 use crate::kernels::{
-    Activation, Attention, Batch, Choices, Matmul, Matrix, MatrixLayout, Norm, Op, PAGE_SIZE, PagedKv, Piece,
-    Row, Scratch, Step, StepRows, attention_decode, attention_prefill, gemm, gemv, page_entry,
+    Activation, Attention, Batch, Choices, Matmul, MatmulForm, Matrix, MatrixLayout, Norm, Op, PAGE_SIZE, PagedKv,
+    Piece, Row, Scratch, Step, StepRows, attention_decode, attention_prefill, gemm, gemv, page_entry,
     page_pack_bytes,
 };
 use crate::tensor::{Axis, DType};
@@ -222,9 +222,11 @@ impl<'a> Bed<'a> {
                 let fc = self.norm_gemv(op, Matmul { x: &self.x, ..fc }, None);
                 norm_gemv::record(recorder, choices, 1, &fc)
             }
-            Op::Gemm => [qkv, projection, fc, mlp]
-                .iter()
-                .try_for_each(|matmul| gemm::record(recorder, candidate, Some(scratch), matmul)),
+            Op::Gemm => {
+                let scratch = gemm::Scratch { splits: Some(scratch), gated: None };
+                let all = [qkv, projection, fc, mlp];
+                all.iter().try_for_each(|matmul| gemm::record(recorder, candidate, scratch, matmul))
+            }
             Op::AttentionPrefill | Op::AttentionDecode => {
                 let attention = Attention {
                     rows: rows.bound(op),
@@ -256,6 +258,8 @@ impl<'a> Bed<'a> {
             weights,
             bias: Some(&self.bias),
             activation: Activation::None,
+            soft_cap: None,
+            form: MatmulForm::Plain,
             accumulate: false,
             out,
             rows_at_once: None,

@@ -104,6 +104,7 @@ fn every_variant_of_every_operation_is_measured() {
         ("rms_gemv", "16x16", 2),
         ("rms_gemv", "3x16x16", 2),
         ("gemm", "9x16x16", 2),
+        ("gated", "3x24", 1),
         ("layer_norm", "3x24", 2),
         ("rms_norm", "3x24", 2),
         ("qk_norm", "3x2x8", 1),

@@ -110,7 +110,7 @@ impl<'a> ReferenceModel<'a> {
         let (n, inner) = (self.config.n_embd, self.config.mlp.n_inner);
         let add = |x: &mut Vec<f32>, y: Vec<f32>| x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
         let wte = self.tensor("wte.weight");
-        let mut x = naive::embedding(tokens, 0, &wte, &self.tensor("wpe.weight"), n);
+        let mut x = naive::embedding(tokens, 0, &wte, Some(&self.tensor("wpe.weight")), 1.0, n);
         for layer in 0..self.config.n_layer {
             let name = |part: &str| format!("h.{layer}.{part}");
             let normed = self.norm(&x, &name("ln_1"));

@@ -45,8 +45,9 @@ Examples:
   wgpt bench kernels -o json --plot roofline.svg > record.json
 
 Free shapes, by operation:
-  gemv and rms_gemv NxK or MxNxK (a batch of M rows), norm_gemv NxK, gemm MxNxK or NxK (128 rows), layer_norm and
-  rms_norm ROWSxN, qk_norm ROWSxHEADSxHEAD_DIM (half of them k's), embedding TOKENSxN_EMBD, argmax and sample N, score ROWSxN, kv_append and attention_prefill ROWSxHEADSxHEAD_DIM, attention_decode and attention_reduce
+  gemv and rms_gemv NxK or MxNxK (a batch of M rows), norm_gemv NxK, gemm MxNxK or NxK (128 rows), gated,
+  layer_norm and rms_norm ROWSxN, qk_norm ROWSxHEADSxHEAD_DIM (half of them k's), embedding TOKENSxN_EMBD, argmax
+  and sample N, score ROWSxN, kv_append and attention_prefill ROWSxHEADSxHEAD_DIM, attention_decode and attention_reduce
   KV_LENxHEADSxHEAD_DIM")]
 pub struct Args {
     /// Operations to measure [default: all]

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::{
-    ArgmaxCase, AttentionCase, Behind, Case, EmbeddingCase, KvAppendCase, LayerNormCase, MatmulCase,
+    ArgmaxCase, AttentionCase, Behind, Case, EmbeddingCase, GatedCase, KvAppendCase, LayerNormCase, MatmulCase,
     NormGemvCase, QkNormCase, ReduceCase, RmsNormCase, SampleCase, ScoreCase,
 };
 use crate::kernels::Norm;
@@ -30,6 +30,8 @@ impl Case {
         let (bytes, flops) = match self {
             Case::Gemv(case) | Case::Gemm(case) => matmul(case),
             Case::NormGemv(case) => norm_gemv(case),
+            // Gate and up are read, an output is written.
+            Case::Gated(GatedCase { n_rows, n, .. }) => (3 * n_rows * n * F32, n_rows * n),
             Case::LayerNorm(case) => layer_norm(case),
             Case::RmsNorm(case) => rms_norm(case),
             Case::QkNorm(case) => qk_norm(case),
@@ -48,8 +50,8 @@ impl Case {
 }
 
 fn matmul(case: &MatmulCase) -> (usize, usize) {
-    let (m, n, k) = (case.m, case.n.len(), case.k.len());
-    let written = m * n * F32;
+    let (m, n, k) = (case.m, case.n_weight_rows(), case.k.len());
+    let written = m * case.n.len() * F32;
     let read = n * k * case.dtype.size_bytes()
         + m * k * F32
         + if case.bias { n * F32 } else { 0 }
@@ -81,7 +83,8 @@ fn qk_norm(case: &QkNormCase) -> (usize, usize) {
 
 fn embedding(case: &EmbeddingCase) -> (usize, usize) {
     let elems = case.n_tokens * case.n_embd;
-    (elems * (2 * case.dtype.size_bytes() + F32), elems)
+    let read = if case.wpe { 2 } else { 1 };
+    (elems * (read * case.dtype.size_bytes() + F32), elems)
 }
 
 fn kv_append(case: &KvAppendCase) -> (usize, usize) {
@@ -110,13 +113,15 @@ fn norm_gemv(case: &NormGemvCase) -> (usize, usize) {
     };
     let (n, cached) = match behind {
         Behind::Activation(_, n) => (n, 0),
-        Behind::Cache(kv) | Behind::Planted(kv, _) => {
+        Behind::Gated(_, n) => (2 * n, 0),
+        Behind::Cache(kv) | Behind::Planted(kv, _) | Behind::Rotated(kv, _) => {
             let width = kv.n_head * kv.head_dim;
             (3 * width, 2 * m * width * (F32 - kv.dtype.size_bytes()))
         }
     };
     let read = (m * n_embd + scales * n_embd + n) * F32 + n * n_embd * dtype.size_bytes();
-    (read + m * n * F32 - cached, 2 * m * n * n_embd + normalizing * m * n_embd)
+    let written = if matches!(behind, Behind::Gated(..)) { n / 2 } else { n };
+    (read + m * written * F32 - cached, 2 * m * n * n_embd + normalizing * m * n_embd)
 }
 
 /// Each split's sums are scaled and added.
@@ -134,6 +139,7 @@ fn reduce(case: &ReduceCase) -> (usize, usize) {
 mod tests {
     use super::super::{ArgmaxInput, KvShape, LayerNormInput, RmsNormInput, ScoreInput};
     use super::*;
+    use crate::kernels::Activation;
     use crate::tensor::{Axis, DType};
 
     fn cost(case: Case) -> (u64, u64) {
@@ -152,6 +158,11 @@ mod tests {
         // Padding does not count: 75 of 3 are 225 features.
         let grouped = MatmulCase { n: Axis::grouped(75, 3), ..MatmulCase::plain(2, 1, 10, DType::F32) };
         assert_eq!(cost(Case::Gemm(grouped)), ((2250 + 20 + 450) * 4, 9000));
+        // Gate and up are rows of weights, their product is the output.
+        let gated = MatmulCase::gated(1, 10, 6, DType::F32, Activation::Silu);
+        assert_eq!(cost(Case::Gemv(gated)), ((120 + 6 + 10) * 4, 240));
+        let gated = GatedCase { n_rows: 2, n: 10, activation: Activation::Silu };
+        assert_eq!(cost(Case::Gated(gated)), (240, 20));
         let norm = LayerNormCase { n_rows: 3, first_row: 5, n: 10, input: LayerNormInput::Random };
         assert_eq!(cost(Case::LayerNorm(norm)), (320, 240));
         let input = RmsNormInput::Random;
@@ -172,6 +183,8 @@ mod tests {
             dtype: DType::F16,
             piece_rows: 56,
             batch: false,
+            wpe: true,
+            scale: 1.0,
         };
         assert_eq!(cost(Case::Embedding(embedding)), (160, 20));
         let kv = KvShape { n_head: 2, head_dim: 8, dtype: DType::F16, n_slabs: 1 };

@@ -1,6 +1,7 @@
 //! Which cases there are: sizes of 1, one below, at and above each tile, odd
 //! ones, and extreme values.
 
+use super::forms;
 use super::paged::AROUND_F16;
 use super::{
     ArgmaxCase, ArgmaxInput, AttentionCase, Behind, Case, EmbeddingCase, KvAppendCase, KvShape,
@@ -32,6 +33,7 @@ pub fn quick() -> Vec<Case> {
 pub fn all() -> Vec<Case> {
     let mut all = Vec::new();
     matmul(&mut all);
+    forms::all(&mut all);
     norm_gemv(&mut all);
     list_norms::layer_norm(&mut all);
     list_norms::rms_norm(&mut all);
@@ -80,6 +82,8 @@ pub fn gpt2_shapes(n_embd: usize, n_head: usize, vocab_size: usize) -> Vec<Case>
             dtype,
             piece_rows,
             batch: n_rows == 1,
+            wpe: true,
+            scale: 1.0,
         }));
         all.push(Case::KvAppend(KvAppendCase { kv, position, n_rows, batch: n_rows == 1, planted: None }));
     }
@@ -205,6 +209,31 @@ fn norm_gemv(all: &mut Vec<Case>) {
         let one_row = NormGemvCase::one_row(norm, 520, DType::F16, behind);
         all.push(Case::NormGemv(NormGemvCase { m, magnitude: 1e4, ..one_row }));
     }
+    gated_and_rotated(all);
+}
+
+/// Gated and rotated projections behind a norm: the same widths, and a rotation beside
+/// the flag.
+fn gated_and_rotated(all: &mut Vec<Case>) {
+    let mut push = |m, n_embd, dtype, behind| {
+        for norm in [Norm::Layer, Norm::Rms] {
+            let one_row = NormGemvCase::one_row(norm, n_embd, dtype, behind);
+            all.push(Case::NormGemv(NormGemvCase { m, ..one_row }));
+        }
+    };
+    for (m, n_embd) in [(1, 1), (1, 20), (1, 768), (1, 4100), (3, 75)] {
+        for dtype in DTYPES {
+            push(m, n_embd, dtype, Behind::Gated(Activation::Silu, 43));
+        }
+    }
+    for (kv, m) in shapes().into_iter().zip([1, 1, 1, 1, 4, 16]) {
+        push(m, 20, DType::F16, Behind::Rotated(kv, None));
+        push(1, 75, DType::F32, Behind::Rotated(kv, None));
+    }
+    // Infinity times the sine of no angle would be NaN in the padding of an odd head.
+    for number in [65_519.0, 65_520.0, 1e5] {
+        push(1, 20, DType::F16, Behind::Rotated(shapes()[0], Some(number)));
+    }
 }
 
 fn embedding(all: &mut Vec<Case>) {
@@ -217,15 +246,24 @@ fn embedding(all: &mut Vec<Case>) {
             (40, 30, 50, 24, 16),
         ] {
             for batch in [false, true] {
-                all.push(Case::Embedding(EmbeddingCase {
-                    n_tokens: if batch { n_tokens.min(ROWS_MAX) } else { n_tokens },
+                let n_tokens = if batch { n_tokens.min(ROWS_MAX) } else { n_tokens };
+                let (wpe, scale) = (true, 1.0);
+                let case = EmbeddingCase {
+                    n_tokens,
                     position,
                     vocab_size,
                     n_embd,
                     dtype,
                     piece_rows,
                     batch,
-                }));
+                    wpe,
+                    scale,
+                };
+                // Gemma's factor, the square root of the width.
+                let scaled = EmbeddingCase { wpe: false, scale: (n_embd as f32).sqrt(), ..case.clone() };
+                let both = EmbeddingCase { wpe: true, ..scaled.clone() };
+                let neither = EmbeddingCase { scale, ..scaled.clone() };
+                all.extend([case, scaled, both, neither].map(Case::Embedding));
             }
         }
     }

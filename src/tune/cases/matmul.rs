@@ -4,12 +4,15 @@ use std::fmt;
 
 use half::f16;
 
-use super::data::{Random, U, floats, matrix, pad_columns, record, rounded, step, sum_error};
+use super::data::{Random, U, batch, floats, matrix, pad_columns, record, rounded, step, sum_error};
+use super::rotary::RotaryShape;
 use crate::error::Result;
-use crate::gpu::{Gpu, GpuBuffer, Recorder, Work};
-use crate::kernels::{Activation, Candidate, Matmul, Step, gemm};
+use crate::gpu::{BoundBuffer, Gpu, GpuBuffer, Recorder, Work};
+use crate::kernels::{
+    Activation, Candidate, Matmul, MatmulForm, Rotary, Row, Step, StepRows, gated_rows, gemm,
+};
 use crate::reference;
-use crate::tensor::{Axis, DType};
+use crate::tensor::{Axis, DType, pad_row};
 use crate::tune::output::{Expected, Format, Output, Prepared};
 
 /// Where the inputs come from.
@@ -28,12 +31,30 @@ const EXTREMES: [f32; 24] = [
     -12.0, 90.0, -90.0, 1e4, -1e4, -6e4,
 ];
 
-/// `out = activate(x * weights^T + bias) [+ out]`.
+/// What becomes of the sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MatmulOutput {
+    /// The output.
+    Plain,
+    /// Gate and up of a gated MLP.
+    Gated,
+    /// q, k and v, of which q and k are rotated.
+    Rotated {
+        /// The row of q, k and v.
+        rotary: RotaryShape,
+        /// Position of the first row.
+        position: usize,
+        /// Whether the rows are a batch, their positions falling.
+        batch: bool,
+    },
+}
+
+/// `out = activate(x * weights^T + bias) [+ out]`, in one of several forms.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MatmulCase {
     /// Rows of x; 1 or a few for gemv.
     pub m: usize,
-    /// Output features.
+    /// Output features; of a gated MLP, of the gate and of up each.
     pub n: Axis,
     /// Input features.
     pub k: Axis,
@@ -43,10 +64,16 @@ pub struct MatmulCase {
     pub bias: bool,
     /// Applied after the bias.
     pub activation: Activation,
+    /// Bound of the soft cap behind the activation.
+    pub soft_cap: Option<f32>,
+    /// What becomes of the sums.
+    pub output: MatmulOutput,
     /// Whether the result is added to what the output holds.
     pub accumulate: bool,
     /// Rows of a piece of the weights; a multiple of 8.
     pub piece_rows: usize,
+    /// Rows of the weights that a dispatch takes.
+    pub rows_at_once: Option<usize>,
     /// The inputs.
     pub input: MatmulInput,
 }
@@ -62,16 +89,61 @@ impl MatmulCase {
             dtype,
             bias: false,
             activation: Activation::None,
+            soft_cap: None,
+            output: MatmulOutput::Plain,
             accumulate: false,
             piece_rows: n.next_multiple_of(8),
+            rows_at_once: None,
             input: MatmulInput::Random,
+        }
+    }
+
+    /// A gated MLP of `n` outputs, with random inputs in one piece.
+    #[must_use]
+    pub fn gated(m: usize, n: usize, k: usize, dtype: DType, activation: Activation) -> Self {
+        let (output, piece_rows) = (MatmulOutput::Gated, 2 * pad_row(n));
+        MatmulCase { activation, output, piece_rows, ..MatmulCase::plain(m, n, k, dtype) }
+    }
+
+    /// q, k and v of neighbouring rows or of a batch, with random inputs in one piece.
+    #[must_use]
+    pub fn rotated(
+        m: usize,
+        k: usize,
+        dtype: DType,
+        rotary: RotaryShape,
+        position: usize,
+        batch: bool,
+    ) -> Self {
+        let (n, output) = (rotary.axis(), MatmulOutput::Rotated { rotary, position, batch });
+        MatmulCase { n, output, piece_rows: n.padded_len(), ..MatmulCase::plain(m, 1, k, dtype) }
+    }
+
+    /// Rows of the weights and of the bias, without padding.
+    pub(super) fn n_weight_rows(&self) -> usize {
+        if self.output == MatmulOutput::Gated { 2 * self.n.len() } else { self.n.len() }
+    }
+
+    /// Rows of the matrix.
+    pub(super) fn matrix_rows(&self) -> Axis {
+        match self.output {
+            MatmulOutput::Gated => Axis::plain(2 * self.n.padded_len()),
+            MatmulOutput::Plain | MatmulOutput::Rotated { .. } => self.n,
+        }
+    }
+
+    /// Rows of the weights, `[.., k]`, in the order that the matrix has them.
+    fn in_order(&self, values: &[f32], k: usize) -> Vec<f32> {
+        match self.output {
+            MatmulOutput::Gated => interleaved(values, self.n.len(), k),
+            MatmulOutput::Plain | MatmulOutput::Rotated { .. } => values.to_vec(),
         }
     }
 
     /// x, weights, bias and output, without padding; x and weights such that
     /// `candidate` does not round them.
     fn inputs(&self, candidate: &Candidate) -> Inputs {
-        let (n, k) = (self.n.len(), self.k.len());
+        let (n, k) = (self.n_weight_rows(), self.k.len());
         let mut random = Random::new(1);
         let mut x = random.uniform(self.m * k, 1.0);
         let mut weights = random.uniform(n * k, 1.0);
@@ -87,16 +159,18 @@ impl MatmulCase {
         if candidate.rounds_to_f16() {
             (x, weights) = (to_normal_f16(x), to_normal_f16(weights));
         }
-        let residual = if self.accumulate { random.uniform(self.m * n, 1.0) } else { vec![0.0; self.m * n] };
+        let n = self.m * self.n.len();
+        let residual = if self.accumulate { random.uniform(n, 1.0) } else { vec![0.0; n] };
         Inputs { x, weights: rounded(self.dtype, weights), bias, residual }
     }
 
     /// Value and tolerance of each output, `[m, n]`.
     fn expected(&self, candidate: &Candidate, inputs: &Inputs) -> Vec<Expected> {
-        let (n, k) = (self.n.len(), self.k.len());
+        let k = self.k.len();
         let bias = inputs.bias.as_deref();
         let activate = function(self.activation);
-        let want = reference::gemm(&inputs.x, &inputs.weights, bias, k, activate);
+        let cap = |x| self.soft_cap.map_or(x, |cap| reference::activation::soft_cap(x, f64::from(cap)));
+        let want = reference::gemm(&inputs.x, &inputs.weights, bias, k, |sum| cap(activate(sum)));
         let sums = reference::gemm(&inputs.x, &inputs.weights, bias, k, |sum| sum);
         let magnitudes = |values: &[f32]| values.iter().map(|x| x.abs()).collect::<Vec<f32>>();
         let bias_magnitudes = bias.map(magnitudes);
@@ -107,17 +181,38 @@ impl MatmulCase {
             k,
             |sum| sum,
         );
-        (0..self.m * n)
+        let sum_error = |i: usize| relative_error(candidate, k) * f64::from(magnitude[i]);
+        if self.output == MatmulOutput::Gated {
+            return gated_expected(self.activation, self.n.len(), &sums, sum_error);
+        }
+        // The shader's bound.
+        let cap_error = if self.soft_cap.is_some() { 1.5e-6 } else { 0.0 };
+        let mut expected: Vec<Expected> = (0..want.len())
             .map(|i| {
                 let value = f64::from(want[i]);
                 let total = value + f64::from(inputs.residual[i]);
-                let sum_error = relative_error(candidate, k) * f64::from(magnitude[i]);
-                // The steepest activation, GELU, has a slope of 1.13.
-                let through = 1.13 * sum_error + function_error(self.activation, f64::from(sums[i]).abs());
-                let rounding = 2.0 * U * (value.abs() + total.abs());
+                let through =
+                    STEEPEST * sum_error(i) + function_error(self.activation, f64::from(sums[i]).abs());
+                let rounding = 2.0 * U * (value.abs() + total.abs()) + cap_error * value.abs();
                 Expected::Value { want: total, tolerance: through + rounding }
             })
-            .collect()
+            .collect();
+        if let MatmulOutput::Rotated { rotary, .. } = self.output {
+            for (i, row) in expected.chunks_mut(self.n.len()).enumerate() {
+                rotary.rotate(row, self.row_position(i));
+            }
+        }
+        expected
+    }
+
+    /// Where a row of q, k and v stands in its sequence.
+    fn row_position(&self, row: usize) -> usize {
+        match self.output {
+            MatmulOutput::Rotated { position, batch, .. } => {
+                position + if batch { self.m - 1 - row } else { row }
+            }
+            MatmulOutput::Plain | MatmulOutput::Gated => row,
+        }
     }
 
     pub(super) fn prepare(
@@ -125,13 +220,15 @@ impl MatmulCase {
         gpu: &Gpu,
         candidate: &Candidate,
         case: String,
-        record_op: impl FnOnce(&mut Recorder<'_>, Option<&GpuBuffer>, &Matmul<'_>) -> Result<()>,
+        record_op: impl FnOnce(&mut Recorder<'_>, gemm::Scratch<'_>, &Matmul<'_>) -> Result<()>,
     ) -> Result<Prepared> {
         let inputs = self.inputs(candidate);
         let x = floats(gpu, "x", &pad_columns(&inputs.x, self.k))?;
-        let weights = matrix(gpu, self.dtype, &inputs.weights, self.n, self.k, self.piece_rows)?;
+        let rows = self.matrix_rows();
+        let weights = self.in_order(&inputs.weights, self.k.len());
+        let weights = matrix(gpu, self.dtype, &weights, rows, self.k, self.piece_rows)?;
         let bias = match &inputs.bias {
-            Some(bias) => Some(floats(gpu, "bias", &pad_columns(bias, self.n))?),
+            Some(bias) => Some(floats(gpu, "bias", &pad_columns(&self.in_order(bias, 1), rows))?),
             None => None,
         };
         let width = self.n.padded_len();
@@ -143,26 +240,35 @@ impl MatmulCase {
         let (output, out) =
             Output::new(gpu, "out", Format::Float(DType::F32), bytemuck::cast_slice(&initial), expected)?;
         // Guard words behind it, and nothing to compare within.
-        let scratch = match gemm::scratch_bytes(candidate, width) {
-            0 => None,
-            bytes => {
-                let any = vec![Expected::Any; bytes as usize / 4];
-                Some(Output::new(gpu, "scratch", Format::Float(DType::F32), &[], any)?)
-            }
+        let scratch = |name, elems: usize| -> Result<Option<(Output, GpuBuffer)>> {
+            let any = vec![Expected::Any; elems];
+            let format = Format::Float(DType::F32);
+            if elems == 0 { Ok(None) } else { Output::new(gpu, name, format, &[], any).map(Some) }
         };
-        let step = step(gpu, Step { n_rows: self.m as u32, ..Step::default() })?;
+        let splits = scratch("splits", gemm::scratch_bytes(candidate, rows.padded_len()) as usize / 4)?;
+        let passed = self.output == MatmulOutput::Gated && gemm::needs_gated_scratch(candidate);
+        let gated = scratch("gate and up", if passed { self.m * rows.padded_len() } else { 0 })?;
+        let position = self.row_position(0) as u32;
+        let step = step(gpu, Step { n_rows: self.m as u32, position, ..Step::default() })?;
+        let rope = self.rope(gpu)?;
         let dispatches = record(gpu, |recorder| {
+            let scratch = gemm::Scratch {
+                splits: splits.as_ref().map(|(_, buffer)| buffer),
+                gated: gated.as_ref().map(|(_, buffer)| buffer),
+            };
             let op = Matmul {
                 step: (&step).into(),
                 x: &x,
                 weights: &weights,
                 bias: bias.as_ref(),
                 activation: self.activation,
+                soft_cap: self.soft_cap,
+                form: self.form((&step).into(), rope.as_ref()),
                 accumulate: self.accumulate,
                 out: &out,
-                rows_at_once: None,
+                rows_at_once: self.rows_at_once,
             };
-            record_op(recorder, scratch.as_ref().map(|(_, buffer)| buffer), &op)
+            record_op(recorder, scratch, &op)
         })?;
         Ok(Prepared {
             case,
@@ -174,10 +280,77 @@ impl MatmulCase {
             },
             dispatches,
             work: Work { n_rows: self.m as u32, kv_len: 0 },
-            outputs: scratch.into_iter().chain([(output, out)]).collect(),
+            outputs: splits.into_iter().chain(gated).chain([(output, out)]).collect(),
         })
     }
+
+    /// The table of a rotation, and the rows where they are a batch.
+    fn rope(&self, gpu: &Gpu) -> Result<Option<Rope>> {
+        let MatmulOutput::Rotated { rotary, position, batch: is_batch } = self.output else {
+            return Ok(None);
+        };
+        let table = rotary.table(gpu, position + self.m)?;
+        let row = |row| Row { position: self.row_position(row) as u32, ..Row::default() };
+        let rows: Vec<Row> = (0..self.m).map(row).collect();
+        let batch = if is_batch { Some(batch(gpu, &rows)?) } else { None };
+        Ok(Some(Rope { table, batch }))
+    }
+
+    fn form<'a>(&self, step: BoundBuffer<'a>, rope: Option<&'a Rope>) -> MatmulForm<'a> {
+        match (self.output, rope) {
+            (MatmulOutput::Rotated { rotary, .. }, Some(Rope { table, batch })) => {
+                let rows = StepRows { step, batch: batch.as_ref().map(Into::into) };
+                let head_dim = pad_row(rotary.head_dim);
+                MatmulForm::Rotated(Rotary { rows, table, n_heads: rotary.n_rotated(), head_dim })
+            }
+            (MatmulOutput::Gated, _) => MatmulForm::Gated,
+            _ => MatmulForm::Plain,
+        }
+    }
 }
+
+/// What a rotation binds.
+struct Rope {
+    table: GpuBuffer,
+    batch: Option<GpuBuffer>,
+}
+
+/// Rows of `k` values, `n` gates then `n` ups, in the order of the matrix that has
+/// both, with its padding.
+pub(super) fn interleaved(values: &[f32], n: usize, k: usize) -> Vec<f32> {
+    let mut out = vec![0.0; 2 * pad_row(n) * k];
+    for (i, row) in values.chunks(k).enumerate() {
+        let at = gated_rows(i % n)[i / n];
+        out[at * k..][..k].copy_from_slice(row);
+    }
+    out
+}
+
+/// Value and tolerance of a gated MLP of `n` outputs, `[m, n]`; `sums` has gates, then
+/// ups, in each row, each with an error.
+pub(super) fn gated_expected(
+    activation: Activation,
+    n: usize,
+    sums: &[f32],
+    sum_error: impl Fn(usize) -> f64,
+) -> Vec<Expected> {
+    let activate = function(activation);
+    let mut expected = Vec::new();
+    for (m, row) in sums.chunks(2 * n).enumerate() {
+        let (gate, up) = row.split_at(n);
+        for (i, want) in reference::gated(gate, up, activate).into_iter().enumerate() {
+            let (of_gate, of_up) = (sum_error(2 * m * n + i), sum_error(2 * m * n + n + i));
+            let (want, gate, up) = (f64::from(want), f64::from(gate[i]), f64::from(up[i]).abs());
+            let gate_error = STEEPEST * of_gate + function_error(activation, gate.abs());
+            let through = gate_error * (up + of_up) + activate(gate).abs() * of_up;
+            expected.push(Expected::Value { want, tolerance: through + 4.0 * U * want.abs() });
+        }
+    }
+    expected
+}
+
+/// Slope of the steepest activation, GELU.
+pub(super) const STEEPEST: f64 = 1.13;
 
 /// Values that f16 holds as normal numbers: those below its smallest become zero,
 /// as on matrix units that flush them.
@@ -214,6 +387,19 @@ impl fmt::Display for MatmulCase {
         }
         if self.activation != Activation::None {
             write!(f, " {:?}", self.activation)?;
+        }
+        if let Some(cap) = self.soft_cap {
+            write!(f, " cap {cap}")?;
+        }
+        match self.output {
+            MatmulOutput::Plain => {}
+            MatmulOutput::Gated => write!(f, " gated")?,
+            MatmulOutput::Rotated { rotary, position, batch } => {
+                write!(f, " {rotary} at {position}{}", if batch { " batch" } else { "" })?;
+            }
+        }
+        if let Some(rows) = self.rows_at_once {
+            write!(f, " {rows} rows at once")?;
         }
         if self.accumulate {
             write!(f, " accumulate")?;

@@ -8,6 +8,8 @@
 mod attention;
 mod cost;
 mod data;
+mod forms;
+mod gated;
 mod kv_append;
 mod list;
 mod list_norms;
@@ -16,6 +18,7 @@ mod norm_gemv;
 mod paged;
 mod qk_norm;
 mod rms_norm;
+mod rotary;
 mod rows;
 mod sample;
 mod score;
@@ -29,13 +32,15 @@ use crate::kernels::{Candidate, Choices, Op, gemm, gemv};
 
 pub use attention::{AttentionCase, ReduceCase};
 pub use cost::Cost;
+pub use gated::GatedCase;
 pub use kv_append::KvAppendCase;
 pub use list::{all, gpt2_shapes, quick};
-pub use matmul::{MatmulCase, MatmulInput};
+pub use matmul::{MatmulCase, MatmulInput, MatmulOutput};
 pub use norm_gemv::{Behind, NormGemvCase};
 pub use paged::KvShape;
 pub use qk_norm::QkNormCase;
 pub use rms_norm::{RmsNormCase, RmsNormInput};
+pub use rotary::RotaryShape;
 pub use rows::{ArgmaxCase, ArgmaxInput, EmbeddingCase, LayerNormCase, LayerNormInput};
 pub use sample::{SampleCase, SampleInput};
 pub use score::{ScoreCase, ScoreInput};
@@ -49,6 +54,8 @@ pub enum Case {
     NormGemv(NormGemvCase),
     /// Matrix times rows.
     Gemm(MatmulCase),
+    /// Gate and up of a gated MLP.
+    Gated(GatedCase),
     /// Layer normalization.
     LayerNorm(LayerNormCase),
     /// RMS normalization.
@@ -94,6 +101,7 @@ impl Case {
                 let candidate = choices.get(Op::Gemm);
                 case.prepare(gpu, candidate, name, |r, scratch, op| gemm::record(r, candidate, scratch, op))
             }
+            Case::Gated(case) => case.prepare(gpu, name),
             Case::LayerNorm(case) => case.prepare(gpu, choices, name),
             Case::RmsNorm(case) => case.prepare(gpu, choices, name),
             Case::QkNorm(case) => case.prepare(gpu, name),
@@ -121,7 +129,8 @@ impl Case {
             Case::AttentionPrefill(_) | Case::AttentionPacked(_) => Some(Op::AttentionPrefill),
             Case::AttentionDecode(_) => Some(Op::AttentionDecode),
             Case::Score(_) => Some(Op::Score),
-            Case::Embedding(_)
+            Case::Gated(_)
+            | Case::Embedding(_)
             | Case::QkNorm(_)
             | Case::Argmax(_)
             | Case::KvAppend(_)
@@ -153,6 +162,7 @@ impl fmt::Display for Case {
             Case::Gemv(case) => write!(f, "gemv {case}"),
             Case::NormGemv(case) => write!(f, "{} {case}", case.norm.gemv_op()),
             Case::Gemm(case) => write!(f, "gemm {case}"),
+            Case::Gated(case) => write!(f, "gated {case}"),
             Case::LayerNorm(case) => write!(f, "layer_norm {case}"),
             Case::RmsNorm(case) => write!(f, "rms_norm {case}"),
             Case::QkNorm(case) => write!(f, "qk_norm {case}"),

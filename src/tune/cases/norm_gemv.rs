@@ -3,13 +3,15 @@
 use std::fmt;
 
 use super::data::{Random, U, batch, floats, input, matrix, pad_columns, record, rounded, step, sum_error};
+use super::matmul::{STEEPEST, function, function_error, gated_expected, interleaved};
 use super::paged::{Flag, KvShape, Pages};
+use super::rotary::RotaryShape;
 use crate::error::Result;
 use crate::gpu::{Gpu, GpuBuffer, Work};
 use crate::kernels::kv_append::KvAppend;
 use crate::kernels::norm_gemv::{self, NormGemv};
 use crate::kernels::{
-    Activation, Choices, Matmul, Norm, PAGE_SIZE, PagedKv, Row, SLABS_MAX, Step, StepRows, gemv,
+    Activation, Choices, Matmul, MatmulForm, Norm, PAGE_SIZE, PagedKv, Rotary, Row, SLABS_MAX, Step, StepRows, gemv,
 };
 use crate::reference;
 use crate::tensor::{Axis, DType, pad_row};
@@ -20,11 +22,15 @@ use crate::tune::output::{Expected, Format, Output, Prepared};
 pub enum Behind {
     /// An activation and an output of that many features.
     Activation(Activation, usize),
+    /// A gated MLP with an output of that many features.
+    Gated(Activation, usize),
     /// q, k and v, of which k and v are appended to a cache.
     Cache(KvShape),
     /// As `Cache` of f16, with a number that a key and a value hold, and the flag of
     /// what f16 cannot hold.
     Planted(KvShape, f32),
+    /// As `Cache` or, with a number, as `Planted`, of q and k that are rotated whole.
+    Rotated(KvShape, Option<f32>),
 }
 
 /// `activate(norm(x) * weights^T + bias)` of a few rows.
@@ -57,15 +63,31 @@ impl NormGemvCase {
 
     fn outputs(&self) -> Axis {
         match self.behind {
-            Behind::Activation(_, n) => Axis::plain(n),
-            Behind::Cache(kv) | Behind::Planted(kv, _) => Axis::grouped(3 * kv.n_head, kv.head_dim),
+            Behind::Activation(_, n) | Behind::Gated(_, n) => Axis::plain(n),
+            Behind::Cache(kv) | Behind::Planted(kv, _) | Behind::Rotated(kv, _) => row_of(kv).axis(),
+        }
+    }
+
+    /// Rows of the weights, without padding.
+    fn n_weight_rows(&self) -> usize {
+        let n = self.outputs().len();
+        if matches!(self.behind, Behind::Gated(..)) { 2 * n } else { n }
+    }
+
+    /// The cache that k and v go to, and the number that is planted there.
+    fn cache(&self) -> Option<(KvShape, Option<f32>)> {
+        match self.behind {
+            Behind::Activation(..) | Behind::Gated(..) => None,
+            Behind::Cache(kv) => Some((kv, None)),
+            Behind::Planted(kv, number) => Some((kv, Some(number))),
+            Behind::Rotated(kv, number) => Some((kv, number)),
         }
     }
 
     fn activation(&self) -> Activation {
         match self.behind {
-            Behind::Activation(activation, _) => activation,
-            Behind::Cache(_) | Behind::Planted(..) => Activation::None,
+            Behind::Activation(activation, _) | Behind::Gated(activation, _) => activation,
+            Behind::Cache(_) | Behind::Planted(..) | Behind::Rotated(..) => Activation::None,
         }
     }
 
@@ -75,12 +97,13 @@ impl NormGemvCase {
         Row { position: 17, kv_len: 18, first_page: 2 * row as u32, unused: 0 }
     }
 
-    /// Plants the number in an element of the first head's key and of the last head's
-    /// value: as their bias, with weights of zero.
+    /// Plants the number in the last element of the first head's key and of the last
+    /// head's value, which no rotation touches where heads are odd: as their bias, with
+    /// weights of zero.
     fn plant(&self, weights: &mut [f32], bias: &mut [f32]) {
-        let Behind::Planted(kv, number) = self.behind else { return };
-        let width = kv.n_head * kv.head_dim;
-        for output in [width, 3 * width - 1] {
+        let Some((kv, Some(number))) = self.cache() else { return };
+        let shape = row_of(kv);
+        for output in [(shape.n_head + 1) * shape.head_dim - 1, shape.axis().len() - 1] {
             weights[output * self.n_embd..][..self.n_embd].fill(0.0);
             bias[output] = number;
         }
@@ -93,8 +116,7 @@ impl NormGemvCase {
             Norm::Layer => reference::layer_norm(x, &scale[0], &scale[1], EPSILON),
             Norm::Rms => reference::rms_norm(x, &scale[0], EPSILON),
         };
-        let activate = super::matmul::function(self.activation());
-        let want = reference::gemm(&normed, weights, Some(bias), k, activate);
+        let activate = function(self.activation());
         let sums = reference::gemm(&normed, weights, Some(bias), k, |sum| sum);
         let magnitudes = |values: &[f32]| values.iter().map(|x| x.abs()).collect::<Vec<f32>>();
         // The norm's own error, relative to its outputs' largest: two sums of k
@@ -103,14 +125,25 @@ impl NormGemvCase {
         let ones = vec![largest; normed.len()];
         let magnitude = reference::gemm(&ones, &magnitudes(weights), Some(&magnitudes(bias)), k, |sum| sum);
         let error = 2.0 * sum_error(k) + 16.0 * U;
-        (0..want.len())
+        let sum_error = |i: usize| error * f64::from(magnitude[i]);
+        if let Behind::Gated(activation, n) = self.behind {
+            return gated_expected(activation, n, &sums, sum_error);
+        }
+        let want = reference::gemm(&normed, weights, Some(bias), k, activate);
+        let mut expected: Vec<Expected> = (0..want.len())
             .map(|i| {
                 let want = f64::from(want[i]);
-                let through = 1.13 * error * f64::from(magnitude[i]);
-                let function = super::matmul::function_error(self.activation(), f64::from(sums[i]).abs());
+                let through = STEEPEST * sum_error(i);
+                let function = function_error(self.activation(), f64::from(sums[i]).abs());
                 Expected::Value { want, tolerance: through + function + 2.0 * U * want.abs() }
             })
-            .collect()
+            .collect();
+        if let Behind::Rotated(kv, _) = self.behind {
+            let rotary = row_of(kv);
+            let rows = expected.chunks_mut(rotary.axis().len()).enumerate();
+            rows.for_each(|(i, row)| rotary.rotate(row, Self::row(i).position as usize));
+        }
+        expected
     }
 
     pub(super) fn prepare(&self, gpu: &Gpu, choices: &Choices, case: String) -> Result<Prepared> {
@@ -123,8 +156,9 @@ impl NormGemvCase {
             x.iter_mut().for_each(|x| *x = (*x * (1.0 + row as f32) + 0.5 * row as f32) * self.magnitude);
         }
         let scale = [random.uniform(self.n_embd, 2.0), random.uniform(self.n_embd, 1.0)];
-        let mut weights = rounded(self.dtype, random.uniform(axis.len() * self.n_embd, 1.0));
-        let mut bias = random.uniform(axis.len(), 1.0);
+        let n_rows = self.n_weight_rows();
+        let mut weights = rounded(self.dtype, random.uniform(n_rows * self.n_embd, 1.0));
+        let mut bias = random.uniform(n_rows, 1.0);
         self.plant(&mut weights, &mut bias);
         let used = &x[self.first_row * self.n_embd..];
         let expected = self.expected(used, &scale, &weights, &bias);
@@ -135,8 +169,13 @@ impl NormGemvCase {
             Norm::Rms => pad_columns(&scale[0], columns),
         };
         let scale = floats(gpu, "scale", &scale)?;
-        let weights = matrix(gpu, self.dtype, &weights, axis, columns, axis.padded_len())?;
-        let bias = floats(gpu, "bias", &pad_columns(&bias, axis))?;
+        let mut rows = axis;
+        if let Behind::Gated(_, n) = self.behind {
+            (weights, bias) = (interleaved(&weights, n, self.n_embd), interleaved(&bias, n, 1));
+            rows = Axis::plain(bias.len());
+        }
+        let weights = matrix(gpu, self.dtype, &weights, rows, columns, rows.padded_len())?;
+        let bias = floats(gpu, "bias", &pad_columns(&bias, rows))?;
         let normed = floats(gpu, "normed", &vec![0.0; self.m * columns.padded_len()])?;
         let (output, out) =
             Output::new(gpu, "out", Format::Float(DType::F32), &[], self.expected_out(&expected))?;
@@ -144,12 +183,15 @@ impl NormGemvCase {
         let step = step(gpu, Step { n_rows, first_row, ..Step::default() })?;
         let batch = batch(gpu, &(0..self.m).map(Self::row).collect::<Vec<_>>())?;
         let rows = StepRows { step: (&step).into(), batch: Some((&batch).into()) };
-        let cache = match self.behind {
-            Behind::Cache(kv) | Behind::Planted(kv, _) => {
-                let planted = matches!(self.behind, Behind::Planted(..));
-                Some(Cache::new(gpu, kv, self.m, &expected, planted, &mut random)?)
+        let cache = match self.cache() {
+            Some((kv, number)) => {
+                Some(Cache::new(gpu, kv, self.m, &expected, number.is_some(), &mut random)?)
             }
-            Behind::Activation(..) => None,
+            None => None,
+        };
+        let rope = match self.behind {
+            Behind::Rotated(kv, _) => Some(row_of(kv).table(gpu, Self::row(0).kv_len as usize)?),
+            _ => None,
         };
         let dispatches = record(gpu, |recorder| {
             let projection = Matmul {
@@ -158,6 +200,8 @@ impl NormGemvCase {
                 weights: &weights,
                 bias: Some(&bias),
                 activation: self.activation(),
+                soft_cap: None,
+                form: self.form(rows, rope.as_ref()),
                 accumulate: false,
                 out: &out,
                 rows_at_once: None,
@@ -197,13 +241,30 @@ impl NormGemvCase {
         for (i, &element) in expected.iter().enumerate() {
             out[i / axis.len() * width + axis.position(i % axis.len())] = element;
         }
-        if matches!(self.behind, Behind::Cache(_) | Behind::Planted(..)) {
+        if let Some((kv, _)) = self.cache() {
             for row in out.chunks_mut(width) {
-                row[width / 3..].fill(Expected::Any);
+                row[row_of(kv).n_head * axis.padded..].fill(Expected::Any);
             }
         }
         out
     }
+
+    fn form<'a>(&self, rows: StepRows<'a>, rope: Option<&'a GpuBuffer>) -> MatmulForm<'a> {
+        match (self.behind, rope) {
+            (Behind::Gated(..), _) => MatmulForm::Gated,
+            (Behind::Rotated(kv, _), Some(table)) => {
+                let (n_heads, head_dim) = (row_of(kv).n_rotated(), pad_row(kv.head_dim));
+                MatmulForm::Rotated(Rotary { rows, table, n_heads, head_dim })
+            }
+            _ => MatmulForm::Plain,
+        }
+    }
+}
+
+/// The row of q, k and v before a cache; heads are rotated as far as pairs go.
+fn row_of(kv: KvShape) -> RotaryShape {
+    let KvShape { n_head, head_dim, .. } = kv;
+    RotaryShape { n_head, n_kv_head: n_head, head_dim, rotary_dim: head_dim / 2 * 2 }
 }
 
 /// Whether a number exceeds f16 and is to be stored so.
@@ -222,7 +283,7 @@ struct Cache {
 }
 
 impl Cache {
-    /// `expected`: value and tolerance of q, k and v, `[m, 3, n_head, head_dim]`.
+    /// `expected`: value and tolerance of q, k and v, rows of heads.
     fn new(
         gpu: &Gpu,
         kv: KvShape,
@@ -234,15 +295,16 @@ impl Cache {
         let pages = Pages::scattered(kv, 2 * PAGE_SIZE * m, random);
         let mut elements = vec![vec![Expected::Untouched; pages.slab_elems()]; kv.n_slabs];
         let rounding = if kv.dtype == DType::F16 { 1.0 / 1024.0 } else { 0.0 };
-        let width = kv.n_head * kv.head_dim;
+        let shape = row_of(kv);
+        let (n_kv_head, width) = (shape.n_kv_head, shape.axis().len());
         for row in 0..m {
             let at = NormGemvCase::row(row);
             let position = at.first_page as usize * PAGE_SIZE + at.position as usize;
-            for (part, head) in (0..2).flat_map(|part| (0..kv.n_head).map(move |head| (part, head))) {
+            for (part, head) in (0..2).flat_map(|part| (0..n_kv_head).map(move |head| (part, head))) {
                 let (slab, index) = pages.locate(part, position, head);
                 let run = &mut elements[slab][index..][..pad_row(kv.head_dim)];
                 run.fill(Expected::exactly(0.0));
-                let from = (row * 3 + part + 1) * width + head * kv.head_dim;
+                let from = row * width + (shape.n_head + part * n_kv_head + head) * kv.head_dim;
                 for (element, &value) in run.iter_mut().zip(&expected[from..from + kv.head_dim]) {
                     *element = match value {
                         // WGSL leaves it open.
@@ -267,9 +329,9 @@ impl Cache {
             spare.push(input(gpu, "spare slab", &[])?);
         }
         let page_table = input(gpu, "page_table", bytemuck::cast_slice(&pages.entries))?;
-        let width = kv.n_head * kv.head_dim;
         let exceeds = |part: usize| {
-            let all = expected.chunks(3 * width).flat_map(|row| &row[(part + 1) * width..][..width]);
+            let from = (shape.n_head + part * n_kv_head) * kv.head_dim;
+            let all = expected.chunks(width).flat_map(|row| &row[from..][..n_kv_head * kv.head_dim]);
             let mut wants = all.filter_map(|element| match *element {
                 Expected::Value { want, .. } => Some(want),
                 _ => None,
@@ -301,7 +363,14 @@ impl fmt::Display for NormGemvCase {
         }
         match behind {
             Behind::Activation(activation, n) => write!(f, " n={n} k={n_embd} {dtype} {}", activation.name()),
+            Behind::Gated(activation, n) => {
+                write!(f, " n={n} k={n_embd} {dtype} {} gated", activation.name())
+            }
             Behind::Cache(kv) => write!(f, " k={n_embd} {dtype} to {kv}"),
+            Behind::Rotated(kv, None) => write!(f, " k={n_embd} {dtype} rotated to {kv}"),
+            Behind::Rotated(kv, Some(number)) => {
+                write!(f, " k={n_embd} {dtype} rotated to {kv} with {number:e}")
+            }
             Behind::Planted(kv, number) => write!(f, " k={n_embd} {dtype} to {kv} with {number:e}"),
         }
     }

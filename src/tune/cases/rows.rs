@@ -141,6 +141,10 @@ pub struct EmbeddingCase {
     pub piece_rows: usize,
     /// Whether the rows are a batch, their positions falling.
     pub batch: bool,
+    /// Whether there are position embeddings.
+    pub wpe: bool,
+    /// Factor of the token embedding.
+    pub scale: f32,
 }
 
 impl EmbeddingCase {
@@ -164,12 +168,17 @@ impl EmbeddingCase {
         let mut expected = vec![Expected::exactly(0.0); self.n_tokens * width];
         let positions: Vec<usize> = (0..self.n_tokens).map(|row| self.row_position(row)).collect();
         let row = |(&token, &position): (&u32, &usize)| {
-            reference::embedding(&[token], position, &wte, &wpe, self.n_embd)
+            let wpe = self.wpe.then_some(&wpe[..]);
+            reference::embedding(&[token], position, &wte, wpe, self.scale, self.n_embd)
         };
         let want: Vec<f32> = tokens.iter().zip(&positions).flat_map(row).collect();
         for (i, want) in want.into_iter().enumerate() {
+            let want = f64::from(want);
+            // A factor of 1 is exact; the product of another one is rounded, then the sum.
+            let tolerance =
+                if self.scale == 1.0 { 0.0 } else { U * (f64::from(self.scale) + 2.0 * want.abs()) };
             expected[i / self.n_embd * width + axis.position(i % self.n_embd)] =
-                Expected::exactly(f64::from(want));
+                Expected::Value { want, tolerance };
         }
         let wte = matrix(gpu, self.dtype, &wte, Axis::plain(self.vocab_size), axis, self.piece_rows)?;
         let wpe = matrix(gpu, self.dtype, &wpe, Axis::plain(n_positions), axis, pad_row(n_positions))?;
@@ -185,14 +194,15 @@ impl EmbeddingCase {
                 rows: StepRows { step: (&step).into(), batch: batch.as_ref().map(Into::into) },
                 token_ids: &token_ids,
                 wte: &wte,
-                wpe: &wpe,
+                wpe: self.wpe.then_some(&wpe),
+                scale: self.scale,
                 out: &out,
             };
             embedding::record(recorder, &op)
         })?;
         Ok(Prepared {
             case,
-            reason: "none: one addition",
+            reason: "none of one addition; rounding of a product",
             dispatches,
             work: Work { n_rows, kv_len: 0 },
             outputs: vec![(output, out)],
@@ -202,12 +212,16 @@ impl EmbeddingCase {
 
 impl fmt::Display for EmbeddingCase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let EmbeddingCase { n_tokens, position, vocab_size, n_embd, dtype, piece_rows, batch } = self;
+        let EmbeddingCase { n_tokens, position, vocab_size, n_embd, dtype, piece_rows, batch, wpe, scale } =
+            self;
         write!(
             f,
             "tokens={n_tokens} at {position}, wte {vocab_size}x{n_embd} {dtype} pieces of {piece_rows}"
         )?;
-        if *batch { write!(f, " batch") } else { Ok(()) }
+        if *scale != 1.0 {
+            write!(f, " times {scale}")?;
+        }
+        write!(f, "{}{}", if *wpe { "" } else { " without positions" }, if *batch { " batch" } else { "" })
     }
 }
 

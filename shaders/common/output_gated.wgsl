@@ -1,0 +1,14 @@
+// The output of a gated MLP: activate(gate) * up. Gate and up are rows of one
+// matrix, four of either in turn, so that a thread which stores eight neighbouring
+// columns of a row, the lower four first, has both.
+var<private> gate: vec4<f32>;
+
+fn store_output(row: u32, n4: u32, sum: vec4<f32>) {
+    let column = params.out_offset4 + n4;
+    let value = biased(column, sum);
+    if (column % 2u == 0u) {
+        gate = activate(params.activation, value);
+    } else {
+        out[row * params.out_stride4 + column / 2u] = gate * value;
+    }
+}

@@ -1,0 +1,11 @@
+// Learned position embeddings.
+// [n_positions, 8 * n_embd8]
+@group(0) @binding(4) var<storage, read> wpe: array<Pack>;
+
+// Eight neighbouring elements of the row's.
+fn position_embedding(row: u32, column: u32) -> mat2x4<f32> {
+    let position = row_position(row);
+    let at = row_start(position, params.n_positions, params.n_embd8)
+        + column * pack_step(position, params.n_positions);
+    return unpack8(wpe[at]);
+}

@@ -1,0 +1,131 @@
+//! What gemv and gemm make of their sums beyond bias and activation: nothing, a
+//! gated MLP, a rotary embedding.
+
+use super::fragments::{self, ROTATE, ROTATE_NONE};
+use super::{Rows, StepRows};
+use crate::gpu::{BoundBuffer, Fragment, GpuBuffer};
+
+/// The form of a projection's output.
+#[derive(Clone, Copy, Debug)]
+pub enum MatmulForm<'a> {
+    /// As it is.
+    Plain,
+    /// `activate(gate) * up` of a gated MLP (Shazeer 2020, "GLU Variants Improve
+    /// Transformer"): gate and up are one matrix, whose rows [`gated_rows`] orders;
+    /// the output has half as many columns.
+    Gated,
+    /// q, k and v, of which q and k are rotated.
+    Rotated(Rotary<'a>),
+}
+
+/// The rows of gate and of up for output `i` in the one matrix that holds both: four
+/// of either in turn, so that a thread that computes eight neighbouring rows has both
+/// of four outputs.
+#[must_use]
+pub const fn gated_rows(i: usize) -> [usize; 2] {
+    let gate = i / 4 * 8 + i % 4;
+    [gate, gate + 4]
+}
+
+/// A rotary embedding (Su et al. 2021, "RoFormer") of the first heads of a row, of
+/// pairs of neighbouring elements.
+#[derive(Clone, Copy, Debug)]
+pub struct Rotary<'a> {
+    /// The step's rows and their positions, each below `n_ctx`.
+    pub rows: StepRows<'a>,
+    /// `[n_ctx, head_dim / 2, 2 (cos, sin)]`, f32: angles of 0 where a head is not
+    /// rotated, and in its padding.
+    pub table: &'a GpuBuffer,
+    /// Heads that are rotated: those of q and k.
+    pub n_heads: usize,
+    /// Elements of a head with padding.
+    pub head_dim: usize,
+}
+
+/// What a variant depends on of a [`MatmulForm`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// [`MatmulForm::Plain`]
+    Plain,
+    /// [`MatmulForm::Gated`]
+    Gated,
+    /// [`MatmulForm::Rotated`]
+    Rotated {
+        /// The kind of the rows.
+        rows: Rows,
+        /// [`Rotary::n_heads`]
+        n_heads: usize,
+        /// [`Rotary::head_dim`]
+        head_dim: usize,
+    },
+}
+
+impl Form {
+    /// Whether outputs are rotated.
+    #[must_use]
+    pub const fn is_rotated(self) -> bool {
+        matches!(self, Form::Rotated { .. })
+    }
+
+    /// `rotated`, and what it is made of but for the head's size.
+    pub(super) fn rotation(self) -> (Fragment, Vec<(&'static str, u32)>) {
+        match self {
+            Form::Plain | Form::Gated => (ROTATE_NONE, Vec::new()),
+            Form::Rotated { n_heads, .. } => (ROTATE, vec![("ROTATED_HEADS", n_heads as u32)]),
+        }
+    }
+
+    /// The fragments and constants of [`Form::rotation`] with the rows' positions and
+    /// the head's size, for a kernel that has neither.
+    pub(super) fn whole_rotation(self) -> (Vec<Fragment>, Vec<(&'static str, u32)>) {
+        let (rotation, mut constants) = self.rotation();
+        let mut fragments = vec![rotation];
+        if let Form::Rotated { rows, head_dim, .. } = self {
+            fragments.push(fragments::rows(rows));
+            constants.push(("HEAD_DIM", head_dim as u32));
+        }
+        (fragments, constants)
+    }
+}
+
+impl<'a> MatmulForm<'a> {
+    /// What a variant depends on.
+    #[must_use]
+    pub fn kind(&self) -> Form {
+        match self {
+            MatmulForm::Plain => Form::Plain,
+            MatmulForm::Gated => Form::Gated,
+            MatmulForm::Rotated(Rotary { rows, n_heads, head_dim, .. }) => {
+                Form::Rotated { rows: rows.kind(), n_heads: *n_heads, head_dim: *head_dim }
+            }
+        }
+    }
+
+    /// Columns of the output of a matrix of `n_rows`.
+    pub(super) fn out_columns(&self, n_rows: usize) -> usize {
+        if matches!(self, MatmulForm::Gated) { n_rows / 2 } else { n_rows }
+    }
+
+    /// The rotation's bindings, those of the highest indices.
+    pub(super) fn bindings(&self) -> Vec<BoundBuffer<'a>> {
+        match self {
+            MatmulForm::Plain | MatmulForm::Gated => Vec::new(),
+            MatmulForm::Rotated(Rotary { rows, table, .. }) => {
+                rows.batch.into_iter().chain([BoundBuffer::from(*table)]).collect()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::gated_rows;
+
+    #[test]
+    fn gate_and_up_take_turns_by_four() {
+        assert_eq!([0, 3, 4, 9].map(gated_rows), [[0, 4], [3, 7], [8, 12], [17, 21]]);
+        let mut all: Vec<usize> = (0..16).flat_map(gated_rows).collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..32).collect::<Vec<_>>());
+    }
+}

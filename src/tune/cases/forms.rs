@@ -1,0 +1,96 @@
+//! Cases of gemv and gemm in other forms than the plain one: gated, rotated, with a
+//! soft cap.
+
+use super::{Case, GatedCase, MatmulCase, MatmulInput, RotaryShape};
+use crate::kernels::Activation;
+use crate::tensor::DType;
+
+/// Adds all of them.
+pub(super) fn all(all: &mut Vec<Case>) {
+    gated(all);
+    rotated(all);
+    soft_cap(all);
+}
+
+/// As gemv where it has few rows, and as gemm.
+fn push(all: &mut Vec<Case>, case: MatmulCase) {
+    if case.m <= 16 {
+        all.push(Case::Gemv(case.clone()));
+    }
+    all.push(Case::Gemm(case));
+}
+
+fn gated(all: &mut Vec<Case>) {
+    use Activation::{GeluTanh, Silu};
+    for dtype in [DType::F16, DType::F32] {
+        // 172 of TinyStories' Llama, padded to 176; n around a pack and a workgroup,
+        // k around the threads of one; rows around the batches and the tiles.
+        for (m, n, k) in [
+            (1, 172, 64),
+            (1, 1, 1),
+            (2, 7, 20),
+            (3, 33, 75),
+            (5, 64, 511),
+            (8, 65, 520),
+            (16, 12, 24),
+            (31, 172, 40),
+            (65, 43, 17),
+        ] {
+            push(all, MatmulCase::gated(m, n, k, dtype, Silu));
+        }
+        let biased = MatmulCase { bias: true, ..MatmulCase::gated(3, 75, 20, dtype, GeluTanh) };
+        // Several pieces, and several dispatches a piece.
+        push(all, MatmulCase { piece_rows: 24, ..biased.clone() });
+        push(all, MatmulCase { rows_at_once: Some(64), ..biased.clone() });
+        push(all, MatmulCase { m: 70, ..biased });
+    }
+    for activation in Activation::ALL {
+        let plain = MatmulCase::gated(2, 50, 8, DType::F16, activation);
+        push(all, MatmulCase { bias: true, ..plain.clone() });
+        push(all, MatmulCase { input: MatmulInput::Extremes, ..plain });
+        for (n_rows, n) in [(1, 1), (3, 20), (9, 172)] {
+            all.push(Case::Gated(GatedCase { n_rows, n, activation }));
+        }
+    }
+}
+
+fn rotated(all: &mut Vec<Case>) {
+    let shape =
+        |n_head, n_kv_head, head_dim, rotary_dim| RotaryShape { n_head, n_kv_head, head_dim, rotary_dim };
+    // Heads of 3, padded to 8, of which two elements are rotated; fewer heads of k and
+    // v; heads that are rotated in part (GPT-NeoX, Phi); a head that is no multiple of
+    // eight.
+    for (rotary, dtype) in [
+        (shape(5, 5, 3, 2), DType::F16),
+        (shape(4, 2, 16, 16), DType::F32),
+        (shape(6, 2, 64, 64), DType::F16),
+        (shape(2, 1, 80, 32), DType::F16),
+        (shape(3, 1, 20, 6), DType::F32),
+    ] {
+        for (m, k, position, batch) in
+            [(1, 20, 0, true), (1, 64, 1000, true), (3, 75, 17, true), (16, 24, 40, true), (5, 24, 9, false)]
+        {
+            let case = MatmulCase::rotated(m, k, dtype, rotary, position, batch);
+            push(all, MatmulCase { bias: k > 20, ..case });
+        }
+        let chunk = MatmulCase::rotated(70, 40, dtype, rotary, 33, false);
+        push(all, MatmulCase { piece_rows: 24, ..chunk.clone() });
+        push(all, MatmulCase { rows_at_once: Some(64), ..chunk.clone() });
+        push(all, MatmulCase::rotated(33, 40, dtype, rotary, 5, true));
+        push(all, chunk);
+    }
+}
+
+fn soft_cap(all: &mut Vec<Case>) {
+    // Gemma 2's cap of logits, and one within the sums.
+    for (m, cap) in [(1, 30.0), (3, 1.5), (40, 30.0)] {
+        let capped = |case| MatmulCase { soft_cap: Some(cap), ..case };
+        push(all, capped(MatmulCase::plain(m, 33, 75, DType::F16)));
+        push(
+            all,
+            capped(MatmulCase { bias: true, piece_rows: 64, ..MatmulCase::plain(m, 130, 20, DType::F32) }),
+        );
+        let input = MatmulInput::Extremes;
+        push(all, capped(MatmulCase { input, ..MatmulCase::plain(m, 50, 8, DType::F16) }));
+    }
+}
