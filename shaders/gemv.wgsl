@@ -47,8 +47,9 @@ fn gemv(
         }
     }
     for (var b = 0u; b < BATCH; b++) {
+        let factor = input_factor(b, lane);
         for (var part = 0u; part < PARTS; part++) {
-            let total = finish_sum(b, workgroup_sum(sums[b * PARTS + part], lane), lane);
+            let total = workgroup_sum(sums[b * PARTS + part], lane) * factor;
             if (lane.index == 0u && first_row + b <= last_row) {
                 store_output(first_row + b, n4 + part, total);
             }

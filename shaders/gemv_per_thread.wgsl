@@ -49,8 +49,9 @@ fn gemv_per_thread(
     }
     for (var b = 0u; b < BATCH; b++) {
         if (first_m + b <= last_m && own_n8 == n8) {
-            store_output(first_m + b, 2u * n8, finish_sum(b, low[b], lane));
-            store_output(first_m + b, 2u * n8 + 1u, finish_sum(b, high[b], lane));
+            let factor = input_factor(b, lane);
+            store_output(first_m + b, 2u * n8, low[b] * factor);
+            store_output(first_m + b, 2u * n8 + 1u, high[b] * factor);
         }
     }
 }

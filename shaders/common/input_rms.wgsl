@@ -22,9 +22,9 @@ fn input(slot: u32, row: u32, k4: u32) -> vec4<f32> {
     return value * load4(scale[k4]);
 }
 
-// The sum over all threads, times what the input left out. Call in uniform control flow.
-fn finish_sum(slot: u32, sum: vec4<f32>, lane: Lane) -> vec4<f32> {
+// The factor that the input left out. Call in uniform control flow.
+fn input_factor(slot: u32, lane: Lane) -> f32 {
     let total = workgroup_sum(vec4<f32>(squares[slot]), lane).x;
-    return sum * inverseSqrt(total / f32(params.norm_n) + params.epsilon);
+    return inverseSqrt(total / f32(params.norm_n) + params.epsilon);
 }
 

@@ -23,9 +23,9 @@ fn input(slot: u32, row: u32, k4: u32) -> vec4<f32> {
     return value * load4(scale[k4]);
 }
 
-// The sum, times what the input left out.
-fn finish_sum(slot: u32, sum: vec4<f32>, lane: Lane) -> vec4<f32> {
+// The factor that the input left out.
+fn input_factor(slot: u32, lane: Lane) -> f32 {
     let total = dot(squares[slot], vec4<f32>(1.0));
-    return sum * inverseSqrt(total / f32(params.norm_n) + params.epsilon);
+    return inverseSqrt(total / f32(params.norm_n) + params.epsilon);
 }
 

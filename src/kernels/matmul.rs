@@ -6,7 +6,8 @@ use crate::error::Result;
 use crate::gpu::{BoundBuffer, GpuBuffer, Grid, Recorder, Variant};
 
 /// Activation function in the epilogue, by the numbers that the shaders use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 #[repr(u32)]
 pub enum Activation {
     /// The identity.

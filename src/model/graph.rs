@@ -222,7 +222,8 @@ impl<'a> Graph<'a> {
     }
 
     fn gemm(&self, recorder: &mut Recorder<'_>, op: &Matmul<'_>) -> Result<()> {
-        let scratch = gemm::GemmScratch { splits: Some(self.slot(Slot::GemmScratch)), gate: Some(self.slot(Slot::Gate)) };
+        let scratch =
+            gemm::Scratch { splits: Some(self.slot(Slot::GemmScratch)), gated: Some(self.slot(Slot::Gate)) };
         gemm::record(recorder, self.choices.get(Op::Gemm), scratch, op)
     }
 

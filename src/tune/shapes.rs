@@ -15,6 +15,8 @@ pub struct Shapes {
     pub n_embd: usize,
     /// Attention heads.
     pub n_head: usize,
+    /// Heads of k and v.
+    pub n_kv_head: usize,
     /// Elements of a head.
     pub head_dim: usize,
     /// Width of the MLP.
@@ -28,6 +30,10 @@ pub struct Shapes {
     pub chunk: usize,
     /// The norms.
     pub norm: Norm,
+    /// Whether the MLP has a gate.
+    pub gated: bool,
+    /// Whether q and k are rotated.
+    pub rotary: bool,
     /// Type of the weights.
     pub dtype: DType,
     /// Type of the cache.
