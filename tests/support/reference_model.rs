@@ -1,9 +1,12 @@
-//! GPT-2 put together from the naive twins of the kernels: an independent
-//! computation on weights as the GPU holds them.
+//! A decoder put together from the naive twins of the kernels: an independent
+//! computation on weights as the GPU holds them, in the order of the file.
 
 use wgpt::checkpoint::Checkpoint;
-use wgpt::kernels::Activation;
+use wgpt::kernels::{Activation, Norm};
 use wgpt::model::Decoder;
+use wgpt::model::decoder::{Attention, Linear, Qkv, Residual, Up};
+use wgpt::model::rope::{Pairing, Rope};
+use wgpt::model::spec::HeadSources;
 use wgpt::reference as naive;
 use wgpt::reference::activation as act;
 use wgpt::tensor::DType;
@@ -22,6 +25,15 @@ fn rounded(values: &mut [f32], dtype: DType) {
     }
 }
 
+fn capped(values: Vec<f32>, cap: Option<f32>) -> Vec<f32> {
+    let Some(cap) = cap.map(f64::from) else { return values };
+    values.iter().map(|&x| (cap * (f64::from(x) / cap).tanh()) as f32).collect()
+}
+
+fn add(x: &mut [f32], y: &[f32]) {
+    x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
+}
+
 impl<'a> ReferenceModel<'a> {
     /// Matrices are rounded to `dtype`, as loading does; keys and values to
     /// `kv_dtype`, as the cache does.
@@ -34,7 +46,7 @@ impl<'a> ReferenceModel<'a> {
         let info = self
             .checkpoint
             .get(name)
-            .or_else(|| self.checkpoint.get(&format!("transformer.{name}")))
+            .or_else(|| self.checkpoint.get(&format!("{}{name}", self.config.prefix)))
             .unwrap_or_else(|| panic!("{name} is missing"));
         let (rows, columns) = match info.shape[..] {
             [n] => (1, n),
@@ -49,48 +61,104 @@ impl<'a> ReferenceModel<'a> {
         out
     }
 
-    /// A Conv1D matrix as `[out, in]`.
-    fn conv1d(&self, name: &str, n_in: usize, n_out: usize) -> Vec<f32> {
-        let file = self.tensor(name);
-        (0..n_out).flat_map(|o| (0..n_in).map(move |i| (i, o))).map(|(i, o)| file[i * n_out + o]).collect()
-    }
-
-    fn linear(
-        &self,
-        x: &[f32],
-        name: &str,
-        n_in: usize,
-        n_out: usize,
-        f: impl Fn(f64) -> f64 + Copy,
-    ) -> Vec<f32> {
-        let weights = self.conv1d(&format!("{name}.weight"), n_in, n_out);
-        naive::gemm(x, &weights, Some(&self.tensor(&format!("{name}.bias"))), n_in, f)
+    /// `x`, rows of `n_in`, times a matrix of a block; then `f`.
+    fn linear(&self, x: &[f32], block: &str, linear: Linear, n_in: usize, f: impl Fn(f64) -> f64 + Copy) -> Vec<f32> {
+        let name = |part: &str| format!("{block}{}.{part}", linear.name);
+        let mut weights = self.tensor(&name("weight"));
+        if linear.transposed {
+            let n_out = weights.len() / n_in;
+            let turned = (0..n_out).flat_map(|o| (0..n_in).map(move |i| i * n_out + o));
+            weights = turned.map(|at| weights[at]).collect();
+        }
+        let bias = linear.bias.then(|| self.tensor(&name("bias")));
+        naive::gemm(x, &weights, bias.as_deref(), n_in, f)
     }
 
     fn norm(&self, x: &[f32], name: &str) -> Vec<f32> {
-        let (weight, bias) = (self.tensor(&format!("{name}.weight")), self.tensor(&format!("{name}.bias")));
-        naive::layer_norm(x, &weight, &bias, self.config.norms.epsilon)
+        let norms = self.config.norms;
+        let mut weight = self.tensor(&format!("{name}.weight"));
+        if norms.plus_one {
+            weight.iter_mut().for_each(|weight| *weight += 1.0);
+        }
+        match norms.kind {
+            Norm::Layer => naive::layer_norm(x, &weight, &self.tensor(&format!("{name}.bias")), norms.epsilon),
+            Norm::Rms => naive::rms_norm(x, &weight, norms.epsilon),
+        }
     }
 
-    fn attention(&self, qkv: &[f32], layer: usize) -> Vec<f32> {
-        let (n_embd, head_dim) = (self.config.n_embd, self.config.attention.head_dim);
-        let n_tokens = qkv.len() / (3 * n_embd);
-        let mut out = vec![0.0; n_tokens * n_embd];
-        for head in 0..self.config.attention.n_head {
-            let part = |part: usize| -> Vec<f32> {
-                let at = part * n_embd + head * head_dim;
-                qkv.chunks(3 * n_embd).flat_map(|row| row[at..at + head_dim].to_vec()).collect()
-            };
-            let scale = self.config.attention_scale(layer);
-            let (mut k, mut v) = (part(1), part(2));
-            rounded(&mut k, self.kv_dtype);
-            rounded(&mut v, self.kv_dtype);
-            let result = naive::attention_prefill(&part(0), &k, &v, head_dim, 0, scale);
-            for (row, values) in result.chunks(head_dim).enumerate() {
-                out[row * n_embd + head * head_dim..][..head_dim].copy_from_slice(values);
+    /// Rows of q, of k and of v, `[n_tokens, heads of it, head_dim]` each.
+    fn qkv(&self, x: &[f32], block: &str) -> [Vec<f32>; 3] {
+        let (Attention { n_head, n_kv_head, head_dim, .. }, n) = (&self.config.attention, self.config.n_embd);
+        match self.config.attention.qkv {
+            Qkv::Separate(three) => three.map(|one| self.linear(x, block, one, n, |x| x)),
+            Qkv::Fused(one, order) => {
+                let all = self.linear(x, block, one, n, |x| x);
+                let mut parts = [Vec::new(), Vec::new(), Vec::new()];
+                for row in all.chunks((n_head + 2 * n_kv_head) * head_dim) {
+                    for (i, head) in row.chunks(*head_dim).enumerate() {
+                        let part = match order {
+                            HeadSources::Interleaved => i % 3,
+                            _ if i < *n_head => 0,
+                            _ => 1 + usize::from(i >= n_head + n_kv_head),
+                        };
+                        parts[part].extend_from_slice(head);
+                    }
+                }
+                parts
             }
         }
-        out
+    }
+
+    /// Rotates heads of rows, `[n_tokens, n_heads, head_dim]`, from position 0 on.
+    fn rotate(&self, heads: &mut [f32], n_tokens: usize, rope: &Rope) {
+        let head_dim = self.config.attention.head_dim;
+        let table = rope.table(n_tokens, head_dim.next_multiple_of(8));
+        let per_row = heads.len() / n_tokens;
+        for (row, turns) in heads.chunks_mut(per_row).zip(table.chunks(head_dim.next_multiple_of(8))) {
+            for head in row.chunks_mut(head_dim) {
+                for i in 0..rope.n_rot / 2 {
+                    let [a, b] = match rope.pairing {
+                        Pairing::AsIs => [2 * i, 2 * i + 1],
+                        Pairing::Halves { n_rot } => [i, i + n_rot / 2],
+                    };
+                    let [x, y, cos, sin] = [head[a], head[b], turns[2 * i], turns[2 * i + 1]].map(f64::from);
+                    (head[a], head[b]) = ((x * cos - y * sin) as f32, (x * sin + y * cos) as f32);
+                }
+            }
+        }
+    }
+
+    /// Attention of the rows of a normed stream, projected.
+    fn attention(&self, normed: &[f32], block: &str, layer: usize) -> Vec<f32> {
+        let Attention { n_head, n_kv_head, head_dim, soft_cap, qk_norm, ropes, layers, out, .. } =
+            &self.config.attention;
+        let n_tokens = normed.len() / self.config.n_embd;
+        let [mut q, mut k, mut v] = self.qkv(normed, block);
+        if let Some([of_q, of_k]) = qk_norm {
+            q = self.norm(&q, &format!("{block}{of_q}"));
+            k = self.norm(&k, &format!("{block}{of_k}"));
+        }
+        if let Some(rope) = ropes.get(layers[layer].rope) {
+            self.rotate(&mut q, n_tokens, rope);
+            self.rotate(&mut k, n_tokens, rope);
+        }
+        rounded(&mut k, self.kv_dtype);
+        rounded(&mut v, self.kv_dtype);
+        // From rows of heads to heads of positions.
+        let by_head = |rows: &[f32]| -> Vec<f32> {
+            let runs = (0..*n_kv_head).flat_map(|head| (0..n_tokens).map(move |row| row * n_kv_head + head));
+            runs.flat_map(|run| rows[run * head_dim..][..*head_dim].to_vec()).collect()
+        };
+        let attention = naive::Attention {
+            n_head: *n_head,
+            n_kv_head: *n_kv_head,
+            head_dim: *head_dim,
+            scale: self.config.attention_scale(layer),
+            soft_cap: *soft_cap,
+            window: layers[layer].window,
+        };
+        let heads = naive::attention_prefill(&attention, &q, &by_head(&k), &by_head(&v), 0);
+        self.linear(&heads, block, *out, n_head * head_dim, |x| x)
     }
 
     fn activation(&self) -> fn(f64) -> f64 {
@@ -105,24 +173,58 @@ impl<'a> ReferenceModel<'a> {
         }
     }
 
+    fn mlp(&self, normed: &[f32], block: &str) -> Vec<f32> {
+        let (n, n_inner, f) = (self.config.n_embd, self.config.mlp.n_inner, self.activation());
+        let hidden = match self.config.mlp.up {
+            Up::Plain(up) => self.linear(normed, block, up, n, f),
+            Up::Gated([gate, up]) => {
+                let [gate, up] = [gate, up].map(|linear| self.linear(normed, block, linear, n, |x| x));
+                naive::gated(&gate, &up, f)
+            }
+            Up::GatedFused(both) => {
+                let both = self.linear(normed, block, both, n, |x| x);
+                let row = |row: &[f32]| naive::gated(&row[..n_inner], &row[n_inner..], f);
+                both.chunks(2 * n_inner).flat_map(row).collect()
+            }
+        };
+        self.linear(&hidden, block, self.config.mlp.down, n_inner, |x| x)
+    }
+
+    fn block(&self, x: &mut [f32], layer: usize) {
+        let block = self.config.layer_prefix.replace("{}", &layer.to_string());
+        let norm = |x: &[f32], name: &str| self.norm(x, &format!("{block}{name}"));
+        match self.config.residual {
+            Residual::Sequential { attention, mlp } => {
+                add(x, &self.attention(&norm(x, attention), &block, layer));
+                add(x, &self.mlp(&norm(x, mlp), &block));
+            }
+            Residual::Sandwich { attention, mlp } => {
+                let branch = self.attention(&norm(x, attention[0]), &block, layer);
+                add(x, &norm(&branch, attention[1]));
+                let branch = self.mlp(&norm(x, mlp[0]), &block);
+                add(x, &norm(&branch, mlp[1]));
+            }
+            Residual::Parallel { attention, mlp } => {
+                let of_mlp = self.mlp(&norm(x, mlp.unwrap_or(attention)), &block);
+                add(x, &self.attention(&norm(x, attention), &block, layer));
+                add(x, &of_mlp);
+            }
+        }
+    }
+
     /// Logits of all tokens, `[n_tokens, vocab_size]`.
     pub fn logits(&self, tokens: &[u32]) -> Vec<f32> {
-        let (n, inner) = (self.config.n_embd, self.config.mlp.n_inner);
-        let add = |x: &mut Vec<f32>, y: Vec<f32>| x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
-        let wte = self.tensor("wte.weight");
-        let mut x = naive::embedding(tokens, 0, &wte, Some(&self.tensor("wpe.weight")), 1.0, n);
-        for layer in 0..self.config.n_layer {
-            let name = |part: &str| format!("h.{layer}.{part}");
-            let normed = self.norm(&x, &name("ln_1"));
-            let qkv = self.linear(&normed, &name("attn.c_attn"), n, 3 * n, |x| x);
-            let heads = self.attention(&qkv, layer);
-            add(&mut x, self.linear(&heads, &name("attn.c_proj"), n, n, |x| x));
-            let normed = self.norm(&x, &name("ln_2"));
-            let hidden = self.linear(&normed, &name("mlp.c_fc"), n, inner, self.activation());
-            add(&mut x, self.linear(&hidden, &name("mlp.c_proj"), inner, n, |x| x));
-        }
-        let normed = self.norm(&x, "ln_f");
-        let head = if self.config.head.tied { wte } else { self.tensor("lm_head.weight") };
-        naive::gemm(&normed, &head, None, n, |x| x)
+        let (n, embedding, head) = (self.config.n_embd, &self.config.embedding, &self.config.head);
+        let wte = self.tensor(embedding.tokens);
+        let wpe = embedding.positions.as_ref().map(|positions| {
+            let rows = self.tensor(positions.name);
+            rows[positions.skipped * n..].to_vec()
+        });
+        let mut x = naive::embedding(tokens, 0, &wte, wpe.as_deref(), embedding.scale, n);
+        (0..self.config.n_layer).for_each(|layer| self.block(&mut x, layer));
+        let normed = self.norm(&x, head.norm);
+        let weights = if head.tied { wte } else { self.tensor(&format!("{}.weight", head.name)) };
+        let bias = head.bias.then(|| self.tensor(&format!("{}.bias", head.name)));
+        capped(naive::gemm(&normed, &weights, bias.as_deref(), n, |x| x), head.soft_cap)
     }
 }
