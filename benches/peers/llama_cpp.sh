@@ -1,19 +1,27 @@
 #!/bin/sh
-# Decode of GPT-2 124M's shape, f16, random weights: wgpt beside llama.cpp's Vulkan
-# backend on the same adapter, five times in turn.
+# A published shape, f16, random weights: wgpt beside llama.cpp's Vulkan backend on the
+# same adapter, in turn. Decode at depth 0; with DEPTH=1000 behind so many tokens; with
+# PROMPT=128 a prefill of so many.
 #
-# Usage: llama_cpp.sh LLAMA_BENCH MODEL.gguf WGPT OUT_DIR
+# Usage: [PROMPT=N] [DEPTH=N] [TIMES=5] llama_cpp.sh LLAMA_BENCH MODEL.gguf WGPT OUT_DIR [SHAPE]
 #   LLAMA_BENCH   built as README.md beside this script says
 #   MODEL.gguf    written by random_gguf.py
 #   WGPT          a release build of wgpt
 #   OUT_DIR       gets llama-N.json and wgpt-N.json
+#   SHAPE         gpt2 (the default) or smollm2-135m, as MODEL.gguf
 set -eu
-[ $# = 4 ] || { sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
-bench=$1 model=$2 wgpt=$3 out=$4
+case $# in 4 | 5) ;; *) sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;; esac
+bench=$1 model=$2 wgpt=$3 out=$4 shape=${5:-gpt2}
+prompt=${PROMPT:-0} depth=${DEPTH:-0} times=${TIMES:-5}
+n=32
+[ "$prompt" = 0 ] || n=0
 mkdir -p "$out"
-for i in 1 2 3 4 5; do
+i=1
+while [ "$i" -le "$times" ]; do
     # Without the variable llama.cpp leaves CPU adapters out.
-    GGML_VK_VISIBLE_DEVICES=0 "$bench" -m "$model" -p 0 -n 32 -r 3 -ngl 99 -o json >"$out/llama-$i.json"
-    "$wgpt" bench model --random gpt2 -p 0 -n 32 -r 3 -o json >"$out/wgpt-$i.json"
+    GGML_VK_VISIBLE_DEVICES=0 "$bench" -m "$model" -p "$prompt" -n "$n" -d "$depth" -r "${REPEAT:-3}" -ngl 99 -o json \
+        >"$out/llama-$i.json"
+    "$wgpt" bench model --random "$shape" -p "$prompt" -n "$n" -d "$depth" -r 3 -o json >"$out/wgpt-$i.json"
+    i=$((i + 1))
 done
 grep -h avg_ts "$out"/llama-*.json "$out"/wgpt-*.json

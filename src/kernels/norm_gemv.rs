@@ -225,9 +225,9 @@ pub fn record(recorder: &mut Recorder<'_>, choices: &Choices, batch: usize, op: 
         .as_ref()
         .filter(|append| append.kv.slabs.len() == 1 && !(form.is_rotated() && append.overflow.is_some()));
     let cache = fused.map(|append| {
-        let PagedKv { dtype: kv_dtype, n_head: n_kv_head, head_dim, .. } = append.kv;
-        let n_head = weights.n_rows / head_dim - 2 * n_kv_head;
-        FusedAppend { kv_dtype, n_head, n_kv_head, head_dim, detect: append.overflow.is_some() }
+        let PagedKv { dtype: kv_dtype, n_kv_head, head_dim, .. } = append.kv;
+        let (n_head, detect) = (append.n_head, append.overflow.is_some());
+        FusedAppend { kv_dtype, n_head, n_kv_head, head_dim, detect }
     });
     let variant = variant(candidate, weights.dtype, weights.layout, weights.n_columns, batch, form, cache);
     let mut more: Vec<BoundBuffer<'_>> = vec![op.scale.into()];

@@ -4,7 +4,7 @@
 mod plan;
 
 use super::ahead;
-use super::decoder::{Attention, Decoder, Residual};
+use super::decoder::{Attention, Decoder, LayerAttention, Residual};
 use super::kv_cache::WINDOW_SLACK;
 use super::options::ModelOptions;
 use crate::error::{Error, Result};
@@ -392,8 +392,13 @@ fn scratch_elems(
     n_ctx: usize,
     [prefill_rows, decode_rows]: [usize; 2],
 ) -> usize {
-    let Attention { n_head, .. } = config.attention;
+    let Attention { n_head, ref layers, .. } = config.attention;
     let head_dim = config.heads().padded;
-    let elems = |op, max_rows| Scratch::elems(choices.get(op), n_ctx, max_rows, n_head, head_dim);
+    let elems = |op, max_rows| {
+        let layer = |layer: &LayerAttention| {
+            Scratch::elems(choices.get(op), n_ctx, max_rows, n_head, head_dim, layer.window)
+        };
+        layers.iter().map(layer).max().unwrap_or(0)
+    };
     elems(Op::AttentionPrefill, prefill_rows).max(elems(Op::AttentionDecode, decode_rows)).max(4)
 }

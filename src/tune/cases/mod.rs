@@ -6,6 +6,7 @@
 //! that errors come from f32 arithmetic alone.
 
 mod attention;
+mod attention_list;
 mod cost;
 mod data;
 mod forms;
@@ -17,6 +18,7 @@ mod matmul;
 mod norm_gemv;
 mod paged;
 mod qk_norm;
+mod reduce;
 mod rms_norm;
 mod rotary;
 mod rows;
@@ -30,7 +32,7 @@ use crate::error::Result;
 use crate::gpu::{Capabilities, Gpu};
 use crate::kernels::{Candidate, Choices, Op, gemm, gemv};
 
-pub use attention::{AttentionCase, ReduceCase};
+pub use attention::AttentionCase;
 pub use cost::Cost;
 pub use gated::GatedCase;
 pub use kv_append::KvAppendCase;
@@ -39,6 +41,7 @@ pub use matmul::{MatmulCase, MatmulInput, MatmulOutput};
 pub use norm_gemv::{Behind, NormGemvCase};
 pub use paged::KvShape;
 pub use qk_norm::QkNormCase;
+pub use reduce::ReduceCase;
 pub use rms_norm::{RmsNormCase, RmsNormInput};
 pub use rotary::RotaryShape;
 pub use rows::{ArgmaxCase, ArgmaxInput, EmbeddingCase, LayerNormCase, LayerNormInput};
