@@ -41,17 +41,17 @@ fn attention_prefill_values(
         let end = row_position(run_end) + 1u;
         let run_first = first_seen(row_position(run) + 1u, params.window);
         // Of position 0 if the scores went on before their start.
-        let from = first - run_first / KEYS * KEYS * params.score_items;
+        let origin = first - run_first / KEYS * KEYS * params.score_items;
         var largest = MASKED;
         for (var key = run_first; key < end; key++) {
-            let score = scores[from + key * params.score_items];
+            let score = scores[origin + key * params.score_items];
             largest = max(largest, select(MASKED, score, key >= own_first && key < own_end));
         }
         var acc = mat2x4<f32>();
         var sum = 0.0;
         for (var key = run_first; key < end; key++) {
             let visible = key >= own_first && key < own_end;
-            let score = select(MASKED, scores[from + key * params.score_items], visible);
+            let score = select(MASKED, scores[origin + key * params.score_items], visible);
             let weight = select(0.0, exp_nonpositive(score - largest), visible);
             let entry = page_table[row_page(run, key / PAGE_SIZE)];
             let v = kv_run(entry, 1u, kv_head, params.n_kv_head) + (key % PAGE_SIZE) * packs + pack;
