@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from gpt2_numpy import read_safetensors
-from reference import BY_MODEL_TYPE, FILES, forward
+from reference import BY_MODEL_TYPE, FILES, forward, layout
 from reference.case import Case
 
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden"
@@ -368,6 +368,7 @@ def main():
         folders = {f"{model_type}/{p.name}" for model_type in BY_MODEL_TYPE for p in (GOLDEN / model_type).iterdir()}
         assert folders == {STORIES, *IMPORTED, *CASES}, "a folder without a case, or a case without its folder"
         assert table() in (GOLDEN / "README.md").read_text(), "the table of README.md is old: run the step table"
+        layout.check()
         for name in sorted(folders):
             verify(name)
 
