@@ -1,16 +1,18 @@
-// out[row, head, :] = sum over j <= position of row of softmax_j(scale * q[row, head] . k[j, head]) * v[j, head]
+// out[item, :] = sum over visible j of softmax_j(cap(scale * q[item] . k[j, kv_head])) * v[j, kv_head]
 // (online softmax in f32: Milakov and Gimelshein 2018; tiled: Dao et al. 2022)
 //
-// One workgroup computes 16 rows of one head, eight threads a row; keys come
+// An item is a row with one of the `group` heads of q that share a kv head. One
+// workgroup computes 16 items of one kv head, eight threads an item; keys come
 // in tiles of 32 that start at multiples of 32, so that a row's sums do not
 // depend on the chunk it came in, nor on what other sequences' rows are beside it:
-// these are treated one sequence after the other. Tiles above the diagonal of a
-// sequence's last row are skipped. HEAD_DIM passes through workgroup memory in
-// pieces of 32, so that any head fits. Ragged edge: missing rows, keys and
-// elements are loaded as zeros, masked and not stored.
+// these are treated one sequence after the other. Tiles that no row of a sequence sees,
+// above the diagonal or before the window, are skipped. HEAD_DIM passes through
+// workgroup memory in pieces of 32, so that any head fits. Ragged edge: missing items,
+// keys and elements are loaded as zeros, masked and not stored; so are keys before the
+// window, whose pages may be others' by now.
 
-// 128 threads, eight a row.
-const_assert ROWS == 16u;
+// 128 threads, eight an item.
+const_assert ITEMS == 16u;
 const KEYS: u32 = 32u;
 const PIECES: u32 = (HEAD_DIM + 31u) / 32u;
 const PACKS: u32 = HEAD_DIM / 8u;
@@ -18,22 +20,28 @@ const PACKS: u32 = HEAD_DIM / 8u;
 // [n_rows, 4 * out_stride4]
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
 
-// [ROWS, 32]
-var<workgroup> tile_q: array<vec4<f32>, ROWS * 8u>;
+// [ITEMS, 32]
+var<workgroup> tile_q: array<vec4<f32>, ITEMS * 8u>;
 // [KEYS, 32]: a piece of the keys, then of the values
 var<workgroup> tile_kv: array<vec4<f32>, KEYS * 8u>;
-// [ROWS, KEYS]: scores, then weights
-var<workgroup> scores: array<f32, ROWS * KEYS>;
+// [ITEMS, KEYS]: scores, then weights
+var<workgroup> scores: array<f32, ITEMS * KEYS>;
 
-// Loads one piece of k (part 0) or v (part 1) of 32 keys of the row's sequence: a
-// Pack a thread.
-fn load_tile(row: u32, n_keys: u32, part: u32, head: u32, first_key: u32, piece: u32, lane: u32) {
+// Positions of a run of rows that one of them sees: from `first` on, before `end`.
+struct Seen {
+    row: u32,
+    first: u32,
+    end: u32,
+}
+
+// Loads one piece of k (part 0) or v (part 1) of 32 keys of a run: a Pack a thread.
+fn load_tile(seen: Seen, part: u32, kv_head: u32, first_key: u32, piece: u32, lane: u32) {
     let key = first_key + lane / 4u;
     let pack = piece * 4u + lane % 4u;
     var value = mat2x4<f32>();
-    if (key < n_keys && pack < PACKS) {
-        let entry = page_table[row_page(row, key / PAGE_SIZE)];
-        let run = kv_run(entry, part, head, params.n_head);
+    if (key >= seen.first && key < seen.end && pack < PACKS) {
+        let entry = page_table[row_page(seen.row, key / PAGE_SIZE)];
+        let run = kv_run(entry, part, kv_head, params.n_kv_head);
         value = kv_load(kv_slab(entry), run + (key % PAGE_SIZE) * PACKS + pack);
     }
     tile_kv[lane * 2u] = value[0];
@@ -42,18 +50,24 @@ fn load_tile(row: u32, n_keys: u32, part: u32, head: u32, first_key: u32, piece:
 
 @compute @workgroup_size(128)
 fn attention_prefill(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let head = group.y;
-    let first_row = group.x * ROWS;
-    let thread_row = lane / 8u;
+    let kv_head = group.y;
+    let first_item = group.x * ITEMS;
+    let n_items = step.n_rows * params.group;
+    let last_row = (min(first_item + ITEMS, n_items) - 1u) / params.group;
+    let thread_item = lane / 8u;
     let thread_column = lane % 8u;
-    let row = first_row + thread_row;
-    let last_row = min(first_row + ROWS, step.n_rows) - 1u;
+    let item = first_item + thread_item;
+    let row = item / params.group;
+    let head = kv_head * params.group + item % params.group;
+    // Those that the row sees: from `own_first` on, before `own_end`.
+    let own_end = row_position(row) + 1u;
+    let own_first = first_seen(own_end, params.window);
     // Keys of this thread: four, 8 apart.
     let offsets = vec4<u32>(0u, 8u, 16u, 24u) + thread_column;
-    var run = first_row;
+    var run = first_item / params.group;
     while (run <= last_row) {
         let run_end = row_run_end(run, last_row);
-        let n_keys = row_position(run_end) + 1u;
+        let seen = Seen(run, first_seen(row_position(run) + 1u, params.window), row_position(run_end) + 1u);
         var acc: array<vec4<f32>, PIECES>;
         for (var piece = 0u; piece < PIECES; piece++) {
             acc[piece] = vec4<f32>(0.0);
@@ -61,20 +75,20 @@ fn attention_prefill(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
         var running_max = MASKED;
         var running_sum = 0.0;
 
-        for (var first_key = 0u; first_key < n_keys; first_key += KEYS) {
-            let tile_keys = min(KEYS, n_keys - first_key);
+        for (var first_key = seen.first / KEYS * KEYS; first_key < seen.end; first_key += KEYS) {
+            let tile_keys = min(KEYS, seen.end - first_key);
             var score = vec4<f32>(0.0);
             for (var piece = 0u; piece * 4u < params.packs; piece++) {
                 var q = vec4<f32>(0.0);
-                if (row < step.n_rows && piece * 8u + thread_column < HEAD_DIM / 4u) {
+                if (item < n_items && piece * 8u + thread_column < HEAD_DIM / 4u) {
                     q = load4(qkv[row * params.qkv_stride4 + head * (HEAD_DIM / 4u) + piece * 8u + thread_column]);
                 }
                 tile_q[lane] = q;
-                load_tile(run, n_keys, 0u, head, first_key, piece, lane);
+                load_tile(seen, 0u, kv_head, first_key, piece, lane);
                 workgroupBarrier();
                 let n_vec4 = min(8u, 2u * params.packs - piece * 8u);
                 for (var i = 0u; i < n_vec4; i++) {
-                    let a = tile_q[thread_row * 8u + i];
+                    let a = tile_q[thread_item * 8u + i];
                     score.x += dot(a, tile_kv[offsets.x * 8u + i]);
                     score.y += dot(a, tile_kv[offsets.y * 8u + i]);
                     score.z += dot(a, tile_kv[offsets.z * 8u + i]);
@@ -82,33 +96,34 @@ fn attention_prefill(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
                 }
                 workgroupBarrier();
             }
-            let visible = (first_key + offsets) <= vec4<u32>(row_position(row));
-            score = select(vec4<f32>(MASKED), score * params.scale, visible);
+            let keys = first_key + offsets;
+            let visible = (keys >= vec4<u32>(own_first)) & (keys < vec4<u32>(own_end));
+            score = select(vec4<f32>(MASKED), capped(score * params.scale, params.soft_cap), visible);
             for (var i = 0u; i < 4u; i++) {
-                scores[thread_row * KEYS + offsets[i]] = score[i];
+                scores[thread_item * KEYS + offsets[i]] = score[i];
             }
             workgroupBarrier();
             var new_max = running_max;
             for (var i = 0u; i < tile_keys; i++) {
-                new_max = max(new_max, scores[thread_row * KEYS + i]);
+                new_max = max(new_max, scores[thread_item * KEYS + i]);
             }
             workgroupBarrier();
             for (var i = 0u; i < 4u; i++) {
-                scores[thread_row * KEYS + offsets[i]] = select(0.0, exp_nonpositive(score[i] - new_max), visible[i]);
+                scores[thread_item * KEYS + offsets[i]] = select(0.0, exp_nonpositive(score[i] - new_max), visible[i]);
             }
             workgroupBarrier();
             let correction = exp_nonpositive(running_max - new_max);
             running_max = new_max;
             running_sum *= correction;
             for (var i = 0u; i < tile_keys; i++) {
-                running_sum += scores[thread_row * KEYS + i];
+                running_sum += scores[thread_item * KEYS + i];
             }
             for (var piece = 0u; piece < PIECES; piece++) {
-                load_tile(run, n_keys, 1u, head, first_key, piece, lane);
+                load_tile(seen, 1u, kv_head, first_key, piece, lane);
                 workgroupBarrier();
                 var sum = acc[piece] * correction;
                 for (var i = 0u; i < tile_keys; i++) {
-                    sum += scores[thread_row * KEYS + i] * tile_kv[i * 8u + thread_column];
+                    sum += scores[thread_item * KEYS + i] * tile_kv[i * 8u + thread_column];
                 }
                 acc[piece] = sum;
                 workgroupBarrier();

@@ -8,7 +8,8 @@ struct ReduceParams {
     max_splits: u32,
     // Positions in a split.
     split_keys: u32,
-    unused: u32,
+    // Positions that a row sees, its own included; the largest u32 for all.
+    window: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: ReduceParams;
@@ -26,7 +27,9 @@ fn attention_reduce(
     let row = group.y;
     let head = index / (HEAD_DIM / 4u);
     let element4 = index % (HEAD_DIM / 4u);
-    let n_splits = (batch.rows[row].kv_len + params.split_keys - 1u) / params.split_keys;
+    let kv_len = batch.rows[row].kv_len;
+    let n_keys = kv_len - first_split_key(kv_len, params.window);
+    let n_splits = (n_keys + params.split_keys - 1u) / params.split_keys;
     // A single split has written `out` already.
     if (n_splits == 1u) {
         return;

@@ -1,16 +1,18 @@
-// cache[k or v, head, position + row, :] = qkv[row, k or v, head, :]
+// cache[k or v, kv_head, position + row, :] = qkv[row, k or v, kv_head, :]
 //
-// One thread copies eight neighbouring elements of one head of one row, rounded
+// One thread copies eight neighbouring elements of one kv head of one row, rounded
 // to the cache's type. Ragged edge: guarded; HEAD_DIM is a multiple of 8, its
 // padding zero.
 struct KvAppendParams {
+    // Heads of q.
     n_head: u32,
-    // Length of a row of `qkv` divided by 4: q, then k, then v, each
-    // [n_head, HEAD_DIM].
+    // Heads of k and v.
+    n_kv_head: u32,
+    // Length of a row of `qkv` divided by 4: q, [n_head, HEAD_DIM], then k and v, each
+    // [n_kv_head, HEAD_DIM].
     qkv_stride4: u32,
     // What is noted beside the position of a value that f16 cannot hold.
     tag: u32,
-    unused: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: KvAppendParams;
@@ -28,20 +30,21 @@ fn kv_append(
 ) {
     let index = (group.y * groups.x + group.x) * WORKGROUP_SIZE + lane;
     let packs = HEAD_DIM / 8u;
-    let per_row = 2u * params.n_head * packs;
+    let per_row = 2u * params.n_kv_head * packs;
     let row = index / per_row;
     if (row >= step.n_rows) {
         return;
     }
     let in_row = index % per_row;
-    let part = in_row / (params.n_head * packs);
-    let head = in_row / packs % params.n_head;
+    let part = in_row / (params.n_kv_head * packs);
+    let kv_head = in_row / packs % params.n_kv_head;
     let pack = in_row % packs;
 
-    let source = row * params.qkv_stride4 + ((part + 1u) * params.n_head + head) * (HEAD_DIM / 4u) + pack * 2u;
+    let head = params.n_head + part * params.n_kv_head + kv_head;
+    let source = row * params.qkv_stride4 + head * (HEAD_DIM / 4u) + pack * 2u;
     let position = row_position(row);
     let entry = page_table[row_page(row, position / PAGE_SIZE)];
-    let to = kv_run(entry, part, head, params.n_head) + (position % PAGE_SIZE) * packs + pack;
+    let to = kv_run(entry, part, kv_head, params.n_kv_head) + (position % PAGE_SIZE) * packs + pack;
     let value = mat2x4<f32>(qkv[source], qkv[source + 1u]);
     note_overflow(part, params.tag, position, value[0]);
     note_overflow(part, params.tag, position, value[1]);

@@ -203,13 +203,30 @@ fn parameters_lie_as_in_rust() {
             kernels::embedding::EmbeddingParams,
             [n_embd8, first_token, n_tokens, n_positions]
         ),
-        layout!("KvAppendParams", kernels::kv_append::KvAppendParams, [n_head, qkv_stride4, tag]),
+        layout!("KvAppendParams", kernels::kv_append::KvAppendParams, [n_head, n_kv_head, qkv_stride4, tag]),
         layout!(
             "AttentionParams",
             AttentionParams,
-            [n_head, qkv_stride4, out_stride4, scale, max_splits, packs, score_keys, score_rows]
+            [
+                n_head,
+                n_kv_head,
+                group,
+                qkv_stride4,
+                out_stride4,
+                scale,
+                soft_cap,
+                window,
+                packs,
+                max_splits,
+                score_keys,
+                score_items
+            ]
         ),
-        layout!("ReduceParams", kernels::attention_reduce::ReduceParams, [n_head, max_splits, split_keys]),
+        layout!(
+            "ReduceParams",
+            kernels::attention_reduce::ReduceParams,
+            [n_head, max_splits, split_keys, window]
+        ),
         layout!("ScoreParams", kernels::score::ScoreParams, [n, stride4, n_partials]),
         layout!("ArgmaxParams", kernels::argmax::ArgmaxParams, [n, stride]),
         layout!("Rows", kernels::Batch, [rows]),

@@ -11,3 +11,7 @@ fn load4(value: Load4) -> vec4<f32> {
     );
 }
 
+fn store4(value: vec4<f32>) -> Load4 {
+    let bits = bitcast<vec4<u32>>(value);
+    return vec2<u64>(u64(bits.x) | u64(bits.y) << 32u, u64(bits.z) | u64(bits.w) << 32u);
+}

@@ -25,16 +25,16 @@ fn workgroup_sum(value: vec4<f32>, lane: Lane) -> vec4<f32> {
     return total;
 }
 
-// The maximum over all threads, in every thread. Call in uniform control flow.
-fn workgroup_max(value: f32, lane: Lane) -> f32 {
+// The maxima over all threads, in every thread. Call in uniform control flow.
+fn workgroup_max(value: vec4<f32>, lane: Lane) -> vec4<f32> {
     let partial = subgroupMax(value);
     if (lane.in_subgroup == 0u) {
-        reduce_scratch[lane.subgroup] = vec4<f32>(partial);
+        reduce_scratch[lane.subgroup] = partial;
     }
     workgroupBarrier();
-    var total = reduce_scratch[0].x;
+    var total = reduce_scratch[0];
     for (var i = 1u; i < lane.n_subgroups; i++) {
-        total = max(total, reduce_scratch[i].x);
+        total = max(total, reduce_scratch[i]);
     }
     workgroupBarrier();
     return total;

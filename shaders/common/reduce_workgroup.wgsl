@@ -21,9 +21,9 @@ fn workgroup_sum(value: vec4<f32>, lane: Lane) -> vec4<f32> {
     return total;
 }
 
-// The maximum over all threads, in every thread. Call in uniform control flow.
-fn workgroup_max(value: f32, lane: Lane) -> f32 {
-    reduce_scratch[lane.index] = vec4<f32>(value);
+// The maxima over all threads, in every thread. Call in uniform control flow.
+fn workgroup_max(value: vec4<f32>, lane: Lane) -> vec4<f32> {
+    reduce_scratch[lane.index] = value;
     workgroupBarrier();
     for (var width = WORKGROUP_SIZE / 2u; width > 0u; width >>= 1u) {
         if (lane.index < width) {
@@ -31,7 +31,7 @@ fn workgroup_max(value: f32, lane: Lane) -> f32 {
         }
         workgroupBarrier();
     }
-    let total = reduce_scratch[0].x;
+    let total = reduce_scratch[0];
     workgroupBarrier();
     return total;
 }

@@ -7,3 +7,7 @@ fn exp_nonpositive(x: f32) -> f32 {
     return exp(max(x, -100.0));
 }
 
+// exp of four of them.
+fn exp4_nonpositive(x: vec4<f32>) -> vec4<f32> {
+    return exp(max(x, vec4<f32>(-100.0)));
+}

@@ -81,9 +81,8 @@ pub fn free_case(op: &str, shape: &[usize], dtype: DType, max_binding_bytes: u64
             let most = attention_decode::HEAD_DIM_MAX;
             return Err(Error::input(format!("shape {text}: a head has at most {most} elements")));
         }
-        Ok(KvShape { n_head, head_dim, dtype, n_slabs: 1 })
+        Ok(KvShape { n_head, n_kv_head: n_head, head_dim, dtype, n_slabs: 1 })
     };
-    let attention = |n_rows, position, kv| AttentionCase { kv, position, n_rows, sharpness: 1.0 };
     let mut case = match (op, shape) {
         ("gemv", &[n, k]) => Case::Gemv(MatmulCase::plain(1, n, k, dtype)),
         ("gemv", &[m, n, k]) if m <= BATCH_MAX => Case::Gemv(MatmulCase::plain(m, n, k, dtype)),
@@ -115,16 +114,23 @@ pub fn free_case(op: &str, shape: &[usize], dtype: DType, max_binding_bytes: u64
             Case::KvAppend(KvAppendCase { kv, position: 0, n_rows, batch: false, planted: None })
         }
         ("attention_prefill", &[rows, n_head, head_dim]) => {
-            Case::AttentionPrefill(attention(rows, 0, cache(n_head, head_dim)?))
+            Case::AttentionPrefill(AttentionCase::plain(cache(n_head, head_dim)?, 0, rows))
         }
         ("attention_decode", &[kv_len, n_head, head_dim]) => {
-            Case::AttentionDecode(attention(1, kv_len - 1, cache(n_head, head_dim)?))
+            Case::AttentionDecode(AttentionCase::plain(cache(n_head, head_dim)?, kv_len - 1, 1))
         }
         ("attention_reduce", &[kv_len, n_head, head_dim]) => {
             let head_dim = pad_row(cache(n_head, head_dim)?.head_dim);
             let split_keys = 256;
             let max_splits = kv_len.div_ceil(split_keys);
-            Case::AttentionReduce(ReduceCase { n_head, head_dim, max_splits, split_keys, kv_len })
+            Case::AttentionReduce(ReduceCase {
+                n_head,
+                head_dim,
+                max_splits,
+                split_keys,
+                kv_len,
+                window: None,
+            })
         }
         _ => return Err(Error::input(format!("shape {text}: {op} takes {expected}"))),
     };

@@ -36,8 +36,20 @@ pub enum Extent {
         /// Rows up to which there are none.
         limit: u32,
     },
-    /// One workgroup for that many cached positions.
-    PerKeys(u32),
+    /// As [`Extent::PerRows`], where a row is several items.
+    PerItems {
+        /// Items of a row.
+        per_row: u32,
+        /// Items of a workgroup.
+        group: u32,
+    },
+    /// One workgroup for that many of the cached positions that may be visible.
+    PerKeys {
+        /// Positions of a workgroup.
+        keys: u32,
+        /// Positions that are visible at the most; the largest u32 for all.
+        reach: u32,
+    },
 }
 
 impl Extent {
@@ -48,7 +60,8 @@ impl Extent {
             Extent::PerRowsUpTo { rows, limit } if work.n_rows <= limit => work.n_rows.div_ceil(rows),
             Extent::PerRowsBeyond { rows, limit } if work.n_rows > limit => work.n_rows.div_ceil(rows),
             Extent::PerRowsUpTo { .. } | Extent::PerRowsBeyond { .. } => 0,
-            Extent::PerKeys(keys) => work.kv_len.div_ceil(keys),
+            Extent::PerItems { per_row, group } => (work.n_rows * per_row).div_ceil(group),
+            Extent::PerKeys { keys, reach } => work.kv_len.min(reach).div_ceil(keys),
         }
     }
 }
@@ -308,7 +321,12 @@ mod tests {
     #[test]
     fn grids_fold_beyond_the_portable_limit() {
         let work = Work { n_rows: 3, kv_len: 130 };
-        assert_eq!(Grid::Plane(Extent::Fixed(7), Extent::PerKeys(64)).counts(work), [7, 3, 1]);
+        for (reach, groups) in [(u32::MAX, 3), (131, 3), (128, 2), (1, 1)] {
+            let keys = Extent::PerKeys { keys: 64, reach };
+            assert_eq!(Grid::Plane(Extent::Fixed(7), keys).counts(work), [7, groups, 1]);
+        }
+        let items = Extent::PerItems { per_row: 3, group: 8 };
+        assert_eq!(Grid::Plane(items, Extent::Fixed(1)).counts(work), [2, 1, 1]);
         for (limit, few, many) in [(2, 0, 2), (3, 2, 0)] {
             let x = Extent::PerRowsUpTo { rows: 2, limit };
             let y = Extent::PerRowsBeyond { rows: 2, limit };

@@ -1,10 +1,12 @@
 //! What the attention kernels share.
 
-use super::attention_decode;
 use super::candidate::{Candidate, Op};
-use super::fragments::{self, ATTENTION, KV_LAYOUT, SOFTMAX, STEP, kv_read, load4, pack_for_reading};
+use super::fragments::{
+    self, ACTIVATION, ATTENTION, KV_LAYOUT, SOFTMAX, STEP, WINDOW, cap, kv_read, load4, pack_for_reading,
+};
 use super::paged::{PAGE_SIZE, PagedKv};
 use super::step::{Rows, StepRows};
+use super::{attention_decode, attention_prefill};
 use crate::error::Result;
 use crate::gpu::{BoundBuffer, GpuBuffer, Grid, Recorder, Strategy, Variant};
 use crate::tensor::DType;
@@ -13,35 +15,55 @@ use crate::tensor::DType;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct AttentionParams {
-    /// Heads.
+    /// Heads of q.
     pub n_head: u32,
+    /// Heads of k and v.
+    pub n_kv_head: u32,
+    /// Heads of q that share one of k and v.
+    pub group: u32,
     /// Length of a row of `qkv` divided by 4.
     pub qkv_stride4: u32,
     /// Length of a row of `out` divided by 4.
     pub out_stride4: u32,
     /// Factor of q·k.
     pub scale: f32,
-    /// Room for partial results of a head in the split decode kernel.
-    pub max_splits: u32,
+    /// Bound of a score, where it has one.
+    pub soft_cap: f32,
+    /// Positions that a row sees; the largest u32 for all.
+    pub window: u32,
     /// Length of a head divided by 8.
     pub packs: u32,
+    /// Room for partial results of a head in the decode kernels.
+    pub max_splits: u32,
     /// Positions that the per-thread kernels' scores have room for.
     pub score_keys: u32,
-    /// Rows that the per-thread kernels' scores have room for.
-    pub score_rows: u32,
+    /// Rows times `group` that they have room for.
+    pub score_items: u32,
 }
 
-/// Attention of the step's rows over the cache, their own keys included.
+/// Attention of the step's rows over the cache, their own keys included. Heads of q
+/// share heads of k and v in groups of `n_head / n_kv_head` neighbours (grouped-query
+/// attention: Ainslie et al. 2023; with a single kv head multi-query: Shazeer 2019).
+///
+/// A row sees the keys up to its own position, with a window the last `window` of them
+/// alone: others are not read, and pages that hold none that a row of the step sees may
+/// be anyone's, whatever entry stands for them in the page table.
 #[derive(Clone, Copy, Debug)]
 pub struct Attention<'a> {
     /// The step's rows: a chunk for prefill, a batch for decode.
     pub rows: StepRows<'a>,
-    /// `[n_rows, 3, n_head, head_dim]`
+    /// `[n_rows, n_head + 2 n_kv_head, head_dim]`: q, k, v
     pub qkv: &'a GpuBuffer,
     /// The layer's cache.
     pub kv: PagedKv<'a>,
+    /// Heads of q: a multiple of those of k and v.
+    pub n_head: usize,
     /// Factor of q·k.
     pub scale: f32,
+    /// Scores become `soft_cap * tanh(score / soft_cap)`.
+    pub soft_cap: Option<f32>,
+    /// Positions that a row sees, its own included; `None` for all, at least 1.
+    pub window: Option<usize>,
     /// Room for what passes between kernels.
     pub scratch: Scratch<'a>,
     /// `[n_rows, n_head, head_dim]`
@@ -61,9 +83,9 @@ pub struct Scratch<'a> {
 }
 
 impl Scratch<'_> {
-    /// Elements that an implementation of prefill or decode needs: scores of
-    /// every position where it passes them through a buffer, partial results
-    /// where it splits.
+    /// Elements that an implementation of prefill or decode needs: scores of every
+    /// position that a workgroup's rows see where it passes them through a buffer,
+    /// partial results where it splits. No more with a window than without.
     #[must_use]
     pub fn elems(
         candidate: &Candidate,
@@ -71,80 +93,120 @@ impl Scratch<'_> {
         max_rows: usize,
         n_head: usize,
         head_dim: usize,
+        window: Option<usize>,
     ) -> usize {
-        let scores = n_head * n_ctx.next_multiple_of(PAGE_SIZE);
         match (candidate.op, candidate.strategy) {
-            (_, Strategy::PerThread) => scores * max_rows,
             (Op::AttentionDecode, _) => {
-                let splits = attention_decode::max_splits(candidate, n_ctx);
+                let splits = attention_decode::max_splits(candidate, n_ctx, window);
                 max_rows * n_head * splits * (head_dim + 4)
+            }
+            (_, Strategy::PerThread) => {
+                n_head * max_rows * attention_prefill::score_keys(candidate, n_ctx, window)
             }
             _ => 0,
         }
     }
 }
 
+/// What the variants of an attention kernel depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionForm {
+    /// The cache's type.
+    pub dtype: DType,
+    /// Elements of a head with padding.
+    pub head_dim: usize,
+    /// Heads of q that share one of k and v.
+    pub group: usize,
+    /// Buffers of pages.
+    pub n_slabs: usize,
+    /// Whether scores are capped.
+    pub soft_cap: bool,
+}
+
 /// The variant of a candidate's shader number `index` with the fragments and
 /// constants that every attention kernel has.
-pub(super) fn variant(
-    candidate: &Candidate,
-    index: usize,
-    rows: Rows,
-    dtype: DType,
-    head_dim: usize,
-    n_slabs: usize,
-) -> Variant {
+pub(super) fn variant(candidate: &Candidate, index: usize, rows: Rows, form: AttentionForm) -> Variant {
     let wide = candidate.is_wide();
-    let fragments = vec![
+    let mut fragments = vec![
         STEP,
-        pack_for_reading(dtype, wide),
+        pack_for_reading(form.dtype, wide),
         load4(wide),
         fragments::rows(rows),
         SOFTMAX,
         KV_LAYOUT,
-        kv_read(n_slabs),
-        ATTENTION,
+        kv_read(form.n_slabs),
+        WINDOW,
     ];
-    let constants = [("HEAD_DIM", head_dim as u32), ("PAGE_SIZE", PAGE_SIZE as u32)];
+    fragments.extend(form.soft_cap.then_some(ACTIVATION));
+    fragments.extend([cap(form.soft_cap), ATTENTION]);
+    let constants = [("HEAD_DIM", form.head_dim as u32), ("PAGE_SIZE", PAGE_SIZE as u32)];
     candidate.variant(index, fragments, &constants)
 }
 
 impl Attention<'_> {
+    /// What its variants depend on.
+    pub(super) fn form(&self) -> AttentionForm {
+        AttentionForm {
+            dtype: self.kv.dtype,
+            head_dim: self.kv.head_dim,
+            group: self.group(),
+            n_slabs: self.kv.slabs.len(),
+            soft_cap: self.soft_cap.is_some(),
+        }
+    }
+
+    /// Heads of q that share one of k and v.
+    pub(super) fn group(&self) -> usize {
+        self.n_head / self.kv.n_kv_head
+    }
+
+    /// The window as shaders have it.
+    pub(super) fn window_or_all(&self) -> u32 {
+        self.window.map_or(u32::MAX, |window| window as u32)
+    }
+
     /// Records one of the kernels: the shared inputs, `outputs`, the cache;
-    /// `max_splits` is the room for partial results of a head.
+    /// `max_splits` is the room for partial results of a head, `score_keys` that for
+    /// scores.
     pub(super) fn dispatch(
         &self,
         recorder: &mut Recorder<'_>,
         variant: &Variant,
-        max_splits: usize,
+        [max_splits, score_keys]: [usize; 2],
         outputs: &[BoundBuffer<'_>],
         grid: Grid,
     ) -> Result<()> {
+        let params = AttentionParams {
+            n_head: self.n_head as u32,
+            n_kv_head: self.kv.n_kv_head as u32,
+            group: self.group() as u32,
+            qkv_stride4: self.kv.qkv_stride4(self.n_head),
+            out_stride4: (self.n_head * self.kv.head_dim / 4) as u32,
+            scale: self.scale,
+            soft_cap: self.soft_cap.unwrap_or(0.0),
+            window: self.window_or_all(),
+            packs: (self.kv.head_dim / 8) as u32,
+            max_splits: max_splits as u32,
+            score_keys: score_keys as u32,
+            score_items: (self.scratch.max_rows * self.group()) as u32,
+        };
         let inputs = [self.rows.step, self.qkv.into(), self.kv.page_table.into()];
         let mut buffers = [&inputs[..], outputs, &self.kv.read_bindings()].concat();
         buffers.extend(self.rows.batch);
-        recorder.dispatch(variant, &self.params(max_splits), &buffers, grid)
+        recorder.dispatch(variant, &params, &buffers, grid)
     }
 
-    fn params(&self, max_splits: usize) -> AttentionParams {
-        let Scratch { n_ctx, max_rows, .. } = self.scratch;
-        let width = self.kv.n_head * self.kv.head_dim;
-        AttentionParams {
-            n_head: self.kv.n_head as u32,
-            qkv_stride4: (3 * width / 4) as u32,
-            out_stride4: (width / 4) as u32,
-            scale: self.scale,
-            max_splits: max_splits as u32,
-            packs: (self.kv.head_dim / 8) as u32,
-            score_keys: n_ctx.next_multiple_of(PAGE_SIZE) as u32,
-            score_rows: max_rows as u32,
-        }
-    }
-
-    /// Checks the scratch's size for `candidate`.
+    /// Checks the heads, the window, and the scratch's size for `candidate`.
     pub(super) fn check(&self, candidate: &Candidate) {
         let Scratch { buffer, n_ctx, max_rows } = self.scratch;
-        let elems = Scratch::elems(candidate, n_ctx, max_rows, self.kv.n_head, self.kv.head_dim);
+        let n_kv_head = self.kv.n_kv_head;
+        assert!(
+            n_kv_head > 0 && self.n_head.is_multiple_of(n_kv_head),
+            "{} heads cannot share {n_kv_head} heads of k and v",
+            self.n_head
+        );
+        assert_ne!(self.window, Some(0), "a window of attention holds the row's own position at least");
+        let elems = Scratch::elems(candidate, n_ctx, max_rows, self.n_head, self.kv.head_dim, self.window);
         assert!(buffer.bytes() >= elems as u64 * 4, "attention's scratch is too small");
     }
 }

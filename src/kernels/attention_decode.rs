@@ -1,14 +1,14 @@
-//! Attention of single rows, each over its own sequence in the cache: decode. On
-//! GPUs split over workgroups, which [`super::attention_reduce`] merges.
+//! Attention of single rows, each over its own sequence in the cache: decode, split
+//! over workgroups, which [`super::attention_reduce`] merges.
 
-use super::attention::{self, Attention};
+use super::attention::{self, Attention, AttentionForm};
 use super::attention_reduce;
 use super::candidate::{Candidate, Needs, Op};
-use super::fragments::reduce;
+use super::fragments::{DOT4, reduce};
+use super::paged::PAGE_SIZE;
 use super::step::Rows;
 use crate::error::Result;
 use crate::gpu::{Binding, Extent, Grid, Kernel, Recorder, Strategy, Variant};
-use crate::tensor::DType;
 
 static ATTENTION_DECODE: Kernel = Kernel {
     name: "attention_decode",
@@ -19,16 +19,22 @@ static ATTENTION_DECODE: Kernel = Kernel {
 static ATTENTION_DECODE_PER_THREAD: Kernel = Kernel {
     name: "attention_decode_per_thread",
     source: include_str!("../../shaders/attention_decode_per_thread.wgsl"),
-    bindings: &[Binding::read_write(4, "out"), Binding::read_write(5, "scores")],
+    bindings: &[Binding::read_write(4, "out"), Binding::read_write(5, "partial")],
 };
 
 /// Largest workgroup of the implementations that split.
 const WORKGROUP_SIZE_MAX: usize = 64;
 
-/// Longest padded head of the split kernel: its query (4 bytes an element)
-/// shares the portable 16 KiB of workgroup memory with three arrays of a thread's
-/// pack, vec4 and weight (52 bytes a thread).
-pub const HEAD_DIM_MAX: usize = (16_384 - 52 * WORKGROUP_SIZE_MAX) / 4 / 8 * 8;
+/// Elements of queries in a workgroup of the kernel for GPUs: they (4 bytes each) share
+/// the portable 16 KiB of workgroup memory with three arrays of a thread's pack and two
+/// vec4 (64 bytes a thread).
+const QUERY_ELEMS_MAX: usize = (16_384 - 64 * WORKGROUP_SIZE_MAX) / 4;
+
+/// Longest padded head of the kernel for GPUs.
+pub const HEAD_DIM_MAX: usize = QUERY_ELEMS_MAX / 8 * 8;
+
+/// Heads of q that a workgroup treats at the most: what a vec4 holds.
+const HEADS_MAX: usize = 4;
 
 /// The implementations. A split of 256 positions is four tiles of a workgroup, so
 /// that a short context needs no merging.
@@ -51,7 +57,7 @@ const fn per_thread(name: &'static str, needs: Needs) -> Candidate {
         strategy: Strategy::PerThread,
         needs,
         kernels: const { &[&ATTENTION_DECODE_PER_THREAD] },
-        constants: &[("WORKGROUP_SIZE", 8)],
+        constants: &[("WORKGROUP_SIZE", 8), ("SPLIT_KEYS", 256)],
     }
 }
 
@@ -71,27 +77,37 @@ const fn split(
     }
 }
 
-/// Splits of a head that partial results need room for.
-#[must_use]
-pub fn max_splits(candidate: &Candidate, n_ctx: usize) -> usize {
-    match candidate.strategy {
-        Strategy::PerThread => 0,
-        Strategy::Workgroup | Strategy::Subgroup => n_ctx.div_ceil(candidate.constant("SPLIT_KEYS") as usize),
-    }
+/// Positions that splits cover at the most: they begin with a page.
+fn reach(window: Option<usize>) -> usize {
+    window.map_or(usize::MAX, |window| window.saturating_add(PAGE_SIZE - 1))
 }
 
-/// The variants for a cache type, a padded head and a number of slabs, in the
-/// order of their dispatch.
+/// Splits of a head that partial results need room for.
 #[must_use]
-pub fn variants(candidate: &Candidate, dtype: DType, head_dim: usize, n_slabs: usize) -> Vec<Variant> {
-    let mut variant = attention::variant(candidate, 0, Rows::Batch, dtype, head_dim, n_slabs);
-    match candidate.strategy {
-        Strategy::PerThread => vec![variant],
-        Strategy::Workgroup | Strategy::Subgroup => {
-            variant.fragments.push(reduce(candidate.strategy));
-            vec![variant, attention_reduce::variant(head_dim)]
-        }
-    }
+pub fn max_splits(candidate: &Candidate, n_ctx: usize, window: Option<usize>) -> usize {
+    n_ctx.min(reach(window)).div_ceil(candidate.constant("SPLIT_KEYS") as usize)
+}
+
+/// Heads of q of a group that a workgroup treats: as few workgroups as may be, of equal
+/// sizes.
+fn heads_at_once(candidate: &Candidate, form: AttentionForm) -> usize {
+    let most = match candidate.strategy {
+        Strategy::PerThread => HEADS_MAX,
+        Strategy::Workgroup | Strategy::Subgroup => (QUERY_ELEMS_MAX / form.head_dim).clamp(1, HEADS_MAX),
+    };
+    form.group.div_ceil(form.group.div_ceil(most))
+}
+
+/// The variants for a form, in the order of their dispatch.
+#[must_use]
+pub fn variants(candidate: &Candidate, form: AttentionForm) -> Vec<Variant> {
+    let mut variant = attention::variant(candidate, 0, Rows::Batch, form);
+    variant.constants.push(("HEADS", heads_at_once(candidate, form) as u32));
+    variant.fragments.push(match candidate.strategy {
+        Strategy::PerThread => DOT4,
+        Strategy::Workgroup | Strategy::Subgroup => reduce(candidate.strategy),
+    });
+    vec![variant, attention_reduce::variant(form.head_dim)]
 }
 
 /// Records `op` for the rows of a batch.
@@ -100,20 +116,17 @@ pub fn variants(candidate: &Candidate, dtype: DType, head_dim: usize, n_slabs: u
 /// As [`Recorder::dispatch`].
 pub fn record(recorder: &mut Recorder<'_>, candidate: &Candidate, op: &Attention<'_>) -> Result<()> {
     op.check(candidate);
-    let kv = &op.kv;
-    let variants = variants(candidate, kv.dtype, kv.head_dim, kv.slabs.len());
-    let heads = Extent::Fixed(kv.n_head as u32);
+    let variants = variants(candidate, op.form());
+    let parts = op.group().div_ceil(heads_at_once(candidate, op.form()));
+    let heads = Extent::Fixed((op.kv.n_kv_head * parts) as u32);
+    let split_keys = candidate.constant("SPLIT_KEYS");
+    let reach = u32::try_from(reach(op.window)).unwrap_or(u32::MAX);
+    let max_splits = max_splits(candidate, op.scratch.n_ctx, op.window);
+    let grid = Grid::Volume(heads, Extent::PerKeys { keys: split_keys, reach }, Extent::PerRows(1));
     let outputs = [op.out.into(), op.scratch.buffer.into()];
-    match candidate.strategy {
-        Strategy::PerThread => {
-            op.dispatch(recorder, &variants[0], 0, &outputs, Grid::Plane(heads, Extent::PerRows(1)))
-        }
-        Strategy::Workgroup | Strategy::Subgroup => {
-            let split_keys = candidate.constant("SPLIT_KEYS");
-            let max_splits = max_splits(candidate, op.scratch.n_ctx);
-            let grid = Grid::Volume(heads, Extent::PerKeys(split_keys), Extent::PerRows(1));
-            op.dispatch(recorder, &variants[0], max_splits, &outputs, grid)?;
-            attention_reduce::record(recorder, op, max_splits, split_keys as usize, op.scratch.buffer)
-        }
+    op.dispatch(recorder, &variants[0], [max_splits, 0], &outputs, grid)?;
+    if max_splits < 2 {
+        return Ok(());
     }
+    attention_reduce::record(recorder, op, max_splits, split_keys as usize, op.scratch.buffer)
 }

@@ -1,12 +1,12 @@
 //! Causal attention of many rows: prefill, rows of several sequences together, and
 //! decode where results must not depend on the number of rows.
 
-use super::attention::{self, Attention};
+use super::attention::{self, Attention, AttentionForm};
 use super::candidate::{Candidate, Needs, Op};
+use super::paged::PAGE_SIZE;
 use super::step::Rows;
 use crate::error::Result;
 use crate::gpu::{Binding, Extent, Grid, Kernel, Recorder, Strategy, Variant};
-use crate::tensor::DType;
 
 static ATTENTION_PREFILL: Kernel = Kernel {
     name: "attention_prefill",
@@ -36,7 +36,7 @@ pub static CANDIDATES: &[Candidate] = &[
         strategy: Strategy::Workgroup,
         needs: Needs::Floor,
         kernels: const { &[&ATTENTION_PREFILL] },
-        constants: &[("ROWS", 16)],
+        constants: &[("ITEMS", 16)],
     },
 ];
 
@@ -52,18 +52,22 @@ const fn per_thread(name: &'static str, needs: Needs) -> Candidate {
     }
 }
 
-/// The variants for a kind of rows, a cache type, a padded head and a number of
-/// slabs, in the order of their dispatch.
+/// The variants for a kind of rows and a form, in the order of their dispatch.
 #[must_use]
-pub fn variants(
-    candidate: &Candidate,
-    rows: Rows,
-    dtype: DType,
-    head_dim: usize,
-    n_slabs: usize,
-) -> Vec<Variant> {
-    let variant = |index| attention::variant(candidate, index, rows, dtype, head_dim, n_slabs);
-    (0..candidate.kernels.len()).map(variant).collect()
+pub fn variants(candidate: &Candidate, rows: Rows, form: AttentionForm) -> Vec<Variant> {
+    (0..candidate.kernels.len()).map(|index| attention::variant(candidate, index, rows, form)).collect()
+}
+
+/// Positions that the rows of a workgroup of the per-thread kernels see at the most,
+/// from a block's start on.
+fn reach(candidate: &Candidate, window: Option<usize>) -> usize {
+    let slack = candidate.constant("WORKGROUP_SIZE") + candidate.constant("KEYS") - 2;
+    window.map_or(usize::MAX, |window| window.saturating_add(slack as usize))
+}
+
+/// Positions that the per-thread kernels' scores need room for.
+pub(super) fn score_keys(candidate: &Candidate, n_ctx: usize, window: Option<usize>) -> usize {
+    n_ctx.min(reach(candidate, window)).next_multiple_of(PAGE_SIZE)
 }
 
 /// Records `op` for the rows of a chunk, or of a batch in which those of a sequence
@@ -74,22 +78,24 @@ pub fn variants(
 /// As [`Recorder::dispatch`].
 pub fn record(recorder: &mut Recorder<'_>, candidate: &Candidate, op: &Attention<'_>) -> Result<()> {
     op.check(candidate);
-    let kv = &op.kv;
-    let variants = variants(candidate, op.rows.kind(), kv.dtype, kv.head_dim, kv.slabs.len());
-    let heads = Extent::Fixed(kv.n_head as u32);
+    let variants = variants(candidate, op.rows.kind(), op.form());
+    let kv_heads = Extent::Fixed(op.kv.n_kv_head as u32);
+    let items = |group| Extent::PerItems { per_row: op.group() as u32, group };
     match candidate.strategy {
         Strategy::PerThread => {
-            let rows = Extent::PerRows(candidate.constant("WORKGROUP_SIZE"));
-            let keys = Extent::PerKeys(candidate.constant("KEYS"));
+            let items = items(candidate.constant("WORKGROUP_SIZE"));
+            let reach = u32::try_from(reach(candidate, op.window)).unwrap_or(u32::MAX);
+            let keys = Extent::PerKeys { keys: candidate.constant("KEYS"), reach };
+            let room = [0, score_keys(candidate, op.scratch.n_ctx, op.window)];
             let scores = op.scratch.buffer.into();
-            op.dispatch(recorder, &variants[0], 0, &[scores], Grid::Volume(rows, keys, heads))?;
-            let packs = Extent::Fixed((kv.head_dim / 8) as u32);
-            let grid = Grid::Volume(rows, packs, heads);
-            op.dispatch(recorder, &variants[1], 0, &[op.out.into(), scores], grid)
+            op.dispatch(recorder, &variants[0], room, &[scores], Grid::Volume(items, keys, kv_heads))?;
+            let packs = Extent::Fixed((op.kv.head_dim / 8) as u32);
+            let grid = Grid::Volume(items, packs, kv_heads);
+            op.dispatch(recorder, &variants[1], room, &[op.out.into(), scores], grid)
         }
         Strategy::Workgroup | Strategy::Subgroup => {
-            let grid = Grid::Plane(Extent::PerRows(candidate.constant("ROWS")), heads);
-            op.dispatch(recorder, &variants[0], 0, &[op.out.into()], grid)
+            let grid = Grid::Plane(items(candidate.constant("ITEMS")), kv_heads);
+            op.dispatch(recorder, &variants[0], [0, 0], &[op.out.into()], grid)
         }
     }
 }

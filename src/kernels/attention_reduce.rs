@@ -1,7 +1,8 @@
 //! Merges the partial results of [`super::attention_decode`].
 
 use super::Attention;
-use super::fragments::{ROWS_BATCH, SOFTMAX};
+use super::fragments::{ROWS_BATCH, SOFTMAX, WINDOW};
+use super::paged::PAGE_SIZE;
 use crate::error::Result;
 use crate::gpu::{Binding, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
 
@@ -23,8 +24,8 @@ pub struct ReduceParams {
     pub max_splits: u32,
     /// Positions in a split.
     pub split_keys: u32,
-    /// Padding to 16 bytes.
-    pub unused: u32,
+    /// Positions that a row sees.
+    pub window: u32,
 }
 
 /// The variant for a padded head.
@@ -33,8 +34,12 @@ pub fn variant(head_dim: usize) -> Variant {
     Variant {
         kernel: &ATTENTION_REDUCE,
         strategy: Strategy::PerThread,
-        fragments: vec![ROWS_BATCH, SOFTMAX],
-        constants: vec![("HEAD_DIM", head_dim as u32), ("WORKGROUP_SIZE", WORKGROUP_SIZE)],
+        fragments: vec![ROWS_BATCH, WINDOW, SOFTMAX],
+        constants: vec![
+            ("HEAD_DIM", head_dim as u32),
+            ("PAGE_SIZE", PAGE_SIZE as u32),
+            ("WORKGROUP_SIZE", WORKGROUP_SIZE),
+        ],
     }
 }
 
@@ -50,12 +55,12 @@ pub fn record(
     partial: &GpuBuffer,
 ) -> Result<()> {
     let params = ReduceParams {
-        n_head: op.kv.n_head as u32,
+        n_head: op.n_head as u32,
         max_splits: max_splits as u32,
         split_keys: split_keys as u32,
-        unused: 0,
+        window: op.window_or_all(),
     };
-    let threads = (op.kv.n_head * op.kv.head_dim / 4) as u32;
+    let threads = (op.n_head * op.kv.head_dim / 4) as u32;
     // A single split has written the result itself.
     let grid = Grid::Beyond { keys: split_keys as u32, groups: threads.div_ceil(WORKGROUP_SIZE) };
     let mut buffers = vec![partial.into(), op.out.into()];

@@ -32,6 +32,7 @@ pub const INPUT_NORM_PER_THREAD: Fragment =
 pub const OUTPUT_KV: Fragment =
     fragment!("output_kv", [Binding::read(7, "page_table"), Binding::read_write(9, "kv0")]);
 pub const ACTIVATION: Fragment = fragment!("activation", []);
+pub const WINDOW: Fragment = fragment!("window", []);
 pub const SOFTMAX: Fragment = fragment!("softmax", []);
 pub const ORDER_KEY: Fragment = fragment!("order_key", []);
 pub const SCORE: Fragment = fragment!(
@@ -167,6 +168,12 @@ pub fn overflow(detect: bool) -> Fragment {
     } else {
         fragment!("overflow_ignore", [])
     }
+}
+
+/// `capped`: whether scores of attention have a bound. The bound's tanh is
+/// [`ACTIVATION`]'s.
+pub fn cap(soft: bool) -> Fragment {
+    if soft { fragment!("cap_soft", []) } else { fragment!("cap_none", []) }
 }
 
 /// `kv_load` over one slab or up to four.

@@ -25,14 +25,14 @@ const WORKGROUP_SIZE: u32 = 64;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct KvAppendParams {
-    /// Heads.
+    /// Heads of q.
     pub n_head: u32,
+    /// Heads of k and v.
+    pub n_kv_head: u32,
     /// Length of a row of `qkv` divided by 4.
     pub qkv_stride4: u32,
     /// [`OverflowFlag::tag`].
     pub tag: u32,
-    /// Padding to 16 bytes.
-    pub unused: u32,
 }
 
 /// The variant for a cache type, a padded head, a number of slabs and a kind of rows;
@@ -63,10 +63,12 @@ pub fn variant(dtype: DType, head_dim: usize, n_slabs: usize, rows: Rows, detect
 pub struct KvAppend<'a> {
     /// The step's rows and their positions.
     pub rows: StepRows<'a>,
-    /// `[n_rows, 3, n_head, head_dim]`
+    /// `[n_rows, n_head + 2 n_kv_head, head_dim]`: q, k, v
     pub qkv: &'a GpuBuffer,
     /// The layer's cache.
     pub kv: PagedKv<'a>,
+    /// Heads of q.
+    pub n_head: usize,
     /// Buffers to bind for slabs that do not exist yet: [`super::SLABS_MAX`] - 2
     /// of them where the cache has more than one slab.
     pub spare_slabs: &'a [GpuBuffer],
@@ -79,18 +81,18 @@ pub struct KvAppend<'a> {
 /// # Errors
 /// As [`Recorder::dispatch`].
 pub fn record(recorder: &mut Recorder<'_>, op: &KvAppend<'_>) -> Result<()> {
-    let KvAppend { kv, overflow, .. } = op;
+    let KvAppend { kv, n_head, overflow, .. } = op;
     let params = KvAppendParams {
-        n_head: kv.n_head as u32,
-        qkv_stride4: (3 * kv.n_head * kv.head_dim / 4) as u32,
+        n_head: *n_head as u32,
+        n_kv_head: kv.n_kv_head as u32,
+        qkv_stride4: kv.qkv_stride4(*n_head),
         tag: overflow.map_or(0, |flag| flag.tag as u32),
-        unused: 0,
     };
     let mut buffers = vec![op.rows.step, op.qkv.into(), kv.page_table.into()];
     buffers.extend(overflow.map(|flag| BoundBuffer::from(flag.buffer)));
     buffers.extend(kv.write_bindings(op.spare_slabs));
     buffers.extend(op.rows.batch);
-    let per_row = (2 * kv.n_head * kv.head_dim / 8) as u32;
+    let per_row = (2 * kv.n_kv_head * kv.head_dim / 8) as u32;
     let grid = Grid::Line { per_row, group: WORKGROUP_SIZE };
     let variant = variant(kv.dtype, kv.head_dim, kv.slabs.len(), op.rows.kind(), overflow.is_some());
     recorder.dispatch(&variant, &params, &buffers, grid)

@@ -37,7 +37,7 @@ use norm_gemv::FusedAppend;
 use crate::gpu::Variant;
 use crate::tensor::DType;
 
-pub use attention::{Attention, AttentionParams, Scratch};
+pub use attention::{Attention, AttentionForm, AttentionParams, Scratch};
 pub use candidate::{Candidate, Choices, Needs, Op};
 pub use kv_overflow::{KvOverflow, OVERFLOW_FLAG_BYTES, OverflowFlag, POSITIONS_MAX, TAGS_MAX};
 pub use matmul::{Activation, Matmul, MatmulParams};
@@ -61,16 +61,7 @@ pub fn registry() -> Vec<Variant> {
             }
         }
         MatrixLayout::ALL.iter().for_each(|&layout| all.extend(matrix_variants(dtype, layout)));
-        for (head_dim, n_slabs) in heads {
-            for candidate in Op::AttentionPrefill.candidates() {
-                for rows in [Rows::Chunk, Rows::Batch] {
-                    all.extend(attention_prefill::variants(candidate, rows, dtype, head_dim, n_slabs));
-                }
-            }
-            for candidate in Op::AttentionDecode.candidates() {
-                all.extend(attention_decode::variants(candidate, dtype, head_dim, n_slabs));
-            }
-        }
+        attention_forms(dtype).into_iter().for_each(|form| all.extend(attention_variants(form)));
     }
     all.extend(Op::LayerNorm.candidates().iter().map(layer_norm::variant));
     all.push(argmax::variant());
@@ -82,6 +73,35 @@ pub fn registry() -> Vec<Variant> {
     all.extend(sample::variants());
     all.sort_by_key(Variant::label);
     all.dedup_by_key(|variant| variant.label());
+    all
+}
+
+/// Heads and groups of them around what a workgroup holds, with and without a cap.
+fn attention_forms(dtype: DType) -> Vec<AttentionForm> {
+    let form =
+        |head_dim, group, n_slabs, soft_cap| AttentionForm { dtype, head_dim, group, n_slabs, soft_cap };
+    vec![
+        form(8, 1, 1, false),
+        form(64, 1, 4, false),
+        form(64, 3, 1, false),
+        form(80, 1, 1, true),
+        form(128, 8, 4, true),
+        form(256, 4, 1, true),
+        form(attention_decode::HEAD_DIM_MAX, 1, 1, false),
+        form(attention_decode::HEAD_DIM_MAX, 2, 1, false),
+    ]
+}
+
+fn attention_variants(form: AttentionForm) -> Vec<Variant> {
+    let mut all = Vec::new();
+    for candidate in Op::AttentionPrefill.candidates() {
+        for rows in [Rows::Chunk, Rows::Batch] {
+            all.extend(attention_prefill::variants(candidate, rows, form));
+        }
+    }
+    for candidate in Op::AttentionDecode.candidates() {
+        all.extend(attention_decode::variants(candidate, form));
+    }
     all
 }
 

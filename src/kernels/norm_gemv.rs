@@ -153,8 +153,9 @@ pub fn record(recorder: &mut Recorder<'_>, choices: &Choices, batch: usize, op: 
     // the portable eight.
     let fused = append.as_ref().filter(|append| append.kv.slabs.len() == 1);
     let cache = fused.map(|append| {
-        let PagedKv { dtype: kv_dtype, n_head, head_dim, .. } = append.kv;
-        FusedAppend { kv_dtype, n_head, head_dim, detect: append.overflow.is_some() }
+        let PagedKv { dtype: kv_dtype, n_kv_head, head_dim, .. } = append.kv;
+        assert_eq!(append.n_head, n_kv_head, "the fused append has one kv head a head");
+        FusedAppend { kv_dtype, n_head: n_kv_head, head_dim, detect: append.overflow.is_some() }
     });
     let variant = variant(candidate, weights.dtype, weights.layout, weights.n_columns, cache);
     let mut more: Vec<BoundBuffer<'_>> = vec![op.scale.into()];

@@ -18,28 +18,34 @@ pub fn page_entry(slab: usize, page: usize) -> u32 {
     (slab as u32) << 24 | page as u32
 }
 
-/// Bytes of one page of one layer: `[2, n_head, PAGE_SIZE, head_dim]`.
+/// Bytes of one page of one layer: `[2, n_kv_head, PAGE_SIZE, head_dim]`.
 #[must_use]
-pub fn page_pack_bytes(n_head: usize, head_dim: usize, dtype: DType) -> u64 {
-    (2 * n_head * PAGE_SIZE * head_dim * dtype.size_bytes()) as u64
+pub fn page_pack_bytes(n_kv_head: usize, head_dim: usize, dtype: DType) -> u64 {
+    (2 * n_kv_head * PAGE_SIZE * head_dim * dtype.size_bytes()) as u64
 }
 
 /// The cache of one layer, as kernels bind it.
 #[derive(Clone, Copy, Debug)]
 pub struct PagedKv<'a> {
-    /// `[pages of the session]`, u32 entries.
+    /// `[pages of the session]`, u32 entries. Those of pages that a window has left
+    /// behind are not read.
     pub page_table: &'a GpuBuffer,
     /// One to [`SLABS_MAX`] buffers of pages.
     pub slabs: &'a [GpuBuffer],
     /// Element type.
     pub dtype: DType,
-    /// Heads.
-    pub n_head: usize,
+    /// Heads of k and v.
+    pub n_kv_head: usize,
     /// Elements of a head with padding: a multiple of 8.
     pub head_dim: usize,
 }
 
 impl<'a> PagedKv<'a> {
+    /// Length of a row of q, k and v, `[n_head + 2 n_kv_head, head_dim]`, divided by 4.
+    pub(super) fn qkv_stride4(&self, n_head: usize) -> u32 {
+        ((n_head + 2 * self.n_kv_head) * self.head_dim / 4) as u32
+    }
+
     /// The slabs as bindings: one, or four of which the last may repeat where
     /// fewer exist (no entry of the page table points to the repetition).
     pub(super) fn read_bindings(&self) -> Vec<BoundBuffer<'a>> {

@@ -352,6 +352,6 @@ fn scratch_elems(
     [prefill_rows, decode_rows]: [usize; 2],
 ) -> usize {
     let (n_head, head_dim) = (config.n_head, config.heads().padded);
-    let elems = |op, max_rows| Scratch::elems(choices.get(op), n_ctx, max_rows, n_head, head_dim);
+    let elems = |op, max_rows| Scratch::elems(choices.get(op), n_ctx, max_rows, n_head, head_dim, None);
     elems(Op::AttentionPrefill, prefill_rows).max(elems(Op::AttentionDecode, decode_rows)).max(4)
 }

@@ -169,7 +169,7 @@ impl<'a> Graph<'a> {
             page_table: self.slot(Slot::PageTable),
             slabs: self.pool.slabs(layer),
             dtype: self.options.kv_dtype,
-            n_head: self.config.n_head,
+            n_kv_head: self.config.n_head,
             head_dim: self.config.heads().padded,
         }
     }
@@ -179,6 +179,7 @@ impl<'a> Graph<'a> {
             rows: self.rows(phase),
             qkv: self.slot(Slot::Qkv),
             kv: self.kv(layer),
+            n_head: self.config.n_head,
             spare_slabs: self.pool.spare_slabs(),
             overflow: self
                 .options
@@ -201,7 +202,10 @@ impl<'a> Graph<'a> {
             rows: self.rows(phase),
             qkv: self.slot(Slot::Qkv),
             kv: self.kv(layer),
+            n_head: self.config.n_head,
             scale,
+            soft_cap: None,
+            window: None,
             scratch,
             out: self.slot(Slot::Attention),
         };

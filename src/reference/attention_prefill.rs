@@ -1,23 +1,18 @@
-use super::attention_decode;
+use super::Attention;
 
-/// Causal attention of one head: row `i` sees positions `0 ..= position + i`.
+/// Causal attention of rows: row `i` sees positions up to `position + i`, of them the
+/// last `window`.
 ///
-/// `q` is `[n_rows, head_dim]`, `k` and `v` are `[position + n_rows, head_dim]`;
-/// returns `[n_rows, head_dim]`.
+/// `q` is `[n_rows, n_head, head_dim]`, `k` and `v` are
+/// `[n_kv_head, position + n_rows, head_dim]`; returns `[n_rows, n_head, head_dim]`.
 #[must_use]
 pub fn attention_prefill(
+    attention: &Attention,
     q: &[f32],
     k: &[f32],
     v: &[f32],
-    head_dim: usize,
     position: usize,
-    scale: f32,
 ) -> Vec<f32> {
-    q.chunks(head_dim)
-        .enumerate()
-        .flat_map(|(row, q)| {
-            let seen = (position + row + 1) * head_dim;
-            attention_decode(q, &k[..seen], &v[..seen], scale)
-        })
-        .collect()
+    let rows = q.chunks(attention.n_head * attention.head_dim).enumerate();
+    rows.flat_map(|(row, q)| attention.row(q, k, v, position + row)).collect()
 }

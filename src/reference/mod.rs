@@ -19,7 +19,7 @@ mod sample;
 mod score;
 
 pub use argmax::argmax;
-pub use attention_decode::attention_decode;
+pub use attention_decode::{Attention, attention_decode};
 pub use attention_prefill::attention_prefill;
 pub use attention_reduce::{Partial, attention_reduce};
 pub use embedding::embedding;

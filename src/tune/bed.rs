@@ -207,8 +207,14 @@ impl<'a> Bed<'a> {
             }
             Op::NormGemv => {
                 let kv = self.kv(layer);
-                let append =
-                    KvAppend { rows: rows.bound(op), qkv: &self.qkv, kv, spare_slabs: &[], overflow: None };
+                let append = KvAppend {
+                    rows: rows.bound(op),
+                    qkv: &self.qkv,
+                    kv,
+                    n_head: self.shapes.n_head,
+                    spare_slabs: &[],
+                    overflow: None,
+                };
                 let qkv = self.norm_gemv(Matmul { x: &self.x, ..qkv }, Some(append));
                 norm_gemv::record(recorder, choices, 1, &qkv)?;
                 norm_gemv::record(recorder, choices, 1, &self.norm_gemv(Matmul { x: &self.x, ..fc }, None))
@@ -221,6 +227,9 @@ impl<'a> Bed<'a> {
                     rows: rows.bound(op),
                     qkv: &self.qkv,
                     kv: self.kv(layer),
+                    n_head: self.shapes.n_head,
+                    soft_cap: None,
+                    window: None,
                     scale: 1.0 / (self.shapes.head_dim as f32).sqrt(),
                     scratch: self.bound_scratch(op, scratch),
                     out: &self.heads,
@@ -263,7 +272,7 @@ impl<'a> Bed<'a> {
             page_table: &self.page_table,
             slabs: std::slice::from_ref(&layer.slab),
             dtype: self.shapes.kv_dtype,
-            n_head: self.shapes.n_head,
+            n_kv_head: self.shapes.n_head,
             head_dim: Axis::plain(self.shapes.head_dim).padded_len(),
         }
     }
@@ -282,7 +291,7 @@ impl<'a> Bed<'a> {
             Op::AttentionPrefill | Op::AttentionDecode => {
                 let (n_ctx, max_rows) = self.scratch_size(op);
                 let head_dim = Axis::plain(self.shapes.head_dim).padded_len();
-                Scratch::elems(choices.get(op), n_ctx, max_rows, self.shapes.n_head, head_dim)
+                Scratch::elems(choices.get(op), n_ctx, max_rows, self.shapes.n_head, head_dim, None)
             }
             Op::Gemm => {
                 let widths = [&self.qkv, &self.inner, &self.x].map(|row| self.row_elems(row));

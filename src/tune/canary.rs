@@ -30,14 +30,11 @@ impl std::fmt::Display for Dropped {
 #[must_use]
 pub fn cases(op: Op, shapes: &Shapes) -> Vec<Case> {
     let Shapes { n_embd, n_head, head_dim, dtype, kv_dtype, .. } = *shapes;
-    let kv = |n_head| KvShape { n_head, head_dim, dtype: kv_dtype, n_slabs: 1 };
+    let kv = |n_head| KvShape { n_head, n_kv_head: n_head, head_dim, dtype: kv_dtype, n_slabs: 1 };
     let plain = |m, n, k| MatmulCase { bias: true, ..MatmulCase::plain(m, n, k, dtype) };
     let gelu = |case| MatmulCase { activation: Activation::GeluTanh, ..case };
     let residual = |case| MatmulCase { accumulate: true, ..case };
-    let attention = |n_rows, position| {
-        let sharpness = 1.0;
-        AttentionCase { kv: kv(n_head.min(2)), position, n_rows, sharpness }
-    };
+    let attention = |n_rows, position| AttentionCase::plain(kv(n_head.min(2)), position, n_rows);
     match op {
         Op::LayerNorm => [(3, 0, n_embd), (1, 6, 75)]
             .map(|(n_rows, first_row, n)| {

@@ -85,7 +85,9 @@ impl<'a> ReferenceModel<'a> {
             let (mut k, mut v) = (part(1), part(2));
             rounded(&mut k, self.kv_dtype);
             rounded(&mut v, self.kv_dtype);
-            let result = naive::attention_prefill(&part(0), &k, &v, head_dim, 0, scale);
+            let one_head =
+                naive::Attention { n_head: 1, n_kv_head: 1, head_dim, scale, soft_cap: None, window: None };
+            let result = naive::attention_prefill(&one_head, &part(0), &k, &v, 0);
             for (row, values) in result.chunks(head_dim).enumerate() {
                 out[row * n_embd + head * head_dim..][..head_dim].copy_from_slice(values);
             }

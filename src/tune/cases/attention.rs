@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::gpu::{Gpu, GpuBuffer, Recorder, Work};
 use crate::kernels::{
     Attention, Candidate, Choices, Op, PAGE_SIZE, PagedKv, Row, Scratch, Step, StepRows, attention_decode,
-    attention_prefill, attention_reduce,
+    attention_prefill,
 };
 use crate::reference;
 use crate::tensor::{Axis, DType, pad_row};
@@ -30,21 +30,36 @@ pub struct AttentionCase {
     /// Factor of the queries: 1 spreads the weights over all keys, 40 leaves
     /// a few and scores of some hundreds.
     pub sharpness: f32,
+    /// Positions that a row sees.
+    pub window: Option<usize>,
+    /// Bound of the scores.
+    pub soft_cap: Option<f32>,
 }
 
 impl AttentionCase {
-    /// The positions that each row of a prefill sees.
+    /// Random rows without a window or a cap.
+    #[must_use]
+    pub fn plain(kv: KvShape, position: usize, n_rows: usize) -> Self {
+        AttentionCase { kv, position, n_rows, sharpness: 1.0, window: None, soft_cap: None }
+    }
+
+    /// What the window leaves of a sequence's positions.
+    pub(super) fn visible(&self, sequence: &Range<usize>) -> Range<usize> {
+        sequence.start.max(sequence.end.saturating_sub(self.window.unwrap_or(usize::MAX)))..sequence.end
+    }
+
+    /// The sequence's positions up to each row of a prefill.
     pub(super) fn chunk(&self) -> Vec<Range<usize>> {
         (0..self.n_rows).map(|row| 0..self.position + row + 1).collect()
     }
 
-    /// The positions that each row of a decode sees.
+    /// The sequence's positions up to each row of a decode.
     pub(super) fn batch(&self) -> Vec<Range<usize>> {
         let end = self.position + 1;
         (0..self.n_rows).map(|row| row.min(self.position / PAGE_SIZE) * PAGE_SIZE..end).collect()
     }
 
-    /// The positions that each row of a packed pass sees, run by run.
+    /// The sequence's positions up to each row of a packed pass, run by run.
     fn runs(&self) -> Vec<Vec<Range<usize>>> {
         let (mut left, mut runs) = (self.n_rows, Vec::new());
         while left > 0 {
@@ -57,13 +72,22 @@ impl AttentionCase {
         runs
     }
 
-    /// The positions that each row of a packed pass sees.
+    /// The sequence's positions up to each row of a packed pass.
     pub(super) fn packed(&self) -> Vec<Range<usize>> {
         self.runs().concat()
     }
 
-    fn scale(&self) -> f32 {
-        1.0 / (self.kv.head_dim as f32).sqrt()
+    fn twin(&self) -> reference::Attention {
+        let KvShape { n_head, n_kv_head, head_dim, .. } = self.kv;
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        let AttentionCase { soft_cap, window, .. } = *self;
+        reference::Attention { n_head, n_kv_head, head_dim, scale, soft_cap, window }
+    }
+
+    /// The pages of sequences of which rows see positions from `first` on; `None` for
+    /// those that hold none of them and are no longer the sequence's.
+    fn listed(&self, pages: Range<usize>, first: usize) -> impl Iterator<Item = Option<usize>> {
+        pages.map(move |page| (page >= first / PAGE_SIZE).then_some(page))
     }
 
     pub(super) fn prepare_prefill(&self, gpu: &Gpu, choices: &Choices, case: String) -> Result<Prepared> {
@@ -71,7 +95,10 @@ impl AttentionCase {
         let record = |recorder: &mut Recorder<'_>, op: &Attention<'_>| {
             attention_prefill::record(recorder, candidate, op)
         };
-        self.prepare(gpu, candidate, case, &self.chunk(), None, record)
+        let seen = self.chunk();
+        let n_pages = seen[self.n_rows - 1].end.div_ceil(PAGE_SIZE);
+        let table: Vec<_> = self.listed(0..n_pages, self.visible(&seen[0]).start).collect();
+        self.prepare(gpu, candidate, case, (&seen, None, &table), record)
     }
 
     pub(super) fn prepare_packed(&self, gpu: &Gpu, choices: &Choices, case: String) -> Result<Prepared> {
@@ -79,44 +106,46 @@ impl AttentionCase {
         let (mut rows, mut table) = (Vec::new(), Vec::new());
         for run in self.runs() {
             let first_page = table.len() as u32;
-            table.extend(run[0].start / PAGE_SIZE..=self.position / PAGE_SIZE);
+            let pages = run[0].start / PAGE_SIZE..self.position / PAGE_SIZE + 1;
+            table.extend(self.listed(pages, self.visible(&run[0]).start));
             rows.extend(run.iter().map(|seen| row(seen, first_page)));
         }
-        let batch = (&batch(gpu, &rows)?, &table[..]);
         let record = |recorder: &mut Recorder<'_>, op: &Attention<'_>| {
             attention_prefill::record(recorder, candidate, op)
         };
-        self.prepare(gpu, candidate, case, &self.packed(), Some(batch), record)
+        self.prepare(gpu, candidate, case, (&self.packed(), Some(&batch(gpu, &rows)?), &table), record)
     }
 
     pub(super) fn prepare_decode(&self, gpu: &Gpu, choices: &Choices, case: String) -> Result<Prepared> {
         let candidate = choices.get(Op::AttentionDecode);
         let seen = self.batch();
         let rows: Vec<Row> = seen.iter().map(|seen| row(seen, (seen.start / PAGE_SIZE) as u32)).collect();
-        let table: Vec<usize> = (0..=self.position / PAGE_SIZE).collect();
-        let batch = (&batch(gpu, &rows)?, &table[..]);
+        let pages = 0..self.position / PAGE_SIZE + 1;
+        let table: Vec<_> = self.listed(pages, self.visible(&seen[0]).start).collect();
         let record = |recorder: &mut Recorder<'_>, op: &Attention<'_>| {
             attention_decode::record(recorder, candidate, op)
         };
-        self.prepare(gpu, candidate, case, &seen, Some(batch), record)
+        self.prepare(gpu, candidate, case, (&seen, Some(&batch(gpu, &rows)?), &table), record)
     }
 
-    /// `seen`: the positions that each row sees; `batch`: the rows, and the pages that
-    /// the page table lists.
+    /// `sequences`: the positions up to each row; `batch`: the rows, where they are no
+    /// chunk; `table`: the pages that the page table lists.
     fn prepare(
         &self,
         gpu: &Gpu,
         candidate: &Candidate,
         case: String,
-        seen: &[Range<usize>],
-        batch: Option<(&GpuBuffer, &[usize])>,
+        (sequences, batch, table): (&[Range<usize>], Option<&GpuBuffer>, &[Option<usize>]),
         record_op: impl FnOnce(&mut Recorder<'_>, &Attention<'_>) -> Result<()>,
     ) -> Result<Prepared> {
+        let seen: Vec<_> = sequences.iter().map(|sequence| self.visible(sequence)).collect();
         let kv_len = seen.iter().map(|seen| seen.end).max().unwrap_or(0);
+        let first = seen.iter().map(|seen| seen.start).min().unwrap_or(0);
         // Longer than the cache and higher than the chunk: not all of the
         // scratch is in use.
         let (n_ctx, max_rows) = (self.position + self.n_rows + 300, self.n_rows + 3);
-        let elems = Scratch::elems(candidate, n_ctx, max_rows, self.kv.n_head, pad_row(self.kv.head_dim));
+        let (n_head, head_dim) = (self.kv.n_head, pad_row(self.kv.head_dim));
+        let elems = Scratch::elems(candidate, n_ctx, max_rows, n_head, head_dim, self.window);
         let (scratch_output, scratch) =
             Output::new(gpu, "scratch", Format::Float(DType::F32), &[], vec![Expected::Any; elems])?;
         let kv = self.kv;
@@ -125,20 +154,18 @@ impl AttentionCase {
         let axis = Axis::grouped(kv.n_head, kv.head_dim);
         let mut qkv = pad_columns(&inputs.q, axis);
         let width = axis.padded_len();
-        qkv = qkv.chunks(width).flat_map(|q| [q, &vec![f32::NAN; 2 * width]].concat()).collect();
+        let kv_width = 2 * kv.n_kv_head * head_dim;
+        qkv = qkv.chunks(width).flat_map(|q| [q, &vec![f32::NAN; kv_width]].concat()).collect();
         let qkv = floats(gpu, "qkv", &qkv)?;
         let entries = &inputs.pages.entries;
-        let listed: Vec<u32> = match batch {
-            Some((_, pages)) => pages.iter().map(|&page| entries[page]).collect(),
-            None => entries.clone(),
-        };
+        let listed: Vec<u32> = table.iter().map(|page| page.map_or(0, |page| entries[page])).collect();
         let page_table = input(gpu, "page_table", bytemuck::cast_slice(&listed))?;
         let mut slabs = Vec::new();
-        for slab in inputs.slabs(kv) {
+        for slab in inputs.slabs(kv, first) {
             slabs.push(input(gpu, "slab", &encode(kv.dtype, &slab))?);
         }
         let mut expected = vec![Expected::exactly(0.0); self.n_rows * width];
-        for (i, element) in inputs.expected(self, seen).into_iter().enumerate() {
+        for (i, element) in inputs.expected(self, sequences).into_iter().enumerate() {
             expected[i / axis.len() * width + axis.position(i % axis.len())] = element;
         }
         let (output, out) = Output::new(gpu, "out", Format::Float(DType::F32), &[], expected)?;
@@ -147,16 +174,19 @@ impl AttentionCase {
         let step = step(gpu, numbers)?;
         let dispatches = record(gpu, |recorder| {
             let op = Attention {
-                rows: StepRows { step: (&step).into(), batch: batch.map(|(rows, _)| rows.into()) },
+                rows: StepRows { step: (&step).into(), batch: batch.map(Into::into) },
                 qkv: &qkv,
                 kv: PagedKv {
                     page_table: &page_table,
                     slabs: &slabs,
                     dtype: kv.dtype,
-                    n_head: kv.n_head,
-                    head_dim: pad_row(kv.head_dim),
+                    n_kv_head: kv.n_kv_head,
+                    head_dim,
                 },
-                scale: self.scale(),
+                n_head,
+                scale: self.twin().scale,
+                soft_cap: self.soft_cap,
+                window: self.window,
                 scratch: Scratch { buffer: &scratch, n_ctx, max_rows },
                 out: &out,
             };
@@ -183,7 +213,10 @@ impl fmt::Display for AttentionCase {
         if self.sharpness != 1.0 {
             write!(f, " sharpness={}", self.sharpness)?;
         }
-        Ok(())
+        if let Some(window) = self.window {
+            write!(f, " window={window}")?;
+        }
+        self.soft_cap.map_or(Ok(()), |cap| write!(f, " cap={cap}"))
     }
 }
 
@@ -191,7 +224,7 @@ impl fmt::Display for AttentionCase {
 struct Inputs {
     /// `[n_rows, n_head, head_dim]`
     q: Vec<f32>,
-    /// `[n_head, kv_len, head_dim]`, rounded to the cache's type
+    /// `[n_kv_head, kv_len, head_dim]`, rounded to the cache's type
     k: Vec<f32>,
     v: Vec<f32>,
     pages: Pages,
@@ -201,24 +234,26 @@ impl Inputs {
     fn new(case: &AttentionCase, kv_len: usize) -> Self {
         let AttentionCase { kv, n_rows, sharpness, .. } = *case;
         let mut random = Random::new(6);
-        let mut cached = || rounded(kv.dtype, random.uniform(kv.n_head * kv_len * kv.head_dim, 1.0));
+        let mut cached = || rounded(kv.dtype, random.uniform(kv.n_kv_head * kv_len * kv.head_dim, 1.0));
         let (k, v) = (cached(), cached());
         let q = random.uniform(n_rows * kv.n_head * kv.head_dim, sharpness);
         Inputs { q, k, v, pages: Pages::scattered(kv, kv_len, &mut random) }
     }
 
-    /// The slabs' elements. Where no position is, keys are large, for scores that
-    /// would count (a NaN can vanish in a maximum), and values NaN.
-    fn slabs(&self, kv: KvShape) -> Vec<Vec<f32>> {
-        let run = kv.n_head * PAGE_SIZE * pad_row(kv.head_dim);
+    /// The slabs' elements. Where no position is that a row sees, from `first` on, keys
+    /// are large, for scores that would count (a NaN can vanish in a maximum), and
+    /// values NaN; the first page, whose entry stands for pages left behind, is all NaN.
+    fn slabs(&self, kv: KvShape, first: usize) -> Vec<Vec<f32>> {
+        let run = kv.n_kv_head * PAGE_SIZE * pad_row(kv.head_dim);
         let mut random = Random::new(8);
         let n_pages = self.pages.slab_elems() / (2 * run);
         let page = [random.uniform(run, 30_000.0), vec![f32::NAN; run]].concat();
         let mut slabs = vec![page.repeat(n_pages); kv.n_slabs];
+        slabs[0][..2 * run].fill(f32::NAN);
         for (part, values) in [&self.k, &self.v].into_iter().enumerate() {
-            let per_head = values.len() / kv.n_head;
+            let per_head = values.len() / kv.n_kv_head;
             for (head, values) in values.chunks(per_head).enumerate() {
-                for (position, values) in values.chunks(kv.head_dim).enumerate() {
+                for (position, values) in values.chunks(kv.head_dim).enumerate().skip(first) {
                     let (slab, index) = self.pages.locate(part, position, head);
                     let run = &mut slabs[slab][index..][..pad_row(kv.head_dim)];
                     run.fill(0.0);
@@ -230,18 +265,27 @@ impl Inputs {
     }
 
     /// Value and tolerance of `[n_rows, n_head, head_dim]`.
-    fn expected(&self, case: &AttentionCase, seen: &[Range<usize>]) -> Vec<Expected> {
-        let AttentionCase { kv, .. } = *case;
+    fn expected(&self, case: &AttentionCase, sequences: &[Range<usize>]) -> Vec<Expected> {
+        let (kv, twin) = (case.kv, case.twin());
         let (head_dim, width) = (kv.head_dim, kv.n_head * kv.head_dim);
-        let run = self.k.len() / kv.n_head;
+        let run = self.k.len() / kv.n_kv_head;
+        let one_head = reference::Attention { n_head: 1, n_kv_head: 1, ..twin };
         let mut out = Vec::new();
-        for (row, seen) in seen.iter().enumerate() {
-            for head in 0..kv.n_head {
-                let q = &self.q[row * width + head * head_dim..][..head_dim];
-                let elems = head * run + seen.start * head_dim..head * run + seen.end * head_dim;
+        for (row, sequence) in sequences.iter().enumerate() {
+            let seen = case.visible(sequence);
+            let row = &self.q[row * width..][..width];
+            let part = |values: &[f32]| -> Vec<f32> {
+                let heads = values.chunks(run);
+                heads
+                    .flat_map(|head| head[sequence.start * head_dim..sequence.end * head_dim].to_vec())
+                    .collect()
+            };
+            let want = reference::attention_decode(&twin, row, &part(&self.k), &part(&self.v));
+            for (head, (q, want)) in row.chunks(head_dim).zip(want.chunks(head_dim)).enumerate() {
+                let at = head / (kv.n_head / kv.n_kv_head) * run;
+                let elems = at + seen.start * head_dim..at + seen.end * head_dim;
                 let (k, v) = (&self.k[elems.clone()], &self.v[elems]);
-                let want = reference::attention_prefill(q, k, v, head_dim, seen.len() - 1, case.scale());
-                let relative = relative_error(q, k, case.scale());
+                let relative = relative_error(&one_head, q, k);
                 for (d, &want) in want.iter().enumerate() {
                     // Weights are relative to their sum: |v| at most counts.
                     let values = v.iter().skip(d).step_by(head_dim);
@@ -257,106 +301,20 @@ impl Inputs {
 }
 
 /// Relative error of softmax weights, once in the weighted values and once in
-/// their sum: from the scores' absolute error, from exp and from the sums.
-fn relative_error(q: &[f32], k: &[f32], scale: f32) -> f64 {
-    let scale = f64::from(scale);
+/// their sum: from the scores' absolute error, from exp and from the sums. A cap's tanh
+/// is wrong by 2e-7 and a few roundings.
+fn relative_error(twin: &reference::Attention, q: &[f32], k: &[f32]) -> f64 {
+    let scale = f64::from(twin.scale);
     let (mut magnitude, mut low, mut high) = (0.0f64, f64::INFINITY, f64::NEG_INFINITY);
     for k in k.chunks(q.len()) {
-        let terms = || q.iter().zip(k).map(|(q, k)| f64::from(*q) * f64::from(*k) * scale);
-        let score: f64 = terms().sum();
-        magnitude = magnitude.max(terms().map(f64::abs).sum());
+        let terms = q.iter().zip(k).map(|(q, k)| (f64::from(*q) * f64::from(*k) * scale).abs());
+        magnitude = magnitude.max(terms.sum());
+        let score = twin.score(q, k);
         (low, high) = (low.min(score), high.max(score));
     }
     // Weights below e^-15 do not count; their exp may be as wrong as it likes.
     let spread = (high - low).min(15.0);
     let n_keys = k.len() / q.len();
-    2.0 * (sum_error(q.len()) * magnitude + (3.0 + 2.0 * spread) * 2.0 * U + sum_error(n_keys))
-}
-
-/// Merge of the partial results of a decode.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ReduceCase {
-    /// Heads.
-    pub n_head: usize,
-    /// Elements of a head, a multiple of 8.
-    pub head_dim: usize,
-    /// Room for splits.
-    pub max_splits: usize,
-    /// Positions in a split.
-    pub split_keys: usize,
-    /// Positions in the cache.
-    pub kv_len: usize,
-}
-
-impl ReduceCase {
-    /// `[n_head, n_splits]`: the splits that count.
-    fn partials(&self) -> Vec<Vec<reference::Partial>> {
-        let mut random = Random::new(7);
-        let used = self.kv_len.div_ceil(self.split_keys);
-        let mut partial = |_| reference::Partial {
-            acc: random.uniform(self.head_dim, 9.0),
-            max: random.uniform(1, 6.0)[0],
-            sum: 1.0 + random.uniform(1, 0.5)[0],
-        };
-        (0..self.n_head).map(|_| (0..used).map(&mut partial).collect()).collect()
-    }
-
-    pub(super) fn prepare(&self, gpu: &Gpu, case: String) -> Result<Prepared> {
-        let partials = self.partials();
-        let stride = self.head_dim + 4;
-        let mut partial = vec![f32::NAN; self.n_head * self.max_splits * stride];
-        let mut expected = Vec::new();
-        for (head, splits) in partials.iter().enumerate() {
-            for (split, state) in splits.iter().enumerate() {
-                let slot = &mut partial[(head * self.max_splits + split) * stride..][..stride];
-                slot[..self.head_dim].copy_from_slice(&state.acc);
-                slot[self.head_dim..].copy_from_slice(&[state.max, state.sum, 0.0, 0.0]);
-            }
-            // One split has written the output itself.
-            let written = splits.len() == 1;
-            let relative = 2.0 * (sum_error(splits.len()) + (3.0 + 2.0 * 12.0) * 2.0 * U);
-            expected.extend(reference::attention_reduce(splits).into_iter().map(|want| {
-                // acc is at most 9, a sum at least 0.5.
-                if written { Expected::Untouched } else { value(want, 18.0 * relative) }
-            }));
-        }
-        let (output, out) = Output::new(gpu, "out", Format::Float(DType::F32), &[], expected)?;
-        let partial = floats(gpu, "partial", &partial)?;
-        let none = input(gpu, "unused", &[])?;
-        let n_rows = 1;
-        let step = step(gpu, Step { n_rows, ..Step::default() })?;
-        let batch = batch(gpu, &[Row { kv_len: self.kv_len as u32, ..Row::default() }])?;
-        let dispatches = record(gpu, |recorder| {
-            let (n_head, head_dim) = (self.n_head, self.head_dim);
-            let kv = PagedKv {
-                page_table: &none,
-                slabs: std::slice::from_ref(&none),
-                dtype: DType::F16,
-                n_head,
-                head_dim,
-            };
-            let scratch = Scratch { buffer: &none, n_ctx: self.max_splits, max_rows: 1 };
-            let rows = StepRows { step: (&step).into(), batch: Some((&batch).into()) };
-            let op = Attention { rows, qkv: &none, kv, scale: 1.0, scratch, out: &out };
-            attention_reduce::record(recorder, &op, self.max_splits, self.split_keys, &partial)
-        })?;
-        Ok(Prepared {
-            case,
-            reason: "f32 sums over splits, exp's 3 + 2|x| ulp",
-            dispatches,
-            work: Work { n_rows: 1, kv_len: self.kv_len as u32 },
-            outputs: vec![(output, out)],
-        })
-    }
-}
-
-fn value(want: f32, tolerance: f64) -> Expected {
-    Expected::Value { want: f64::from(want), tolerance }
-}
-
-impl fmt::Display for ReduceCase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ReduceCase { n_head, head_dim, max_splits, split_keys, kv_len } = self;
-        write!(f, "{n_head}x{head_dim} splits={max_splits} of {split_keys} kv_len={kv_len}")
-    }
+    let cap = twin.soft_cap.map_or(0.0, |cap| f64::from(cap) * (2e-7 + 8.0 * U));
+    2.0 * (sum_error(q.len()) * magnitude + cap + (3.0 + 2.0 * spread) * 2.0 * U + sum_error(n_keys))
 }

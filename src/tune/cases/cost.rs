@@ -66,7 +66,7 @@ fn embedding(case: &EmbeddingCase) -> (usize, usize) {
 }
 
 fn kv_append(case: &KvAppendCase) -> (usize, usize) {
-    let elems = 2 * case.n_rows * case.kv.n_head * case.kv.head_dim;
+    let elems = 2 * case.n_rows * case.kv.n_kv_head * case.kv.head_dim;
     (elems * (F32 + case.kv.dtype.size_bytes()), 0)
 }
 
@@ -74,10 +74,11 @@ fn kv_append(case: &KvAppendCase) -> (usize, usize) {
 /// value. Keys that several rows see count once.
 fn attention(case: &AttentionCase, seen: Vec<Range<usize>>) -> (usize, usize) {
     let (rows, width) = (case.n_rows, case.kv.n_head * case.kv.head_dim);
+    let seen: Vec<_> = seen.into_iter().map(|positions| case.visible(&positions)).collect();
     let pairs: usize = seen.iter().map(Range::len).sum();
     let first = seen.iter().map(|seen| seen.start).min().unwrap_or(0);
     let end = seen.iter().map(|seen| seen.end).max().unwrap_or(0);
-    let cached = 2 * (end - first) * width * case.kv.dtype.size_bytes();
+    let cached = 2 * (end - first) * case.kv.n_kv_head * case.kv.head_dim * case.kv.dtype.size_bytes();
     (cached + 2 * rows * width * F32, 4 * pairs * width)
 }
 
@@ -98,7 +99,7 @@ fn norm_gemv(case: &NormGemvCase) -> (usize, usize) {
 
 /// Each split's sums are scaled and added.
 fn reduce(case: &ReduceCase) -> (usize, usize) {
-    let splits = case.kv_len.div_ceil(case.split_keys);
+    let splits = case.n_splits();
     // One split has written the output itself.
     if splits < 2 {
         return (0, 0);
@@ -144,23 +145,28 @@ mod tests {
             batch: false,
         };
         assert_eq!(cost(Case::Embedding(embedding)), (160, 20));
-        let kv = KvShape { n_head: 2, head_dim: 8, dtype: DType::F16, n_slabs: 1 };
+        let kv = KvShape { n_head: 2, n_kv_head: 2, head_dim: 8, dtype: DType::F16, n_slabs: 1 };
         let append = KvAppendCase { kv, position: 7, n_rows: 3, batch: false, planted: None };
         assert_eq!(cost(Case::KvAppend(append)), (96 * 6, 0));
         // Two rows at position 3 see 4 and 5 keys; 5 positions are cached.
-        let attention = AttentionCase { kv, position: 3, n_rows: 2, sharpness: 1.0 };
+        let attention = AttentionCase::plain(kv, 3, 2);
         assert_eq!(
             cost(Case::AttentionPrefill(attention.clone())),
             (2 * 5 * 16 * 2 + 2 * 2 * 16 * 4, 4 * 9 * 16)
         );
         // As sequences of a batch, both see 4 positions.
         assert_eq!(cost(Case::AttentionDecode(attention)), (2 * 4 * 16 * 2 + 2 * 2 * 16 * 4, 4 * 8 * 16));
+        // Four heads on two of keys, and a window: rows see 3 keys each, of positions 1 to 4.
+        let grouped =
+            AttentionCase { window: Some(3), ..AttentionCase::plain(KvShape { n_head: 4, ..kv }, 3, 2) };
+        assert_eq!(cost(Case::AttentionPrefill(grouped)), (2 * 4 * 16 * 2 + 2 * 2 * 32 * 4, 4 * 6 * 32));
         // 24 features of q, k and v behind a norm of 10; k and v are stored as halves.
         let projection =
             NormGemvCase { m: 1, first_row: 0, n_embd: 10, dtype: DType::F16, behind: Behind::Cache(kv) };
         let bytes = (10 + 20 + 48) * 4 + 48 * 10 * 2 + 16 * 4 + 32 * 2;
         assert_eq!(cost(Case::NormGemv(projection)), (bytes, 2 * 48 * 10 + 80));
-        let reduce = ReduceCase { n_head: 2, head_dim: 8, max_splits: 4, split_keys: 10, kv_len: 25 };
+        let reduce =
+            ReduceCase { n_head: 2, head_dim: 8, max_splits: 4, split_keys: 10, kv_len: 25, window: None };
         assert_eq!(cost(Case::AttentionReduce(reduce.clone())), (2 * 3 * 10 * 4 + 64, 96));
         assert_eq!(cost(Case::AttentionReduce(ReduceCase { kv_len: 10, ..reduce })), (0, 0));
     }

@@ -34,7 +34,7 @@ impl KvAppendCase {
         let mut random = Random::new(5);
         let kv_len = position + n_rows;
         let pages = Pages::scattered(kv, kv_len, &mut random);
-        let axis = Axis::grouped(3 * kv.n_head, kv.head_dim);
+        let axis = Axis::grouped(kv.n_head + 2 * kv.n_kv_head, kv.head_dim);
         let mut qkv = random.uniform(n_rows * axis.len(), 4.0);
         self.plant(&mut qkv);
         let (mut outputs, mut slabs) = (Vec::new(), Vec::new());
@@ -59,11 +59,12 @@ impl KvAppendCase {
         let rows: Vec<Row> = (0..n_rows).map(|row| self.row(row)).collect();
         let batch = if self.batch { Some(batch(gpu, &rows)?) } else { None };
         let dispatches = record(gpu, |recorder| {
+            let n_head = kv.n_head;
             let kv = PagedKv {
                 page_table: &page_table,
                 slabs: &slabs,
                 dtype: kv.dtype,
-                n_head: kv.n_head,
+                n_kv_head: kv.n_kv_head,
                 head_dim: pad_row(kv.head_dim),
             };
             let rows = StepRows { step: (&step).into(), batch: batch.as_ref().map(Into::into) };
@@ -71,6 +72,7 @@ impl KvAppendCase {
                 rows,
                 qkv: &qkv,
                 kv,
+                n_head,
                 spare_slabs: &spare,
                 overflow: flag.as_ref().map(Flag::bound),
             };
@@ -93,23 +95,29 @@ impl KvAppendCase {
         Row { position, kv_len: position + 1, first_page: first_page as u32, unused: 0 }
     }
 
+    /// Elements of a row of q, k and v.
+    fn row_width(&self) -> usize {
+        (self.kv.n_head + 2 * self.kv.n_kv_head) * self.kv.head_dim
+    }
+
     /// Plants the number in the middle row and the last one: in an element of the
     /// first head's key, and of the last head's value.
     fn plant(&self, qkv: &mut [f32]) {
         let Some(number) = self.planted else { return };
-        let width = self.kv.n_head * self.kv.head_dim;
+        let (width, row_width) = (self.kv.n_head * self.kv.head_dim, self.row_width());
         for row in [self.n_rows / 2, self.n_rows - 1] {
-            qkv[row * 3 * width + width] = number;
-            qkv[row * 3 * width + 3 * width - 1] = number;
+            qkv[row * row_width + width] = number;
+            qkv[(row + 1) * row_width - 1] = number;
         }
     }
 
     /// The lowest position of a key and of a value that exceed f16.
     fn noted(&self, qkv: &[f32]) -> [Option<usize>; 2] {
-        let width = self.kv.n_head * self.kv.head_dim;
-        [width, 2 * width].map(|from| {
+        let KvShape { n_head, n_kv_head, head_dim, .. } = self.kv;
+        [n_head, n_head + n_kv_head].map(|head| {
             let exceeds = |row: usize| {
-                qkv[row * 3 * width + from..][..width].iter().any(|&x| reference::exceeds_f16(x))
+                let part = &qkv[row * self.row_width() + head * head_dim..][..n_kv_head * head_dim];
+                part.iter().any(|&x| reference::exceeds_f16(x))
             };
             let position =
                 |row: usize| if self.batch { self.row(row).position as usize } else { self.position + row };
@@ -124,9 +132,9 @@ impl KvAppendCase {
         let relative = if kv.dtype == DType::F16 { 1.0 / 1024.0 } else { 0.0 };
         // Of subnormal halves.
         let absolute = if kv.dtype == DType::F16 { 1.0 / f64::from(1 << 24) } else { 0.0 };
-        for (part, head) in (0..2).flat_map(|part| (0..kv.n_head).map(move |head| (part, head))) {
-            let column = ((part + 1) * kv.n_head + head) * kv.head_dim;
-            let row = |i: usize| &qkv[i * 3 * kv.n_head * kv.head_dim + column..][..kv.head_dim];
+        for (part, head) in (0..2).flat_map(|part| (0..kv.n_kv_head).map(move |head| (part, head))) {
+            let column = (kv.n_head + part * kv.n_kv_head + head) * kv.head_dim;
+            let row = |i: usize| &qkv[i * self.row_width() + column..][..kv.head_dim];
             let rows: Vec<f32> = (0..n_rows).flat_map(row).copied().collect();
             let mut cache = vec![0.0; (position + n_rows) * kv.head_dim];
             reference::kv_append(&mut cache, &rows, position, kv.head_dim);

@@ -1,6 +1,7 @@
 //! Which cases there are: sizes of 1, one below, at and above each tile, odd
 //! ones, and extreme values.
 
+use super::attention_list::{self, grouped};
 use super::paged::AROUND_F16;
 use super::{
     ArgmaxCase, ArgmaxInput, AttentionCase, Behind, Case, EmbeddingCase, KvAppendCase, KvShape,
@@ -39,10 +40,7 @@ pub fn all() -> Vec<Case> {
     sample(&mut all);
     score(&mut all);
     cache(&mut all);
-    prefill(&mut all);
-    packed(&mut all);
-    decode(&mut all);
-    reduce(&mut all);
+    attention_list::push(&mut all);
     all
 }
 
@@ -62,7 +60,7 @@ pub fn gpt2_shapes(n_embd: usize, n_head: usize, vocab_size: usize) -> Vec<Case>
     all.push(Case::Gemv(MatmulCase::plain(1, vocab_size, n_embd, dtype)));
     all.extend(projections.into_iter().map(|case| Case::Gemm(MatmulCase { m, ..case })));
     let piece_rows = vocab_size.next_multiple_of(8);
-    let kv = KvShape { n_head, head_dim: n_embd / n_head, dtype, n_slabs: 1 };
+    let kv = KvShape { n_head, n_kv_head: n_head, head_dim: n_embd / n_head, dtype, n_slabs: 1 };
     for behind in [Behind::Cache(kv), Behind::Activation(Activation::GeluTanh, 4 * n_embd)] {
         all.push(Case::NormGemv(NormGemvCase { m: 1, first_row: 0, n_embd, dtype, behind }));
     }
@@ -81,11 +79,12 @@ pub fn gpt2_shapes(n_embd: usize, n_head: usize, vocab_size: usize) -> Vec<Case>
         }));
         all.push(Case::KvAppend(KvAppendCase { kv, position, n_rows, batch: n_rows == 1, planted: None }));
     }
-    let attention = |n_rows, position| AttentionCase { kv, position, n_rows, sharpness: 1.0 };
-    all.push(Case::AttentionPrefill(attention(m, 0)));
-    all.push(Case::AttentionDecode(attention(1, 1000)));
+    all.push(Case::AttentionPrefill(AttentionCase::plain(kv, 0, m)));
+    all.push(Case::AttentionDecode(AttentionCase::plain(kv, 1000, 1)));
     let (head_dim, split_keys) = (kv.head_dim, 256);
-    all.push(Case::AttentionReduce(ReduceCase { n_head, head_dim, max_splits: 4, split_keys, kv_len: 1001 }));
+    let (max_splits, kv_len, window) = (4, 1001, None);
+    let reduce = ReduceCase { n_head, head_dim, max_splits, split_keys, kv_len, window };
+    all.push(Case::AttentionReduce(reduce));
     all.push(Case::Argmax(ArgmaxCase { n: vocab_size, input: ArgmaxInput::Random }));
     all.push(Case::Score(ScoreCase { n_rows: 32, n: vocab_size, input: ScoreInput::Random }));
     for (temperature, top_k, top_p) in [(0.0, 0, 1.0), (0.8, 0, 1.0), (0.8, 40, 0.95), (0.8, 0, 0.95)] {
@@ -299,8 +298,9 @@ fn score(all: &mut Vec<Case>) {
 /// elements; 1, 2 and 25 heads; one to three slabs. Types and slabs vary along
 /// with the head instead of in each combination: each is a pipeline of its own,
 /// which software adapters take seconds to compile.
-fn shapes() -> Vec<KvShape> {
-    let shape = |n_head, head_dim, dtype, n_slabs| KvShape { n_head, head_dim, dtype, n_slabs };
+pub(super) fn shapes() -> Vec<KvShape> {
+    let shape =
+        |n_head, head_dim, dtype, n_slabs| KvShape { n_head, n_kv_head: n_head, head_dim, dtype, n_slabs };
     vec![
         shape(25, 3, DType::F16, 1),
         shape(2, 8, DType::F16, 1),
@@ -312,11 +312,12 @@ fn shapes() -> Vec<KvShape> {
 }
 
 /// One head of a size that only odd models have.
-const LARGE_HEAD: KvShape = KvShape { n_head: 1, head_dim: 600, dtype: DType::F16, n_slabs: 1 };
+pub(super) const LARGE_HEAD: KvShape =
+    KvShape { n_head: 1, n_kv_head: 1, head_dim: 600, dtype: DType::F16, n_slabs: 1 };
 
 fn cache(all: &mut Vec<Case>) {
     let four_slabs = KvShape { n_slabs: 4, ..shapes()[0] };
-    for kv in shapes().into_iter().chain([four_slabs, LARGE_HEAD]) {
+    for kv in shapes().into_iter().chain([four_slabs, LARGE_HEAD]).chain(grouped()) {
         // One row; rows across page borders; a chunk behind others.
         for (n_rows, position) in [(1, 0), (1, 17), (16, 0), (35, 15), (17, 48)] {
             all.push(Case::KvAppend(KvAppendCase { kv, position, n_rows, batch: false, planted: None }));
@@ -325,75 +326,11 @@ fn cache(all: &mut Vec<Case>) {
             }
         }
     }
-    for kv in [shapes()[0], four_slabs] {
+    for kv in [shapes()[0], four_slabs, grouped()[0]] {
         for number in AROUND_F16 {
             let case = KvAppendCase { kv, position: 15, n_rows: 35, batch: false, planted: Some(number) };
             all.push(Case::KvAppend(case.clone()));
             all.push(Case::KvAppend(KvAppendCase { batch: true, ..case }));
         }
-    }
-}
-
-fn prefill(all: &mut Vec<Case>) {
-    let mut push = |kv, n_rows, position, sharpness| {
-        all.push(Case::AttentionPrefill(AttentionCase { kv, position, n_rows, sharpness }));
-    };
-    for kv in shapes() {
-        // Rows around 8 and 16, keys around 8 and 32, chunks behind others.
-        for (n_rows, position) in [(1, 0), (7, 0), (16, 0), (17, 15), (33, 0), (1, 31), (3, 32), (9, 63)] {
-            push(kv, n_rows, position, 1.0);
-        }
-        push(kv, 20, 30, 40.0);
-    }
-    for kv in [shapes()[0], shapes()[3]] {
-        push(kv, 70, 200, 1.0);
-    }
-    push(LARGE_HEAD, 5, 20, 1.0);
-}
-
-fn packed(all: &mut Vec<Case>) {
-    let mut push = |kv, n_rows, position, sharpness| {
-        all.push(Case::AttentionPacked(AttentionCase { kv, position, n_rows, sharpness }));
-    };
-    for kv in shapes() {
-        // Runs of 1, 2, 3 ... rows over the borders of groups of 8 and 16.
-        for (n_rows, position) in [(1, 0), (3, 5), (21, 40), (55, 63), (40, 130)] {
-            push(kv, n_rows, position, 1.0);
-        }
-        push(kv, 20, 30, 40.0);
-    }
-    push(shapes()[1], ROWS_MAX, 100, 1.0);
-    push(LARGE_HEAD, 9, 20, 1.0);
-}
-
-fn decode(all: &mut Vec<Case>) {
-    let mut push = |kv, n_rows, kv_len: usize, sharpness| {
-        all.push(Case::AttentionDecode(AttentionCase { kv, position: kv_len - 1, n_rows, sharpness }));
-    };
-    for kv in shapes() {
-        // Positions around the pages of 16, the tiles of 64 and the splits of
-        // 256.
-        for kv_len in [1, 2, 16, 17, 31, 33, 63, 64, 65, 255, 256, 257, 600] {
-            push(kv, 1, kv_len, 1.0);
-        }
-        push(kv, 1, 270, 40.0);
-        // Rows of several sequences, each of another length.
-        for (n_rows, kv_len) in [(2, 3), (3, 40), (5, 300), (16, 290)] {
-            push(kv, n_rows, kv_len, 1.0);
-        }
-    }
-    push(LARGE_HEAD, 1, 300, 1.0);
-}
-
-fn reduce(all: &mut Vec<Case>) {
-    for (n_head, head_dim, max_splits, split_keys, kv_len) in [
-        (1, 8, 1, 256, 1),
-        (25, 8, 4, 256, 600),
-        (2, 64, 32, 16, 500),
-        (2, 64, 4, 256, 256),
-        (2, 64, 4, 256, 257),
-        (3, 80, 9, 256, 2304),
-    ] {
-        all.push(Case::AttentionReduce(ReduceCase { n_head, head_dim, max_splits, split_keys, kv_len }));
     }
 }

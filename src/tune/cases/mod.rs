@@ -6,6 +6,7 @@
 //! that errors come from f32 arithmetic alone.
 
 mod attention;
+mod attention_list;
 mod cost;
 mod data;
 mod kv_append;
@@ -13,6 +14,7 @@ mod list;
 mod matmul;
 mod norm_gemv;
 mod paged;
+mod reduce;
 mod rows;
 mod sample;
 mod score;
@@ -24,13 +26,14 @@ use crate::error::Result;
 use crate::gpu::{Capabilities, Gpu};
 use crate::kernels::{Candidate, Choices, Op, gemm, gemv};
 
-pub use attention::{AttentionCase, ReduceCase};
+pub use attention::AttentionCase;
 pub use cost::Cost;
 pub use kv_append::KvAppendCase;
 pub use list::{all, gpt2_shapes, quick};
 pub use matmul::{MatmulCase, MatmulInput};
 pub use norm_gemv::{Behind, NormGemvCase};
 pub use paged::KvShape;
+pub use reduce::ReduceCase;
 pub use rows::{ArgmaxCase, ArgmaxInput, EmbeddingCase, LayerNormCase, LayerNormInput};
 pub use sample::{SampleCase, SampleInput};
 pub use score::{ScoreCase, ScoreInput};

@@ -262,10 +262,11 @@ impl Cache {
     }
 
     fn append<'a>(&'a self, rows: StepRows<'a>, qkv: &'a GpuBuffer) -> KvAppend<'a> {
-        let KvShape { n_head, head_dim, dtype, .. } = self.kv;
+        let KvShape { n_head, n_kv_head, head_dim, dtype, .. } = self.kv;
         let head_dim = pad_row(head_dim);
-        let kv = PagedKv { page_table: &self.page_table, slabs: &self.slabs, dtype, n_head, head_dim };
-        KvAppend { rows, qkv, kv, spare_slabs: &self.spare, overflow: self.flag.as_ref().map(Flag::bound) }
+        let kv = PagedKv { page_table: &self.page_table, slabs: &self.slabs, dtype, n_kv_head, head_dim };
+        let overflow = self.flag.as_ref().map(Flag::bound);
+        KvAppend { rows, qkv, kv, n_head, spare_slabs: &self.spare, overflow }
     }
 }
 

@@ -12,8 +12,10 @@ use crate::tune::output::{Expected, Format, Output};
 /// Shape of one layer's cache.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct KvShape {
-    /// Heads.
+    /// Heads of q.
     pub n_head: usize,
+    /// Heads of k and v.
+    pub n_kv_head: usize,
     /// Elements of a head, without padding.
     pub head_dim: usize,
     /// Element type.
@@ -24,8 +26,12 @@ pub struct KvShape {
 
 impl fmt::Display for KvShape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let KvShape { n_head, head_dim, dtype, n_slabs } = self;
-        write!(f, "{n_head}x{head_dim} {dtype} slabs={n_slabs}")
+        let KvShape { n_head, n_kv_head, head_dim, dtype, n_slabs } = self;
+        write!(f, "{n_head}")?;
+        if n_kv_head != n_head {
+            write!(f, "/{n_kv_head}")?;
+        }
+        write!(f, "x{head_dim} {dtype} slabs={n_slabs}")
     }
 }
 
@@ -41,11 +47,15 @@ pub(super) struct Pages {
 
 impl Pages {
     /// Room for `n_positions`: neighbouring pages in different slabs, in random
-    /// places there, with one page a slab that belongs to nobody.
+    /// places there, with one page a slab that belongs to nobody. That of the first slab
+    /// is page 0, whose entry stands for pages that a window has left behind.
     pub(super) fn scattered(shape: KvShape, n_positions: usize, random: &mut Random) -> Self {
         let n_pages = n_positions.div_ceil(PAGE_SIZE);
         let pages_per_slab = n_pages.div_ceil(shape.n_slabs) + 1;
-        let orders: Vec<_> = (0..shape.n_slabs).map(|_| random.permutation(pages_per_slab)).collect();
+        let mut orders: Vec<_> = (0..shape.n_slabs).map(|_| random.permutation(pages_per_slab)).collect();
+        if let Some(at) = orders[0].iter().position(|&page| page == 0) {
+            orders[0].swap(at, pages_per_slab - 1);
+        }
         let place = |i: usize| (i % shape.n_slabs, orders[i % shape.n_slabs][i / shape.n_slabs]);
         let places: Vec<_> = (0..n_pages).map(place).collect();
         let entries = places.iter().map(|&(slab, page)| page_entry(slab, page)).collect();
@@ -54,14 +64,14 @@ impl Pages {
 
     /// Elements of a slab.
     pub(super) fn slab_elems(&self) -> usize {
-        self.pages_per_slab * 2 * self.shape.n_head * PAGE_SIZE * pad_row(self.shape.head_dim)
+        self.pages_per_slab * 2 * self.shape.n_kv_head * PAGE_SIZE * pad_row(self.shape.head_dim)
     }
 
-    /// Slab of a position and the index there of the head's first element in
+    /// Slab of a position and the index there of a kv head's first element in
     /// k (part 0) or v (part 1).
-    pub(super) fn locate(&self, part: usize, position: usize, head: usize) -> (usize, usize) {
+    pub(super) fn locate(&self, part: usize, position: usize, kv_head: usize) -> (usize, usize) {
         let (slab, page) = self.places[position / PAGE_SIZE];
-        let run = (page * 2 + part) * self.shape.n_head + head;
+        let run = (page * 2 + part) * self.shape.n_kv_head + kv_head;
         (slab, (run * PAGE_SIZE + position % PAGE_SIZE) * pad_row(self.shape.head_dim))
     }
 }

@@ -1,0 +1,5 @@
+// Scores of attention as they are.
+fn capped(scores: vec4<f32>, soft_cap: f32) -> vec4<f32> {
+    return scores;
+}
+

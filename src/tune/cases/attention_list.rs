@@ -1,0 +1,178 @@
+//! Which cases of attention there are.
+
+use super::list::{LARGE_HEAD, shapes};
+use super::{AttentionCase, Case, KvShape, ReduceCase};
+use crate::kernels::ROWS_MAX;
+use crate::tensor::DType;
+
+/// Pushes those of every kernel of attention.
+pub(super) fn push(all: &mut Vec<Case>) {
+    prefill(all);
+    packed(all);
+    decode(all);
+    reduce(all);
+    windows(all);
+    capped(all);
+}
+
+/// Caches whose heads are shared by groups of 2, 3, 4, 7 and 8 heads of q, the last two
+/// multi-query; heads of 256 elements in groups of 4 and 8. Types and slabs vary along.
+pub(super) fn grouped() -> Vec<KvShape> {
+    let shape =
+        |n_head, n_kv_head, head_dim, dtype, n_slabs| KvShape { n_head, n_kv_head, head_dim, dtype, n_slabs };
+    vec![
+        shape(6, 2, 8, DType::F16, 1),
+        shape(4, 2, 20, DType::F32, 1),
+        shape(9, 3, 64, DType::F16, 1),
+        shape(4, 1, 256, DType::F16, 1),
+        shape(7, 1, 64, DType::F16, 3),
+        shape(16, 2, 128, DType::F16, 1),
+        shape(8, 1, 256, DType::F32, 2),
+    ]
+}
+
+/// Windows around a page of 16, a tile of 32 keys, a split; positions around theirs.
+fn windows(all: &mut Vec<Case>) {
+    let shapes = [grouped()[0], grouped()[2], shapes()[3]];
+    for kv in shapes {
+        for window in [1, 15, 16, 17, 100] {
+            let case = |position, n_rows| AttentionCase {
+                window: Some(window),
+                ..AttentionCase::plain(kv, position, n_rows)
+            };
+            // Rows before the window is full, behind it, across pages and tiles.
+            for (position, n_rows) in [(0, 20), (window, 3), (95, 18), (200, 33), (331, 1)] {
+                all.push(Case::AttentionPrefill(case(position, n_rows)));
+            }
+            for (position, n_rows) in [(40, 21), (131, 40)] {
+                all.push(Case::AttentionPacked(case(position, n_rows)));
+            }
+            for (position, n_rows) in [(0, 1), (window, 1), (300, 1), (303, 5), (1039, 2)] {
+                all.push(Case::AttentionDecode(case(position, n_rows)));
+            }
+        }
+        // Windows of several splits.
+        for window in [270, 600] {
+            for (position, n_rows) in [(255, 1), (700, 3), (1300, 1)] {
+                let case = AttentionCase::plain(kv, position, n_rows);
+                all.push(Case::AttentionDecode(AttentionCase { window: Some(window), ..case }));
+            }
+        }
+    }
+}
+
+/// Caps of Gemma 2's size and one that bends every score.
+fn capped(all: &mut Vec<Case>) {
+    for (kv, cap, sharpness) in [
+        (grouped()[0], 50.0, 40.0),
+        (grouped()[2], 50.0, 40.0),
+        (grouped()[3], 1.0, 1.0),
+        (shapes()[4], 1.0, 10.0),
+    ] {
+        let case = |position, n_rows, window| AttentionCase {
+            sharpness,
+            window,
+            soft_cap: Some(cap),
+            ..AttentionCase::plain(kv, position, n_rows)
+        };
+        for window in [None, Some(17)] {
+            all.push(Case::AttentionPrefill(case(30, 20, window)));
+            all.push(Case::AttentionPacked(case(40, 21, window)));
+            all.push(Case::AttentionDecode(case(299, 2, window)));
+        }
+    }
+}
+
+fn prefill(all: &mut Vec<Case>) {
+    let mut push = |kv, n_rows, position, sharpness| {
+        all.push(Case::AttentionPrefill(AttentionCase {
+            sharpness,
+            ..AttentionCase::plain(kv, position, n_rows)
+        }));
+    };
+    for kv in shapes() {
+        // Rows around 8 and 16, keys around 8 and 32, chunks behind others.
+        for (n_rows, position) in [(1, 0), (7, 0), (16, 0), (17, 15), (33, 0), (1, 31), (3, 32), (9, 63)] {
+            push(kv, n_rows, position, 1.0);
+        }
+        push(kv, 20, 30, 40.0);
+    }
+    for kv in [shapes()[0], shapes()[3]] {
+        push(kv, 70, 200, 1.0);
+    }
+    push(LARGE_HEAD, 5, 20, 1.0);
+    for kv in grouped() {
+        for (n_rows, position) in [(1, 0), (3, 14), (17, 15), (6, 62)] {
+            push(kv, n_rows, position, 1.0);
+        }
+    }
+}
+
+fn packed(all: &mut Vec<Case>) {
+    let mut push = |kv, n_rows, position, sharpness| {
+        all.push(Case::AttentionPacked(AttentionCase {
+            sharpness,
+            ..AttentionCase::plain(kv, position, n_rows)
+        }));
+    };
+    for kv in shapes() {
+        // Runs of 1, 2, 3 ... rows over the borders of groups of 8 and 16.
+        for (n_rows, position) in [(1, 0), (3, 5), (21, 40), (55, 63), (40, 130)] {
+            push(kv, n_rows, position, 1.0);
+        }
+        push(kv, 20, 30, 40.0);
+    }
+    push(shapes()[1], ROWS_MAX, 100, 1.0);
+    push(LARGE_HEAD, 9, 20, 1.0);
+    for kv in grouped() {
+        for (n_rows, position) in [(1, 0), (21, 40)] {
+            push(kv, n_rows, position, 1.0);
+        }
+    }
+    push(grouped()[0], ROWS_MAX, 100, 1.0);
+}
+
+fn decode(all: &mut Vec<Case>) {
+    let mut push = |kv, n_rows, kv_len: usize, sharpness| {
+        all.push(Case::AttentionDecode(AttentionCase {
+            sharpness,
+            ..AttentionCase::plain(kv, kv_len - 1, n_rows)
+        }));
+    };
+    for kv in shapes() {
+        // Positions around the pages of 16, the tiles of 64 and the splits of
+        // 256.
+        for kv_len in [1, 2, 16, 17, 31, 33, 63, 64, 65, 255, 256, 257, 600] {
+            push(kv, 1, kv_len, 1.0);
+        }
+        push(kv, 1, 270, 40.0);
+        // Rows of several sequences, each of another length.
+        for (n_rows, kv_len) in [(2, 3), (3, 40), (5, 300), (16, 290)] {
+            push(kv, n_rows, kv_len, 1.0);
+        }
+    }
+    push(LARGE_HEAD, 1, 300, 1.0);
+    for kv in grouped() {
+        for (n_rows, kv_len) in [(1, 1), (1, 17), (3, 257), (2, 600)] {
+            push(kv, n_rows, kv_len, 1.0);
+        }
+    }
+}
+
+fn reduce(all: &mut Vec<Case>) {
+    for (n_head, head_dim, max_splits, split_keys, kv_len, window) in [
+        (1, 8, 1, 256, 1, None),
+        (25, 8, 4, 256, 600, None),
+        (2, 64, 32, 16, 500, None),
+        (2, 64, 4, 256, 256, None),
+        (2, 64, 4, 256, 257, None),
+        (3, 80, 9, 256, 2304, None),
+        // Splits begin with the page of the first position that is seen: 880, 1136.
+        (2, 64, 4, 256, 1137, Some(250)),
+        (2, 64, 4, 256, 1136, Some(250)),
+        (2, 8, 10, 64, 600, Some(600)),
+    ] {
+        let case = ReduceCase { n_head, head_dim, max_splits, split_keys, kv_len, window };
+        all.push(Case::AttentionReduce(case));
+    }
+}
