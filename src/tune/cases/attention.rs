@@ -165,7 +165,7 @@ impl AttentionCase {
             slabs.push(input(gpu, "slab", &encode(kv.dtype, &slab))?);
         }
         let mut expected = vec![Expected::exactly(0.0); self.n_rows * width];
-        for (i, element) in inputs.expected(self, &seen).into_iter().enumerate() {
+        for (i, element) in inputs.expected(self, sequences).into_iter().enumerate() {
             expected[i / axis.len() * width + axis.position(i % axis.len())] = element;
         }
         let (output, out) = Output::new(gpu, "out", Format::Float(DType::F32), &[], expected)?;
@@ -265,17 +265,20 @@ impl Inputs {
     }
 
     /// Value and tolerance of `[n_rows, n_head, head_dim]`.
-    fn expected(&self, case: &AttentionCase, seen: &[Range<usize>]) -> Vec<Expected> {
+    fn expected(&self, case: &AttentionCase, sequences: &[Range<usize>]) -> Vec<Expected> {
         let (kv, twin) = (case.kv, case.twin());
         let (head_dim, width) = (kv.head_dim, kv.n_head * kv.head_dim);
         let run = self.k.len() / kv.n_kv_head;
         let one_head = reference::Attention { n_head: 1, n_kv_head: 1, ..twin };
         let mut out = Vec::new();
-        for (row, seen) in seen.iter().enumerate() {
+        for (row, sequence) in sequences.iter().enumerate() {
+            let seen = case.visible(sequence);
             let row = &self.q[row * width..][..width];
             let part = |values: &[f32]| -> Vec<f32> {
                 let heads = values.chunks(run);
-                heads.flat_map(|head| head[..seen.end * head_dim].to_vec()).collect()
+                heads
+                    .flat_map(|head| head[sequence.start * head_dim..sequence.end * head_dim].to_vec())
+                    .collect()
             };
             let want = reference::attention_decode(&twin, row, &part(&self.k), &part(&self.v));
             for (head, (q, want)) in row.chunks(head_dim).zip(want.chunks(head_dim)).enumerate() {

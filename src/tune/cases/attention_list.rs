@@ -170,7 +170,7 @@ fn reduce(all: &mut Vec<Case>) {
         // Splits begin with the page of the first position that is seen: 880, 1136.
         (2, 64, 4, 256, 1137, Some(250)),
         (2, 64, 4, 256, 1136, Some(250)),
-        (2, 8, 9, 64, 600, Some(600)),
+        (2, 8, 10, 64, 600, Some(600)),
     ] {
         let case = ReduceCase { n_head, head_dim, max_splits, split_keys, kv_len, window };
         all.push(Case::AttentionReduce(case));
