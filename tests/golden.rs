@@ -217,10 +217,12 @@ fn every_variant_forced_in_turn_equals_transformers() {
     let dir = Path::new("tests/golden/gpt2-tiny");
     let golden = Golden::read(dir);
     let (tokens, expected) = (&golden.rows[0], &golden.logits[0]);
+    // GPT-2 has layer norms alone.
+    let ops: Vec<Op> = Op::ALL.into_iter().filter(|op| ![Op::RmsNorm, Op::RmsGemv].contains(op)).collect();
     // One with all that the adapter offers, one on the floor.
     for gpu in [&GPUS[0], &GPUS[GPUS.len() - 1]] {
         let mut forced = 0;
-        for candidate in Op::ALL.into_iter().flat_map(Op::candidates) {
+        for candidate in ops.iter().flat_map(|op| op.candidates()) {
             if !candidate.runs_on(&gpu.capabilities()) {
                 continue;
             }
@@ -233,7 +235,7 @@ fn every_variant_forced_in_turn_equals_transformers() {
             }
             forced += 1;
         }
-        assert!(forced >= 2 * Op::ALL.len(), "{forced} variants on {}", setup(gpu));
+        assert!(forced >= 2 * ops.len(), "{forced} variants on {}", setup(gpu));
     }
 }
 

@@ -108,6 +108,23 @@ fn the_search_drops_what_is_wrong_and_takes_what_is_clearly_better() {
 }
 
 #[test]
+fn only_what_a_model_has_is_tuned() {
+    let gpu = open_gpu(GpuOptions::default());
+    let choices = Choices::new(&gpu.capabilities(), &[]).unwrap();
+    let both = [[Op::LayerNorm, Op::NormGemv], [Op::RmsNorm, Op::RmsGemv]];
+    for (norm, [own, other]) in [(Norm::Layer, both), (Norm::Rms, [both[1], both[0]])] {
+        let shapes = Shapes { norm, ..shapes(DType::F16) };
+        let only_default = |op| vec![choices.get(op)];
+        let tuning = run_among(&gpu, &shapes, PATIENT, &only_default, &mut |_| {}, &no_cancel()).unwrap();
+        let tuned: Vec<Op> = tuning.ops.iter().map(|found| found.op).collect();
+        assert!(own.iter().all(|op| tuned.contains(op)) && !other.iter().any(|op| tuned.contains(op)));
+        assert_eq!(tuned.len(), Op::ALL.len() - 2);
+        assert!(tuning.dropped.is_empty() && tuning.is_complete());
+        assert!(tuning.ops.iter().all(|found| found.timed.len() == 1), "each has a share of a step");
+    }
+}
+
+#[test]
 fn a_budget_is_kept_and_a_search_can_be_cancelled() {
     let gpu = open_gpu(GpuOptions::default());
     let shapes = shapes(DType::F16);

@@ -18,9 +18,10 @@ static QK_NORM: Kernel = Kernel {
     ],
 };
 
-/// Threads of a head. One vector of a software adapter at its usual width, so that
-/// the barrier keeps nobody waiting there; on a GPU four vec4 a thread at 128
-/// elements, which is less than the dispatch itself takes.
+/// Threads of a head: one vector of a software adapter at its usual width, and four vec4
+/// a thread at 128 elements, for GPUs. Of 24 heads of 128 elements a row takes 43 us on
+/// lavapipe 25; with 32 threads a head 64 us; with a thread a head 32 us, which would
+/// leave a GPU's loads one behind the other.
 const WORKGROUP_SIZE: u32 = 8;
 
 /// The shader's `QkNormParams`.

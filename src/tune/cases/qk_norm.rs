@@ -80,9 +80,8 @@ impl QkNormCase {
             let normed = reference::rms_norm(heads, weight, EPSILON);
             expected.extend(want.iter().enumerate().map(|(i, &want)| {
                 // An element comes of itself and of its neighbour.
-                let pair = i % dim / 2;
-                let neighbour =
-                    if pair < turns.len() { normed[(i - i % dim) + (i % dim ^ 1)].abs() } else { 0.0 };
+                let rotates = i % dim / 2 < turns.len();
+                let neighbour = if rotates { normed[i - i % dim + ((i % dim) ^ 1)].abs() } else { 0.0 };
                 let magnitude = f64::from(normed[i].abs() + neighbour);
                 let tolerance = (relative_error(dim) + 4.0 * U) * magnitude;
                 Expected::Value { want: f64::from(want), tolerance }
