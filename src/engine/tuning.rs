@@ -19,6 +19,8 @@ pub fn tuned_shapes(config: &Gpt2Config, options: &ModelOptions) -> Shapes {
         n_head: config.n_head,
         head_dim: config.head_dim(),
         n_inner: config.n_inner,
+        gated: false,
+        rotary: false,
         vocab_size: config.vocab_size,
         n_positions: config.n_positions,
         chunk: options.prefill_chunk.clamp(1, config.n_positions.max(1)),

@@ -3,8 +3,8 @@
 
 use super::Shapes;
 use super::cases::{
-    AttentionCase, Behind, Case, KvShape, LayerNormCase, LayerNormInput, MatmulCase, NormGemvCase, ScoreCase,
-    ScoreInput,
+    AttentionCase, Behind, Case, KvShape, LayerNormCase, LayerNormInput, MatmulCase, NormGemvCase,
+    RotaryShape, ScoreCase, ScoreInput,
 };
 use crate::gpu::Gpu;
 use crate::kernels::{Activation, Candidate, Choices, Op};
@@ -38,7 +38,16 @@ pub fn cases(op: Op, shapes: &Shapes) -> Vec<Case> {
         let sharpness = 1.0;
         AttentionCase { kv: kv(n_head.min(2)), position, n_rows, sharpness }
     };
-    match op {
+    let rotary = RotaryShape { n_head, n_kv_head: n_head, head_dim, rotary_dim: head_dim / 2 * 2 };
+    let silu = Activation::Silu;
+    // In the forms that the model has.
+    let forms = |m, batch| {
+        let gated = MatmulCase { bias: true, ..MatmulCase::gated(m, 43, 72, dtype, silu) };
+        let rotated = MatmulCase::rotated(m, 20, dtype, rotary, 17, batch);
+        shapes.gated.then_some(gated).into_iter().chain(shapes.rotary.then_some(rotated))
+    };
+    let behind_norm = |behind| Case::NormGemv(NormGemvCase { m: 1, first_row: 0, n_embd, dtype, behind });
+    let mut cases = match op {
         Op::LayerNorm => [(3, 0, n_embd), (1, 6, 75)]
             .map(|(n_rows, first_row, n)| {
                 Case::LayerNorm(LayerNormCase { n_rows, first_row, n, input: LayerNormInput::Random })
@@ -49,9 +58,12 @@ pub fn cases(op: Op, shapes: &Shapes) -> Vec<Case> {
             Case::Gemv(residual(plain(1, 33, n_embd))),
             Case::Gemv(plain(3, 33, 520)),
         ],
-        Op::NormGemv => [Behind::Activation(Activation::GeluTanh, 33), Behind::Cache(kv(n_head))]
-            .map(|behind| Case::NormGemv(NormGemvCase { m: 1, first_row: 0, n_embd, dtype, behind }))
-            .to_vec(),
+        Op::NormGemv => {
+            let mut all = vec![Behind::Activation(Activation::GeluTanh, 33), Behind::Cache(kv(n_head))];
+            all.extend(shapes.gated.then_some(Behind::Gated(silu, 43)));
+            all.extend(shapes.rotary.then_some(Behind::Rotated(kv(n_head), None)));
+            all.into_iter().map(behind_norm).collect()
+        }
         Op::Gemm => vec![
             Case::Gemm(gelu(plain(33, 130, 72))),
             Case::Gemm(residual(plain(5, 75, 20))),
@@ -72,7 +84,13 @@ pub fn cases(op: Op, shapes: &Shapes) -> Vec<Case> {
         Op::Score => [(3, 8193, ScoreInput::Random), (9, 257, ScoreInput::Masked)]
             .map(|(n_rows, n, input)| Case::Score(ScoreCase { n_rows, n, input }))
             .to_vec(),
+    };
+    match op {
+        Op::Gemv => cases.extend(forms(1, true).chain(forms(3, true)).map(Case::Gemv)),
+        Op::Gemm => cases.extend(forms(33, false).map(Case::Gemm)),
+        _ => {}
     }
+    cases
 }
 
 /// Runs `candidate` over its cases; `others` are what runs beside it. Returns

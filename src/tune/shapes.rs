@@ -18,6 +18,10 @@ pub struct Shapes {
     pub head_dim: usize,
     /// Width of the MLP.
     pub n_inner: usize,
+    /// Whether the MLP is gated.
+    pub gated: bool,
+    /// Whether q and k are rotated.
+    pub rotary: bool,
     /// Tokens of the vocabulary.
     pub vocab_size: usize,
     /// Longest context of the model: decode is timed at the end of it, or at 1024

@@ -197,20 +197,6 @@ fn norm_gemv(all: &mut Vec<Case>) {
         }
     }
     push(5, 0, 20, DType::F16, Behind::Planted(shapes()[0], 1e5));
-    // Gated and rotated: the same widths, and a rotation beside the flag.
-    for (m, n_embd) in [(1, 1), (1, 20), (1, 768), (1, 4100), (3, 75)] {
-        for dtype in DTYPES {
-            push(m, 0, n_embd, dtype, Behind::Gated(Activation::Silu, 43));
-        }
-    }
-    for (kv, m) in shapes().into_iter().zip([1, 1, 1, 1, 4, 16]) {
-        push(m, 0, 20, DType::F16, Behind::Rotated(kv, None));
-        push(1, 0, 75, DType::F32, Behind::Rotated(kv, None));
-    }
-    // Infinity times the sine of no angle would be NaN in the padding of an odd head.
-    for number in [65_519.0, 65_520.0, 1e5] {
-        push(1, 0, 20, DType::F16, Behind::Rotated(shapes()[0], Some(number)));
-    }
 }
 
 fn layer_norm(all: &mut Vec<Case>) {
@@ -326,7 +312,7 @@ fn score(all: &mut Vec<Case>) {
 /// elements; 1, 2 and 25 heads; one to three slabs. Types and slabs vary along
 /// with the head instead of in each combination: each is a pipeline of its own,
 /// which software adapters take seconds to compile.
-fn shapes() -> Vec<KvShape> {
+pub(super) fn shapes() -> Vec<KvShape> {
     let shape = |n_head, head_dim, dtype, n_slabs| KvShape { n_head, head_dim, dtype, n_slabs };
     vec![
         shape(25, 3, DType::F16, 1),
