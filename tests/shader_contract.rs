@@ -206,7 +206,9 @@ fn parameters_lie_as_in_rust() {
                 norm_n,
                 epsilon,
                 tag,
-                soft_cap
+                soft_cap,
+                rotated4,
+                head4
             ]
         ),
         layout!("LayerNormParams", kernels::layer_norm::LayerNormParams, [n, stride4, epsilon]),

@@ -28,6 +28,8 @@ fn shapes(dtype: DType) -> Shapes {
         n_head: 5,
         head_dim: 15,
         n_inner: 100,
+        gated: false,
+        rotary: false,
         vocab_size: 131,
         n_positions: 64,
         chunk: 20,
@@ -105,6 +107,30 @@ fn the_search_drops_what_is_wrong_and_takes_what_is_clearly_better() {
     assert!(found.gain().unwrap() > 1.03 && found.complete, "{times:?}");
     assert_eq!(found.timed[0].candidate, found.chosen);
     assert!(tuning.is_complete());
+}
+
+/// What a Llama runs is looked at and timed: a gated MLP, rotated q and k.
+#[test]
+fn a_gated_and_rotated_model_is_tuned() {
+    let gpu = open_gpu(GpuOptions::default());
+    let default = Choices::new(&gpu.capabilities(), &[]).unwrap();
+    let plain = shapes(DType::F16);
+    let shapes = Shapes { gated: true, rotary: true, head_dim: 16, ..plain.clone() };
+    for op in [Op::Gemv, Op::NormGemv, Op::Gemm] {
+        let names = |shapes: &Shapes| -> Vec<String> {
+            canary::cases(op, shapes).iter().map(ToString::to_string).collect()
+        };
+        let added = names(&shapes).into_iter().filter(|name| !names(&plain).contains(name));
+        assert!(added.filter(|name| name.contains("gated") || name.contains("rotated")).count() >= 2, "{op}");
+    }
+    // gemm in tiles passes gate and up through a buffer.
+    let candidates = |op| match op {
+        Op::Gemm => vec![default.get(op), named(op, "tile_32x32")],
+        _ => vec![default.get(op)],
+    };
+    let tuning = run_among(&gpu, &shapes, PATIENT, &candidates, &mut |_| {}, &no_cancel()).unwrap();
+    assert!(tuning.dropped.is_empty() && tuning.is_complete(), "{:?}", tuning.dropped);
+    assert!(tuning.ops.iter().all(|op| op.timed.iter().all(|timed| timed.median_ns > 0.0)));
 }
 
 #[test]

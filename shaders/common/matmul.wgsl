@@ -23,7 +23,12 @@ struct MatmulParams {
     tag: u32,
     // Bound of a soft cap, 0 for none.
     soft_cap: f32,
-    unused: u32,
+    // Elements of a row that are rotated, and of a head, each divided by 4.
+    rotated4: u32,
+    head4: u32,
+    unused0: u32,
+    unused1: u32,
+    unused2: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: MatmulParams;

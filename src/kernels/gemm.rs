@@ -126,26 +126,22 @@ pub fn variants(candidate: &Candidate, dtype: DType, layout: MatrixLayout, form:
     }
     assert_ne!(form, Form::Gated, "{candidate}: no thread has both gate and up");
     let common = vec![STEP, pack(dtype), weights(layout), ACTIVATION, SOFT_CAP, MATMUL];
-    let with_rotation = |form: Form, more: &[Fragment]| {
-        let (rotation, constants) = form.whole_rotation();
-        ([&common, &rotation[..], more].concat(), constants)
-    };
+    let with = |form: Form, more: &[Fragment]| [&common, &form.rotation_and_rows()[..], more].concat();
     if let Needs::CooperativeMatrix(size) = candidate.needs {
-        let (fragments, constants) = with_rotation(form, &[cooperative(size)]);
-        return vec![candidate.variant(0, fragments, &constants)];
+        return vec![candidate.variant(0, with(form, &[cooperative(size)]), &[])];
     }
     let block = gemm_block(candidate.constant("BLOCK_M"), candidate.constant("BLOCK_N"));
     if candidate.splits() == 1 {
-        let (fragments, constants) = with_rotation(form, &[block, OUTPUT_PLAIN]);
-        return vec![candidate.variant(0, fragments, &constants)];
+        return vec![candidate.variant(0, with(form, &[block, OUTPUT_PLAIN]), &[])];
     }
     // The epilogue is the sum's.
-    let (fragments, constants) = with_rotation(Form::Plain, &[block, OUTPUT_PARTIAL]);
-    let parts = candidate.variant(0, fragments, &constants);
-    let (fragments, mut constants) = with_rotation(form, &[]);
-    constants.push(("SPLITS", candidate.splits()));
-    let sum = Variant { kernel: candidate.kernels[1], strategy: candidate.strategy, fragments, constants };
-    vec![parts, sum]
+    let sum = Variant {
+        kernel: candidate.kernels[1],
+        strategy: candidate.strategy,
+        fragments: with(form, &[]),
+        constants: vec![("SPLITS", candidate.splits())],
+    };
+    vec![candidate.variant(0, with(Form::Plain, &[block, OUTPUT_PARTIAL]), &[]), sum]
 }
 
 /// Whether a gated MLP passes gate and up through a buffer: where no thread holds

@@ -80,16 +80,15 @@ pub fn variant(
     batch: usize,
     form: Form,
 ) -> Variant {
-    let (output, constants) = output(form);
-    let input_and_output = [&[INPUT_PLAIN][..], &output].concat();
-    variant_with(candidate, dtype, layout, batch, form, input_and_output, &constants)
+    let input_and_output = [&[INPUT_PLAIN][..], &output(form)].concat();
+    variant_with(candidate, dtype, layout, batch, form, input_and_output, &[])
 }
 
 /// What stores the output in a form.
-pub(super) fn output(form: Form) -> (Vec<Fragment>, Vec<(&'static str, u32)>) {
-    let (mut fragments, constants) = form.whole_rotation();
+pub(super) fn output(form: Form) -> Vec<Fragment> {
+    let mut fragments = form.rotation_and_rows();
     fragments.push(if form == Form::Gated { OUTPUT_GATED } else { OUTPUT_PLAIN });
-    (fragments, constants)
+    fragments
 }
 
 /// How often four rows of the matrix a workgroup takes.

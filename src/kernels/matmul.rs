@@ -81,8 +81,12 @@ pub struct MatmulParams {
     pub tag: u32,
     /// Bound of the soft cap; 0 without one.
     pub soft_cap: f32,
+    /// Elements of a row that are rotated, divided by 4.
+    pub rotated4: u32,
+    /// Elements of a head that is rotated, divided by 4.
+    pub head4: u32,
     /// Padding to 16 bytes.
-    pub unused: u32,
+    pub unused: [u32; 3],
 }
 
 /// `out = activate(x * weights^T + bias) [+ out]`, in one of several forms.
@@ -187,6 +191,7 @@ impl Matmul<'_> {
 
     /// The parameters for one slice, with nothing fused.
     pub(super) fn params(&self, slice: Slice<'_>) -> MatmulParams {
+        let [rotated, head] = self.form.rotated_elems();
         MatmulParams {
             n: slice.n_rows as u32,
             k8: (self.weights.n_columns / 8) as u32,
@@ -199,7 +204,9 @@ impl Matmul<'_> {
             epsilon: 0.0,
             tag: 0,
             soft_cap: self.soft_cap.unwrap_or(0.0),
-            unused: 0,
+            rotated4: (rotated / 4) as u32,
+            head4: (head / 4) as u32,
+            unused: [0; 3],
         }
     }
 

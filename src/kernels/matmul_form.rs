@@ -49,42 +49,28 @@ pub enum Form {
     Plain,
     /// [`MatmulForm::Gated`]
     Gated,
-    /// [`MatmulForm::Rotated`]
-    Rotated {
-        /// The kind of the rows.
-        rows: Rows,
-        /// [`Rotary::n_heads`]
-        n_heads: usize,
-        /// [`Rotary::head_dim`]
-        head_dim: usize,
-    },
+    /// [`MatmulForm::Rotated`], of rows of a kind.
+    Rotated(Rows),
 }
 
 impl Form {
     /// Whether outputs are rotated.
     #[must_use]
     pub const fn is_rotated(self) -> bool {
-        matches!(self, Form::Rotated { .. })
+        matches!(self, Form::Rotated(_))
     }
 
-    /// `rotated`, and what it is made of but for the head's size.
-    pub(super) fn rotation(self) -> (Fragment, Vec<(&'static str, u32)>) {
+    /// `rotated`.
+    pub(super) fn rotation(self) -> Fragment {
+        if self.is_rotated() { ROTATE } else { ROTATE_NONE }
+    }
+
+    /// [`Form::rotation`] with the positions that it needs, for a kernel without rows.
+    pub(super) fn rotation_and_rows(self) -> Vec<Fragment> {
         match self {
-            Form::Plain | Form::Gated => (ROTATE_NONE, Vec::new()),
-            Form::Rotated { n_heads, .. } => (ROTATE, vec![("ROTATED_HEADS", n_heads as u32)]),
+            Form::Plain | Form::Gated => vec![self.rotation()],
+            Form::Rotated(rows) => vec![self.rotation(), fragments::rows(rows)],
         }
-    }
-
-    /// The fragments and constants of [`Form::rotation`] with the rows' positions and
-    /// the head's size, for a kernel that has neither.
-    pub(super) fn whole_rotation(self) -> (Vec<Fragment>, Vec<(&'static str, u32)>) {
-        let (rotation, mut constants) = self.rotation();
-        let mut fragments = vec![rotation];
-        if let Form::Rotated { rows, head_dim, .. } = self {
-            fragments.push(fragments::rows(rows));
-            constants.push(("HEAD_DIM", head_dim as u32));
-        }
-        (fragments, constants)
     }
 }
 
@@ -95,9 +81,15 @@ impl<'a> MatmulForm<'a> {
         match self {
             MatmulForm::Plain => Form::Plain,
             MatmulForm::Gated => Form::Gated,
-            MatmulForm::Rotated(Rotary { rows, n_heads, head_dim, .. }) => {
-                Form::Rotated { rows: rows.kind(), n_heads: *n_heads, head_dim: *head_dim }
-            }
+            MatmulForm::Rotated(rotary) => Form::Rotated(rotary.rows.kind()),
+        }
+    }
+
+    /// Elements of a row that are rotated, and of a head.
+    pub(super) fn rotated_elems(&self) -> [usize; 2] {
+        match self {
+            MatmulForm::Plain | MatmulForm::Gated => [0, 0],
+            MatmulForm::Rotated(Rotary { n_heads, head_dim, .. }) => [n_heads * head_dim, *head_dim],
         }
     }
 

@@ -118,8 +118,7 @@ fn attention_variants(form: AttentionForm) -> Vec<Variant> {
 fn matrix_variants(dtype: DType, layout: MatrixLayout) -> Vec<Variant> {
     let rows = [Some(Rows::Chunk), Some(Rows::Batch), None];
     let mut all = rows.map(|rows| embedding::variant(dtype, layout, rows)).to_vec();
-    let rotated = |rows| Form::Rotated { rows, n_heads: 3, head_dim: 64 };
-    let forms = [Form::Plain, Form::Gated, rotated(Rows::Chunk), rotated(Rows::Batch)];
+    let forms = [Form::Plain, Form::Gated, Form::Rotated(Rows::Chunk), Form::Rotated(Rows::Batch)];
     for candidate in Op::Gemm.candidates() {
         let fused = |form: &Form| *form != Form::Gated || !gemm::needs_gated_scratch(candidate);
         let forms = forms.into_iter().filter(fused);
@@ -134,7 +133,7 @@ fn matrix_variants(dtype: DType, layout: MatrixLayout) -> Vec<Variant> {
     for candidate in behind_norms.filter(|candidate| !candidate.kernels.is_empty()) {
         let f16 = FusedAppend { kv_dtype: DType::F16, n_head: 25, n_kv_head: 5, head_dim: 8, detect: false };
         let f32 = FusedAppend { kv_dtype: DType::F32, n_head: 2, n_kv_head: 1, head_dim: 64, detect: false };
-        let (plain, rotated) = (Form::Plain, rotated(Rows::Batch));
+        let (plain, rotated) = (Form::Plain, Form::Rotated(Rows::Batch));
         for (form, append) in [
             (plain, None),
             (Form::Gated, None),
@@ -143,7 +142,7 @@ fn matrix_variants(dtype: DType, layout: MatrixLayout) -> Vec<Variant> {
             (plain, Some(FusedAppend { detect: true, ..f16 })),
             (plain, Some(f32)),
             (rotated, Some(f32)),
-            (Form::Rotated { rows: Rows::Batch, n_heads: 30, head_dim: 8 }, Some(f16)),
+            (rotated, Some(f16)),
         ] {
             for &batch in norm_gemv::batches(candidate) {
                 all.push(norm_gemv::variant(candidate, dtype, layout, 768, batch, form, append));

@@ -189,15 +189,16 @@ pub fn variant(
         _ => vec![INPUT_NORM],
     };
     match append {
-        None => {
-            let (output, more) = gemv::output(form);
-            fragments.extend(output);
-            constants.extend(more);
-        }
+        None => fragments.extend(gemv::output(form)),
         Some(FusedAppend { kv_dtype, n_head, n_kv_head, head_dim, detect }) => {
-            let (rotation, more) = form.rotation();
-            fragments.extend([ROWS_BATCH, rotation, KV_LAYOUT, pack4(kv_dtype), overflow(detect), OUTPUT_KV]);
-            constants.extend(more);
+            fragments.extend([
+                ROWS_BATCH,
+                form.rotation(),
+                KV_LAYOUT,
+                pack4(kv_dtype),
+                overflow(detect),
+                OUTPUT_KV,
+            ]);
             constants.extend([
                 ("N_HEAD", n_head as u32),
                 ("N_KV_HEAD", n_kv_head as u32),

@@ -11,7 +11,7 @@ use crate::kernels::rms_norm::{self, RmsNorm};
 use crate::kernels::score;
 use crate::kernels::{
     Activation, Attention, Batch, Choices, Matmul, MatmulForm, Matrix, MatrixLayout, Norm, Op, PAGE_SIZE, PagedKv,
-    Piece, Row, Scratch, Step, StepRows, attention_decode, attention_prefill, gemm, gemv, page_entry,
+    Piece, Rotary, Row, Scratch, Step, StepRows, attention_decode, attention_prefill, gemm, gemv, page_entry,
     page_pack_bytes,
 };
 use crate::tensor::{Axis, DType};
@@ -35,7 +35,7 @@ struct Layer {
     qkv: Matrix,
     /// `[n_embd, n_head head_dim]`
     projection: Matrix,
-    /// `[n_inner, n_embd]`
+    /// `[n_inner, n_embd]`, twice as many rows of a gated MLP
     fc: Matrix,
     /// `[n_embd, n_inner]`
     mlp: Matrix,
@@ -67,6 +67,10 @@ pub(super) struct Bed<'a> {
     heads: GpuBuffer,
     /// `[chunk, n_inner]`
     inner: GpuBuffer,
+    /// `[chunk, 2 n_inner]`, of a gated MLP
+    gate_and_up: Option<GpuBuffer>,
+    /// `[n_ctx, head_dim]`, where q and k are rotated
+    rope: Option<GpuBuffer>,
     /// `[1, vocab_size]`
     logits: GpuBuffer,
     /// `[2, n_embd]`
@@ -90,15 +94,17 @@ impl<'a> Bed<'a> {
         let vocab = Axis::plain(vocab_size).padded_len();
         let (embd, heads, qkv, inner) =
             (embd.padded_len(), heads.padded_len(), qkv.padded_len(), inner.padded_len());
-        let layer_bytes = embd * (qkv + heads + 2 * inner) * dtype.size_bytes();
+        let fc = if shapes.gated { 2 * inner } else { inner };
+        let layer_bytes = embd * (qkv + heads + fc + inner) * dtype.size_bytes();
         let n_layers = LAYERS_BYTES.div_ceil(layer_bytes.max(1)).clamp(1, shapes.n_layer.max(1));
         let pages = shapes.depth().max(shapes.rows()).div_ceil(PAGE_SIZE);
-        let page_bytes = page_pack_bytes(n_head, Axis::plain(head_dim).padded_len(), shapes.kv_dtype);
+        let head = Axis::plain(head_dim).padded_len();
+        let page_bytes = page_pack_bytes(n_head, head, shapes.kv_dtype);
         let layers = (0..n_layers).map(|_| {
             Ok(Layer {
                 qkv: matrix(gpu, qkv, embd, dtype)?,
                 projection: matrix(gpu, embd, heads, dtype)?,
-                fc: matrix(gpu, inner, embd, dtype)?,
+                fc: matrix(gpu, fc, embd, dtype)?,
                 mlp: matrix(gpu, embd, inner, dtype)?,
                 slab: numbers(gpu, "slab", pages as u64 * page_bytes, shapes.kv_dtype)?,
             })
@@ -119,9 +125,11 @@ impl<'a> Bed<'a> {
             qkv: floats("qkv", rows * qkv)?,
             heads: floats("attention", rows * heads)?,
             inner: floats("inner", rows * inner)?,
+            gate_and_up: shapes.gated.then(|| floats("gate and up", rows * fc)).transpose()?,
+            rope: shapes.rotary.then(|| floats("rope", pages * PAGE_SIZE * head)).transpose()?,
             logits: floats("logits", vocab)?,
             scale: floats("scale", 2 * embd)?,
-            bias: floats("bias", qkv.max(inner).max(embd))?,
+            bias: floats("bias", qkv.max(fc).max(embd))?,
             page_table: gpu.allocate_with("page_table", table, MemoryGroup::Activations)?,
         })
     }
@@ -189,9 +197,14 @@ impl<'a> Bed<'a> {
         layer: &Layer,
         scratch: &GpuBuffer,
     ) -> Result<()> {
-        let gelu = Activation::GeluTanh;
         let qkv = self.matmul(rows, &self.normed, &layer.qkv, &self.qkv);
-        let fc = Matmul { activation: gelu, ..self.matmul(rows, &self.normed, &layer.fc, &self.inner) };
+        let qkv = Matmul { form: self.rotation(rows.bound(op)), ..qkv };
+        let (activation, form) = if self.shapes.gated {
+            (Activation::Silu, MatmulForm::Gated)
+        } else {
+            (Activation::GeluTanh, MatmulForm::Plain)
+        };
+        let fc = Matmul { activation, form, ..self.matmul(rows, &self.normed, &layer.fc, &self.inner) };
         let residual = |x, weights| Matmul { accumulate: true, ..self.matmul(rows, x, weights, &self.x) };
         let projection = residual(&self.heads, &layer.projection);
         let mlp = residual(&self.inner, &layer.mlp);
@@ -229,7 +242,7 @@ impl<'a> Bed<'a> {
                 norm_gemv::record(recorder, choices, 1, &fc)
             }
             Op::Gemm => {
-                let scratch = gemm::Scratch { splits: Some(scratch), gated: None };
+                let scratch = gemm::Scratch { splits: Some(scratch), gated: self.gate_and_up.as_ref() };
                 let all = [qkv, projection, fc, mlp];
                 all.iter().try_for_each(|matmul| gemm::record(recorder, candidate, scratch, matmul))
             }
@@ -275,6 +288,15 @@ impl<'a> Bed<'a> {
         }
     }
 
+    /// How q, k and v come out.
+    fn rotation<'b>(&'b self, rows: StepRows<'b>) -> MatmulForm<'b> {
+        let head_dim = Axis::plain(self.shapes.head_dim).padded_len();
+        let n_heads = self.shapes.n_head + self.shapes.n_kv_head;
+        self.rope.as_ref().map_or(MatmulForm::Plain, |table| {
+            MatmulForm::Rotated(Rotary { rows, table, n_heads, head_dim })
+        })
+    }
+
     fn norm_gemv<'b>(&'b self, op: Op, projection: Matmul<'b>, append: Option<KvAppend<'b>>) -> NormGemv<'b> {
         let (n, scale, normed) = (self.shapes.n_embd, &self.scale, &self.normed);
         let norm = if op == Op::RmsGemv { Norm::Rms } else { Norm::Layer };
@@ -308,7 +330,8 @@ impl<'a> Bed<'a> {
                 Scratch::elems(choices.get(op), n_ctx, max_rows, self.shapes.n_head, head_dim, None)
             }
             Op::Gemm => {
-                let widths = [&self.qkv, &self.inner, &self.x].map(|row| self.row_elems(row));
+                let fc = self.gate_and_up.as_ref().unwrap_or(&self.inner);
+                let widths = [&self.qkv, fc, &self.x].map(|row| self.row_elems(row));
                 let bytes = |n| gemm::scratch_bytes(choices.get(op), n);
                 widths.into_iter().map(bytes).max().unwrap_or(0) as usize / 4
             }
@@ -360,7 +383,8 @@ impl Rows {
 
     /// As `op` binds them.
     fn bound(&self, op: Op) -> StepRows<'_> {
-        let batch = (op != Op::AttentionPrefill).then(|| BoundBuffer::from(&self.batch));
+        let chunk = matches!(op, Op::AttentionPrefill | Op::Gemm);
+        let batch = (!chunk).then(|| BoundBuffer::from(&self.batch));
         StepRows { step: (&self.step).into(), batch }
     }
 }

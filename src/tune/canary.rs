@@ -4,7 +4,7 @@
 use super::Shapes;
 use super::cases::{
     AttentionCase, Behind, Case, KvShape, LayerNormCase, LayerNormInput, MatmulCase, NormGemvCase,
-    RmsNormCase, RmsNormInput, ScoreCase, ScoreInput,
+    RmsNormCase, RmsNormInput, RotaryShape, ScoreCase, ScoreInput,
 };
 use crate::gpu::Gpu;
 use crate::kernels::{Activation, Candidate, Choices, Norm, Op};
@@ -35,11 +35,22 @@ pub fn cases(op: Op, shapes: &Shapes) -> Vec<Case> {
     let gelu = |case| MatmulCase { activation: Activation::GeluTanh, ..case };
     let residual = |case| MatmulCase { accumulate: true, ..case };
     let attention = |n_rows, position| AttentionCase::plain(kv(n_head.min(2)), position, n_rows);
-    let behind_norm = |norm| {
-        [Behind::Activation(Activation::GeluTanh, 33), Behind::Cache(kv(n_head))]
-            .map(|behind| Case::NormGemv(NormGemvCase::one_row(norm, n_embd, dtype, behind)))
+    let rotary = RotaryShape { n_head, n_kv_head: n_head, head_dim, rotary_dim: head_dim / 2 * 2 };
+    let silu = Activation::Silu;
+    // In the forms that the model has.
+    let forms = |m, batch| {
+        let gated = MatmulCase { bias: true, ..MatmulCase::gated(m, 43, 72, dtype, silu) };
+        let rotated = MatmulCase::rotated(m, 20, dtype, rotary, 17, batch);
+        shapes.gated.then_some(gated).into_iter().chain(shapes.rotary.then_some(rotated))
     };
-    match op {
+    let behind_norm = |norm| -> Vec<Case> {
+        let mut all = vec![Behind::Activation(Activation::GeluTanh, 33), Behind::Cache(kv(n_head))];
+        all.extend(shapes.gated.then_some(Behind::Gated(silu, 43)));
+        all.extend(shapes.rotary.then_some(Behind::Rotated(kv(n_head), None)));
+        let case = |behind| Case::NormGemv(NormGemvCase::one_row(norm, n_embd, dtype, behind));
+        all.into_iter().map(case).collect()
+    };
+    let mut cases = match op {
         Op::LayerNorm => [(3, 0, n_embd), (1, 6, 75)]
             .map(|(n_rows, first_row, n)| {
                 Case::LayerNorm(LayerNormCase { n_rows, first_row, n, input: LayerNormInput::Random })
@@ -50,7 +61,7 @@ pub fn cases(op: Op, shapes: &Shapes) -> Vec<Case> {
             Case::Gemv(residual(plain(1, 33, n_embd))),
             Case::Gemv(plain(3, 33, 520)),
         ],
-        Op::NormGemv => behind_norm(Norm::Layer).to_vec(),
+        Op::NormGemv => behind_norm(Norm::Layer),
         Op::RmsNorm => [(3, 0, n_embd, false), (2, 6, 75, true)]
             .map(|(n_rows, first_row, n, accumulate)| {
                 let input = RmsNormInput::Random;
@@ -58,7 +69,7 @@ pub fn cases(op: Op, shapes: &Shapes) -> Vec<Case> {
             })
             .to_vec(),
         Op::RmsGemv => {
-            let mut cases = behind_norm(Norm::Rms).to_vec();
+            let mut cases = behind_norm(Norm::Rms);
             // Its batches are fused too.
             let behind = Behind::Activation(Activation::Silu, 33);
             let one_row = NormGemvCase::one_row(Norm::Rms, n_embd, dtype, behind);
@@ -85,7 +96,13 @@ pub fn cases(op: Op, shapes: &Shapes) -> Vec<Case> {
         Op::Score => [(3, 8193, ScoreInput::Random), (9, 257, ScoreInput::Masked)]
             .map(|(n_rows, n, input)| Case::Score(ScoreCase { n_rows, n, input }))
             .to_vec(),
+    };
+    match op {
+        Op::Gemv => cases.extend(forms(1, true).chain(forms(3, true)).map(Case::Gemv)),
+        Op::Gemm => cases.extend(forms(33, false).map(Case::Gemm)),
+        _ => {}
     }
+    cases
 }
 
 /// Runs `candidate` over its cases; `others` are what runs beside it. Returns

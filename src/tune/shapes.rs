@@ -21,6 +21,10 @@ pub struct Shapes {
     pub head_dim: usize,
     /// Width of the MLP.
     pub n_inner: usize,
+    /// Whether the MLP is gated.
+    pub gated: bool,
+    /// Whether q and k are rotated.
+    pub rotary: bool,
     /// Tokens of the vocabulary.
     pub vocab_size: usize,
     /// Longest context of the model: decode is timed at the end of it, or at 1024
@@ -30,10 +34,6 @@ pub struct Shapes {
     pub chunk: usize,
     /// The norms.
     pub norm: Norm,
-    /// Whether the MLP has a gate.
-    pub gated: bool,
-    /// Whether q and k are rotated.
-    pub rotary: bool,
     /// Type of the weights.
     pub dtype: DType,
     /// Type of the cache.

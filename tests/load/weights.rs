@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use wgpt::checkpoint::{Checkpoint, ConfigJson};
 use wgpt::gpu::{Gpu, GpuOptions, Strategy};
 use wgpt::kernels::{Matrix, MatrixLayout};
-use wgpt::model::gpt2::{Layout, TensorSpec};
+use wgpt::model::spec::{Layout, Role, Source, TensorSpec};
 use wgpt::model::{Decoder, Weights};
 use wgpt::tensor::DType;
 
@@ -51,23 +51,32 @@ fn read_back(gpu: &Gpu, matrix: &Matrix) -> Vec<f32> {
     all
 }
 
-/// What the GPU must hold for a tensor of the checkpoint.
-fn expected(checkpoint: &Checkpoint, spec: &TensorSpec, dtype: DType) -> Vec<f32> {
-    let info =
-        checkpoint.get(&spec.name).or_else(|| checkpoint.get(&format!("transformer.{}", spec.name))).unwrap();
-    let mut values = vec![0.0; info.len_elems()];
-    let shape = spec.shape();
-    checkpoint.reader().read_block(info, 0..shape[0], 0..shape[1], &mut values).unwrap();
-    let (n_rows, n_columns) = (spec.rows.len(), spec.columns.len());
-    let mut all = vec![0.0; spec.rows.padded_len() * spec.columns.padded_len()];
-    for row in 0..n_rows {
+/// What the GPU must hold for a matrix made of tensors of the checkpoint.
+fn expected(checkpoint: &Checkpoint, config: &Decoder, spec: &TensorSpec, dtype: DType) -> Vec<f32> {
+    let n_columns = spec.columns.len();
+    let sources: Vec<Vec<f32>> = spec
+        .sources
+        .iter()
+        .map(|source| {
+            let prefixed = format!("{}{}", config.prefix, source.name);
+            let info = checkpoint.get(&source.name).or_else(|| checkpoint.get(&prefixed)).unwrap();
+            let mut values = vec![0.0; info.len_elems()];
+            let shape = spec.shape(source);
+            checkpoint.reader().read_block(info, 0..shape[0], 0..shape[1], &mut values).unwrap();
+            values
+        })
+        .collect();
+    let width = spec.columns.padded_len();
+    let mut all = vec![0.0; spec.rows.padded_len() * width];
+    for place in 0..spec.rows.padded_len() {
+        let Some((source, row)) = spec.rows.source(place) else { continue };
+        let (values, Source { rows, skipped, .. }) = (&sources[source], &spec.sources[source]);
         for column in 0..n_columns {
             let value = match spec.layout {
-                Layout::Transposed => values[column * n_rows + row],
-                _ => values[row * n_columns + column],
+                Layout::Transposed => values[column * (rows + skipped) + row + skipped],
+                _ => values[(row + skipped) * n_columns + column],
             };
-            let place = spec.rows.position(row) * spec.columns.padded_len() + spec.columns.position(column);
-            all[place] = match dtype {
+            all[place * width + spec.columns.position(column)] = match dtype {
                 DType::F32 => value,
                 DType::F16 => half::f16::from_f32(value).to_f32(),
             };
@@ -83,25 +92,23 @@ fn check(dir: &Path, dtype: DType, strategy: Strategy, max_binding_bytes: Option
     let checkpoint = Checkpoint::open_dir(dir).unwrap();
     let weights =
         Weights::load(&gpu, &config, &checkpoint, dtype, &mut |_| ControlFlow::Continue(())).unwrap();
+    // In the order of the specs: embeddings, the matrices of each block, the head.
+    let mut matrices: Vec<&Matrix> = vec![&weights.tokens];
+    matrices.extend(&weights.positions);
+    for layer in &weights.layers {
+        matrices.extend([&layer.qkv, &layer.out, &layer.up, &layer.down].map(|linear| &linear.weights));
+    }
+    matrices.extend(&weights.lm_head);
     let specs = config.tensors();
-    let compare = |name: &str, matrix: &Matrix| {
-        let spec = specs.iter().find(|spec| spec.name == name).unwrap();
-        let (found, expected) = (read_back(&gpu, matrix), expected(&checkpoint, spec, dtype));
+    let specs: Vec<_> =
+        specs.iter().filter(|spec| matches!(spec.role, Role::Matrix | Role::Residual)).collect();
+    assert_eq!(specs.len(), matrices.len());
+    for (spec, matrix) in specs.into_iter().zip(matrices) {
+        let (found, expected) = (read_back(&gpu, matrix), expected(&checkpoint, &config, spec, dtype));
         let wrong = found.iter().zip(&expected).position(|(a, b)| a.to_bits() != b.to_bits());
-        assert_eq!(wrong, None, "{} {name} as {dtype}, first wrong element", dir.display());
-    };
-    compare("wte.weight", &weights.wte);
-    compare("wpe.weight", &weights.wpe);
-    for (i, layer) in weights.layers.iter().enumerate() {
-        compare(&format!("h.{i}.attn.c_attn.weight"), &layer.c_attn.weights);
-        compare(&format!("h.{i}.attn.c_proj.weight"), &layer.c_proj.weights);
-        compare(&format!("h.{i}.mlp.c_fc.weight"), &layer.c_fc.weights);
-        compare(&format!("h.{i}.mlp.c_proj.weight"), &layer.mlp_proj.weights);
+        assert_eq!(wrong, None, "{} {} as {dtype}, first wrong element", dir.display(), spec.name());
     }
-    if let Some(head) = &weights.lm_head {
-        compare("lm_head.weight", head);
-    }
-    weights.wte.pieces.len()
+    weights.tokens.pieces.len()
 }
 
 #[test]
@@ -111,6 +118,8 @@ fn every_matrix_arrives_as_the_file_holds_it() {
     let small: Vec<PathBuf> = ["tanh-25heads-bf16", "silu-epsilon1e-3", "all-at-once"]
         .iter()
         .map(|name| files::golden("gpt2-variants").join(name))
+        // Heads in pieces of one tensor and of three, skipped rows, gates.
+        .chain(["gpt_neox/parallel", "phi3/window9", "opt/relu", "llama/gqa-untied"].map(files::golden))
         .collect();
     // Both layouts.
     for strategy in [Strategy::PerThread, Strategy::Workgroup] {

@@ -1,8 +1,9 @@
 //! Cases of gemv and gemm in other forms than the plain one: gated, rotated, with a
-//! soft cap.
+//! soft cap; by themselves and behind a norm.
 
-use super::{Case, GatedCase, MatmulCase, MatmulInput, RotaryShape};
-use crate::kernels::Activation;
+use super::list::shapes;
+use super::{Behind, Case, GatedCase, MatmulCase, MatmulInput, NormGemvCase, RotaryShape};
+use crate::kernels::{Activation, Norm};
 use crate::tensor::DType;
 
 /// Adds all of them.
@@ -10,6 +11,7 @@ pub(super) fn all(all: &mut Vec<Case>) {
     gated(all);
     rotated(all);
     soft_cap(all);
+    behind_norm(all);
 }
 
 /// As gemv where it has few rows, and as gemm.
@@ -92,5 +94,30 @@ fn soft_cap(all: &mut Vec<Case>) {
         );
         let input = MatmulInput::Extremes;
         push(all, capped(MatmulCase { input, ..MatmulCase::plain(m, 50, 8, DType::F16) }));
+    }
+}
+
+fn behind_norm(all: &mut Vec<Case>) {
+    let mut push = |m, n_embd, dtype, behind| {
+        for norm in [Norm::Layer, Norm::Rms] {
+            let one_row = NormGemvCase::one_row(norm, n_embd, dtype, behind);
+            all.push(Case::NormGemv(NormGemvCase { m, ..one_row }));
+        }
+    };
+    // Widths around a vec4 a thread; 4100 columns exceed the workgroup memory of the
+    // per-thread kernel.
+    for (m, n_embd) in [(1, 1), (1, 20), (1, 768), (1, 4100), (3, 75)] {
+        for dtype in [DType::F16, DType::F32] {
+            push(m, n_embd, dtype, Behind::Gated(Activation::Silu, 43));
+        }
+    }
+    for (kv, m) in shapes().into_iter().zip([1, 1, 1, 1, 4, 16]) {
+        push(m, 20, DType::F16, Behind::Rotated(kv, None));
+        push(1, 75, DType::F32, Behind::Rotated(kv, None));
+    }
+    // Beside the flag, whose append is apart.
+    // Infinity times the sine of no angle would be NaN in the padding of an odd head.
+    for number in [65_519.0, 65_520.0, 1e5] {
+        push(1, 20, DType::F16, Behind::Rotated(shapes()[0], Some(number)));
     }
 }

@@ -3,12 +3,12 @@
 use std::fmt;
 
 use super::data::{Random, U, floats, record, step};
-use super::matmul::{function, function_error, interleaved};
+use super::matmul::{STEEPEST, function, function_error};
 use crate::error::Result;
 use crate::gpu::{Gpu, Work};
-use crate::kernels::{Activation, Step, gated};
+use crate::kernels::{Activation, Step, gated, gated_rows};
 use crate::reference;
-use crate::tensor::{Axis, DType};
+use crate::tensor::{Axis, DType, pad_row};
 use crate::tune::output::{Expected, Format, Output, Prepared};
 
 /// `activate(gate) * up` of rows.
@@ -53,6 +53,40 @@ impl GatedCase {
             outputs: vec![(output, out)],
         })
     }
+}
+
+/// Rows of `k` values, `n` gates then `n` ups, in the order of the matrix that has
+/// both, with its padding.
+pub(super) fn interleaved(values: &[f32], n: usize, k: usize) -> Vec<f32> {
+    let mut out = vec![0.0; 2 * pad_row(n) * k];
+    for (i, row) in values.chunks(k).enumerate() {
+        let at = gated_rows(i % n)[i / n];
+        out[at * k..][..k].copy_from_slice(row);
+    }
+    out
+}
+
+/// Value and tolerance of a gated MLP of `n` outputs, `[m, n]`; `sums` has gates, then
+/// ups, in each row, each with an error.
+pub(super) fn gated_expected(
+    activation: Activation,
+    n: usize,
+    sums: &[f32],
+    sum_error: impl Fn(usize) -> f64,
+) -> Vec<Expected> {
+    let activate = function(activation);
+    let mut expected = Vec::new();
+    for (m, row) in sums.chunks(2 * n).enumerate() {
+        let (gate, up) = row.split_at(n);
+        for (i, want) in reference::gated(gate, up, activate).into_iter().enumerate() {
+            let (of_gate, of_up) = (sum_error(2 * m * n + i), sum_error(2 * m * n + n + i));
+            let (want, gate, up) = (f64::from(want), f64::from(gate[i]), f64::from(up[i]).abs());
+            let gate_error = STEEPEST * of_gate + function_error(activation, gate.abs());
+            let through = gate_error * (up + of_up) + activate(gate).abs() * of_up;
+            expected.push(Expected::Value { want, tolerance: through + 4.0 * U * want.abs() });
+        }
+    }
+    expected
 }
 
 impl fmt::Display for GatedCase {

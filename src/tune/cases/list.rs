@@ -208,31 +208,6 @@ fn norm_gemv(all: &mut Vec<Case>) {
         let one_row = NormGemvCase::one_row(norm, 520, DType::F16, behind);
         all.push(Case::NormGemv(NormGemvCase { m, magnitude: 1e4, ..one_row }));
     }
-    gated_and_rotated(all);
-}
-
-/// Gated and rotated projections behind a norm: the same widths, and a rotation beside
-/// the flag.
-fn gated_and_rotated(all: &mut Vec<Case>) {
-    let mut push = |m, n_embd, dtype, behind| {
-        for norm in [Norm::Layer, Norm::Rms] {
-            let one_row = NormGemvCase::one_row(norm, n_embd, dtype, behind);
-            all.push(Case::NormGemv(NormGemvCase { m, ..one_row }));
-        }
-    };
-    for (m, n_embd) in [(1, 1), (1, 20), (1, 768), (1, 4100), (3, 75)] {
-        for dtype in DTYPES {
-            push(m, n_embd, dtype, Behind::Gated(Activation::Silu, 43));
-        }
-    }
-    for (kv, m) in shapes().into_iter().zip([1, 1, 1, 1, 4, 16]) {
-        push(m, 20, DType::F16, Behind::Rotated(kv, None));
-        push(1, 75, DType::F32, Behind::Rotated(kv, None));
-    }
-    // Infinity times the sine of no angle would be NaN in the padding of an odd head.
-    for number in [65_519.0, 65_520.0, 1e5] {
-        push(1, 20, DType::F16, Behind::Rotated(shapes()[0], Some(number)));
-    }
 }
 
 fn embedding(all: &mut Vec<Case>) {

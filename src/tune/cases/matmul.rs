@@ -5,12 +5,11 @@ use std::fmt;
 use half::f16;
 
 use super::data::{Random, U, batch, floats, matrix, pad_columns, record, rounded, step, sum_error};
+use super::gated::{gated_expected, interleaved};
 use super::rotary::RotaryShape;
 use crate::error::Result;
 use crate::gpu::{BoundBuffer, Gpu, GpuBuffer, Recorder, Work};
-use crate::kernels::{
-    Activation, Candidate, Matmul, MatmulForm, Rotary, Row, Step, StepRows, gated_rows, gemm,
-};
+use crate::kernels::{Activation, Candidate, Matmul, MatmulForm, Rotary, Row, Step, StepRows, gemm};
 use crate::reference;
 use crate::tensor::{Axis, DType, pad_row};
 use crate::tune::output::{Expected, Format, Output, Prepared};
@@ -313,40 +312,6 @@ impl MatmulCase {
 struct Rope {
     table: GpuBuffer,
     batch: Option<GpuBuffer>,
-}
-
-/// Rows of `k` values, `n` gates then `n` ups, in the order of the matrix that has
-/// both, with its padding.
-pub(super) fn interleaved(values: &[f32], n: usize, k: usize) -> Vec<f32> {
-    let mut out = vec![0.0; 2 * pad_row(n) * k];
-    for (i, row) in values.chunks(k).enumerate() {
-        let at = gated_rows(i % n)[i / n];
-        out[at * k..][..k].copy_from_slice(row);
-    }
-    out
-}
-
-/// Value and tolerance of a gated MLP of `n` outputs, `[m, n]`; `sums` has gates, then
-/// ups, in each row, each with an error.
-pub(super) fn gated_expected(
-    activation: Activation,
-    n: usize,
-    sums: &[f32],
-    sum_error: impl Fn(usize) -> f64,
-) -> Vec<Expected> {
-    let activate = function(activation);
-    let mut expected = Vec::new();
-    for (m, row) in sums.chunks(2 * n).enumerate() {
-        let (gate, up) = row.split_at(n);
-        for (i, want) in reference::gated(gate, up, activate).into_iter().enumerate() {
-            let (of_gate, of_up) = (sum_error(2 * m * n + i), sum_error(2 * m * n + n + i));
-            let (want, gate, up) = (f64::from(want), f64::from(gate[i]), f64::from(up[i]).abs());
-            let gate_error = STEEPEST * of_gate + function_error(activation, gate.abs());
-            let through = gate_error * (up + of_up) + activate(gate).abs() * of_up;
-            expected.push(Expected::Value { want, tolerance: through + 4.0 * U * want.abs() });
-        }
-    }
-    expected
 }
 
 /// Slope of the steepest activation, GELU.
