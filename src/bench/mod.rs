@@ -1,5 +1,6 @@
 //! What `wgpt bench` measures: typed results, nothing printed.
 
+mod attends;
 mod batch;
 mod host;
 mod kernels;
@@ -12,6 +13,7 @@ mod shapes;
 mod statistics;
 mod timing;
 
+pub use attends::Attends;
 pub use host::{Machine, peak_host_bytes};
 pub use kernels::{Cache, Candidate, KernelBench, KernelFigures, KernelOptions, KernelRow, Measured};
 pub use model::{ModelBench, ModelBenchProgress, ModelTest, run_model_test};

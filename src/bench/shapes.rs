@@ -53,7 +53,7 @@ pub fn model_cases(model: &str, dtype: DType, max_binding_bytes: u64) -> Option<
 
 /// Elements of the largest tensor of a free shape: 1 GiB in f32, of which the
 /// reference takes a few.
-const ELEMS_MAX: usize = 1 << 28;
+pub(super) const ELEMS_MAX: usize = 1 << 28;
 
 /// Whether no tensor of a free shape is larger than [`ELEMS_MAX`].
 fn fits(op: &str, shape: &[usize]) -> bool {

@@ -9,7 +9,7 @@ use anyhow::bail;
 use clap::builder::PossibleValuesParser;
 use wgpt::Error;
 use wgpt::bench::{
-    Cache, Candidate, KernelBench, KernelOptions, KernelRecord, MODELS, Measured, OPS, RecordHeader,
+    Attends, Cache, Candidate, KernelBench, KernelOptions, KernelRecord, MODELS, Measured, OPS, RecordHeader,
     free_case, model_cases,
 };
 use wgpt::engine::CancelFlag;
@@ -42,13 +42,15 @@ Examples:
   wgpt bench kernels                                   the kernels of GPT-2 124M
   wgpt bench kernels --op gemv,gemm --model all        all four sizes of GPT-2
   wgpt bench kernels --op gemv --shape 4096x4096       a free shape, outputs x inputs
+  wgpt bench kernels --op attention_decode --shape 8000x9x64:kv=3:window=4096
   wgpt bench kernels -o json --plot roofline.svg > record.json
 
 Free shapes, by operation:
   gemv and rms_gemv NxK or MxNxK (a batch of M rows), norm_gemv NxK, gemm MxNxK or NxK (128 rows), gated,
   layer_norm and rms_norm ROWSxN, qk_norm ROWSxHEADSxHEAD_DIM (half of them k's), embedding TOKENSxN_EMBD, argmax
   and sample N, score ROWSxN, kv_append and attention_prefill ROWSxHEADSxHEAD_DIM, attention_decode and attention_reduce
-  KV_LENxHEADSxHEAD_DIM")]
+  KV_LENxHEADSxHEAD_DIM. Behind the sizes of attention and kv_append, each after a colon: kv=N heads of k and v that
+  the others share, window=N positions that a row sees, cap=X bound of the scores, depth=N positions before a prefill")]
 pub struct Args {
     /// Operations to measure [default: all]
     #[arg(long, value_name = "OP,...", value_delimiter = ',')]
@@ -112,16 +114,19 @@ enum CacheArg {
     Cold,
 }
 
-/// Sizes of a free shape.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Shape(Vec<usize>);
+/// Sizes of a free shape, and what they leave open of attention.
+#[derive(Clone, Debug, PartialEq)]
+struct Shape(Vec<usize>, Attends);
 
 impl FromStr for Shape {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let sizes: Result<Vec<usize>, _> = text.split('x').map(str::parse).collect();
-        sizes.map(Shape).map_err(|_| format!("{text:?}: expected sizes such as 768x3072"))
+        let (sizes, options) = text.split_once(':').unwrap_or((text, ""));
+        let sizes: Result<Vec<usize>, _> = sizes.split('x').map(str::parse).collect();
+        let sizes = sizes.map_err(|_| format!("{text:?}: expected sizes such as 768x3072"))?;
+        let attends = options.parse().map_err(|error: Error| error.to_string())?;
+        Ok(Shape(sizes, attends))
     }
 }
 
@@ -285,8 +290,8 @@ fn subjects(args: &Args, max_binding_bytes: u64) -> wgpt::Result<Vec<Subject>> {
     let mut subjects = Vec::new();
     if !args.shape.is_empty() {
         for op in &args.op {
-            for Shape(sizes) in &args.shape {
-                let case = free_case(op, sizes, args.dtype, max_binding_bytes)?;
+            for Shape(sizes, attends) in &args.shape {
+                let case = attends.apply(free_case(op, sizes, args.dtype, max_binding_bytes)?)?;
                 subjects.push((String::new(), case));
             }
         }
@@ -333,6 +338,13 @@ mod tests {
             names("--op gemv,gemm --shape 8x16"),
             [": gemv m=1 n=8 k=16 f16", ": gemm m=128 n=8 k=16 f16"]
         );
+        assert_eq!(
+            names("--op attention_decode --shape 40x9x64:kv=3:window=16,40x2x8"),
+            [
+                ": attention_decode 9/3x64 f16 slabs=1 rows=1 at 39 window=16",
+                ": attention_decode 2x8 f16 slabs=1 rows=1 at 39"
+            ]
+        );
         let gpt2 = names("--op gemv");
         assert_eq!(gpt2.len(), 5);
         assert_eq!(gpt2[0], "gpt2: gemv m=1 n=2304 k=768 f16 bias");
@@ -344,9 +356,13 @@ mod tests {
 
     #[test]
     fn arguments_that_contradict_are_refused() {
-        for line in
-            ["--shape 8x8", "--op gemv --shape 8x8 --model gpt2", "--op gemv --shape 8y8", "--op conv"]
-        {
+        for line in [
+            "--shape 8x8",
+            "--op gemv --shape 8x8 --model gpt2",
+            "--op gemv --shape 8y8",
+            "--op conv",
+            "--op gemv --shape 8x8:kv",
+        ] {
             assert!(parse(line).is_err(), "{line}");
         }
         for line in ["--max-seconds x", "--max-seconds -1", "--max-seconds NaN", "--cold-mib 0"] {
