@@ -5,6 +5,7 @@
 //! weights and caches in f16 are rounded before the reference sees them, so
 //! that errors come from f32 arithmetic alone.
 
+mod activation;
 mod attention;
 mod cost;
 mod data;
@@ -12,6 +13,7 @@ mod forms;
 mod gated;
 mod kv_append;
 mod list;
+mod logits;
 mod matmul;
 mod norm_gemv;
 mod paged;
