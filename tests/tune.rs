@@ -26,6 +26,7 @@ fn shapes(dtype: DType) -> Shapes {
         n_layer: 3,
         n_embd: 75,
         n_head: 5,
+        n_kv_head: 5,
         head_dim: 15,
         n_inner: 100,
         gated: false,

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use super::activation::{STEEPEST, function, function_error};
 use super::data::{Random, U, floats, record, step};
-use super::matmul::{STEEPEST, function, function_error};
 use crate::error::Result;
 use crate::gpu::{Gpu, Work};
 use crate::kernels::{Activation, Step, gated, gated_rows};

@@ -4,6 +4,7 @@ use std::fmt;
 
 use half::f16;
 
+use super::activation::{STEEPEST, function, function_error};
 use super::data::{Random, U, batch, floats, matrix, pad_columns, record, rounded, step, sum_error};
 use super::gated::{gated_expected, interleaved};
 use super::rotary::RotaryShape;
@@ -314,9 +315,6 @@ struct Rope {
     batch: Option<GpuBuffer>,
 }
 
-/// Slope of the steepest activation, GELU.
-pub(super) const STEEPEST: f64 = 1.13;
-
 /// Values that f16 holds as normal numbers: those below its smallest become zero,
 /// as on matrix units that flush them.
 fn to_normal_f16(values: Vec<f32>) -> Vec<f32> {
@@ -378,32 +376,4 @@ impl fmt::Display for MatmulCase {
 
 fn axis(axis: Axis) -> String {
     if axis.groups == 1 { axis.size.to_string() } else { format!("{}x{}", axis.groups, axis.size) }
-}
-
-pub(super) fn function(activation: Activation) -> fn(f64) -> f64 {
-    match activation {
-        Activation::None => |x| x,
-        Activation::GeluTanh => reference::activation::gelu_tanh,
-        Activation::Gelu => reference::activation::gelu,
-        Activation::QuickGelu => reference::activation::quick_gelu,
-        Activation::Relu => reference::activation::relu,
-        Activation::Silu => reference::activation::silu,
-        Activation::Tanh => f64::tanh,
-    }
-}
-
-/// Absolute error that the shader's function may have at `±magnitude`.
-pub(super) fn function_error(activation: Activation, magnitude: f64) -> f64 {
-    match activation {
-        Activation::None | Activation::Relu => 0.0,
-        // 1 - 2 / (e + 1): a division of 2.5 ulp (WGSL's bound) and two
-        // roundings near 1.
-        Activation::Tanh => 8.0 * U,
-        // x times a factor in [0, 1] whose absolute error is as above; the
-        // polynomial of erf adds 1.5e-7, exp's relative error of 3 + 2|y| ulp
-        // counts as y e^-y at most.
-        Activation::GeluTanh | Activation::Gelu | Activation::QuickGelu | Activation::Silu => {
-            16.0 * U * magnitude
-        }
-    }
 }

@@ -5,6 +5,7 @@
 //! weights and caches in f16 are rounded before the reference sees them, so
 //! that errors come from f32 arithmetic alone.
 
+mod activation;
 mod attention;
 mod attention_list;
 mod cost;
@@ -14,6 +15,7 @@ mod gated;
 mod kv_append;
 mod list;
 mod list_norms;
+mod logits;
 mod matmul;
 mod norm_gemv;
 mod paged;

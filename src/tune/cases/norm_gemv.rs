@@ -2,9 +2,9 @@
 
 use std::fmt;
 
+use super::activation::{STEEPEST, function, function_error};
 use super::data::{Random, U, batch, floats, input, matrix, pad_columns, record, rounded, step, sum_error};
 use super::gated::{gated_expected, interleaved};
-use super::matmul::{STEEPEST, function, function_error};
 use super::paged::{Flag, KvShape, Pages};
 use super::rotary::RotaryShape;
 use crate::error::Result;

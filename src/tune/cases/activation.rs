@@ -1,0 +1,37 @@
+//! Activation functions as the reference has them, and how exact the shaders' are.
+
+use super::data::U;
+use crate::kernels::Activation;
+use crate::reference;
+
+/// Slope of the steepest activation, GELU.
+pub(super) const STEEPEST: f64 = 1.13;
+
+/// The reference's function.
+pub(super) fn function(activation: Activation) -> fn(f64) -> f64 {
+    match activation {
+        Activation::None => |x| x,
+        Activation::GeluTanh => reference::activation::gelu_tanh,
+        Activation::Gelu => reference::activation::gelu,
+        Activation::QuickGelu => reference::activation::quick_gelu,
+        Activation::Relu => reference::activation::relu,
+        Activation::Silu => reference::activation::silu,
+        Activation::Tanh => f64::tanh,
+    }
+}
+
+/// Absolute error that the shader's function may have at `±magnitude`.
+pub(super) fn function_error(activation: Activation, magnitude: f64) -> f64 {
+    match activation {
+        Activation::None | Activation::Relu => 0.0,
+        // 1 - 2 / (e + 1): a division of 2.5 ulp (WGSL's bound) and two
+        // roundings near 1.
+        Activation::Tanh => 8.0 * U,
+        // x times a factor in [0, 1] whose absolute error is as above; the
+        // polynomial of erf adds 1.5e-7, exp's relative error of 3 + 2|y| ulp
+        // counts as y e^-y at most.
+        Activation::GeluTanh | Activation::Gelu | Activation::QuickGelu | Activation::Silu => {
+            16.0 * U * magnitude
+        }
+    }
+}
