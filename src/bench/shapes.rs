@@ -6,8 +6,8 @@ use crate::kernels::{Activation, BATCH_MAX, Matrix, Norm, attention_decode, samp
 use crate::model::random::Shape;
 use crate::tensor::{DType, pad_row};
 use crate::tune::cases::{
-    self, ArgmaxCase, ArgmaxInput, AttentionCase, Behind, Case, EmbeddingCase, GatedCase, KvAppendCase, KvShape,
-    LayerNormCase, LayerNormInput, MatmulCase, NormGemvCase, QkNormCase, ReduceCase, RmsNormCase,
+    self, ArgmaxCase, ArgmaxInput, AttentionCase, Behind, Case, EmbeddingCase, GatedCase, KvAppendCase,
+    KvShape, LayerNormCase, LayerNormInput, MatmulCase, NormGemvCase, QkNormCase, ReduceCase, RmsNormCase,
     RmsNormInput, SampleCase, ScoreCase, ScoreInput,
 };
 

@@ -46,11 +46,7 @@ impl ConfigJson {
     /// # Errors
     /// As [`ConfigJson::from_file`].
     pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self> {
-        Ok(ConfigJson {
-            fields: json::parse_object(name, bytes)?,
-            path: String::new(),
-            read: Arc::default(),
-        })
+        Ok(ConfigJson { fields: json::parse_object(name, bytes)?, path: String::new(), read: Arc::default() })
     }
 
     /// The object in a field, if present. Its fields are named `field.inner`.

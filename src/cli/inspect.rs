@@ -214,12 +214,12 @@ fn text(report: &Report) -> String {
     ];
     labels.extend(report.block.iter().cloned());
     let run = [
-            ("file", if dtypes.is_empty() { "none: random weights".to_owned() } else { dtypes.join("; ") }),
-            ("on the GPU", format!("weights {}, KV cache {}", report.dtype, report.kv_dtype)),
-            ("KV cache", format!("{} a token", bytes(report.kv_bytes_per_token))),
-            ("context", format!("{} tokens, prefill {} at once", report.n_ctx, report.prefill_chunk)),
-            ("device", device),
-            ("kernels", format!("{}: {}", if report.tuned { "tuned" } else { "untuned" }, variants)),
+        ("file", if dtypes.is_empty() { "none: random weights".to_owned() } else { dtypes.join("; ") }),
+        ("on the GPU", format!("weights {}, KV cache {}", report.dtype, report.kv_dtype)),
+        ("KV cache", format!("{} a token", bytes(report.kv_bytes_per_token))),
+        ("context", format!("{} tokens, prefill {} at once", report.n_ctx, report.prefill_chunk)),
+        ("device", device),
+        ("kernels", format!("{}: {}", if report.tuned { "tuned" } else { "untuned" }, variants)),
     ];
     labels.extend(run);
     let mut text = labelled(&labels, 0);

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::gpu::DevicePreview;
 use crate::kernels::Choices;
 use crate::memory::{Change, Fit, MemoryPlan, OverBudget};
-use crate::model::{Dims, Decoder, ModelOptions};
+use crate::model::{Decoder, Dims, ModelOptions};
 use crate::tensor::DType;
 
 /// The kernels and the sizes with which a model would run on a device: what loading
@@ -26,12 +26,7 @@ pub fn prepare(
     Ok((selection, dims))
 }
 
-fn dims(
-    config: &Decoder,
-    options: &ModelOptions,
-    device: &DevicePreview,
-    choices: &Choices,
-) -> Result<Dims> {
+fn dims(config: &Decoder, options: &ModelOptions, device: &DevicePreview, choices: &Choices) -> Result<Dims> {
     Dims::new(config, options, &device.capabilities, choices, device.max_binding_bytes)
 }
 

@@ -249,7 +249,8 @@ impl Dims {
         let pages_per_slab = ((max_binding_bytes / page_bytes) as usize).min((1 << 24) - 1);
         let context_pages = n_ctx.div_ceil(PAGE_SIZE);
         let seen = |window: usize| (window + WINDOW_SLACK + chunk).div_ceil(PAGE_SIZE) + 1;
-        let initial_pages = config.longest_window().map_or(context_pages, |window| seen(window).min(context_pages));
+        let initial_pages =
+            config.longest_window().map_or(context_pages, |window| seen(window).min(context_pages));
         if initial_pages > pages_per_slab * SLABS_MAX {
             return Err(Error::Limits(format!(
                 "the KV cache of {n_ctx} positions needs {initial_pages} pages a layer, the device's bindings \
@@ -321,7 +322,8 @@ impl Dims {
     /// larger still, does not split k. At least some, since a buffer has a size.
     fn gemm_scratch_bytes(&self) -> u64 {
         let (c, candidate) = (&self.config, self.choices.get(Op::Gemm));
-        let bytes = [c.qkv().padded_len(), c.embd().padded_len(), c.up_rows()].map(|n| gemm::scratch_bytes(candidate, n));
+        let bytes = [c.qkv().padded_len(), c.embd().padded_len(), c.up_rows()]
+            .map(|n| gemm::scratch_bytes(candidate, n));
         bytes.into_iter().max().unwrap_or(0).min(self.max_binding_bytes).max(16)
     }
 

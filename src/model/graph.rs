@@ -13,8 +13,8 @@ use crate::kernels::norm_gemv::{self, NormGemv};
 use crate::kernels::qk_norm::{self, QkNorm};
 use crate::kernels::rms_norm::{self, RmsNorm};
 use crate::kernels::{
-    Activation, Attention, Batch, Choices, Matmul, MatmulForm, Norm, Op, OverflowFlag, PagedKv, Rotary, Scratch,
-    Step, StepRows, attention_decode, attention_prefill, embedding, gemm, gemv, score,
+    Activation, Attention, Batch, Choices, Matmul, MatmulForm, Norm, Op, OverflowFlag, PagedKv, Rotary,
+    Scratch, Step, StepRows, attention_decode, attention_prefill, embedding, gemm, gemv, score,
 };
 
 /// Which kernels a pass is made of.
@@ -106,7 +106,14 @@ impl<'a> Graph<'a> {
         let Some(scale) = &weights.qk_norm else {
             let form = rotary.map_or(MatmulForm::Plain, MatmulForm::Rotated);
             let projection = Matmul { form, ..projection };
-            return self.norm_matmul(recorder, phase, &weights.attention_norm, projection, Slot::Normed, Some(append));
+            return self.norm_matmul(
+                recorder,
+                phase,
+                &weights.attention_norm,
+                projection,
+                Slot::Normed,
+                Some(append),
+            );
         };
         // Heads are whole behind the projection alone.
         self.norm_matmul(recorder, phase, &weights.attention_norm, projection, Slot::Normed, None)?;
@@ -125,7 +132,13 @@ impl<'a> Graph<'a> {
     }
 
     /// Norm, projection to the MLP's width, activation, product with the gate.
-    fn mlp_in(&self, recorder: &mut Recorder<'_>, phase: Phase, norm: &'a GpuBuffer, up: &'a Linear) -> Result<()> {
+    fn mlp_in(
+        &self,
+        recorder: &mut Recorder<'_>,
+        phase: Phase,
+        norm: &'a GpuBuffer,
+        up: &'a Linear,
+    ) -> Result<()> {
         let form = if self.config.is_gated() { MatmulForm::Gated } else { MatmulForm::Plain };
         let activation = self.config.mlp.activation;
         let projection = Matmul { form, activation, ..self.projection(Slot::X, up, Slot::Inner) };
@@ -208,7 +221,8 @@ impl<'a> Graph<'a> {
     ) -> Result<()> {
         match phase {
             Phase::Decode { batch } => {
-                let (norm, n, epsilon) = (self.config.norms.kind, self.config.n_embd, self.config.norms.epsilon);
+                let (norm, n, epsilon) =
+                    (self.config.norms.kind, self.config.n_embd, self.config.norms.epsilon);
                 let normed = self.slot(normed);
                 let op = NormGemv { norm, n, epsilon, scale, projection, normed, append };
                 norm_gemv::record(recorder, self.choices, batch, &op)

@@ -264,7 +264,9 @@ impl<'a> Loader<'a, '_> {
                 sources.push(values);
             }
             let distance = if spec.plus_one { 1.0 } else { 0.0 };
-            let value = |row| spec.rows.source(row).map_or(0.0, |(source, i): (usize, usize)| sources[source][i] + distance);
+            let value = |row| {
+                spec.rows.source(row).map_or(0.0, |(source, i): (usize, usize)| sources[source][i] + distance)
+            };
             all.extend((0..spec.rows.padded_len()).map(value));
             label = spec.name().to_owned();
         }

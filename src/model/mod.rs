@@ -21,9 +21,9 @@ pub mod rope;
 pub mod spec;
 
 pub use ahead::{AheadLoop, AheadToken};
+pub use decoder::Decoder;
 pub use dims::Dims;
 pub use forward::{DispatchTiming, Forward, Overrun, PassOwner, PieceTime, ScoredSequence, Sequence};
-pub use decoder::Decoder;
 pub use kv_cache::{KvPool, PageList};
 pub use loader::{Weights, check_tensors, weight_bytes};
 pub use options::{MAX_SUBMIT, ModelOptions, STEPS_AHEAD, STEPS_AHEAD_MAX};

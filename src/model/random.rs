@@ -157,7 +157,10 @@ impl Shape {
     }
 
     fn config(&self) -> Result<Decoder> {
-        Decoder::from_json(&ConfigJson::from_bytes("random shape", self.config_json().to_string().as_bytes())?)
+        Decoder::from_json(&ConfigJson::from_bytes(
+            "random shape",
+            self.config_json().to_string().as_bytes(),
+        )?)
     }
 }
 
@@ -183,7 +186,8 @@ pub fn shape(description: &str) -> Result<Decoder> {
     let mut set = Vec::new();
     for part in parts {
         let (field, value) = part.split_once('=').unwrap_or((part, ""));
-        let known = FIELDS.contains(&field) && (shape.model_type != "gpt2" || !LLAMAS_FIELDS.contains(&field));
+        let known =
+            FIELDS.contains(&field) && (shape.model_type != "gpt2" || !LLAMAS_FIELDS.contains(&field));
         if !known {
             return Err(Error::input(format!("{part:?}: expected SIZE=NUMBER with {}", FIELDS.join(", "))));
         }

@@ -117,7 +117,8 @@ impl Rope {
                 return Err(json.fault("rope_scaling", "either this field or rope_parameters"));
             }
         };
-        Rope { n_rot, theta: theta.unwrap_or(10_000.0), pairing: Pairing::Halves { n_rot }, scaling }.checked()
+        Rope { n_rot, theta: theta.unwrap_or(10_000.0), pairing: Pairing::Halves { n_rot }, scaling }
+            .checked()
     }
 
     /// The same with another base and without scaling: Gemma 3's local layers.
@@ -177,9 +178,8 @@ impl Rope {
             }
             RopeScaling::Yarn { factor, original, beta_fast, beta_slow, truncate, .. } => {
                 // The dimension that turns so often within the first context.
-                let dimension = |turns: f64| {
-                    dim * (original as f64 / (turns * 2.0 * PI)).ln() / (2.0 * self.theta.ln())
-                };
+                let dimension =
+                    |turns: f64| dim * (original as f64 / (turns * 2.0 * PI)).ln() / (2.0 * self.theta.ln());
                 let (mut low, mut high) = (dimension(beta_fast), dimension(beta_slow));
                 if truncate {
                     (low, high) = (low.floor(), high.ceil());
@@ -253,8 +253,11 @@ impl RopeScaling {
         // It stands here as well where the object is rope_parameters.
         json.optional_f64("rope_theta", THETA)?;
         let factor = || json.f64("factor", FACTOR);
-        let original =
-            || Ok(json.optional_usize("original_max_position_embeddings", 1..=POSITIONS_MAX)?.unwrap_or(n_positions));
+        let original = || {
+            Ok(json
+                .optional_usize("original_max_position_embeddings", 1..=POSITIONS_MAX)?
+                .unwrap_or(n_positions))
+        };
         let scaling = match kind {
             Kind::Default => RopeScaling::Default,
             Kind::Linear => RopeScaling::Linear { factor: factor()? },
@@ -292,8 +295,12 @@ impl RopeScaling {
         match self {
             RopeScaling::Default => String::new(),
             RopeScaling::Linear { factor } => format!(", linear scaling {factor}"),
-            RopeScaling::Dynamic { factor, original } => format!(", dynamic scaling {factor} beyond {original}"),
-            RopeScaling::Llama3 { factor, original, .. } => format!(", llama3 scaling {factor} of {original}"),
+            RopeScaling::Dynamic { factor, original } => {
+                format!(", dynamic scaling {factor} beyond {original}")
+            }
+            RopeScaling::Llama3 { factor, original, .. } => {
+                format!(", llama3 scaling {factor} of {original}")
+            }
             RopeScaling::Yarn { factor, original, .. } => format!(", YaRN scaling {factor} of {original}"),
         }
     }

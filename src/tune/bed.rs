@@ -14,8 +14,8 @@ use crate::kernels::norm_gemv::{self, NormGemv};
 use crate::kernels::rms_norm::{self, RmsNorm};
 use crate::kernels::score;
 use crate::kernels::{
-    Activation, Attention, Choices, Matmul, MatmulForm, Matrix, Norm, Op, PAGE_SIZE, PagedKv, Rotary, Scratch,
-    StepRows, attention_decode, attention_prefill, gemm, gemv, page_entry, page_pack_bytes,
+    Activation, Attention, Choices, Matmul, MatmulForm, Matrix, Norm, Op, PAGE_SIZE, PagedKv, Rotary,
+    Scratch, StepRows, attention_decode, attention_prefill, gemm, gemv, page_entry, page_pack_bytes,
 };
 use crate::tensor::{Axis, DType};
 
@@ -288,9 +288,9 @@ impl<'a> Bed<'a> {
     fn rotation<'b>(&'b self, rows: StepRows<'b>) -> MatmulForm<'b> {
         let head_dim = Axis::plain(self.shapes.head_dim).padded_len();
         let n_heads = self.shapes.n_head + self.shapes.n_kv_head;
-        self.rope.as_ref().map_or(MatmulForm::Plain, |table| {
-            MatmulForm::Rotated(Rotary { rows, table, n_heads, head_dim })
-        })
+        self.rope
+            .as_ref()
+            .map_or(MatmulForm::Plain, |table| MatmulForm::Rotated(Rotary { rows, table, n_heads, head_dim }))
     }
 
     fn norm_gemv<'b>(&'b self, op: Op, projection: Matmul<'b>, append: Option<KvAppend<'b>>) -> NormGemv<'b> {

@@ -62,7 +62,14 @@ impl<'a> ReferenceModel<'a> {
     }
 
     /// `x`, rows of `n_in`, times a matrix of a block; then `f`.
-    fn linear(&self, x: &[f32], block: &str, linear: Linear, n_in: usize, f: impl Fn(f64) -> f64 + Copy) -> Vec<f32> {
+    fn linear(
+        &self,
+        x: &[f32],
+        block: &str,
+        linear: Linear,
+        n_in: usize,
+        f: impl Fn(f64) -> f64 + Copy,
+    ) -> Vec<f32> {
         let name = |part: &str| format!("{block}{}.{part}", linear.name);
         let mut weights = self.tensor(&name("weight"));
         if linear.transposed {
@@ -81,7 +88,9 @@ impl<'a> ReferenceModel<'a> {
             weight.iter_mut().for_each(|weight| *weight += 1.0);
         }
         match norms.kind {
-            Norm::Layer => naive::layer_norm(x, &weight, &self.tensor(&format!("{name}.bias")), norms.epsilon),
+            Norm::Layer => {
+                naive::layer_norm(x, &weight, &self.tensor(&format!("{name}.bias")), norms.epsilon)
+            }
             Norm::Rms => naive::rms_norm(x, &weight, norms.epsilon),
         }
     }

@@ -45,7 +45,9 @@ impl ModelFiles {
         if let Some(identity) = self.identity.get() {
             return Ok(identity);
         }
-        let digest = |bytes: &[u8]| -> String { Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect() };
+        let digest = |bytes: &[u8]| -> String {
+            Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+        };
         let tokenizer_sha256 = match &self.tokenizer_source {
             TokenizerSource::File(path) if path.exists() => {
                 Some(digest(&read_bounded(path, TOKENIZER_BYTES_MAX)?))
@@ -63,5 +65,6 @@ impl ModelFiles {
 /// The description without what decides no number: which ids begin and end texts.
 fn description(config: &Decoder) -> Result<Vec<u8>> {
     let computed = Decoder { bos_token_id: None, eos_token_ids: Vec::new(), ..config.clone() };
-    serde_json::to_vec(&computed).map_err(|error| Error::input(format!("the model's description as JSON: {error}")))
+    serde_json::to_vec(&computed)
+        .map_err(|error| Error::input(format!("the model's description as JSON: {error}")))
 }

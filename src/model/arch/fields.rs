@@ -3,7 +3,9 @@
 use crate::checkpoint::ConfigJson;
 use crate::error::Result;
 use crate::kernels::Activation;
-use crate::model::decoder::{Attention, LayerAttention, Linear, MAX_LAYERS, MAX_POSITIONS, MAX_VOCAB, MAX_WIDTH, Qkv};
+use crate::model::decoder::{
+    Attention, LayerAttention, Linear, MAX_LAYERS, MAX_POSITIONS, MAX_VOCAB, MAX_WIDTH, Qkv,
+};
 use crate::model::rope::Rope;
 
 /// The values of an activation field and what they mean.
@@ -216,7 +218,11 @@ pub(super) fn must_be(json: &ConfigJson, field: &str, value: bool, why: &str) ->
 pub(super) fn n_rot(json: &ConfigJson, field: &str, head_dim: usize, default: f64) -> Result<usize> {
     let share = json.optional_f64(field, 0.0..=1.0)?.unwrap_or(default);
     let n_rot = (share * head_dim as f64) as usize;
-    if n_rot.is_multiple_of(2) { Ok(n_rot) } else { Err(json.fault(field, "a share with an even number of elements")) }
+    if n_rot.is_multiple_of(2) {
+        Ok(n_rot)
+    } else {
+        Err(json.fault(field, "a share with an even number of elements"))
+    }
 }
 
 /// Positions that a window in `field` holds; `None` where there is none.
@@ -283,4 +289,3 @@ pub(super) fn windowed_layers(
     let expected = || format!("a list of {n_layer} words, {full} or {windowed}");
     kinds.filter(|kinds| kinds.len() == n_layer).map(Some).ok_or_else(|| json.fault(field, expected()))
 }
-

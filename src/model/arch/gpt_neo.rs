@@ -65,7 +65,8 @@ fn local_layers(json: &ConfigJson, n_layer: usize) -> Result<Vec<bool>> {
     }
     let mut layers = Vec::new();
     for group in types.as_array().into_iter().flatten() {
-        let words: Vec<_> = group[0].as_array().into_iter().flatten().filter_map(|word| word.as_str()).collect();
+        let words: Vec<_> =
+            group[0].as_array().into_iter().flatten().filter_map(|word| word.as_str()).collect();
         let known = words.iter().all(|word| ["global", "local"].contains(word));
         let times = group[1].as_u64().filter(|&times| known && times as usize <= n_layer);
         (0..times.unwrap_or(0)).for_each(|_| layers.extend(words.iter().map(|word| *word == "local")));
@@ -73,5 +74,8 @@ fn local_layers(json: &ConfigJson, n_layer: usize) -> Result<Vec<bool>> {
     if layers.len() == n_layer {
         return Ok(layers);
     }
-    Err(json.fault("attention_types", format!("lists of global and local, and their repetitions: {n_layer} in all")))
+    Err(json.fault(
+        "attention_types",
+        format!("lists of global and local, and their repetitions: {n_layer} in all"),
+    ))
 }

@@ -29,7 +29,8 @@ pub(super) fn like(json: &ConfigJson, architecture: &'static str, biases: Biases
     let sizes = Sizes::read(json, Names::LLAMA)?;
     let head_dim = sizes.explicit_head_dim()?;
     let rope = Rope::from_json(json, head_dim, sizes.n_positions)?;
-    let qkv = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"].map(|name| Linear::new(name, biases.qkv));
+    let qkv = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]
+        .map(|name| Linear::new(name, biases.qkv));
     let out = Linear::new("self_attn.o_proj", biases.out);
     Ok(Decoder {
         architecture,
@@ -41,7 +42,8 @@ pub(super) fn like(json: &ConfigJson, architecture: &'static str, biases: Biases
         embedding: Embedding { tokens: "embed_tokens.weight", scale: 1.0, positions: None },
         norms: Norms::rms(epsilon(json, "rms_norm_eps", 1e-6)?),
         residual: Residual::Sequential { attention: "input_layernorm", mlp: "post_attention_layernorm" },
-        attention: Attention::new(&sizes, [sizes.n_kv_head()?, head_dim], Qkv::Separate(qkv), out).rotary(rope),
+        attention: Attention::new(&sizes, [sizes.n_kv_head()?, head_dim], Qkv::Separate(qkv), out)
+            .rotary(rope),
         mlp: Mlp {
             n_inner: sizes.n_inner,
             activation: activation(json, "hidden_act", Activation::Silu)?,

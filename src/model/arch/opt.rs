@@ -16,12 +16,14 @@ pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
     let sizes = Sizes::read(json, Names::OPT)?;
     let n_embd = sizes.n_embd;
     if json.optional_usize("word_embed_proj_dim", 1..=usize::MAX)?.is_some_and(|width| width != n_embd) {
-        let expected = format!("hidden_size = {n_embd}: a projection of the embedding (OPT-350M) is not supported");
+        let expected =
+            format!("hidden_size = {n_embd}: a projection of the embedding (OPT-350M) is not supported");
         return Err(json.fault("word_embed_proj_dim", expected));
     }
     let head_dim = sizes.head_dim()?;
     let bias = flag(json, "enable_bias", true)?;
-    let qkv = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"].map(|name| Linear::new(name, bias));
+    let qkv =
+        ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"].map(|name| Linear::new(name, bias));
     let out = Linear::new("self_attn.out_proj", bias);
     Ok(Decoder {
         architecture: "opt",

@@ -14,7 +14,8 @@ pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
     let head_dim = sizes.head_dim()?;
     let n_rot = n_rot(json, "partial_rotary_factor", head_dim, 0.5)?;
     let rope = Rope::from_json(json, n_rot, sizes.n_positions)?;
-    let qkv = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"].map(|name| Linear::new(name, true));
+    let qkv =
+        ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"].map(|name| Linear::new(name, true));
     let out = Linear::new("self_attn.dense", true);
     Ok(Decoder {
         architecture: "phi",
@@ -26,7 +27,8 @@ pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
         embedding: Embedding { tokens: "embed_tokens.weight", scale: 1.0, positions: None },
         norms: Norms::layer(epsilon(json, "layer_norm_eps", 1e-5)?),
         residual: Residual::Parallel { attention: "input_layernorm", mlp: None },
-        attention: Attention::new(&sizes, [sizes.n_kv_head()?, head_dim], Qkv::Separate(qkv), out).rotary(rope),
+        attention: Attention::new(&sizes, [sizes.n_kv_head()?, head_dim], Qkv::Separate(qkv), out)
+            .rotary(rope),
         mlp: Mlp {
             n_inner: sizes.n_inner,
             activation: activation(json, "hidden_act", Activation::GeluTanh)?,

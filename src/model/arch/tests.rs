@@ -32,7 +32,10 @@ fn llama(model_type: &str) -> Value {
 #[test]
 fn an_unknown_architecture_is_named_with_those_that_are_known() {
     let text = refused(&llama("mamba"));
-    assert!(text.starts_with("config.json: model_type = \"mamba\": expected one of gemma, gemma2,"), "{text}");
+    assert!(
+        text.starts_with("config.json: model_type = \"mamba\": expected one of gemma, gemma2,"),
+        "{text}"
+    );
     names().iter().for_each(|name| assert!(text.contains(name), "{text}"));
 }
 
@@ -46,7 +49,9 @@ fn a_field_that_is_not_honoured_is_named() {
     let scaling = json!({"type": "yarn", "factor": 2.0, "mscale": 0.7});
     assert!(refused(&with(llama("llama"), "rope_scaling", scaling)).contains("rope_scaling.mscale = 0.7"));
     // What is set to nothing changes nothing, nor do notes of training.
-    for (field, value) in [("logit_scale", json!(null)), ("moe", json!(false)), ("hidden_dropout", json!(0.5))] {
+    for (field, value) in
+        [("logit_scale", json!(null)), ("moe", json!(false)), ("hidden_dropout", json!(0.5))]
+    {
         parse(&with(llama("llama"), field, value)).unwrap();
     }
 }

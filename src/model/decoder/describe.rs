@@ -40,7 +40,9 @@ impl Decoder {
             Residual::Sequential { .. } => "sequential: x += attention(norm(x)); x += mlp(norm(x))",
             Residual::Sandwich { .. } => "sandwich: x += norm(attention(norm(x))); x += norm(mlp(norm(x)))",
             Residual::Parallel { mlp: Some(_), .. } => "parallel: x += attention(norm(x)) + mlp(norm(x))",
-            Residual::Parallel { mlp: None, .. } => "parallel, one norm: y = norm(x); x += attention(y) + mlp(y)",
+            Residual::Parallel { mlp: None, .. } => {
+                "parallel, one norm: y = norm(x); x += attention(y) + mlp(y)"
+            }
         }
     }
 

@@ -52,7 +52,12 @@ impl Decoder {
         self.qkv_tensors(all, prefix);
         if let Some(names) = self.attention.qk_norm {
             for name in names {
-                self.norm(all, &format!("{prefix}{name}"), Axis::plain(self.attention.head_dim), self.pairing());
+                self.norm(
+                    all,
+                    &format!("{prefix}{name}"),
+                    Axis::plain(self.attention.head_dim),
+                    self.pairing(),
+                );
             }
         }
         linear(all, prefix, &[self.attention.out], Order::Axis(embd), self.heads(), Role::Residual);
@@ -128,6 +133,8 @@ fn source_rows(order: &Order, n_sources: usize) -> Vec<usize> {
         Order::Axis(axis) => vec![axis.len()],
         Order::Gated { n_inner, .. } => vec![2 * n_inner / n_sources; n_sources],
         Order::Heads(heads) if n_sources == 1 => vec![heads.axis().len()],
-        Order::Heads(heads) => [heads.n_head, heads.n_kv_head, heads.n_kv_head].map(|n| n * heads.head_dim).to_vec(),
+        Order::Heads(heads) => {
+            [heads.n_head, heads.n_kv_head, heads.n_kv_head].map(|n| n * heads.head_dim).to_vec()
+        }
     }
 }

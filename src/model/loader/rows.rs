@@ -56,7 +56,9 @@ impl Block<'_> {
         let mut runs: Vec<Run> = Vec::new();
         for ((source, row), place) in rows {
             match runs.last_mut() {
-                Some(run) if run.source == source && run.first + run.places.len() == row => run.places.push(place),
+                Some(run) if run.source == source && run.first + run.places.len() == row => {
+                    run.places.push(place)
+                }
                 _ => runs.push(Run { source, first: row, places: vec![place] }),
             }
         }

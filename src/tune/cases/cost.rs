@@ -4,8 +4,8 @@
 use std::ops::Range;
 
 use super::{
-    ArgmaxCase, AttentionCase, Behind, Case, EmbeddingCase, GatedCase, KvAppendCase, LayerNormCase, MatmulCase,
-    NormGemvCase, QkNormCase, ReduceCase, RmsNormCase, SampleCase, ScoreCase,
+    ArgmaxCase, AttentionCase, Behind, Case, EmbeddingCase, GatedCase, KvAppendCase, LayerNormCase,
+    MatmulCase, NormGemvCase, QkNormCase, ReduceCase, RmsNormCase, SampleCase, ScoreCase,
 };
 use crate::kernels::Norm;
 

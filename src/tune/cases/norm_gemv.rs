@@ -12,7 +12,8 @@ use crate::gpu::{Gpu, GpuBuffer, Work};
 use crate::kernels::kv_append::KvAppend;
 use crate::kernels::norm_gemv::{self, NormGemv};
 use crate::kernels::{
-    Activation, Choices, Matmul, MatmulForm, Norm, PAGE_SIZE, PagedKv, Rotary, Row, SLABS_MAX, Step, StepRows, gemv,
+    Activation, Choices, Matmul, MatmulForm, Norm, PAGE_SIZE, PagedKv, Rotary, Row, SLABS_MAX, Step,
+    StepRows, gemv,
 };
 use crate::reference;
 use crate::tensor::{Axis, DType, pad_row};
