@@ -2,18 +2,20 @@
 //! the allocation.
 
 mod plan;
+mod slot;
 
 use super::ahead;
 use super::decoder::{Attention, Decoder, LayerAttention, Residual};
 use super::kv_cache::WINDOW_SLACK;
 use super::options::ModelOptions;
 use crate::error::{Error, Result};
-use crate::gpu::{Capabilities, MemoryGroup, Strategy};
+use crate::gpu::{Capabilities, Strategy};
 use crate::kernels::{
     BATCH_MAX, Batch, Choices, Matrix, OVERFLOW_FLAG_BYTES, Op, PAGE_SIZE, ROWS_MAX, SLABS_MAX, Scratch,
     Step, argmax, attention_decode, gemm, page_pack_bytes, score,
 };
 use crate::tensor::Axis;
+pub(super) use slot::Slot;
 
 /// Rows of logits that are computed at once fit in this many bytes, there and
 /// in the readback: 83 rows of GPT-2, enough to fill a tile of gemm...
@@ -37,127 +39,6 @@ pub(super) const HEAD_SLICES_MAX: usize = 32;
 
 /// Elements of a buffer that a model has no use for: nothing smaller is a buffer.
 const UNUSED_ELEMS: usize = 4;
-
-/// The buffers between kernels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
-pub(super) enum Slot {
-    /// Two [`Step`]s, the body's and the head's; a [`Batch`].
-    Step,
-    /// `[chunk]`, u32
-    TokenIds,
-    /// `[chunk]`, u32: the tokens that rows are scored for
-    Targets,
-    /// `[batch, pages of a context]`, u32
-    PageTable,
-    /// `[chunk, n_embd]`: the residual stream
-    X,
-    /// `[chunk, n_embd]`: behind a layer norm
-    Normed,
-    /// `[chunk, n_head + 2 n_kv_head, head_dim]`
-    Qkv,
-    /// `[chunk, n_head, head_dim]`
-    Attention,
-    /// `[chunk, n_inner]`
-    Inner,
-    /// `[chunk, 2 n_inner]`: gate and input where a kernel of its own multiplies them
-    Gate,
-    /// `[chunk, n_embd]`: what a norm stands behind, in front of the sum
-    Branch,
-    /// `[n_ctx, head_dim / 4, 4]`: the rotary embedding of layers
-    Rope,
-    /// The other one, where there are two
-    RopeLocal,
-    /// What passes between the kernels of one attention.
-    AttentionScratch,
-    /// Parts of sums of a gemm that splits k.
-    GemmScratch,
-    /// `[logits_rows, n_embd]`: behind the final layer norm
-    HeadNormed,
-    /// `[logits_rows, vocab_size]`
-    Logits,
-    /// Token and flag of each row of a batch.
-    Argmax,
-    /// What the appends of a pass noted of keys and values that f16 cannot hold.
-    Overflow,
-    /// `[logits_rows]`: parts of scores.
-    ScorePartial,
-    /// `[chunk]`: log-probabilities.
-    Logprobs,
-    /// `[chunk]` of [`score::TokenScore`].
-    ScoreDetails,
-    /// One page of one layer: a buffer cannot be copied onto itself.
-    PageCopy,
-}
-
-impl Slot {
-    pub(super) const ALL: [Slot; 23] = [
-        Slot::Step,
-        Slot::TokenIds,
-        Slot::Targets,
-        Slot::PageTable,
-        Slot::X,
-        Slot::Normed,
-        Slot::Qkv,
-        Slot::Attention,
-        Slot::Inner,
-        Slot::Gate,
-        Slot::Branch,
-        Slot::Rope,
-        Slot::RopeLocal,
-        Slot::AttentionScratch,
-        Slot::GemmScratch,
-        Slot::HeadNormed,
-        Slot::Logits,
-        Slot::Argmax,
-        Slot::Overflow,
-        Slot::ScorePartial,
-        Slot::Logprobs,
-        Slot::ScoreDetails,
-        Slot::PageCopy,
-    ];
-
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Slot::Step => "step",
-            Slot::TokenIds => "token_ids",
-            Slot::Targets => "targets",
-            Slot::PageTable => "page_table",
-            Slot::X => "x",
-            Slot::Normed => "normed",
-            Slot::Qkv => "qkv",
-            Slot::Attention => "attention",
-            Slot::Inner => "inner",
-            Slot::Gate => "gate",
-            Slot::Branch => "branch",
-            Slot::Rope => "rope",
-            Slot::RopeLocal => "rope_local",
-            Slot::AttentionScratch => "attention_scratch",
-            Slot::GemmScratch => "gemm_scratch",
-            Slot::HeadNormed => "head_normed",
-            Slot::Logits => "logits",
-            Slot::Argmax => "argmax",
-            Slot::Overflow => "overflow",
-            Slot::ScorePartial => "score_partial",
-            Slot::Logprobs => "logprobs",
-            Slot::ScoreDetails => "score_details",
-            Slot::PageCopy => "page_copy",
-        }
-    }
-
-    pub(super) const fn group(self) -> MemoryGroup {
-        match self {
-            Slot::HeadNormed
-            | Slot::Logits
-            | Slot::Argmax
-            | Slot::ScorePartial
-            | Slot::Logprobs
-            | Slot::ScoreDetails => MemoryGroup::Logits,
-            Slot::PageCopy | Slot::Overflow => MemoryGroup::KvCache,
-            _ => MemoryGroup::Activations,
-        }
-    }
-}
 
 /// Sizes that follow from a config, the options and the device.
 #[derive(Clone, Debug)]

@@ -304,7 +304,7 @@ impl PageList {
             return;
         }
         let keep = len.div_ceil(PAGE_SIZE).min(self.pages.len());
-        let held = keep.max(self.n_gone);
+        let held = keep.max(self.n_gone).min(self.pages.len());
         self.pages.drain(held..).for_each(|page| pool.release(page));
         self.pages.truncate(keep);
         if keep == 0 {
