@@ -72,7 +72,15 @@ fn configs_that_lie_or_ask_for_the_unknown() {
         &Model::tiny().with_config("activation_function", "gelu_9000"),
         &["activation_function = \"gelu_9000\"", "gelu_new", "quick_gelu"],
     );
-    is_refused(&Model::tiny().with_config("model_type", "llama"), &["model_type = \"llama\"", "gpt2"]);
+    is_refused(
+        &Model::tiny().with_config("model_type", "mamba"),
+        &["model_type = \"mamba\"", "gemma3_text", "gpt2", "llama", "qwen3"],
+    );
+    is_refused(&Model::tiny().with_config("model_type", "llama"), &["hidden_size = (absent)"]);
+    is_refused(
+        &Model::tiny().with_config("attention_sinks", 4),
+        &["attention_sinks = 4", "does not know this field of a gpt2"],
+    );
     is_refused(
         &Model::tiny().with_file("config.json", |_| b"{\"n_embd\": ".to_vec()),
         &["config.json", "line 1"],

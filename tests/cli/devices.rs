@@ -90,7 +90,7 @@ fn inspect_describes_the_model() {
     // 172,288: the golden model's README.
     assert_eq!([&report["parameters"], &report["config"]["n_positions"]], [172_288, 128]);
     assert_eq!(report["file_dtypes"]["F32"]["bytes"], 172_288 * 4);
-    assert_eq!(report["config"]["activation"], "gelu_tanh");
+    assert_eq!(report["config"]["mlp"]["activation"], "gelu_tanh");
     // 2 layers of k and v of 64 elements in f16.
     assert_eq!(report["kv_bytes_per_token"], 2 * 2 * 64 * 2);
     let text = wgpt(&["inspect", "-m", &golden("gpt2-tiny")]).ok().stdout;
@@ -98,13 +98,34 @@ fn inspect_describes_the_model() {
 }
 
 #[test]
+fn inspect_prints_the_description_of_a_block() {
+    let gemma = golden("gemma2/softcaps-window9");
+    let text = wgpt(&["inspect", "-m", &gemma]).ok().stdout;
+    for part in
+        ["sandwich: x += norm(attention(norm(x)))", "scores capped at", "window 9 in", "logits capped at"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let report = wgpt(&["inspect", "-m", &gemma, "--json"]).json();
+    assert_eq!(report["config"]["architecture"], "gemma2");
+    assert_eq!(report["config"]["attention"]["layers"][0]["window"], 9);
+    assert!(report["block"]["MLP"].as_str().unwrap().contains("gated, gelu_tanh"), "{report}");
+}
+
+#[test]
 fn the_memory_plan_is_what_a_run_allocates() {
     let tiny = golden("gpt2-tiny");
-    let modes: [&[&str]; 4] = [
+    let others =
+        ["llama/gqa-untied", "mistral/window7", "gemma3_text/layer-types", "phi/gqa-rotary0.5"].map(golden);
+    let modes: [&[&str]; 8] = [
         &[],
         &["-m", &tiny],
         &["-m", &tiny, "--dtype", "f32", "--kv-dtype", "f32", "-c", "40"],
         &["--features-floor"],
+        &["-m", &others[0], "--features-floor"],
+        &["-m", &others[1]],
+        &["-m", &others[2]],
+        &["-m", &others[3]],
     ];
     for mode in modes {
         let plan = wgpt(&[&["inspect", "--json"], mode].concat()).json()["plan"].clone();
