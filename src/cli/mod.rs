@@ -38,7 +38,7 @@ use clap::{Parser, Subcommand};
 
 use exit::Outcome;
 
-/// Run GPT-2 models on the GPU, by hand-written WGSL kernels on Vulkan, Metal
+/// Run language models (Llama, Qwen, Mistral, Gemma, GPT-2, ...) on the GPU, by hand-written WGSL kernels on Vulkan, Metal
 /// and DX12.
 #[derive(Debug, Parser)]
 #[command(

@@ -27,7 +27,8 @@ pub struct ModelArgs {
     pub model: Option<PathBuf>,
     /// Runs random weights instead of a model's, computed while they are loaded:
     /// for measuring without a file. gpt2, gpt2-medium, gpt2-large, gpt2-xl,
-    /// distilgpt2 or demo; sizes may follow or stand alone, as in
+    /// distilgpt2, demo, smollm2-135m, smollm2-360m, tinyllama-1.1b, llama-3.2-1b,
+    /// llama-3.2-3b or llama-3.1-8b; sizes may follow or, of a GPT-2, stand alone, as in
     /// n_layer=2,n_embd=768,n_head=12,n_inner=3072,vocab_size=50257,n_positions=1024
     #[arg(long, value_name = "SHAPE", conflicts_with = "model", value_parser = random::shape)]
     pub random: Option<Decoder>,
@@ -61,7 +62,7 @@ pub struct RunArgs {
     /// The same bits however a text is cut into chunks; slower
     #[arg(long)]
     pub deterministic: bool,
-    /// Longest context in tokens [default: the model's n_positions]
+    /// Longest context in tokens [default: the model's, at most 8192]
     #[arg(short, long, value_name = "N")]
     pub ctx_size: Option<usize>,
     /// Tokens of a prompt that are processed at once: bounds the memory

@@ -17,7 +17,8 @@ pub struct ModelOptions {
     /// Results do not depend on how a sequence was cut into chunks: decode runs
     /// through the prefill kernels. Slower.
     pub deterministic: bool,
-    /// Longest context, at most the model's `n_positions`; `None` for all of it.
+    /// Longest context, at most the model's `n_positions`; `None` for all of it, or 8192
+    /// where it has more.
     pub n_ctx: Option<usize>,
     /// Tokens that prefill processes at once; bounds the activations' memory.
     pub prefill_chunk: usize,
