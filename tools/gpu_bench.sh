@@ -19,10 +19,10 @@
 #   GPU_BENCH_SECONDS   time for all steps [450]
 #   GPU_BENCH_ARGS      arguments of `wgpt bench model` [its defaults]
 #   GPU_BENCH_KERNELS   arguments of `wgpt bench kernels` [--model gpt2,gpt2-xl]
-#   GPU_BENCH_SHAPES    shapes of `wgpt --random` [gpt2 gpt2-medium gpt2-large gpt2-xl]
-#   GPU_BENCH_PROFILES  shapes that are profiled too [gpt2 gpt2-xl]
+#   GPU_BENCH_SHAPES    shapes of `wgpt --random` [gpt2 gpt2-medium gpt2-large gpt2-xl llama-3.2-1b llama-3.1-8b]
+#   GPU_BENCH_PROFILES  shapes that are profiled too [gpt2 gpt2-xl llama-3.2-1b]
 #   GPU_BENCH_TORCH     shapes that PyTorch is measured on, where there is one with CUDA [gpt2 gpt2-xl]
-#   GPU_BENCH_TUNED     shapes that are tuned and measured again [gpt2 gpt2-xl]
+#   GPU_BENCH_TUNED     shapes that are tuned and measured again [gpt2 gpt2-xl llama-3.2-1b]
 set -eu
 
 usage() {
@@ -219,13 +219,13 @@ measure() {
     # shellcheck disable=SC2086
     step bench_kernels 110 bin/wgpt bench kernels --output json --total-seconds 75 \
         ${GPU_BENCH_KERNELS:---model gpt2,gpt2-xl}
-    for shape in ${GPU_BENCH_SHAPES:-gpt2 gpt2-medium gpt2-large gpt2-xl}; do
+    for shape in ${GPU_BENCH_SHAPES:-gpt2 gpt2-medium gpt2-large gpt2-xl llama-3.2-1b llama-3.1-8b}; do
         # shellcheck disable=SC2086
         step "bench_$shape" 120 bin/wgpt bench model --random "$shape" --output json ${GPU_BENCH_ARGS:-}
         step "bench_${shape}_batch" 60 bin/wgpt bench model --random "$shape" -p 0 -n 32 -r 3 \
             --batch 1,2,4,8,16 --output json
     done
-    for shape in ${GPU_BENCH_PROFILES:-gpt2 gpt2-xl}; do
+    for shape in ${GPU_BENCH_PROFILES:-gpt2 gpt2-xl llama-3.2-1b}; do
         step "profile_$shape" 90 bin/wgpt profile --random "$shape" --output json --trace "$out/trace_$shape.json"
     done
     # PyTorch on the same shapes, where the machine has it.
@@ -235,7 +235,7 @@ measure() {
         done
     fi
     # What tuning brings: the same figures with the kernels that it chose.
-    for shape in ${GPU_BENCH_TUNED:-gpt2 gpt2-xl}; do
+    for shape in ${GPU_BENCH_TUNED:-gpt2 gpt2-xl llama-3.2-1b}; do
         step "tune_$shape" 60 bin/wgpt tune --random "$shape" --seconds 20 --json
         # shellcheck disable=SC2086
         step "bench_tuned_$shape" 120 bin/wgpt bench model --random "$shape" --output json ${GPU_BENCH_ARGS:-}
