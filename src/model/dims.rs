@@ -9,8 +9,8 @@ use super::options::ModelOptions;
 use crate::error::{Error, Result};
 use crate::gpu::{Capabilities, MemoryGroup, Strategy};
 use crate::kernels::{
-    BATCH_MAX, Batch, Choices, Matrix, OVERFLOW_FLAG_BYTES, Op, PAGE_SIZE, ROWS_MAX, SLABS_MAX, Scratch,
-    Step, argmax, attention_decode, gemm, page_pack_bytes, score,
+    AttentionShape, BATCH_MAX, Batch, Choices, Matrix, OVERFLOW_FLAG_BYTES, Op, PAGE_SIZE, ROWS_MAX,
+    SLABS_MAX, Scratch, Step, argmax, attention_decode, gemm, page_pack_bytes, score,
 };
 use crate::tensor::Axis;
 
@@ -352,6 +352,7 @@ fn scratch_elems(
     [prefill_rows, decode_rows]: [usize; 2],
 ) -> usize {
     let (n_head, head_dim) = (config.n_head, config.heads().padded);
-    let elems = |op, max_rows| Scratch::elems(choices.get(op), n_ctx, max_rows, n_head, head_dim, None);
+    let shape = AttentionShape { n_head, n_kv_head: n_head, head_dim, window: None };
+    let elems = |op, max_rows| Scratch::elems(choices.get(op), n_ctx, max_rows, shape);
     elems(Op::AttentionPrefill, prefill_rows).max(elems(Op::AttentionDecode, decode_rows)).max(4)
 }

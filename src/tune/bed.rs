@@ -9,8 +9,9 @@ use crate::kernels::layer_norm::{self, LayerNorm};
 use crate::kernels::norm_gemv::{self, NormGemv};
 use crate::kernels::score;
 use crate::kernels::{
-    Activation, Attention, Batch, Choices, Matmul, Matrix, MatrixLayout, Op, PAGE_SIZE, PagedKv, Piece, Row,
-    Scratch, Step, StepRows, attention_decode, attention_prefill, gemm, gemv, page_entry, page_pack_bytes,
+    Activation, Attention, AttentionShape, Batch, Choices, Matmul, Matrix, MatrixLayout, Op, PAGE_SIZE,
+    PagedKv, Piece, Row, Scratch, Step, StepRows, attention_decode, attention_prefill, gemm, gemv,
+    page_entry, page_pack_bytes,
 };
 use crate::tensor::{Axis, DType};
 
@@ -290,8 +291,9 @@ impl<'a> Bed<'a> {
         let elems = match op {
             Op::AttentionPrefill | Op::AttentionDecode => {
                 let (n_ctx, max_rows) = self.scratch_size(op);
-                let head_dim = Axis::plain(self.shapes.head_dim).padded_len();
-                Scratch::elems(choices.get(op), n_ctx, max_rows, self.shapes.n_head, head_dim, None)
+                let (n_head, head_dim) = (self.shapes.n_head, Axis::plain(self.shapes.head_dim).padded_len());
+                let shape = AttentionShape { n_head, n_kv_head: n_head, head_dim, window: None };
+                Scratch::elems(choices.get(op), n_ctx, max_rows, shape)
             }
             Op::Gemm => {
                 let widths = [&self.qkv, &self.inner, &self.x].map(|row| self.row_elems(row));

@@ -166,8 +166,8 @@ mod tests {
         let bytes = (10 + 20 + 48) * 4 + 48 * 10 * 2 + 16 * 4 + 32 * 2;
         assert_eq!(cost(Case::NormGemv(projection)), (bytes, 2 * 48 * 10 + 80));
         let reduce =
-            ReduceCase { n_head: 2, head_dim: 8, max_splits: 4, split_keys: 10, kv_len: 25, window: None };
+            ReduceCase { n_head: 2, head_dim: 8, max_splits: 4, split_keys: 16, kv_len: 41, window: None };
         assert_eq!(cost(Case::AttentionReduce(reduce.clone())), (2 * 3 * 10 * 4 + 64, 96));
-        assert_eq!(cost(Case::AttentionReduce(ReduceCase { kv_len: 10, ..reduce })), (0, 0));
+        assert_eq!(cost(Case::AttentionReduce(ReduceCase { kv_len: 16, ..reduce })), (0, 0));
     }
 }
