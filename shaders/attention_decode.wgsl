@@ -4,7 +4,7 @@
 // split `out` is written at once.
 // (split-KV decode: Dao, Haziza, Massa and Sizov 2023, "Flash-Decoding")
 //
-// One workgroup computes one split of SPLIT_KEYS positions of one kv head for HEADS of
+// One workgroup computes one split of up to SPLIT_KEYS positions of one kv head for HEADS of
 // the heads of q that share it, so that k and v are read once for all of them: a
 // thread a key for the scores, then a thread a Pack of the head (and a share of
 // the keys) for the weighted values. Ragged edge: keys that are not there or not visible
@@ -41,12 +41,13 @@ fn attention_decode(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
     let kv_len = batch.rows[row].kv_len;
     let seen = first_seen(kv_len, params.window);
     let all_keys = first_split_key(kv_len, params.window);
-    let first = all_keys + split * SPLIT_KEYS;
+    let length = split_length(kv_len - all_keys, SPLIT_KEYS);
+    let first = all_keys + split * length;
     if (first >= kv_len) {
         return;
     }
-    let end = min(first + SPLIT_KEYS, kv_len);
-    let n_splits = (kv_len - all_keys + SPLIT_KEYS - 1u) / SPLIT_KEYS;
+    let end = min(first + length, kv_len);
+    let n_splits = (kv_len - all_keys + length - 1u) / length;
 
     for (var i = lane.index; i < HEADS * PACKS; i += WORKGROUP_SIZE) {
         let head = min(first_head + i / PACKS, last_head);

@@ -3,7 +3,7 @@
 // of softmax over a split of them; attention_reduce merges these. With one split `out`
 // is written at once.
 //
-// One workgroup computes one split of SPLIT_KEYS positions of one kv head for HEADS of
+// One workgroup computes one split of up to SPLIT_KEYS positions of one kv head for HEADS of
 // the heads of q that share it, so that k and v are read once for all of them, in three
 // phases with a barrier between them: scores, a thread four neighbouring positions;
 // weights, relative to the largest score; the weighted sum of the values, a thread a
@@ -13,7 +13,7 @@
 // one and are not stored.
 
 // Blocks of four positions lie in one page.
-const_assert PAGE_SIZE % 4u == 0u && SPLIT_KEYS % PAGE_SIZE == 0u;
+const_assert PAGE_SIZE % 4u == 0u && SPLIT_KEYS % PAGE_SIZE == 0u && HEADS * SPLIT_KEYS <= SCORES;
 
 // [n_rows, n_head, HEAD_DIM]
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
@@ -21,7 +21,7 @@ const_assert PAGE_SIZE % 4u == 0u && SPLIT_KEYS % PAGE_SIZE == 0u;
 @group(0) @binding(5) var<storage, read_write> partial: array<vec4<f32>>;
 
 // [HEADS, SPLIT_KEYS / 4]: scores, then weights
-var<workgroup> weights: array<Load4, HEADS * SPLIT_KEYS / 4u>;
+var<workgroup> weights: array<Load4, SCORES / 4u>;
 // [HEADS, WORKGROUP_SIZE]
 var<workgroup> maxima: array<f32, HEADS * WORKGROUP_SIZE>;
 var<workgroup> sums: array<f32, HEADS * WORKGROUP_SIZE>;
@@ -40,12 +40,13 @@ fn attention_decode_per_thread(
     let kv_len = batch.rows[row].kv_len;
     let seen = first_seen(kv_len, params.window);
     let all_keys = first_split_key(kv_len, params.window);
-    let first = all_keys + split * SPLIT_KEYS;
+    let length = split_length(kv_len - all_keys, SPLIT_KEYS);
+    let first = all_keys + split * length;
     if (first >= kv_len) {
         return;
     }
-    let end = min(first + SPLIT_KEYS, kv_len);
-    let n_splits = (kv_len - all_keys + SPLIT_KEYS - 1u) / SPLIT_KEYS;
+    let end = min(first + length, kv_len);
+    let n_splits = (kv_len - all_keys + length - 1u) / length;
     let packs = params.packs;
     let offsets = vec4<u32>(0u, 1u, 2u, 3u);
 

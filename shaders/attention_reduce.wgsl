@@ -6,7 +6,7 @@ struct ReduceParams {
     n_head: u32,
     // Room for partial results of a head.
     max_splits: u32,
-    // Positions in a split.
+    // Positions of a split at the most.
     split_keys: u32,
     // Positions that a row sees, its own included; the largest u32 for all.
     window: u32,
@@ -29,7 +29,8 @@ fn attention_reduce(
     let element4 = index % (HEAD_DIM / 4u);
     let kv_len = batch.rows[row].kv_len;
     let n_keys = kv_len - first_split_key(kv_len, params.window);
-    let n_splits = (n_keys + params.split_keys - 1u) / params.split_keys;
+    let length = split_length(n_keys, params.split_keys);
+    let n_splits = (n_keys + length - 1u) / length;
     // A single split has written `out` already.
     if (n_splits == 1u) {
         return;

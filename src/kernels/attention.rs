@@ -82,29 +82,40 @@ pub struct Scratch<'a> {
     pub max_rows: usize,
 }
 
+/// What the room for intermediate results depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionShape {
+    /// Heads of q.
+    pub n_head: usize,
+    /// Heads of k and v, a divisor of `n_head`.
+    pub n_kv_head: usize,
+    /// Elements of a head with padding.
+    pub head_dim: usize,
+    /// Positions that a row sees; `None` for all.
+    pub window: Option<usize>,
+}
+
+impl AttentionShape {
+    /// Heads of q that share one of k and v.
+    pub(super) fn group(&self) -> usize {
+        self.n_head / self.n_kv_head
+    }
+}
+
 impl Scratch<'_> {
     /// Elements that an implementation of prefill or decode needs: scores of every
     /// position that a workgroup's rows see where it passes them through a buffer,
     /// partial results where it splits. No more with a window than without.
     #[must_use]
-    pub fn elems(
-        candidate: &Candidate,
-        n_ctx: usize,
-        max_rows: usize,
-        n_head: usize,
-        head_dim: usize,
-        window: Option<usize>,
-    ) -> usize {
-        match (candidate.op, candidate.strategy) {
+    pub fn elems(candidate: &Candidate, n_ctx: usize, max_rows: usize, shape: AttentionShape) -> usize {
+        let per_row = match (candidate.op, candidate.strategy) {
             (Op::AttentionDecode, _) => {
-                let splits = attention_decode::max_splits(candidate, n_ctx, window);
-                max_rows * n_head * splits * (head_dim + 4)
+                attention_decode::max_splits(candidate, n_ctx, shape) * (shape.head_dim + 4)
             }
-            (_, Strategy::PerThread) => {
-                n_head * max_rows * attention_prefill::score_keys(candidate, n_ctx, window)
-            }
+            (_, Strategy::PerThread) => attention_prefill::score_keys(candidate, n_ctx, shape.window),
             _ => 0,
-        }
+        };
+        max_rows * shape.n_head * per_row
     }
 }
 
@@ -149,15 +160,15 @@ impl Attention<'_> {
         AttentionForm {
             dtype: self.kv.dtype,
             head_dim: self.kv.head_dim,
-            group: self.group(),
+            group: self.shape().group(),
             n_slabs: self.kv.slabs.len(),
             soft_cap: self.soft_cap.is_some(),
         }
     }
 
-    /// Heads of q that share one of k and v.
-    pub(super) fn group(&self) -> usize {
-        self.n_head / self.kv.n_kv_head
+    pub(super) fn shape(&self) -> AttentionShape {
+        let PagedKv { n_kv_head, head_dim, .. } = self.kv;
+        AttentionShape { n_head: self.n_head, n_kv_head, head_dim, window: self.window }
     }
 
     /// The window as shaders have it.
@@ -176,10 +187,11 @@ impl Attention<'_> {
         outputs: &[BoundBuffer<'_>],
         grid: Grid,
     ) -> Result<()> {
+        let group = self.shape().group();
         let params = AttentionParams {
             n_head: self.n_head as u32,
             n_kv_head: self.kv.n_kv_head as u32,
-            group: self.group() as u32,
+            group: group as u32,
             qkv_stride4: self.kv.qkv_stride4(self.n_head),
             out_stride4: (self.n_head * self.kv.head_dim / 4) as u32,
             scale: self.scale,
@@ -188,7 +200,7 @@ impl Attention<'_> {
             packs: (self.kv.head_dim / 8) as u32,
             max_splits: max_splits as u32,
             score_keys: score_keys as u32,
-            score_items: (self.scratch.max_rows * self.group()) as u32,
+            score_items: (self.scratch.max_rows * group) as u32,
         };
         let inputs = [self.rows.step, self.qkv.into(), self.kv.page_table.into()];
         let mut buffers = [&inputs[..], outputs, &self.kv.read_bindings()].concat();
@@ -206,7 +218,7 @@ impl Attention<'_> {
             self.n_head
         );
         assert_ne!(self.window, Some(0), "a window of attention holds the row's own position at least");
-        let elems = Scratch::elems(candidate, n_ctx, max_rows, self.n_head, self.kv.head_dim, self.window);
+        let elems = Scratch::elems(candidate, n_ctx, max_rows, self.shape());
         assert!(buffer.bytes() >= elems as u64 * 4, "attention's scratch is too small");
     }
 }

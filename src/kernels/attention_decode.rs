@@ -1,7 +1,7 @@
 //! Attention of single rows, each over its own sequence in the cache: decode, split
 //! over workgroups, which [`super::attention_reduce`] merges.
 
-use super::attention::{self, Attention, AttentionForm};
+use super::attention::{self, Attention, AttentionForm, AttentionShape};
 use super::attention_reduce;
 use super::candidate::{Candidate, Needs, Op};
 use super::fragments::{DOT4, reduce};
@@ -49,7 +49,8 @@ pub static CANDIDATES: &[Candidate] = &[
     split("subgroup_64", Strategy::Subgroup, &[("WORKGROUP_SIZE", 64), ("SPLIT_KEYS", 64)]),
 ];
 
-/// Workgroups of one vector of a software adapter at its usual width.
+/// Workgroups of one vector of a software adapter at its usual width. Splits are as long
+/// as 12 KiB of workgroup memory hold scores: a merge costs a dispatch, 40 us there.
 const fn per_thread(name: &'static str, needs: Needs) -> Candidate {
     Candidate {
         op: Op::AttentionDecode,
@@ -57,7 +58,7 @@ const fn per_thread(name: &'static str, needs: Needs) -> Candidate {
         strategy: Strategy::PerThread,
         needs,
         kernels: const { &[&ATTENTION_DECODE_PER_THREAD] },
-        constants: &[("WORKGROUP_SIZE", 8), ("SPLIT_KEYS", 256)],
+        constants: &[("WORKGROUP_SIZE", 8), ("SCORES", 3072)],
     }
 }
 
@@ -84,29 +85,42 @@ fn reach(window: Option<usize>) -> usize {
 
 /// Splits of a head that partial results need room for.
 #[must_use]
-pub fn max_splits(candidate: &Candidate, n_ctx: usize, window: Option<usize>) -> usize {
-    n_ctx.min(reach(window)).div_ceil(candidate.constant("SPLIT_KEYS") as usize)
+pub fn max_splits(candidate: &Candidate, n_ctx: usize, shape: AttentionShape) -> usize {
+    let heads = heads_at_once(candidate, shape.group(), shape.head_dim);
+    n_ctx.min(reach(shape.window)).div_ceil(split_keys(candidate, heads))
 }
 
 /// Heads of q of a group that a workgroup treats: as few workgroups as may be, of equal
 /// sizes.
-fn heads_at_once(candidate: &Candidate, form: AttentionForm) -> usize {
+fn heads_at_once(candidate: &Candidate, group: usize, head_dim: usize) -> usize {
     let most = match candidate.strategy {
         Strategy::PerThread => HEADS_MAX,
-        Strategy::Workgroup | Strategy::Subgroup => (QUERY_ELEMS_MAX / form.head_dim).clamp(1, HEADS_MAX),
+        Strategy::Workgroup | Strategy::Subgroup => (QUERY_ELEMS_MAX / head_dim).clamp(1, HEADS_MAX),
     };
-    form.group.div_ceil(form.group.div_ceil(most))
+    group.div_ceil(group.div_ceil(most))
+}
+
+/// Positions of a split at the most, where a workgroup treats so many heads.
+fn split_keys(candidate: &Candidate, heads: usize) -> usize {
+    match candidate.strategy {
+        Strategy::PerThread => candidate.constant("SCORES") as usize / heads / PAGE_SIZE * PAGE_SIZE,
+        Strategy::Workgroup | Strategy::Subgroup => candidate.constant("SPLIT_KEYS") as usize,
+    }
 }
 
 /// The variants for a form, in the order of their dispatch.
 #[must_use]
 pub fn variants(candidate: &Candidate, form: AttentionForm) -> Vec<Variant> {
     let mut variant = attention::variant(candidate, 0, Rows::Batch, form);
-    variant.constants.push(("HEADS", heads_at_once(candidate, form) as u32));
-    variant.fragments.push(match candidate.strategy {
-        Strategy::PerThread => DOT4,
-        Strategy::Workgroup | Strategy::Subgroup => reduce(candidate.strategy),
-    });
+    let heads = heads_at_once(candidate, form.group, form.head_dim);
+    variant.constants.push(("HEADS", heads as u32));
+    match candidate.strategy {
+        Strategy::PerThread => {
+            variant.constants.push(("SPLIT_KEYS", split_keys(candidate, heads) as u32));
+            variant.fragments.push(DOT4);
+        }
+        Strategy::Workgroup | Strategy::Subgroup => variant.fragments.push(reduce(candidate.strategy)),
+    }
     vec![variant, attention_reduce::variant(form.head_dim)]
 }
 
@@ -116,17 +130,19 @@ pub fn variants(candidate: &Candidate, form: AttentionForm) -> Vec<Variant> {
 /// As [`Recorder::dispatch`].
 pub fn record(recorder: &mut Recorder<'_>, candidate: &Candidate, op: &Attention<'_>) -> Result<()> {
     op.check(candidate);
-    let variants = variants(candidate, op.form());
-    let parts = op.group().div_ceil(heads_at_once(candidate, op.form()));
-    let heads = Extent::Fixed((op.kv.n_kv_head * parts) as u32);
-    let split_keys = candidate.constant("SPLIT_KEYS");
+    let shape = op.shape();
+    let at_once = heads_at_once(candidate, shape.group(), shape.head_dim);
+    let split_keys = split_keys(candidate, at_once);
+    let max_splits = max_splits(candidate, op.scratch.n_ctx, shape);
+    let heads = Extent::Fixed((shape.n_kv_head * shape.group().div_ceil(at_once)) as u32);
     let reach = u32::try_from(reach(op.window)).unwrap_or(u32::MAX);
-    let max_splits = max_splits(candidate, op.scratch.n_ctx, op.window);
-    let grid = Grid::Volume(heads, Extent::PerKeys { keys: split_keys, reach }, Extent::PerRows(1));
+    let splits = Extent::PerKeys { keys: split_keys as u32, reach };
+    let variants = variants(candidate, op.form());
     let outputs = [op.out.into(), op.scratch.buffer.into()];
+    let grid = Grid::Volume(heads, splits, Extent::PerRows(1));
     op.dispatch(recorder, &variants[0], [max_splits, 0], &outputs, grid)?;
     if max_splits < 2 {
         return Ok(());
     }
-    attention_reduce::record(recorder, op, max_splits, split_keys as usize, op.scratch.buffer)
+    attention_reduce::record(recorder, op, max_splits, split_keys, op.scratch.buffer)
 }

@@ -80,7 +80,7 @@ pub fn record(recorder: &mut Recorder<'_>, candidate: &Candidate, op: &Attention
     op.check(candidate);
     let variants = variants(candidate, op.rows.kind(), op.form());
     let kv_heads = Extent::Fixed(op.kv.n_kv_head as u32);
-    let items = |group| Extent::PerItems { per_row: op.group() as u32, group };
+    let items = |group| Extent::PerItems { per_row: op.shape().group() as u32, group };
     match candidate.strategy {
         Strategy::PerThread => {
             let items = items(candidate.constant("WORKGROUP_SIZE"));

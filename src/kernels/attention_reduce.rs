@@ -22,7 +22,7 @@ pub struct ReduceParams {
     pub n_head: u32,
     /// Room for partial results of a head.
     pub max_splits: u32,
-    /// Positions in a split.
+    /// Positions of a split at the most.
     pub split_keys: u32,
     /// Positions that a row sees.
     pub window: u32,

@@ -41,7 +41,7 @@ use norm_gemv::FusedAppend;
 use crate::gpu::Variant;
 use crate::tensor::DType;
 
-pub use attention::{Attention, AttentionForm, AttentionParams, Scratch};
+pub use attention::{Attention, AttentionForm, AttentionParams, AttentionShape, Scratch};
 pub use candidate::{Candidate, Choices, Needs, Op};
 pub use kv_overflow::{KvOverflow, OVERFLOW_FLAG_BYTES, OverflowFlag, POSITIONS_MAX, TAGS_MAX};
 pub use matmul::{Activation, Matmul, MatmulParams};

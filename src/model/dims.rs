@@ -11,8 +11,8 @@ use super::options::ModelOptions;
 use crate::error::{Error, Result};
 use crate::gpu::{Capabilities, Strategy};
 use crate::kernels::{
-    BATCH_MAX, Batch, Choices, Matrix, OVERFLOW_FLAG_BYTES, Op, PAGE_SIZE, ROWS_MAX, SLABS_MAX, Scratch,
-    Step, argmax, attention_decode, gemm, page_pack_bytes, score,
+    AttentionShape, BATCH_MAX, Batch, Choices, Matrix, OVERFLOW_FLAG_BYTES, Op, PAGE_SIZE, ROWS_MAX,
+    SLABS_MAX, Scratch, Step, argmax, attention_decode, gemm, page_pack_bytes, score,
 };
 use crate::tensor::Axis;
 pub(super) use slot::Slot;
@@ -275,11 +275,12 @@ fn scratch_elems(
     n_ctx: usize,
     [prefill_rows, decode_rows]: [usize; 2],
 ) -> usize {
-    let Attention { n_head, ref layers, .. } = config.attention;
+    let Attention { n_head, n_kv_head, ref layers, .. } = config.attention;
     let head_dim = config.heads().padded;
     let elems = |op, max_rows| {
         let layer = |layer: &LayerAttention| {
-            Scratch::elems(choices.get(op), n_ctx, max_rows, n_head, head_dim, layer.window)
+            let shape = AttentionShape { n_head, n_kv_head, head_dim, window: layer.window };
+            Scratch::elems(choices.get(op), n_ctx, max_rows, shape)
         };
         layers.iter().map(layer).max().unwrap_or(0)
     };

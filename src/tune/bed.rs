@@ -14,7 +14,7 @@ use crate::kernels::norm_gemv::{self, NormGemv};
 use crate::kernels::rms_norm::{self, RmsNorm};
 use crate::kernels::score;
 use crate::kernels::{
-    Activation, Attention, Choices, Matmul, MatmulForm, Matrix, Norm, Op, PAGE_SIZE, PagedKv, Rotary,
+    Activation, Attention, AttentionShape, Choices, Matmul, MatmulForm, Matrix, Norm, Op, PAGE_SIZE, PagedKv, Rotary,
     Scratch, StepRows, attention_decode, attention_prefill, gemm, gemv, page_entry, page_pack_bytes,
 };
 use crate::tensor::{Axis, DType};
@@ -34,7 +34,7 @@ pub(super) struct Share {
 
 /// Weights and cache of a layer.
 struct Layer {
-    /// `[3 n_head head_dim, n_embd]`
+    /// `[(n_head + 2 n_kv_head) head_dim, n_embd]`
     qkv: Matrix,
     /// `[n_embd, n_head head_dim]`
     projection: Matrix,
@@ -57,7 +57,7 @@ pub(super) struct Bed<'a> {
     x: GpuBuffer,
     /// `[chunk, n_embd]`
     normed: GpuBuffer,
-    /// `[chunk, 3, n_head, head_dim]`
+    /// `[chunk, n_head + 2 n_kv_head, head_dim]`
     qkv: GpuBuffer,
     /// `[chunk, n_head, head_dim]`
     heads: GpuBuffer,
@@ -84,9 +84,9 @@ impl<'a> Bed<'a> {
     /// # Errors
     /// As [`Gpu::allocate`].
     pub(super) fn new(gpu: &'a Gpu, shapes: &'a Shapes) -> Result<Self> {
-        let Shapes { n_embd, n_head, head_dim, n_inner, vocab_size, dtype, .. } = *shapes;
+        let Shapes { n_embd, n_head, n_kv_head, head_dim, n_inner, vocab_size, dtype, .. } = *shapes;
         let (embd, heads) = (Axis::plain(n_embd), Axis::grouped(n_head, head_dim));
-        let (qkv, inner) = (Axis::grouped(3 * n_head, head_dim), Axis::plain(n_inner));
+        let (qkv, inner) = (Axis::grouped(n_head + 2 * n_kv_head, head_dim), Axis::plain(n_inner));
         let vocab = Axis::plain(vocab_size).padded_len();
         let (embd, heads, qkv, inner) =
             (embd.padded_len(), heads.padded_len(), qkv.padded_len(), inner.padded_len());
@@ -95,7 +95,7 @@ impl<'a> Bed<'a> {
         let n_layers = LAYERS_BYTES.div_ceil(layer_bytes.max(1)).clamp(1, shapes.n_layer.max(1));
         let pages = shapes.depth().max(shapes.rows()).div_ceil(PAGE_SIZE);
         let head = Axis::plain(head_dim).padded_len();
-        let page_bytes = page_pack_bytes(n_head, head, shapes.kv_dtype);
+        let page_bytes = page_pack_bytes(n_kv_head, head, shapes.kv_dtype);
         let layers = (0..n_layers).map(|_| {
             Ok(Layer {
                 qkv: matrix(gpu, qkv, embd, dtype)?,
@@ -304,7 +304,7 @@ impl<'a> Bed<'a> {
             page_table: &self.page_table,
             slabs: std::slice::from_ref(&layer.slab),
             dtype: self.shapes.kv_dtype,
-            n_kv_head: self.shapes.n_head,
+            n_kv_head: self.shapes.n_kv_head,
             head_dim: Axis::plain(self.shapes.head_dim).padded_len(),
         }
     }
@@ -322,8 +322,10 @@ impl<'a> Bed<'a> {
         let elems = match op {
             Op::AttentionPrefill | Op::AttentionDecode => {
                 let (n_ctx, max_rows) = self.scratch_size(op);
+                let Shapes { n_head, n_kv_head, .. } = *self.shapes;
                 let head_dim = Axis::plain(self.shapes.head_dim).padded_len();
-                Scratch::elems(choices.get(op), n_ctx, max_rows, self.shapes.n_head, head_dim, None)
+                let shape = AttentionShape { n_head, n_kv_head, head_dim, window: None };
+                Scratch::elems(choices.get(op), n_ctx, max_rows, shape)
             }
             Op::Gemm => {
                 let fc = self.gate_and_up.as_ref().unwrap_or(&self.inner);

@@ -29,13 +29,14 @@ impl std::fmt::Display for Dropped {
 /// are beside the tiles', so that ragged edges are met.
 #[must_use]
 pub fn cases(op: Op, shapes: &Shapes) -> Vec<Case> {
-    let Shapes { n_embd, n_head, head_dim, dtype, kv_dtype, .. } = *shapes;
-    let kv = |n_head| KvShape { n_head, n_kv_head: n_head, head_dim, dtype: kv_dtype, n_slabs: 1 };
+    let Shapes { n_embd, n_head, n_kv_head, head_dim, dtype, kv_dtype, .. } = *shapes;
+    let group = n_head / n_kv_head.max(1);
+    let kv = |n_kv_head| KvShape { n_head: group * n_kv_head, n_kv_head, head_dim, dtype: kv_dtype, n_slabs: 1 };
     let plain = |m, n, k| MatmulCase { bias: true, ..MatmulCase::plain(m, n, k, dtype) };
     let gelu = |case| MatmulCase { activation: Activation::GeluTanh, ..case };
     let residual = |case| MatmulCase { accumulate: true, ..case };
-    let attention = |n_rows, position| AttentionCase::plain(kv(n_head.min(2)), position, n_rows);
-    let rotary = RotaryShape { n_head, n_kv_head: n_head, head_dim, rotary_dim: head_dim / 2 * 2 };
+    let attention = |n_rows, position| AttentionCase::plain(kv(n_kv_head.min(2)), position, n_rows);
+    let rotary = RotaryShape { n_head, n_kv_head, head_dim, rotary_dim: head_dim / 2 * 2 };
     let silu = Activation::Silu;
     // In the forms that the model has.
     let forms = |m, batch| {
@@ -44,9 +45,9 @@ pub fn cases(op: Op, shapes: &Shapes) -> Vec<Case> {
         shapes.gated.then_some(gated).into_iter().chain(shapes.rotary.then_some(rotated))
     };
     let behind_norm = |norm| -> Vec<Case> {
-        let mut all = vec![Behind::Activation(Activation::GeluTanh, 33), Behind::Cache(kv(n_head))];
+        let mut all = vec![Behind::Activation(Activation::GeluTanh, 33), Behind::Cache(kv(n_kv_head))];
         all.extend(shapes.gated.then_some(Behind::Gated(silu, 43)));
-        all.extend(shapes.rotary.then_some(Behind::Rotated(kv(n_head), None)));
+        all.extend(shapes.rotary.then_some(Behind::Rotated(kv(n_kv_head), None)));
         let case = |behind| Case::NormGemv(NormGemvCase::one_row(norm, n_embd, dtype, behind));
         all.into_iter().map(case).collect()
     };

@@ -8,8 +8,8 @@ use super::paged::{KvShape, Pages};
 use crate::error::Result;
 use crate::gpu::{Gpu, GpuBuffer, Recorder, Work};
 use crate::kernels::{
-    Attention, Candidate, Choices, Op, PAGE_SIZE, PagedKv, Row, Scratch, Step, StepRows, attention_decode,
-    attention_prefill,
+    Attention, AttentionShape, Candidate, Choices, Op, PAGE_SIZE, PagedKv, Row, Scratch, Step, StepRows,
+    attention_decode, attention_prefill,
 };
 use crate::reference;
 use crate::tensor::{Axis, DType, pad_row};
@@ -145,7 +145,9 @@ impl AttentionCase {
         // scratch is in use.
         let (n_ctx, max_rows) = (self.position + self.n_rows + 300, self.n_rows + 3);
         let (n_head, head_dim) = (self.kv.n_head, pad_row(self.kv.head_dim));
-        let elems = Scratch::elems(candidate, n_ctx, max_rows, n_head, head_dim, self.window);
+        let (n_kv_head, window) = (self.kv.n_kv_head, self.window);
+        let shape = AttentionShape { n_head, n_kv_head, head_dim, window };
+        let elems = Scratch::elems(candidate, n_ctx, max_rows, shape);
         let (scratch_output, scratch) =
             Output::new(gpu, "scratch", Format::Float(DType::F32), &[], vec![Expected::Any; elems])?;
         let kv = self.kv;

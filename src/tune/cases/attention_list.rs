@@ -52,8 +52,8 @@ fn windows(all: &mut Vec<Case>) {
             }
         }
         // Windows of several splits.
-        for window in [270, 600] {
-            for (position, n_rows) in [(255, 1), (700, 3), (1300, 1)] {
+        for window in [270, 600, 1100] {
+            for (position, n_rows) in [(255, 1), (700, 3), (1300, 1), (3000, 2)] {
                 let case = AttentionCase::plain(kv, position, n_rows);
                 all.push(Case::AttentionDecode(AttentionCase { window: Some(window), ..case }));
             }
@@ -155,6 +155,16 @@ fn decode(all: &mut Vec<Case>) {
     for kv in grouped() {
         for (n_rows, kv_len) in [(1, 1), (1, 17), (3, 257), (2, 600)] {
             push(kv, n_rows, kv_len, 1.0);
+        }
+    }
+    // Splits of per_thread: of 3072 positions of one head, 1024 of three, 768 of four.
+    for (kv, lengths) in [
+        (shapes()[1], [3072, 3073, 6200]),
+        (grouped()[2], [1024, 1025, 2100]),
+        (grouped()[3], [768, 769, 1600]),
+    ] {
+        for kv_len in lengths {
+            push(kv, 2, kv_len, 1.0);
         }
     }
 }

@@ -211,8 +211,8 @@ mod tests {
         let projection = NormGemvCase { norm: Norm::Rms, ..projection };
         assert_eq!(cost(Case::NormGemv(projection)), (bytes - 40, 2 * 48 * 10 + 40));
         let reduce =
-            ReduceCase { n_head: 2, head_dim: 8, max_splits: 4, split_keys: 10, kv_len: 25, window: None };
+            ReduceCase { n_head: 2, head_dim: 8, max_splits: 4, split_keys: 16, kv_len: 41, window: None };
         assert_eq!(cost(Case::AttentionReduce(reduce.clone())), (2 * 3 * 10 * 4 + 64, 96));
-        assert_eq!(cost(Case::AttentionReduce(ReduceCase { kv_len: 10, ..reduce })), (0, 0));
+        assert_eq!(cost(Case::AttentionReduce(ReduceCase { kv_len: 16, ..reduce })), (0, 0));
     }
 }

@@ -19,7 +19,7 @@ pub struct ReduceCase {
     pub head_dim: usize,
     /// Room for splits.
     pub max_splits: usize,
-    /// Positions in a split.
+    /// Positions of a split at the most.
     pub split_keys: usize,
     /// Positions in the cache.
     pub kv_len: usize,
@@ -28,10 +28,12 @@ pub struct ReduceCase {
 }
 
 impl ReduceCase {
-    /// Splits that count: they begin with the page of the first position that is seen.
+    /// Splits that count: as few of equal sizes as there may be, of whole pages, from that
+    /// of the first position on that is seen.
     pub(super) fn n_splits(&self) -> usize {
         let first = self.kv_len.saturating_sub(self.window.unwrap_or(self.kv_len)) / PAGE_SIZE * PAGE_SIZE;
-        (self.kv_len - first).div_ceil(self.split_keys)
+        let n_keys = self.kv_len - first;
+        n_keys.div_ceil(n_keys.div_ceil(n_keys.div_ceil(self.split_keys)).next_multiple_of(PAGE_SIZE))
     }
 
     /// `[n_head, n_splits]`
