@@ -336,11 +336,12 @@ fn f16_weights_equal_the_naive_model_on_rounded_weights() {
 fn f16_weights_and_cache_stay_near_the_naive_model() {
     for dir in golden_dirs() {
         for gpu in gpus(&dir) {
-            // Scores that are not scaled by 1 / sqrt(head_dim) multiply the
-            // cache's rounding: there the naive model rounds its cache too, and
-            // what remains is a key now and then rounded to its other neighbour.
+            // Scores that are not scaled by 1 / sqrt(head_dim), or that small models
+            // with large weights have, multiply the cache's rounding: there the
+            // naive model rounds its cache too, and what remains is a key now and
+            // then rounded to its other neighbour.
             let scaled = ModelFiles::open(&dir).unwrap().config().attention_scale(0) < 1.0;
-            let naive_kv = if scaled { DType::F32 } else { DType::F16 };
+            let naive_kv = if scaled && is_gpt2(&dir) { DType::F32 } else { DType::F16 };
             let error = compare_with_naive(gpu, &dir, DType::F16, naive_kv);
             assert!(error <= TOLERANCE_F16, "{} {}: error {error:e}", dir.display(), setup(gpu));
         }

@@ -63,6 +63,19 @@ fn the_canary_passes_what_is_right_and_names_what_is_wrong() {
             let text = dropped.to_string();
             assert!(text.starts_with(&format!("{candidate} is dropped")) && text.contains(fault), "{text}");
         }
+        // Gates, rotation, fewer heads of k and v, the other norm.
+        let llama = Shapes {
+            n_head: 6,
+            n_kv_head: 2,
+            head_dim: 14,
+            gated: true,
+            rotary: true,
+            norm: Norm::Rms,
+            ..shapes.clone()
+        };
+        for op in Op::ALL {
+            assert_eq!(canary::check(&gpu, choices.get(op), &choices, &llama), None, "{op} {dtype}");
+        }
         // The device has taken no harm.
         assert_eq!(canary::check(&gpu, choices.get(Op::LayerNorm), &choices, &shapes), None);
     }

@@ -116,8 +116,8 @@ fn norm_gemv(case: &NormGemvCase) -> (usize, usize) {
         Behind::Activation(_, n) => (n, 0),
         Behind::Gated(_, n) => (2 * n, 0),
         Behind::Cache(kv) | Behind::Planted(kv, _) | Behind::Rotated(kv, _) => {
-            let width = kv.n_head * kv.head_dim;
-            (3 * width, 2 * m * width * (F32 - kv.dtype.size_bytes()))
+            let cached = 2 * kv.n_kv_head * kv.head_dim;
+            (kv.n_head * kv.head_dim + cached, m * cached * (F32 - kv.dtype.size_bytes()))
         }
     };
     let read = (m * n_embd + scales * n_embd + n) * F32 + n * n_embd * dtype.size_bytes();

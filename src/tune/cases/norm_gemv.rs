@@ -265,8 +265,8 @@ impl NormGemvCase {
 
 /// The row of q, k and v before a cache; heads are rotated as far as pairs go.
 fn row_of(kv: KvShape) -> RotaryShape {
-    let KvShape { n_head, head_dim, .. } = kv;
-    RotaryShape { n_head, n_kv_head: n_head, head_dim, rotary_dim: head_dim / 2 * 2 }
+    let KvShape { n_head, n_kv_head, head_dim, .. } = kv;
+    RotaryShape { n_head, n_kv_head, head_dim, rotary_dim: head_dim / 2 * 2 }
 }
 
 /// Whether a number exceeds f16 and is to be stored so.
