@@ -4,9 +4,9 @@ A file has `MODELS`, the `model_type`s of config.json that it computes, `forward
 [n, vocab_size] of one row of ids, and `CASES`, the golden checkpoints that tools/export_architectures.py makes of it.
 Tensors have Hugging Face's names. Nothing here shares code with transformers; whoever is in doubt reads the formula.
 """
-from . import gemma, gpt_bigcode, gpt_neo, gpt_neox, gptj, llama, opt, phi, phi3
+from . import gemma, gpt_bigcode, gpt_neo, gpt_neox, gptj, llama, opt, phi, phi3, starcoder2
 
-FILES = (llama, gemma, gpt_neox, gpt_neo, gptj, phi, phi3, opt, gpt_bigcode)
+FILES = (llama, gemma, gpt_neox, gpt_neo, gptj, phi, phi3, opt, gpt_bigcode, starcoder2)
 BY_MODEL_TYPE = {model_type: file for file in FILES for model_type in file.MODELS}
 
 

@@ -15,6 +15,7 @@ mod opt;
 mod phi;
 mod phi3;
 mod qwen;
+mod starcoder2;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +43,7 @@ const ARCHITECTURES: &[(&str, Read)] = &[
     ("phi3", phi3::decoder),
     ("qwen2", qwen::qwen2),
     ("qwen3", qwen::qwen3),
+    ("starcoder2", starcoder2::decoder),
 ];
 
 /// The architectures that there are.

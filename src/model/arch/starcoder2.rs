@@ -1,0 +1,58 @@
+//! StarCoder2 (Lozhkov et al. 2024): `Starcoder2ForCausalLM`. Llama's names and rotary
+//! positions with GPT-2's layer norms and plain MLP, biases everywhere, a window.
+
+use super::fields::{Names, Sizes, activation, epsilon, flag, window};
+use crate::checkpoint::ConfigJson;
+use crate::error::Result;
+use crate::kernels::Activation;
+use crate::model::decoder::{Attention, Decoder, Embedding, Head, Linear, Mlp, Norms, Qkv, Residual, Up};
+use crate::model::rope::Rope;
+
+/// Heads of k and v where the config says nothing: transformers' default.
+const N_KV_HEAD: usize = 2;
+
+pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
+    // Published configs have both. transformers reads neither and computes these.
+    json.one_of("norm_type", &[("layer_norm", ())])?;
+    json.one_of("mlp_type", &[("default", ())])?;
+    let sizes = Sizes::read(json, Names::LLAMA)?;
+    let head_dim = sizes.head_dim()?;
+    let n_kv_head = json.optional_usize("num_key_value_heads", 1..=sizes.n_head)?.unwrap_or(N_KV_HEAD);
+    let rope = Rope::from_json(json, head_dim, sizes.n_positions)?;
+    let window = window(json, "sliding_window")?;
+    let bias = flag(json, "use_bias", true)?;
+    let qkv =
+        ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"].map(|name| Linear::new(name, bias));
+    let out = Linear::new("self_attn.o_proj", bias);
+    Ok(Decoder {
+        architecture: "starcoder2",
+        vocab_size: sizes.vocab_size,
+        n_positions: rope.n_positions(sizes.n_positions),
+        n_embd: sizes.n_embd,
+        n_layer: sizes.n_layer,
+        bos_token_id: sizes.bos_token_id,
+        embedding: Embedding { tokens: "embed_tokens.weight", scale: 1.0, positions: None },
+        norms: Norms::layer(epsilon(json, "norm_epsilon", 1e-5)?),
+        residual: Residual::Sequential { attention: "input_layernorm", mlp: "post_attention_layernorm" },
+        attention: Attention::new(&sizes, [n_kv_head, head_dim], Qkv::Separate(qkv), out)
+            .rotary(rope)
+            .windows(window, |_| true),
+        mlp: Mlp {
+            n_inner: sizes.n_inner,
+            activation: activation(json, "hidden_act", Activation::GeluTanh)?,
+            up: Up::Plain(Linear::new("mlp.c_fc", bias)),
+            down: Linear::new("mlp.c_proj", bias),
+        },
+        head: Head {
+            norm: "norm",
+            name: "lm_head",
+            tied: flag(json, "tie_word_embeddings", true)?,
+            bias: false,
+            soft_cap: None,
+        },
+        eos_token_ids: sizes.eos_token_ids,
+        prefix: "model.",
+        layer_prefix: "layers.{}.",
+        ignored: &["self_attn.rotary_emb.inv_freq"],
+    })
+}
