@@ -30,8 +30,8 @@ pub struct ModelArgs {
     /// distilgpt2, demo, smollm2-135m, smollm2-360m, tinyllama-1.1b, llama-3.2-1b,
     /// llama-3.2-3b or llama-3.1-8b; sizes may follow or, of a GPT-2, stand alone, as in
     /// n_layer=2,n_embd=768,n_head=12,n_inner=3072,vocab_size=50257,n_positions=1024
-    #[arg(long, value_name = "SHAPE", conflicts_with = "model", value_parser = random::shape)]
-    pub random: Option<Decoder>,
+    #[arg(long, value_name = "SHAPE", conflicts_with = "model", value_parser = random_shape)]
+    pub random: Option<Box<Decoder>>,
     /// Seed of the random weights
     #[arg(long, value_name = "N", requires = "random", default_value_t = 0)]
     pub random_seed: u64,
@@ -197,7 +197,7 @@ impl ModelArgs {
     /// Opens and checks the model's files, or describes random weights.
     pub fn open_files(&self) -> Result<Arc<ModelFiles>, Error> {
         if let Some(config) = &self.random {
-            return ModelFiles::random(config.clone(), self.random_seed).map(Arc::new);
+            return ModelFiles::random((**config).clone(), self.random_seed).map(Arc::new);
         }
         let builder = Engine::builder();
         match &self.model {
@@ -249,6 +249,11 @@ pub fn notices(report: &AdapterReport) -> Vec<String> {
         lines.push(format!("note: DX12 shader compiler: {compiler}"));
     }
     lines
+}
+
+/// A shape on the heap: arguments are moved about.
+fn random_shape(text: &str) -> Result<Box<Decoder>, Error> {
+    random::shape(text).map(Box::new)
 }
 
 #[cfg(test)]

@@ -281,12 +281,14 @@ impl RopeScaling {
                 }
             }
         };
-        if let RopeScaling::Llama3 { low_freq_factor, high_freq_factor, .. } = scaling {
-            if low_freq_factor >= high_freq_factor {
-                return Err(json.fault("high_freq_factor", "more than low_freq_factor"));
+        match scaling {
+            RopeScaling::Llama3 { low_freq_factor, high_freq_factor, .. }
+                if low_freq_factor >= high_freq_factor =>
+            {
+                Err(json.fault("high_freq_factor", "more than low_freq_factor"))
             }
+            _ => Ok(scaling),
         }
-        Ok(scaling)
     }
 
     /// What reports print.

@@ -14,8 +14,8 @@ use crate::kernels::norm_gemv::{self, NormGemv};
 use crate::kernels::rms_norm::{self, RmsNorm};
 use crate::kernels::score;
 use crate::kernels::{
-    Activation, Attention, AttentionShape, Choices, Matmul, MatmulForm, Matrix, Norm, Op, PAGE_SIZE, PagedKv, Rotary,
-    Scratch, StepRows, attention_decode, attention_prefill, gemm, gemv, page_entry, page_pack_bytes,
+    Activation, Attention, AttentionShape, Choices, Matmul, MatmulForm, Matrix, Norm, Op, PAGE_SIZE, PagedKv,
+    Rotary, Scratch, StepRows, attention_decode, attention_prefill, gemm, gemv, page_entry, page_pack_bytes,
 };
 use crate::tensor::{Axis, DType};
 

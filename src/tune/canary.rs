@@ -31,7 +31,8 @@ impl std::fmt::Display for Dropped {
 pub fn cases(op: Op, shapes: &Shapes) -> Vec<Case> {
     let Shapes { n_embd, n_head, n_kv_head, head_dim, dtype, kv_dtype, .. } = *shapes;
     let group = n_head / n_kv_head.max(1);
-    let kv = |n_kv_head| KvShape { n_head: group * n_kv_head, n_kv_head, head_dim, dtype: kv_dtype, n_slabs: 1 };
+    let kv =
+        |n_kv_head| KvShape { n_head: group * n_kv_head, n_kv_head, head_dim, dtype: kv_dtype, n_slabs: 1 };
     let plain = |m, n, k| MatmulCase { bias: true, ..MatmulCase::plain(m, n, k, dtype) };
     let gelu = |case| MatmulCase { activation: Activation::GeluTanh, ..case };
     let residual = |case| MatmulCase { accumulate: true, ..case };
