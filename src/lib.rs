@@ -41,7 +41,7 @@ pub mod text;
 pub mod tune;
 
 pub use engine::{
-    BatchLogits, Budget, Engine, EngineBuilder, GenerateOptions, Generation, GenerationStep, Session,
+    BatchLogits, Budget, Chat, Engine, EngineBuilder, GenerateOptions, Generation, GenerationStep, Session,
     StepReport, TokenScore,
 };
 pub use error::{Error, ErrorKind, Result};

@@ -115,7 +115,7 @@ fn first_names(path: &str) -> Vec<String> {
 fn room_of(name: &str) -> &str {
     match name {
         "Error" | "ErrorKind" | "Result" => "error",
-        "Engine" | "EngineBuilder" | "GenerateOptions" | "Generation" | "Session" => "engine",
+        "Chat" | "Engine" | "EngineBuilder" | "GenerateOptions" | "Generation" | "Session" => "engine",
         room => room,
     }
 }

@@ -26,6 +26,24 @@ fn generate() {
 }
 
 #[test]
+fn chat() {
+    let text = run("chat");
+    let turns: Vec<[usize; 2]> = text
+        .lines()
+        .filter(|line| line.ends_with(" of them reused]"))
+        .map(|line| {
+            let numbers: Vec<usize> =
+                line[1..].split([' ', ',']).filter_map(|word| word.parse().ok()).collect();
+            numbers.try_into().unwrap()
+        })
+        .collect();
+    let [[first, none], [second, reused]] = turns.try_into().unwrap();
+    // All of the first prompt is the beginning of the second one.
+    assert!(none == 0 && reused >= first && reused < second, "{text}");
+    assert!(text.ends_with("4 messages\n"), "{text}");
+}
+
+#[test]
 fn cancel() {
     let text = run("cancel");
     let (_, tokens) = text.rsplit_once("ended after ").unwrap();

@@ -8,8 +8,9 @@
 //! <https://huggingface.co/docs/safetensors>. A checkpoint without a file computes
 //! its values while they are read ([`Checkpoint::synthetic`]).
 //!
-//! Beside it stand the typed readers of `config.json` ([`ConfigJson`]) and
-//! `generation_config.json` ([`GenerationConfig`]). What the names and fields
+//! Beside it stand the typed readers of `config.json` ([`ConfigJson`]),
+//! `generation_config.json` ([`GenerationConfig`]) and `tokenizer_config.json`
+//! ([`TokenizerConfig`]). What the names and fields
 //! mean is the model's business.
 
 mod config;
@@ -23,6 +24,7 @@ mod reader;
 mod shards;
 mod source;
 mod synthetic;
+mod tokenizer_config;
 
 use std::fmt;
 use std::path::Path;
@@ -33,6 +35,7 @@ pub use generation_config::GenerationConfig;
 pub use json::read_bounded;
 pub use reader::Reader;
 pub use synthetic::{Fill, SyntheticTensor};
+pub use tokenizer_config::{SpecialToken, TemplateSource, TokenizerConfig};
 
 use serde::Deserialize as _;
 

@@ -1,12 +1,13 @@
 //! The files of a model: a directory in Hugging Face layout, the embedded demo
 //! model, or random weights without a file.
 
+mod chat;
 mod identity;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::checkpoint::{Checkpoint, ConfigJson, GenerationConfig, read_bounded};
+use crate::checkpoint::{Checkpoint, ConfigJson, GenerationConfig, TokenizerConfig, read_bounded};
 use crate::error::{Error, Result};
 use crate::model::{Decoder, random};
 use crate::text::Tokenizer;
@@ -21,6 +22,7 @@ pub struct ModelFiles {
     generation: GenerationConfig,
     tokenizer_source: TokenizerSource,
     tokenizer: OnceLock<Tokenizer>,
+    tokenizer_config: OnceLock<TokenizerConfig>,
     identity: OnceLock<Identity>,
 }
 
@@ -83,6 +85,7 @@ impl ModelFiles {
             generation: GenerationConfig::from_dir(dir)?,
             tokenizer_source: TokenizerSource::File(dir.join("tokenizer.json")),
             tokenizer: OnceLock::new(),
+            tokenizer_config: OnceLock::new(),
             identity: OnceLock::new(),
         })
     }
@@ -100,6 +103,7 @@ impl ModelFiles {
             generation: GenerationConfig::default(),
             tokenizer_source: TokenizerSource::Static(demo::TOKENIZER),
             tokenizer: OnceLock::new(),
+            tokenizer_config: OnceLock::new(),
             identity: OnceLock::new(),
         })
     }
@@ -118,6 +122,7 @@ impl ModelFiles {
             generation: GenerationConfig::default(),
             tokenizer_source: TokenizerSource::Absent,
             tokenizer: OnceLock::new(),
+            tokenizer_config: OnceLock::new(),
             identity: OnceLock::new(),
         })
     }

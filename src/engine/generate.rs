@@ -76,7 +76,11 @@ impl Generation {
         }
         options.validate(vocab_size)?;
         let sampler = Sampler::new(options.sampling.clone(), vocab_size)?;
-        let eos = if options.ignore_eos { Vec::new() } else { files.eos_token_ids().to_vec() };
+        let mut eos = if options.ignore_eos { Vec::new() } else { files.eos_token_ids().to_vec() };
+        if !options.ignore_eos {
+            let more = options.end_ids.iter().filter(|id| !files.eos_token_ids().contains(id));
+            eos.extend(more);
+        }
         // Without a tokenizer there are token ids alone; a damaged one, or a stop
         // string without one, is an error.
         let decoder = if files.has_tokenizer() || !options.stop.is_empty() {

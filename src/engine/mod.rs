@@ -6,6 +6,7 @@ mod batch;
 mod bound;
 mod budget;
 mod builder;
+mod chat;
 mod files;
 mod generate;
 mod interrupt;
@@ -25,6 +26,7 @@ pub use background::Background;
 pub use batch::BatchLogits;
 pub use budget::{Budget, Overrun, StepReport};
 pub use builder::EngineBuilder;
+pub use chat::{Answer, Chat, ChatOverflow, Message, TurnStats};
 pub use files::ModelFiles;
 pub use generate::{
     FinishReason, GenerateOptions, Generation, GenerationStep, GenerationStream, Overflow, Piece, Timings,

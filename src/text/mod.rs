@@ -1,12 +1,14 @@
 //! Text to token ids and back: the tokenizer, text that grows token by token,
-//! stop strings.
+//! stop strings, chat templates.
 
 mod byte_level;
+mod chat_template;
 mod stop;
 mod stream;
 mod tokenizer;
 mod utf8;
 
+pub use chat_template::{ChatTemplate, TemplateInput};
 pub use stop::StopStrings;
 pub use stream::StreamDecoder;
 pub use tokenizer::Tokenizer;

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use tokenizers::DecoderWrapper;
+use tokenizers::{DecoderWrapper, Model as _, OffsetReferential, OffsetType, PreTokenizer as _};
 
 use super::byte_level::{fallback_byte, token_bytes};
 use crate::error::{Error, Result};
@@ -36,6 +36,13 @@ pub(super) enum ByteTokens {
     Fallback,
     /// None.
     None,
+}
+
+/// A token beside the vocabulary's own.
+pub(super) struct AddedToken {
+    pub(super) id: u32,
+    pub(super) text: String,
+    pub(super) special: bool,
 }
 
 impl Tokenizer {
@@ -84,6 +91,48 @@ impl Tokenizer {
             self.inner.library.encode_fast(text, false)
         })?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// As [`Tokenizer::encode`], of a text with marks within what reads like an added
+    /// token and is none: each mark is taken out behind the search for such tokens.
+    pub(super) fn encode_marked(&self, text: &str, mark: char) -> Result<Vec<u32>> {
+        let library = &self.inner.library;
+        let added = library.get_added_vocabulary();
+        let special = |id: u32| self.id_to_token(id).is_some_and(|token| added.is_special_token(&token));
+        let (n_special, encoding) = guarded(&self.inner.name, "cannot encode the text", || {
+            let mut parts = added.extract_and_normalize(library.get_normalizer(), text);
+            let found = parts.get_splits(OffsetReferential::Original, OffsetType::Byte);
+            let ids =
+                found.iter().filter_map(|(_, _, tokens)| tokens.as_ref()).flatten().map(|token| token.id);
+            let n_special = ids.filter(|&id| special(id)).count();
+            // `normalize` passes over the parts that are tokens already.
+            parts.normalize(|part| part.replace(mark, ""))?;
+            if let Some(pre_tokenizer) = library.get_pre_tokenizer() {
+                pre_tokenizer.pre_tokenize(&mut parts)?;
+            }
+            parts.tokenize(|part| library.get_model().tokenize(part.get()))?;
+            Ok((n_special, parts.into_encoding(None, 0, OffsetType::None)?))
+        })?;
+        let ids = encoding.get_ids().to_vec();
+        // A model whose vocabulary has the special tokens may find one in a text.
+        if ids.iter().filter(|&&id| special(id)).count() != n_special {
+            let message =
+                "the tokenizer takes a special token in a message's text for the token: leave it out";
+            return Err(Error::input(format!("{}: {message}", self.inner.name)));
+        }
+        Ok(ids)
+    }
+
+    /// The tokens that are searched for in a text before anything else, special ones
+    /// and others, by rising id.
+    pub(super) fn added_tokens(&self) -> Vec<AddedToken> {
+        let tokens = self.inner.library.get_added_tokens_decoder();
+        let mut tokens: Vec<AddedToken> = tokens
+            .into_iter()
+            .map(|(id, token)| AddedToken { id, text: token.content, special: token.special })
+            .collect();
+        tokens.sort_unstable_by_key(|token| token.id);
+        tokens
     }
 
     /// The text of `ids`, special tokens included or left out. Bytes that form

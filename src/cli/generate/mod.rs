@@ -128,6 +128,7 @@ pub fn run(args: &Args, started: Instant) -> anyhow::Result<Outcome> {
         max_new_tokens: max_new_tokens(args.output.max_new_tokens, &files, prompt.len())?,
         stop: args.output.stop.clone(),
         ignore_eos: args.output.ignore_eos,
+        end_ids: Vec::new(),
         logprobs: args.output.logprobs,
         overflow: match args.output.overflow {
             OverflowArg::Stop => Overflow::Stop,

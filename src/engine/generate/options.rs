@@ -32,6 +32,8 @@ pub struct GenerateOptions {
     pub stop: Vec<String>,
     /// Goes on behind end-of-text tokens.
     pub ignore_eos: bool,
+    /// Tokens that end the text beside the model's own, such as a turn's end.
+    pub end_ids: Vec<u32>,
     /// Log-probabilities of each chosen token and of that many best ones.
     pub logprobs: Option<usize>,
     /// What happens when the context is full.
@@ -57,6 +59,7 @@ impl Default for GenerateOptions {
             max_new_tokens: None,
             stop: Vec::new(),
             ignore_eos: false,
+            end_ids: Vec::new(),
             logprobs: None,
             overflow: Overflow::Stop,
             prompt_lookup: None,

@@ -1,0 +1,90 @@
+//! What a model's files say about conversations.
+
+use std::path::Path;
+
+use super::{ModelFiles, TokenizerSource};
+use crate::checkpoint::TokenizerConfig;
+use crate::error::{Error, Result};
+use crate::text::ChatTemplate;
+
+impl ModelFiles {
+    /// `tokenizer_config.json` and `chat_template.jinja`, read at the first call; empty
+    /// where there is neither.
+    ///
+    /// # Errors
+    /// As [`TokenizerConfig::from_dir`].
+    pub fn tokenizer_config(&self) -> Result<&TokenizerConfig> {
+        if let Some(config) = self.tokenizer_config.get() {
+            return Ok(config);
+        }
+        let config = match &self.tokenizer_source {
+            TokenizerSource::File(path) => {
+                TokenizerConfig::from_dir(path.parent().unwrap_or(Path::new(".")))?
+            }
+            #[cfg(feature = "demo-model")]
+            TokenizerSource::Static(_) => TokenizerConfig::default(),
+            TokenizerSource::Absent => TokenizerConfig::default(),
+        };
+        Ok(self.tokenizer_config.get_or_init(|| config))
+    }
+
+    /// The model's chat template. A name chooses one of several that the model has, or
+    /// one of wgpt's own ([`ChatTemplate::BUILT_IN`]).
+    ///
+    /// # Errors
+    /// [`Error::Input`] for a model without a template, and for a name that is not
+    /// there; as [`ModelFiles::tokenizer_config`] and [`ChatTemplate::new`].
+    pub fn chat_template(&self, name: Option<&str>) -> Result<ChatTemplate> {
+        let config = self.tokenizer_config()?;
+        if let Some(template) = config.template(name) {
+            return self.compile_chat_template(&template.file, &template.source);
+        }
+        if let Some((name, source)) = name.and_then(|name| Some((name, ChatTemplate::built_in(name)?))) {
+            return self.compile_chat_template(format!("the template {name}"), source);
+        }
+        let own = ChatTemplate::BUILT_IN.join(", ");
+        let models: Vec<&str> = config.templates().iter().map(|template| template.name.as_str()).collect();
+        Err(Error::input(match (name, models.as_slice()) {
+            (None, []) => format!(
+                "{}: the model has no chat template, neither in tokenizer_config.json nor in chat_template.jinja: \
+                 take one that was trained on conversations, or give the template (--chat-template FILE, or one of \
+                 wgpt's own: {own})",
+                self.name()
+            ),
+            (None, several) => format!(
+                "{}: the model has several chat templates and none called default: name one (--chat-template), of {}",
+                self.name(),
+                several.join(", ")
+            ),
+            (Some(name), _) => format!(
+                "{name}: no file and no chat template has that name: the model's are [{}], wgpt's own {own}",
+                models.join(", ")
+            ),
+        }))
+    }
+
+    /// Compiles a template with the model's special tokens as variables; `name` stands
+    /// for its file in messages.
+    ///
+    /// # Errors
+    /// As [`ModelFiles::tokenizer_config`] and [`ChatTemplate::new`].
+    pub fn compile_chat_template(&self, name: impl Into<String>, source: &str) -> Result<ChatTemplate> {
+        ChatTemplate::new(name, source, self.tokenizer_config()?.special_tokens())
+    }
+
+    /// Tokens that end an answer, by rising id: those that end any text
+    /// ([`ModelFiles::eos_token_ids`]), the `eos_token` of `tokenizer_config.json`, and
+    /// the special token that the template writes behind an answer.
+    ///
+    /// # Errors
+    /// As [`ModelFiles::tokenizer_config`] and [`ModelFiles::tokenizer`].
+    pub fn end_of_turn_ids(&self, template: &ChatTemplate) -> Result<Vec<u32>> {
+        let tokenizer = self.tokenizer()?;
+        let eos = self.tokenizer_config()?.eos_token().and_then(|token| tokenizer.token_to_id(token));
+        let mut ids = self.eos_token_ids().to_vec();
+        ids.extend(eos.into_iter().chain(template.end_of_turn(tokenizer)));
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids)
+    }
+}

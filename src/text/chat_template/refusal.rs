@@ -1,0 +1,62 @@
+//! Errors of templates, and what a template says against a conversation.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use minijinja::ErrorKind;
+
+use crate::error::Error;
+
+/// What a template raised by `raise_exception`.
+#[derive(Debug)]
+pub(super) struct Refusal(String);
+
+impl Refusal {
+    /// The error that carries it through minijinja.
+    pub(super) fn error(message: String) -> minijinja::Error {
+        minijinja::Error::new(ErrorKind::InvalidOperation, "raise_exception").with_source(Refusal(message))
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl StdError for Refusal {}
+
+/// The error of a template for its user.
+pub(super) fn explained(name: &str, error: &minijinja::Error) -> Error {
+    if let Some(refusal) = refusal(error) {
+        let message = printable(&refusal.0);
+        return Error::input(format!("{name}: the chat template refuses these messages: {message}"));
+    }
+    let line = error.line().map_or(String::new(), |line| format!("line {line}: "));
+    let what = match error.kind() {
+        ErrorKind::OutOfFuel => {
+            "the chat template takes more work than a conversation needs: does it end?".into()
+        }
+        kind => match error.detail() {
+            Some(detail) => format!("{kind}: {}", printable(detail)),
+            None => kind.to_string(),
+        },
+    };
+    Error::model(name, format!("{line}{what}: correct the template, or give another one (--chat-template)"))
+}
+
+fn refusal(error: &minijinja::Error) -> Option<&Refusal> {
+    let mut cause = error.source();
+    while let Some(found) = cause {
+        if let Some(refusal) = found.downcast_ref() {
+            return Some(refusal);
+        }
+        cause = found.source();
+    }
+    None
+}
+
+/// Text of a file for a terminal, which obeys control characters.
+fn printable(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}

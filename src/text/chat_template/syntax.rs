@@ -1,0 +1,121 @@
+//! The one tag that transformers adds to Jinja, and how long a tag may be.
+
+use minijinja::{Error, ErrorKind};
+
+/// Most bytes of a tag, texts within it not counted. Published templates stay below
+/// 300; the time to compile a tag grows with its square.
+const TAG_BYTES_MAX: usize = 4096;
+
+/// Replaces `{% generation %} ... {% endgeneration %}`, around what the model itself
+/// writes, by a block with a scope of its own, as the tag's body has one. Comments and
+/// `{% raw %}` keep what they hold, and no line moves.
+///
+/// # Errors
+/// A syntax error for a tag longer than published ones by far.
+pub(super) fn without_generation_tags(source: &str) -> Result<String, Error> {
+    let mut text = String::with_capacity(source.len());
+    let mut rest = source;
+    let mut raw = false;
+    while let Some(at) = next_tag(rest) {
+        text.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let end = match &rest[..2] {
+            // In raw text nothing but the tag that ends it has a meaning.
+            "{#" | "{{" if raw => 2,
+            "{#" => rest.find("#}").map_or(rest.len(), |end| end + 2),
+            pair => {
+                let (len, code_bytes) = tag_len(rest, if pair == "{{" { "}}" } else { "%}" });
+                if code_bytes > TAG_BYTES_MAX {
+                    let line = source[..source.len() - rest.len()].matches('\n').count() + 1;
+                    let message =
+                        format!("the tag that begins in line {line} has more than {TAG_BYTES_MAX} bytes");
+                    return Err(Error::new(ErrorKind::SyntaxError, message));
+                }
+                len
+            }
+        };
+        let (tag, behind) = rest.split_at(end);
+        rest = behind;
+        let name = tag_name(tag);
+        let replaced = match name {
+            "generation" if !raw => Some("with"),
+            "endgeneration" if !raw => Some("endwith"),
+            _ => None,
+        };
+        raw = name == "raw" || raw && name != "endraw";
+        match replaced {
+            Some(new) => text.push_str(&tag.replacen(name, new, 1)),
+            None => text.push_str(tag),
+        }
+    }
+    Ok(text + rest)
+}
+
+/// Where the next tag or comment begins.
+fn next_tag(text: &str) -> Option<usize> {
+    let begins = |pair: &[u8]| pair[0] == b'{' && matches!(pair[1], b'%' | b'#' | b'{');
+    text.as_bytes().windows(2).position(begins)
+}
+
+/// The name of a block's tag; nothing for anything else.
+fn tag_name(tag: &str) -> &str {
+    let Some(inner) = tag.strip_prefix("{%").and_then(|tag| tag.strip_suffix("%}")) else { return "" };
+    let inner = inner.trim_start_matches(['-', '+']).trim_end_matches(['-', '+']).trim();
+    inner.split_whitespace().next().unwrap_or("")
+}
+
+/// Length of a tag up to its end, which may occur within texts before, and what of it is
+/// outside of texts.
+fn tag_len(text: &str, end: &str) -> (usize, usize) {
+    let mut quote = None;
+    let mut escaped = false;
+    let mut code_bytes = 0;
+    for (at, c) in text.char_indices().skip(2) {
+        match quote {
+            None if text[at..].starts_with(end) => return (at + end.len(), code_bytes),
+            None if c == '"' || c == '\'' => quote = Some(c),
+            Some(open) if c == open && !escaped => quote = None,
+            None => code_bytes += c.len_utf8(),
+            Some(_) => {}
+        }
+        escaped = quote.is_some() && c == '\\' && !escaped;
+    }
+    (text.len(), code_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TAG_BYTES_MAX, without_generation_tags};
+
+    #[test]
+    fn generation_tags_alone_are_replaced() {
+        for (source, expected) in [
+            ("a{% generation %}b{% endgeneration %}c", "a{% with %}b{% endwith %}c"),
+            ("{%- generation -%}\nb{%-endgeneration-%}", "{%- with -%}\nb{%-endwith-%}"),
+            ("{# {% generation %} #}{% if x %}", "{# {% generation %} #}{% if x %}"),
+            ("{{ '{% generation %}' }}", "{{ '{% generation %}' }}"),
+            (
+                "{% set a = '%}' ~ \"\\\"{% generation %}\" %}b",
+                "{% set a = '%}' ~ \"\\\"{% generation %}\" %}b",
+            ),
+            (
+                "{% raw %}{% generation %}{{{# {% endraw %}{% generation %}",
+                "{% raw %}{% generation %}{{{# {% endraw %}{% with %}",
+            ),
+            ("{% generations %}{% if generation %}", "{% generations %}{% if generation %}"),
+            ("{% generation", "{% generation"),
+            ("{# {% generation %}", "{# {% generation %}"),
+            ("日本{% generation %}語", "日本{% with %}語"),
+        ] {
+            assert_eq!(without_generation_tags(source).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_tag_has_an_end() {
+        let tag = |code: usize| format!("a\n{{{{ '{}'{} }}}}", "x".repeat(9999), " ".repeat(code));
+        assert!(without_generation_tags(&tag(TAG_BYTES_MAX - 2)).is_ok());
+        let error = without_generation_tags(&tag(TAG_BYTES_MAX - 1)).unwrap_err();
+        assert!(error.to_string().contains("begins in line 2"), "{error}");
+    }
+}
