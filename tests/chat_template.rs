@@ -162,9 +162,13 @@ fn deep_nesting_is_no_stack_overflow() {
         let _ = fault(&source);
     }
     // Values within values, as deep as the work lets them be.
-    for (wrap, show) in
-        [("[ns.x]", ""), ("{'a': ns.x}", ""), ("[ns.x]", "{{ ns.x }}"), ("[ns.x]", "{{ ns.x | tojson }}")]
-    {
+    for (wrap, show) in [
+        ("[ns.x]", ""),
+        ("{'a': ns.x}", ""),
+        ("[ns.x]", "{{ ns.x }}"),
+        ("[ns.x]", "{{ ns.x | tojson }}"),
+        ("{'a': ns.x}", "{{ ns.x | tojson(sort_keys=true) }}"),
+    ] {
         let source = format!(
             "{{% set ns = namespace(x=1) %}}{{% for i in range(99999) %}}{{% set ns.x = {wrap} %}}{{% endfor %}}{show}"
         );

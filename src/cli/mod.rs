@@ -4,6 +4,7 @@
 
 mod atomic_file;
 mod bench;
+mod chat;
 mod compare;
 mod completions;
 mod curve;
@@ -26,6 +27,7 @@ mod profile;
 mod progress;
 mod prompt;
 mod run_info;
+mod sampling_args;
 mod table;
 mod tensor_file;
 mod trace;
@@ -49,6 +51,7 @@ use exit::Outcome;
 Examples:
   wgpt generate -p \"Once upon a time\"          the embedded demo model
   wgpt generate -m ./gpt2 -p \"Hello\" -n 64     a model in Hugging Face layout
+  wgpt chat -m ./smollm2-instruct              a conversation with a model that was trained on them
   wgpt devices                                 which GPU would be used
   wgpt doctor                                  whether all is well: paste it into an issue
 
@@ -63,6 +66,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Generate(Box<generate::Args>),
+    Chat(Box<chat::Args>),
     Perplexity(perplexity::Args),
     Compare(compare::Args),
     Curve(curve::Args),
@@ -91,6 +95,7 @@ pub fn main() -> ExitCode {
 fn run(verb: Verb, started: Instant) -> anyhow::Result<Outcome> {
     match verb {
         Verb::Generate(args) => generate::run(&args, started),
+        Verb::Chat(args) => chat::run(&args),
         Verb::Perplexity(args) => perplexity::run(&args),
         Verb::Compare(args) => compare::run(&args),
         Verb::Curve(args) => curve::run(&args),

@@ -5,6 +5,7 @@
 mod arguments;
 mod bench;
 mod bench_kernels;
+mod chat;
 mod compare;
 mod curve;
 mod damaged;

@@ -1,7 +1,6 @@
 //! `wgpt generate`: text behind a prompt.
 
 mod report;
-mod settings;
 mod text;
 
 use std::path::PathBuf;
@@ -18,9 +17,9 @@ use super::interrupt;
 use super::model_args::ModelArgs;
 use super::output::{OutputClosed, note, print_json};
 use super::prompt::PromptArgs;
+use super::sampling_args::SamplingArgs;
 use super::tune;
 use report::{Clock, Report};
-use settings::SamplingArgs;
 use text::TextWriter;
 
 /// Generate text behind a prompt

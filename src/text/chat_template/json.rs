@@ -23,7 +23,7 @@ pub(super) fn to_json(state: &State, value: &Value, options: Kwargs) -> Result<S
     options.assert_all_used()?;
     let mut out = Charged { state, bytes: Vec::new() };
     let python = Python { ensure_ascii, indent, separators, depth: 0, has_value: false };
-    let sorted = if sort_keys { sorted(state, value)? } else { value.clone() };
+    let sorted = if sort_keys { sorted(state, value, 0)? } else { value.clone() };
     let failed =
         |reason: &dyn std::fmt::Display| Error::new(ErrorKind::BadSerialization, format!("tojson: {reason}"));
     let written = sorted.serialize(&mut serde_json::Serializer::with_formatter(&mut out, python));
@@ -66,21 +66,28 @@ fn indent(value: Option<Value>) -> Result<Option<String>, Error> {
 }
 
 /// The value with all maps in the order of their keys.
-fn sorted(state: &State, value: &Value) -> Result<Value, Error> {
+fn sorted(state: &State, value: &Value, depth: usize) -> Result<Value, Error> {
+    if depth > DEPTH_MAX {
+        return Err(Error::new(ErrorKind::BadSerialization, format!("tojson: {TOO_DEEP}")));
+    }
     state.consume_fuel(1)?;
     match value.kind() {
         ValueKind::Map => {
             let mut pairs = Vec::new();
             for key in value.try_iter()? {
-                pairs.push((key.clone(), sorted(state, &value.get_item(&key)?)?));
+                pairs.push((key.clone(), sorted(state, &value.get_item(&key)?, depth + 1)?));
             }
             pairs.sort_by(|(a, _), (b, _)| a.cmp(b));
             Ok(Value::from_pairs(pairs))
         }
-        ValueKind::Seq => value.try_iter()?.map(|item| sorted(state, &item)).collect(),
+        ValueKind::Seq => value.try_iter()?.map(|item| sorted(state, &item, depth + 1)).collect(),
         _ => Ok(value.clone()),
     }
 }
+
+/// Values within values; Python's `json.dumps` stops near 1000.
+const DEPTH_MAX: usize = 500;
+const TOO_DEEP: &str = "values lie within values too deeply";
 
 /// JSON as `json.dumps` writes it.
 struct Python {
@@ -95,6 +102,9 @@ struct Python {
 impl Python {
     fn begin<W: Write + ?Sized>(&mut self, out: &mut W, bracket: &[u8]) -> io::Result<()> {
         self.depth += 1;
+        if self.depth > DEPTH_MAX {
+            return Err(io::Error::other(TOO_DEEP));
+        }
         self.has_value = false;
         out.write_all(bracket)
     }

@@ -178,13 +178,15 @@ fn on_a_deep_stack<T: Send>(
 ) -> Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("wgpt template".into()).stack_size(STACK_BYTES);
+        // An error may hold values of the template, and is freed there too.
+        let call = || call().map_err(|error| refusal::explained(name, &error));
         let thread = thread.spawn_scoped(scope, call).map_err(|source| Error::Io {
             action: "start",
             path: "the thread of a chat template".into(),
             source,
         })?;
         match thread.join() {
-            Ok(result) => result.map_err(|error| refusal::explained(name, &error)),
+            Ok(result) => result,
             Err(_) => Err(Error::model(name, "the template library panics on this chat template")),
         }
     })

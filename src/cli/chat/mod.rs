@@ -1,0 +1,156 @@
+//! `wgpt chat`: a conversation in the terminal.
+
+mod command;
+mod input;
+mod saved;
+mod talk;
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use wgpt::engine::{Chat, ChatOverflow, ModelFiles};
+use wgpt::text::ChatTemplate;
+use wgpt::{Error, GenerateOptions};
+
+use super::exit::Outcome;
+use super::interrupt;
+use super::model_args::ModelArgs;
+use super::prompt::read_text;
+use super::sampling_args::SamplingArgs;
+use input::Input;
+use talk::Talk;
+
+/// Talk with a model that was trained on conversations
+///
+/// The model's own chat template makes its prompt of the messages: chat_template.jinja
+/// or the one in tokenizer_config.json. What a turn has in common with the one before
+/// is not run again. Ctrl-C stops an answer and not the program; /help tells the
+/// commands. Answers go to stdout, everything else to stderr. Where stdin is no
+/// terminal, each of its lines is a message.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  wgpt chat -m ./smollm2-instruct
+  wgpt chat -m ./smollm2-instruct --system \"You answer in one sentence.\" --temp 0
+  wgpt chat -m ./base-model --chat-template plain --stop \"User:\"
+  wgpt chat -m ./qwen3 --template-var enable_thinking=false
+  wgpt chat -m ./smollm2-instruct --load talk.json
+  echo \"What is a shader?\" | wgpt chat -m ./smollm2-instruct --temp 0")]
+pub struct Args {
+    #[command(flatten)]
+    chat: ChatArgs,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+/// What the conversation begins with and how its turns end.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Conversation")]
+struct ChatArgs {
+    /// The system message; /system sets another one
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    system: Option<String>,
+    /// A template in place of the model's: a Jinja file, the name of one of several
+    /// that the model has, or one of wgpt's own: chatml, plain
+    #[arg(long, value_name = "FILE|NAME")]
+    chat_template: Option<String>,
+    /// A variable for the template, its value as JSON or else as a text; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    template_var: Vec<(String, serde_json::Value)>,
+    /// Goes on with a conversation that /save wrote
+    #[arg(long, value_name = "FILE", conflicts_with = "system")]
+    load: Option<PathBuf>,
+    /// Most tokens of an answer; -1 for as many as the context holds [default: the
+    /// model's max_new_tokens, else -1]
+    #[arg(short = 'n', long, visible_alias = "n-predict", value_name = "N", allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(i64).range(-1..))]
+    max_new_tokens: Option<i64>,
+    /// Ends an answer where TEXT would occur, which is left out; may be repeated
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    stop: Vec<String>,
+    /// What happens where the conversation outgrows the context: it is told and the
+    /// message refused, or the oldest turns are dropped
+    #[arg(long, value_enum, default_value = "stop")]
+    overflow: OverflowArg,
+    /// Keeps what is typed in FILE, for the arrow keys of the next time
+    #[arg(long, value_name = "FILE", env = "WGPT_CHAT_HISTORY")]
+    history: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OverflowArg {
+    Stop,
+    Drop,
+}
+
+fn variable(s: &str) -> Result<(String, serde_json::Value), String> {
+    let (name, value) = s
+        .split_once('=')
+        .filter(|(name, _)| !name.is_empty())
+        .ok_or_else(|| format!("{s:?}: expected NAME=VALUE"))?;
+    Ok((name.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| value.into())))
+}
+
+/// Runs the verb.
+pub fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let cancel = interrupt::flag();
+    // Everything that a user can get wrong comes before the wait for the GPU.
+    let files = args.model.open_files()?;
+    let template = template(&files, args.chat.chat_template.as_deref())?;
+    files.end_of_turn_ids(&template)?;
+    let messages = match &args.chat.load {
+        Some(path) => saved::load(path)?,
+        None => Vec::new(),
+    };
+    let max_new_tokens = args.chat.max_new_tokens.map(|n| usize::try_from(n).ok());
+    let options = GenerateOptions {
+        sampling: args.sampling.resolve(files.generation_config()),
+        max_new_tokens: max_new_tokens.unwrap_or(files.generation_config().max_new_tokens),
+        stop: args.chat.stop.clone(),
+        cancel: Some(cancel.clone()),
+        ..GenerateOptions::default()
+    };
+    options.validate(files.config().vocab_size)?;
+    let mut input = Input::open(args.chat.history.as_deref())?;
+
+    let engine = args.model.load(files, &cancel)?;
+    let mut chat = Chat::new(&engine, template)?;
+    chat.set_messages(messages);
+    if let Some(system) = &args.chat.system {
+        chat.set_system(Some(system));
+    }
+    for (name, value) in &args.chat.template_var {
+        chat.set_variable(name, value.clone());
+    }
+    chat.set_overflow(match args.chat.overflow {
+        OverflowArg::Stop => ChatOverflow::Stop,
+        OverflowArg::Drop => ChatOverflow::DropOldest,
+    });
+    Talk::new(chat, options, cancel).run(&mut input)
+}
+
+/// The model's template, that of a file, or one that is named.
+fn template(files: &ModelFiles, wanted: Option<&str>) -> Result<ChatTemplate, Error> {
+    match wanted {
+        Some(path) if Path::new(path).exists() => {
+            files.compile_chat_template(path, &read_text(Path::new(path))?)
+        }
+        name => files.chat_template(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::variable;
+
+    #[test]
+    fn variables_are_json_or_text() {
+        assert_eq!(variable("a=false"), Ok(("a".into(), false.into())));
+        assert_eq!(variable("a=26 Jul 2024"), Ok(("a".into(), "26 Jul 2024".into())));
+        assert_eq!(variable("a=b=1"), Ok(("a".into(), "b=1".into())));
+        assert_eq!(variable("a="), Ok(("a".into(), "".into())));
+        assert!(variable("a").is_err() && variable("=1").is_err());
+    }
+}
