@@ -44,10 +44,11 @@ pub struct Variable {
 }
 
 /// The variables that wgpt, wgpu, the Vulkan loader and Mesa's software driver read
-/// and that decide which adapter runs and how.
-pub const VARIABLES: [&str; 24] = [
+/// and that decide which adapter runs and how, or where files are kept.
+pub const VARIABLES: [&str; 25] = [
     "WGPT_DEVICE",
     "WGPT_CACHE_DIR",
+    "WGPT_CHAT_HISTORY",
     "WGPT_TUNE_SECONDS",
     "WGPU_VALIDATION",
     "WGPU_DEBUG",
