@@ -129,7 +129,8 @@ fn a_gated_and_rotated_model_is_tuned() {
     let gpu = open_gpu(GpuOptions::default());
     let default = Choices::new(&gpu.capabilities(), &[]).unwrap();
     let plain = shapes(DType::F16);
-    let shapes = Shapes { gated: true, rotary: true, head_dim: 16, ..plain.clone() };
+    let heads = Shapes { n_head: 6, n_kv_head: 2, head_dim: 16, ..plain.clone() };
+    let shapes = Shapes { gated: true, rotary: true, ..heads };
     for op in [Op::Gemv, Op::NormGemv, Op::Gemm] {
         let names = |shapes: &Shapes| -> Vec<String> {
             canary::cases(op, shapes).iter().map(ToString::to_string).collect()

@@ -210,6 +210,11 @@ mod tests {
         // No bias of the norm, half of its operations.
         let projection = NormGemvCase { norm: Norm::Rms, ..projection };
         assert_eq!(cost(Case::NormGemv(projection)), (bytes - 40, 2 * 48 * 10 + 40));
+        // One head of k and of v for both of q.
+        let shared = Behind::Cache(KvShape { n_kv_head: 1, ..kv });
+        let projection = NormGemvCase::one_row(Norm::Layer, 10, DType::F16, shared);
+        let bytes = (10 + 20 + 32) * 4 + 32 * 10 * 2 + 16 * 4 + 16 * 2;
+        assert_eq!(cost(Case::NormGemv(projection)), (bytes, 2 * 32 * 10 + 80));
         let reduce =
             ReduceCase { n_head: 2, head_dim: 8, max_splits: 4, split_keys: 16, kv_len: 41, window: None };
         assert_eq!(cost(Case::AttentionReduce(reduce.clone())), (2 * 3 * 10 * 4 + 64, 96));

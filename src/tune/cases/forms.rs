@@ -2,7 +2,7 @@
 //! soft cap; by themselves and behind a norm.
 
 use super::list::shapes;
-use super::{Behind, Case, GatedCase, MatmulCase, MatmulInput, NormGemvCase, RotaryShape};
+use super::{Behind, Case, GatedCase, KvShape, MatmulCase, MatmulInput, NormGemvCase, RotaryShape};
 use crate::kernels::{Activation, Norm};
 use crate::tensor::DType;
 
@@ -115,6 +115,18 @@ fn behind_norm(all: &mut Vec<Case>) {
         push(m, 20, DType::F16, Behind::Rotated(kv, None));
         push(1, 75, DType::F32, Behind::Rotated(kv, None));
     }
+    // Heads of k and v that several of q share, rotated and not.
+    for (n_head, n_kv_head, head_dim, dtype) in [(6, 2, 3, DType::F16), (4, 1, 16, DType::F32)] {
+        let kv = KvShape { n_head, n_kv_head, head_dim, dtype, n_slabs: 1 };
+        for (m, kv) in [(1, kv), (4, kv), (1, KvShape { n_slabs: 2, ..kv })] {
+            push(m, 20, DType::F16, Behind::Cache(kv));
+            push(m, 20, DType::F16, Behind::Rotated(kv, None));
+        }
+        push(1, 75, DType::F32, Behind::Rotated(kv, None));
+    }
+    let kv = KvShape { n_head: 6, n_kv_head: 2, head_dim: 3, dtype: DType::F16, n_slabs: 1 };
+    push(1, 20, DType::F16, Behind::Planted(kv, 1e5));
+    push(1, 20, DType::F16, Behind::Rotated(kv, Some(1e5)));
     // Beside the flag, whose append is apart.
     // Infinity times the sine of no angle would be NaN in the padding of an odd head.
     for number in [65_519.0, 65_520.0, 1e5] {
