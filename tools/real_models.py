@@ -4,8 +4,8 @@
     real_models.py prompts GOLDEN...     of each row of logits_f64 its number, the token ids and the folder
     real_models.py judge OUT WGPT STEPS  the table, OUT/real_models.json; exit code 1 where a row failed
 
-References: the NLLs are transformers 4.46.3's in float32 on the same files. HellaSwag's is the acc_norm by lm-evaluation-harness
-that is published of SmolLM2-135M, 42 %.
+References: the NLLs are transformers 4.46.3's in float32 on the same files. HellaSwag's is the acc_norm that is
+published of SmolLM2-135M, 42 %, by lm-evaluation-harness.
 """
 import array
 import datetime
