@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """What tools/real_models.sh measured, against what is known of the models. Needs no package.
 
-    real_models.py prompts GOLDEN...   of each row of logits_f64 its number, the token ids and the folder
-    real_models.py judge OUT WGPT      the table, OUT/real_models.json; exit code 1 where a row failed
+    real_models.py prompts GOLDEN...     of each row of logits_f64 its number, the token ids and the folder
+    real_models.py judge OUT WGPT STEPS  the table, OUT/real_models.json; exit code 1 where a row failed
 
-References: the NLLs are transformers 4.46.3's in float32 on the same files. HellaSwag's is lm-evaluation-harness' acc_norm
-of the published SmolLM2-135M, 42 %.
+References: the NLLs are transformers 4.46.3's in float32 on the same files. HellaSwag's is the acc_norm that is
+published of SmolLM2-135M, 42 %, by lm-evaluation-harness.
 """
 import array
 import datetime
@@ -19,6 +19,7 @@ from pathlib import Path
 STORIES_NLL, STORIES_TOLERANCE, STORIES_TOKENS = 1.2962, 1e-3, 108717
 WIKITEXT_NLL, WIKITEXT_TOLERANCE, WIKITEXT_TOKENS = 3.4131, 5e-3, 8 * 511
 LOGITS_TOLERANCE = 2e-4
+ALL_STEPS = ["stories260k", "wikitext", "france", "chat", "hellaswag", "logits"]
 ACC_NORM, ACC_NORM_ERRORS = 0.42, 3  # a sample's figure is within three standard errors
 
 SHA256 = {
@@ -76,8 +77,8 @@ class Step:
     def __init__(self, out, name):
         self.name, self.out, self.path = name, (out / f"{name}.out").read_text(errors="replace"), out / name
         self.log = (out / f"{name}.log").read_text(errors="replace")
-        code, seconds, *self.arguments = (out / f"{name}.step").read_text().splitlines()
-        self.code, self.seconds = int(code), int(seconds)
+        code, seconds, limit, *self.arguments = (out / f"{name}.step").read_text().splitlines()
+        self.code, self.seconds, self.limit = int(code), int(seconds), int(limit)
 
     def argument(self, flag):
         return self.arguments[self.arguments.index(flag) + 1]
@@ -87,8 +88,10 @@ class Step:
         verb = self.arguments[0]
         if f"unrecognized subcommand '{verb}'" in self.log:
             raise Failed(f"this program has no `wgpt {verb}`")
-        if self.code in (124, 137):
-            raise Failed(f"ended by the time limit after {self.seconds} s")
+        if self.code in (124, 137) and self.seconds >= self.limit:
+            raise Failed(f"ended by the time limit of {self.limit} s")
+        if self.code > 128:
+            raise Failed(f"killed by signal {self.code - 128} after {self.seconds} s, from outside or by a crash")
         if self.code != 0:
             lines = [line for line in self.log.splitlines() if line.strip()] or ["no message"]
             error = next((line for line in lines if line.startswith("error")), lines[-1])
@@ -125,7 +128,8 @@ def chat(step):
     if "(cut" in step.log:
         faults.append("an answer did not end by itself")
     said = f"{len(answer.split())} words: {answer!r}"
-    yield ("SmolLM2: chat, three turns by stdin", "; ".join([*faults, said]), "fluent, each ended by the model", not faults)
+    yield ("SmolLM2: chat, three turns by stdin", "; ".join([*faults, said]), "fluent, each ended by the model",
+           not faults)
     paris, rome = answer.find("Paris"), answer.find("Rome")
     yield ("SmolLM2: chat, right and in context", f"Paris at {paris}, Rome at {rome}", "Paris, then Rome",
            0 <= paris < rome)
@@ -198,39 +202,53 @@ def rows(step):
 
 # --- report ----------------------------------------------------------------
 
-def report(out, wgpt):
-    names = ["stories260k", "wikitext", "france", "chat", "hellaswag"]
-    names += sorted(path.stem for path in out.glob("logits_*.step"))
-    table, steps = [], []
-    for name in names:
-        step = Step(out, name)
-        first = len(table)
-        try:
-            for check, measured, bound, passed in rows(step):
-                table.append({"check": check, "measured": measured, "bound": bound, "passed": passed})
-        except (Failed, ValueError, KeyError, TypeError) as error:
-            reason = str(error) if isinstance(error, Failed) else f"unexpected output: {error!r}"
-            table.append({"check": name, "measured": reason, "bound": "a result", "passed": False})
-        results = None
-        if step.code == 0 and step.out.strip():
-            try:
-                results = json.loads(step.out)
-            except ValueError:
-                results = step.out
-        steps.append({"what": name, "command": step.command(), "exit_code": step.code, "seconds": step.seconds,
-                      "checks": table[first:], "results": results})
-    if not any(name.startswith("logits_") for name in names):
-        table.append({"check": "golden logits", "measured": "no step ran", "bound": "a result", "passed": False})
+def entry(check, measured, bound, passed):
+    return {"check": check, "measured": measured, "bound": bound, "passed": passed}
+
+
+def judged(step):
+    """The rows of a step; one that gave no figure is a row that failed."""
+    checks = []
+    try:
+        checks += (entry(*row) for row in rows(step))
+    except Failed as error:
+        checks.append(entry(step.name, str(error), "a result", False))
+    except (ValueError, KeyError, TypeError) as error:
+        checks.append(entry(step.name, f"unexpected output: {error!r}", "a result", False))
+    return checks
+
+
+def results(step):
+    """What the program printed: JSON, or a text."""
+    try:
+        return json.loads(step.out)
+    except ValueError:
+        return step.out
+
+
+def report(out, wgpt, chosen):
+    """All rows, and the steps that were left out; writes real_models.json."""
+    table, left_out, steps = [], [], []
+    for kind in ALL_STEPS:
+        names = sorted(path.stem for pattern in (f"{kind}.step", f"{kind}_*.step") for path in out.glob(pattern))
+        if kind not in chosen:
+            left_out.append(kind)
+        elif not names:
+            table.append(entry(kind, "no step ran", "a result", False))
+        for name in names:
+            step = Step(out, name)
+            checks = judged(step)
+            table += checks
+            steps.append({"what": name, "command": step.command(), "exit_code": step.code, "seconds": step.seconds,
+                          "checks": checks, "results": results(step)})
     version = subprocess.run([wgpt, "--version"], capture_output=True, text=True, check=True).stdout.strip()
-    devices = Step(out, "devices")
-    record = {"date": datetime.date.today().isoformat(), "version": version,
-              "devices": json.loads(devices.out) if devices.code == 0 else devices.log,
-              "passed": all(row["passed"] for row in table), "steps": steps}
+    record = {"date": datetime.date.today().isoformat(), "version": version, "devices": results(Step(out, "devices")),
+              "passed": all(row["passed"] for row in table), "left_out": left_out, "steps": steps}
     (out / "real_models.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return table
+    return table, left_out
 
 
-def show(table):
+def show(table, left_out):
     cells = [[row["check"], row["measured"], row["bound"], "pass" if row["passed"] else "FAIL"] for row in table]
     cells.insert(0, ["check", "measured", "bound", ""])
     # A long answer does not widen its column.
@@ -238,15 +256,16 @@ def show(table):
     for row in cells:
         print("  ".join([row[3].ljust(4), row[0].ljust(widths[0]), row[2].ljust(widths[2]), row[1]]).rstrip())
     failed = sum(not row["passed"] for row in table)
-    print(f"\n{len(table) - failed} of {len(table)} checks pass")
+    left = f"; left out, as was asked: {', '.join(left_out)}" if left_out else ""
+    print(f"\n{len(table) - failed} of {len(table)} checks pass{left}")
     return failed
 
 
 def main():
     if len(sys.argv) >= 3 and sys.argv[1] == "prompts":
         prompts(sys.argv[2:])
-    elif len(sys.argv) == 4 and sys.argv[1] == "judge":
-        sys.exit(1 if show(report(Path(sys.argv[2]), sys.argv[3])) else 0)
+    elif len(sys.argv) == 5 and sys.argv[1] == "judge":
+        sys.exit(1 if show(*report(Path(sys.argv[2]), sys.argv[3], sys.argv[4].split())) else 0)
     else:
         sys.exit(__doc__)
 
