@@ -306,9 +306,9 @@ fn every_flipped_bit_is_detected() {
 fn another_version_is_named() {
     let engine = engine(&deterministic());
     let mut file = saved(&session(&engine, 3));
-    file[8..12].copy_from_slice(&2u32.to_le_bytes());
+    file[8..12].copy_from_slice(&1u32.to_le_bytes());
     let message = refused(&engine, &file);
-    assert!(message.contains("format 2") && message.contains("reads 1"), "{message}");
+    assert!(message.contains("format 1") && message.contains("reads 2"), "{message}");
 }
 
 #[test]
@@ -316,7 +316,7 @@ fn headers_that_lie_are_refused_without_believing_them() {
     let engine = engine(&deterministic());
     let file = saved(&session(&engine, 20));
     assert!(restore(&engine, &with_header(&file, |_| {})).is_ok());
-    let lies: [(&str, serde_json::Value); 8] = [
+    let lies: [(&str, serde_json::Value); 11] = [
         ("/n_tokens", u64::MAX.into()),
         ("/n_tokens", (1u64 << 40).into()),
         ("/n_tokens", 21.into()),
@@ -325,6 +325,9 @@ fn headers_that_lie_are_refused_without_believing_them() {
         ("/pages/page_bytes", (1u64 << 62).into()),
         ("/pages/kv_dtype", "f64".into()),
         ("/pages", serde_json::Value::Null),
+        ("/first_pages/0", 1.into()),
+        ("/first_pages/0", u64::MAX.into()),
+        ("/first_pages", serde_json::json!([])),
     ];
     for (pointer, value) in lies {
         let lie = with_header(&file, |header| *header.pointer_mut(pointer).unwrap() = value.clone());
@@ -338,6 +341,7 @@ fn headers_that_lie_are_refused_without_believing_them() {
         &with_header(&file, |header| {
             header["pages"]["n_layer"] = 1.into();
             header["pages"]["n_pages"] = 6.into();
+            header["first_pages"] = serde_json::json!([0]);
         }),
     )
     .unwrap();

@@ -1,5 +1,5 @@
-//! Models of which every layer has a window: pages that fall out of it are given back,
-//! and nothing that a session can do depends on them.
+//! Models of which all layers or some have a window: pages that fall out of it are given
+//! back, and nothing that a session can do depends on them.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -19,30 +19,60 @@ static GPU: LazyLock<Arc<Gpu>> = LazyLock::new(|| {
     Arc::new(Gpu::open(&options).expect("the tests need an adapter: tools/setup_vulkan.sh installs one"))
 });
 
-/// Windows of 7 positions.
-const GOLDEN: &str = "tests/golden/mistral/window7";
-
-/// Pages that a session of that model holds at the most: the window, the 64 positions
-/// in front of it that are kept, the chunk, and a page that is begun at either end.
-const fn most_pages(chunk: usize) -> usize {
-    (7 + 64 + chunk).div_ceil(PAGE_SIZE) + 1
+/// A golden model with windows, its context lengthened.
+struct Windowed {
+    golden: &'static str,
+    window: usize,
+    /// Layers with the window, and those that see everything.
+    n_layers: [usize; 2],
+    /// Bytes of k and v of one position in one layer: f16, heads padded to 8.
+    row_bytes: usize,
 }
 
-/// The model with a context of 1000 positions.
-fn engine(options: ModelOptions) -> Engine {
-    let dir = tempfile::tempdir().unwrap();
-    let config = std::fs::read_to_string(Path::new(GOLDEN).join("config.json")).unwrap();
-    let longer = config.replace("\"max_position_embeddings\": 128", "\"max_position_embeddings\": 1000");
-    assert_ne!(config, longer);
-    std::fs::write(dir.path().join("config.json"), longer).unwrap();
-    std::fs::copy(Path::new(GOLDEN).join("model.safetensors"), dir.path().join("model.safetensors")).unwrap();
-    let files = ModelFiles::open(dir.path()).unwrap();
-    let options = ModelOptions { deterministic: true, ..options };
-    Engine::load(files, Arc::clone(&GPU), &options, &mut |_| ControlFlow::Continue(())).unwrap()
-}
+const N_CTX: usize = 1000;
 
-fn chunks_of(prefill_chunk: usize) -> Engine {
-    engine(ModelOptions { prefill_chunk, ..ModelOptions::default() })
+const EVERY_LAYER: Windowed =
+    Windowed { golden: "mistral/window7", window: 7, n_layers: [2, 0], row_bytes: 2 * 24 * 2 };
+/// Every third layer has none, and another rotation.
+const SOME_LAYERS: Windowed = Windowed {
+    golden: "gemma3_text/pattern3-linear",
+    window: 9,
+    n_layers: [3, 1],
+    row_bytes: 2 * 2 * 16 * 2,
+};
+const MODELS: [Windowed; 2] = [EVERY_LAYER, SOME_LAYERS];
+
+impl Windowed {
+    /// Pages that a session holds at the most in layers with the window: the window, the 64
+    /// positions in front of it that are kept, the chunk, and a page that is begun at
+    /// either end.
+    const fn most_near(&self, chunk: usize) -> usize {
+        (self.window + 64 + chunk).div_ceil(PAGE_SIZE) + 1
+    }
+
+    /// Pages that a session of `len` positions holds at the most.
+    const fn most_pages(&self, chunk: usize, len: usize) -> usize {
+        let far = if self.n_layers[1] > 0 { len.div_ceil(PAGE_SIZE) } else { 0 };
+        self.most_near(chunk) + far
+    }
+
+    fn engine(&self, options: ModelOptions) -> Engine {
+        let dir = tempfile::tempdir().unwrap();
+        let golden = Path::new("tests/golden").join(self.golden);
+        let config = std::fs::read_to_string(golden.join("config.json")).unwrap();
+        let n_ctx = format!("\"max_position_embeddings\": {N_CTX}");
+        let longer = config.replace("\"max_position_embeddings\": 128", &n_ctx);
+        assert_ne!(config, longer);
+        std::fs::write(dir.path().join("config.json"), longer).unwrap();
+        std::fs::copy(golden.join("model.safetensors"), dir.path().join("model.safetensors")).unwrap();
+        let files = ModelFiles::open(dir.path()).unwrap();
+        let options = ModelOptions { deterministic: true, ..options };
+        Engine::load(files, Arc::clone(&GPU), &options, &mut |_| ControlFlow::Continue(())).unwrap()
+    }
+
+    fn chunks_of(&self, prefill_chunk: usize) -> Engine {
+        self.engine(ModelOptions { prefill_chunk, ..ModelOptions::default() })
+    }
 }
 
 fn tokens(n: usize) -> Vec<u32> {
@@ -55,108 +85,187 @@ fn logits(session: &mut Session, tokens: &[u32]) -> Vec<f32> {
 
 #[test]
 fn a_long_sequence_holds_the_pages_of_its_window() {
-    let engine = chunks_of(32);
-    let planned = engine.memory_plan().group_bytes(MemoryGroup::KvCache);
-    // Two layers, k and v of one head of 20 elements, padded to 24, in f16.
-    let page_bytes = 2 * PAGE_SIZE * 24 * 2;
-    assert!(planned < (2 * most_pages(32) * page_bytes + 2 * page_bytes) as u64, "{planned} bytes");
-    assert_eq!(engine.kv_pages().1, most_pages(32), "the pool begins with what the window needs");
-    let all = tokens(700);
-    let mut session = engine.session();
-    for piece in all.chunks(90) {
-        session.prefill(piece).unwrap();
-        assert!(engine.kv_pages().0 <= most_pages(32), "{} pages at {}", engine.kv_pages().0, session.len());
+    for model in MODELS {
+        let engine = model.chunks_of(32);
+        let planned = engine.memory_plan().group_bytes(MemoryGroup::KvCache);
+        let whole = if model.n_layers[1] > 0 { N_CTX.div_ceil(PAGE_SIZE) } else { 0 };
+        let pages = model.n_layers[0] * model.most_near(32) + model.n_layers[1] * whole;
+        let page_bytes = PAGE_SIZE * model.row_bytes;
+        // Beside them a page to copy by way of and the flag of overflows.
+        assert!(planned < ((pages + 2) * page_bytes) as u64, "{}: {planned} bytes", model.golden);
+        let at_first = model.most_near(32) + whole;
+        assert_eq!(engine.kv_pages().1, at_first, "the pools begin with what the windows need");
+        let all = tokens(700);
+        let mut session = engine.session();
+        for piece in all.chunks(90) {
+            session.prefill(piece).unwrap();
+            let (held, len) = (engine.kv_pages().0, session.len());
+            assert!(held <= model.most_pages(32, len), "{}: {held} pages at {len}", model.golden);
+        }
+        for &token in &all[..200] {
+            session.prefill(&[token]).unwrap();
+            assert!(engine.kv_pages().0 <= model.most_pages(1, session.len()));
+        }
+        assert_eq!(engine.kv_pages().1, at_first, "the pools have not grown");
+        drop(session);
+        assert_eq!(engine.kv_pages().0, 0);
     }
-    for &token in &all[..200] {
-        session.prefill(&[token]).unwrap();
-        assert!(engine.kv_pages().0 <= most_pages(1));
+}
+
+#[test]
+fn a_window_as_long_as_the_context_needs_no_pool_of_its_own() {
+    let n_ctx = SOME_LAYERS.window + 64;
+    let pages =
+        |n_ctx| SOME_LAYERS.engine(ModelOptions { n_ctx: Some(n_ctx), ..Default::default() }).kv_pages().1;
+    assert_eq!(pages(n_ctx), n_ctx.div_ceil(PAGE_SIZE));
+    assert_eq!(pages(n_ctx + 1), 2 * n_ctx.div_ceil(PAGE_SIZE));
+}
+
+#[test]
+fn other_sessions_make_both_pools_grow() {
+    let engine = SOME_LAYERS.chunks_of(32);
+    let at_first = engine.kv_pages().1;
+    let all = tokens(500);
+    let mut sessions: Vec<Session> = (0..4).map(|_| engine.session()).collect();
+    let found: Vec<Vec<f32>> =
+        sessions.iter_mut().enumerate().map(|(i, session)| logits(session, &all[i..])).collect();
+    assert!(engine.kv_pages().1 > at_first);
+    let mut one: Vec<&mut Session> = sessions.iter_mut().collect();
+    engine.step_greedy(&mut one, &[1, 2, 3, 4], &mut Vec::new()).unwrap();
+    drop(sessions);
+    assert_eq!(engine.kv_pages(), (0, at_first), "what had grown was given back");
+    for (i, found) in found.iter().enumerate() {
+        assert_eq!(found, &logits(&mut engine.session(), &all[i..]), "session {i}");
     }
-    assert_eq!(engine.kv_pages().1, most_pages(32), "the pool has not grown");
-    drop(session);
-    assert_eq!(engine.kv_pages().0, 0);
 }
 
 #[test]
 fn chunks_do_not_change_what_a_window_sees() {
     let all = tokens(300);
-    let mut whole = chunks_of(512).session();
-    let expected = logits(&mut whole, &all);
-    for chunk in [1, 7, 33, 64] {
-        let engine = chunks_of(chunk);
-        assert_eq!(expected, logits(&mut engine.session(), &all), "chunks of {chunk}");
+    for model in MODELS {
+        let mut whole = model.chunks_of(512).session();
+        let expected = logits(&mut whole, &all);
+        for chunk in [1, 7, 33, 64] {
+            let engine = model.chunks_of(chunk);
+            let found = logits(&mut engine.session(), &all);
+            assert_eq!(expected, found, "{}: chunks of {chunk}", model.golden);
+        }
     }
 }
 
 #[test]
 fn truncated_sessions_go_on_as_fresh_ones() {
-    let engine = chunks_of(32);
     let all = tokens(400);
-    // Within what is kept, at its border, and far behind it.
-    for len in [399, 380, 337, 336, 335, 200, 3] {
-        let mut session = engine.session();
-        session.prefill(&all).unwrap();
-        session.truncate(len);
-        let found = logits(&mut session, &[5, 6]);
-        let mut fresh = engine.session();
-        fresh.prefill(&all[..len]).unwrap();
-        assert_eq!(found, logits(&mut fresh, &[5, 6]), "truncated to {len}");
+    for model in MODELS {
+        let engine = model.chunks_of(32);
+        // Within what is kept, at its border, and far behind it.
+        for len in [399, 380, 337, 336, 335, 200, 3] {
+            let mut session = engine.session();
+            session.prefill(&all).unwrap();
+            session.truncate(len);
+            let found = logits(&mut session, &[5, 6]);
+            let mut fresh = engine.session();
+            fresh.prefill(&all[..len]).unwrap();
+            assert_eq!(found, logits(&mut fresh, &[5, 6]), "{}: truncated to {len}", model.golden);
+        }
+        assert_eq!(engine.kv_pages().0, 0);
     }
-    assert_eq!(engine.kv_pages().0, 0);
 }
 
 #[test]
 fn forks_keep_what_they_see() {
-    let engine = chunks_of(32);
     let all = tokens(330);
-    let mut first = engine.session();
-    first.prefill(&all[..150]).unwrap();
-    let mut second = first.fork();
-    // The first one gives back pages that the second one still sees.
-    first.prefill(&all[150..]).unwrap();
-    let late = logits(&mut first, &[9]);
-    let early = logits(&mut second, &all[150..160]);
-    let mut fresh = engine.session();
-    assert_eq!(early, logits(&mut fresh, &all[..160]));
-    fresh.prefill(&all[160..]).unwrap();
-    assert_eq!(late, logits(&mut fresh, &[9]));
-    drop((first, second, fresh));
-    assert_eq!(engine.kv_pages().0, 0);
-}
-
-#[test]
-fn a_saved_session_without_its_first_pages_goes_on() {
-    let engine = chunks_of(32);
-    let all = tokens(300);
-    let dir = tempfile::tempdir().unwrap();
-    for n in [40, 300] {
-        let path = dir.path().join(format!("{n}.session"));
-        let mut session = engine.session();
-        session.prefill(&all[..n]).unwrap();
-        session.save(&path).unwrap();
-        let mut restored = engine.restore(&path).unwrap();
-        assert_eq!(restored.tokens(), session.tokens());
-        assert_eq!(logits(&mut restored, &[3]), logits(&mut session, &[3]), "{n} tokens");
+    for model in MODELS {
+        let engine = model.chunks_of(32);
+        let mut first = engine.session();
+        first.prefill(&all[..150]).unwrap();
+        let mut second = first.fork();
+        // The first one gives back pages that the second one still sees.
+        first.prefill(&all[150..]).unwrap();
+        let late = logits(&mut first, &[9]);
+        let early = logits(&mut second, &all[150..160]);
+        let mut fresh = engine.session();
+        assert_eq!(early, logits(&mut fresh, &all[..160]));
+        fresh.prefill(&all[160..]).unwrap();
+        assert_eq!(late, logits(&mut fresh, &[9]));
+        drop((first, second, fresh));
+        assert_eq!(engine.kv_pages().0, 0);
     }
 }
 
 #[test]
+fn a_saved_session_without_its_first_pages_goes_on() {
+    let all = tokens(300);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("story.session");
+    for model in MODELS {
+        let engine = model.chunks_of(32);
+        for n in [40, 300] {
+            let mut session = engine.session();
+            session.prefill(&all[..n]).unwrap();
+            session.save(&path).unwrap();
+            let held = engine.kv_pages().0;
+            let mut restored = engine.restore(&path).unwrap();
+            assert_eq!(engine.kv_pages().0, 2 * held, "{}: its pages were in the file", model.golden);
+            assert_eq!(restored.tokens(), session.tokens());
+            let pages = model.n_layers[0] * model.most_near(32) + model.n_layers[1] * n.div_ceil(PAGE_SIZE);
+            let most = (pages * PAGE_SIZE * model.row_bytes + 4 * n + 4096) as u64;
+            let bytes = path.metadata().unwrap().len();
+            assert!(bytes < most, "{}: {bytes} bytes for {n} tokens, at most {most}", model.golden);
+            assert_eq!(logits(&mut restored, &[3]), logits(&mut session, &[3]), "{n} tokens");
+            drop((session, restored));
+            assert_eq!(engine.kv_pages().0, 0);
+        }
+    }
+}
+
+/// Where another engine's layers begin elsewhere, the tokens serve.
+#[test]
+fn a_saved_session_goes_on_where_the_context_is_another() {
+    let all = tokens(70);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("story.session");
+    let with_context = |n_ctx| SOME_LAYERS.engine(ModelOptions { n_ctx: Some(n_ctx), ..Default::default() });
+    // One group of layers in the short context, two in the long one.
+    let (short, long) = (with_context(73), with_context(N_CTX));
+    for (from, to) in [(&short, &long), (&long, &short)] {
+        let mut session = from.session();
+        session.prefill(&all).unwrap();
+        session.save(&path).unwrap();
+        let mut restored = to.restore(&path).unwrap();
+        assert_eq!(logits(&mut restored, &[3]), logits(&mut session, &[3]));
+    }
+    let mut cut = long.session();
+    cut.prefill(&tokens(95)).unwrap();
+    cut.prefill(&[7]).unwrap();
+    // A page is gone, and those that position 72 sees are there.
+    cut.truncate(72);
+    cut.save(&path).unwrap();
+    let mut restored = short.restore(&path).unwrap();
+    assert_eq!(logits(&mut restored, &[3]), logits(&mut cut, &[3]));
+}
+
+#[test]
 fn drafts_are_taken_back_within_a_window() {
-    let text = |lookup| {
-        let engine = chunks_of(32);
-        // A period, so that drafts are made and fail at times.
-        let prompt: Vec<u32> = (0..300).map(|i| [4, 9, 2, 77, 50][i % 5]).collect();
-        let options = GenerateOptions {
-            max_new_tokens: Some(150),
-            ignore_eos: true,
-            sampling: SamplingParams::greedy(),
-            prompt_lookup: lookup,
-            ..GenerateOptions::default()
+    for model in MODELS {
+        let text = |lookup| {
+            let engine = model.chunks_of(32);
+            let at_first = engine.kv_pages().1;
+            // A period, so that drafts are made and fail at times.
+            let prompt: Vec<u32> = (0..300).map(|i| [4, 9, 2, 77, 50][i % 5]).collect();
+            let options = GenerateOptions {
+                max_new_tokens: Some(150),
+                ignore_eos: true,
+                sampling: SamplingParams::greedy(),
+                prompt_lookup: lookup,
+                ..GenerateOptions::default()
+            };
+            let session = engine.session();
+            let mut generation = session.generate(&prompt, options).unwrap();
+            let all: Vec<u32> = generation.by_ref().filter_map(|token| token.unwrap().token).collect();
+            assert!(engine.kv_pages().1 <= at_first + 2, "{:?}", engine.kv_pages());
+            all
         };
-        let session = engine.session();
-        let mut generation = session.generate(&prompt, options).unwrap();
-        let all: Vec<u32> = generation.by_ref().filter_map(|token| token.unwrap().token).collect();
-        assert!(engine.kv_pages().1 <= most_pages(32) + 2, "{:?}", engine.kv_pages());
-        all
-    };
-    assert_eq!(text(None), text(Some(8)));
+        assert_eq!(text(None), text(Some(8)), "{}", model.golden);
+    }
 }

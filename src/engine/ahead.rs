@@ -170,7 +170,7 @@ impl AheadSource {
         let (gpu, model) = (&bound.gpu, &bound.model);
         let result = forward.submit_ahead(gpu, model, &mut self.ahead, pages, tokens, position, n_steps);
         if result.is_err() {
-            pages.truncate(forward.pool(), seen.len().max(self.submitted));
+            pages.truncate(forward.cache(), seen.len().max(self.submitted));
         } else {
             self.submitted = position + tokens.map_or(1, <[u32]>::len) + n_steps - 1;
             self.remaining = self.remaining.saturating_sub(n_steps);

@@ -137,7 +137,7 @@ impl Engine {
             Err(_) => {
                 let mut forward = self.shared.lock();
                 for session in sessions {
-                    session.pages.truncate(forward.pool(), session.tokens.len());
+                    session.pages.truncate(forward.cache(), session.tokens.len());
                 }
             }
         }

@@ -171,14 +171,14 @@ pub(super) fn enter_with<'s>(shared: &'s Shared, sessions: &mut [&mut Session]) 
 impl Session {
     /// Whether the pages hold the session's tokens on the device of `forward`.
     fn is_cached(&self, forward: &mut Forward) -> bool {
-        self.pages.holds(forward.pool(), self.tokens.len())
+        self.pages.holds(forward.cache(), self.tokens.len())
     }
 
     /// Runs all tokens of the log again; all or nothing.
     fn recompute(&mut self, shared: &Shared) -> Result<()> {
         let result = self.run_log(shared);
         if result.is_err() {
-            self.pages.truncate(shared.lock().pool(), 0);
+            self.pages.truncate(shared.lock().cache(), 0);
         }
         result
     }
@@ -188,12 +188,12 @@ impl Session {
         while done < self.tokens.len() {
             self.check_cancel()?;
             let Entered { mut forward, bound } = shared.enter();
-            if !self.pages.holds(forward.pool(), done) {
+            if !self.pages.holds(forward.cache(), done) {
                 // Moved once more meanwhile.
                 done = 0;
             }
             if done == 0 {
-                self.pages.truncate(forward.pool(), 0);
+                self.pages.truncate(forward.cache(), 0);
             }
             let rows = forward.rows_within(bound.model.options.max_submit, done);
             let end = self.tokens.len().min(done + rows);
@@ -208,6 +208,6 @@ impl Session {
     /// than the session holds among them.
     pub(super) fn rewind(&mut self, len: usize) {
         self.tokens.truncate(len);
-        self.pages.truncate(self.shared.lock().pool(), len);
+        self.pages.truncate(self.shared.lock().cache(), len);
     }
 }

@@ -182,7 +182,7 @@ impl Session {
                 let (owner, all) = (self.feed.owner, &*self.feed.queue.make_contiguous());
                 let (chunk, last) = (&all[..most.min(all.len())], most >= all.len());
                 // Positions that another device, or steps ahead, had pages for.
-                self.pages.truncate(forward.pool(), position);
+                self.pages.truncate(forward.cache(), position);
                 forward.begin_pass(gpu, model, owner, &mut self.pages, chunk, position, last)?;
             } else if report.submits > 0 && !forward.piece_fits(model, left) {
                 return Ok(());
@@ -212,7 +212,7 @@ impl Session {
     pub(super) fn forget_fed(&mut self) {
         let mut forward = self.shared.lock();
         forward.abandon(self.feed.owner);
-        self.pages.truncate(forward.pool(), self.tokens.len());
+        self.pages.truncate(forward.cache(), self.tokens.len());
         self.feed.queue.clear();
     }
 

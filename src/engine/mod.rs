@@ -43,7 +43,7 @@ use bound::Shared;
 
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::model::ModelOptions;
+use crate::model::{KvPool, ModelOptions};
 use crate::text::Tokenizer;
 
 /// A model on a GPU. Cheap to clone; clones share everything.
@@ -134,11 +134,12 @@ impl Engine {
         Arc::clone(&self.shared.bound().gpu)
     }
 
-    /// Pages of the KV pool: (held by sessions, in all).
+    /// Pages of the KV cache, of all groups of layers: (held by sessions, in all).
     #[must_use]
     pub fn kv_pages(&self) -> (usize, usize) {
         let mut forward = self.shared.lock();
-        let pool = forward.pool();
-        (pool.n_pages() - pool.n_free(), pool.n_pages())
+        let pools = forward.cache().pools();
+        let n_pages: usize = pools.iter().map(KvPool::n_pages).sum();
+        (n_pages - pools.iter().map(KvPool::n_free).sum::<usize>(), n_pages)
     }
 }

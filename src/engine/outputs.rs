@@ -133,7 +133,7 @@ impl Session {
         let position = self.tokens.len();
         let output = Output::OnGpu { every_row };
         if let Err(error) = forward.run(&bound.gpu, &bound.model, &mut self.pages, tokens, position, output) {
-            self.pages.truncate(forward.pool(), position);
+            self.pages.truncate(forward.cache(), position);
             return Err(error);
         }
         // Before the call: `with` may panic.

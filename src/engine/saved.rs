@@ -5,12 +5,12 @@
 //! | bytes | content |
 //! |---|---|
 //! | 8 | `wgptsess` |
-//! | 4 | version of the format: 1 |
+//! | 4 | version of the format: 2 |
 //! | 4 | length of the header |
 //! | that many | the header, JSON: model, number of tokens, how the pages were computed |
 //! | 32 | SHA-256 of all in front of it |
 //! | 4 a token | tokens |
-//! | | pages: of the first layer in order of position, of the second one, ...; each `[2 (k, v), n_kv_head, PAGE_SIZE, head_dim]`, positions behind the last token zero |
+//! | | pages: of the first layer in order of position, of the second one, ...; each `[2 (k, v), n_kv_head, PAGE_SIZE, head_dim]`, positions behind the last token zero. Pages that fell out of a layer's window are left out |
 //! | 32 | SHA-256 of all in front of it |
 //!
 //! The length follows from the header, so that a file cut short is known before its
@@ -53,8 +53,7 @@ impl Session {
     ///
     /// The first call of an engine reads all weights, to tell them from others.
     /// Other sessions may step in between. Where the session was not used since the
-    /// engine moved to another device, or has given back pages that fell out of the
-    /// model's window, the tokens alone are written.
+    /// engine moved to another device, the tokens alone are written.
     ///
     /// # Errors
     /// [`Error::Io`] when the file cannot be written; as [`Session::advance`] for the
@@ -63,8 +62,8 @@ impl Session {
         let shared = &self.shared;
         let model = shared.files.identity()?.clone();
         let Entered { mut forward, bound } = shared.enter();
-        let whole = !self.tokens.is_empty() && self.pages.is_whole();
-        let cached = whole && self.pages.holds(forward.pool(), self.tokens.len());
+        let cached = !self.tokens.is_empty() && self.pages.holds(forward.cache(), self.tokens.len());
+        let first_pages = if cached { forward.first_pages(&self.pages) } else { Vec::new() };
         drop(forward);
         let pages = cached.then(|| PageFacts::of(&bound, self.tokens.len()));
         drop(bound);
@@ -74,18 +73,19 @@ impl Session {
             model,
             n_tokens: self.tokens.len() as u64,
             pages,
+            first_pages,
         };
         let mut writer = Writer::create(path.as_ref(), &header)?;
         for token in &self.tokens {
             writer.write(&token.to_le_bytes())?;
         }
-        let total = header.pages.map_or(0, |pages| pages.total_bytes().unwrap_or(0));
+        let total = header.page_bytes().unwrap_or(0);
         let mut start = 0;
         let mut piece = Vec::new();
         while start < total {
             self.check_cancel()?;
             let Entered { mut forward, bound } = shared.enter();
-            if !self.pages.holds(forward.pool(), self.tokens.len()) {
+            if !self.pages.holds(forward.cache(), self.tokens.len()) {
                 return Err(moved());
             }
             let n = forward.cache_piece_bytes().min(PIECE_BYTES).min(total - start);
@@ -116,7 +116,8 @@ impl Engine {
     /// more tokens than the context holds; as [`Session::advance`] for the device.
     pub fn restore(&self, path: impl AsRef<Path>) -> Result<Session> {
         let mut reader = Reader::open(path.as_ref())?;
-        let Header { pages, n_tokens, model, name, .. } = reader.header().clone();
+        let total = reader.header().page_bytes().unwrap_or(0);
+        let Header { pages, first_pages, n_tokens, model, name, .. } = reader.header().clone();
         if let Some(difference) = self.files().identity()?.difference(&model) {
             return Err(reader.error(format!(
                 "belongs to another model: {difference}; it was saved with {name:?}, this one is {:?}",
@@ -133,11 +134,7 @@ impl Engine {
         let mut session = self.session();
         reader.tokens(self.vocab_size(), &mut session.tokens)?;
         let here = PageFacts::of(&self.shared.bound(), session.tokens.len());
-        let total = pages.map_or(0, |pages| pages.total_bytes().unwrap_or(0));
-        let usable = pages == Some(here);
-        if usable {
-            session.take_pages()?;
-        }
+        let usable = pages == Some(here) && session.take_pages(&first_pages)?;
         let mut start = 0;
         let mut piece = vec![0; PIECE_BYTES.min(total) as usize];
         while start < total {
@@ -155,16 +152,17 @@ impl Engine {
 }
 
 impl Session {
-    /// Takes pages for the tokens, whose content is yet to come.
-    fn take_pages(&mut self) -> Result<()> {
+    /// Takes pages for the tokens, whose content is yet to come; `false` where layers have
+    /// other ones here.
+    fn take_pages(&mut self, first_pages: &[u64]) -> Result<bool> {
         let shared: Arc<Shared> = Arc::clone(&self.shared);
         let Entered { mut forward, bound } = shared.enter();
-        forward.take_pages(&bound.gpu, &bound.model, &mut self.pages, self.tokens.len())
+        forward.take_pages(&bound.gpu, &bound.model, &mut self.pages, self.tokens.len(), first_pages)
     }
 
     fn put_pages(&mut self, start: u64, piece: &[u8]) -> Result<()> {
         let Entered { mut forward, bound } = self.shared.enter();
-        if !self.pages.holds(forward.pool(), self.tokens.len()) {
+        if !self.pages.holds(forward.cache(), self.tokens.len()) {
             return Err(moved());
         }
         forward.write_cache(&bound.gpu, &self.pages, self.tokens.len(), start, piece)

@@ -109,7 +109,7 @@ impl Session {
         if result.is_ok() {
             self.tokens.extend_from_slice(tokens);
         } else {
-            self.pages.truncate(self.shared.lock().pool(), self.tokens.len());
+            self.pages.truncate(self.shared.lock().cache(), self.tokens.len());
         }
     }
 }

@@ -9,7 +9,7 @@ use super::interrupt::{CancelFlag, Interrupt};
 use super::{Engine, GenerateOptions, Generation};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::model::{DispatchTiming, Forward, Model, Output, PageList, Sequence};
+use crate::model::{DispatchTiming, Forward, Model, Output, PageLists, Sequence};
 
 /// A sequence of tokens whose keys and values lie on the GPU.
 ///
@@ -19,7 +19,7 @@ use crate::model::{DispatchTiming, Forward, Model, Output, PageList, Sequence};
 pub struct Session {
     pub(super) shared: Arc<Shared>,
     pub(super) tokens: Vec<u32>,
-    pub(super) pages: PageList,
+    pub(super) pages: PageLists,
     pub(super) logits: Vec<f32>,
     pub(super) feed: Feed,
     pub(super) interrupt: Interrupt,
@@ -30,7 +30,7 @@ impl Session {
         let n_ctx = shared.n_ctx;
         Session {
             tokens: Vec::with_capacity(n_ctx),
-            pages: PageList::with_capacity(n_ctx, shared.files.config().longest_window()),
+            pages: PageLists::new(shared.files.config(), n_ctx),
             logits: Vec::with_capacity(shared.files.config().vocab_size),
             interrupt: Interrupt::default(),
             feed: Feed::default(),
@@ -239,7 +239,7 @@ impl Session {
     fn pass(
         &mut self,
         tokens: &[u32],
-        run: impl FnOnce(&mut Forward, &Gpu, &Model, &mut PageList, usize) -> Result<()>,
+        run: impl FnOnce(&mut Forward, &Gpu, &Model, &mut PageLists, usize) -> Result<()>,
     ) -> Result<()> {
         self.check_cancel()?;
         let shared = Arc::clone(&self.shared);
@@ -249,7 +249,7 @@ impl Session {
         match result {
             Ok(()) => self.tokens.extend_from_slice(tokens),
             // Pages that were taken for tokens that did not arrive.
-            Err(_) => self.pages.truncate(forward.pool(), position),
+            Err(_) => self.pages.truncate(forward.cache(), position),
         }
         result
     }
@@ -262,9 +262,9 @@ impl Session {
         let mut twin = Session::new(Arc::clone(&self.shared));
         twin.tokens.extend_from_slice(&self.tokens);
         let mut forward = self.shared.lock();
-        twin.pages = self.pages.fork(forward.pool());
+        twin.pages = self.pages.fork(forward.cache());
         // Those of a pass that is under way are its own.
-        twin.pages.truncate(forward.pool(), twin.tokens.len());
+        twin.pages.truncate(forward.cache(), twin.tokens.len());
         drop(forward);
         twin.interrupt = Interrupt { abandoned: None, ..self.interrupt.clone() };
         twin
@@ -289,7 +289,7 @@ impl Session {
         if len < self.tokens.len() {
             self.feed.set_logits(None);
             self.tokens.truncate(len);
-            self.pages.truncate(self.shared.lock().pool(), len);
+            self.pages.truncate(self.shared.lock().cache(), len);
         }
     }
 }
@@ -300,7 +300,7 @@ impl Drop for Session {
             self.forget_fed();
         }
         let Entered { mut forward, bound } = self.shared.enter();
-        self.pages.truncate(forward.pool(), 0);
+        self.pages.truncate(forward.cache(), 0);
         // Where nothing else holds the model, all of it goes.
         if Arc::strong_count(&self.shared) > 1 {
             forward.shrink(&bound.gpu, &bound.model);

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 
 use super::Model;
 use super::dims::{BATCH_OFFSET, Slot};
-use super::forward::{Forward, Pieces, overflow, work};
-use super::kv_cache::PageList;
+use super::forward::{Forward, Pieces, overflow, page_tables, work};
+use super::kv_cache::PageLists;
 use super::options::STEPS_AHEAD_MAX;
 use super::recordings::HeadRows;
 use crate::error::Result;
@@ -214,7 +214,7 @@ impl Forward {
         gpu: &Gpu,
         model: &Model,
         ahead: &mut AheadLoop,
-        pages: &mut PageList,
+        pages: &mut PageLists,
         tokens: Option<&[u32]>,
         position: usize,
         n_steps: usize,
@@ -236,7 +236,7 @@ impl Forward {
         let mut encoder = gpu.encoder()?;
         let state = SampleState::new(ahead.key, ahead.draws);
         let buffer = |slot: Slot| &self.buffers[slot as usize];
-        let mut pieces = vec![(bytemuck::cast_slice(&self.page_entries), buffer(Slot::PageTable), 0)];
+        let mut pieces = page_tables(&self.page_entries, &self.buffers).to_vec();
         if !chained {
             ahead.step = 0;
             pieces.push((bytemuck::cast_slice(tokens), buffer(Slot::TokenIds), 0));

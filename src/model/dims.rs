@@ -6,7 +6,7 @@ mod slot;
 
 use super::ahead;
 use super::decoder::{Attention, Decoder, LayerAttention, Residual};
-use super::kv_cache::WINDOW_SLACK;
+use super::kv_cache::{GroupPages, KV_GROUPS_MAX, KvGroup, WINDOW_SLACK};
 use super::options::ModelOptions;
 use crate::error::{Error, Result};
 use crate::gpu::{Capabilities, Strategy};
@@ -15,7 +15,7 @@ use crate::kernels::{
     SLABS_MAX, Scratch, Step, argmax, attention_decode, gemm, page_pack_bytes, score,
 };
 use crate::tensor::Axis;
-pub(super) use slot::Slot;
+pub(super) use slot::{PAGE_TABLES, Slot};
 
 /// Rows of logits that are computed at once fit in this many bytes, there and
 /// in the readback: 83 rows of GPT-2, enough to fill a tile of gemm...
@@ -57,9 +57,11 @@ pub struct Dims {
     pub steps_ahead: usize,
     /// Pages of a whole context.
     pub context_pages: usize,
-    /// Pages that the pool holds at first: those of one context, or of what layers see
-    /// of it where all of them have windows.
-    pub initial_pages: usize,
+    /// Layers that share their pages.
+    pub groups: Vec<KvGroup>,
+    /// Pages that each group's pool holds at first: those of one context, or of what
+    /// the group's layers see of it.
+    pub initial_pages: GroupPages,
     /// Pages that one slab may hold within a binding.
     pub pages_per_slab: usize,
     /// Bytes of a page of one layer.
@@ -129,12 +131,16 @@ impl Dims {
         let page_bytes = page_pack_bytes(config.attention.n_kv_head, heads.padded, options.kv_dtype);
         let pages_per_slab = ((max_binding_bytes / page_bytes) as usize).min((1 << 24) - 1);
         let context_pages = n_ctx.div_ceil(PAGE_SIZE);
+        let groups = KvGroup::of(config, n_ctx);
         let seen = |window: usize| (window + WINDOW_SLACK + chunk).div_ceil(PAGE_SIZE) + 1;
-        let initial_pages =
-            config.longest_window().map_or(context_pages, |window| seen(window).min(context_pages));
-        if initial_pages > pages_per_slab * SLABS_MAX {
+        let mut initial_pages = [0; KV_GROUPS_MAX];
+        for (pages, group) in initial_pages.iter_mut().zip(&groups) {
+            *pages = group.window.map_or(context_pages, seen).min(context_pages);
+        }
+        let most = initial_pages.into_iter().max().unwrap_or(0);
+        if most > pages_per_slab * SLABS_MAX {
             return Err(Error::Limits(format!(
-                "the KV cache of {n_ctx} positions needs {initial_pages} pages a layer, the device's bindings \
+                "the KV cache of {n_ctx} positions needs {most} pages a layer, the device's bindings \
                  hold {}: use a shorter context or --kv-dtype f16",
                 pages_per_slab * SLABS_MAX
             )));
@@ -148,6 +154,7 @@ impl Dims {
             packed: ROWS_MAX.min(chunk),
             steps_ahead: options.steps_ahead_on(device, config.vocab_size)?,
             context_pages,
+            groups,
             initial_pages,
             pages_per_slab,
             page_bytes,
@@ -175,6 +182,7 @@ impl Dims {
             Slot::ScoreDetails => return (self.chunk * size_of::<score::TokenScore>()) as u64,
             Slot::TokenIds | Slot::Targets | Slot::Logprobs => self.chunk,
             Slot::PageTable => self.page_table_entries(),
+            Slot::PageTableNear if self.groups.len() > 1 => self.page_table_entries(),
             Slot::X | Slot::Normed => self.chunk * embd,
             Slot::Qkv => self.chunk * qkv,
             Slot::Attention => self.chunk * heads.padded_len(),
@@ -185,7 +193,7 @@ impl Dims {
             Slot::Branch if matches!(c.residual, Residual::Sandwich { .. }) => self.chunk * embd,
             Slot::Rope => self.rope_elems(0),
             Slot::RopeLocal => self.rope_elems(1),
-            Slot::Gate | Slot::Branch => UNUSED_ELEMS,
+            Slot::Gate | Slot::Branch | Slot::PageTableNear => UNUSED_ELEMS,
             Slot::AttentionScratch => scratch_elems(&self.choices, c, self.n_ctx, [self.chunk, self.batch]),
             Slot::HeadNormed => self.logits_rows * embd,
             Slot::Logits => self.logits_rows * c.vocab().padded_len(),
@@ -227,8 +235,8 @@ impl Dims {
         let scored = self.chunk.div_ceil(self.scored_rows()) * size_of::<Step>();
         let later = ahead::staged_bytes(self.steps_ahead).max(scored);
         let steps = 2 * size_of::<Step>() + size_of::<Batch>() + later;
-        let slots = [Slot::TokenIds, Slot::Targets, Slot::PageTable, Slot::Overflow];
-        steps as u64 + slots.iter().map(|&slot| self.slot_bytes(slot)).sum::<u64>()
+        let slots = [Slot::TokenIds, Slot::Targets, Slot::Overflow].iter().chain(&PAGE_TABLES);
+        steps as u64 + slots.map(|&slot| self.slot_bytes(slot)).sum::<u64>()
     }
 
     /// Bytes of the readback: the largest of what passes bring back, and the overflow

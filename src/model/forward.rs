@@ -20,8 +20,8 @@ use begun::BegunPasses;
 
 use super::Model;
 use super::cost::CostModel;
-use super::dims::{BATCH_OFFSET, Dims, HEAD_STEP_OFFSET, Slot};
-use super::kv_cache::{KvPool, PageList};
+use super::dims::{BATCH_OFFSET, Dims, HEAD_STEP_OFFSET, PAGE_TABLES, Slot};
+use super::kv_cache::{GroupPages, KV_GROUPS_MAX, KvCache, PageLists};
 use super::output::Output;
 use super::progress::{LoadPhase, ProgressFn, report};
 use super::recordings::{BatchPass, HeadRows, Recording, Recordings};
@@ -33,7 +33,7 @@ use crate::kernels::{ROWS_MAX, Row, Step};
 /// Rows of one sequence in a batch.
 pub struct Sequence<'a> {
     /// The sequence's pages.
-    pub pages: &'a mut PageList,
+    pub pages: &'a mut PageLists,
     /// Positions that they hold already.
     pub position: usize,
     /// The tokens of the next positions, a row each.
@@ -45,12 +45,12 @@ pub struct Forward {
     dims: Dims,
     pub(super) buffers: Vec<GpuBuffer>,
     pub(super) params: Params,
-    pool: KvPool,
+    cache: KvCache,
     pub(super) recordings: Recordings,
     pub(super) ring: UploadRing,
     readback: Readback,
-    /// Entries of the page table of the step at hand.
-    pub(super) page_entries: Vec<u32>,
+    /// Entries of the page tables of the step at hand, by group.
+    pub(super) page_entries: [Vec<u32>; KV_GROUPS_MAX],
     /// Rows of the step at hand, where they are those of several sequences.
     rows: Vec<Row>,
     vocab_size: usize,
@@ -84,21 +84,21 @@ impl Forward {
             gpu.upload(&buffers[slot as usize], 0, bytemuck::cast_slice(&table))?;
         }
         let params = Params::new(gpu, dims.params_capacity())?;
-        let pool = KvPool::new(gpu, &dims, model.config.n_layer)?;
+        let cache = KvCache::new(gpu, &dims)?;
         let ring = UploadRing::new(gpu, dims.upload_bytes())?;
         let readback = Readback::new(gpu, dims.readback_bytes())?;
         let vocab_size = model.config.vocab_size;
         let sample_scratch =
             (dims.steps_ahead > 0).then(|| SampleScratch::new(gpu, vocab_size)).transpose()?;
         let mut forward = Forward {
-            page_entries: Vec::with_capacity(dims.page_table_entries()),
+            page_entries: std::array::from_fn(|_| Vec::with_capacity(dims.page_table_entries())),
             rows: Vec::with_capacity(ROWS_MAX),
             vocab_size,
             notes_overflow: model.options.notes_overflow(),
             dims,
             buffers,
             params,
-            pool,
+            cache,
             recordings: Recordings::default(),
             ring,
             readback,
@@ -127,14 +127,14 @@ impl Forward {
         [Slot::HeadNormed, Slot::Logits].map(|slot| &self.buffers[slot as usize])
     }
 
-    /// The page pool.
-    pub fn pool(&mut self) -> &mut KvPool {
-        &mut self.pool
+    /// The pages of keys and values.
+    pub fn cache(&mut self) -> &mut KvCache {
+        &mut self.cache
     }
 
     fn recording<'f>(&'f mut self, gpu: &'f Gpu, model: &'f Model) -> Recording<'f> {
-        let Forward { dims, buffers, pool, params, head_rows, .. } = self;
-        Recording { gpu, model, dims, buffers, pool, params, head_rows: *head_rows }
+        let Forward { dims, buffers, cache, params, head_rows, .. } = self;
+        Recording { gpu, model, dims, buffers, cache, params, head_rows: *head_rows }
     }
 
     fn warm_up(&mut self, gpu: &Gpu, model: &Model, progress: &mut ProgressFn<'_>) -> Result<()> {
@@ -143,7 +143,7 @@ impl Forward {
             // The first text shall find them compiled.
             sample::variants().iter().try_for_each(|variant| gpu.pipeline(variant).map(|_| ()))?;
         }
-        let mut pages = PageList::with_capacity(self.dims.n_ctx, None);
+        let mut pages = PageLists::new(&model.config, self.dims.n_ctx);
         let n = self.dims.logits_rows.min(2);
         let mut logits = Vec::new();
         let rows = Output::Rows(&mut logits);
@@ -151,7 +151,7 @@ impl Forward {
         report(progress, LoadPhase::WarmUp, 1, 3)?;
         let last = Output::LastLogits(&mut logits);
         overflow::permitted(self.run(gpu, model, &mut pages, &[0], 0, last))?;
-        pages.truncate(&mut self.pool, 0);
+        pages.truncate(&mut self.cache, 0);
         report(progress, LoadPhase::WarmUp, 2, 3)
     }
 
@@ -170,7 +170,7 @@ impl Forward {
         &mut self,
         gpu: &Gpu,
         model: &Model,
-        pages: &mut PageList,
+        pages: &mut PageLists,
         tokens: &[u32],
         position: usize,
         output: Output<'_>,
@@ -198,7 +198,7 @@ impl Forward {
         &mut self,
         gpu: &Gpu,
         model: &Model,
-        pages: &mut PageList,
+        pages: &mut PageLists,
         tokens: &[u32],
         position: usize,
         every_row: bool,
@@ -223,12 +223,12 @@ impl Forward {
         &mut self,
         gpu: &Gpu,
         model: &Model,
-        pages: &mut PageList,
+        pages: &mut PageLists,
         position: usize,
         n: usize,
     ) -> Result<()> {
-        self.make_room(gpu, model, pages.pages_wanted(&self.pool, position, n))?;
-        self.page_entries.clear();
+        self.make_room(gpu, model, pages.pages_wanted(&self.cache, position, n))?;
+        self.page_entries.iter_mut().for_each(Vec::clear);
         self.enter(gpu, pages, position, n).map(|_| ())
     }
 
@@ -251,8 +251,7 @@ impl Forward {
     ) -> Result<()> {
         let n: usize = sequences.iter().map(|sequence| sequence.tokens.len()).sum();
         assert!(n > 0 && n <= self.dims.batch && output.head() == HeadRows::Every, "batch out of range");
-        let wanted = sequences.iter().map(|s| s.pages.pages_wanted(&self.pool, s.position, s.tokens.len()));
-        self.make_room(gpu, model, wanted.sum())?;
+        self.make_room(gpu, model, self.pages_wanted(sequences.iter()))?;
         if !self.recordings.has_batch(n) {
             let pass = self.recording(gpu, model).batch(n)?;
             self.recordings.add_batch(n, pass);
@@ -276,19 +275,32 @@ impl Forward {
         self.bring_back(gpu, pieces.finish(), n, output)
     }
 
+    /// Pages that the rows of several sequences need.
+    fn pages_wanted<'s, 'p: 's>(&self, sequences: impl Iterator<Item = &'s Sequence<'p>>) -> GroupPages {
+        sequences.fold([0; KV_GROUPS_MAX], |wanted, s| {
+            let more = s.pages.pages_wanted(&self.cache, s.position, s.tokens.len());
+            std::array::from_fn(|group| wanted[group] + more[group])
+        })
+    }
+
     fn clear_rows(&mut self) {
-        self.page_entries.clear();
+        self.page_entries.iter_mut().for_each(Vec::clear);
         self.rows.clear();
     }
 
     /// Makes `n` positions of a sequence behind `position` writable and lists its
-    /// pages; returns where they begin in the page table. The pool has room.
-    fn enter(&mut self, gpu: &Gpu, pages: &mut PageList, position: usize, n: usize) -> Result<u32> {
+    /// pages; returns where they begin in the page tables. The pools have room.
+    fn enter(&mut self, gpu: &Gpu, pages: &mut PageLists, position: usize, n: usize) -> Result<u32> {
         assert!(position + n <= self.dims.n_ctx, "a sequence outgrows the context");
         let scratch = &self.buffers[Slot::PageCopy as usize];
-        pages.reserve(gpu, &mut self.pool, position, n, scratch)?;
-        let first_page = self.page_entries.len() as u32;
-        self.page_entries.extend(pages.entries(&self.pool));
+        pages.reserve(gpu, &mut self.cache, position, n, scratch)?;
+        // The same in every table: lists of a sequence are equally long.
+        let first_page = self.page_entries[0].len() as u32;
+        let lists = pages.lists().iter().zip(self.cache.pools());
+        for (entries, (list, pool)) in self.page_entries.iter_mut().zip(lists) {
+            debug_assert_eq!(entries.len(), first_page as usize, "page tables of one layout");
+            entries.extend(list.entries(pool));
+        }
         Ok(first_page)
     }
 
@@ -323,13 +335,15 @@ impl Forward {
         assert!(known(tokens) && known(targets), "token out of range");
         self.serial += 1;
         let buffer = |slot: Slot| &self.buffers[slot as usize];
+        let [far, near] = page_tables(&self.page_entries, &self.buffers);
         let pieces = [
             (bytemuck::bytes_of(&body), buffer(Slot::Step), 0),
             (bytemuck::bytes_of(&head), buffer(Slot::Step), HEAD_STEP_OFFSET),
             (bytemuck::cast_slice(&self.rows), buffer(Slot::Step), BATCH_OFFSET),
             (bytemuck::cast_slice(tokens), buffer(Slot::TokenIds), 0),
             (bytemuck::cast_slice(targets), buffer(Slot::Targets), 0),
-            (bytemuck::cast_slice(&self.page_entries), buffer(Slot::PageTable), 0),
+            far,
+            near,
             overflow::cleared(&self.buffers),
         ];
         let pieces = if self.notes_overflow { &pieces[..] } else { &pieces[..pieces.len() - 1] };
@@ -339,4 +353,16 @@ impl Forward {
 
 pub(super) fn work(step: Step) -> Work {
     Work { n_rows: step.n_rows, kv_len: step.kv_len }
+}
+
+/// The page tables of a step, where they go; the second one is empty where a model has one
+/// group of layers.
+pub(super) fn page_tables<'a>(
+    entries: &'a [Vec<u32>; KV_GROUPS_MAX],
+    buffers: &'a [GpuBuffer],
+) -> [(&'a [u8], &'a GpuBuffer, u64); KV_GROUPS_MAX] {
+    std::array::from_fn(|group| {
+        let slot = PAGE_TABLES[group] as usize;
+        (bytemuck::cast_slice(&entries[group]), &buffers[slot], 0)
+    })
 }

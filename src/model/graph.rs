@@ -2,8 +2,8 @@
 
 use super::ModelOptions;
 use super::decoder::{Decoder, Residual};
-use super::dims::{BATCH_OFFSET, Dims, HEAD_STEP_OFFSET, Slot};
-use super::kv_cache::KvPool;
+use super::dims::{BATCH_OFFSET, Dims, HEAD_STEP_OFFSET, PAGE_TABLES, Slot};
+use super::kv_cache::KvCache;
 use super::loader::{LayerWeights, Linear, Weights};
 use crate::error::Result;
 use crate::gpu::{BoundBuffer, GpuBuffer, Recorder};
@@ -37,7 +37,7 @@ pub(super) struct Graph<'a> {
     pub(super) options: &'a ModelOptions,
     pub(super) choices: &'a Choices,
     pub(super) buffers: &'a [GpuBuffer],
-    pub(super) pool: &'a KvPool,
+    pub(super) cache: &'a KvCache,
     pub(super) dims: &'a Dims,
     /// Rows of the head's matrix that one dispatch takes; `None` for whole pieces.
     pub(super) head_rows: Option<usize>,
@@ -258,8 +258,8 @@ impl<'a> Graph<'a> {
 
     fn kv(&self, layer: usize) -> PagedKv<'a> {
         PagedKv {
-            page_table: self.slot(Slot::PageTable),
-            slabs: self.pool.slabs(layer),
+            page_table: self.slot(PAGE_TABLES[self.cache.group(layer)]),
+            slabs: self.cache.slabs(layer),
             dtype: self.options.kv_dtype,
             n_kv_head: self.config.attention.n_kv_head,
             head_dim: self.config.heads().padded,
@@ -272,7 +272,7 @@ impl<'a> Graph<'a> {
             qkv: self.slot(Slot::Qkv),
             n_head: self.config.attention.n_head,
             kv: self.kv(layer),
-            spare_slabs: self.pool.spare_slabs(),
+            spare_slabs: self.cache.pool(layer).spare_slabs(),
             overflow: self
                 .options
                 .notes_overflow()

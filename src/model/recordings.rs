@@ -3,7 +3,7 @@
 use super::Model;
 use super::dims::{Dims, Slot};
 use super::graph::{Graph, Phase};
-use super::kv_cache::KvPool;
+use super::kv_cache::KvCache;
 use super::progress::{LoadPhase, ProgressFn, report};
 use crate::error::Result;
 use crate::gpu::{Dispatch, Gpu, GpuBuffer, Params, Recorder};
@@ -41,7 +41,7 @@ pub(super) struct Recording<'a> {
     pub(super) model: &'a Model,
     pub(super) dims: &'a Dims,
     pub(super) buffers: &'a [GpuBuffer],
-    pub(super) pool: &'a KvPool,
+    pub(super) cache: &'a KvCache,
     pub(super) params: &'a mut Params,
     /// As [`Graph::head_rows`].
     pub(super) head_rows: Option<usize>,
@@ -74,8 +74,8 @@ impl<'a> Recording<'a> {
 
     fn graph(&self) -> Graph<'a> {
         let Model { config, options, choices, .. } = self.model;
-        let Recording { buffers, pool, dims, head_rows, .. } = *self;
-        Graph { config, options, choices, buffers, pool, dims, head_rows }
+        let Recording { buffers, cache, dims, head_rows, .. } = *self;
+        Graph { config, options, choices, buffers, cache, dims, head_rows }
     }
 
     /// The pass of a batch of `n_rows`.

@@ -13,7 +13,7 @@ use crate::gpu::cache_file::NewFile;
 use crate::tensor::DType;
 
 const MAGIC: [u8; 8] = *b"wgptsess";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Magic, version, length of the header.
 const FRONT_BYTES: usize = 16;
 const DIGEST_BYTES: usize = 32;
@@ -32,6 +32,9 @@ pub(super) struct Header {
     pub(super) n_tokens: u64,
     /// `None` where the file has tokens alone.
     pub(super) pages: Option<PageFacts>,
+    /// By layer, the first page of the sequence that the file has: pages fall out of
+    /// windows. Empty where there are no pages.
+    pub(super) first_pages: Vec<u64>,
 }
 
 /// What pages depend on: equal ones mean that they can be taken as they are.
@@ -48,17 +51,20 @@ pub(super) struct PageFacts {
     pub(super) n_pages: u64,
 }
 
-impl PageFacts {
-    /// Bytes of all pages of all layers; none for numbers that no file has.
-    pub(super) fn total_bytes(&self) -> Option<u64> {
-        self.n_layer.checked_mul(self.page_bytes)?.checked_mul(self.n_pages)
-    }
-}
-
 impl Header {
+    /// Bytes of all pages of all layers; none for numbers that no file has.
+    pub(super) fn page_bytes(&self) -> Option<u64> {
+        let Some(pages) = self.pages else { return self.first_pages.is_empty().then_some(0) };
+        if self.first_pages.len() as u64 != pages.n_layer {
+            return None;
+        }
+        let add = |sum: u64, &first: &u64| sum.checked_add(pages.n_pages.checked_sub(first)?);
+        pages.page_bytes.checked_mul(self.first_pages.iter().try_fold(0, add)?)
+    }
+
     /// Bytes behind the header's digest, with the last digest.
     fn body_bytes(&self) -> Option<u64> {
-        let pages = self.pages.map_or(Some(0), |pages| pages.total_bytes())?;
+        let pages = self.page_bytes()?;
         self.n_tokens.checked_mul(4)?.checked_add(pages)?.checked_add(DIGEST_BYTES as u64)
     }
 }
@@ -128,7 +134,7 @@ impl Reader {
             Some(expected) => {
                 return Err(wrong(format!("damaged: has {len} bytes, {} too many", len - expected)));
             }
-            None => return Err(wrong("damaged: the header's numbers are too large".into())),
+            None => return Err(wrong("damaged: the header's numbers are those of no file".into())),
         }
         Ok(Reader { file, path: path.to_owned(), hasher, header })
     }

@@ -34,17 +34,19 @@ impl Dims {
         MemoryPlan { entries }
     }
 
-    /// The page pool as it is at first.
+    /// The page pools as they are at first.
     fn pool_entries(&self) -> impl Iterator<Item = PlanEntry> {
         let entry = |name, bytes| PlanEntry { group: MemoryGroup::KvCache, name, bytes };
-        let pages = self.initial_pages as u64 * self.page_bytes * self.config.n_layer as u64;
-        let spare = SPARE_SLABS as u64 * SPARE_SLAB_BYTES;
-        let several = self.initial_pages > self.pages_per_slab;
-        std::iter::once(entry("pages", pages)).chain(several.then(|| entry("spare_slabs", spare)))
+        let by_group = self.groups.iter().zip(self.initial_pages);
+        let pages: usize = by_group.map(|(group, n_pages)| n_pages * group.layers.len()).sum();
+        let several = self.initial_pages.iter().filter(|&&n_pages| n_pages > self.pages_per_slab).count();
+        let spare = (several * SPARE_SLABS) as u64 * SPARE_SLAB_BYTES;
+        let pages = std::iter::once(entry("pages", pages as u64 * self.page_bytes));
+        pages.chain((several > 0).then(|| entry("spare_slabs", spare)))
     }
 
-    /// What is planned for all but the page pool.
-    pub(in crate::model) fn bytes_beside_pool(&self) -> u64 {
+    /// What is planned for all but the page pools.
+    pub(in crate::model) fn bytes_beside_pools(&self) -> u64 {
         let pool: u64 = self.pool_entries().map(|entry| entry.bytes).sum();
         self.plan().total_bytes() - pool
     }

@@ -1,6 +1,7 @@
 //! The buffers between kernels, by name.
 
 use crate::memory::MemoryGroup;
+use crate::model::kv_cache::KV_GROUPS_MAX;
 
 /// The buffers between kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,8 +13,11 @@ pub(in crate::model) enum Slot {
     TokenIds,
     /// `[chunk]`, u32: the tokens that rows are scored for
     Targets,
-    /// `[batch, pages of a context]`, u32
+    /// `[batch, pages of a context]`, u32: of the layers that see farthest
     PageTable,
+    /// The same of layers with shorter windows, where there are some: entries of the
+    /// two stand at the same places
+    PageTableNear,
     /// `[chunk, n_embd]`: the residual stream
     X,
     /// `[chunk, n_embd]`: behind a layer norm
@@ -54,12 +58,16 @@ pub(in crate::model) enum Slot {
     PageCopy,
 }
 
+/// The page tables by group.
+pub(in crate::model) const PAGE_TABLES: [Slot; KV_GROUPS_MAX] = [Slot::PageTable, Slot::PageTableNear];
+
 impl Slot {
-    pub(in crate::model) const ALL: [Slot; 23] = [
+    pub(in crate::model) const ALL: [Slot; 24] = [
         Slot::Step,
         Slot::TokenIds,
         Slot::Targets,
         Slot::PageTable,
+        Slot::PageTableNear,
         Slot::X,
         Slot::Normed,
         Slot::Qkv,
@@ -87,6 +95,7 @@ impl Slot {
             Slot::TokenIds => "token_ids",
             Slot::Targets => "targets",
             Slot::PageTable => "page_table",
+            Slot::PageTableNear => "page_table_near",
             Slot::X => "x",
             Slot::Normed => "normed",
             Slot::Qkv => "qkv",

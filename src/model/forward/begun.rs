@@ -14,7 +14,7 @@ use crate::kernels::Step;
 use crate::model::cost::{CostModel, Piece, fewer_rows};
 use crate::model::dims::Slot;
 use crate::model::recordings::{HeadRows, Recordings};
-use crate::model::{Model, PageList};
+use crate::model::{Model, PageLists};
 
 /// Whose pass it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +124,7 @@ impl Forward {
         gpu: &Gpu,
         model: &Model,
         owner: PassOwner,
-        pages: &mut PageList,
+        pages: &mut PageLists,
         tokens: &[u32],
         position: usize,
         logits: bool,

@@ -1,10 +1,10 @@
 //! The keys and values of one sequence as bytes: to the host and back.
 //!
 //! They are addressed as one run: the first layer's pages in order of position, then
-//! the second layer's, ...
+//! the second layer's, ...; pages that fell out of a layer's window are left out.
 
 use super::super::Model;
-use super::super::kv_cache::PageList;
+use super::super::kv_cache::{GroupPages, KV_GROUPS_MAX, KvCache, PageLists};
 use super::Forward;
 use crate::error::Result;
 use crate::gpu::{Gpu, GpuBuffer};
@@ -17,6 +17,9 @@ struct Place<'a> {
     /// Where it begins within the piece that is copied.
     at: usize,
     bytes: usize,
+    /// Which page of the sequence it is, and where it begins there.
+    page: usize,
+    within: u64,
 }
 
 impl Forward {
@@ -26,12 +29,51 @@ impl Forward {
         self.readback.bytes()
     }
 
-    /// Takes pages for the first `n` positions of an empty sequence.
+    /// The first page of the sequence that each layer has, `[n_layer]`: 0 but for layers
+    /// with a window.
+    #[must_use]
+    pub fn first_pages(&self, pages: &PageLists) -> Vec<u64> {
+        (0..self.cache.n_layer()).map(|layer| pages.list(self.cache.group(layer)).n_gone() as u64).collect()
+    }
+
+    /// Takes pages for the first `n` positions of an empty sequence, but for those in
+    /// front of the first page that each layer has. `false` where the layers have no such
+    /// pages here, so that none were taken.
     ///
     /// # Errors
     /// As [`Forward::run`]; `pages` may then hold some.
-    pub fn take_pages(&mut self, gpu: &Gpu, model: &Model, pages: &mut PageList, n: usize) -> Result<()> {
-        if n == 0 { Ok(()) } else { self.reserve(gpu, model, pages, 0, n) }
+    pub fn take_pages(
+        &mut self,
+        gpu: &Gpu,
+        model: &Model,
+        pages: &mut PageLists,
+        n: usize,
+        first_pages: &[u64],
+    ) -> Result<bool> {
+        let Some(first) = self.first_by_group(first_pages) else { return Ok(false) };
+        if !pages.lists().iter().zip(first).all(|(list, first)| list.may_skip(first, n)) {
+            return Ok(false);
+        }
+        if n > 0 {
+            pages.skip(&self.cache, first);
+            self.reserve(gpu, model, pages, 0, n)?;
+        }
+        Ok(true)
+    }
+
+    /// Numbers of layers by group; `None` where a group's layers differ.
+    fn first_by_group(&self, of_layers: &[u64]) -> Option<GroupPages> {
+        if of_layers.len() != self.cache.n_layer() {
+            return None;
+        }
+        let mut of_groups = [None; KV_GROUPS_MAX];
+        for (layer, &first) in of_layers.iter().enumerate() {
+            let first = usize::try_from(first).ok()?;
+            if *of_groups[self.cache.group(layer)].get_or_insert(first) != first {
+                return None;
+            }
+        }
+        Some(of_groups.map(Option::unwrap_or_default))
     }
 
     /// Copies bytes of a sequence of `n_positions` from `start` on into `bytes`, a
@@ -43,38 +85,24 @@ impl Forward {
     pub fn read_cache(
         &mut self,
         gpu: &Gpu,
-        pages: &PageList,
+        pages: &PageLists,
         n_head: usize,
         n_positions: usize,
         start: u64,
         bytes: &mut [u8],
     ) -> Result<()> {
+        let page_bytes = self.dims.page_bytes;
+        let places = places(&self.cache, page_bytes, pages, n_positions, start, bytes.len());
         let mut encoder = gpu.encoder()?;
-        for Place { slab, offset, at, bytes } in self.places(pages, n_positions, start, bytes.len()) {
+        for &Place { slab, offset, at, bytes, .. } in &places {
             self.readback.copy_range(&mut encoder, slab, offset, at as u64, bytes as u64);
         }
         let n = bytes.len() as u64;
-        let row_bytes = self.dims.page_bytes / (2 * n_head * PAGE_SIZE) as u64;
         self.readback.submit_and_read(gpu, encoder, n, || Ok(()), |read| bytes.copy_from_slice(read))?;
-        self.blank(row_bytes, n_positions, start, bytes);
+        let row_bytes = page_bytes / (2 * n_head * PAGE_SIZE) as u64;
+        let begun = places.iter().filter(|place| place.page == n_positions / PAGE_SIZE);
+        begun.for_each(|place| blank(place, row_bytes, n_positions % PAGE_SIZE, bytes));
         Ok(())
-    }
-
-    /// Clears the rows of positions that are not the sequence's: `[2, n_head,
-    /// PAGE_SIZE]` rows in each page.
-    fn blank(&self, row_bytes: u64, n_positions: usize, start: u64, bytes: &mut [u8]) {
-        let n_pages = n_positions.div_ceil(PAGE_SIZE) as u64;
-        let rows_per_page = self.dims.page_bytes / row_bytes;
-        let end = start + bytes.len() as u64;
-        for row in start / row_bytes..end.div_ceil(row_bytes) {
-            let page = row / rows_per_page % n_pages;
-            let position = page * PAGE_SIZE as u64 + row % PAGE_SIZE as u64;
-            if position >= n_positions as u64 {
-                let from = (row * row_bytes).max(start) - start;
-                let to = ((row + 1) * row_bytes).min(end) - start;
-                bytes[from as usize..to as usize].fill(0);
-            }
-        }
     }
 
     /// Writes bytes of a sequence of `n_positions` from `start` on, a multiple of 4, and
@@ -85,39 +113,65 @@ impl Forward {
     pub fn write_cache(
         &mut self,
         gpu: &Gpu,
-        pages: &PageList,
+        pages: &PageLists,
         n_positions: usize,
         start: u64,
         bytes: &[u8],
     ) -> Result<()> {
-        for Place { slab, offset, at, bytes: n } in self.places(pages, n_positions, start, bytes.len()) {
+        let places = places(&self.cache, self.dims.page_bytes, pages, n_positions, start, bytes.len());
+        for Place { slab, offset, at, bytes: n, .. } in places {
             gpu.upload(slab, offset, &bytes[at..at + n])?;
         }
         gpu.flush()
     }
+}
 
-    fn places<'a>(
-        &'a self,
-        pages: &'a PageList,
-        n_positions: usize,
-        start: u64,
-        len: usize,
-    ) -> impl Iterator<Item = Place<'a>> {
-        let page_bytes = self.dims.page_bytes;
-        let pages = &pages.pages()[..n_positions.div_ceil(PAGE_SIZE)];
-        let mut at = 0;
-        std::iter::from_fn(move || {
-            if at == len {
-                return None;
-            }
-            let position = start + at as u64;
-            let (index, within) = ((position / page_bytes) as usize, position % page_bytes);
-            let (layer, page) = (index / pages.len(), pages[index % pages.len()]);
-            let (slab, offset) = self.pool.place(page);
-            let bytes = (len - at).min((page_bytes - within) as usize);
-            let place = Place { slab: &self.pool.slabs(layer)[slab], offset: offset + within, at, bytes };
-            at += bytes;
-            Some(place)
-        })
+/// The pages over which `len` bytes of the run from `start` on are spread.
+fn places<'a>(
+    cache: &'a KvCache,
+    page_bytes: u64,
+    pages: &PageLists,
+    n_positions: usize,
+    start: u64,
+    len: usize,
+) -> Vec<Place<'a>> {
+    let end = start + len as u64;
+    let mut places = Vec::new();
+    let mut layer_start = 0;
+    for layer in 0..cache.n_layer() {
+        let list = pages.list(cache.group(layer));
+        let held = list.n_gone()..n_positions.div_ceil(PAGE_SIZE);
+        let layer_end = layer_start + held.len() as u64 * page_bytes;
+        let mut position = start.max(layer_start);
+        while position < end.min(layer_end) {
+            let (index, within) =
+                (((position - layer_start) / page_bytes) as usize, (position - layer_start) % page_bytes);
+            let page = held.start + index;
+            let (slab, offset) = cache.pool(layer).place(list.pages()[page]);
+            let bytes = (end.min(layer_end) - position).min(page_bytes - within);
+            places.push(Place {
+                slab: &cache.slabs(layer)[slab],
+                offset: offset + within,
+                at: (position - start) as usize,
+                bytes: bytes as usize,
+                page,
+                within,
+            });
+            position += bytes;
+        }
+        layer_start = layer_end;
+    }
+    places
+}
+
+/// Clears the rows of a begun page behind its first `n_begun` positions: a page is
+/// `[2, n_head, PAGE_SIZE]` rows.
+fn blank(place: &Place<'_>, row_bytes: u64, n_begun: usize, bytes: &mut [u8]) {
+    let end = place.within + place.bytes as u64;
+    let rows = place.within / row_bytes..end.div_ceil(row_bytes);
+    for row in rows.filter(|row| (row % PAGE_SIZE as u64) as usize >= n_begun) {
+        let from = (row * row_bytes).max(place.within) - place.within;
+        let to = ((row + 1) * row_bytes).min(end) - place.within;
+        bytes[place.at + from as usize..place.at + to as usize].fill(0);
     }
 }

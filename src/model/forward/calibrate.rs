@@ -11,7 +11,7 @@ use crate::kernels::{Matrix, Step};
 use crate::model::cost::CostModel;
 use crate::model::dims::HEAD_SLICES_MAX;
 use crate::model::recordings::HeadRows;
-use crate::model::{Model, PageList};
+use crate::model::{Model, PageLists};
 
 /// Rows of a chunk that is timed, the first whose dispatches are predicted to take
 /// [`ALLOWANCE`]: a tile of gemm, or what a software adapter does in that time.
@@ -40,11 +40,11 @@ impl Forward {
     /// of no account, nor whether a dispatch adds to what is there.
     pub(super) fn calibrate(&mut self, gpu: &Gpu, model: &Model) -> Result<()> {
         let mut timestamps = Timestamps::new(gpu, 1)?;
-        let mut pages = PageList::with_capacity(self.dims.n_ctx, model.config.longest_window());
+        let mut pages = PageLists::new(&model.config, self.dims.n_ctx);
         let result = self
             .time_points(gpu, model, &mut pages, timestamps.as_mut())
             .and_then(|rows| self.cut_head(gpu, model, &mut pages, rows, timestamps.as_mut()));
-        pages.truncate(&mut self.pool, 0);
+        pages.truncate(&mut self.cache, 0);
         result
     }
 
@@ -53,7 +53,7 @@ impl Forward {
         &mut self,
         gpu: &Gpu,
         model: &Model,
-        pages: &mut PageList,
+        pages: &mut PageLists,
         mut timestamps: Option<&mut Timestamps>,
     ) -> Result<usize> {
         let last = self.dims.n_ctx.min(KV_LEN);
@@ -98,13 +98,13 @@ impl Forward {
         &mut self,
         gpu: &Gpu,
         model: &Model,
-        pages: &mut PageList,
+        pages: &mut PageLists,
         rows: usize,
         position: usize,
     ) -> Result<Step> {
         let (encoder, [body, _]) = self.begin(gpu, model, pages, &vec![0; rows], position, true)?;
         self.submit(gpu, encoder)?;
-        pages.truncate(&mut self.pool, 0);
+        pages.truncate(&mut self.cache, 0);
         Ok(body)
     }
 
@@ -114,7 +114,7 @@ impl Forward {
         &mut self,
         gpu: &Gpu,
         model: &Model,
-        pages: &mut PageList,
+        pages: &mut PageLists,
         rows: usize,
         mut timestamps: Option<&mut Timestamps>,
     ) -> Result<()> {

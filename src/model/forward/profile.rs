@@ -4,7 +4,7 @@ use super::{Forward, work};
 use crate::error::Result;
 use crate::gpu::{Dispatch, Gpu, Timestamps, Work};
 use crate::model::recordings::HeadRows;
-use crate::model::{Model, PageList};
+use crate::model::{Model, PageLists};
 
 /// How long one dispatch of a pass took.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Forward {
         &mut self,
         gpu: &Gpu,
         model: &Model,
-        pages: &mut PageList,
+        pages: &mut PageLists,
         tokens: &[u32],
         position: usize,
         head: bool,

@@ -1,76 +1,88 @@
-//! How the pool of pages grows, within the budget, and shrinks.
+//! How the pools of pages grow, within the budget, and shrink.
 
 use std::ops::ControlFlow;
 
 use super::super::Model;
+use super::super::kv_cache::GroupPages;
 use super::super::recordings::{Recording, Recordings};
 use super::Forward;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 
 impl Forward {
-    /// Sees to it that `wanted` pages are free. The pool doubles where the budget and
-    /// the device's limits and memory permit, so that growth stays rare.
+    /// Sees to it that so many pages of each group are free. Pools that grow double where
+    /// the budget and the device's limits and memory permit, so that growth stays rare.
     ///
     /// A pass that was begun ends first: what follows overwrites its activations.
     ///
     /// # Errors
     /// [`Error::Limits`] when the budget or the device's bindings hold no more; as
     /// [`Gpu::allocate`].
-    pub(in crate::model) fn make_room(&mut self, gpu: &Gpu, model: &Model, wanted: usize) -> Result<()> {
+    pub(in crate::model) fn make_room(&mut self, gpu: &Gpu, model: &Model, wanted: GroupPages) -> Result<()> {
         self.end_begun(gpu, model);
-        if wanted <= self.pool.n_free() {
+        if self.cache.has_free(wanted) {
             return Ok(());
         }
-        let n_pages = self.pool.n_pages();
-        let least = n_pages - self.pool.n_free() + wanted;
-        let wished = (2 * n_pages).max(self.dims.initial_pages).min(self.pool.n_pages_max()).max(least);
+        let mut least = self.cache.n_pages();
+        let mut wished = least;
+        for (group, pool) in self.cache.pools().iter().enumerate() {
+            if wanted[group] > pool.n_free() {
+                least[group] += wanted[group] - pool.n_free();
+                let double = (2 * pool.n_pages()).max(self.dims.initial_pages[group]);
+                wished[group] = double.min(pool.n_pages_max()).max(least[group]);
+            }
+        }
         let target = self.within_budget(least, wished)?;
-        let pool = match self.pool.grown(gpu, target) {
-            Err(_) if target > least => self.pool.grown(gpu, least)?,
-            pool => pool?,
+        let cache = match self.cache.grown(gpu, target) {
+            Err(_) if target != least => self.cache.grown(gpu, least)?,
+            cache => cache?,
         };
         let Forward { dims, buffers, params, head_rows, .. } = self;
         let head_rows = *head_rows;
-        let recording = Recording { gpu, model, dims, buffers, pool: &pool, params, head_rows };
+        let recording = Recording { gpu, model, dims, buffers, cache: &cache, params, head_rows };
         self.recordings = recording.all(&mut |_| ControlFlow::Continue(()))?;
-        self.pool = pool;
+        self.cache = cache;
         Ok(())
     }
 
-    /// The most pages from `least` to `wished` to which the pool may grow: old and new
-    /// slabs exist side by side for a moment.
-    fn within_budget(&self, least: usize, wished: usize) -> Result<usize> {
+    /// The most pages from `least` to `wished` to which the pools may grow, one group
+    /// after the other: old and new slabs exist side by side for a moment.
+    fn within_budget(&self, least: GroupPages, wished: GroupPages) -> Result<GroupPages> {
         let Some(budget) = self.dims.memory_budget() else { return Ok(wished) };
-        let held = self.dims.bytes_beside_pool() + self.pool.bytes();
-        let fits = |n_pages: usize| held + self.pool.growth_bytes(n_pages) <= budget;
+        let held = self.dims.bytes_beside_pools() + self.cache.bytes();
+        let fits = |n_pages: GroupPages| held + self.cache.growth_bytes(n_pages) <= budget;
         if !fits(least) {
+            let sum = |pages: GroupPages| pages.iter().sum::<usize>();
             return Err(Error::Limits(format!(
-                "the KV cache is full: {least} pages are wanted, of {} that there are; growing takes {} bytes beside \
+                "the KV cache is full: {} pages are wanted, of {} that there are; growing takes {} bytes beside \
                  the {held} in use, the memory budget is {budget}: drop or truncate sessions, or raise the budget",
-                self.pool.n_pages(),
-                self.pool.growth_bytes(least),
+                sum(least),
+                sum(self.cache.n_pages()),
+                self.cache.growth_bytes(least),
             )));
         }
-        let (mut fitting, mut last) = (least, wished);
-        while fitting < last {
-            let middle = (fitting + last).div_ceil(2);
-            if fits(middle) { fitting = middle } else { last = middle - 1 }
+        let mut fitting = least;
+        for (group, mut last) in wished.into_iter().enumerate() {
+            while fitting[group] < last {
+                let mut middle = fitting;
+                middle[group] = (fitting[group] + last).div_ceil(2);
+                if fits(middle) { fitting = middle } else { last = middle[group] - 1 }
+            }
         }
         Ok(fitting)
     }
 
-    /// Gives the memory of a pool that had grown back to the driver, once no sequence
-    /// holds a page. A failure costs nothing: the next step then grows the pool anew.
+    /// Gives the memory of pools that had grown back to the driver, once no sequence
+    /// holds a page. A failure costs nothing: the next step then grows the pools anew.
     pub fn shrink(&mut self, gpu: &Gpu, model: &Model) {
         let initial_pages = self.dims.initial_pages;
-        let held = self.pool.n_free() < self.pool.n_pages() || self.has_begun();
-        if held || self.pool.n_pages() <= initial_pages {
+        let grown = self.cache.n_pages().iter().zip(initial_pages).any(|(&there, at_first)| there > at_first);
+        if !grown || !self.cache.is_unused() || self.has_begun() {
             return;
         }
         // Bindings hold the slabs, so that recordings go as well.
         self.recordings = Recordings::default();
-        self.pool.clear();
+        self.cache.clear();
         // Nothing waits for the pages here.
         let _ = self.make_room(gpu, model, initial_pages);
     }

@@ -37,10 +37,7 @@ impl Forward {
         sequences: &mut [ScoredSequence<'_>],
         scores: Scores<'_>,
     ) -> Result<()> {
-        let wanted = sequences.iter().map(|ScoredSequence { sequence: s, .. }| {
-            s.pages.pages_wanted(&self.pool, s.position, s.tokens.len())
-        });
-        self.make_room(gpu, model, wanted.sum())?;
+        self.make_room(gpu, model, self.pages_wanted(sequences.iter().map(|one| &one.sequence)))?;
         let (tokens, targets) = self.scored_rows(gpu, sequences)?;
         let alone = match &sequences[..] {
             [one] => Some(one.sequence.position),
@@ -48,7 +45,7 @@ impl Forward {
         };
         let most = if alone.is_some() { self.dims.chunk } else { self.dims.packed };
         assert!(!tokens.is_empty() && tokens.len() <= most, "rows out of range");
-        assert!(self.page_entries.len() <= self.dims.page_table_entries(), "pages out of range");
+        assert!(self.page_entries[0].len() <= self.dims.page_table_entries(), "pages out of range");
         self.record_score(gpu, model, alone.is_none())?;
 
         let body = Step { position: alone.unwrap_or(0) as u32, ..self.step_of_rows() };

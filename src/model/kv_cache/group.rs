@@ -1,0 +1,75 @@
+//! Which layers share their pages.
+
+use super::page_list::WINDOW_SLACK;
+use crate::model::decoder::Decoder;
+
+/// Groups of a model at the most: each has a page table of its own.
+pub const KV_GROUPS_MAX: usize = 2;
+
+/// Layers that see as far back as each other, so that their pages are taken and given
+/// back together (the KV cache groups of vLLM's hybrid cache manager).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KvGroup {
+    /// Positions that the layers see, their own included; `None` where a context may
+    /// lie within reach as a whole.
+    pub window: Option<usize>,
+    /// The layers, in order.
+    pub layers: Vec<usize>,
+}
+
+impl KvGroup {
+    /// The groups of a model with a context of `n_ctx`: the layers that see farthest,
+    /// and those that see less far, if there are some. Among the latter the longest
+    /// window counts.
+    #[must_use]
+    pub fn of(config: &Decoder, n_ctx: usize) -> Vec<KvGroup> {
+        // A window from which nothing would ever be given back is none.
+        let reach = |&layer: &usize| config.window(layer).filter(|window| window + WINDOW_SLACK < n_ctx);
+        let all: Vec<usize> = (0..config.n_layer).collect();
+        let farthest = longest(all.iter().map(reach));
+        let (far, near): (Vec<usize>, Vec<usize>) = all.iter().partition(|layer| reach(layer) == farthest);
+        let near =
+            (!near.is_empty()).then(|| KvGroup { window: longest(near.iter().map(reach)), layers: near });
+        [KvGroup { window: farthest, layers: far }].into_iter().chain(near).collect()
+    }
+}
+
+/// The longest of several reaches, of which `None` has no end.
+fn longest(reaches: impl Iterator<Item = Option<usize>>) -> Option<usize> {
+    reaches.max_by_key(|reach| reach.unwrap_or(usize::MAX)).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::decoder::LayerAttention;
+    use crate::model::random::shape;
+
+    fn groups(windows: &[Option<usize>], n_ctx: usize) -> Vec<(Option<usize>, Vec<usize>)> {
+        let mut config = shape("gpt2").unwrap();
+        config.n_layer = windows.len();
+        config.attention.layers = windows.iter().map(|&window| LayerAttention { window, rope: 0 }).collect();
+        KvGroup::of(&config, n_ctx).into_iter().map(|group| (group.window, group.layers)).collect()
+    }
+
+    #[test]
+    fn layers_of_one_reach_are_one_group() {
+        assert_eq!(groups(&[None; 3], 1000), [(None, vec![0, 1, 2])]);
+        assert_eq!(groups(&[Some(9); 2], 1000), [(Some(9), vec![0, 1])]);
+    }
+
+    #[test]
+    fn windows_beside_whole_layers_are_a_group_of_their_own() {
+        assert_eq!(groups(&[Some(9), None, Some(9)], 1000), [(None, vec![1]), (Some(9), vec![0, 2])]);
+        // The longest of several windows stands in for the shorter ones.
+        assert_eq!(groups(&[Some(5), None, Some(9)], 1000), [(None, vec![1]), (Some(9), vec![0, 2])]);
+        assert_eq!(groups(&[Some(9), Some(40), Some(5)], 1000), [(Some(40), vec![1]), (Some(9), vec![0, 2])]);
+    }
+
+    #[test]
+    fn windows_as_long_as_the_context_are_none() {
+        let short = [Some(100), None];
+        assert_eq!(groups(&short, 100 + WINDOW_SLACK), [(None, vec![0, 1])]);
+        assert_eq!(groups(&short, 101 + WINDOW_SLACK), [(None, vec![1]), (Some(100), vec![0])]);
+    }
+}
