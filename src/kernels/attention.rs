@@ -135,8 +135,15 @@ pub struct AttentionForm {
 }
 
 /// The variant of a candidate's shader number `index` with the fragments and
-/// constants that every attention kernel has.
-pub(super) fn variant(candidate: &Candidate, index: usize, rows: Rows, form: AttentionForm) -> Variant {
+/// constants that every attention kernel has. A load takes so many values of the cache, 8
+/// or 4.
+pub(super) fn variant(
+    candidate: &Candidate,
+    index: usize,
+    rows: Rows,
+    form: AttentionForm,
+    kv_by: usize,
+) -> Variant {
     let wide = candidate.is_wide();
     let mut fragments = vec![
         STEP,
@@ -145,6 +152,7 @@ pub(super) fn variant(candidate: &Candidate, index: usize, rows: Rows, form: Att
         fragments::rows(rows),
         SOFTMAX,
         KV_LAYOUT,
+        fragments::kv_by(kv_by, form.dtype, wide),
         kv_read(form.n_slabs),
         WINDOW,
     ];

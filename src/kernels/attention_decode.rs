@@ -111,7 +111,7 @@ fn split_keys(candidate: &Candidate, heads: usize) -> usize {
 /// The variants for a form, in the order of their dispatch.
 #[must_use]
 pub fn variants(candidate: &Candidate, form: AttentionForm) -> Vec<Variant> {
-    let mut variant = attention::variant(candidate, 0, Rows::Batch, form);
+    let mut variant = attention::variant(candidate, 0, Rows::Batch, form, 8);
     let heads = heads_at_once(candidate, form.group, form.head_dim);
     variant.constants.push(("HEADS", heads as u32));
     match candidate.strategy {

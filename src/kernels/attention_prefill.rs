@@ -20,10 +20,16 @@ static ATTENTION_PREFILL_SCORES: Kernel = Kernel {
     bindings: &[Binding::read_write(4, "scores")],
 };
 
+static ATTENTION_PREFILL_WEIGHTS: Kernel = Kernel {
+    name: "attention_prefill_weights",
+    source: include_str!("../../shaders/attention_prefill_weights.wgsl"),
+    bindings: &[Binding::read_write(4, "scores")],
+};
+
 static ATTENTION_PREFILL_VALUES: Kernel = Kernel {
     name: "attention_prefill_values",
     source: include_str!("../../shaders/attention_prefill_values.wgsl"),
-    bindings: &[Binding::read_write(4, "out"), Binding::read(5, "scores")],
+    bindings: &[Binding::read_write(4, "out"), Binding::read(5, "weights")],
 };
 
 /// The implementations.
@@ -47,21 +53,23 @@ const fn per_thread(name: &'static str, needs: Needs) -> Candidate {
         name,
         strategy: Strategy::PerThread,
         needs,
-        kernels: const { &[&ATTENTION_PREFILL_SCORES, &ATTENTION_PREFILL_VALUES] },
-        constants: &[("WORKGROUP_SIZE", 8), ("KEYS", 4)],
+        kernels: const { &[&ATTENTION_PREFILL_SCORES, &ATTENTION_PREFILL_WEIGHTS, &ATTENTION_PREFILL_VALUES] },
+        constants: &[("WORKGROUP_SIZE", 8), ("ITEMS", 4), ("KEYS", 8)],
     }
 }
 
 /// The variants for a kind of rows and a form, in the order of their dispatch.
 #[must_use]
 pub fn variants(candidate: &Candidate, rows: Rows, form: AttentionForm) -> Vec<Variant> {
-    (0..candidate.kernels.len()).map(|index| attention::variant(candidate, index, rows, form)).collect()
+    let kv_by = |index| if candidate.strategy == Strategy::PerThread && index == 0 { 4 } else { 8 };
+    let all = 0..candidate.kernels.len();
+    all.map(|index| attention::variant(candidate, index, rows, form, kv_by(index))).collect()
 }
 
 /// Positions that the rows of a workgroup of the per-thread kernels see at the most,
 /// from a block's start on.
 fn reach(candidate: &Candidate, window: Option<usize>) -> usize {
-    let slack = candidate.constant("WORKGROUP_SIZE") + candidate.constant("KEYS") - 2;
+    let slack = candidate.constant("ITEMS") + candidate.constant("KEYS") - 2;
     window.map_or(usize::MAX, |window| window.saturating_add(slack as usize))
 }
 
@@ -83,15 +91,17 @@ pub fn record(recorder: &mut Recorder<'_>, candidate: &Candidate, op: &Attention
     let items = |group| Extent::PerItems { per_row: op.shape().group() as u32, group };
     match candidate.strategy {
         Strategy::PerThread => {
-            let items = items(candidate.constant("WORKGROUP_SIZE"));
+            let size = candidate.constant("WORKGROUP_SIZE");
+            let blocks = items(candidate.constant("ITEMS"));
             let reach = u32::try_from(reach(candidate, op.window)).unwrap_or(u32::MAX);
-            let keys = Extent::PerKeys { keys: candidate.constant("KEYS"), reach };
+            let keys = Extent::PerKeys { keys: candidate.constant("KEYS") * size, reach };
             let room = [0, score_keys(candidate, op.scratch.n_ctx, op.window)];
             let scores = op.scratch.buffer.into();
-            op.dispatch(recorder, &variants[0], room, &[scores], Grid::Volume(items, keys, kv_heads))?;
-            let packs = Extent::Fixed((op.kv.head_dim / 8) as u32);
-            let grid = Grid::Volume(items, packs, kv_heads);
-            op.dispatch(recorder, &variants[1], room, &[op.out.into(), scores], grid)
+            op.dispatch(recorder, &variants[0], room, &[scores], Grid::Volume(blocks, keys, kv_heads))?;
+            op.dispatch(recorder, &variants[1], room, &[scores], Grid::Plane(items(size), kv_heads))?;
+            let packs = Extent::Fixed((op.kv.head_dim as u32 / 8).div_ceil(size));
+            let grid = Grid::Volume(blocks, packs, kv_heads);
+            op.dispatch(recorder, &variants[2], room, &[op.out.into(), scores], grid)
         }
         Strategy::Workgroup | Strategy::Subgroup => {
             let grid = Grid::Plane(items(candidate.constant("ITEMS")), kv_heads);

@@ -200,6 +200,18 @@ pub fn cap(soft: bool) -> Fragment {
     if soft { fragment!("cap_soft", []) } else { fragment!("cap_none", []) }
 }
 
+/// Values of the cache that one load takes: eight as [`pack_for_reading`], or four, for
+/// f32 as [`load4`].
+pub fn kv_by(values: usize, dtype: DType, wide: bool) -> Fragment {
+    match (values, dtype, wide) {
+        (8, _, _) => fragment!("kv_by_8", []),
+        (4, DType::F16, false) => fragment!("kv_by_4_f16", []),
+        (4, DType::F16, true) => fragment!("kv_by_4_f16_wide", []),
+        (4, DType::F32, _) => fragment!("kv_by_4_f32", []),
+        _ => panic!("no load takes {values} values of the cache"),
+    }
+}
+
 /// `kv_load` over one slab or up to four.
 pub fn kv_read(n_slabs: usize) -> Fragment {
     if n_slabs == 1 {

@@ -1,0 +1,7 @@
+// The cache in f16 in loads of four values.
+alias KvPack = vec2<u32>;
+alias KvValues = vec4<f32>;
+
+fn kv_unpack(pack: KvPack) -> KvValues {
+    return vec4<f32>(unpack2x16float(pack.x), unpack2x16float(pack.y));
+}

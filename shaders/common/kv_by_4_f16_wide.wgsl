@@ -1,0 +1,7 @@
+// The cache in f16 in loads of four values, of 64 bits each.
+alias KvPack = u64;
+alias KvValues = vec4<f32>;
+
+fn kv_unpack(pack: KvPack) -> KvValues {
+    return vec4<f32>(unpack2x16float(u32(pack)), unpack2x16float(u32(pack >> 32u)));
+}

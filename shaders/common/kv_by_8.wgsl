@@ -1,0 +1,7 @@
+// The cache in loads of eight values.
+alias KvPack = Pack;
+alias KvValues = mat2x4<f32>;
+
+fn kv_unpack(pack: KvPack) -> KvValues {
+    return unpack8(pack);
+}
