@@ -4,7 +4,8 @@ use crate::checkpoint::ConfigJson;
 use crate::error::Result;
 use crate::kernels::Activation;
 use crate::model::decoder::{
-    Attention, LayerAttention, Linear, MAX_LAYERS, MAX_POSITIONS, MAX_VOCAB, MAX_WIDTH, Qkv,
+    Attention, Decoder, Embedding, Head, LayerAttention, Linear, MAX_LAYERS, MAX_POSITIONS, MAX_VOCAB,
+    MAX_WIDTH, Mlp, Norms, Qkv, Residual,
 };
 use crate::model::rope::Rope;
 
@@ -89,6 +90,9 @@ pub(super) fn changes_nothing(field: &str) -> bool {
         || field.ends_with("dropout")
         || field.ends_with("pdrop")
 }
+
+/// What most call their projections to q, k and v.
+pub(super) const SELF_ATTN: [&str; 3] = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
 
 /// What sizes are called.
 pub(super) struct Names {
@@ -181,6 +185,43 @@ impl<'a> Sizes<'a> {
     pub(super) fn n_kv_head(&self) -> Result<usize> {
         Ok(self.json.optional_usize("num_key_value_heads", 1..=self.n_head)?.unwrap_or(self.n_head))
     }
+
+    /// A model of these sizes; its context is what a rotary embedding's scaling leads to.
+    pub(super) fn decoder(self, architecture: &'static str, parts: Parts) -> Decoder {
+        let Parts { prefix, layer_prefix, ignored, embedding, norms, residual, attention, mlp, head } = parts;
+        let rope = attention.ropes.first();
+        Decoder {
+            architecture,
+            vocab_size: self.vocab_size,
+            n_positions: rope.map_or(self.n_positions, |rope| rope.n_positions(self.n_positions)),
+            n_embd: self.n_embd,
+            n_layer: self.n_layer,
+            bos_token_id: self.bos_token_id,
+            eos_token_ids: self.eos_token_ids,
+            embedding,
+            norms,
+            residual,
+            attention,
+            mlp,
+            head,
+            prefix,
+            layer_prefix,
+            ignored,
+        }
+    }
+}
+
+/// What an architecture says beyond the sizes: [`Decoder`]'s fields of these names.
+pub(super) struct Parts {
+    pub(super) prefix: &'static str,
+    pub(super) layer_prefix: &'static str,
+    pub(super) ignored: &'static [&'static str],
+    pub(super) embedding: Embedding,
+    pub(super) norms: Norms,
+    pub(super) residual: Residual,
+    pub(super) attention: Attention,
+    pub(super) mlp: Mlp,
+    pub(super) head: Head,
 }
 
 /// The activation function in `field`.
