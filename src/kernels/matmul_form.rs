@@ -1,7 +1,7 @@
 //! What gemv and gemm make of their sums beyond bias and activation: nothing, a
 //! gated MLP, a rotary embedding.
 
-use super::fragments::{self, ROTATE, ROTATE_NONE};
+use super::fragments;
 use super::{Rows, StepRows};
 use crate::gpu::{BoundBuffer, Fragment, GpuBuffer};
 
@@ -61,16 +61,17 @@ impl Form {
     }
 
     /// `rotated`.
-    pub(super) fn rotation(self) -> Fragment {
-        if self.is_rotated() { ROTATE } else { ROTATE_NONE }
+    pub(super) fn rotation(self) -> Vec<Fragment> {
+        fragments::rotate_outputs(self.is_rotated())
     }
 
     /// [`Form::rotation`] with the positions that it needs, for a kernel without rows.
     pub(super) fn rotation_and_rows(self) -> Vec<Fragment> {
-        match self {
-            Form::Plain | Form::Gated => vec![self.rotation()],
-            Form::Rotated(rows) => vec![self.rotation(), fragments::rows(rows)],
+        let mut fragments = self.rotation();
+        if let Form::Rotated(rows) = self {
+            fragments.push(fragments::rows(rows));
         }
+        fragments
     }
 }
 
