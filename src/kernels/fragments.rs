@@ -198,10 +198,9 @@ pub fn overflow(detect: bool) -> Fragment {
     }
 }
 
-/// `capped`: whether scores of attention have a bound. The bound's tanh is
-/// [`ACTIVATION`]'s.
-pub fn cap(soft: bool) -> Fragment {
-    if soft { fragment!("cap_soft", []) } else { fragment!("cap_none", []) }
+/// `capped`: whether scores of attention have a bound.
+pub fn cap(soft: bool) -> Vec<Fragment> {
+    if soft { vec![SOFT_CAP, fragment!("cap_soft", [])] } else { vec![fragment!("cap_none", [])] }
 }
 
 /// `kv_load` over one slab or up to four.
