@@ -29,6 +29,22 @@ fn llama(model_type: &str) -> Value {
     })
 }
 
+/// A config with GPT-2's names.
+fn gpt2(model_type: &str) -> Value {
+    json!({
+        "model_type": model_type, "vocab_size": 100, "n_embd": 64, "n_layer": 6, "n_head": 4,
+        "n_positions": 128,
+    })
+}
+
+/// A config with OPT's names.
+fn opt() -> Value {
+    json!({
+        "model_type": "opt", "vocab_size": 100, "hidden_size": 64, "num_hidden_layers": 6,
+        "num_attention_heads": 4, "ffn_dim": 96, "max_position_embeddings": 128, "word_embed_proj_dim": 64,
+    })
+}
+
 #[test]
 fn an_unknown_architecture_is_named_with_those_that_are_known() {
     let text = refused(&llama("mamba"));
@@ -60,17 +76,30 @@ fn a_field_that_is_not_honoured_is_named() {
 fn values_that_no_kernel_computes_are_refused() {
     assert!(refused(&with(llama("llama"), "num_key_value_heads", json!(3))).contains("a divisor of the 4"));
     assert!(refused(&with(llama("llama"), "hidden_act", json!("mish"))).contains("expected one of gelu_new"));
-    assert!(refused(&with(llama("llama"), "rope_interleaved", json!(true))).contains("rope_interleaved"));
-    assert!(refused(&with(llama("phi"), "qk_layernorm", json!(true))).contains("qk_layernorm"));
-    let opt = |field: &str, value: Value| {
-        let config = with(llama("opt"), "ffn_dim", json!(96));
-        let mut config = with(config, "num_key_value_heads", json!(null));
-        config.as_object_mut().unwrap().remove("intermediate_size");
-        with(config, field, value)
-    };
-    parse(&opt("word_embed_proj_dim", json!(64))).unwrap();
-    assert!(refused(&opt("word_embed_proj_dim", json!(32))).contains("OPT-350M"));
-    assert!(refused(&opt("do_layer_norm_before", json!(false))).contains("OPT-350M"));
+    assert!(refused(&with(gpt2("gpt2"), "n_head", json!(5))).contains("a divisor of n_embd = 64"));
+    let share = with(llama("phi"), "partial_rotary_factor", json!(0.2));
+    assert!(refused(&share).contains("an even number of elements"));
+}
+
+#[test]
+fn what_an_architecture_does_not_compute_is_refused() {
+    for (config, field, value, why) in [
+        (gpt2("gpt2"), "add_cross_attention", json!(true), "decoder-only"),
+        (llama("gemma3_text"), "use_bidirectional_attention", json!(true), "causal"),
+        (llama("llama"), "rope_interleaved", json!(true), "rotate halves"),
+        (llama("phi"), "qk_layernorm", json!(true), "no published Phi"),
+        (llama("phi3"), "attention_bias", json!(true), "no published Phi-3"),
+        (llama("starcoder2"), "norm_type", json!("rms_norm"), "expected one of layer_norm"),
+        (llama("starcoder2"), "mlp_type", json!("gated"), "expected one of default"),
+        (opt(), "do_layer_norm_before", json!(false), "OPT-350M"),
+        (opt(), "word_embed_proj_dim", json!(32), "OPT-350M"),
+        (opt(), "_remove_final_layer_norm", json!(true), "without a final norm"),
+        (opt(), "layer_norm_elementwise_affine", json!(false), "without weights"),
+    ] {
+        parse(&config).unwrap();
+        let text = refused(&with(config, field, value));
+        assert!(text.contains(field) && text.contains(why), "{text}");
+    }
 }
 
 #[test]
@@ -93,6 +122,14 @@ fn windows_stand_where_the_config_says() {
     });
     assert_eq!(windows(&neo), [none, some, none, some]);
     assert!(refused(&with(neo.clone(), "attention_types", json!([[["global"], 3]]))).contains("4 in all"));
+    let listed =
+        with(with(neo.clone(), "attention_types", json!(null)), "attention_layers", json!(["local"]));
+    assert!(refused(&listed).contains("a list of 4 words, global or local"));
+    assert!(
+        refused(&with(listed, "attention_layers", json!(null))).contains("global or local for each layer")
+    );
+    let types = with(windowed("gemma2"), "layer_types", json!(["chunked_attention"]));
+    assert!(refused(&types).contains("full_attention or sliding_attention"));
     assert!(refused(&with(neo, "attention_types", json!("local"))).contains("attention_types"));
     let longest = |config: &Value| parse(config).unwrap().longest_window();
     assert_eq!((longest(&windowed("mistral")), longest(&windowed("gemma2"))), (some, none));
