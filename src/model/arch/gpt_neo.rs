@@ -15,7 +15,7 @@ pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
     let out = Linear::new("attn.attention.out_proj", true);
     let heads = Attention::new(&sizes, [sizes.n_head, head_dim], qkv, out);
     let local = local_layers(json, sizes.n_layer)?;
-    let window = window(json, "window_size")?.or(Some(256));
+    let window = window(json, "window_size", Some(256))?;
     let parts = Parts {
         prefix: "transformer.",
         layer_prefix: "h.{}.",

@@ -7,7 +7,7 @@ use crate::checkpoint::ConfigJson;
 use crate::error::Result;
 use crate::kernels::Activation;
 use crate::model::decoder::{Attention, Decoder, Embedding, Head, Linear, Mlp, Norms, Qkv, Residual, Up};
-use crate::model::rope::Rope;
+use crate::model::rope::{Rope, THETA_DEFAULT};
 use crate::model::spec::HeadSources;
 
 pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
@@ -16,7 +16,7 @@ pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
     // Older configs have the first name, newer ones both.
     let partial = json.optional_f64("partial_rotary_factor", 0.0..=1.0)?.unwrap_or(0.25);
     let n_rot = n_rot(json, "rotary_pct", head_dim, partial)?;
-    let mut rope = Rope::from_json(json, n_rot, sizes.n_positions)?;
+    let mut rope = Rope::from_json(json, n_rot, sizes.n_positions, THETA_DEFAULT)?;
     if let Some(theta) = json.optional_f64("rotary_emb_base", 1.0..=1e12)? {
         rope.theta = theta;
     }

@@ -6,13 +6,14 @@ use crate::checkpoint::ConfigJson;
 use crate::error::Result;
 use crate::kernels::Activation;
 use crate::model::decoder::{Attention, Decoder, Embedding, Head, Linear, Mlp, Norms, Qkv, Residual, Up};
-use crate::model::rope::{Pairing, Rope};
+use crate::model::rope::{Pairing, Rope, THETA_DEFAULT};
 
 pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
     let sizes = Sizes::read(json, Names::GPT2)?;
     let head_dim = sizes.head_dim()?;
-    let n_rot = json.optional_usize("rotary_dim", 2..=head_dim)?.unwrap_or(head_dim);
-    let rope = Rope::plain(n_rot, 10_000.0, Pairing::AsIs)?;
+    // GPTJConfig's default is 64.
+    let n_rot = json.optional_usize("rotary_dim", 2..=head_dim)?.unwrap_or(64.min(head_dim));
+    let rope = Rope::plain(n_rot, THETA_DEFAULT, Pairing::AsIs)?;
     let qkv = Qkv::separate(["attn.q_proj", "attn.k_proj", "attn.v_proj"], false);
     let out = Linear::new("attn.out_proj", false);
     let parts = Parts {

@@ -6,10 +6,7 @@ use crate::checkpoint::ConfigJson;
 use crate::error::Result;
 use crate::kernels::Activation;
 use crate::model::decoder::{Attention, Decoder, Embedding, Head, Linear, Mlp, Norms, Qkv, Residual, Up};
-use crate::model::rope::Rope;
-
-/// Heads of k and v where the config says nothing: transformers' default.
-const N_KV_HEAD: usize = 2;
+use crate::model::rope::{Rope, THETA_DEFAULT};
 
 pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
     // Published configs have both. transformers reads neither and computes these.
@@ -17,9 +14,9 @@ pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
     json.one_of("mlp_type", &[("default", ())])?;
     let sizes = Sizes::read(json, Names::LLAMA)?;
     let head_dim = sizes.head_dim()?;
-    let n_kv_head = json.optional_usize("num_key_value_heads", 1..=sizes.n_head)?.unwrap_or(N_KV_HEAD);
-    let rope = Rope::from_json(json, head_dim, sizes.n_positions)?;
-    let window = window(json, "sliding_window")?;
+    let n_kv_head = sizes.n_kv_head(Some(2))?;
+    let rope = Rope::from_json(json, head_dim, sizes.n_positions, THETA_DEFAULT)?;
+    let window = window(json, "sliding_window", None)?;
     let bias = flag(json, "use_bias", true)?;
     let qkv = Qkv::separate(SELF_ATTN, bias);
     let out = Linear::new("self_attn.o_proj", bias);

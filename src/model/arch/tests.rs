@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::decoder::{Residual, Up};
+use crate::model::decoder::{Attention, Residual, Up};
 
 fn parse(config: &Value) -> Result<Decoder> {
     Decoder::from_json(&ConfigJson::from_bytes("config.json", config.to_string().as_bytes())?)
@@ -102,13 +102,96 @@ fn what_an_architecture_does_not_compute_is_refused() {
     }
 }
 
+/// A config of the sizes that Llama's names must have.
+fn bare(model_type: &str) -> Value {
+    json!({
+        "model_type": model_type, "vocab_size": 100, "hidden_size": 2048, "num_hidden_layers": 30,
+        "num_attention_heads": 32, "intermediate_size": 96, "max_position_embeddings": 128,
+    })
+}
+
+/// As [`bare`], with the fields that Gemma 2's class has no default for.
+fn bare_gemma2() -> Value {
+    let config = with(bare("gemma2"), "num_key_value_heads", json!(16));
+    with(config, "query_pre_attn_scalar", json!(144))
+}
+
+/// The caps of scores and of logits.
+fn caps(config: &Value) -> (Option<f32>, Option<f32>) {
+    let decoder = parse(config).unwrap();
+    (decoder.attention.soft_cap, decoder.head.soft_cap)
+}
+
+/// The configuration_*.py of transformers 4.46.3; Qwen3's and Gemma 3's of 4.57.3, whose
+/// others have the same values but for Gemma 2's.
+#[test]
+fn absent_fields_have_the_defaults_of_their_class() {
+    // Heads of k and v and their elements; window of the first layer; whether the head is
+    // tied; epsilon; theta.
+    for (config, shape, window, tied, epsilon, theta) in [
+        (bare("llama"), (32, 64), None, false, 1e-6, 1e4),
+        (bare("mistral"), (8, 64), Some(4096), false, 1e-6, 1e4),
+        (bare("qwen2"), (32, 64), None, false, 1e-6, 1e4),
+        (bare("qwen3"), (32, 128), None, false, 1e-6, 1e4),
+        (bare("gemma"), (16, 256), None, true, 1e-6, 1e4),
+        (bare_gemma2(), (16, 256), Some(4096), true, 1e-6, 1e4),
+        (bare("gemma3_text"), (4, 256), Some(4096), true, 1e-6, 1e6),
+        (bare("phi"), (32, 64), None, false, 1e-5, 1e4),
+        (bare("phi3"), (32, 64), None, false, 1e-5, 1e4),
+        (bare("starcoder2"), (2, 64), None, true, 1e-5, 1e4),
+    ] {
+        let decoder = parse(&config).unwrap();
+        let Attention { n_kv_head, head_dim, .. } = decoder.attention;
+        let found = (decoder.norms.epsilon, decoder.attention.ropes[0].theta);
+        assert_eq!((n_kv_head, head_dim), shape, "{config}");
+        assert_eq!((decoder.window(0), decoder.head.tied), (window, tied), "{config}");
+        assert_eq!(found, (epsilon, theta), "{config}");
+    }
+    assert_eq!(caps(&bare_gemma2()), (Some(50.0), Some(30.0)));
+    assert_eq!(caps(&bare("gemma3_text")), (None, None));
+    assert_eq!(parse(&bare("gemma3_text")).unwrap().attention.scale, 1.0 / 16.0);
+    for (layer, window) in [(27, None), (28, Some(4096))] {
+        let used = with(bare("qwen2"), "use_sliding_window", json!(true));
+        assert_eq!(parse(&used).unwrap().window(layer), window);
+    }
+    let gptj = with(with(gpt2("gptj"), "n_head", json!(1)), "n_embd", json!(256));
+    assert_eq!(parse(&gptj).unwrap().attention.ropes[0].n_rot, 64);
+    assert_eq!(parse(&gpt2("gpt2")).unwrap().mlp.n_inner, 4 * 64);
+}
+
+#[test]
+fn a_null_is_no_default_but_what_is_not_there() {
+    assert_eq!(parse(&with(bare("mistral"), "sliding_window", json!(null))).unwrap().window(0), None);
+    let heads = with(bare("mistral"), "num_key_value_heads", json!(null));
+    assert_eq!(parse(&heads).unwrap().attention.n_kv_head, 32);
+    assert_eq!(caps(&with(bare_gemma2(), "attn_logit_softcapping", json!(null))), (None, Some(30.0)));
+}
+
+/// Where a default would fit one model alone, or is not the same in all versions.
+#[test]
+fn fields_without_a_default_must_be_there() {
+    for (mut config, field) in [
+        (bare("llama"), "intermediate_size"),
+        (opt(), "ffn_dim"),
+        (bare_gemma2(), "query_pre_attn_scalar"),
+        (bare_gemma2(), "num_key_value_heads"),
+    ] {
+        config.as_object_mut().unwrap().remove(field);
+        assert!(refused(&config).contains(&format!("{field} = (absent)")), "{config}");
+    }
+}
+
 #[test]
 fn windows_stand_where_the_config_says() {
     let windows = |config: &Value| -> Vec<Option<usize>> {
         let decoder = parse(config).unwrap();
         (0..decoder.n_layer).map(|layer| decoder.window(layer)).collect()
     };
-    let windowed = |model_type| with(llama(model_type), "sliding_window", json!(16));
+    let windowed = |model_type| {
+        let config = with(llama(model_type), "sliding_window", json!(16));
+        // It has no default there.
+        if model_type == "gemma2" { with(config, "query_pre_attn_scalar", json!(16)) } else { config }
+    };
     let (some, none) = (Some(16), None);
     assert_eq!(windows(&windowed("mistral")), [some; 6]);
     assert_eq!(windows(&windowed("gemma2")), [some, none, some, none, some, none]);
