@@ -13,8 +13,9 @@ use crate::error::{Error, Result};
 
 /// The fields of a model's `config.json`.
 ///
-/// A field that is absent and one that is `null` are the same: transformers
-/// writes `null` for a default. Numbers come with the range that the caller
+/// To the accessors a field that is absent and one that is `null` are the same:
+/// transformers writes `null` for what is not there. Where an absent field stands for
+/// something else, [`ConfigJson::contains`] tells them apart. Numbers come with the range that the caller
 /// can handle, so that no size from a file reaches an allocation unchecked.
 /// Every accessor returns [`Error::Config`], naming field and value, for a
 /// value of another type or out of range.
@@ -68,6 +69,12 @@ impl ConfigJson {
     pub fn value(&self, field: &str) -> Option<&Value> {
         self.note(field);
         self.fields.get(field).filter(|value| !value.is_null())
+    }
+
+    /// Whether the field is there, be it as `null`.
+    #[must_use]
+    pub fn contains(&self, field: &str) -> bool {
+        self.fields.contains_key(field)
     }
 
     /// An error about a field that holds what the caller cannot take.
@@ -260,6 +267,7 @@ mod tests {
         assert_eq!(config.optional_usize("n_layer", 12..=99).unwrap(), Some(12));
         assert_eq!(config.optional_usize("n_inner", 1..=9).unwrap(), None);
         assert_eq!(config.optional_usize("no such", 1..=9).unwrap(), None);
+        assert!(config.contains("n_inner") && !config.contains("no such"));
         assert_eq!(config.f32("eps", 0.0..=1.0).unwrap().to_bits(), 1e-5_f32.to_bits());
         assert_eq!(config.optional_f32("whole", 0.0..=2.0).unwrap(), Some(2.0));
         assert_eq!(config.optional_f32("n_inner", 0.0..=2.0).unwrap(), None);

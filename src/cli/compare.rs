@@ -19,7 +19,7 @@ use super::exit::Outcome;
 use super::interrupt;
 use super::model_args::{RunArgs, dtype, load, open_model};
 use super::output::{labelled, note, print, print_json};
-use super::progress::Bar;
+use super::progress::Count;
 use super::prompt::read_text;
 use super::run_info::{RunInfo, VERSION};
 use super::table::Table;
@@ -110,10 +110,11 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let gpu = args.run.open_gpu()?;
     let a = load(files_a, gpu.clone(), &options_a, &cancel)?;
     let b = load(files_b, gpu, &options_b, &cancel)?;
-    let bar = Bar::new(tokens.len() as u64, "{wide_bar} {pos}/{len} tokens, {msg}, {eta} left");
+    let mut count = Count::new("tokens");
+    count.set_total(tokens.len() as u64, 0);
     let mut progress = |state: CompareProgress| {
         let estimate = state.mean_kl.map_or_else(String::new, |kl| format!("mean KL {kl:.3e}"));
-        bar.set(state.tokens_done as u64, estimate);
+        count.set(state.tokens_done as u64, &estimate);
         ControlFlow::Continue(())
     };
     let options =
@@ -122,7 +123,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         Error::Input(message) => Error::Input(format!("{}: {message}", args.file.display())),
         other => other,
     })?;
-    drop(bar);
+    drop(count);
     let complete = result.complete;
     let texts = texts(a.tokenizer()?, &tokens, &result.most_different)?;
     if args.json {

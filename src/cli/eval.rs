@@ -14,7 +14,7 @@ use super::exit::Outcome;
 use super::interrupt;
 use super::model_args::ModelArgs;
 use super::output::{note, print, print_json};
-use super::progress::Bar;
+use super::progress::Count;
 use super::run_info::RunInfo;
 
 /// Ask a model questions with known answers: HellaSwag, MMLU, LAMBADA, or your own
@@ -163,13 +163,13 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         resume: args.resume.clone(),
         cancel: Some(cancel),
     };
-    let bar = Bar::new(0, "{wide_bar} {pos}/{len} questions, {msg}, {eta} left");
+    let mut count = Count::new("questions");
     let mut progress = |state: TaskProgress| {
-        show(&bar, state);
+        show(&mut count, state);
         ControlFlow::Continue(())
     };
     let result = evaluate(&engine, &dataset, &options, &mut progress)?;
-    drop(bar);
+    drop(count);
     if args.json {
         let answers = args.answers.then(|| rows(&dataset, &result));
         print_json(&Report { result: &result, answers, run: RunInfo::new(&engine) })?;
@@ -183,10 +183,10 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     Ok(Outcome::Interrupted)
 }
 
-fn show(bar: &Bar, state: TaskProgress) {
+fn show(count: &mut Count, state: TaskProgress) {
     let norm = state.acc_norm.map_or_else(String::new, |norm| format!(", acc_norm {norm:.4}"));
-    bar.set_total(state.total as u64, state.resumed as u64);
-    bar.set(state.done as u64, format!("acc {:.4}{norm}", state.acc));
+    count.set_total(state.total as u64, state.resumed as u64);
+    count.set(state.done as u64, &format!("acc {:.4}{norm}", state.acc));
 }
 
 fn rows<'a>(dataset: &'a Dataset, result: &'a TaskReport) -> Vec<AnswerRow<'a>> {

@@ -1,13 +1,15 @@
-//! Bars on stderr, on a terminal only.
+//! Bars on stderr, on a terminal only; lines now and then where it is none.
 
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use wgpt::engine::CancelFlag;
 use wgpt::model::{LoadPhase, LoadProgress};
 
 use super::interrupt;
+use super::output::{duration, note};
 
 /// A bar of `total` units that disappears when dropped.
 pub struct Bar(ProgressBar);
@@ -43,6 +45,51 @@ impl Bar {
 impl Drop for Bar {
     fn drop(&mut self) {
         self.0.finish_and_clear();
+    }
+}
+
+/// Progress of a long run over things that are counted: a bar, or lines in a log.
+pub struct Count {
+    bar: Bar,
+    unit: &'static str,
+    total: u64,
+    before: u64,
+    started: Instant,
+    noted: Instant,
+}
+
+/// Between two lines of progress in a log.
+const NOTE_EVERY: Duration = Duration::from_secs(20);
+
+impl Count {
+    /// Counts `unit`, a plural.
+    pub fn new(unit: &'static str) -> Self {
+        let bar = Bar::new(0, &format!("{{wide_bar}} {{pos}}/{{len}} {unit}, {{msg}}, {{eta}} left"));
+        let now = Instant::now();
+        Count { bar, unit, total: 0, before: 0, started: now, noted: now }
+    }
+
+    /// As [`Bar::set_total`].
+    pub fn set_total(&mut self, total: u64, before: u64) {
+        (self.total, self.before) = (total, before);
+        self.bar.set_total(total, before);
+    }
+
+    /// Shows that `done` are done, and what is known by then.
+    pub fn set(&mut self, done: u64, known: &str) {
+        self.bar.set(done, known);
+        if !std::io::stderr().is_terminal() && self.noted.elapsed() > NOTE_EVERY && done > self.before {
+            self.noted = Instant::now();
+            note(&self.line(done, known, self.started.elapsed()));
+        }
+    }
+
+    /// What a log gets when `done` took `elapsed`.
+    fn line(&self, done: u64, known: &str, elapsed: Duration) -> String {
+        let Count { unit, total, before, .. } = self;
+        let rest = total.saturating_sub(done) as f64 / (done - before) as f64;
+        let left = duration(elapsed.as_secs_f64() * rest);
+        format!("{done} of {total} {unit}, {known}, {left} left")
     }
 }
 
@@ -88,6 +135,14 @@ const fn template(phase: LoadPhase) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_estimates_by_what_this_run_did() {
+        let mut count = Count::new("questions");
+        count.set_total(120, 20);
+        let line = count.line(40, "acc 0.5000", Duration::from_secs(10));
+        assert_eq!(line, "40 of 120 questions, acc 0.5000, 40.00 s left");
+    }
 
     #[test]
     fn templates_parse() {

@@ -2,7 +2,7 @@
 
 use super::candidate::{Candidate, Op};
 use super::fragments::{
-    self, ACTIVATION, ATTENTION, KV_LAYOUT, SOFTMAX, STEP, WINDOW, cap, kv_read, load4, pack_for_reading,
+    self, ATTENTION, KV_LAYOUT, SOFTMAX, STEP, WINDOW, cap, kv_read, load4, pack_for_reading,
 };
 use super::paged::{PAGE_SIZE, PagedKv};
 use super::step::{Rows, StepRows};
@@ -156,8 +156,8 @@ pub(super) fn variant(
         kv_read(form.n_slabs),
         WINDOW,
     ];
-    fragments.extend(form.soft_cap.then_some(ACTIVATION));
-    fragments.extend([cap(form.soft_cap), ATTENTION]);
+    fragments.extend(cap(form.soft_cap));
+    fragments.push(ATTENTION);
     let constants = [("HEAD_DIM", form.head_dim as u32), ("PAGE_SIZE", PAGE_SIZE as u32)];
     candidate.variant(index, fragments, &constants)
 }

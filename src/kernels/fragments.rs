@@ -26,8 +26,7 @@ pub const DOT4: Fragment = fragment!("dot4", []);
 pub const INPUT_PLAIN: Fragment = fragment!("input_plain", [Binding::read(2, "x")]);
 pub const OUTPUT_PLAIN: Fragment = fragment!("output_plain", []);
 pub const OUTPUT_GATED: Fragment = fragment!("output_gated", []);
-pub const ROTATE: Fragment = fragment!("rotate", [Binding::read(14, "rope")]);
-pub const ROTATE_NONE: Fragment = fragment!("rotate_none", []);
+const ROPE: Fragment = fragment!("rope", [Binding::read(14, "rope")]);
 pub const POSITIONS_LEARNED: Fragment = fragment!("positions_learned", [Binding::read(4, "wpe")]);
 pub const POSITIONS_NONE: Fragment = fragment!("positions_none", []);
 pub const OUTPUT_PARTIAL: Fragment = fragment!("output_partial", [Binding::read_write(6, "partial")]);
@@ -181,8 +180,13 @@ pub fn reduce(strategy: Strategy) -> Fragment {
 }
 
 /// `rotate`: whether heads are rotated by their rows' positions.
-pub fn rope(apply: bool) -> Fragment {
-    if apply { fragment!("rope_apply", [Binding::read(4, "rope")]) } else { fragment!("rope_ignore", []) }
+pub fn rotate_heads(apply: bool) -> Vec<Fragment> {
+    if apply { vec![ROPE, fragment!("rope_apply", [])] } else { vec![fragment!("rope_ignore", [])] }
+}
+
+/// `rotated`: whether the first heads of a matrix's outputs are.
+pub fn rotate_outputs(apply: bool) -> Vec<Fragment> {
+    if apply { vec![ROPE, fragment!("rotate", [])] } else { vec![fragment!("rotate_none", [])] }
 }
 
 /// `note_overflow`: whether values that f16 cannot hold are noted.
@@ -194,10 +198,9 @@ pub fn overflow(detect: bool) -> Fragment {
     }
 }
 
-/// `capped`: whether scores of attention have a bound. The bound's tanh is
-/// [`ACTIVATION`]'s.
-pub fn cap(soft: bool) -> Fragment {
-    if soft { fragment!("cap_soft", []) } else { fragment!("cap_none", []) }
+/// `capped`: whether scores of attention have a bound.
+pub fn cap(soft: bool) -> Vec<Fragment> {
+    if soft { vec![SOFT_CAP, fragment!("cap_soft", [])] } else { vec![fragment!("cap_none", [])] }
 }
 
 /// Values of the cache that one load takes: eight as [`pack_for_reading`], or four, for

@@ -51,7 +51,7 @@ pub struct Gated<'a> {
     pub n: usize,
     /// Applied to the gate.
     pub activation: Activation,
-    /// `[n_rows, 2 n]`: gate and up, where [`super::gated_rows`] says.
+    /// `[n_rows, 2 n]`: gate and up, where [`super::gated_row`] says.
     pub x: &'a GpuBuffer,
     /// `[n_rows, n]`
     pub out: &'a GpuBuffer,

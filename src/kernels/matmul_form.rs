@@ -1,7 +1,7 @@
 //! What gemv and gemm make of their sums beyond bias and activation: nothing, a
 //! gated MLP, a rotary embedding.
 
-use super::fragments::{self, ROTATE, ROTATE_NONE};
+use super::fragments;
 use super::{Rows, StepRows};
 use crate::gpu::{BoundBuffer, Fragment, GpuBuffer};
 
@@ -11,20 +11,19 @@ pub enum MatmulForm<'a> {
     /// As it is.
     Plain,
     /// `activate(gate) * up` of a gated MLP (Shazeer 2020, "GLU Variants Improve
-    /// Transformer"): gate and up are one matrix, whose rows [`gated_rows`] orders;
+    /// Transformer"): gate and up are one matrix, whose rows are in the order of [`gated_row`];
     /// the output has half as many columns.
     Gated,
     /// q, k and v, of which q and k are rotated.
     Rotated(Rotary<'a>),
 }
 
-/// The rows of gate and of up for output `i` in the one matrix that holds both: four
-/// of either in turn, so that a thread that computes eight neighbouring rows has both
-/// of four outputs.
+/// What stands in a row of the one matrix that holds gate and up: 0 for the gate, 1 for
+/// up, and of which output. Four of either take turns, so that a thread that computes
+/// eight neighbouring rows has both of four outputs.
 #[must_use]
-pub const fn gated_rows(i: usize) -> [usize; 2] {
-    let gate = i / 4 * 8 + i % 4;
-    [gate, gate + 4]
+pub const fn gated_row(row: usize) -> [usize; 2] {
+    [row / 4 % 2, row / 8 * 4 + row % 4]
 }
 
 /// A rotary embedding (Su et al. 2021, "RoFormer") of the first heads of a row, of
@@ -61,16 +60,17 @@ impl Form {
     }
 
     /// `rotated`.
-    pub(super) fn rotation(self) -> Fragment {
-        if self.is_rotated() { ROTATE } else { ROTATE_NONE }
+    pub(super) fn rotation(self) -> Vec<Fragment> {
+        fragments::rotate_outputs(self.is_rotated())
     }
 
     /// [`Form::rotation`] with the positions that it needs, for a kernel without rows.
     pub(super) fn rotation_and_rows(self) -> Vec<Fragment> {
-        match self {
-            Form::Plain | Form::Gated => vec![self.rotation()],
-            Form::Rotated(rows) => vec![self.rotation(), fragments::rows(rows)],
+        let mut fragments = self.rotation();
+        if let Form::Rotated(rows) = self {
+            fragments.push(fragments::rows(rows));
         }
+        fragments
     }
 }
 
@@ -111,13 +111,13 @@ impl<'a> MatmulForm<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::gated_rows;
+    use super::gated_row;
 
     #[test]
     fn gate_and_up_take_turns_by_four() {
-        assert_eq!([0, 3, 4, 9].map(gated_rows), [[0, 4], [3, 7], [8, 12], [17, 21]]);
-        let mut all: Vec<usize> = (0..16).flat_map(gated_rows).collect();
-        all.sort_unstable();
-        assert_eq!(all, (0..32).collect::<Vec<_>>());
+        let gates = [0, 3, 8, 17].map(gated_row);
+        assert_eq!(gates, [[0, 0], [0, 3], [0, 4], [0, 9]]);
+        let ups = [4, 7, 12, 21].map(gated_row);
+        assert_eq!(ups, [[1, 0], [1, 3], [1, 4], [1, 9]]);
     }
 }

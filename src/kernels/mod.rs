@@ -45,7 +45,7 @@ pub use attention::{Attention, AttentionForm, AttentionParams, AttentionShape, S
 pub use candidate::{Candidate, Choices, Needs, Op};
 pub use kv_overflow::{KvOverflow, OVERFLOW_FLAG_BYTES, OverflowFlag, POSITIONS_MAX, TAGS_MAX};
 pub use matmul::{Activation, Matmul, MatmulParams};
-pub use matmul_form::{Form, MatmulForm, Rotary, gated_rows};
+pub use matmul_form::{Form, MatmulForm, Rotary, gated_row};
 pub use matrix::{Matrix, MatrixLayout, Piece};
 pub use norm_gemv::Norm;
 pub use paged::{PAGE_SIZE, PagedKv, SLABS_MAX, page_entry, page_pack_bytes};

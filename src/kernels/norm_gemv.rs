@@ -191,14 +191,9 @@ pub fn variant(
     match append {
         None => fragments.extend(gemv::output(form)),
         Some(FusedAppend { kv_dtype, n_head, n_kv_head, head_dim, detect }) => {
-            fragments.extend([
-                ROWS_BATCH,
-                form.rotation(),
-                KV_LAYOUT,
-                pack4(kv_dtype),
-                overflow(detect),
-                OUTPUT_KV,
-            ]);
+            fragments.push(ROWS_BATCH);
+            fragments.extend(form.rotation());
+            fragments.extend([KV_LAYOUT, pack4(kv_dtype), overflow(detect), OUTPUT_KV]);
             constants.extend([
                 ("N_HEAD", n_head as u32),
                 ("N_KV_HEAD", n_kv_head as u32),

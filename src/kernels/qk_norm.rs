@@ -47,7 +47,7 @@ pub struct QkNormParams {
 pub fn variant(head_dim: usize, rotated: Option<Rows>) -> Variant {
     let mut fragments = vec![STEP];
     fragments.extend(rotated.map(fragments::rows));
-    fragments.push(fragments::rope(rotated.is_some()));
+    fragments.extend(fragments::rotate_heads(rotated.is_some()));
     Variant {
         kernel: &QK_NORM,
         strategy: Strategy::Workgroup,
@@ -97,8 +97,8 @@ pub fn record(recorder: &mut Recorder<'_>, op: &QkNorm<'_>) -> Result<()> {
     };
     let mut buffers = vec![op.rows.step, op.scale.into(), op.qkv.into()];
     if let Some(rope) = op.rope {
-        buffers.push(rope.into());
         buffers.extend(op.rows.batch);
+        buffers.push(rope.into());
     }
     let variant = variant(head_dim, op.rope.map(|_| op.rows.kind()));
     recorder.dispatch(&variant, &params, &buffers, Grid::Line { per_row: n_normed, group: 1 })

@@ -78,6 +78,19 @@ pub struct Embedding {
     pub positions: Option<LearnedPositions>,
 }
 
+impl Embedding {
+    /// Tokens alone.
+    pub(super) const fn tokens(tokens: &'static str) -> Self {
+        Embedding { tokens, scale: 1.0, positions: None }
+    }
+
+    /// With learned positions, of which the first `skipped` rows belong to none.
+    pub(super) const fn learned(tokens: &'static str, positions: &'static str, skipped: usize) -> Self {
+        let positions = Some(LearnedPositions { name: positions, skipped });
+        Embedding { positions, ..Embedding::tokens(tokens) }
+    }
+}
+
 /// `[skipped + n_positions, n_embd]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LearnedPositions {
@@ -215,6 +228,13 @@ pub enum Qkv {
     Fused(Linear, HeadSources),
 }
 
+impl Qkv {
+    /// One each, as torch's Linear.
+    pub(super) fn separate(names: [&'static str; 3], bias: bool) -> Self {
+        Qkv::Separate(names.map(|name| Linear::new(name, bias)))
+    }
+}
+
 /// A block's MLP.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Mlp {
@@ -256,6 +276,13 @@ pub struct Head {
     pub bias: bool,
     /// `cap * tanh(logit / cap)`
     pub soft_cap: Option<f32>,
+}
+
+impl Head {
+    /// Without bias and cap.
+    pub(super) const fn new(norm: &'static str, name: &'static str, tied: bool) -> Self {
+        Head { norm, name, tied, bias: false, soft_cap: None }
+    }
 }
 
 impl Decoder {

@@ -96,19 +96,23 @@ pub enum RopeScaling {
 /// Longest context that a config may name, and so the largest length of a table.
 const POSITIONS_MAX: usize = 1 << 20;
 
+/// Base where a config names none, but for one architecture's (Su et al. 2021).
+pub(super) const THETA_DEFAULT: f64 = 10_000.0;
+
 impl Rope {
     /// The embedding of `n_rot` elements that a config describes by `rope_theta` and
     /// `rope_scaling`, or by `rope_parameters` where newer versions of transformers
-    /// put both. `n_positions` is the config's context.
+    /// put both. `n_positions` is the config's context, `theta` the base where it has none.
     ///
     /// # Errors
     /// [`Error::Config`] for an unknown `rope_type` or a field out of range.
-    pub(super) fn from_json(json: &ConfigJson, n_rot: usize, n_positions: usize) -> Result<Self> {
+    pub(super) fn from_json(json: &ConfigJson, n_rot: usize, n_positions: usize, theta: f64) -> Result<Self> {
         let parameters = json.object("rope_parameters")?;
-        let theta = match &parameters {
+        let found = match &parameters {
             Some(inner) => inner.optional_f64("rope_theta", THETA)?,
             None => json.optional_f64("rope_theta", THETA)?,
         };
+        let theta = found.unwrap_or(theta);
         let scaling = match (&parameters, json.object("rope_scaling")?) {
             (Some(inner), None) => RopeScaling::from_json(inner, n_positions)?,
             (None, Some(inner)) => RopeScaling::from_json(&inner, n_positions)?,
@@ -117,8 +121,7 @@ impl Rope {
                 return Err(json.fault("rope_scaling", "either this field or rope_parameters"));
             }
         };
-        Rope { n_rot, theta: theta.unwrap_or(10_000.0), pairing: Pairing::Halves { n_rot }, scaling }
-            .checked()
+        Rope { n_rot, theta, pairing: Pairing::Halves { n_rot }, scaling }.checked()
     }
 
     /// The same with another base and without scaling: Gemma 3's local layers.

@@ -1,6 +1,7 @@
 //! What a checkpoint must hold, and where its rows go on the GPU.
 
 use super::rope::Pairing;
+use crate::kernels::gated_row;
 use crate::tensor::{Axis, pad_row};
 
 /// How a tensor lies in the file.
@@ -52,8 +53,7 @@ pub enum Order {
     Axis(Axis),
     /// Attention heads: all of q, then of k, then of v.
     Heads(Heads),
-    /// The gate and the input of a gated MLP, four rows of each in turn, so that a
-    /// thread with eight neighbouring outputs has both.
+    /// The gate and the input of a gated MLP, in the order of [`gated_row`].
     Gated {
         /// Rows of each.
         n_inner: usize,
@@ -137,7 +137,7 @@ impl Order {
                 Some(heads.source(element / heads.head_dim, element % heads.head_dim))
             }
             Order::Gated { n_inner, one_source } => {
-                let (input, element) = (row / 4 % 2, row / 8 * 4 + row % 4);
+                let [input, element] = gated_row(row);
                 let (source, first) = if *one_source { (0, input * n_inner) } else { (input, 0) };
                 (element < *n_inner).then_some((source, first + element))
             }

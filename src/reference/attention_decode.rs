@@ -1,3 +1,5 @@
+use super::activation::soft_cap;
+
 /// What attention depends on beside its queries, keys and values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attention {
@@ -21,7 +23,7 @@ impl Attention {
     pub fn score(&self, q: &[f32], k: &[f32]) -> f64 {
         let dot: f64 = q.iter().zip(k).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
         let score = dot * f64::from(self.scale);
-        self.soft_cap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh())
+        self.soft_cap.map_or(score, |cap| soft_cap(score, f64::from(cap)))
     }
 
     /// One head of q, `[head_dim]`, over the keys it sees, `[n_keys, head_dim]`.

@@ -5,10 +5,9 @@ mod output;
 mod page;
 mod tokens;
 
-use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser, ValueParser};
 use wgpt::Error;
@@ -19,8 +18,8 @@ use super::atomic_file::AtomicFile;
 use super::exit::Outcome;
 use super::interrupt;
 use super::model_args::ModelArgs;
-use super::output::{duration, note, print, print_json};
-use super::progress::Bar;
+use super::output::{note, print, print_json};
+use super::progress::Count;
 use super::run_info::RunInfo;
 use input::Input;
 use output::Report;
@@ -177,9 +176,13 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let html = args.html.as_deref().map(create).transpose()?;
     let engine = args.model.load(files, &interrupt::flag())?;
     let started = Instant::now();
-    let mut progress = Progress::new(args.protocol);
-    let found = evaluate(&engine, &input.documents, &options, &mut |state| progress.update(state))?;
-    drop(progress);
+    let mut count = Count::new("tokens");
+    let mut progress = |state| {
+        show(&mut count, args.protocol, state);
+        ControlFlow::Continue(())
+    };
+    let found = evaluate(&engine, &input.documents, &options, &mut progress)?;
+    drop(count);
     let outcome = if found.report.complete { Outcome::Done } else { Outcome::Interrupted };
     let pieces = Pieces::new(engine.tokenizer()?, &input.documents, &found.tokens);
     let hashed = args.json || html.is_some();
@@ -216,39 +219,14 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     Ok(outcome)
 }
 
-/// The bar; where stderr is no terminal, a line now and then.
-struct Progress {
-    protocol: Protocol,
-    bar: Option<Bar>,
-    noted: Instant,
-    started: Instant,
-}
-
-/// Between two lines of progress in a log.
-const NOTE_EVERY: Duration = Duration::from_secs(20);
-
-impl Progress {
-    fn new(protocol: Protocol) -> Self {
-        Progress { protocol, bar: None, noted: Instant::now(), started: Instant::now() }
-    }
-
-    fn update(&mut self, state: PerplexityProgress) -> ControlFlow<()> {
-        let PerplexityProgress { windows_done, tokens_done, n_tokens, perplexity } = state;
-        let estimate = match (perplexity, self.protocol) {
-            (None, _) => String::new(),
-            // As llama-perplexity writes it.
-            (Some(value), Protocol::Llama) => format!("[{windows_done}]{value:.4}"),
-            (Some(value), _) => format!("perplexity {value:.4}"),
-        };
-        let template = "{wide_bar} {pos}/{len} tokens, {msg}, {eta} left";
-        let bar = self.bar.get_or_insert_with(|| Bar::new(n_tokens, template));
-        bar.set(tokens_done, estimate.as_str());
-        if !std::io::stderr().is_terminal() && self.noted.elapsed() > NOTE_EVERY && tokens_done > 0 {
-            self.noted = Instant::now();
-            let rest = (n_tokens - tokens_done) as f64 / tokens_done as f64;
-            let left = duration(self.started.elapsed().as_secs_f64() * rest);
-            note(&format!("{tokens_done} of {n_tokens} tokens, {estimate}, {left} left"));
-        }
-        ControlFlow::Continue(())
-    }
+fn show(count: &mut Count, protocol: Protocol, state: PerplexityProgress) {
+    let PerplexityProgress { windows_done, tokens_done, n_tokens, perplexity } = state;
+    let estimate = match (perplexity, protocol) {
+        (None, _) => String::new(),
+        // As llama-perplexity writes it.
+        (Some(value), Protocol::Llama) => format!("[{windows_done}]{value:.4}"),
+        (Some(value), _) => format!("perplexity {value:.4}"),
+    };
+    count.set_total(n_tokens, 0);
+    count.set(tokens_done, &estimate);
 }

@@ -4,7 +4,8 @@ use crate::checkpoint::ConfigJson;
 use crate::error::Result;
 use crate::kernels::Activation;
 use crate::model::decoder::{
-    Attention, LayerAttention, Linear, MAX_LAYERS, MAX_POSITIONS, MAX_VOCAB, MAX_WIDTH, Qkv,
+    Attention, Decoder, Embedding, Head, LayerAttention, Linear, MAX_LAYERS, MAX_POSITIONS, MAX_VOCAB,
+    MAX_WIDTH, Mlp, Norms, Qkv, Residual,
 };
 use crate::model::rope::Rope;
 
@@ -90,6 +91,9 @@ pub(super) fn changes_nothing(field: &str) -> bool {
         || field.ends_with("pdrop")
 }
 
+/// What most call their projections to q, k and v.
+pub(super) const SELF_ATTN: [&str; 3] = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
+
 /// What sizes are called.
 pub(super) struct Names {
     n_embd: &'static str,
@@ -97,6 +101,9 @@ pub(super) struct Names {
     n_head: &'static str,
     n_positions: &'static str,
     n_inner: &'static str,
+    /// Whether the MLP is four times as wide as the residual stream where the config says
+    /// nothing. Other classes have a number there, which fits one model.
+    n_inner_follows: bool,
 }
 
 impl Names {
@@ -107,6 +114,7 @@ impl Names {
         n_head: "num_attention_heads",
         n_positions: "max_position_embeddings",
         n_inner: "intermediate_size",
+        n_inner_follows: false,
     };
     /// GPT-2's and those that came from it.
     pub(super) const GPT2: Names = Names {
@@ -115,9 +123,11 @@ impl Names {
         n_head: "n_head",
         n_positions: "n_positions",
         n_inner: "n_inner",
+        n_inner_follows: true,
     };
     /// GPT-Neo's.
-    pub(super) const GPT_NEO: Names = Names { n_layer: "num_layers", n_head: "num_heads", ..Names::LLAMA };
+    pub(super) const GPT_NEO: Names =
+        Names { n_layer: "num_layers", n_head: "num_heads", n_inner_follows: true, ..Names::LLAMA };
     /// OPT's.
     pub(super) const OPT: Names = Names { n_inner: "ffn_dim", ..Names::LLAMA };
 }
@@ -131,7 +141,6 @@ pub(super) struct Sizes<'a> {
     pub(super) n_embd: usize,
     pub(super) n_layer: usize,
     pub(super) n_head: usize,
-    /// 4 `n_embd` where the config says nothing.
     pub(super) n_inner: usize,
     pub(super) bos_token_id: Option<u32>,
     pub(super) eos_token_ids: Vec<u32>,
@@ -141,6 +150,11 @@ impl<'a> Sizes<'a> {
     pub(super) fn read(json: &'a ConfigJson, names: Names) -> Result<Self> {
         let n_embd = json.usize(names.n_embd, 1..=MAX_WIDTH)?;
         let vocab_size = json.usize("vocab_size", 1..=MAX_VOCAB)?;
+        let n_inner = if names.n_inner_follows {
+            json.optional_usize(names.n_inner, 1..=MAX_WIDTH)?.unwrap_or(4 * n_embd)
+        } else {
+            json.usize(names.n_inner, 1..=MAX_WIDTH)?
+        };
         // transformers' defaults stand in configs of models with smaller
         // vocabularies, which never produce them.
         let ids = |field| -> Result<Vec<u32>> {
@@ -153,7 +167,7 @@ impl<'a> Sizes<'a> {
             n_embd,
             n_layer: json.usize(names.n_layer, 1..=MAX_LAYERS)?,
             n_head: json.usize(names.n_head, 1..=MAX_WIDTH)?,
-            n_inner: json.optional_usize(names.n_inner, 1..=MAX_WIDTH)?.unwrap_or(4 * n_embd),
+            n_inner,
             bos_token_id: ids("bos_token_id")?.first().copied(),
             eos_token_ids: ids("eos_token_id")?,
             names,
@@ -169,18 +183,58 @@ impl<'a> Sizes<'a> {
         Err(self.json.fault(self.names.n_head, expected))
     }
 
-    /// Elements of a head: `head_dim`, else an even share of the width.
-    pub(super) fn explicit_head_dim(&self) -> Result<usize> {
-        match self.json.optional_usize("head_dim", 1..=MAX_WIDTH)? {
+    /// Elements of a head: `head_dim`, else the class's default, else an even share of
+    /// the width.
+    pub(super) fn explicit_head_dim(&self, default: Option<usize>) -> Result<usize> {
+        match self.json.optional_usize("head_dim", 1..=MAX_WIDTH)?.or(default) {
             Some(head_dim) => Ok(head_dim),
             None => self.head_dim(),
         }
     }
 
-    /// Heads of k and v; as many as of q where the config says nothing.
-    pub(super) fn n_kv_head(&self) -> Result<usize> {
-        Ok(self.json.optional_usize("num_key_value_heads", 1..=self.n_head)?.unwrap_or(self.n_head))
+    /// Heads of k and v; as many as of q for a `null`, or where the class has no default.
+    pub(super) fn n_kv_head(&self, default: Option<usize>) -> Result<usize> {
+        let field = "num_key_value_heads";
+        let found = self.json.optional_usize(field, 1..=self.n_head)?;
+        Ok(found.or(absent(self.json, field, default)).unwrap_or(self.n_head))
     }
+
+    /// A model of these sizes; its context is what a rotary embedding's scaling leads to.
+    pub(super) fn decoder(self, architecture: &'static str, parts: Parts) -> Decoder {
+        let Parts { prefix, layer_prefix, ignored, embedding, norms, residual, attention, mlp, head } = parts;
+        let rope = attention.ropes.first();
+        Decoder {
+            architecture,
+            vocab_size: self.vocab_size,
+            n_positions: rope.map_or(self.n_positions, |rope| rope.n_positions(self.n_positions)),
+            n_embd: self.n_embd,
+            n_layer: self.n_layer,
+            bos_token_id: self.bos_token_id,
+            eos_token_ids: self.eos_token_ids,
+            embedding,
+            norms,
+            residual,
+            attention,
+            mlp,
+            head,
+            prefix,
+            layer_prefix,
+            ignored,
+        }
+    }
+}
+
+/// What an architecture says beyond the sizes: [`Decoder`]'s fields of these names.
+pub(super) struct Parts {
+    pub(super) prefix: &'static str,
+    pub(super) layer_prefix: &'static str,
+    pub(super) ignored: &'static [&'static str],
+    pub(super) embedding: Embedding,
+    pub(super) norms: Norms,
+    pub(super) residual: Residual,
+    pub(super) attention: Attention,
+    pub(super) mlp: Mlp,
+    pub(super) head: Head,
 }
 
 /// The activation function in `field`.
@@ -198,9 +252,14 @@ pub(super) fn flag(json: &ConfigJson, field: &str, default: bool) -> Result<bool
     Ok(json.optional_bool(field)?.unwrap_or(default))
 }
 
+/// What a class has for a field that is absent; `null` says that there is none.
+fn absent<T>(json: &ConfigJson, field: &str, default: Option<T>) -> Option<T> {
+    default.filter(|_| !json.contains(field))
+}
+
 /// A positive cap in `field`; `None` where there is none.
-pub(super) fn soft_cap(json: &ConfigJson, field: &str) -> Result<Option<f32>> {
-    json.optional_f32(field, 1e-3..=1e6)
+pub(super) fn soft_cap(json: &ConfigJson, field: &str, default: Option<f32>) -> Result<Option<f32>> {
+    Ok(json.optional_f32(field, 1e-3..=1e6)?.or(absent(json, field, default)))
 }
 
 /// A flag that must have the only value that wgpt computes with.
@@ -226,8 +285,8 @@ pub(super) fn n_rot(json: &ConfigJson, field: &str, head_dim: usize, default: f6
 }
 
 /// Positions that a window in `field` holds; `None` where there is none.
-pub(super) fn window(json: &ConfigJson, field: &str) -> Result<Option<usize>> {
-    json.optional_usize(field, 1..=usize::MAX)
+pub(super) fn window(json: &ConfigJson, field: &str, default: Option<usize>) -> Result<Option<usize>> {
+    Ok(json.optional_usize(field, 1..=usize::MAX)?.or(absent(json, field, default)))
 }
 
 impl Attention {

@@ -3,27 +3,36 @@
 //! distance to 1; Gemma 2 with norms behind attention and MLP too, caps, and a window in
 //! every other layer.
 
+use std::ops::RangeInclusive;
+
 use super::fields::{activation, flag, layer_types, soft_cap, window};
-use super::llama::{self, Biases};
+use super::llama::{self, Biases, Defaults};
 use crate::checkpoint::ConfigJson;
 use crate::error::Result;
 use crate::kernels::Activation;
 use crate::model::decoder::{Decoder, Norms, Residual};
 
+/// `GemmaConfig`'s.
+pub(super) const DEFAULTS: Defaults =
+    Defaults { n_kv_head: Some(16), head_dim: Some(256), tied: true, ..Defaults::LLAMA };
+
 pub(super) fn gemma(json: &ConfigJson) -> Result<Decoder> {
-    like(json, "gemma")
+    like(json, "gemma", DEFAULTS)
 }
 
 pub(super) fn gemma2(json: &ConfigJson) -> Result<Decoder> {
-    let mut decoder = like(json, "gemma2")?;
+    // transformers' defaults of these are not the same in 4.46 and in 4.57.
+    json.usize("num_key_value_heads", 1..=usize::MAX)?;
+    let scalar = json.f32("query_pre_attn_scalar", QUERY_SCALARS)?;
+    let mut decoder = like(json, "gemma2", DEFAULTS)?;
     decoder.residual = SANDWICH;
-    decoder.head.soft_cap = soft_cap(json, "final_logit_softcapping")?;
+    decoder.head.soft_cap = soft_cap(json, "final_logit_softcapping", Some(30.0))?;
     let attention = &mut decoder.attention;
-    attention.soft_cap = soft_cap(json, "attn_logit_softcapping")?;
-    attention.scale = query_scale(json, attention.head_dim)?;
+    attention.soft_cap = soft_cap(json, "attn_logit_softcapping", Some(50.0))?;
+    attention.scale = query_scale(scalar);
     let types = layer_types(json, decoder.n_layer)?;
     let windowed = |layer: usize| types.as_ref().map_or(layer.is_multiple_of(2), |types| types[layer]);
-    decoder.attention = decoder.attention.windows(window(json, "sliding_window")?, windowed);
+    decoder.attention = decoder.attention.windows(window(json, "sliding_window", Some(4096))?, windowed);
     Ok(decoder)
 }
 
@@ -34,19 +43,20 @@ pub(super) const SANDWICH: Residual = Residual::Sandwich {
 };
 
 /// What the Gemmas have in common.
-pub(super) fn like(json: &ConfigJson, architecture: &'static str) -> Result<Decoder> {
+pub(super) fn like(json: &ConfigJson, architecture: &'static str, defaults: Defaults) -> Result<Decoder> {
     let bias = flag(json, "attention_bias", false)?;
-    let mut decoder = llama::like(json, architecture, Biases { qkv: bias, out: bias, mlp: false })?;
+    let mut decoder = llama::like(json, architecture, Biases { qkv: bias, out: bias, mlp: false }, defaults)?;
     // Gemma's hidden_act is an older name that transformers passes over.
     decoder.mlp.activation = activation(json, "hidden_activation", Activation::GeluTanh)?;
     decoder.norms = Norms { plus_one: true, ..decoder.norms };
     decoder.embedding.scale = (decoder.n_embd as f32).sqrt();
-    decoder.head.tied = flag(json, "tie_word_embeddings", true)?;
     Ok(decoder)
 }
 
+/// Values that `query_pre_attn_scalar` may have.
+pub(super) const QUERY_SCALARS: RangeInclusive<f32> = 1e-3..=1e6;
+
 /// The factor of q·k that `query_pre_attn_scalar` stands for.
-pub(super) fn query_scale(json: &ConfigJson, head_dim: usize) -> Result<f32> {
-    let scalar = json.optional_f32("query_pre_attn_scalar", 1e-3..=1e6)?;
-    Ok(1.0 / scalar.unwrap_or(head_dim as f32).sqrt())
+pub(super) fn query_scale(scalar: f32) -> f32 {
+    1.0 / scalar.sqrt()
 }

@@ -1,13 +1,11 @@
 //! GPT-2 (Radford et al. 2019): `GPT2LMHeadModel`. Learned positions, layer norms with
 //! bias, one matrix for q, k and v, matrices as `[in, out]`.
 
-use super::fields::{Names, Sizes, activation, epsilon, flag, must_be};
+use super::fields::{Names, Parts, Sizes, activation, epsilon, flag, must_be};
 use crate::checkpoint::ConfigJson;
 use crate::error::Result;
 use crate::kernels::Activation;
-use crate::model::decoder::{
-    Attention, Decoder, Embedding, Head, LearnedPositions, Linear, Mlp, Norms, Qkv, Residual, Up,
-};
+use crate::model::decoder::{Attention, Decoder, Embedding, Head, Linear, Mlp, Norms, Qkv, Residual, Up};
 use crate::model::spec::HeadSources;
 
 pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
@@ -17,18 +15,11 @@ pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
     let qkv = Qkv::Fused(Linear::conv1d("attn.c_attn"), HeadSources::Blocks);
     let heads = Attention::new(&sizes, [sizes.n_head, head_dim], qkv, Linear::conv1d("attn.c_proj"));
     let scale = if flag(json, "scale_attn_weights", true)? { heads.scale } else { 1.0 };
-    Ok(Decoder {
-        architecture: "gpt2",
-        vocab_size: sizes.vocab_size,
-        n_positions: sizes.n_positions,
-        n_embd: sizes.n_embd,
-        n_layer: sizes.n_layer,
-        bos_token_id: sizes.bos_token_id,
-        embedding: Embedding {
-            tokens: "wte.weight",
-            scale: 1.0,
-            positions: Some(LearnedPositions { name: "wpe.weight", skipped: 0 }),
-        },
+    let parts = Parts {
+        prefix: "transformer.",
+        layer_prefix: "h.{}.",
+        ignored: &["attn.bias", "attn.masked_bias"],
+        embedding: Embedding::learned("wte.weight", "wpe.weight", 0),
         norms: Norms::layer(epsilon(json, "layer_norm_epsilon", 1e-5)?),
         residual: Residual::Sequential { attention: "ln_1", mlp: "ln_2" },
         attention: Attention {
@@ -42,16 +33,7 @@ pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
             up: Up::Plain(Linear::conv1d("mlp.c_fc")),
             down: Linear::conv1d("mlp.c_proj"),
         },
-        head: Head {
-            norm: "ln_f",
-            name: "lm_head",
-            tied: flag(json, "tie_word_embeddings", true)?,
-            bias: false,
-            soft_cap: None,
-        },
-        eos_token_ids: sizes.eos_token_ids,
-        prefix: "transformer.",
-        layer_prefix: "h.{}.",
-        ignored: &["attn.bias", "attn.masked_bias"],
-    })
+        head: Head::new("ln_f", "lm_head", flag(json, "tie_word_embeddings", true)?),
+    };
+    Ok(sizes.decoder("gpt2", parts))
 }

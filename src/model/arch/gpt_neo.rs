@@ -1,35 +1,26 @@
 //! GPT-Neo (Black et al. 2021): `GPTNeoForCausalLM`. GPT-2's block with separate
 //! projections, unscaled scores, and a window in every other layer.
 
-use super::fields::{Names, Sizes, activation, epsilon, flag, window, windowed_layers};
+use super::fields::{Names, Parts, Sizes, activation, epsilon, flag, window, windowed_layers};
 use crate::checkpoint::ConfigJson;
 use crate::error::Result;
 use crate::kernels::Activation;
-use crate::model::decoder::{
-    Attention, Decoder, Embedding, Head, LearnedPositions, Linear, Mlp, Norms, Qkv, Residual, Up,
-};
+use crate::model::decoder::{Attention, Decoder, Embedding, Head, Linear, Mlp, Norms, Qkv, Residual, Up};
 
 pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
     let sizes = Sizes::read(json, Names::GPT_NEO)?;
     let head_dim = sizes.head_dim()?;
-    let name = ["attn.attention.q_proj", "attn.attention.k_proj", "attn.attention.v_proj"];
-    let qkv = Qkv::Separate(name.map(|name| Linear::new(name, false)));
+    let names = ["attn.attention.q_proj", "attn.attention.k_proj", "attn.attention.v_proj"];
+    let qkv = Qkv::separate(names, false);
     let out = Linear::new("attn.attention.out_proj", true);
     let heads = Attention::new(&sizes, [sizes.n_head, head_dim], qkv, out);
     let local = local_layers(json, sizes.n_layer)?;
-    let window = window(json, "window_size")?.or(Some(256));
-    Ok(Decoder {
-        architecture: "gpt_neo",
-        vocab_size: sizes.vocab_size,
-        n_positions: sizes.n_positions,
-        n_embd: sizes.n_embd,
-        n_layer: sizes.n_layer,
-        bos_token_id: sizes.bos_token_id,
-        embedding: Embedding {
-            tokens: "wte.weight",
-            scale: 1.0,
-            positions: Some(LearnedPositions { name: "wpe.weight", skipped: 0 }),
-        },
+    let window = window(json, "window_size", Some(256))?;
+    let parts = Parts {
+        prefix: "transformer.",
+        layer_prefix: "h.{}.",
+        ignored: &["attn.attention.bias", "attn.attention.masked_bias"],
+        embedding: Embedding::learned("wte.weight", "wpe.weight", 0),
         norms: Norms::layer(epsilon(json, "layer_norm_epsilon", 1e-5)?),
         residual: Residual::Sequential { attention: "ln_1", mlp: "ln_2" },
         attention: Attention { scale: 1.0, ..heads.windows(window, |layer| local[layer]) },
@@ -39,18 +30,9 @@ pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
             up: Up::Plain(Linear::new("mlp.c_fc", true)),
             down: Linear::new("mlp.c_proj", true),
         },
-        head: Head {
-            norm: "ln_f",
-            name: "lm_head",
-            tied: flag(json, "tie_word_embeddings", true)?,
-            bias: false,
-            soft_cap: None,
-        },
-        eos_token_ids: sizes.eos_token_ids,
-        prefix: "transformer.",
-        layer_prefix: "h.{}.",
-        ignored: &["attn.attention.bias", "attn.attention.masked_bias"],
-    })
+        head: Head::new("ln_f", "lm_head", flag(json, "tie_word_embeddings", true)?),
+    };
+    Ok(sizes.decoder("gpt_neo", parts))
 }
 
 /// Which layers have a window: `attention_layers`, a word a layer, or `attention_types`,

@@ -2,12 +2,12 @@
 //! Attention and MLP read the same stream, a part of each head is rotated, q, k and v
 //! of a head stand together.
 
-use super::fields::{Names, Sizes, activation, epsilon, flag, n_rot};
+use super::fields::{Names, Parts, Sizes, activation, epsilon, flag, n_rot};
 use crate::checkpoint::ConfigJson;
 use crate::error::Result;
 use crate::kernels::Activation;
 use crate::model::decoder::{Attention, Decoder, Embedding, Head, Linear, Mlp, Norms, Qkv, Residual, Up};
-use crate::model::rope::Rope;
+use crate::model::rope::{Rope, THETA_DEFAULT};
 use crate::model::spec::HeadSources;
 
 pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
@@ -16,7 +16,7 @@ pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
     // Older configs have the first name, newer ones both.
     let partial = json.optional_f64("partial_rotary_factor", 0.0..=1.0)?.unwrap_or(0.25);
     let n_rot = n_rot(json, "rotary_pct", head_dim, partial)?;
-    let mut rope = Rope::from_json(json, n_rot, sizes.n_positions)?;
+    let mut rope = Rope::from_json(json, n_rot, sizes.n_positions, THETA_DEFAULT)?;
     if let Some(theta) = json.optional_f64("rotary_emb_base", 1.0..=1e12)? {
         rope.theta = theta;
     }
@@ -28,14 +28,11 @@ pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
     } else {
         Residual::Sequential { attention: "input_layernorm", mlp: "post_attention_layernorm" }
     };
-    Ok(Decoder {
-        architecture: "gpt_neox",
-        vocab_size: sizes.vocab_size,
-        n_positions: rope.n_positions(sizes.n_positions),
-        n_embd: sizes.n_embd,
-        n_layer: sizes.n_layer,
-        bos_token_id: sizes.bos_token_id,
-        embedding: Embedding { tokens: "embed_in.weight", scale: 1.0, positions: None },
+    let parts = Parts {
+        prefix: "gpt_neox.",
+        layer_prefix: "layers.{}.",
+        ignored: &["attention.bias", "attention.masked_bias", "attention.rotary_emb.inv_freq"],
+        embedding: Embedding::tokens("embed_in.weight"),
         norms: Norms::layer(epsilon(json, "layer_norm_eps", 1e-5)?),
         residual,
         attention: Attention::new(&sizes, [sizes.n_head, head_dim], qkv, out).rotary(rope),
@@ -45,16 +42,7 @@ pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
             up: Up::Plain(Linear::new("mlp.dense_h_to_4h", true)),
             down: Linear::new("mlp.dense_4h_to_h", true),
         },
-        head: Head {
-            norm: "final_layer_norm",
-            name: "embed_out",
-            tied: flag(json, "tie_word_embeddings", false)?,
-            bias: false,
-            soft_cap: None,
-        },
-        eos_token_ids: sizes.eos_token_ids,
-        prefix: "gpt_neox.",
-        layer_prefix: "layers.{}.",
-        ignored: &["attention.bias", "attention.masked_bias", "attention.rotary_emb.inv_freq"],
-    })
+        head: Head::new("final_layer_norm", "embed_out", flag(json, "tie_word_embeddings", false)?),
+    };
+    Ok(sizes.decoder("gpt_neox", parts))
 }

@@ -2,12 +2,12 @@
 //! SmolLM2 and TinyLlama among them. RMSNorm, rotary positions, grouped-query attention,
 //! a gated MLP. Mistral, Qwen and others begin with it.
 
-use super::fields::{Names, Sizes, activation, epsilon, flag, must_be};
+use super::fields::{Names, Parts, SELF_ATTN, Sizes, activation, epsilon, flag, must_be};
 use crate::checkpoint::ConfigJson;
 use crate::error::Result;
 use crate::kernels::Activation;
 use crate::model::decoder::{Attention, Decoder, Embedding, Head, Linear, Mlp, Norms, Qkv, Residual, Up};
-use crate::model::rope::Rope;
+use crate::model::rope::{Rope, THETA_DEFAULT};
 
 /// Where biases are.
 #[derive(Clone, Copy, Default)]
@@ -17,49 +17,59 @@ pub(super) struct Biases {
     pub(super) mlp: bool,
 }
 
+/// What fields have that a config leaves out, by transformers' config class.
+#[derive(Clone, Copy)]
+pub(super) struct Defaults {
+    /// `None` for as many heads as of q.
+    pub(super) n_kv_head: Option<usize>,
+    /// `None` for an even share of the width.
+    pub(super) head_dim: Option<usize>,
+    pub(super) epsilon: f32,
+    pub(super) theta: f64,
+    pub(super) tied: bool,
+}
+
+impl Defaults {
+    /// `LlamaConfig`'s.
+    pub(super) const LLAMA: Defaults =
+        Defaults { n_kv_head: None, head_dim: None, epsilon: 1e-6, theta: THETA_DEFAULT, tied: false };
+}
+
 pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
     let attention = flag(json, "attention_bias", false)?;
     must_be(json, "rope_interleaved", false, "Llama's files rotate halves")?;
     let biases = Biases { qkv: attention, out: attention, mlp: flag(json, "mlp_bias", false)? };
-    like(json, "llama", biases)
+    like(json, "llama", biases, Defaults::LLAMA)
 }
 
 /// A model with Llama's block and names.
-pub(super) fn like(json: &ConfigJson, architecture: &'static str, biases: Biases) -> Result<Decoder> {
+pub(super) fn like(
+    json: &ConfigJson,
+    architecture: &'static str,
+    biases: Biases,
+    defaults: Defaults,
+) -> Result<Decoder> {
     let sizes = Sizes::read(json, Names::LLAMA)?;
-    let head_dim = sizes.explicit_head_dim()?;
-    let rope = Rope::from_json(json, head_dim, sizes.n_positions)?;
-    let qkv = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]
-        .map(|name| Linear::new(name, biases.qkv));
+    let head_dim = sizes.explicit_head_dim(defaults.head_dim)?;
+    let n_kv_head = sizes.n_kv_head(defaults.n_kv_head)?;
+    let rope = Rope::from_json(json, head_dim, sizes.n_positions, defaults.theta)?;
+    let qkv = Qkv::separate(SELF_ATTN, biases.qkv);
     let out = Linear::new("self_attn.o_proj", biases.out);
-    Ok(Decoder {
-        architecture,
-        vocab_size: sizes.vocab_size,
-        n_positions: rope.n_positions(sizes.n_positions),
-        n_embd: sizes.n_embd,
-        n_layer: sizes.n_layer,
-        bos_token_id: sizes.bos_token_id,
-        embedding: Embedding { tokens: "embed_tokens.weight", scale: 1.0, positions: None },
-        norms: Norms::rms(epsilon(json, "rms_norm_eps", 1e-6)?),
+    let parts = Parts {
+        prefix: "model.",
+        layer_prefix: "layers.{}.",
+        ignored: &["self_attn.rotary_emb.inv_freq"],
+        embedding: Embedding::tokens("embed_tokens.weight"),
+        norms: Norms::rms(epsilon(json, "rms_norm_eps", defaults.epsilon)?),
         residual: Residual::Sequential { attention: "input_layernorm", mlp: "post_attention_layernorm" },
-        attention: Attention::new(&sizes, [sizes.n_kv_head()?, head_dim], Qkv::Separate(qkv), out)
-            .rotary(rope),
+        attention: Attention::new(&sizes, [n_kv_head, head_dim], qkv, out).rotary(rope),
         mlp: Mlp {
             n_inner: sizes.n_inner,
             activation: activation(json, "hidden_act", Activation::Silu)?,
             up: Up::Gated(["mlp.gate_proj", "mlp.up_proj"].map(|name| Linear::new(name, biases.mlp))),
             down: Linear::new("mlp.down_proj", biases.mlp),
         },
-        head: Head {
-            norm: "norm",
-            name: "lm_head",
-            tied: flag(json, "tie_word_embeddings", false)?,
-            bias: false,
-            soft_cap: None,
-        },
-        eos_token_ids: sizes.eos_token_ids,
-        prefix: "model.",
-        layer_prefix: "layers.{}.",
-        ignored: &["self_attn.rotary_emb.inv_freq"],
-    })
+        head: Head::new("norm", "lm_head", flag(json, "tie_word_embeddings", defaults.tied)?),
+    };
+    Ok(sizes.decoder(architecture, parts))
 }

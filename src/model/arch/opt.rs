@@ -1,13 +1,11 @@
 //! OPT (Zhang et al. 2022): `OPTForCausalLM`. GPT-2's block with ReLU, separate
 //! projections, and learned positions whose first two rows belong to padding.
 
-use super::fields::{Names, Sizes, activation, flag, must_be};
+use super::fields::{Names, Parts, SELF_ATTN, Sizes, activation, flag, must_be};
 use crate::checkpoint::ConfigJson;
 use crate::error::Result;
 use crate::kernels::Activation;
-use crate::model::decoder::{
-    Attention, Decoder, Embedding, Head, LearnedPositions, Linear, Mlp, Norms, Qkv, Residual, Up,
-};
+use crate::model::decoder::{Attention, Decoder, Embedding, Head, Linear, Mlp, Norms, Qkv, Residual, Up};
 
 pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
     must_be(json, "do_layer_norm_before", true, "norms behind the sum (OPT-350M) are not supported")?;
@@ -22,40 +20,23 @@ pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
     }
     let head_dim = sizes.head_dim()?;
     let bias = flag(json, "enable_bias", true)?;
-    let qkv =
-        ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"].map(|name| Linear::new(name, bias));
+    let qkv = Qkv::separate(SELF_ATTN, bias);
     let out = Linear::new("self_attn.out_proj", bias);
-    Ok(Decoder {
-        architecture: "opt",
-        vocab_size: sizes.vocab_size,
-        n_positions: sizes.n_positions,
-        n_embd,
-        n_layer: sizes.n_layer,
-        bos_token_id: sizes.bos_token_id,
-        embedding: Embedding {
-            tokens: "decoder.embed_tokens.weight",
-            scale: 1.0,
-            positions: Some(LearnedPositions { name: "decoder.embed_positions.weight", skipped: 2 }),
-        },
+    let parts = Parts {
+        prefix: "model.",
+        layer_prefix: "decoder.layers.{}.",
+        ignored: &[],
+        embedding: Embedding::learned("decoder.embed_tokens.weight", "decoder.embed_positions.weight", 2),
         norms: Norms::layer(1e-5),
         residual: Residual::Sequential { attention: "self_attn_layer_norm", mlp: "final_layer_norm" },
-        attention: Attention::new(&sizes, [sizes.n_head, head_dim], Qkv::Separate(qkv), out),
+        attention: Attention::new(&sizes, [sizes.n_head, head_dim], qkv, out),
         mlp: Mlp {
             n_inner: sizes.n_inner,
             activation: activation(json, "activation_function", Activation::Relu)?,
             up: Up::Plain(Linear::new("fc1", bias)),
             down: Linear::new("fc2", bias),
         },
-        head: Head {
-            norm: "decoder.final_layer_norm",
-            name: "lm_head",
-            tied: flag(json, "tie_word_embeddings", true)?,
-            bias: false,
-            soft_cap: None,
-        },
-        eos_token_ids: sizes.eos_token_ids,
-        prefix: "model.",
-        layer_prefix: "decoder.layers.{}.",
-        ignored: &[],
-    })
+        head: Head::new("decoder.final_layer_norm", "lm_head", flag(json, "tie_word_embeddings", true)?),
+    };
+    Ok(sizes.decoder("opt", parts))
 }

@@ -2,21 +2,24 @@
 //! and v, one for gate and input of the MLP, and a window.
 
 use super::fields::{must_be, n_rot, window};
-use super::llama::{self, Biases};
+use super::llama::{self, Biases, Defaults};
 use crate::checkpoint::ConfigJson;
 use crate::error::Result;
 use crate::model::decoder::{Decoder, Linear, Qkv, Up};
-use crate::model::rope::Rope;
+use crate::model::rope::{Rope, THETA_DEFAULT};
 use crate::model::spec::HeadSources;
+
+/// `Phi3Config`'s.
+const DEFAULTS: Defaults = Defaults { epsilon: 1e-5, ..Defaults::LLAMA };
 
 pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
     must_be(json, "attention_bias", false, "no published Phi-3 has biases")?;
     // It is the context itself where nothing is scaled.
     json.optional_usize("original_max_position_embeddings", 1..=usize::MAX)?;
-    let window = window(json, "sliding_window")?;
-    let mut decoder = llama::like(json, "phi3", Biases::default())?;
+    let window = window(json, "sliding_window", None)?;
+    let mut decoder = llama::like(json, "phi3", Biases::default(), DEFAULTS)?;
     let n_rot = n_rot(json, "partial_rotary_factor", decoder.attention.head_dim, 1.0)?;
-    let rope = Rope::from_json(json, n_rot, decoder.n_positions)?;
+    let rope = Rope::from_json(json, n_rot, decoder.n_positions, THETA_DEFAULT)?;
     let mut attention = decoder.attention.windows(window, |_| true).rotary(rope);
     attention.qkv = Qkv::Fused(Linear::new("self_attn.qkv_proj", false), HeadSources::Blocks);
     decoder.attention = attention;

@@ -1,15 +1,12 @@
 //! StarCoder2 (Lozhkov et al. 2024): `Starcoder2ForCausalLM`. Llama's names and rotary
 //! positions with GPT-2's layer norms and plain MLP, biases everywhere, a window.
 
-use super::fields::{Names, Sizes, activation, epsilon, flag, window};
+use super::fields::{Names, Parts, SELF_ATTN, Sizes, activation, epsilon, flag, window};
 use crate::checkpoint::ConfigJson;
 use crate::error::Result;
 use crate::kernels::Activation;
 use crate::model::decoder::{Attention, Decoder, Embedding, Head, Linear, Mlp, Norms, Qkv, Residual, Up};
-use crate::model::rope::Rope;
-
-/// Heads of k and v where the config says nothing: transformers' default.
-const N_KV_HEAD: usize = 2;
+use crate::model::rope::{Rope, THETA_DEFAULT};
 
 pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
     // Published configs have both. transformers reads neither and computes these.
@@ -17,24 +14,20 @@ pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
     json.one_of("mlp_type", &[("default", ())])?;
     let sizes = Sizes::read(json, Names::LLAMA)?;
     let head_dim = sizes.head_dim()?;
-    let n_kv_head = json.optional_usize("num_key_value_heads", 1..=sizes.n_head)?.unwrap_or(N_KV_HEAD);
-    let rope = Rope::from_json(json, head_dim, sizes.n_positions)?;
-    let window = window(json, "sliding_window")?;
+    let n_kv_head = sizes.n_kv_head(Some(2))?;
+    let rope = Rope::from_json(json, head_dim, sizes.n_positions, THETA_DEFAULT)?;
+    let window = window(json, "sliding_window", None)?;
     let bias = flag(json, "use_bias", true)?;
-    let qkv =
-        ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"].map(|name| Linear::new(name, bias));
+    let qkv = Qkv::separate(SELF_ATTN, bias);
     let out = Linear::new("self_attn.o_proj", bias);
-    Ok(Decoder {
-        architecture: "starcoder2",
-        vocab_size: sizes.vocab_size,
-        n_positions: rope.n_positions(sizes.n_positions),
-        n_embd: sizes.n_embd,
-        n_layer: sizes.n_layer,
-        bos_token_id: sizes.bos_token_id,
-        embedding: Embedding { tokens: "embed_tokens.weight", scale: 1.0, positions: None },
+    let parts = Parts {
+        prefix: "model.",
+        layer_prefix: "layers.{}.",
+        ignored: &["self_attn.rotary_emb.inv_freq"],
+        embedding: Embedding::tokens("embed_tokens.weight"),
         norms: Norms::layer(epsilon(json, "norm_epsilon", 1e-5)?),
         residual: Residual::Sequential { attention: "input_layernorm", mlp: "post_attention_layernorm" },
-        attention: Attention::new(&sizes, [n_kv_head, head_dim], Qkv::Separate(qkv), out)
+        attention: Attention::new(&sizes, [n_kv_head, head_dim], qkv, out)
             .rotary(rope)
             .windows(window, |_| true),
         mlp: Mlp {
@@ -43,16 +36,7 @@ pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
             up: Up::Plain(Linear::new("mlp.c_fc", bias)),
             down: Linear::new("mlp.c_proj", bias),
         },
-        head: Head {
-            norm: "norm",
-            name: "lm_head",
-            tied: flag(json, "tie_word_embeddings", true)?,
-            bias: false,
-            soft_cap: None,
-        },
-        eos_token_ids: sizes.eos_token_ids,
-        prefix: "model.",
-        layer_prefix: "layers.{}.",
-        ignored: &["self_attn.rotary_emb.inv_freq"],
-    })
+        head: Head::new("norm", "lm_head", flag(json, "tie_word_embeddings", true)?),
+    };
+    Ok(sizes.decoder("starcoder2", parts))
 }

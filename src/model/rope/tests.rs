@@ -4,7 +4,12 @@
 use super::*;
 
 fn rope(json: &str, n_positions: usize) -> Result<Rope> {
-    Rope::from_json(&ConfigJson::from_bytes("config.json", json.as_bytes()).unwrap(), 16, n_positions)
+    Rope::from_json(
+        &ConfigJson::from_bytes("config.json", json.as_bytes()).unwrap(),
+        16,
+        n_positions,
+        THETA_DEFAULT,
+    )
 }
 
 fn check(rope: &Rope, len: usize, expected: [f64; 8]) {

@@ -7,6 +7,9 @@ use crate::reference;
 /// Slope of the steepest activation, GELU.
 pub(super) const STEEPEST: f64 = 1.13;
 
+/// Relative error of a soft cap, as the shader states it.
+pub(super) const SOFT_CAP_ERROR: f64 = 1.5e-6;
+
 /// The reference's function.
 pub(super) fn function(activation: Activation) -> fn(f64) -> f64 {
     match activation {

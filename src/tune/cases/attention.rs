@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use super::activation::SOFT_CAP_ERROR;
 use super::data::{Random, U, batch, encode, floats, input, pad_columns, record, rounded, step, sum_error};
 use super::paged::{KvShape, Pages};
 use crate::error::Result;
@@ -303,8 +304,7 @@ impl Inputs {
 }
 
 /// Relative error of softmax weights, once in the weighted values and once in
-/// their sum: from the scores' absolute error, from exp and from the sums. A cap's tanh
-/// is wrong by 2e-7 and a few roundings.
+/// their sum: from the scores' absolute error, from exp and from the sums, and from a cap's.
 fn relative_error(twin: &reference::Attention, q: &[f32], k: &[f32]) -> f64 {
     let scale = f64::from(twin.scale);
     let (mut magnitude, mut low, mut high) = (0.0f64, f64::INFINITY, f64::NEG_INFINITY);
@@ -317,6 +317,6 @@ fn relative_error(twin: &reference::Attention, q: &[f32], k: &[f32]) -> f64 {
     // Weights below e^-15 do not count; their exp may be as wrong as it likes.
     let spread = (high - low).min(15.0);
     let n_keys = k.len() / q.len();
-    let cap = twin.soft_cap.map_or(0.0, |cap| f64::from(cap) * (2e-7 + 8.0 * U));
+    let cap = twin.soft_cap.map_or(0.0, |_| SOFT_CAP_ERROR * high.abs().max(low.abs()));
     2.0 * (sum_error(q.len()) * magnitude + cap + (3.0 + 2.0 * spread) * 2.0 * U + sum_error(n_keys))
 }

@@ -6,7 +6,7 @@ use super::activation::{STEEPEST, function, function_error};
 use super::data::{Random, U, floats, record, step};
 use crate::error::Result;
 use crate::gpu::{Gpu, Work};
-use crate::kernels::{Activation, Step, gated, gated_rows};
+use crate::kernels::{Activation, Step, gated, gated_row};
 use crate::reference;
 use crate::tensor::{Axis, DType, pad_row};
 use crate::tune::output::{Expected, Format, Output, Prepared};
@@ -59,9 +59,11 @@ impl GatedCase {
 /// both, with its padding.
 pub(super) fn interleaved(values: &[f32], n: usize, k: usize) -> Vec<f32> {
     let mut out = vec![0.0; 2 * pad_row(n) * k];
-    for (i, row) in values.chunks(k).enumerate() {
-        let at = gated_rows(i % n)[i / n];
-        out[at * k..][..k].copy_from_slice(row);
+    for (at, row) in out.chunks_mut(k).enumerate() {
+        let [up, i] = gated_row(at);
+        if i < n {
+            row.copy_from_slice(&values[(up * n + i) * k..][..k]);
+        }
     }
     out
 }

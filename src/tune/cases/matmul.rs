@@ -4,7 +4,7 @@ use std::fmt;
 
 use half::f16;
 
-use super::activation::{STEEPEST, function, function_error};
+use super::activation::{SOFT_CAP_ERROR, STEEPEST, function, function_error};
 use super::data::{Random, U, batch, floats, matrix, pad_columns, record, rounded, step, sum_error};
 use super::gated::{gated_expected, interleaved};
 use super::rotary::RotaryShape;
@@ -185,8 +185,7 @@ impl MatmulCase {
         if self.output == MatmulOutput::Gated {
             return gated_expected(self.activation, self.n.len(), &sums, sum_error);
         }
-        // The shader's bound.
-        let cap_error = if self.soft_cap.is_some() { 1.5e-6 } else { 0.0 };
+        let cap_error = if self.soft_cap.is_some() { SOFT_CAP_ERROR } else { 0.0 };
         let mut expected: Vec<Expected> = (0..want.len())
             .map(|i| {
                 let value = f64::from(want[i]);

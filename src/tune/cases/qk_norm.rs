@@ -49,12 +49,12 @@ impl QkNormCase {
     }
 
     /// Cosine and sine of each rotated pair at a position.
-    fn turns(&self, position: usize) -> Vec<(f32, f32)> {
+    fn cos_sin(&self, position: usize) -> Vec<[f32; 2]> {
         let n = self.rotated.unwrap_or(0);
         let turn = |pair: usize| {
             let angle = position as f64 * 10_000f64.powf(-2.0 * pair as f64 / n as f64);
             let (sin, cos) = (angle % TAU).sin_cos();
-            (cos as f32, sin as f32)
+            [cos as f32, sin as f32]
         };
         (0..n / 2).map(turn).collect()
     }
@@ -62,25 +62,25 @@ impl QkNormCase {
     /// `[n_ctx, pad_row(head_dim) / 2]` pairs of cosine and sine.
     fn table(&self, n_ctx: usize) -> Vec<f32> {
         let row = |position| {
-            let mut turns = self.turns(position);
-            turns.resize(pad_row(self.head_dim) / 2, (1.0, 0.0));
-            turns.into_iter().flat_map(|(cos, sin)| [cos, sin])
+            let mut cos_sin = self.cos_sin(position);
+            cos_sin.resize(pad_row(self.head_dim) / 2, [1.0, 0.0]);
+            cos_sin.into_iter().flatten()
         };
         (0..n_ctx).flat_map(row).collect()
     }
 
     /// A row's q, k and v, which stands as it was.
     fn expected(&self, position: usize, row: &[f32], weights: &[Vec<f32>; 2]) -> Vec<Expected> {
-        let (turns, dim) = (self.turns(position), self.head_dim);
+        let (cos_sin, dim) = (self.cos_sin(position), self.head_dim);
         let (q, rest) = row.split_at(self.n_head * dim);
         let (k, v) = rest.split_at(self.n_kv_head * dim);
         let mut expected = Vec::new();
         for (heads, weight) in [(q, &weights[0]), (k, &weights[1])] {
-            let want = reference::qk_norm(heads, weight, EPSILON, &turns);
+            let want = reference::qk_norm(heads, weight, EPSILON, &cos_sin);
             let normed = reference::rms_norm(heads, weight, EPSILON);
             expected.extend(want.iter().enumerate().map(|(i, &want)| {
                 // An element comes of itself and of its neighbour.
-                let rotates = i % dim / 2 < turns.len();
+                let rotates = i % dim / 2 < cos_sin.len();
                 let neighbour = if rotates { normed[i - i % dim + ((i % dim) ^ 1)].abs() } else { 0.0 };
                 let magnitude = f64::from(normed[i].abs() + neighbour);
                 let tolerance = (relative_error(dim) + 4.0 * U) * magnitude;
