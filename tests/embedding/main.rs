@@ -17,6 +17,7 @@ mod stream;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use wgpt::Engine;
 use wgpt::engine::ModelFiles;
@@ -35,6 +36,7 @@ fn load(gpu: &Arc<Gpu>, options: &ModelOptions) -> wgpt::Result<Engine> {
     Engine::load(files, Arc::clone(gpu), options, &mut |_| ControlFlow::Continue(()))
 }
 
+/// A chunk or a step is one submit, however slow the machine: tests count them.
 fn deterministic() -> ModelOptions {
-    ModelOptions { deterministic: true, ..ModelOptions::default() }
+    ModelOptions { deterministic: true, max_submit: Duration::from_secs(3600), ..ModelOptions::default() }
 }
