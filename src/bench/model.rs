@@ -151,13 +151,16 @@ pub struct ModelBenchProgress {
     pub total: usize,
 }
 
-/// Runs one test: a warm-up, then `repetitions` timed runs.
+/// Runs one test: a warm-up, then `repetitions` timed runs. `session`, of the same engine,
+/// serves several tests: what lies in front of one and is there from another, as where
+/// depths rise, is not run again.
 ///
 /// # Errors
 /// [`Error::Input`] for a test of no token, more tokens than the context holds
 /// or no repetition; [`Error::Cancelled`] by `cancel`; errors of the device.
 pub fn run_model_test(
     engine: &Engine,
+    session: &mut Session,
     test: ModelTest,
     repetitions: usize,
     cancel: &CancelFlag,
@@ -168,25 +171,28 @@ pub fn run_model_test(
         return Err(Error::input("a benchmark needs at least one repetition"));
     }
     if test.n_sequences > 1 {
+        // What it holds would count among the peaks.
+        session.truncate(0);
         return super::batch::run(engine, test, repetitions, cancel, progress);
     }
-    let mut session = engine.session();
     session.set_cancel(cancel.clone());
     let tokens: Vec<u32> = tokens(engine.vocab_size()).take(test.n_depth + test.n_tokens()).collect();
     let (depth, timed) = tokens.split_at(test.n_depth);
     let (prompt, generated) = timed.split_at(test.n_prompt);
-    if !depth.is_empty() {
-        session.prefill(depth)?;
+    let there = session.tokens().iter().zip(depth).take_while(|(there, wanted)| there == wanted).count();
+    session.truncate(there);
+    if there < depth.len() {
+        session.prefill(&depth[there..])?;
     }
     let mut sampler = Sampler::new(SamplingParams::greedy(), engine.vocab_size())?;
     // One token warms decode up as well as many.
-    let warm_up = run_once(&mut session, &mut sampler, prompt, &generated[..test.n_gen.min(1)])?;
+    let warm_up = run_once(session, &mut sampler, prompt, &generated[..test.n_gen.min(1)])?;
     let mut runs = Vec::with_capacity(repetitions);
     let before = engine.gpu().step_timings();
     for done in 0..repetitions {
         progress(ModelBenchProgress { done, total: repetitions });
         session.truncate(test.n_depth);
-        runs.push(run_once(&mut session, &mut sampler, prompt, generated)?);
+        runs.push(run_once(session, &mut sampler, prompt, generated)?);
     }
     progress(ModelBenchProgress { done: repetitions, total: repetitions });
     Ok(ModelBench {

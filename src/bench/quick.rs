@@ -86,14 +86,15 @@ type Ready = fn(&Gpu, PackShape, usize) -> Result<Probe>;
 /// As [`run_model_test`].
 pub fn quick_rate(engine: &Engine, test: ModelTest, time: Duration, cancel: &CancelFlag) -> Result<f64> {
     let started = Instant::now();
-    let first = run_model_test(engine, test, 1, cancel, &mut |_| {})?;
+    let mut session = engine.session();
+    let first = run_model_test(engine, &mut session, test, 1, cancel, &mut |_| {})?;
     let each = first.nanoseconds().0.max(1.0);
     let left = time.saturating_sub(started.elapsed()).as_nanos() as f64;
     let repetitions = ((left / each) as usize).min(REPETITIONS);
     if repetitions == 0 {
         return Ok(first.rate().0);
     }
-    Ok(run_model_test(engine, test, repetitions, cancel, &mut |_| {})?.rate().0)
+    Ok(run_model_test(engine, &mut session, test, repetitions, cancel, &mut |_| {})?.rate().0)
 }
 
 #[cfg(test)]

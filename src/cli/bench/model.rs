@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use wgpt::Engine;
 use wgpt::bench::{ModelTest, RecordHeader, run_model_test};
+use wgpt::{Engine, Session};
 
 use super::model_output::{Format, Row, Writer};
 use crate::cli::exit::Outcome;
@@ -80,8 +80,9 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         note("note: this is a debug build; figures of a release build are better");
     }
     let mut writer = Writer::new(args.output);
+    let mut session = engine.session();
     for test in tests {
-        match measure(&engine, load_ns, test, args.repetitions as usize, &cancel) {
+        match measure(&engine, &mut session, load_ns, test, args.repetitions as usize, &cancel) {
             Err(error) if error.kind() == wgpt::ErrorKind::Cancelled => {
                 writer.finish()?;
                 note("interrupted");
@@ -96,6 +97,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
 
 fn measure(
     engine: &Engine,
+    session: &mut Session,
     load_ns: u64,
     test: ModelTest,
     repetitions: usize,
@@ -103,7 +105,7 @@ fn measure(
 ) -> wgpt::Result<Row> {
     let bar = Bar::new(repetitions as u64, "{msg}  {wide_bar} {pos}/{len}");
     let header = RecordHeader::new(&engine.gpu());
-    let result = run_model_test(engine, test, repetitions, cancel, &mut |state| {
+    let result = run_model_test(engine, session, test, repetitions, cancel, &mut |state| {
         bar.set(state.done as u64, test.name())
     })?;
     Ok(Row::new(engine, header, load_ns, &result))
