@@ -1,0 +1,83 @@
+//! Contexts of more than 8,192 positions: the same logits as the naive model's, within the
+//! memory that was planned.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "support/reference_model.rs"]
+mod reference_model;
+mod support;
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use reference_model::ReferenceModel;
+use wgpt::Engine;
+use wgpt::engine::ModelFiles;
+use wgpt::gpu::GpuOptions;
+use wgpt::model::ModelOptions;
+use wgpt::tensor::DType;
+
+/// Rotary scaling as Llama 3's, four heads of q that share one of k and v.
+const GOLDEN: &str = "tests/golden/llama/llama3";
+const N_CTX: usize = 8208;
+/// The last ones are decoded.
+const N_DECODED: usize = 5;
+
+fn files(dir: &Path) -> ModelFiles {
+    let config = std::fs::read_to_string(Path::new(GOLDEN).join("config.json")).unwrap();
+    let longer = config
+        .replace("\"max_position_embeddings\": 512", &format!("\"max_position_embeddings\": {N_CTX}"))
+        .replace(
+            "\"original_max_position_embeddings\": 64",
+            &format!("\"original_max_position_embeddings\": {}", N_CTX / 8),
+        );
+    assert_ne!(config, longer);
+    std::fs::write(dir.join("config.json"), longer).unwrap();
+    std::fs::copy(Path::new(GOLDEN).join("model.safetensors"), dir.join("model.safetensors")).unwrap();
+    ModelFiles::open(dir).unwrap()
+}
+
+#[test]
+fn a_context_beyond_8192_is_the_naive_models() {
+    let gpu = Arc::new(support::open_gpu(GpuOptions::default()));
+    let dir = tempfile::tempdir().unwrap();
+    let options = ModelOptions {
+        n_ctx: Some(N_CTX),
+        dtype: DType::F32,
+        kv_dtype: DType::F32,
+        ..ModelOptions::default()
+    };
+    let files = Arc::new(files(dir.path()));
+    let engine =
+        Engine::load(Arc::clone(&files), Arc::clone(&gpu), &options, &mut |_| ControlFlow::Continue(()))
+            .unwrap();
+    let tokens: Vec<u32> = (0..N_CTX as u32).map(|i| (i * i * 7 + i * 31 + 11) % 997).collect();
+    // It takes as long as the engine does here.
+    let naive = std::thread::spawn({
+        let (files, tokens) = (Arc::clone(&files), tokens.clone());
+        move || {
+            ReferenceModel::new(files.config(), files.checkpoint(), DType::F32, DType::F32).logits(&tokens)
+        }
+    });
+
+    let mut session = engine.session();
+    let (prompt, decoded) = tokens.split_at(N_CTX - N_DECODED);
+    let mut found = vec![session.advance(prompt).unwrap().to_vec()];
+    for &token in decoded {
+        found.push(session.advance(&[token]).unwrap().to_vec());
+    }
+    let expected = naive.join().unwrap();
+    let expected = expected.chunks_exact(engine.vocab_size()).skip(N_CTX - N_DECODED - 1);
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let errors = found.iter().zip(expected).map(|(found, expected)| (found - expected).abs());
+        let largest = errors.fold(0.0, f32::max);
+        assert!(largest < 2e-4, "{largest:e} behind the prompt's last token and {i} more");
+    }
+    let full = session.advance(&[1]).unwrap_err().to_string();
+    assert!(full.contains("8208"), "{full}");
+
+    let planned = engine.memory_plan().total_bytes();
+    let taken = gpu.ledger().total_bytes();
+    assert!(taken <= planned, "{taken} bytes of {planned} that were planned");
+}
