@@ -342,13 +342,6 @@ impl Decoder {
         self.attention.layers[layer].window
     }
 
-    /// The longest reach of any layer; `None` where one sees everything.
-    #[must_use]
-    pub fn longest_window(&self) -> Option<usize> {
-        let windows: Option<Vec<usize>> = self.attention.layers.iter().map(|layer| layer.window).collect();
-        windows?.into_iter().max()
-    }
-
     /// The element order of the rotated heads in the file.
     fn pairing(&self) -> Pairing {
         self.attention.ropes.first().map_or(Pairing::AsIs, |rope| rope.pairing)

@@ -24,7 +24,7 @@ pub use ahead::{AheadLoop, AheadToken};
 pub use decoder::Decoder;
 pub use dims::Dims;
 pub use forward::{DispatchTiming, Forward, Overrun, PassOwner, PieceTime, ScoredSequence, Sequence};
-pub use kv_cache::{KvCache, KvPool, PageList, PageLists};
+pub use kv_cache::{GroupPages, KV_GROUPS_MAX, KvCache, KvGroup, KvPool, PageList, PageLists};
 pub use loader::{Weights, check_tensors, weight_bytes};
 pub use options::{MAX_SUBMIT, ModelOptions, STEPS_AHEAD, STEPS_AHEAD_MAX};
 pub use output::{Output, Scores, bad_logits, kv_overflow};

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::model::KvGroup;
 use crate::model::decoder::{Attention, Residual, Up};
 
 fn parse(config: &Value) -> Result<Decoder> {
@@ -214,7 +215,7 @@ fn windows_stand_where_the_config_says() {
     let types = with(windowed("gemma2"), "layer_types", json!(["chunked_attention"]));
     assert!(refused(&types).contains("full_attention or sliding_attention"));
     assert!(refused(&with(neo, "attention_types", json!("local"))).contains("attention_types"));
-    let longest = |config: &Value| parse(config).unwrap().longest_window();
+    let longest = |config: &Value| KvGroup::of(&parse(config).unwrap(), usize::MAX)[0].window;
     assert_eq!((longest(&windowed("mistral")), longest(&windowed("gemma2"))), (some, none));
 }
 
