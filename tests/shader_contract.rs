@@ -54,9 +54,10 @@ fn names_in(folder: &str) -> BTreeSet<String> {
 }
 
 /// What the name of a shader has behind that of its operation.
-const PARTS: [&str; 10] = [
+const PARTS: [&str; 11] = [
     "_per_thread",
     "_scores",
+    "_weights",
     "_values",
     "_max",
     "_weigh",
