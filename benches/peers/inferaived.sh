@@ -1,23 +1,28 @@
 #!/bin/sh
-# Decode with 124M random weights: wgpt (GPT-2, f16) beside inferaived 0.1.0 (Llama,
-# bf16) on the same adapter, five times in turn. inferaived has no GPT-2; its Llama
-# gets a shape with GPT-2 124M's width, depth, vocabulary and number of weights.
+# Decode of a shape, random weights: wgpt (f16) beside inferaived 0.1.0 (Llama, bf16) on
+# the same adapter, in turn. inferaived has no GPT-2; beside wgpt's, its Llama gets a
+# shape with GPT-2 124M's width, depth, vocabulary and number of weights.
 #
-# Usage: inferaived.sh BUILD_DIR WGPT OUT_DIR
+# Usage: [TIMES=5] inferaived.sh BUILD_DIR WGPT OUT_DIR [SHAPE]
 #   BUILD_DIR     inferaived is fetched and built there, unpatched; kept for the next time
 #   WGPT          a release build of wgpt
 #   OUT_DIR       gets inferaived-N.json and wgpt-N.json; with - it only builds
+#   SHAPE         gpt2 (the default) or smollm2-135m
 set -eu
-[ $# = 3 ] || { sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
-build=$1 wgpt=$2 out=$3
+case $# in 3 | 4) ;; *) sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;; esac
+build=$1 wgpt=$2 out=$3 shape=${4:-gpt2}
+times=${TIMES:-5}
+case $shape in gpt2) peer_shape=gpt2-sized ;; *) peer_shape=$shape ;; esac
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$build"
 cp -R "$here/report.rs" "$here/inferaived" "$build/"
 (cd "$build/inferaived" && cargo build --release)
 [ "$out" != - ] || exit 0
 mkdir -p "$out"
-for i in 1 2 3 4 5; do
-    "$build/inferaived/target/release/peer-inferaived" gpt2-sized 12 >"$out/inferaived-$i.json"
-    "$wgpt" bench model --random gpt2 -p 0 -n 12 -d 8 -r 1 -o json >"$out/wgpt-$i.json"
+i=1
+while [ "$i" -le "$times" ]; do
+    "$build/inferaived/target/release/peer-inferaived" "$peer_shape" 12 >"$out/inferaived-$i.json"
+    "$wgpt" bench model --random "$shape" -p 0 -n 12 -d 8 -r 1 -o json >"$out/wgpt-$i.json"
+    i=$((i + 1))
 done
 grep avg_ts "$out"/inferaived-*.json "$out"/wgpt-*.json

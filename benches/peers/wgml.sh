@@ -1,20 +1,22 @@
 #!/bin/sh
-# Decode of GPT-2 124M's shape, random weights: wgpt beside wgml 0.2.0 on the same
-# adapter, five times in turn. wgml keeps the file's f16 weights as f32; wgpt runs
-# with both types.
+# Decode of a published shape, random weights: wgpt beside wgml 0.2.0 on the same
+# adapter, in turn. wgml keeps the file's f16 weights as f32; wgpt runs with both types.
 #
-# Usage: wgml.sh BUILD_DIR MODEL.gguf WGPT OUT_DIR
+# Usage: [TIMES=5] wgml.sh BUILD_DIR MODEL.gguf WGPT OUT_DIR [SHAPE]
 #   BUILD_DIR     wgml is fetched, patched and built there; kept for the next time
 #   MODEL.gguf    written by random_gguf.py
 #   WGPT          a release build of wgpt
 #   OUT_DIR       gets wgml-N.json, wgpt-f16-N.json and wgpt-f32-N.json; with - it only builds
+#   SHAPE         gpt2 (the default) or smollm2-135m, as MODEL.gguf
 #
-# The patch: wgml binds the token embedding and the head as one buffer of f32 each,
+# The patch: wgml binds GPT-2's token embedding and head as one buffer of f32 each,
 # 147 MiB, where lavapipe binds 128 MiB at most. Each becomes two buffers of half the
-# vocabulary; kernels and all else stay.
+# vocabulary; kernels and all else stay. wgml's Llama is not patched: SmolLM2-135M's
+# embedding has 108 MiB.
 set -eu
-[ $# = 4 ] || { sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
-build=$1 model=$2 wgpt=$3 out=$4
+case $# in 4 | 5) ;; *) sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;; esac
+build=$1 model=$2 wgpt=$3 out=$4 shape=${5:-gpt2}
+times=${TIMES:-5}
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$build"
 cp -R "$here/report.rs" "$here/wgml" "$build/"
@@ -29,12 +31,15 @@ fi
 cd_build cargo build --release --config 'patch.crates-io.wgml.path="wgml-0.2.0"'
 [ "$out" != - ] || exit 0
 mkdir -p "$out"
-for i in 1 2 3 4 5; do
+i=1
+while [ "$i" -le "$times" ]; do
     "$build/wgml/target/release/peer-wgml" "$model" 12 >"$build/wgml.out"
     # wgml prints the file's header ahead of the report.
     sed -n '/^{/,$p' "$build/wgml.out" >"$out/wgml-$i.json"
     for dtype in f16 f32; do
-        "$wgpt" bench model --random gpt2 --dtype $dtype -p 0 -n 12 -d 8 -r 1 -o json >"$out/wgpt-$dtype-$i.json"
+        "$wgpt" bench model --random "$shape" --dtype $dtype -p 0 -n 12 -d 8 -r 1 -o json \
+            >"$out/wgpt-$dtype-$i.json"
     done
+    i=$((i + 1))
 done
 grep avg_ts "$out"/wgml-*.json "$out"/wgpt-*.json

@@ -1,18 +1,16 @@
-//! Decode speed of wgml's GPT-2: `peer-wgml MODEL.gguf [N_GEN]`.
+//! Decode speed of wgml's GPT-2 or Llama, as the file has it: `peer-wgml MODEL.gguf [N_GEN]`.
 //!
-//! The loop is that of wgml's own example `gpt2`, without text, sampling and timestamps.
+//! The loop is that of wgml's own examples `gpt2` and `llama2`, without text, sampling and timestamps.
 
+mod model;
 #[path = "../report.rs"]
 mod report;
 
 use std::time::Instant;
 
+use model::Model;
 use report::Report;
-use wgcore::kernel::KernelInvocationQueue;
 use wgml::gguf::{Gguf, GgufMetadataValue, GgufMetadataValueArray};
-use wgml::models::gpt2::cpu::Gpt2Model;
-use wgml::models::gpt2::transformer::{Gpt2, Gpt2State, Gpt2Weights};
-use wgml::ops::BatchedMultiqueryAttentionParams;
 
 /// Tokens before the timed ones. wgml takes a prompt token by token, so they warm up as well.
 const PROMPT: [u32; 8] = [464, 3290, 318, 257, 845, 922, 1545, 11];
@@ -42,11 +40,8 @@ async fn run(path: &str, n_gen: usize) {
     let n_vocab = gguf.tensors["token_embd.weight"].dimensions()[1] as usize;
     let names = GgufMetadataValue::Array(GgufMetadataValueArray::U8(vec![0; n_vocab]));
     gguf.metadata.entry("tokenizer.ggml.tokens".into()).or_insert(names);
-    let (model, config) = Gpt2Model::from_gguf(&gguf);
-    let weights = Gpt2Weights::from_ram(&device, &model);
-    let gpt2 = Gpt2::new(&device).expect("a shader does not compile");
-    let state = Gpt2State::new(&device, &config);
-    drop((gguf, bytes, model));
+    let model = Model::load(&device, &gguf);
+    drop((gguf, bytes));
     let load_seconds = start.elapsed().as_secs_f64();
 
     let mut step_seconds = Vec::new();
@@ -54,23 +49,9 @@ async fn run(path: &str, n_gen: usize) {
     let mut token = PROMPT[0];
     for pos in 0..PROMPT.len() + n_gen {
         let start = Instant::now();
-        let attention = BatchedMultiqueryAttentionParams {
-            seq_len: config.n_seq as u32,
-            kv_dim: config.n_embd as u32,
-            kv_mul: 1,
-            n_heads: config.n_head as u32,
-            head_size: (config.n_embd / config.n_head) as u32,
-            pos: pos as u32,
-        };
-        queue.write_buffer(state.attn_params().buffer(), 0, bytemuck::bytes_of(&attention));
-        let mut kernels = KernelInvocationQueue::new(&device);
-        kernels.compute_pass("decode", false);
-        gpt2.queue(&mut kernels, &state, &weights, &config, token, pos as u32);
-        let mut encoder = device.create_command_encoder(&Default::default());
-        kernels.encode(&mut encoder, None);
-        state.logits_readback().copy_from(&mut encoder, state.logits());
+        let encoder = model.encode(&device, &queue, token, pos as u32);
         queue.submit(Some(encoder.finish()));
-        let logits = state.logits_readback().read(&device).await.expect("no logits");
+        let logits = model.logits_readback().read(&device).await.expect("no logits");
         let best =
             (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).expect("no vocabulary") as u32;
         token = PROMPT.get(pos + 1).copied().unwrap_or(best);
@@ -83,7 +64,7 @@ async fn run(path: &str, n_gen: usize) {
     Report {
         engine: "wgml 0.2.0 (wgcore 0.2.2, wgpu 23)",
         adapter: &adapter.get_info().name,
-        model: &format!("GPT-2: {} layers, {} wide, vocabulary {n_vocab}", config.n_layer, config.n_embd),
+        model: &format!("{}, vocabulary {n_vocab}", model.describe()),
         dtype: "f32",
         n_depth: PROMPT.len(),
         load_seconds,
