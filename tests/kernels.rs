@@ -93,39 +93,23 @@ fn both_floors() -> [GpuOptions; 2] {
     [GpuOptions::default(), GpuOptions { features_floor: true, ..GpuOptions::default() }]
 }
 
-/// Every case with the kernels of a strategy on one of the two devices, in turn; on both
-/// it takes minutes.
-fn check_in_turn(strategy: Strategy) {
-    let cases = cases::all();
-    for (i, options) in both_floors().into_iter().enumerate() {
-        let own: Vec<Case> = cases.iter().skip(i).step_by(2).cloned().collect();
-        check(&[options], &[strategy], &own);
-    }
-}
-
 const ALL: [Strategy; 3] = [Strategy::PerThread, Strategy::Workgroup, Strategy::Subgroup];
 
 // A test a strategy: software adapters compile for long, and so on two cores.
 
 #[test]
 fn per_thread_kernels_match_their_reference() {
-    check_in_turn(Strategy::PerThread);
+    check(&both_floors(), &[Strategy::PerThread], &cases::all());
 }
 
 #[test]
 fn workgroup_kernels_match_their_reference() {
-    check_in_turn(Strategy::Workgroup);
+    check(&both_floors(), &[Strategy::Workgroup], &cases::all());
 }
 
 #[test]
 fn subgroup_kernels_match_their_reference() {
-    check_in_turn(Strategy::Subgroup);
-}
-
-#[test]
-#[ignore = "takes minutes: make test-all"]
-fn all_cases_on_both_floors() {
-    check(&both_floors(), &ALL, &cases::all());
+    check(&both_floors(), &[Strategy::Subgroup], &cases::all());
 }
 
 #[test]
@@ -151,7 +135,11 @@ fn kernels_match_their_reference_at_other_subgroup_sizes() {
 #[test]
 #[ignore = "takes minutes: make test-all"]
 fn all_cases_at_other_subgroup_sizes() {
-    rerun_at_other_widths(&["all_cases_on_both_floors"]);
+    rerun_at_other_widths(&[
+        "per_thread_kernels_match_their_reference",
+        "workgroup_kernels_match_their_reference",
+        "subgroup_kernels_match_their_reference",
+    ]);
 }
 
 /// Runs tests of this program again with vectors of 128 and 256 bits.
@@ -164,7 +152,7 @@ fn rerun_at_other_widths(tests: &[&str]) {
     let program = std::env::current_exe().expect("the path of the test program");
     for width in ["128", "256"] {
         let output = Command::new(&program)
-            .args(["--exact", "--nocapture", "--include-ignored"])
+            .args(["--exact", "--nocapture"])
             .args(tests)
             .env("LP_NATIVE_VECTOR_WIDTH", width)
             .output()
