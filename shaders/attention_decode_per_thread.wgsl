@@ -157,18 +157,3 @@ fn attention_decode_per_thread(
         }
     }
 }
-
-// sum + the values of four positions times their weights.
-fn add_scaled(
-    v0: vec4<f32>,
-    v1: vec4<f32>,
-    v2: vec4<f32>,
-    v3: vec4<f32>,
-    weight: vec4<f32>,
-    sum: vec4<f32>,
-) -> vec4<f32> {
-    var total = fma(v0, vec4<f32>(weight.x), sum);
-    total = fma(v1, vec4<f32>(weight.y), total);
-    total = fma(v2, vec4<f32>(weight.z), total);
-    return fma(v3, vec4<f32>(weight.w), total);
-}

@@ -1,19 +1,18 @@
 // scores[kv_head, item, j - start] = cap(scale * q[item] . k[j, kv_head]) for j <= position of its row
 //
 // The first of three kernels of prefill attention for CPU adapters, in front of
-// attention_prefill_weights and attention_prefill_values. An item is a row with one of
-// the `group` heads of q that share a kv head. One thread computes ITEMS items against
-// KEYS neighbouring positions, without a barrier: CPU adapters gather each element of a
-// load by itself, so that what is loaded must serve several sums. The lanes of a workgroup
-// differ in the positions. Three small kernels without private arrays compile ten times
-// faster there than one with them. Rows of several sequences are treated one sequence
-// after the other; `start` is the block of KEYS positions that the first row of a
-// workgroup's begins to see, and what lies above the diagonal of the last one is skipped.
+// attention_prefill_weights and attention_prefill_values; items and `start` are those of
+// prefill_items. One thread computes ITEMS items against KEYS neighbouring positions,
+// without a barrier: CPU adapters gather each element of a load by itself, so that what is
+// loaded must serve several sums. The lanes of a workgroup differ in the positions. Three
+// small kernels without private arrays compile ten times faster there than one with them.
+// Rows of several sequences are treated one sequence after the other; what lies above the
+// diagonal of the last row is skipped.
 // Ragged edge: items beyond the last repeat it and are not stored; scores of positions
 // that a row does not see, whose keys may be anything, are not read later.
 
 // 32 sums; a block of positions lies in one page.
-const_assert ITEMS == 4u && KEYS == 8u && PAGE_SIZE % KEYS == 0u;
+const_assert KEYS == 8u && PAGE_SIZE % KEYS == 0u;
 
 // [n_kv_head, score_items, score_keys / 4]
 @group(0) @binding(4) var<storage, read_write> scores: array<Load4>;
@@ -24,20 +23,16 @@ fn attention_prefill_scores(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let kv_head = group.z;
-    let n_items = step.n_rows * params.group;
-    let own_items = vec4<u32>(group.x * ITEMS) + vec4<u32>(0u, 1u, 2u, 3u);
-    let items = min(own_items, vec4<u32>(n_items - 1u));
-    let rows = items / params.group;
-    let heads = vec4<u32>(kv_head * params.group) + items % params.group;
-    let queries = rows * params.qkv_stride4 + heads * (HEAD_DIM / 4u);
+    let block = items_of(group.x, kv_head);
+    let rows = block.rows;
+    let queries = rows * params.qkv_stride4 + block.heads * (HEAD_DIM / 4u);
     let quads = 2u * params.packs;
-    let block = group.y * WORKGROUP_SIZE + lane;
-    let to = (vec4<u32>(kv_head * params.score_items) + items) * (params.score_keys / 4u) + block * (KEYS / 4u);
+    let keys = (group.y * WORKGROUP_SIZE + lane) * KEYS;
+    let to = scores_of(kv_head, block.items) + keys / 4u;
     var run = rows.x;
     while (run <= rows.w) {
         let run_end = row_run_end(run, rows.w);
-        let start = first_seen(row_position(run) + 1u, params.window) / KEYS * KEYS;
-        let first_key = start + block * KEYS;
+        let first_key = scores_start(run) + keys;
         if (first_key <= row_position(run_end)) {
             let entry = page_table[row_page(run, first_key / PAGE_SIZE)];
             let slab = kv_slab(entry);
@@ -56,18 +51,17 @@ fn attention_prefill_scores(
                 let q2 = load4(qkv[queries.z + quad]);
                 let q3 = load4(qkv[queries.w + quad]);
                 let low = four_keys(slab, k + quad, quads);
-                low0 += q0 * low;
-                low1 += q1 * low;
-                low2 += q2 * low;
-                low3 += q3 * low;
+                low0 = add_scores(low, q0, low0);
+                low1 = add_scores(low, q1, low1);
+                low2 = add_scores(low, q2, low2);
+                low3 = add_scores(low, q3, low3);
                 let high = four_keys(slab, k + 4u * quads + quad, quads);
-                high0 += q0 * high;
-                high1 += q1 * high;
-                high2 += q2 * high;
-                high3 += q3 * high;
+                high0 = add_scores(high, q0, high0);
+                high1 = add_scores(high, q1, high1);
+                high2 = add_scores(high, q2, high2);
+                high3 = add_scores(high, q3, high3);
             }
-            // Items of the run alone, each once: those of others are stored in their turn.
-            let stored = (rows >= vec4<u32>(run)) & (rows <= vec4<u32>(run_end)) & (own_items == items);
+            let stored = of_run(block, run, run_end);
             if (stored.x) { store(to.x, low0, high0); }
             if (stored.y) { store(to.y, low1, high1); }
             if (stored.z) { store(to.z, low2, high2); }
@@ -85,6 +79,10 @@ fn four_keys(slab: u32, index: u32, stride: u32) -> mat4x4<f32> {
         kv_load(slab, index + 2u * stride),
         kv_load(slab, index + 3u * stride),
     );
+}
+
+fn add_scores(keys: mat4x4<f32>, query: vec4<f32>, sum: vec4<f32>) -> vec4<f32> {
+    return add_dots(keys[0], keys[1], keys[2], keys[3], query, sum);
 }
 
 fn store(at: u32, low: vec4<f32>, high: vec4<f32>) {

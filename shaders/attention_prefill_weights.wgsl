@@ -1,10 +1,9 @@
 // scores[kv_head, item, j - start] = exp(score - largest score of the item), 0 where its row does not see j
 //
 // The second of three kernels of prefill attention for CPU adapters, in place over what
-// attention_prefill_scores wrote; items, their blocks of ITEMS and `start` are its. One
-// thread treats one item, so that each weight takes one exp. Zeros go as far as
-// attention_prefill_values reads: to the last position of the item's sequence that a row
-// of its block sees, and on to a multiple of four.
+// attention_prefill_scores wrote. One thread treats one item, so that each weight takes one
+// exp. Zeros go as far as attention_prefill_values reads: to the last position of the
+// item's sequence that a row of its block sees, and on to a multiple of four.
 
 // [n_kv_head, score_items, score_keys / 4]
 @group(0) @binding(4) var<storage, read_write> scores: array<Load4>;
@@ -29,12 +28,12 @@ fn attention_prefill_weights(
         run = run_end + 1u;
         run_end = row_run_end(run, last_row);
     }
-    let start = first_seen(row_position(run) + 1u, params.window) / KEYS * KEYS;
+    let start = scores_start(run);
     let end = row_position(run_end) + 1u;
     // Those that the row sees: from `own_first` on, before `own_end`.
     let own_end = row_position(row) + 1u;
     let own_first = first_seen(own_end, params.window);
-    let first = (kv_head * params.score_items + item) * (params.score_keys / 4u);
+    let first = scores_of(kv_head, vec4<u32>(item)).x;
     var largest4 = vec4<f32>(MASKED);
     for (var key = own_first / 4u * 4u; key < own_end; key += 4u) {
         let score = load4(scores[first + (key - start) / 4u]);

@@ -14,3 +14,17 @@ fn add_dots(
     return fma(vec4<f32>(w0.w, w1.w, w2.w, w3.w), vec4<f32>(x.w), total);
 }
 
+// sum + the values of four positions times their weights.
+fn add_scaled(
+    v0: vec4<f32>,
+    v1: vec4<f32>,
+    v2: vec4<f32>,
+    v3: vec4<f32>,
+    weight: vec4<f32>,
+    sum: vec4<f32>,
+) -> vec4<f32> {
+    var total = fma(v0, vec4<f32>(weight.x), sum);
+    total = fma(v1, vec4<f32>(weight.y), total);
+    total = fma(v2, vec4<f32>(weight.z), total);
+    return fma(v3, vec4<f32>(weight.w), total);
+}

@@ -3,6 +3,7 @@
 
 use super::attention::{self, Attention, AttentionForm};
 use super::candidate::{Candidate, Needs, Op};
+use super::fragments::{DOT4, PREFILL_ITEMS};
 use super::paged::PAGE_SIZE;
 use super::step::Rows;
 use crate::error::Result;
@@ -61,9 +62,16 @@ const fn per_thread(name: &'static str, needs: Needs) -> Candidate {
 /// The variants for a kind of rows and a form, in the order of their dispatch.
 #[must_use]
 pub fn variants(candidate: &Candidate, rows: Rows, form: AttentionForm) -> Vec<Variant> {
-    let kv_by = |index| if candidate.strategy == Strategy::PerThread && index == 0 { 4 } else { 8 };
-    let all = 0..candidate.kernels.len();
-    all.map(|index| attention::variant(candidate, index, rows, form, kv_by(index))).collect()
+    let per_thread = candidate.strategy == Strategy::PerThread;
+    let variant = |index| {
+        let kv_by = if per_thread && index == 0 { 4 } else { 8 };
+        let mut variant = attention::variant(candidate, index, rows, form, kv_by);
+        if per_thread {
+            variant.fragments.extend([DOT4, PREFILL_ITEMS]);
+        }
+        variant
+    };
+    (0..candidate.kernels.len()).map(variant).collect()
 }
 
 /// Positions that the rows of a workgroup of the per-thread kernels see at the most,

@@ -23,6 +23,7 @@ pub const ROWS_CHUNK: Fragment = fragment!("rows_chunk", []);
 pub const ROWS_BATCH: Fragment = fragment!("rows_batch", [Binding::uniform(13, "batch")]);
 pub const LANE: Fragment = fragment!("lane", []);
 pub const DOT4: Fragment = fragment!("dot4", []);
+pub const PREFILL_ITEMS: Fragment = fragment!("prefill_items", []);
 pub const INPUT_PLAIN: Fragment = fragment!("input_plain", [Binding::read(2, "x")]);
 pub const OUTPUT_PLAIN: Fragment = fragment!("output_plain", []);
 pub const OUTPUT_GATED: Fragment = fragment!("output_gated", []);
