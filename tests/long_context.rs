@@ -8,7 +8,6 @@ mod reference_model;
 mod support;
 
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::Arc;
 
 use reference_model::ReferenceModel;
@@ -19,36 +18,22 @@ use wgpt::model::ModelOptions;
 use wgpt::tensor::DType;
 
 /// Rotary scaling as Llama 3's, four heads of q that share one of k and v.
-const GOLDEN: &str = "tests/golden/llama/llama3";
+const GOLDEN: &str = "llama/llama3";
 const N_CTX: usize = 8208;
 /// The last ones are decoded.
 const N_DECODED: usize = 5;
 
-fn files(dir: &Path) -> ModelFiles {
-    let config = std::fs::read_to_string(Path::new(GOLDEN).join("config.json")).unwrap();
-    let longer = config
-        .replace("\"max_position_embeddings\": 512", &format!("\"max_position_embeddings\": {N_CTX}"))
-        .replace(
-            "\"original_max_position_embeddings\": 64",
-            &format!("\"original_max_position_embeddings\": {}", N_CTX / 8),
-        );
-    assert_ne!(config, longer);
-    std::fs::write(dir.join("config.json"), longer).unwrap();
-    std::fs::copy(Path::new(GOLDEN).join("model.safetensors"), dir.join("model.safetensors")).unwrap();
-    ModelFiles::open(dir).unwrap()
-}
-
 #[test]
 fn a_context_beyond_8192_is_the_naive_models() {
     let gpu = Arc::new(support::open_gpu(GpuOptions::default()));
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::lengthened(GOLDEN, N_CTX);
     let options = ModelOptions {
         n_ctx: Some(N_CTX),
         dtype: DType::F32,
         kv_dtype: DType::F32,
         ..ModelOptions::default()
     };
-    let files = Arc::new(files(dir.path()));
+    let files = Arc::new(ModelFiles::open(dir.path()).unwrap());
     let engine =
         Engine::load(Arc::clone(&files), Arc::clone(&gpu), &options, &mut |_| ControlFlow::Continue(()))
             .unwrap();

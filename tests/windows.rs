@@ -3,8 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod support;
+
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use wgpt::engine::ModelFiles;
@@ -14,10 +15,7 @@ use wgpt::model::ModelOptions;
 use wgpt::sampling::SamplingParams;
 use wgpt::{Engine, GenerateOptions, Session};
 
-static GPU: LazyLock<Arc<Gpu>> = LazyLock::new(|| {
-    let options = GpuOptions { device: std::env::var("WGPT_DEVICE").ok(), ..GpuOptions::default() };
-    Arc::new(Gpu::open(&options).expect("the tests need an adapter: tools/setup_vulkan.sh installs one"))
-});
+static GPU: LazyLock<Arc<Gpu>> = LazyLock::new(|| Arc::new(support::open_gpu(GpuOptions::default())));
 
 /// A golden model with windows, its context lengthened.
 struct Windowed {
@@ -57,14 +55,7 @@ impl Windowed {
     }
 
     fn engine(&self, options: ModelOptions) -> Engine {
-        let dir = tempfile::tempdir().unwrap();
-        let golden = Path::new("tests/golden").join(self.golden);
-        let config = std::fs::read_to_string(golden.join("config.json")).unwrap();
-        let n_ctx = format!("\"max_position_embeddings\": {N_CTX}");
-        let longer = config.replace("\"max_position_embeddings\": 128", &n_ctx);
-        assert_ne!(config, longer);
-        std::fs::write(dir.path().join("config.json"), longer).unwrap();
-        std::fs::copy(golden.join("model.safetensors"), dir.path().join("model.safetensors")).unwrap();
+        let dir = support::lengthened(self.golden, N_CTX);
         let files = ModelFiles::open(dir.path()).unwrap();
         let options = ModelOptions { deterministic: true, ..options };
         Engine::load(files, Arc::clone(&GPU), &options, &mut |_| ControlFlow::Continue(())).unwrap()

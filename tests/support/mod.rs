@@ -3,6 +3,9 @@
 #[allow(dead_code, reason = "not every test program needs faults")]
 pub mod faulty;
 
+use std::path::Path;
+
+use tempfile::TempDir;
 use wgpt::gpu::{Gpu, GpuOptions};
 
 /// Opens the device that `WGPT_DEVICE` names, or the best one there is.
@@ -27,4 +30,17 @@ pub const GREEDY_BOUND: f32 = 1e-2;
 #[allow(dead_code, reason = "not every test program compares tokens")]
 pub fn gap(logits: &[f32], found: u32, expected: u32) -> f32 {
     logits[expected as usize] - logits[found as usize]
+}
+
+/// A copy of a model of tests/golden with rotary positions, its context lengthened.
+#[allow(dead_code, reason = "not every test program needs long contexts")]
+pub fn lengthened(golden: &str, n_ctx: usize) -> TempDir {
+    let golden = Path::new("tests/golden").join(golden);
+    let config = std::fs::read(golden.join("config.json")).expect("a golden model's config");
+    let mut config: serde_json::Value = serde_json::from_slice(&config).expect("JSON");
+    config["max_position_embeddings"] = n_ctx.into();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    std::fs::write(dir.path().join("config.json"), config.to_string()).expect("a config");
+    std::fs::copy(golden.join("model.safetensors"), dir.path().join("model.safetensors")).expect("a copy");
+    dir
 }
