@@ -166,7 +166,12 @@ fn no_pass_is_longer_than_a_submit_may_be() {
     let whole = load(&options());
     let least = Duration::from_nanos(1);
     let engine = load_on(&gpu, &ModelOptions { max_submit: least, ..options() });
+    let (before, start) = (gpu.step_timings(), std::time::Instant::now());
     let (logits, dispatches, submits) = counted(&gpu, || advance(&engine, &all));
+    // The parts of the host's time do not overlap, also where one encoder follows another.
+    let (host, all_time) = (gpu.step_timings().since(before), start.elapsed());
+    let parts = host.encode + host.submit + host.wait + host.read;
+    assert!(parts <= all_time, "{host:?} within {all_time:?}");
     assert_eq!(logits, advance(&whole, &all));
     assert!(submits >= dispatches, "{submits} submits of {dispatches} dispatches");
     // A budget does not lift it.

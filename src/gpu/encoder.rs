@@ -11,8 +11,8 @@ use crate::error::Result;
 pub struct Encoder {
     raw: wgpu::CommandEncoder,
     started: Instant,
-    /// Nanoseconds that the device had waited for when this encoder began.
-    waited_before: u64,
+    /// Nanoseconds that other work had taken when this encoder began.
+    before: u64,
     dispatches: u64,
 }
 
@@ -63,8 +63,8 @@ impl Encoder {
     pub(super) fn submit_raw(self, gpu: &Gpu) -> Result<wgpu::SubmissionIndex> {
         let raw = self.raw;
         let commands = gpu.guarded(Call::Submit, "encode", || raw.finish())?;
-        let waited = gpu.clock.wait.load(Ordering::Relaxed) - self.waited_before;
-        let encoded = nanoseconds(self.started).saturating_sub(waited);
+        let meanwhile = gpu.clock.beside_encoding() - self.before;
+        let encoded = nanoseconds(self.started).saturating_sub(meanwhile);
         gpu.clock.encode.fetch_add(encoded, Ordering::Relaxed);
         gpu.clock.dispatches.fetch_add(self.dispatches, Ordering::Relaxed);
         gpu.clock.submits.fetch_add(1, Ordering::Relaxed);
@@ -72,6 +72,19 @@ impl Encoder {
         let index = gpu.guarded(Call::Submit, "submit", || gpu.queue.submit([commands]))?;
         add_since(&gpu.clock.submit, start);
         Ok(index)
+    }
+
+    /// Hands what was encoded to `run` and goes on with an empty command buffer.
+    ///
+    /// # Errors
+    /// As [`Gpu::encoder`]; those of `run`.
+    pub(crate) fn replace<T>(&mut self, gpu: &Gpu, run: impl FnOnce(Self) -> Result<T>) -> Result<T> {
+        let full = std::mem::replace(self, gpu.encoder()?);
+        let result = run(full)?;
+        // What `run` took is not this one's encoding.
+        self.started = Instant::now();
+        self.before = gpu.clock.beside_encoding();
+        Ok(result)
     }
 
     /// Hands the commands to the queue without waiting.
@@ -92,7 +105,7 @@ impl Gpu {
         let create = || self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         Ok(Encoder {
             started: Instant::now(),
-            waited_before: self.clock.wait.load(Ordering::Relaxed),
+            before: self.clock.beside_encoding(),
             dispatches: 0,
             raw: self.guarded(Call::Submit, "encode", create)?,
         })

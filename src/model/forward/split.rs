@@ -146,9 +146,8 @@ impl<'g> Pieces<'g> {
     }
 
     fn submit(&mut self) -> Result<()> {
-        let full = std::mem::replace(&mut self.encoder, self.gpu.encoder()?);
         self.held_ns = 0.0;
-        full.submit(self.gpu)
+        self.encoder.replace(self.gpu, |full| full.submit(self.gpu))
     }
 
     /// Runs a dispatch alone and learns its time by the host's clock.
@@ -163,10 +162,11 @@ impl<'g> Pieces<'g> {
         self.gpu.flush()?;
         let mut end = at;
         self.encoder.pass(|pass| end = encode(pass, segments, at, piece));
-        let alone = std::mem::replace(&mut self.encoder, self.gpu.encoder()?);
-        let started = Instant::now();
-        self.gpu.finish(alone)?;
-        let ns = started.elapsed().as_nanos() as f64;
+        let ns = self.encoder.replace(self.gpu, |alone| {
+            let started = Instant::now();
+            self.gpu.finish(alone)?;
+            Ok(started.elapsed().as_nanos() as f64)
+        })?;
         for (_, load) in loads(segments, at, piece) {
             cost.learn(load, ns);
         }
