@@ -11,8 +11,8 @@ use crate::error::Result;
 pub struct Encoder {
     raw: wgpu::CommandEncoder,
     started: Instant,
-    /// Nanoseconds that other work had taken when this encoder began.
-    before: u64,
+    /// Nanoseconds that the device had waited for when this encoder began.
+    waited_before: u64,
     dispatches: u64,
 }
 
@@ -63,8 +63,8 @@ impl Encoder {
     pub(super) fn submit_raw(self, gpu: &Gpu) -> Result<wgpu::SubmissionIndex> {
         let raw = self.raw;
         let commands = gpu.guarded(Call::Submit, "encode", || raw.finish())?;
-        let meanwhile = gpu.clock.beside_encoding() - self.before;
-        let encoded = nanoseconds(self.started).saturating_sub(meanwhile);
+        let waited = gpu.clock.wait.load(Ordering::Relaxed) - self.waited_before;
+        let encoded = nanoseconds(self.started).saturating_sub(waited);
         gpu.clock.encode.fetch_add(encoded, Ordering::Relaxed);
         gpu.clock.dispatches.fetch_add(self.dispatches, Ordering::Relaxed);
         gpu.clock.submits.fetch_add(1, Ordering::Relaxed);
@@ -83,7 +83,7 @@ impl Encoder {
         let result = run(full)?;
         // What `run` took is not this one's encoding.
         self.started = Instant::now();
-        self.before = gpu.clock.beside_encoding();
+        self.waited_before = gpu.clock.wait.load(Ordering::Relaxed);
         Ok(result)
     }
 
@@ -105,7 +105,7 @@ impl Gpu {
         let create = || self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         Ok(Encoder {
             started: Instant::now(),
-            before: self.clock.beside_encoding(),
+            waited_before: self.clock.wait.load(Ordering::Relaxed),
             dispatches: 0,
             raw: self.guarded(Call::Submit, "encode", create)?,
         })

@@ -13,7 +13,7 @@ pub struct StepTimings {
     /// count.
     pub dispatches: u64,
     /// From the encoder's creation to its finished commands, uploads of the
-    /// step included; less what was submitted, waited for and read meanwhile.
+    /// step included; less what was waited meanwhile.
     pub encode: Duration,
     /// Handing the commands to the queue.
     pub submit: Duration,
@@ -61,12 +61,6 @@ pub(super) fn nanoseconds(start: Instant) -> u64 {
 }
 
 impl StepClock {
-    /// Nanoseconds of everything but encoding. An encoder may be begun before
-    /// another one is submitted.
-    pub(super) fn beside_encoding(&self) -> u64 {
-        [&self.submit, &self.wait, &self.read].iter().map(|sum| sum.load(Ordering::Relaxed)).sum()
-    }
-
     pub(super) fn read(&self) -> StepTimings {
         let count = |sum: &AtomicU64| sum.load(Ordering::Relaxed);
         let time = |sum: &AtomicU64| Duration::from_nanos(count(sum));
