@@ -38,6 +38,8 @@ pub fn lengthened(golden: &str, n_ctx: usize) -> TempDir {
     let golden = Path::new("tests/golden").join(golden);
     let config = std::fs::read(golden.join("config.json")).expect("a golden model's config");
     let mut config: serde_json::Value = serde_json::from_slice(&config).expect("JSON");
+    let before = config["max_position_embeddings"].as_u64().expect("a context of so many positions");
+    assert!(before < n_ctx as u64, "{} has a context of {before} already", golden.display());
     config["max_position_embeddings"] = n_ctx.into();
     let dir = tempfile::tempdir().expect("a temporary directory");
     std::fs::write(dir.path().join("config.json"), config.to_string()).expect("a config");
