@@ -4,7 +4,8 @@
 # PROMPT=128 a prefill of so many. UBATCH=8 lets llama.cpp fill the depth eight rows at a
 # time, with its kernels of decode: those of prefill take minutes a batch on CPU adapters.
 #
-# Usage: [PROMPT=N] [DEPTH=N] [UBATCH=512] [TIMES=5] llama_cpp.sh LLAMA_BENCH MODEL.gguf WGPT OUT_DIR [SHAPE]
+# Usage: [PROMPT=N] [DEPTH=N] [UBATCH=512] [TIMES=5] [REPEAT=3] \
+#            llama_cpp.sh LLAMA_BENCH MODEL.gguf WGPT OUT_DIR [SHAPE]
 #   LLAMA_BENCH   built as README.md beside this script says
 #   MODEL.gguf    written by random_gguf.py
 #   WGPT          a release build of wgpt
@@ -21,8 +22,7 @@ i=1
 while [ "$i" -le "$times" ]; do
     # Without the variable llama.cpp leaves CPU adapters out.
     GGML_VK_VISIBLE_DEVICES=0 "$bench" -m "$model" -p "$prompt" -n "$n" -d "$depth" -r "${REPEAT:-3}" -ngl 99 \
-        -ub "${UBATCH:-512}" -o json \
-        >"$out/llama-$i.json"
+        -ub "${UBATCH:-512}" -o json >"$out/llama-$i.json"
     "$wgpt" bench model --random "$shape" -p "$prompt" -n "$n" -d "$depth" -r 3 -o json >"$out/wgpt-$i.json"
     i=$((i + 1))
 done
