@@ -94,17 +94,17 @@ fn without_timestamps_the_host_times_each_dispatch_and_says_so() {
 fn a_prompt_in_chunks_has_the_dispatches_of_each() {
     // By kernel, as the head's matrix is several dispatches where it was slow when the
     // model was loaded. Deterministic, as otherwise its norm may be one with it.
-    let count = |args: &[&str], kernel: &str| {
+    let counts = |args: &[&str]| {
         let report = traced(&[&["--deterministic"], args].concat()).0;
-        let kernels = report["steps"][0]["kernels"].as_array().unwrap().clone();
-        let named = kernels.iter().filter(|entry| entry["kernel"].as_str().unwrap().starts_with(kernel));
-        named.map(|entry| entry["calls"].as_u64().unwrap()).sum::<u64>()
+        let kernels = report["steps"][0]["kernels"].as_array().unwrap();
+        ["embedding", "kv_append", "layer_norm"].map(|kernel| {
+            let named = kernels.iter().filter(|entry| entry["kernel"].as_str().unwrap().starts_with(kernel));
+            named.map(|entry| entry["calls"].as_u64().unwrap()).sum::<u64>()
+        })
     };
-    let (one, two) = (["-n", "8"], ["-n", "16", "--prefill-chunk", "8"]);
-    assert_eq!(["embedding", "kv_append"].map(|kernel| count(&one, kernel)), [1, 2]);
-    assert_eq!(["embedding", "kv_append"].map(|kernel| count(&two, kernel)), [2, 4]);
     // The head and the norm in front of it belong to the last chunk alone.
-    assert_eq!([count(&one, "layer_norm"), count(&two, "layer_norm")], [2 * 2 + 1, 2 * 4 + 1]);
+    assert_eq!(counts(&["-n", "8"]), [1, 2, 2 * 2 + 1]);
+    assert_eq!(counts(&["-n", "16", "--prefill-chunk", "8"]), [2, 4, 2 * 4 + 1]);
 }
 
 #[test]
