@@ -20,6 +20,11 @@ fn is_wide(variant: &Variant) -> bool {
     variant.fragments.iter().any(|fragment| fragment.name.ends_with("_wide"))
 }
 
+/// Whether the variant has subgroup operations.
+fn uses_subgroups(variant: &Variant) -> bool {
+    variant.strategy == Strategy::Subgroup || variant.fragments.iter().any(|f| f.name == "lane_subgroup")
+}
+
 /// Whether the variant multiplies cooperative matrices: an extension of naga's.
 fn is_cooperative(variant: &Variant) -> bool {
     variant.enables().any(|extension| extension == "wgpu_cooperative_matrix")
@@ -33,7 +38,7 @@ fn parse(variant: &Variant) -> (Module, ModuleInfo) {
     // 64-bit integers only where the variant says so.
     let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     let cooperative = is_cooperative(variant);
-    capabilities.set(Capabilities::SUBGROUP, variant.strategy == Strategy::Subgroup || cooperative);
+    capabilities.set(Capabilities::SUBGROUP, uses_subgroups(variant) || cooperative);
     capabilities.set(Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16, cooperative);
     capabilities.set(Capabilities::SHADER_INT64, is_wide(variant));
     let info = Validator::new(ValidationFlags::all(), capabilities)
@@ -350,7 +355,7 @@ fn tint_accepts_every_variant() {
     let portable =
         kernels::registry().into_iter().filter(|variant| !is_wide(variant) && !is_cooperative(variant));
     for (i, variant) in portable.enumerate() {
-        let enable = if variant.strategy == Strategy::Subgroup { "enable subgroups;\n" } else { "" };
+        let enable = if uses_subgroups(&variant) { "enable subgroups;\n" } else { "" };
         let path = dir.path().join(format!("{i}.wgsl"));
         std::fs::write(&path, format!("{enable}{}", variant.wgsl())).unwrap();
         let result = Command::new("tint").args(["--format", "wgsl"]).arg(&path).output().unwrap();

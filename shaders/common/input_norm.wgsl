@@ -3,9 +3,9 @@
 // computes it. Ragged edge: the padding of x is zero and left out of the variance;
 // weight and bias are zero there.
 // [first_row + n_rows, 8 * k8]
-@group(0) @binding(2) var<storage, read> x: array<Load4>;
+@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
 // [2, 8 * k8]: weight, then bias
-@group(0) @binding(6) var<storage, read> scale: array<Load4>;
+@group(0) @binding(6) var<storage, read> scale: array<vec4<f32>>;
 
 // Several rows would each need their statistics: a norm of its own serves them.
 const_assert BATCH == 1u;
@@ -18,14 +18,14 @@ fn prepare_input(slot: u32, row: u32, lane: Lane) {
     let inverse_n = 1.0 / f32(params.norm_n);
     var sum = vec4<f32>(0.0);
     for (var i = lane.index; i < params.k8 * 2u; i += WORKGROUP_SIZE) {
-        sum += load4(x[first + i]);
+        sum += x[first + i];
     }
     let mean = dot(workgroup_sum(sum, lane), vec4<f32>(inverse_n));
     var squares = vec4<f32>(0.0);
     var rest = vec4<f32>(0.0);
     for (var i = lane.index; i < params.k8 * 2u; i += WORKGROUP_SIZE) {
         let used = vec4<u32>(4u * i, 4u * i + 1u, 4u * i + 2u, 4u * i + 3u) < vec4<u32>(params.norm_n);
-        let d = select(vec4<f32>(0.0), load4(x[first + i]) - mean, used);
+        let d = select(vec4<f32>(0.0), x[first + i] - mean, used);
         squares += d * d;
         rest += d;
     }
@@ -37,8 +37,8 @@ fn prepare_input(slot: u32, row: u32, lane: Lane) {
 
 // Four neighbouring elements of a row; `slot` is its place in the workgroup's batch.
 fn input(slot: u32, row: u32, k4: u32) -> vec4<f32> {
-    let d = load4(x[(step.first_row + row) * params.k8 * 2u + k4]) - statistics.x;
-    return d * statistics.y * load4(scale[k4]) + load4(scale[params.k8 * 2u + k4]);
+    let d = x[(step.first_row + row) * params.k8 * 2u + k4] - statistics.x;
+    return d * statistics.y * scale[k4] + scale[params.k8 * 2u + k4];
 }
 
 // Nothing: the input was complete.

@@ -1,63 +1,66 @@
-// The input of a gemv of one row behind a layer normalization, computed by each workgroup
-// for itself: (x - mean) / sqrt(variance + epsilon) * weight + bias, as layer_norm
-// computes it, left in workgroup memory. For CPU adapters, whose workgroups are
-// one vector wide: every lane adds up its share, and all of the shares. Ragged
+// The input of a gemv of one row per thread behind a layer normalization, computed by
+// each workgroup for itself: (x - mean) / sqrt(variance + epsilon) * weight + bias, as
+// layer_norm computes it, left in workgroup memory. For CPU adapters, whose workgroups
+// are one vector wide: every lane adds up its part, and all of the parts. Ragged
 // edge: the padding of x is zero and left out of the variance; weight and bias are
 // zero there.
 // [first_row + n_rows, 8 * k8]
-@group(0) @binding(2) var<storage, read> x: array<Load4>;
+@group(0) @binding(2) var<storage, read> x: array<Load>;
 // [2, 8 * k8]: weight, then bias
-@group(0) @binding(6) var<storage, read> scale: array<Load4>;
+@group(0) @binding(6) var<storage, read> scale: array<Load>;
 
 // Several rows would each need their statistics: a norm of its own serves them.
 const_assert BATCH == 1u;
 
 // [8 * k8]
-var<workgroup> normed: array<vec4<f32>, K4>;
-var<workgroup> shares: array<vec2<f32>, WORKGROUP_SIZE>;
+var<workgroup> normed: array<Share, K8 * SHARES>;
+var<workgroup> parts: array<vec2<f32>, WORKGROUP_SIZE>;
 
 // The sums over all lanes. Call in uniform control flow.
-fn sum_of_shares(share: vec2<f32>, lane: Lane) -> vec2<f32> {
-    shares[lane.index] = share;
+fn sum_of_parts(part: vec2<f32>, lane: Lane) -> vec2<f32> {
+    parts[lane.index] = part;
     workgroupBarrier();
     var total = vec2<f32>(0.0);
     for (var i = 0u; i < WORKGROUP_SIZE; i++) {
-        total += shares[i];
+        total += parts[i];
     }
-    // The next sum writes the shares again.
+    // The next sum writes the parts again.
     workgroupBarrier();
     return total;
 }
 
 fn prepare_input(slot: u32, row: u32, lane: Lane) {
-    let first = (step.first_row + row) * params.k8 * 2u;
+    let n_shares = params.k8 * SHARES;
+    let first = (step.first_row + row) * n_shares;
     let inverse_n = 1.0 / f32(params.norm_n);
-    let one = vec4<f32>(1.0);
-    var sum = vec4<f32>(0.0);
-    for (var i = lane.index; i < params.k8 * 2u; i += WORKGROUP_SIZE) {
-        sum += load4(x[first + i]);
+    let one = Share(1.0);
+    var sum = Share(0.0);
+    for (var i = lane.index; i < n_shares; i += WORKGROUP_SIZE) {
+        sum += load_share(x[first + i]);
     }
-    let mean = sum_of_shares(vec2<f32>(dot(sum, one), 0.0), lane).x * inverse_n;
-    var squares = vec4<f32>(0.0);
-    var rest = vec4<f32>(0.0);
-    for (var i = lane.index; i < params.k8 * 2u; i += WORKGROUP_SIZE) {
-        let used = vec4<u32>(4u * i, 4u * i + 1u, 4u * i + 2u, 4u * i + 3u) < vec4<u32>(params.norm_n);
-        let d = select(vec4<f32>(0.0), load4(x[first + i]) - mean, used);
+    let mean = sum_of_parts(vec2<f32>(dot(sum, one), 0.0), lane).x * inverse_n;
+    var squares = Share(0.0);
+    var rest = Share(0.0);
+    for (var i = lane.index; i < n_shares; i += WORKGROUP_SIZE) {
+        let d = select(Share(0.0), load_share(x[first + i]) - mean, share_below(i, params.norm_n));
         squares += d * d;
         rest += d;
     }
-    let sums = sum_of_shares(vec2<f32>(dot(squares, one), dot(rest, one)), lane) * inverse_n;
+    let sums = sum_of_parts(vec2<f32>(dot(squares, one), dot(rest, one)), lane) * inverse_n;
     let factor = inverseSqrt(max(sums.x - sums.y * sums.y, 0.0) + params.epsilon);
-    for (var i = lane.index; i < params.k8 * 2u; i += WORKGROUP_SIZE) {
-        let d = load4(x[first + i]) - mean - sums.y;
-        normed[i] = d * factor * load4(scale[i]) + load4(scale[params.k8 * 2u + i]);
+    for (var i = lane.index; i < n_shares; i += WORKGROUP_SIZE) {
+        let d = load_share(x[first + i]) - mean - sums.y;
+        normed[i] = d * factor * load_share(scale[i]) + load_share(scale[n_shares + i]);
     }
     workgroupBarrier();
 }
 
-// Four neighbouring elements of a row; `slot` is its place in the workgroup's batch.
-fn input(slot: u32, row: u32, k4: u32) -> vec4<f32> {
-    return normed[k4];
+fn start_pass(slot: u32) {
+}
+
+// Share number `at` of a row; `slot` is the row's place in the thread's batch.
+fn input(slot: u32, row: u32, at: u32) -> Share {
+    return normed[at];
 }
 
 // Nothing: the input was complete.

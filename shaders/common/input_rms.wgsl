@@ -3,9 +3,9 @@
 // are added up on the way, and the factor comes last: no pass over x in front.
 // Ragged edge: the padding of x is zero.
 // [first_row + n_rows, 8 * k8]
-@group(0) @binding(2) var<storage, read> x: array<Load4>;
+@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
 // [8 * k8]
-@group(0) @binding(6) var<storage, read> scale: array<Load4>;
+@group(0) @binding(6) var<storage, read> scale: array<vec4<f32>>;
 
 // Of the elements that the thread has read, by the row's place in the batch.
 var<private> squares: array<f32, BATCH>;
@@ -17,9 +17,9 @@ fn prepare_input(slot: u32, row: u32, lane: Lane) {
 // Four neighbouring elements of a row; `slot` is its place in the workgroup's batch.
 // The threads of a workgroup share the row: each element is read once.
 fn input(slot: u32, row: u32, k4: u32) -> vec4<f32> {
-    let value = load4(x[(step.first_row + row) * params.k8 * 2u + k4]);
+    let value = x[(step.first_row + row) * params.k8 * 2u + k4];
     squares[slot] += dot(value, value);
-    return value * load4(scale[k4]);
+    return value * scale[k4];
 }
 
 // The factor that the input left out. Call in uniform control flow.

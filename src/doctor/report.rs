@@ -240,6 +240,7 @@ pub(super) fn lacks(needs: Needs) -> String {
         Needs::Floor => "nothing".to_owned(),
         Needs::Subgroups => "needs subgroup operations".to_owned(),
         Needs::Int64 => "needs 64-bit integers in shaders".to_owned(),
+        Needs::Int64AndSubgroups => "needs 64-bit integers in shaders and subgroup operations".to_owned(),
         Needs::CooperativeMatrix(size) => {
             format!("needs cooperative matrices of {size} x {size} f16 with sums in f32")
         }

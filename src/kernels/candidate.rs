@@ -98,6 +98,8 @@ pub enum Needs {
     /// gather each element of a load by itself, so that half as many gathers
     /// are half the time (benches/record/NOTES.md).
     Int64,
+    /// Both: 64-bit integers, and subgroups whose threads pass on what each has loaded.
+    Int64AndSubgroups,
     /// Cooperative matrices of this size, 8 or 16, of f16 with sums in f32.
     CooperativeMatrix(u32),
 }
@@ -137,6 +139,7 @@ impl Candidate {
             Needs::Floor => true,
             Needs::Subgroups => device.subgroups,
             Needs::Int64 => device.int64,
+            Needs::Int64AndSubgroups => device.int64 && device.subgroups,
             Needs::CooperativeMatrix(size) => device.cooperative.has(size),
         }
     }
@@ -162,7 +165,13 @@ impl Candidate {
     /// Whether its loads are 64 bits wide.
     #[must_use]
     pub fn is_wide(&self) -> bool {
-        self.needs == Needs::Int64
+        matches!(self.needs, Needs::Int64 | Needs::Int64AndSubgroups)
+    }
+
+    /// Whether four threads of a subgroup load an input together.
+    #[must_use]
+    pub fn loads_in_quads(&self) -> bool {
+        self.needs == Needs::Int64AndSubgroups
     }
 
     /// Whether it rounds its operands to f16, activations included: 11 bits of

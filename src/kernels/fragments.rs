@@ -22,9 +22,11 @@ pub const STEP: Fragment = fragment!("step", []);
 pub const ROWS_CHUNK: Fragment = fragment!("rows_chunk", []);
 pub const ROWS_BATCH: Fragment = fragment!("rows_batch", [Binding::uniform(13, "batch")]);
 pub const LANE: Fragment = fragment!("lane", []);
+const LANE_SUBGROUP: Fragment = fragment!("lane_subgroup", []);
 pub const DOT4: Fragment = fragment!("dot4", []);
 pub const PREFILL_ITEMS: Fragment = fragment!("prefill_items", []);
 pub const INPUT_PLAIN: Fragment = fragment!("input_plain", [Binding::read(2, "x")]);
+pub const INPUT_PLAIN_PER_THREAD: Fragment = fragment!("input_plain_per_thread", [Binding::read(2, "x")]);
 pub const OUTPUT_PLAIN: Fragment = fragment!("output_plain", []);
 pub const OUTPUT_GATED: Fragment = fragment!("output_gated", []);
 const ROPE: Fragment = fragment!("rope", [Binding::read(14, "rope")]);
@@ -134,6 +136,16 @@ pub fn pack_for_reading(dtype: DType, wide: bool) -> Fragment {
         _ if !wide => pack(dtype),
         DType::F16 => fragment!("pack_f16_wide", []),
         DType::F32 => fragment!("pack_f32_wide", []),
+    }
+}
+
+/// `Lane` and `input8`: eight elements of the input of a gemv per thread, read by each
+/// thread for itself or by four of a subgroup together.
+pub fn input8(together: bool) -> [Fragment; 2] {
+    if together {
+        [LANE_SUBGROUP, fragment!("input8_quad", [])]
+    } else {
+        [LANE, fragment!("input8_alone", [])]
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::candidate::{Candidate, Needs, Op};
 use super::fragments::{
-    ACTIVATION, DOT4, INPUT_PLAIN, LANE, MATMUL, OUTPUT_GATED, OUTPUT_PLAIN, SOFT_CAP, STEP, load4,
-    pack_for_reading, reduce, weights,
+    ACTIVATION, DOT4, INPUT_PLAIN, INPUT_PLAIN_PER_THREAD, MATMUL, OUTPUT_GATED, OUTPUT_PLAIN, SOFT_CAP,
+    STEP, input8, pack_for_reading, reduce, weights,
 };
 use super::matmul::Matmul;
 use super::matmul_form::Form;
@@ -39,7 +39,7 @@ pub(super) const PER_THREAD_ROWS: usize = 4;
 /// The implementations. Small workgroups per thread, one vector of a software
 /// adapter at its usual width, so that small matrices still fill two cores.
 pub static CANDIDATES: &[Candidate] = &[
-    per_thread("per_thread_wide", Needs::Int64),
+    per_thread("per_thread_quad", Needs::Int64AndSubgroups),
     per_thread("per_thread", Needs::Floor),
     workgroup("workgroup_64", Strategy::Workgroup, &[("WORKGROUP_SIZE", 64)]),
     workgroup("workgroup_32", Strategy::Workgroup, &[("WORKGROUP_SIZE", 32)]),
@@ -80,7 +80,11 @@ pub fn variant(
     batch: usize,
     form: Form,
 ) -> Variant {
-    let input_and_output = [&[INPUT_PLAIN][..], &output(form)].concat();
+    let input = match candidate.strategy {
+        Strategy::PerThread => INPUT_PLAIN_PER_THREAD,
+        Strategy::Workgroup | Strategy::Subgroup => INPUT_PLAIN,
+    };
+    let input_and_output = [&[input][..], &output(form)].concat();
     variant_with(candidate, dtype, layout, batch, form, input_and_output, &[])
 }
 
@@ -114,17 +118,18 @@ pub(super) fn variant_with(
     input_and_output: Vec<Fragment>,
     constants: &[(&'static str, u32)],
 ) -> Variant {
-    let wide = candidate.is_wide();
     let mut own = vec![("BATCH", shared_rows(candidate, batch) as u32)];
-    let lane = match candidate.strategy {
-        Strategy::PerThread => LANE,
+    let mut fragments = vec![STEP, pack_for_reading(dtype, candidate.is_wide()), weights(layout)];
+    fragments.extend([ACTIVATION, SOFT_CAP, MATMUL, DOT4]);
+    match candidate.strategy {
+        Strategy::PerThread => {
+            fragments.extend(input8(candidate.loads_in_quads()));
+        }
         Strategy::Workgroup | Strategy::Subgroup => {
             own.push(("PARTS", parts(form) as u32));
-            reduce(candidate.strategy)
+            fragments.push(reduce(candidate.strategy));
         }
-    };
-    let reading = [pack_for_reading(dtype, wide), load4(wide), weights(layout)];
-    let mut fragments = [&[STEP][..], &reading, &[ACTIVATION, SOFT_CAP, MATMUL, lane, DOT4]].concat();
+    }
     fragments.extend(input_and_output);
     candidate.variant(0, fragments, &[&own, constants].concat())
 }

@@ -25,7 +25,7 @@ use crate::tensor::DType;
 /// 25, 2 cores).
 pub static CANDIDATES: &[Candidate] = &[
     separate(Op::NormGemv),
-    per_thread(Op::NormGemv, "per_thread_wide", Needs::Int64),
+    per_thread(Op::NormGemv, "per_thread_quad", Needs::Int64AndSubgroups),
     per_thread(Op::NormGemv, "per_thread", Needs::Floor),
     workgroup(Op::NormGemv, "workgroup_64", Strategy::Workgroup, &[("WORKGROUP_SIZE", 64)]),
     workgroup(Op::NormGemv, "workgroup_128", Strategy::Workgroup, &[("WORKGROUP_SIZE", 128)]),
@@ -43,7 +43,7 @@ pub static CANDIDATES: &[Candidate] = &[
 /// 113 us without a norm; 576 to 3072 take 622, 546 and 531 us (lavapipe 25, 2 cores).
 pub static RMS_CANDIDATES: &[Candidate] = &[
     separate(Op::RmsGemv),
-    per_thread(Op::RmsGemv, "per_thread_wide", Needs::Int64),
+    per_thread(Op::RmsGemv, "per_thread_quad", Needs::Int64AndSubgroups),
     per_thread(Op::RmsGemv, "per_thread", Needs::Floor),
     workgroup(Op::RmsGemv, "workgroup_64", Strategy::Workgroup, &[("WORKGROUP_SIZE", 64)]),
     workgroup(Op::RmsGemv, "workgroup_128", Strategy::Workgroup, &[("WORKGROUP_SIZE", 128)]),
@@ -183,7 +183,7 @@ pub fn variant(
         (Op::RmsGemv, Strategy::PerThread) => vec![INPUT_RMS_PER_THREAD],
         (Op::RmsGemv, _) => vec![INPUT_RMS],
         (_, Strategy::PerThread) => {
-            constants.push(("K4", (n_columns / 4) as u32));
+            constants.push(("K8", (n_columns / 8) as u32));
             vec![INPUT_NORM_PER_THREAD]
         }
         _ => vec![INPUT_NORM],

@@ -47,8 +47,8 @@ fn steps_ahead_and_variants_change_no_token() {
     let wrong = |more: &[&str]| wgpt(&[&["generate"], &args[..], more].concat());
     wrong(&["--steps-ahead", "17"]).fails(2, &["17", "0..=16"]);
     wrong(&["--variant", "gemm=none"]).fails(2, &["gemm=none", "tile_64x64"]);
-    let impossible = ["--variant", "gemm=per_thread_4x8_wide", "--features-floor"];
-    wrong(&impossible).fails(4, &["gemm=per_thread_4x8_wide", "Int64"]);
+    let impossible = ["--variant", "gemm=per_thread_4x8_quad", "--features-floor"];
+    wrong(&impossible).fails(4, &["gemm=per_thread_4x8_quad", "Int64"]);
 }
 
 #[test]

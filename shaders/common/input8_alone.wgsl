@@ -1,0 +1,25 @@
+// Eight elements of a gemv's input where every thread reads them for itself: two
+// shares of four.
+alias Load = vec4<f32>;
+alias Share = vec4<f32>;
+const SHARES: u32 = 2u;
+
+fn load_share(value: Load) -> Share {
+    return value;
+}
+
+// Which elements of a row's share number `at` are among the first n.
+fn share_below(at: u32, n: u32) -> vec4<bool> {
+    let first = 4u * at;
+    return vec4<u32>(first, first + 1u, first + 2u, first + 3u) < vec4<u32>(n);
+}
+
+// The shares of all threads that read together, added up.
+fn sum_shares(own: Share) -> f32 {
+    return dot(own, Share(1.0));
+}
+
+fn input8(slot: u32, row: u32, k8: u32, lane: Lane) -> mat2x4<f32> {
+    return mat2x4<f32>(input(slot, row, 2u * k8), input(slot, row, 2u * k8 + 1u));
+}
+
