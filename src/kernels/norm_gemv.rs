@@ -40,7 +40,8 @@ pub static CANDIDATES: &[Candidate] = &[
 /// at the end: a batch of several rows runs fused as well, and nothing waits per
 /// thread. There the weight of the norm is one more load in front of eight of the
 /// matrix, in every thread: 576 to 960 features take 130 us, 133 us separately and
-/// 113 us without a norm; 576 to 3072 take 622, 546 and 531 us (lavapipe 25, 2 cores).
+/// 113 us without a norm; 576 to 3072 take 622, 546 and 531 us (lavapipe 25, 2 cores; before
+/// four threads read the input together).
 pub static RMS_CANDIDATES: &[Candidate] = &[
     separate(Op::RmsGemv),
     per_thread(Op::RmsGemv, "per_thread_quad", Needs::Int64AndSubgroups),
