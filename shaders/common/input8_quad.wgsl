@@ -1,8 +1,8 @@
 // Eight elements of a gemv's input where four threads read them together, two f32 in
 // one load of 64 bits each, and pass them on within the subgroup. CPU adapters load
 // lane by lane, whether or not all lanes want the same: eight elements take one load a
-// lane in place of eight, and a broadcast stays in registers. A subgroup of WebGPU has
-// four threads or more; all of them call in uniform control flow.
+// lane in place of eight of 32 bits, and a broadcast stays in registers. A subgroup of
+// WebGPU has four threads or more; all of them call in uniform control flow.
 alias Load = u64;
 alias Share = vec2<f32>;
 const SHARES: u32 = 4u;

@@ -122,9 +122,7 @@ pub(super) fn variant_with(
     let mut fragments = vec![STEP, pack_for_reading(dtype, candidate.is_wide()), weights(layout)];
     fragments.extend([ACTIVATION, SOFT_CAP, MATMUL, DOT4]);
     match candidate.strategy {
-        Strategy::PerThread => {
-            fragments.extend(input8(candidate.loads_in_quads()));
-        }
+        Strategy::PerThread => fragments.extend(input8(candidate.loads_in_quads())),
         Strategy::Workgroup | Strategy::Subgroup => {
             own.push(("PARTS", parts(form) as u32));
             fragments.push(reduce(candidate.strategy));
