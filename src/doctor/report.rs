@@ -240,7 +240,9 @@ pub(super) fn lacks(needs: Needs) -> String {
         Needs::Floor => "nothing".to_owned(),
         Needs::Subgroups => "needs subgroup operations".to_owned(),
         Needs::Int64 => "needs 64-bit integers in shaders".to_owned(),
-        Needs::Int64AndSubgroups => "needs 64-bit integers in shaders and subgroup operations".to_owned(),
+        Needs::Int64AndQuads => {
+            "needs 64-bit integers in shaders and subgroups of four threads or more".to_owned()
+        }
         Needs::CooperativeMatrix(size) => {
             format!("needs cooperative matrices of {size} x {size} f16 with sums in f32")
         }

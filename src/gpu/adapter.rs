@@ -298,7 +298,7 @@ impl DevicePreview {
     ) -> Self {
         let strategy = options.strategy.unwrap_or(default_strategy(&report, features));
         DevicePreview {
-            capabilities: Capabilities::new(strategy, features, report.cooperative),
+            capabilities: Capabilities::new(strategy, features, report.cooperative, report.subgroup_size.0),
             max_binding_bytes: max_binding_bytes(limits, options),
             adapter: Some(report),
             options: options.clone(),
@@ -314,6 +314,7 @@ impl DevicePreview {
                 options.strategy.unwrap_or(Strategy::Workgroup),
                 wgpu::Features::empty(),
                 CooperativeSizes::default(),
+                0,
             ),
             max_binding_bytes: max_binding_bytes(&wgpu::Limits::default(), options),
             options: options.clone(),

@@ -9,6 +9,8 @@ pub struct Capabilities {
     pub strategy: Strategy,
     /// Whether shaders have subgroup operations.
     pub subgroups: bool,
+    /// Whether each of its subgroups has four threads or more.
+    pub quads: bool,
     /// Whether shaders have 64-bit integers.
     pub int64: bool,
     /// The cooperative matrices that shaders can use.
@@ -16,12 +18,20 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// `listed` are the adapter's cooperative matrices.
-    pub(super) fn new(strategy: Strategy, features: wgpu::Features, listed: CooperativeSizes) -> Self {
+    /// `listed` are the adapter's cooperative matrices, `min_subgroup_size` the threads of its
+    /// smallest subgroup.
+    pub(super) fn new(
+        strategy: Strategy,
+        features: wgpu::Features,
+        listed: CooperativeSizes,
+        min_subgroup_size: u32,
+    ) -> Self {
         let usable = features.contains(COOPERATIVE_FEATURES);
+        let subgroups = features.contains(wgpu::Features::SUBGROUP);
         Capabilities {
             strategy,
-            subgroups: features.contains(wgpu::Features::SUBGROUP),
+            subgroups,
+            quads: subgroups && min_subgroup_size >= 4,
             int64: features.contains(wgpu::Features::SHADER_INT64),
             cooperative: if usable { listed } else { CooperativeSizes::default() },
         }
@@ -109,10 +119,20 @@ mod tests {
         for other in [listed(16, 16, F16, F16), listed(16, 16, F32, F32)] {
             assert_eq!(other, CooperativeSizes::default());
         }
-        let usable = |features| Capabilities::new(Strategy::Subgroup, features, sixteen).cooperative;
+        let usable = |features| Capabilities::new(Strategy::Subgroup, features, sixteen, 32).cooperative;
         assert!(usable(COOPERATIVE_FEATURES).has(16) && !usable(COOPERATIVE_FEATURES).has(8));
         for feature in COOPERATIVE_FEATURES.iter() {
             assert!(!usable(COOPERATIVE_FEATURES - feature).has(16), "{feature:?}");
         }
+    }
+
+    #[test]
+    fn quads_need_subgroups_of_four() {
+        let quads = |features, size| {
+            Capabilities::new(Strategy::PerThread, features, CooperativeSizes::default(), size).quads
+        };
+        let subgroups = wgpu::Features::SUBGROUP;
+        assert!(quads(subgroups, 4) && quads(subgroups, 32));
+        assert!(!quads(subgroups, 2) && !quads(wgpu::Features::empty(), 32));
     }
 }

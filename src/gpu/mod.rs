@@ -201,7 +201,8 @@ impl Gpu {
     /// What decides which kernel variants run.
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
-        Capabilities::new(self.strategy, self.device.features(), self.report.cooperative)
+        let (min_subgroup_size, _) = self.report.subgroup_size;
+        Capabilities::new(self.strategy, self.device.features(), self.report.cooperative, min_subgroup_size)
     }
 
     /// The largest storage binding in bytes: larger tensors are split.

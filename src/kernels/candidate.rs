@@ -98,8 +98,9 @@ pub enum Needs {
     /// gather each element of a load by itself, so that half as many gathers
     /// are half the time (benches/record/NOTES.md).
     Int64,
-    /// Both: 64-bit integers, and subgroups whose threads pass on what each has loaded.
-    Int64AndSubgroups,
+    /// 64-bit integers, and subgroups of four threads or more, which pass on what each has
+    /// loaded.
+    Int64AndQuads,
     /// Cooperative matrices of this size, 8 or 16, of f16 with sums in f32.
     CooperativeMatrix(u32),
 }
@@ -139,7 +140,7 @@ impl Candidate {
             Needs::Floor => true,
             Needs::Subgroups => device.subgroups,
             Needs::Int64 => device.int64,
-            Needs::Int64AndSubgroups => device.int64 && device.subgroups,
+            Needs::Int64AndQuads => device.int64 && device.quads,
             Needs::CooperativeMatrix(size) => device.cooperative.has(size),
         }
     }
@@ -165,13 +166,13 @@ impl Candidate {
     /// Whether its loads are 64 bits wide.
     #[must_use]
     pub fn is_wide(&self) -> bool {
-        matches!(self.needs, Needs::Int64 | Needs::Int64AndSubgroups)
+        matches!(self.needs, Needs::Int64 | Needs::Int64AndQuads)
     }
 
     /// Whether four threads of a subgroup load an input together.
     #[must_use]
     pub fn loads_in_quads(&self) -> bool {
-        self.needs == Needs::Int64AndSubgroups
+        self.needs == Needs::Int64AndQuads
     }
 
     /// Whether it rounds its operands to f16, activations included: 11 bits of
@@ -301,7 +302,7 @@ mod tests {
 
     fn device(strategy: Strategy, all: bool) -> Capabilities {
         let cooperative = CooperativeSizes { eight: all, sixteen: all };
-        Capabilities { strategy, subgroups: all, int64: all, cooperative }
+        Capabilities { strategy, subgroups: all, quads: all, int64: all, cooperative }
     }
 
     #[test]

@@ -65,7 +65,7 @@ const TILE_64X64: Candidate = tile("tile_64x64", constants!(64, 64, 16, 4, 4, 1)
 /// fill more of a GPU where rows or columns are few; K tiles of 32 wait at half as
 /// many barriers where the workgroup memory (16 KiB) has room for them.
 pub static CANDIDATES: &[Candidate] = &[
-    per_thread("per_thread_4x8_quad", Needs::Int64AndSubgroups),
+    per_thread("per_thread_4x8_quad", Needs::Int64AndQuads),
     per_thread("per_thread_4x8", Needs::Floor),
     TILE_64X64,
     tile("tile_128x64", constants!(128, 64, 16, 8, 4, 1)),

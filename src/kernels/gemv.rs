@@ -39,7 +39,7 @@ pub(super) const PER_THREAD_ROWS: usize = 4;
 /// The implementations. Small workgroups per thread, one vector of a software
 /// adapter at its usual width, so that small matrices still fill two cores.
 pub static CANDIDATES: &[Candidate] = &[
-    per_thread("per_thread_quad", Needs::Int64AndSubgroups),
+    per_thread("per_thread_quad", Needs::Int64AndQuads),
     per_thread("per_thread", Needs::Floor),
     workgroup("workgroup_64", Strategy::Workgroup, &[("WORKGROUP_SIZE", 64)]),
     workgroup("workgroup_32", Strategy::Workgroup, &[("WORKGROUP_SIZE", 32)]),

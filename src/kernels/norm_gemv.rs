@@ -25,7 +25,7 @@ use crate::tensor::DType;
 /// 25, 2 cores).
 pub static CANDIDATES: &[Candidate] = &[
     separate(Op::NormGemv),
-    per_thread(Op::NormGemv, "per_thread_quad", Needs::Int64AndSubgroups),
+    per_thread(Op::NormGemv, "per_thread_quad", Needs::Int64AndQuads),
     per_thread(Op::NormGemv, "per_thread", Needs::Floor),
     workgroup(Op::NormGemv, "workgroup_64", Strategy::Workgroup, &[("WORKGROUP_SIZE", 64)]),
     workgroup(Op::NormGemv, "workgroup_128", Strategy::Workgroup, &[("WORKGROUP_SIZE", 128)]),
@@ -44,7 +44,7 @@ pub static CANDIDATES: &[Candidate] = &[
 /// four threads read the input together).
 pub static RMS_CANDIDATES: &[Candidate] = &[
     separate(Op::RmsGemv),
-    per_thread(Op::RmsGemv, "per_thread_quad", Needs::Int64AndSubgroups),
+    per_thread(Op::RmsGemv, "per_thread_quad", Needs::Int64AndQuads),
     per_thread(Op::RmsGemv, "per_thread", Needs::Floor),
     workgroup(Op::RmsGemv, "workgroup_64", Strategy::Workgroup, &[("WORKGROUP_SIZE", 64)]),
     workgroup(Op::RmsGemv, "workgroup_128", Strategy::Workgroup, &[("WORKGROUP_SIZE", 128)]),
