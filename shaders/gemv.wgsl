@@ -18,6 +18,7 @@ fn gemv(
     let start = row_start(n4 * 4u, params.n, params.k8);
     let to_next = pack_step(n4 * 4u, params.n);
     let row = row_step(n4 * 4u, params.n, params.k8);
+    let four_rows = four_rows_step(n4 * 4u, params.n, params.k8);
     let first_row = group.z * BATCH;
     let last_row = step.n_rows - 1u;
     // [BATCH, PARTS]
@@ -32,7 +33,7 @@ fn gemv(
         let at = start + i * to_next;
         var w: array<mat2x4<f32>, 4u * PARTS>;
         for (var j = 0u; j < 4u * PARTS; j++) {
-            w[j] = unpack8(weights[at + j * row]);
+            w[j] = unpack8(weights[at + j / 4u * four_rows + j % 4u * row]);
         }
         for (var b = 0u; b < BATCH; b++) {
             let m = min(first_row + b, last_row);

@@ -19,6 +19,7 @@ fn gemv_per_thread(
     let start = row_start(n8 * 8u, params.n, params.k8);
     let to_next = pack_step(n8 * 8u, params.n);
     let row = row_step(n8 * 8u, params.n, params.k8);
+    let four_rows = four_rows_step(n8 * 8u, params.n, params.k8);
     let first_m = group.z * BATCH;
     let last_m = step.n_rows - 1u;
     // Sums of the four lower outputs and of the four upper ones, once both passes are
@@ -38,7 +39,7 @@ fn gemv_per_thread(
             sum[b] = vec4<f32>(0.0);
         }
         for (var i = 0u; i < params.k8; i++) {
-            let at = start + i * to_next + 4u * half * row;
+            let at = start + half * four_rows + i * to_next;
             let w0 = unpack8(weights[at]);
             let w1 = unpack8(weights[at + row]);
             let w2 = unpack8(weights[at + 2u * row]);

@@ -10,12 +10,13 @@ pub enum MatrixLayout {
     /// Row by row: where threads share a row.
     Rows,
     /// In blocks of 64 rows, of which eight threads take eight neighbouring ones
-    /// each: pack by pack, and of each pack first that of every thread's first
-    /// row, then of every thread's second one. So the eight threads of a vector
-    /// read 128 neighbouring bytes of f16 at a time, and a block is one stream of
-    /// memory: 12 to 13.6 GB/s against 7.3 row by row, on a software adapter of two
-    /// cores (benches/record/NOTES.md). The last block of a piece has the rows that
-    /// are left, a multiple of eight, and as many threads.
+    /// each: first the four lower rows of every thread, then the four upper ones, for
+    /// the two passes of `gemv_per_thread`; of each four pack by pack, and of a pack
+    /// first that of every thread's first row, then of every thread's second one. So
+    /// the eight threads of a vector read 128 neighbouring bytes of f16 at a time, and
+    /// a pass is one stream of memory: on a software adapter of two cores, 12 to 13.6
+    /// GB/s against 7.3 row by row (benches/record/NOTES.md). The last block of a piece
+    /// has the rows that are left, a multiple of eight, and an eighth as many threads.
     Blocks,
 }
 
@@ -24,6 +25,9 @@ const BLOCK_ROWS: usize = 64;
 
 /// Neighbouring rows of one thread; rows are padded to a multiple of them.
 const THREAD_ROWS: usize = 8;
+
+/// Rows that a thread reads in one pass over the packs.
+const PASS_ROWS: usize = 4;
 
 impl MatrixLayout {
     /// Both.
@@ -48,8 +52,10 @@ impl MatrixLayout {
                 let first = row / BLOCK_ROWS * BLOCK_ROWS;
                 let left = n_rows - first;
                 let rows = if left < BLOCK_ROWS { left } else { BLOCK_ROWS };
+                let threads = rows / THREAD_ROWS;
                 let (thread, own) = ((row - first) / THREAD_ROWS, row % THREAD_ROWS);
-                first * n_packs + pack * rows + own * (rows / THREAD_ROWS) + thread
+                let (pass, own) = (own / PASS_ROWS, own % PASS_ROWS);
+                first * n_packs + ((pass * n_packs + pack) * PASS_ROWS + own) * threads + thread
             }
         }
     }
@@ -126,9 +132,11 @@ mod tests {
         let at = |row, pack| MatrixLayout::Blocks.pack_index(row, pack, 72, 4);
         // Eight threads, first rows 0, 8 .. 56.
         assert_eq!((0..8).map(|thread| at(8 * thread, 0)).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6, 7]);
-        assert_eq!((at(1, 0), at(9, 0), at(0, 1)), (8, 9, 64));
+        assert_eq!((at(1, 0), at(9, 0), at(0, 1)), (8, 9, 32));
+        // The second pass.
+        assert_eq!((at(4, 0), at(12, 0), at(5, 0), at(4, 1)), (128, 129, 136, 160));
         // A last block of one thread.
-        assert_eq!((at(64, 0), at(65, 0), at(64, 1)), (256, 257, 264));
+        assert_eq!((at(64, 0), at(65, 0), at(64, 1), at(68, 0)), (256, 257, 260, 272));
     }
 
     #[test]
