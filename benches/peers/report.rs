@@ -14,6 +14,8 @@ pub struct Report<'a> {
     pub n_depth: usize,
     /// Seconds from the opened file to the weights and pipelines on the device.
     pub load_seconds: f64,
+    /// Seconds of the prompt of `n_depth` tokens, where it was timed.
+    pub prompt_seconds: Option<f64>,
     /// Seconds of each decode step, one token a step.
     pub step_seconds: &'a [f64],
     /// The greedy choices: the same weights give the same.
@@ -33,6 +35,9 @@ impl Report<'_> {
         println!("  \"n_depth\": {},", self.n_depth);
         println!("  \"n_gen\": {},", self.step_seconds.len());
         println!("  \"load_seconds\": {:.2},", self.load_seconds);
+        if let Some(seconds) = self.prompt_seconds {
+            println!("  \"prompt_ts\": {:.2},", self.n_depth as f64 / seconds);
+        }
         println!("  \"avg_ts\": {:.4},", self.step_seconds.len() as f64 / total);
         println!("  \"max_ts\": {:.4},", 1.0 / least);
         println!("  \"step_seconds\": {:.4?},", self.step_seconds);

@@ -113,6 +113,7 @@ async fn run(shape: &Shape, n_gen: usize, subgroups: bool) {
         dtype: "bf16",
         n_depth: PROMPT.len() + 1,
         load_seconds,
+        prompt_seconds: None,
         step_seconds: &step_seconds,
         tokens: &tokens,
     }

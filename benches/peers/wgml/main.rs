@@ -68,6 +68,7 @@ async fn run(path: &str, n_gen: usize) {
         dtype: "f32",
         n_depth: PROMPT.len(),
         load_seconds,
+        prompt_seconds: None,
         step_seconds: &step_seconds,
         tokens: &tokens,
     }

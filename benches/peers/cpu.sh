@@ -1,0 +1,47 @@
+#!/bin/sh
+# SmolLM2-135M's shape, random weights: wgpt on the adapter beside engines that compute
+# on the CPU without one, in turn: candle (f16), transformers (f32), llama.cpp (f16, its
+# CPU backend). Prefill of 128, decode at depth 8 and 1000. Only on a software adapter do
+# they share the hardware.
+#
+# Usage: [TIMES=3] cpu.sh BUILD_DIR LLAMA_BENCH MODEL.gguf WGPT OUT_DIR
+#   BUILD_DIR     candle's driver is built there; kept for the next time
+#   LLAMA_BENCH   built as README.md beside this script says; - leaves llama.cpp out
+#   MODEL.gguf    written by random_gguf.py for smollm2-135m; - with LLAMA_BENCH -
+#   WGPT          a release build of wgpt
+#   OUT_DIR       gets candle-DEPTH-N.json and transformers-DEPTH-N.json, and of the two
+#                 others ENGINE-PROMPT-GENERATED-DEPTH-N.json; with - it only builds
+# PYTHON (python3) imports torch and transformers; where it does not, they are left out.
+set -eu
+[ $# -eq 5 ] || { sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+build=$1 llama=$2 model=$3 wgpt=$4 out=$5
+python=${PYTHON:-python3} times=${TIMES:-3}
+threads=$(nproc)
+here=$(cd "$(dirname "$0")" && pwd)
+mkdir -p "$build"
+cp -R "$here/report.rs" "$here/candle" "$build/"
+(cd "$build/candle" && cargo build --release)
+[ "$out" != - ] || exit 0
+mkdir -p "$out"
+has_transformers=1
+"$python" -c 'import torch, transformers' || { has_transformers=; echo "cpu.sh: transformers is left out" >&2; }
+# What wgpt and llama.cpp both take.
+shape() { echo "-p $1 -n $2 -d $3 -r 1 -o json"; }
+i=1
+while [ "$i" -le "$times" ]; do
+    # The two drivers prefill the depth in one piece, and time that too.
+    for depth in 8 128 1000; do
+        "$build/candle/target/release/peer-candle" "$depth" 12 >"$out/candle-$depth-$i.json"
+        [ -z "$has_transformers" ] ||
+            "$python" "$here/transformers_llama.py" "$depth" 12 >"$out/transformers-$depth-$i.json"
+    done
+    for run in "128 0 0" "0 12 8" "0 12 1000"; do
+        # shellcheck disable=SC2086
+        set -- $(shape $run)
+        name=$(echo "$run" | tr ' ' -)-$i
+        [ "$llama" = - ] || "$llama" -m "$model" -dev none -ngl 0 -t "$threads" "$@" >"$out/llama-$name.json"
+        "$wgpt" bench model --random smollm2-135m "$@" >"$out/wgpt-$name.json"
+    done
+    i=$((i + 1))
+done
+grep -H -e _ts "$out"/*.json
