@@ -45,7 +45,7 @@ pub struct Variable {
 
 /// The variables that wgpt, wgpu, the Vulkan loader and Mesa's software driver read
 /// and that decide which adapter runs and how, or where files are kept.
-pub const VARIABLES: [&str; 25] = [
+pub const VARIABLES: [&str; 26] = [
     "WGPT_DEVICE",
     "WGPT_CACHE_DIR",
     "WGPT_CHAT_HISTORY",
@@ -67,6 +67,7 @@ pub const VARIABLES: [&str; 25] = [
     "MESA_VK_DEVICE_SELECT",
     "MESA_SHADER_CACHE_DISABLE",
     "DRI_PRIME",
+    "GALLIVM_PERF",
     "LP_NATIVE_VECTOR_WIDTH",
     "LP_NUM_THREADS",
     "CUDA_VISIBLE_DEVICES",
