@@ -20,11 +20,13 @@ fn place(matrix: &Matrix, n_rows: usize, row: usize, column: usize) -> usize {
     match matrix.layout {
         MatrixLayout::Rows => row * width + column,
         MatrixLayout::Blocks => {
-            // Blocks of 64 rows, or what is left; in a block [pack, row of the thread, thread, element].
+            // Blocks of 64 rows, or what is left, eight neighbouring ones a thread; in a block
+            // [half of the eight, pack, row of the half, thread, element].
             let block = row / 64 * 64;
             let threads = (n_rows - block).min(64) / 8;
-            let (thread, own) = ((row - block) / 8, row % 8);
-            block * width + ((column / 8 * 8 + own) * threads + thread) * 8 + column % 8
+            let (thread, half, own) = ((row - block) / 8, row % 8 / 4, row % 4);
+            let pack = half * (width / 8) + column / 8;
+            block * width + ((pack * 4 + own) * threads + thread) * 8 + column % 8
         }
     }
 }
