@@ -36,8 +36,6 @@ test: runtime-dir ## the tests
 	tools/ensure_adapter.sh $(TARGET_DIR)/debug/wgpt
 	$(CARGO) test --locked
 
-# Kernels too as lavapipe's optimizer compiles them: tests/kernels.rs.
-test-all: export GALLIVM_PERF ?=
 test-all: runtime-dir ## the tests, those that take minutes included, optimized
 	tests/setup_vulkan.sh
 	$(CARGO) test --release --locked --no-run

@@ -2,7 +2,6 @@
 
 mod support;
 
-use std::path::Path;
 use std::process::Command;
 
 use support::open_gpu;
@@ -96,58 +95,33 @@ fn both_floors() -> [GpuOptions; 2] {
 
 const ALL: [Strategy; 3] = [Strategy::PerThread, Strategy::Workgroup, Strategy::Subgroup];
 
-/// Mesa's switch for its software driver.
-const COMPILER: &str = "GALLIVM_PERF";
-
-/// Runs the test `name` of this program, whose work is `checks`, in a process whose software
-/// driver compiles without LLVM's optimizer: nearly all of the time is its compiler's, and
-/// so it takes half of it. What the optimizer makes of the kernels runs in all other tests,
-/// whole models with every strategy among them, and here where the variable is set
-/// (`GALLIVM_PERF= cargo test --test kernels`, as `make test-all` does it).
-fn unoptimized(name: &str, checks: impl FnOnce()) {
-    if std::env::var_os(COMPILER).is_some() {
-        return checks();
-    }
-    rerun(&[name], &[], Path::new(env!("CARGO_TARGET_TMPDIR")));
-}
-
 // A test a strategy: software adapters compile for long, and so on two cores.
 
 #[test]
 fn per_thread_kernels_match_their_reference() {
-    unoptimized("per_thread_kernels_match_their_reference", || {
-        check(&both_floors(), &[Strategy::PerThread], &cases::all());
-    });
+    check(&both_floors(), &[Strategy::PerThread], &cases::all());
 }
 
 #[test]
 fn workgroup_kernels_match_their_reference() {
-    unoptimized("workgroup_kernels_match_their_reference", || {
-        check(&both_floors(), &[Strategy::Workgroup], &cases::all());
-    });
+    check(&both_floors(), &[Strategy::Workgroup], &cases::all());
 }
 
 #[test]
 fn subgroup_kernels_match_their_reference() {
-    unoptimized("subgroup_kernels_match_their_reference", || {
-        check(&both_floors(), &[Strategy::Subgroup], &cases::all());
-    });
+    check(&both_floors(), &[Strategy::Subgroup], &cases::all());
 }
 
 #[test]
 fn quick_cases_of_every_kernel() {
-    unoptimized("quick_cases_of_every_kernel", || {
-        check(&[GpuOptions::default()], &ALL, &cases::quick());
-    });
+    check(&[GpuOptions::default()], &ALL, &cases::quick());
 }
 
 /// With bounds checks and zeroed workgroup memory the results are the same:
 /// no kernel leans on what the unchecked mode leaves undefined.
 #[test]
 fn kernels_match_their_reference_with_checks() {
-    unoptimized("kernels_match_their_reference_with_checks", || {
-        check(&[GpuOptions { checked_shaders: true, ..GpuOptions::default() }], &ALL, &cases::quick());
-    });
+    check(&[GpuOptions { checked_shaders: true, ..GpuOptions::default() }], &ALL, &cases::quick());
 }
 
 /// No kernel assumes a subgroup size: lavapipe's is the width of its vectors,
@@ -177,37 +151,26 @@ fn rerun_at_other_widths(tests: &[&str]) {
         println!("not run: the subgroup size of {name} cannot be chosen");
         return;
     }
+    let program = std::env::current_exe().expect("the path of the test program");
     let others = ["128", "256"].into_iter().filter(|width| !name.contains(&format!("{width} bits")));
     for width in others {
         let cache = tempfile::tempdir().expect("a folder for the shader cache");
-        println!("vectors of {width} bits:");
-        let text = rerun(tests, &[("LP_NATIVE_VECTOR_WIDTH", width)], cache.path());
-        // The name shows that the variable was heeded.
-        assert!(text.contains(&format!("{width} bits")), "vectors of {width} bits:\n{text}");
+        let output = Command::new(&program)
+            .args(["--exact", "--nocapture"])
+            .args(tests)
+            .env("LP_NATIVE_VECTOR_WIDTH", width)
+            .env("MESA_SHADER_CACHE_DIR", cache.path())
+            .output()
+            .expect("the test program runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        println!("vectors of {width} bits:\n{text}");
+        let passed = format!("{} passed", tests.len());
+        assert!(
+            // The name shows that the variable was heeded.
+            output.status.success() && text.contains(&passed) && text.contains(&format!("{width} bits")),
+            "vectors of {width} bits: {}\n{text}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
-}
-
-/// Runs tests of this program again with `variables`, without the optimizer unless the
-/// environment says otherwise, and with the shader cache in `cache`; returns what was
-/// printed.
-fn rerun(tests: &[&str], variables: &[(&str, &str)], cache: &Path) -> String {
-    let program = std::env::current_exe().expect("the path of the test program");
-    let compiler = std::env::var(COMPILER).unwrap_or_else(|_| "nopt".to_owned());
-    let output = Command::new(&program)
-        .args(["--exact", "--nocapture"])
-        .args(tests)
-        .env(COMPILER, compiler)
-        .env("MESA_SHADER_CACHE_DIR", cache)
-        .envs(variables.iter().copied())
-        .output()
-        .expect("the test program runs");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    println!("{text}");
-    assert!(
-        output.status.success() && text.contains(&format!("{} passed", tests.len())),
-        "{variables:?}: {}\n{text}\n{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    text
 }
