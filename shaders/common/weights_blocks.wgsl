@@ -10,8 +10,8 @@ fn block_threads(row: u32, n: u32) -> u32 {
 
 // Where a row's first pack lies.
 fn row_start(row: u32, n: u32, k8: u32) -> u32 {
-    let threads = block_threads(row, n);
-    return row / 64u * 64u * k8 + row % 8u / 4u * 4u * threads * k8 + row % 4u * threads + row % 64u / 8u;
+    let upper = row % 8u / 4u * four_rows_step(row, n, k8);
+    return row / 64u * 64u * k8 + upper + row % 4u * row_step(row, n, k8) + row % 64u / 8u;
 }
 
 // From one pack of a row to the next.

@@ -14,9 +14,11 @@ pub enum MatrixLayout {
     /// the two passes of `gemv_per_thread`; of each four pack by pack, and of a pack
     /// first that of every thread's first row, then of every thread's second one. So
     /// the eight threads of a vector read 128 neighbouring bytes of f16 at a time, and
-    /// a pass is one stream of memory: on a software adapter of two cores, 12 to 13.6
-    /// GB/s against 7.3 row by row (benches/record/NOTES.md). The last block of a piece
-    /// has the rows that are left, a multiple of eight, and an eighth as many threads.
+    /// a pass is one stream of memory. Blocks, read in one pass, gave 12 to 13.6 GB/s
+    /// against 7.3 row by row on a software adapter of two cores; two passes over rows
+    /// that were not apart took 1.5 times as long (benches/record/NOTES.md). The last
+    /// block of a piece has the rows that are left, a multiple of eight, and an eighth
+    /// as many threads.
     Blocks,
 }
 
