@@ -19,14 +19,19 @@ python=${PYTHON:-python3} times=${TIMES:-3}
 threads=$(nproc)
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$build"
-cp -R "$here/report.rs" "$here/candle" "$build/"
+cp -R "$here"/*.rs "$here/candle" "$build/"
 (cd "$build/candle" && cargo build --release)
 [ "$out" != - ] || exit 0
 mkdir -p "$out"
 has_transformers=1
 "$python" -c 'import torch, transformers' || { has_transformers=; echo "cpu.sh: transformers is left out" >&2; }
-# What wgpt and llama.cpp both take.
-shape() { echo "-p $1 -n $2 -d $3 -r 1 -o json"; }
+# both PROMPT GENERATED DEPTH: llama.cpp, then wgpt.
+both() {
+    name=$1-$2-$3-$i
+    [ "$llama" = - ] ||
+        "$llama" -m "$model" -dev none -ngl 0 -t "$threads" -p "$1" -n "$2" -d "$3" -r 1 -o json >"$out/llama-$name.json"
+    "$wgpt" bench model --random smollm2-135m -p "$1" -n "$2" -d "$3" -r 1 -o json >"$out/wgpt-$name.json"
+}
 i=1
 while [ "$i" -le "$times" ]; do
     # The two drivers prefill the depth in one piece, and time that too.
@@ -35,13 +40,9 @@ while [ "$i" -le "$times" ]; do
         [ -z "$has_transformers" ] ||
             "$python" "$here/transformers_llama.py" "$depth" 12 >"$out/transformers-$depth-$i.json"
     done
-    for run in "128 0 0" "0 12 8" "0 12 1000"; do
-        # shellcheck disable=SC2086
-        set -- $(shape $run)
-        name=$(echo "$run" | tr ' ' -)-$i
-        [ "$llama" = - ] || "$llama" -m "$model" -dev none -ngl 0 -t "$threads" "$@" >"$out/llama-$name.json"
-        "$wgpt" bench model --random smollm2-135m "$@" >"$out/wgpt-$name.json"
-    done
+    both 128 0 0
+    both 0 12 8
+    both 0 12 1000
     i=$((i + 1))
 done
 grep -H -e _ts "$out"/*.json

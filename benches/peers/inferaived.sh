@@ -15,7 +15,7 @@ times=${TIMES:-5}
 case $shape in gpt2) peer_shape=gpt2-sized ;; *) peer_shape=$shape ;; esac
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$build"
-cp -R "$here/report.rs" "$here/inferaived" "$build/"
+cp -R "$here"/*.rs "$here/inferaived" "$build/"
 (cd "$build/inferaived" && cargo build --release)
 [ "$out" != - ] || exit 0
 mkdir -p "$out"

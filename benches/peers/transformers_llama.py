@@ -6,14 +6,18 @@ Prints one JSON object with the keys of report.rs.
 Usage: transformers_llama.py [N_PROMPT] [N_GEN]
 """
 
+import argparse
 import json
-import sys
 import time
 
 import torch
 import transformers
 
-n_prompt, n_gen = (int(value) for value in (sys.argv[1:] + ["8", "12"][len(sys.argv) - 1 :])[:2])
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("n_prompt", nargs="?", type=int, default=8)
+parser.add_argument("n_gen", nargs="?", type=int, default=12)
+args = parser.parse_args()
+n_prompt, n_gen = args.n_prompt, args.n_gen
 config = transformers.LlamaConfig(
     hidden_size=576,
     intermediate_size=1536,

@@ -3,6 +3,8 @@
 //!
 //! The loop is that of candle's own example `llama`, without text and sampling.
 
+#[path = "../llama.rs"]
+mod llama;
 #[path = "../report.rs"]
 mod report;
 
@@ -12,6 +14,7 @@ use std::time::Instant;
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::llama::{Cache, Config, Llama};
+use llama::SMOLLM2_135M;
 use report::Report;
 
 fn main() -> Result<()> {
@@ -21,7 +24,7 @@ fn main() -> Result<()> {
 
     let device = Device::Cpu;
     let config = config();
-    let tensors = random_weights(&config, &device)?;
+    let tensors = random_weights(&device)?;
     let start = Instant::now();
     let model = Llama::load(VarBuilder::from_tensors(tensors, DType::F16, &device), &config)?;
     let load_seconds = start.elapsed().as_secs_f64();
@@ -48,7 +51,7 @@ fn main() -> Result<()> {
     Report {
         engine: "candle 0.11.1",
         adapter: "CPU",
-        model: "Llama smollm2-135m: 30 layers, 576 wide, vocabulary 49152",
+        model: &SMOLLM2_135M.describe(),
         dtype: "f16",
         n_depth: n_prompt,
         load_seconds,
@@ -67,12 +70,12 @@ fn best(logits: &Tensor) -> Result<u32> {
 
 fn config() -> Config {
     Config {
-        hidden_size: 576,
-        intermediate_size: 1536,
-        vocab_size: 49152,
-        num_hidden_layers: 30,
-        num_attention_heads: 9,
-        num_key_value_heads: 3,
+        hidden_size: SMOLLM2_135M.n_embd,
+        intermediate_size: SMOLLM2_135M.n_inner,
+        vocab_size: SMOLLM2_135M.n_vocab,
+        num_hidden_layers: SMOLLM2_135M.n_layer,
+        num_attention_heads: SMOLLM2_135M.n_head,
+        num_key_value_heads: SMOLLM2_135M.n_kv_head,
         use_flash_attn: false,
         rms_norm_eps: 1e-5,
         rope_theta: 100_000.0,
@@ -85,30 +88,15 @@ fn config() -> Config {
 }
 
 /// Tensors as a checkpoint names them; matrices with a deviation of 0.02.
-fn random_weights(config: &Config, device: &Device) -> Result<HashMap<String, Tensor>> {
-    let (n_embd, n_inner) = (config.hidden_size, config.intermediate_size);
-    let kv = n_embd / config.num_attention_heads * config.num_key_value_heads;
-    let matrix = |rows, columns| Tensor::randn(0f32, 0.02, (rows, columns), device)?.to_dtype(DType::F16);
-    let ones = || Tensor::ones(n_embd, DType::F16, device);
-    let mut tensors = HashMap::from([
-        ("model.embed_tokens.weight".to_owned(), matrix(config.vocab_size, n_embd)?),
-        ("model.norm.weight".to_owned(), ones()?),
-    ]);
-    for layer in 0..config.num_hidden_layers {
-        for (name, rows, columns) in [
-            ("self_attn.q_proj", n_embd, n_embd),
-            ("self_attn.k_proj", kv, n_embd),
-            ("self_attn.v_proj", kv, n_embd),
-            ("self_attn.o_proj", n_embd, n_embd),
-            ("mlp.gate_proj", n_inner, n_embd),
-            ("mlp.up_proj", n_inner, n_embd),
-            ("mlp.down_proj", n_embd, n_inner),
-        ] {
-            tensors.insert(format!("model.layers.{layer}.{name}.weight"), matrix(rows, columns)?);
-        }
-        for name in ["input_layernorm", "post_attention_layernorm"] {
-            tensors.insert(format!("model.layers.{layer}.{name}.weight"), ones()?);
-        }
-    }
-    Ok(tensors)
+fn random_weights(device: &Device) -> Result<HashMap<String, Tensor>> {
+    let tensors = SMOLLM2_135M.tensors().into_iter().map(|(name, shape)| {
+        let is_norm = shape.len() == 1;
+        let value = if is_norm {
+            Tensor::ones(shape, DType::F32, device)
+        } else {
+            Tensor::randn(0f32, 0.02, shape, device)
+        };
+        Ok((name, value?.to_dtype(DType::F16)?))
+    });
+    tensors.collect()
 }

@@ -1,6 +1,8 @@
 //! Decode speed of inferaived's Llama (it calls it MiniCPM5), random weights:
 //! `peer-inferaived [SHAPE] [N_GEN] [no-subgroups]`.
 
+#[path = "../llama.rs"]
+mod llama;
 #[path = "../report.rs"]
 mod report;
 
@@ -12,6 +14,7 @@ use futures::executor::block_on;
 use half::bf16;
 use inferaived::language_model::{MiniCPM5Config, MiniCPM5GpuModel};
 use inferaived::sampling::SamplingParams;
+use llama::{SMOLLM2_135M, Shape};
 use report::Report;
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
@@ -19,16 +22,6 @@ use wgpu::Features;
 
 /// Prefilled at once; one decode step behind them is not timed.
 const PROMPT: [u32; 8] = [464, 3290, 318, 257, 845, 922, 1545, 11];
-
-struct Shape {
-    name: &'static str,
-    n_layer: usize,
-    n_embd: usize,
-    n_head: usize,
-    n_kv_head: usize,
-    n_inner: usize,
-    n_vocab: usize,
-}
 
 const SHAPES: [Shape; 2] = [
     // A Llama whose matrices have as many elements as GPT-2 124M's, layer by layer and in the
@@ -42,15 +35,7 @@ const SHAPES: [Shape; 2] = [
         n_inner: 2048,
         n_vocab: 50257,
     },
-    Shape {
-        name: "smollm2-135m",
-        n_layer: 30,
-        n_embd: 576,
-        n_head: 9,
-        n_kv_head: 3,
-        n_inner: 1536,
-        n_vocab: 49152,
-    },
+    SMOLLM2_135M,
 ];
 
 fn main() {
@@ -104,12 +89,11 @@ async fn run(shape: &Shape, n_gen: usize, subgroups: bool) {
         }
     }
 
-    let Shape { name, n_layer, n_embd, n_vocab, .. } = shape;
     let subgroups = if device.features().contains(Features::SUBGROUP) { "subgroups" } else { "no subgroups" };
     Report {
         engine: "inferaived 0.1.0 (wgpu 29)",
         adapter: &adapter.get_info().name,
-        model: &format!("Llama {name}: {n_layer} layers, {n_embd} wide, vocabulary {n_vocab}; {subgroups}"),
+        model: &format!("{}; {subgroups}", shape.describe()),
         dtype: "bf16",
         n_depth: PROMPT.len() + 1,
         load_seconds,
@@ -148,28 +132,6 @@ fn config(shape: &Shape) -> MiniCPM5Config {
 
 /// A checkpoint as inferaived reads it from a file, uniform in +/-0.035 (a deviation of 0.02).
 fn random_weights(shape: &Shape) -> Vec<u8> {
-    let Shape { n_embd, n_inner, .. } = *shape;
-    let kv = n_embd / shape.n_head * shape.n_kv_head;
-    let mut shapes = vec![
-        ("model.embed_tokens.weight".to_owned(), vec![shape.n_vocab, n_embd]),
-        ("model.norm.weight".to_owned(), vec![n_embd]),
-    ];
-    for layer in 0..shape.n_layer {
-        for (name, rows, columns) in [
-            ("self_attn.q_proj", n_embd, n_embd),
-            ("self_attn.k_proj", kv, n_embd),
-            ("self_attn.v_proj", kv, n_embd),
-            ("self_attn.o_proj", n_embd, n_embd),
-            ("mlp.gate_proj", n_inner, n_embd),
-            ("mlp.up_proj", n_inner, n_embd),
-            ("mlp.down_proj", n_embd, n_inner),
-        ] {
-            shapes.push((format!("model.layers.{layer}.{name}.weight"), vec![rows, columns]));
-        }
-        for name in ["input_layernorm", "post_attention_layernorm"] {
-            shapes.push((format!("model.layers.{layer}.{name}.weight"), vec![n_embd]));
-        }
-    }
     // xorshift64
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = move || {
@@ -178,7 +140,8 @@ fn random_weights(shape: &Shape) -> Vec<u8> {
         state ^= state << 17;
         (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
     };
-    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = shapes
+    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = shape
+        .tensors()
         .into_iter()
         .map(|(name, shape)| {
             let is_norm = shape.len() == 1;
