@@ -18,6 +18,7 @@ static FREED: AtomicU64 = AtomicU64::new(0);
 struct Counting;
 
 // SAFETY: every call goes to the system's allocator unchanged.
+#[allow(unsafe_code, reason = "an allocator is an unsafe trait")]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATED.fetch_add(layout.size() as u64, Ordering::Relaxed);

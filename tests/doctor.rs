@@ -7,7 +7,7 @@ mod support;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use support::faulty::{faulty, named};
+use support::faulty::{altered, faulty, named};
 use support::open_gpu;
 use wgpt::Error;
 use wgpt::doctor::{self, KernelCheck, Options, Report, Status, Subject, Verdict};
@@ -24,12 +24,12 @@ fn options() -> Options {
 
 /// A check-up of `candidates` alone.
 fn report_of(options: &Options, candidates: &[&'static Candidate]) -> Report {
-    let of = |op| candidates.iter().copied().filter(|candidate| candidate.op == op).collect();
+    let of = |op| candidates.iter().copied().filter(|candidate| candidate.op() == op).collect();
     doctor::run_among(options, &of, &mut |_| {}, &CancelFlag::default()).unwrap()
 }
 
 fn line<'r>(report: &'r Report, candidate: &Candidate) -> &'r KernelCheck {
-    let found = |line: &&KernelCheck| line.op == candidate.op && line.variant == candidate.name;
+    let found = |line: &&KernelCheck| line.op == candidate.op() && line.variant == candidate.name();
     report.kernels.iter().find(found).unwrap()
 }
 
@@ -78,14 +78,7 @@ fn a_wrong_kernel_that_runs_is_a_fault_and_gives_no_rates() {
 #[test]
 fn a_panic_is_a_line_and_the_others_go_on() {
     let tile = named(Op::Gemm, "tile_32x32");
-    let panics: &'static Candidate = Box::leak(Box::new(Candidate {
-        op: tile.op,
-        name: "without_constants",
-        strategy: tile.strategy,
-        needs: tile.needs,
-        kernels: tile.kernels,
-        constants: &[],
-    }));
+    let panics = altered(tile, "without_constants", tile.kernels(), &[]);
     let report = report_of(&options(), &[panics, tile]);
     let reason = line(&report, panics).reason.as_deref().unwrap();
     assert!(reason.contains("panic: gemm=without_constants has no constant"), "{reason}");
@@ -131,7 +124,7 @@ fn without_an_adapter_the_rest_is_told() {
 #[test]
 fn steps_are_counted_and_any_of_them_may_be_the_last() {
     let candidate = default(Op::LayerNorm);
-    let only = |op| if op == candidate.op { vec![candidate] } else { Vec::new() };
+    let only = |op| if op == candidate.op() { vec![candidate] } else { Vec::new() };
     let mut options = options();
     options.benchmark = Duration::from_nanos(1);
     let mut steps = Vec::new();

@@ -31,7 +31,7 @@ fn failures(gpu: &Gpu, strategy: Strategy, cases: &[Case]) -> Vec<String> {
     let device = gpu.capabilities();
     for (i, case) in cases.iter().enumerate() {
         let candidates = case.candidates(&device);
-        let own = candidates.into_iter().filter(|candidate| candidate.strategy == strategy);
+        let own = candidates.into_iter().filter(|candidate| candidate.strategy() == strategy);
         // Those that differ from the first of their kind in sizes alone, which
         // compile for long, run every seventh case.
         let own = own.filter(|candidate| is_first(candidate) || i % 7 == 0).map(Some);
@@ -60,10 +60,10 @@ fn failures(gpu: &Gpu, strategy: Strategy, cases: &[Case]) -> Vec<String> {
 /// Whether it is the first of the implementations with its shaders and needs.
 fn is_first(candidate: &Candidate) -> bool {
     let same = |other: &&Candidate| {
-        (other.strategy, other.needs, other.kernels)
-            == (candidate.strategy, candidate.needs, candidate.kernels)
+        (other.strategy(), other.needs(), other.kernels())
+            == (candidate.strategy(), candidate.needs(), candidate.kernels())
     };
-    candidate.op.candidates().iter().find(same) == Some(candidate)
+    candidate.op().candidates().iter().find(same) == Some(candidate)
 }
 
 /// Runs `cases` on a device for each of `options` with those of `strategies`

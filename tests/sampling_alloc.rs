@@ -19,6 +19,7 @@ fn count() {
 }
 
 // SAFETY: every call goes to `System` unchanged.
+#[allow(unsafe_code, reason = "an allocator is an unsafe trait")]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();

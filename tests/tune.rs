@@ -59,7 +59,7 @@ fn the_canary_passes_what_is_right_and_names_what_is_wrong() {
             assert!(canary::cases(op, &shapes).len() >= 2);
         }
         for (candidate, fault) in faulty() {
-            let dropped = canary::check(&gpu, candidate, &choices, &shapes).expect(candidate.name);
+            let dropped = canary::check(&gpu, candidate, &choices, &shapes).expect(candidate.name());
             let text = dropped.to_string();
             assert!(text.starts_with(&format!("{candidate} is dropped")) && text.contains(fault), "{text}");
         }
@@ -94,7 +94,7 @@ fn the_search_drops_what_is_wrong_and_takes_what_is_clearly_better() {
     };
     let gpu = open_gpu(GpuOptions { strategy: Some(slow), ..GpuOptions::default() });
     let default = Choices::new(&gpu.capabilities(), &[]).unwrap().get(op);
-    assert_ne!(default.strategy, fast);
+    assert_ne!(default.strategy(), fast);
     let shapes = Shapes { n_embd: 768, head_dim: 64, n_head: 12, n_inner: 3072, ..shapes(DType::F16) };
     let broken = faulty().map(|(candidate, _)| candidate);
     let candidates = |other| match other {
@@ -110,13 +110,13 @@ fn the_search_drops_what_is_wrong_and_takes_what_is_clearly_better() {
     let dropped: Vec<_> = tuning.dropped.iter().map(|dropped| dropped.candidate).collect();
     assert!(dropped == broken, "{:?}", tuning.dropped.iter().map(ToString::to_string).collect::<Vec<_>>());
     assert!(seen.iter().all(|p| (0.0..=1.0).contains(&p.done)) && seen.len() >= 6);
-    assert_eq!(seen[0].candidate.op, Op::LayerNorm);
+    assert_eq!(seen[0].candidate.op(), Op::LayerNorm);
     let of = |op: Op| tuning.ops.iter().find(|found| found.op == op).unwrap();
     // A faulty candidate is never timed, let alone chosen.
     assert_eq!(of(Op::LayerNorm).chosen, of(Op::LayerNorm).default);
     assert_eq!(of(Op::LayerNorm).timed.len(), 1);
     let found = of(op);
-    let times: Vec<_> = found.timed.iter().map(|timed| (timed.candidate.name, timed.median_ns)).collect();
+    let times: Vec<_> = found.timed.iter().map(|timed| (timed.candidate.name(), timed.median_ns)).collect();
     assert!((found.default, found.chosen) == (default, named(op, better)), "{times:?}");
     assert!(found.gain().unwrap() > 1.03 && found.complete, "{times:?}");
     assert_eq!(found.timed[0].candidate, found.chosen);
@@ -285,7 +285,7 @@ fn a_damaged_or_foreign_file_is_ignored_and_rewritten() {
     let path = setup.store();
     let text = std::fs::read_to_string(&path).unwrap();
     let adapter = serde_json::to_string(&setup.gpu().report().name).unwrap();
-    let choice = format!("\"{}\"", setup.other.name);
+    let choice = format!("\"{}\"", setup.other.name());
     let cases: [(Vec<u8>, &str); 9] = [
         (text.as_bytes()[..text.len() / 2].to_vec(), "it is damaged"),
         (b"garbage".to_vec(), "it is damaged"),

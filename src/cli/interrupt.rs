@@ -62,6 +62,7 @@ pub fn flag() -> CancelFlag {
 /// Ends the program without what usually runs at its end: the driver's own clean-up
 /// takes away what its compiler uses in another thread at this moment, and Mesa's then
 /// crashes. Nothing of ours is lost: whatever was printed was flushed.
+#[allow(unsafe_code, reason = "the standard library has no _exit")]
 fn end_at_once() -> ! {
     #[cfg(unix)]
     {

@@ -185,8 +185,8 @@ fn table(tuning: &Tuning) -> String {
         text += &format!(
             "{:<18} {:<22} {default:>11} {:<22} {chosen:>11} {gain:>7}\n",
             op.op.name(),
-            op.default.name,
-            op.chosen.name
+            op.default.name(),
+            op.chosen.name()
         );
     }
     text
@@ -195,14 +195,18 @@ fn table(tuning: &Tuning) -> String {
 fn report(gpu: &Gpu, tuning: &Tuning) -> Report {
     let operation = |op: &OpTuning| Operation {
         op: op.op.name(),
-        default: op.default.name,
-        chosen: op.chosen.name,
+        default: op.default.name(),
+        chosen: op.chosen.name(),
         gain: op.gain(),
         complete: op.complete,
         timed: op
             .timed
             .iter()
-            .map(|t| Candidate { variant: t.candidate.name, median_ns: t.median_ns, n_samples: t.n_samples })
+            .map(|t| Candidate {
+                variant: t.candidate.name(),
+                median_ns: t.median_ns,
+                n_samples: t.n_samples,
+            })
             .collect(),
     };
     Report {

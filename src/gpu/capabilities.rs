@@ -80,20 +80,6 @@ pub(super) const COOPERATIVE_FEATURES: wgpu::Features = wgpu::Features::EXPERIME
 /// 30 panics at the refusal.
 pub(super) const COOPERATIVE_SUBGROUP: u32 = 8;
 
-/// wgpu's consent to its experimental features, where `features` has one.
-pub(super) fn experimental(features: wgpu::Features) -> wgpu::ExperimentalFeatures {
-    if features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
-        // SAFETY: the function asks its caller to accept that these features may
-        // be faulty. The one that is requested, cooperative matrices, does nothing
-        // until a shader declares it; the gemm that does is no device's default: it
-        // runs where the user names it or where tuning has checked it against the
-        // reference, and its indices are proven like every kernel's.
-        unsafe { wgpu::ExperimentalFeatures::enabled() }
-    } else {
-        wgpu::ExperimentalFeatures::disabled()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use super::unchecked;
+
 /// How a kernel divides its work; one choice for a device, a variant of each
 /// kernel for each choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
@@ -187,15 +189,9 @@ impl Pipeline {
             source: wgpu::ShaderSource::Wgsl(variant.wgsl().into()),
         };
         let module = if checked {
-            device.create_shader_module(source)
+            unchecked::checked_module(device, source)
         } else {
-            // SAFETY: every loop of our kernels ends and no divisor is zero.
-            // Indices stay within the buffers as long as `Work`, the step and
-            // the page table do: the model sees to that, and states it as a
-            // contract of the kernels room; the driver's robust buffer access
-            // (which wgpu requests where it exists) is the net below. Tests run
-            // the same kernels with the checks on and with guard words.
-            unsafe { device.create_shader_module_trusted(source, wgpu::ShaderRuntimeChecks::unchecked()) }
+            unchecked::unchecked_module(device, source)
         };
         let raw = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(&label),

@@ -20,6 +20,7 @@ mod timed;
 mod timestamps;
 mod timings;
 mod transfer;
+mod unchecked;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -57,7 +58,8 @@ pub struct Gpu {
     options: GpuOptions,
     strategy: Strategy,
     limits: wgpu::Limits,
-    pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
+    /// By label and by whether bounds are checked.
+    pipelines: Mutex<HashMap<(String, bool), Arc<Pipeline>>>,
     pipeline_cache: Option<pipeline_cache::PipelineCache>,
     warnings: Mutex<Vec<String>>,
     ledger: Arc<Ledger>,
@@ -91,7 +93,7 @@ impl Gpu {
             label: Some("wgpt"),
             required_features: features,
             required_limits: limits,
-            experimental_features: capabilities::experimental(features),
+            experimental_features: unchecked::experimental(features),
             ..Default::default()
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
@@ -303,17 +305,17 @@ impl Gpu {
         self.wait(index)
     }
 
-    /// The pipeline of `variant`, compiled at its first use.
+    /// Returns the pipeline of `variant`, compiled at its first use, with or without
+    /// bounds checks: [`Recorder`] decides which.
     ///
     /// # Errors
     /// [`Error::Gpu`] when the driver refuses the shader.
-    pub fn pipeline(&self, variant: &Variant) -> Result<Arc<Pipeline>> {
-        let key = variant.label();
+    fn pipeline(&self, variant: &Variant, checked: bool) -> Result<Arc<Pipeline>> {
+        let key = (variant.label(), checked);
         let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pipeline) = pipelines.get(&key) {
             return Ok(Arc::clone(pipeline));
         }
-        let checked = self.options.checked_shaders;
         let cache = self.pipeline_cache.as_ref().map(|cache| &cache.raw);
         let compile = || Pipeline::compile(&self.device, variant, checked, cache);
         let pipeline = self.guarded(Call::Compile, "compile", compile)?;

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
-use super::{AdapterReport, Call, Gpu, cache_file};
+use super::{AdapterReport, Call, Gpu, cache_file, unchecked};
 use crate::error::{Error, Result};
 
 /// In front of the file: what it is, and the version of its format.
@@ -61,12 +61,7 @@ impl PipelineCache {
             // Data that wgpu or the driver refuse count as none.
             fallback: true,
         };
-        // SAFETY: the data are what `get_data` returned on this adapter with this
-        // driver and this wgpu: `unseal` has compared the digest of all four, so
-        // that neither a damaged nor a foreign file comes here; wgpu compares
-        // adapter and driver once more by its own header. The directory is the
-        // user's own, as the program's file itself.
-        let create = || unsafe { gpu.device.create_pipeline_cache(&descriptor) };
+        let create = || unchecked::pipeline_cache(&gpu.device, &descriptor);
         match gpu.guarded(Call::Allocate, "create pipeline cache", create) {
             Ok(raw) => {
                 let stored = Mutex::new(data.map(|data| Sha256::digest(&data).into()));
@@ -201,7 +196,7 @@ mod tests {
             assert!(!gpu.save_pipelines());
             return;
         }
-        gpu.pipeline(variant).unwrap();
+        gpu.pipeline(variant, true).unwrap();
         assert!(gpu.save_pipelines() && !gpu.save_pipelines());
         let [file] = &files(dir.path())[..] else { panic!("one file") };
         assert_eq!(gpu.pipeline_cache_file().as_ref(), Some(file));
@@ -212,7 +207,7 @@ mod tests {
         let cache = second.pipeline_cache.as_ref().unwrap();
         let found = unseal(&cache.owner, &bytes).expect("a whole file of this device's");
         assert_eq!(*cache.stored.lock().unwrap(), Some(Sha256::digest(found).into()));
-        second.pipeline(variant).unwrap();
+        second.pipeline(variant, true).unwrap();
         assert!(second.take_warnings().is_empty());
 
         for damage in [&bytes[..bytes.len() / 2], b"garbage", b"", &[&bytes[..], b"x"].concat()] {
@@ -220,7 +215,7 @@ mod tests {
             let gpu = open(dir.path());
             let warnings = gpu.take_warnings();
             assert!(matches!(&warnings[..], [one] if one.contains("written anew")), "{warnings:?}");
-            gpu.pipeline(variant).unwrap();
+            gpu.pipeline(variant, true).unwrap();
             assert!(gpu.save_pipelines());
             assert!(open(dir.path()).take_warnings().is_empty());
         }
@@ -232,7 +227,7 @@ mod tests {
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();
         let gpu = open(&file);
-        gpu.pipeline(&variant()).unwrap();
+        gpu.pipeline(&variant(), true).unwrap();
         assert!(!gpu.save_pipelines());
         let warnings = gpu.take_warnings().join("\n");
         assert_eq!(warnings.contains("cannot write"), keeps(&gpu), "{warnings}");

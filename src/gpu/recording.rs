@@ -249,12 +249,22 @@ pub struct Recorder<'g> {
     pub gpu: &'g Gpu,
     params: &'g mut Params,
     dispatches: Vec<Dispatch>,
+    /// Whether shaders are compiled with bounds checks.
+    pub(super) checked: bool,
 }
 
 impl<'g> Recorder<'g> {
-    /// An empty recording.
+    /// Returns an empty recording whose shaders are compiled with bounds checks.
     pub fn new(gpu: &'g Gpu, params: &'g mut Params) -> Self {
-        Recorder { gpu, params, dispatches: Vec::new() }
+        Recorder { gpu, params, dispatches: Vec::new(), checked: true }
+    }
+
+    /// Compiles a variant before its first dispatch is recorded.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] when the driver refuses the shader.
+    pub fn compile(&self, variant: &Variant) -> Result<()> {
+        self.gpu.pipeline(variant, self.checked).map(|_| ())
     }
 
     /// Adds a dispatch: `params` becomes binding 0, `buffers` the bindings
@@ -269,7 +279,7 @@ impl<'g> Recorder<'g> {
         buffers: &[BoundBuffer<'_>],
         grid: Grid,
     ) -> Result<()> {
-        let pipeline = self.gpu.pipeline(variant)?;
+        let pipeline = self.gpu.pipeline(variant, self.checked)?;
         let bytes = bytemuck::bytes_of(params);
         let offset = self.params.slot(self.gpu, bytes)?;
         let all: Vec<BoundBuffer<'_>> =

@@ -119,20 +119,56 @@ impl Needs {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// The operation.
-    pub op: Op,
+    pub(crate) op: Op,
     /// Its name among the operation's.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// How it divides the work; devices prefer one strategy.
-    pub strategy: Strategy,
+    pub(crate) strategy: Strategy,
     /// What it asks of the device.
-    pub needs: Needs,
+    pub(crate) needs: Needs,
     /// Its shaders, in the order of their dispatches.
-    pub kernels: &'static [&'static Kernel],
+    pub(crate) kernels: &'static [&'static Kernel],
     /// Tile sizes and the like, `const` lines in front of the shaders.
-    pub constants: &'static [(&'static str, u32)],
+    pub(crate) constants: &'static [(&'static str, u32)],
 }
 
 impl Candidate {
+    /// The operation.
+    #[must_use]
+    pub const fn op(&self) -> Op {
+        self.op
+    }
+
+    /// Its name among the operation's.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// How it divides the work.
+    #[must_use]
+    pub const fn strategy(&self) -> Strategy {
+        self.strategy
+    }
+
+    /// What it needs from the device.
+    #[must_use]
+    pub const fn needs(&self) -> Needs {
+        self.needs
+    }
+
+    /// Its shaders, in the order of their dispatches.
+    #[must_use]
+    pub const fn kernels(&self) -> &'static [&'static Kernel] {
+        self.kernels
+    }
+
+    /// Tile sizes and the like, `const` lines before the shaders.
+    #[must_use]
+    pub const fn constants(&self) -> &'static [(&'static str, u32)] {
+        self.constants
+    }
+
     /// Whether a device can run it.
     #[must_use]
     pub fn runs_on(&self, device: &Capabilities) -> bool {

@@ -12,6 +12,7 @@ pub mod attention_decode;
 pub mod attention_prefill;
 pub mod attention_reduce;
 mod candidate;
+pub mod contract;
 pub mod embedding;
 mod fragments;
 pub mod gated;

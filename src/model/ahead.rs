@@ -10,11 +10,9 @@ use super::kv_cache::PageLists;
 use super::options::STEPS_AHEAD_MAX;
 use super::recordings::HeadRows;
 use crate::error::Result;
-use crate::gpu::{
-    BoundBuffer, BufferUse, Dispatch, Gpu, GpuBuffer, MemoryGroup, Readback, Recorder, Submission,
-};
+use crate::gpu::{BoundBuffer, BufferUse, Dispatch, Gpu, GpuBuffer, MemoryGroup, Readback, Submission};
 use crate::kernels::sample::{self, NO_TOKEN, Sample, SampleParams, SampleState};
-use crate::kernels::{Batch, KvOverflow, OVERFLOW_FLAG_BYTES, Row, Step};
+use crate::kernels::{Batch, KvOverflow, OVERFLOW_FLAG_BYTES, Row, Step, contract};
 
 /// Submits of one loop that may be on their way: while the tokens of one are read,
 /// the other keeps the GPU busy.
@@ -159,7 +157,7 @@ impl Forward {
         let results = small("sample results", RESULTS_BYTES, BufferUse::Storage)?;
         let readbacks = [Readback::new(gpu, RESULTS_BYTES)?, Readback::new(gpu, RESULTS_BYTES)?];
         let Forward { buffers, params: slots, sample_scratch, .. } = self;
-        let mut recorder = Recorder::new(gpu, slots);
+        let mut recorder = contract::recorder(gpu, slots);
         let op = Sample {
             logits: &buffers[Slot::Logits as usize],
             scratch: sample_scratch.as_ref().expect("the model was loaded with steps ahead"),

@@ -28,7 +28,7 @@ use super::recordings::{BatchPass, HeadRows, Recording, Recordings};
 use crate::error::Result;
 use crate::gpu::{BufferUse, Dispatch, Encoder, Gpu, GpuBuffer, Params, Readback, UploadRing, Work};
 use crate::kernels::sample::{self, SampleScratch};
-use crate::kernels::{ROWS_MAX, Row, Step};
+use crate::kernels::{ROWS_MAX, Row, Step, contract};
 
 /// Rows of one sequence in a batch.
 pub struct Sequence<'a> {
@@ -141,7 +141,8 @@ impl Forward {
         report(progress, LoadPhase::WarmUp, 0, 3)?;
         if self.sample_scratch.is_some() {
             // The first text shall find them compiled.
-            sample::variants().iter().try_for_each(|variant| gpu.pipeline(variant).map(|_| ()))?;
+            let recorder = contract::recorder(gpu, &mut self.params);
+            sample::variants().iter().try_for_each(|variant| recorder.compile(variant))?;
         }
         let mut pages = PageLists::new(&model.config, self.dims.n_ctx);
         let n = self.dims.logits_rows.min(2);

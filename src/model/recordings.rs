@@ -6,8 +6,8 @@ use super::graph::{Graph, Phase};
 use super::kv_cache::KvCache;
 use super::progress::{LoadPhase, ProgressFn, report};
 use crate::error::Result;
-use crate::gpu::{Dispatch, Gpu, GpuBuffer, Params, Recorder};
-use crate::kernels::{argmax, gemv};
+use crate::gpu::{Dispatch, Gpu, GpuBuffer, Params};
+use crate::kernels::{argmax, contract, gemv};
 
 /// Passes that any number of rows, or a batch of some size, runs through.
 #[derive(Debug, Default)]
@@ -62,7 +62,7 @@ impl<'a> Recording<'a> {
         tick(2 * layers + 1)?;
         let vocab = self.model.config.vocab();
         let slot = |slot: Slot| &self.buffers[slot as usize];
-        let mut recorder = Recorder::new(self.gpu, self.params);
+        let mut recorder = contract::recorder(self.gpu, self.params);
         let (logits, result) = (slot(Slot::Logits), slot(Slot::Argmax));
         argmax::record(&mut recorder, vocab.len(), vocab.padded_len(), logits, result)?;
         let argmax = recorder.finish();
@@ -101,7 +101,7 @@ impl<'a> Recording<'a> {
     /// As [`Recorder::dispatch`].
     pub(super) fn score(self) -> Result<Vec<Dispatch>> {
         let graph = self.graph();
-        let mut recorder = Recorder::new(self.gpu, self.params);
+        let mut recorder = contract::recorder(self.gpu, self.params);
         graph.score(&mut recorder)?;
         Ok(recorder.finish())
     }
@@ -109,7 +109,7 @@ impl<'a> Recording<'a> {
     /// `tick` is told of each layer done.
     fn body(&mut self, phase: Phase, tick: &mut dyn FnMut(u64) -> Result<()>) -> Result<Vec<Dispatch>> {
         let (graph, weights) = (self.graph(), &self.model.weights);
-        let mut recorder = Recorder::new(self.gpu, self.params);
+        let mut recorder = contract::recorder(self.gpu, self.params);
         graph.embed(&mut recorder, phase, weights)?;
         for (layer, weights) in weights.layers.iter().enumerate() {
             graph.layer(&mut recorder, phase, layer, weights)?;
@@ -128,7 +128,7 @@ impl<'a> Recording<'a> {
 
     fn head(&mut self, phase: Phase) -> Result<Vec<Dispatch>> {
         let (graph, weights) = (self.graph(), &self.model.weights);
-        let mut recorder = Recorder::new(self.gpu, self.params);
+        let mut recorder = contract::recorder(self.gpu, self.params);
         graph.head(&mut recorder, phase, weights)?;
         Ok(recorder.finish())
     }

@@ -12,11 +12,11 @@ use crate::kernels::kv_append::KvAppend;
 use crate::kernels::layer_norm::{self, LayerNorm};
 use crate::kernels::norm_gemv::{self, NormGemv};
 use crate::kernels::rms_norm::{self, RmsNorm};
-use crate::kernels::score;
 use crate::kernels::{
     Activation, Attention, AttentionShape, Choices, Matmul, MatmulForm, Matrix, Norm, Op, PAGE_SIZE, PagedKv,
     Rotary, Scratch, StepRows, attention_decode, attention_prefill, gemm, gemv, page_entry, page_pack_bytes,
 };
+use crate::kernels::{contract, score};
 use crate::tensor::{Axis, DType};
 
 /// Layers of their own weights have at least this many bytes, or are all that the
@@ -352,7 +352,7 @@ impl<'a> Bed<'a> {
     fn record(&self, with: impl FnOnce(&mut Recorder<'_>) -> Result<()>) -> Result<Vec<Dispatch>> {
         // Different structs: of each matrix and each of its pieces.
         let mut params = Params::new(self.gpu, 16 + 4 * self.head.pieces.len())?;
-        let mut recorder = Recorder::new(self.gpu, &mut params);
+        let mut recorder = contract::recorder(self.gpu, &mut params);
         with(&mut recorder)?;
         Ok(recorder.finish())
     }

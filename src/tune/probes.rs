@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::{BufferUse, Dispatch, Gpu, GpuBuffer, MemoryGroup, Params, Recorder, Work};
-use crate::kernels::{probe_copy, probe_fma, probe_read, probe_step};
+use crate::kernels::{contract, probe_copy, probe_fma, probe_read, probe_step};
 use crate::reference;
 
 /// Bytes behind an output that must stay zero.
@@ -203,7 +203,7 @@ fn output(gpu: &Gpu, bytes: usize) -> Result<GpuBuffer> {
 
 fn record(gpu: &Gpu, with: impl FnOnce(&mut Recorder<'_>) -> Result<()>) -> Result<Vec<Dispatch>> {
     let mut params = Params::new(gpu, 1)?;
-    let mut recorder = Recorder::new(gpu, &mut params);
+    let mut recorder = contract::recorder(gpu, &mut params);
     with(&mut recorder)?;
     Ok(recorder.finish())
 }

@@ -26,6 +26,7 @@ fn count(change: isize) {
 
 // SAFETY: every call is passed on to the system allocator unchanged; counting
 // allocates nothing.
+#[allow(unsafe_code, reason = "an allocator is an unsafe trait")]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);

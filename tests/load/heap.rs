@@ -25,6 +25,7 @@ fn grow(bytes: usize) {
 // SAFETY: every call is passed on to the system allocator unchanged; counting
 // allocates nothing. `realloc` is the trait's own: a new block, a copy, and the
 // old block freed, which counts both blocks as live at once.
+#[allow(unsafe_code, reason = "an allocator is an unsafe trait")]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         grow(layout.size());

@@ -18,22 +18,29 @@ pub fn corrupted(
     to: &str,
 ) -> &'static Candidate {
     static COPIES: AtomicUsize = AtomicUsize::new(0);
-    let kernel = candidate.kernels[0];
+    let kernel = candidate.kernels()[0];
     assert_eq!(kernel.source.matches(from).count(), 1, "{from}");
     let source: &'static str = Box::leak(kernel.source.replace(from, to).into_boxed_str());
     let kernel: &'static Kernel =
         Box::leak(Box::new(Kernel { name: kernel.name, source, bindings: kernel.bindings }));
     // A constant that no shader reads tells its label from the sound one's.
     let copy = COPIES.fetch_add(1, Ordering::Relaxed) as u32;
-    let constants = [candidate.constants, &[("COPY", copy)]].concat();
-    Box::leak(Box::new(Candidate {
-        op: candidate.op,
-        name,
-        strategy: candidate.strategy,
-        needs: candidate.needs,
-        kernels: Box::leak(Box::new([kernel])),
-        constants: Box::leak(constants.into_boxed_slice()),
-    }))
+    let constants = [candidate.constants(), &[("COPY", copy)]].concat();
+    altered(candidate, name, Box::leak(Box::new([kernel])), Box::leak(constants.into_boxed_slice()))
+}
+
+/// A copy of `candidate` under another name, with other shaders and constants.
+#[allow(unsafe_code, reason = "a planted fault is a foreign shader")]
+pub fn altered(
+    candidate: &'static Candidate,
+    name: &'static str,
+    kernels: &'static [&'static Kernel],
+    constants: &'static [(&'static str, u32)],
+) -> &'static Candidate {
+    let (op, strategy, needs) = (candidate.op(), candidate.strategy(), candidate.needs());
+    // SAFETY: the faults that tests plant compute wrong numbers or write into the guard
+    // words behind an output, which the case's buffers have; none leaves its buffers.
+    Box::leak(Box::new(unsafe { Candidate::foreign(op, name, strategy, needs, kernels, constants) }))
 }
 
 /// Layer normalizations that a faulty driver could make of the sound one: a wrong

@@ -6,7 +6,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::error::Result;
 use crate::gpu::{BufferUse, Dispatch, Gpu, GpuBuffer, MemoryGroup, Params, Recorder};
-use crate::kernels::{Batch, Matrix, MatrixLayout, Piece, ROWS_MAX, Row, Step};
+use crate::kernels::{Batch, Matrix, MatrixLayout, Piece, ROWS_MAX, Row, Step, contract};
 use crate::tensor::{Axis, DType};
 use crate::tune::output::GUARD;
 
@@ -162,7 +162,7 @@ pub(super) fn batch(gpu: &Gpu, rows: &[Row]) -> Result<GpuBuffer> {
 pub(super) fn record(gpu: &Gpu, with: impl FnOnce(&mut Recorder<'_>) -> Result<()>) -> Result<Vec<Dispatch>> {
     // A matrix in pieces has a slot a piece.
     let mut params = Params::new(gpu, 32)?;
-    let mut recorder = Recorder::new(gpu, &mut params);
+    let mut recorder = contract::recorder(gpu, &mut params);
     with(&mut recorder)?;
     Ok(recorder.finish())
 }

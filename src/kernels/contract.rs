@@ -1,0 +1,68 @@
+//! What whoever runs kernels without bounds checks must guarantee, and the two places
+//! where the rest of the library relies on it.
+//!
+//! Shaders run unchecked in the engine, since bounds checks and bounded loops cost time in
+//! every inner loop. Each kernel guards its own ragged edges (rows, columns, keys beyond
+//! the end), so its accesses stay within its buffers and workgroup arrays, its loops end,
+//! and no divisor is zero, as long as these statements hold for every dispatch:
+//!
+//! 1. **Shader text and constants** are those of this library: a [`Variant`] composed by
+//!    a file of this folder, or a [`Candidate`] of [`super::Op::candidates`].
+//! 2. **Buffers** have at least the length that the recording function documents for the
+//!    sizes that it is given. `record` functions assert what they can.
+//! 3. **[`Step`](super::Step)**: `n_rows` is at most the number of rows of every activation
+//!    buffer bound, `first_row + n_rows` too; `position + n_rows <= kv_len <= n_ctx`, where
+//!    `n_ctx` bounds the rotary table and the attention scratch.
+//! 4. **[`Batch`](super::Batch)**: each row in use has `position < kv_len <= n_ctx`, and
+//!    `first_page + ceil(kv_len / PAGE_SIZE)` is at most the length of the page table.
+//! 5. **Page entries** of positions below `kv_len` (and inside the window, where a layer has
+//!    one) name a page inside a slab that is bound.
+//! 6. **Score targets** are below the vocabulary's size. Token ids may have any value: the
+//!    embedding kernel skips an id outside its piece of the table.
+//! 7. **[`Work`](crate::gpu::Work)** of a run has the `n_rows` of its step and a `kv_len` of
+//!    at least the step's.
+//! 8. **Floats may have any bits**, NaN and infinity included: no kernel turns a float into
+//!    an index without clamping it. So hidden states and logits may be handed to a host,
+//!    which may write to them.
+//!
+//! The model room keeps 3 to 7: `Forward` asserts chunk, batch and context sizes, sessions
+//! compare every token and target with the vocabulary, and page lists are private to the KV
+//! cache. The case lists and the tuning search allocate their own buffers from one set of
+//! sizes. The tests run every kernel with the checks on
+//! ([`GpuOptions::checked_shaders`](crate::gpu::GpuOptions::checked_shaders)) and off, with
+//! guard words around every output.
+//!
+//! [`Variant`]: crate::gpu::Variant
+#![allow(unsafe_code, reason = "the contract's two uses are kept beside its statement")]
+
+use super::{Candidate, Needs, Op};
+use crate::gpu::{Gpu, Kernel, Params, Recorder, Strategy};
+
+/// Returns an empty recording without bounds checks, for rooms of this library that keep
+/// the contract.
+pub(crate) fn recorder<'g>(gpu: &'g Gpu, params: &'g mut Params) -> Recorder<'g> {
+    // SAFETY: callers are inside this crate and record through this folder's functions
+    // only (1, 2). The model room checks what its callers pass in (3 to 7); cases, tuning
+    // and probes make their buffers and steps themselves.
+    unsafe { Recorder::unchecked(gpu, params) }
+}
+
+impl Candidate {
+    /// Makes a kernel candidate of foreign shaders, for tests that plant faults.
+    ///
+    /// # Safety
+    /// The shaders run without bounds checks wherever the candidate is chosen. On a device
+    /// without [`checked_shaders`](crate::gpu::GpuOptions::checked_shaders) they must keep
+    /// the contract of [`crate::kernels::contract`] as the candidates of `op` do.
+    #[must_use]
+    pub const unsafe fn foreign(
+        op: Op,
+        name: &'static str,
+        strategy: Strategy,
+        needs: Needs,
+        kernels: &'static [&'static Kernel],
+        constants: &'static [(&'static str, u32)],
+    ) -> Self {
+        Candidate { op, name, strategy, needs, kernels, constants }
+    }
+}
