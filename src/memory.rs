@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::tensor::DType;
 
-/// The use of a buffer's memory. The memory plan and the ledger list these groups.
+/// The purpose of a buffer's memory. The memory plan and the ledger list these groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MemoryGroup {
@@ -50,10 +50,10 @@ impl MemoryGroup {
 
 /// The GPU memory that a model will need, computed before anything is allocated.
 ///
-/// Two things are not in the plan. First, the KV pool grows when the pages of a second
-/// session exceed the first context; while it grows, old and new slabs exist together.
-/// Second, a running generation with steps ahead takes about 2 KB more, and the first
-/// step within a frame budget about 32 bytes. Everything else stays as planned.
+/// The plan covers the pages of one context. If further sessions need more pages, the KV
+/// pool grows; while it grows, old and new slabs exist together. A running generation
+/// with steps ahead takes about 2 KB more, and the first step within a frame budget about
+/// 32 bytes. Everything else stays as planned.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct MemoryPlan {
     /// Every buffer or family of buffers.
@@ -63,7 +63,7 @@ pub struct MemoryPlan {
 /// One line of a [`MemoryPlan`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct PlanEntry {
-    /// The use of the memory.
+    /// The purpose of the memory.
     pub group: MemoryGroup,
     /// The buffer's name.
     pub name: &'static str,

@@ -90,8 +90,9 @@ fn truncated(source: &Source, expected: &str) -> Error {
     )
 }
 
-/// Returns the message for another format that is often found under a safetensors name.
-/// Each of these formats reads as a header length far beyond the format's limit.
+/// Returns the message for a file of another format that is often found under a
+/// safetensors name. Read as a header length, the first bytes of each such format are far
+/// beyond the limit.
 fn other_format(first: &[u8; 8]) -> Option<&'static str> {
     if first == b"version " {
         Some("this is a Git LFS pointer, not the model itself; run `git lfs pull` or download the file")

@@ -46,7 +46,7 @@ const SUM_STD: f32 = 37_837.227;
 /// The mean of that sum: 4 * 65535 / 2.
 const SUM_MEAN: i32 = 131_070;
 
-/// SplitMix64's finalizer (Steele, Lea, Flood 2014; constants by Stafford).
+/// SplitMix64's finaliser (Steele, Lea, Flood 2014; constants by Stafford).
 fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

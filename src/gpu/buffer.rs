@@ -44,7 +44,7 @@ impl Ledger {
     }
 }
 
-/// The use of a buffer.
+/// How a buffer is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BufferUse {
     /// Bound as storage or uniform, copied from and to.

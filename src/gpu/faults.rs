@@ -1,4 +1,4 @@
-//! Calls into wgpu that can fail, and the errors that they become.
+//! Calls into wgpu that can fail, and the errors that they return.
 //!
 //! This library makes every such call through [`Gpu::guarded`]. It wraps the call in its
 //! own error scopes, so that neither a host's handler nor a host's scopes see our faults.
@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 pub enum Call {
     /// Creating a buffer or another resource.
     Allocate,
-    /// Giving data to the queue.
+    /// Writing data through the queue.
     Upload,
     /// Compiling a pipeline.
     Compile,

@@ -194,7 +194,7 @@ impl Pipeline {
             // within the buffers as long as `Work`, the step and the page table do. The
             // model ensures that; the contract is documented in the `kernels` module. The
             // driver's robust buffer access, which wgpu requests where it exists, is a
-            // second line of defense. Tests run the same kernels with the checks on and
+            // second line of defence. Tests run the same kernels with the checks on and
             // with guard words.
             unsafe { device.create_shader_module_trusted(source, wgpu::ShaderRuntimeChecks::unchecked()) }
         };

@@ -153,7 +153,7 @@ impl Gpu {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(warning);
     }
 
-    /// Takes the warnings since the last call, one per line. They report faults that
+    /// Takes the warnings since the last call, one line each. They report faults that
     /// stopped no work: cache files that were ignored or could not be written.
     #[must_use]
     pub fn take_warnings(&self) -> Vec<String> {

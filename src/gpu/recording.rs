@@ -22,14 +22,16 @@ pub enum Extent {
     Fixed(u32),
     /// One workgroup per this many rows.
     PerRows(u32),
-    /// As [`Extent::PerRows`] in steps of at most `limit` rows, zero in all others.
+    /// As [`Extent::PerRows`] in steps of at most `limit` rows; no workgroups in other
+    /// steps.
     PerRowsUpTo {
         /// Rows per workgroup.
         rows: u32,
         /// The largest number of rows for which there are workgroups.
         limit: u32,
     },
-    /// As [`Extent::PerRows`] in steps of more than `limit` rows, zero in all others.
+    /// As [`Extent::PerRows`] in steps of more than `limit` rows; no workgroups in other
+    /// steps.
     PerRowsBeyond {
         /// Rows per workgroup.
         rows: u32,
@@ -235,7 +237,7 @@ impl Params {
         Ok(offset)
     }
 
-    /// Returns the number of this kind of dispatch.
+    /// Returns the number that identifies this kind of dispatch.
     fn kind(&mut self, label: &str, offset: u64, grid: Grid) -> usize {
         let next = self.kinds.len();
         *self.kinds.entry((label.to_owned(), offset, grid)).or_insert(next)

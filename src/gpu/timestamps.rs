@@ -27,8 +27,8 @@ impl PassTime {
     }
 }
 
-/// Query sets and buffers for the timestamps of a number of passes, created once and used
-/// for many submits.
+/// Query sets and buffers for the timestamps of up to `n_passes` passes, created once and
+/// used for many submits.
 ///
 /// Only whole passes are timed. To time an item separately, put it in its own pass
 /// ([`Encoder::timed_pass`]). Such a pass also waits for earlier passes whose output it

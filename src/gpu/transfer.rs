@@ -52,8 +52,8 @@ impl MapState {
         self.0 = Arc::new(AtomicU8::new(UNMAPPED));
     }
 
-    /// Waits for the callback. The submit before it is done by now, but another thread's
-    /// poll may be the one that runs the callback.
+    /// Waits for the callback. The preceding submit is done by now, but the callback may
+    /// run in another thread's poll.
     fn wait(&self, gpu: &Gpu, operation: &'static str) -> Result<()> {
         let started = Instant::now();
         let result = self.wait_since(started, gpu, operation);

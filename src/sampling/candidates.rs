@@ -12,7 +12,7 @@ pub struct Candidate {
     pub token: u32,
     /// Its logit after penalties and bias, before temperature.
     pub logit: f32,
-    /// Its probability among the survivors, which sum to 1.
+    /// Its probability among the survivors, whose probabilities sum to 1.
     pub probability: f64,
 }
 

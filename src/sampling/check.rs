@@ -43,7 +43,7 @@ pub(super) fn check_len(logits: &[f32], vocab_size: usize) -> Result<()> {
     Err(Error::input(format!("logits: expected {vocab_size}, one for each token, found {}", logits.len())))
 }
 
-/// Checks that `token` has a logit. Messages call it by its `role`.
+/// Checks that `token` has a logit. Messages call it `role`.
 pub(super) fn check_token(role: &str, token: u32, vocab_size: usize) -> Result<()> {
     if (token as usize) < vocab_size {
         return Ok(());

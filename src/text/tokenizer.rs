@@ -152,8 +152,8 @@ impl Tokenizer {
         })
     }
 
-    /// Returns the token behind the text of `id`, as written in the vocabulary; `None` if
-    /// decoding skips the id.
+    /// Returns the token that gives the text of `id`, as written in the vocabulary;
+    /// `None` if decoding skips the id.
     pub(super) fn text_token(&self, id: u32, skip_special_tokens: bool) -> Option<String> {
         self.id_to_token(id).filter(|token| !(skip_special_tokens && self.is_special(token)))
     }
