@@ -145,8 +145,9 @@ impl Error {
             | Error::Overflow { .. }
             | Error::Limits(_)
             | Error::Budget(_) => ErrorKind::Input,
-            // A model or prompt path that does not exist is bad input. A failing disk is
-            // not, nor is a system that cannot start another thread.
+            // A model or prompt path that does not exist is bad input, so errors of other
+            // actions count as input. A failed write does not, nor does a thread that
+            // cannot be started.
             Error::Io { action, .. } if !matches!(*action, "write" | "start") => ErrorKind::Input,
             Error::Io { .. } | Error::Gpu { .. } => ErrorKind::Other,
             Error::NoAdapter(_) => ErrorKind::NoAdapter,

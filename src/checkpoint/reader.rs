@@ -19,8 +19,8 @@ compile_error!("wgpt needs a little-endian host");
 const STAGING_BYTES: usize = 1 << 20;
 
 /// A gap of at most this many bytes between two row segments is read and dropped instead
-/// of skipped by a separate read. A positioned read costs 0.65 us, the time in which 7
-/// GB/s move 4.6 kB (Linux 6, x86-64, cached file).
+/// of skipped by a separate read. A positioned read costs 0.65 us. Reading 4.6 kB takes
+/// as long, at 7 GB/s (Linux 6, x86-64, cached file).
 const MAX_GAP_BYTES: usize = 4096;
 
 /// A reader for the tensors of one [`Checkpoint`]. It owns the staging buffer (1 MiB), so

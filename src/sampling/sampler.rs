@@ -119,9 +119,9 @@ impl Sampler {
             .ok_or_else(|| Error::input("logits: no token survived the filters"))
     }
 
-    /// Returns the tokens that [`Sampler::sample`] would draw from for `logits`
-    /// (`[vocab_size]`), with their probabilities: most likely first, and the lower id
-    /// first on a tie. Takes no random number.
+    /// Returns the tokens that may be drawn from `logits` (`[vocab_size]`), with the
+    /// probabilities that [`Sampler::sample`] uses. The most likely token comes first; on
+    /// a tie, the lower id. Takes no random number.
     ///
     /// # Errors
     /// As [`Sampler::sample`].
@@ -172,7 +172,7 @@ impl Scratch {
     }
 }
 
-/// 32-bit words per draw, which takes 64 bits.
+/// 32-bit words per draw: a draw takes 64 bits.
 const WORDS_A_DRAW: u128 = 2;
 
 /// Returns a uniform number from \[0, 1) with the 53 bits that an f64 can hold.

@@ -36,12 +36,12 @@ const FUEL: u64 = 1_000_000;
 
 /// Stack size of a rendering in bytes. With the full amount of fuel, a template can nest
 /// values 160 000 deep. minijinja frees and prints such a value recursively, with up to
-/// 640 bytes of stack per level. The system provides only the part of the stack that is
-/// used.
+/// 640 bytes of stack per level. The system commits memory only for the part of the stack
+/// that is used.
 const STACK_BYTES: usize = 256 << 20;
 
-/// Maximum depth of nested macro calls. Published templates have two levels; a deeper
-/// template calls itself.
+/// Maximum depth of nested macro calls. Published templates have two levels. Nesting
+/// beyond the maximum means that a macro calls itself.
 const RECURSION_MAX: usize = 50;
 
 /// A compiled chat template.
@@ -121,11 +121,11 @@ impl ChatTemplate {
 
     /// Returns the token ids of a conversation.
     ///
-    /// Special tokens that the template writes become their ids. Nothing is put before
-    /// them: if a text starts with a special token, the template writes it. A string
-    /// within a message that looks like such a token, such as an `<|im_end|>` that a user
-    /// typed, stays plain text. In this, the function differs from transformers, which
-    /// tokenizes the whole rendering and so lets any message end its own turn.
+    /// Special tokens that the template writes become their ids. No other special tokens
+    /// are added: if a text starts with one, the template writes it. A string within a
+    /// message that looks like such a token, such as an `<|im_end|>` that a user typed,
+    /// stays plain text. In this, the function differs from transformers, which tokenizes
+    /// the whole rendering and so lets any message end its own turn.
     ///
     /// The tokenizer's special tokens are protected in all messages. In all messages
     /// except the assistant's, so are the added tokens that occur in the template's own
