@@ -1,17 +1,16 @@
-//! The one error type of the library.
+//! The library's one error type.
 
 use std::path::PathBuf;
 
 use crate::memory::OverBudget;
 
-/// What every fallible function of the library returns.
+/// The result type of every fallible function of the library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything that a file, a user or a driver can cause.
+/// Every error that a file, a user or a driver can cause.
 ///
-/// Each message says what was expected, what was found and what to do; a
-/// caller that must react by kind matches the variant or asks
-/// [`Error::kind`].
+/// Each message says what was expected, what was found and what to do. A caller that must
+/// react to the kind of error matches the variant or calls [`Error::kind`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -22,7 +21,7 @@ pub enum Error {
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// A file of the model is damaged, or its parts contradict one another.
@@ -33,7 +32,7 @@ pub enum Error {
         /// What was expected, what was found, what to do.
         message: String,
     },
-    /// A field of `config.json` has a value that wgpt does not honour.
+    /// A field of `config.json` has a value that wgpt does not support.
     #[error("config.json: {field} = {value}: {expected}")]
     Config {
         /// The field's name.
@@ -43,8 +42,8 @@ pub enum Error {
         /// What would be accepted.
         expected: String,
     },
-    /// A tensor of the checkpoint is missing, unexpected, wrongly shaped or
-    /// holds a value that the requested dtype cannot.
+    /// A tensor of the checkpoint is missing, unexpected or wrongly shaped, or it holds a
+    /// value that the requested dtype cannot represent.
     #[error("tensor {tensor}: {message}")]
     Tensor {
         /// The tensor's name in the file.
@@ -52,20 +51,21 @@ pub enum Error {
         /// What was expected and what was found.
         message: String,
     },
-    /// A prompt, a parameter or another input of the caller is not acceptable.
+    /// A prompt, a parameter or another input from the caller is invalid.
     #[error("{0}")]
     Input(String),
-    /// A key or a value exceeds f16 on its way into a KV cache of f16; told where
-    /// `ModelOptions::detect_overflow` asks for it. The step that ran into it is
-    /// undone. A step of several sequences names a position of one of them.
+    /// f16 overflow: a key or a value is too large for the f16 KV cache. It is reported
+    /// only with `ModelOptions::detect_overflow`. The step that caused it is undone. If
+    /// the step covered several sequences, the position belongs to one of them.
     #[error(
         "layer {layer}: the {what} at position {position} is not a number that f16 holds (65504 at most): keep \
          the KV cache in f32, with --kv-dtype f32 (ModelOptions::kv_dtype)"
     )]
     Overflow {
-        /// The lowest layer that it occurs in, from 0: what is above computes with it.
+        /// The lowest layer with an overflow, counted from 0. Higher layers compute with
+        /// its output.
         layer: usize,
-        /// The lowest position of it there, from 0.
+        /// The lowest position with an overflow in that layer, counted from 0.
         position: usize,
         /// "key" or "value".
         what: &'static str,
@@ -76,44 +76,44 @@ pub enum Error {
     /// The model does not fit the device's limits or memory.
     #[error("{0}")]
     Limits(String),
-    /// The model does not fit the memory budget that it was given: the plan, and what
+    /// The model does not fit its memory budget. Holds the plan and the options that
     /// would fit. Nothing was allocated.
     #[error("{0}")]
     Budget(Box<OverBudget>),
-    /// The driver has no memory for something. What was there before still is.
+    /// The driver has no memory for an allocation. Earlier allocations remain valid.
     #[error("{}", out_of_memory(what, *bytes, message))]
     OutOfMemory {
-        /// What the memory was for.
+        /// The purpose of the memory.
         what: String,
-        /// Its size, where it is known.
+        /// Its size in bytes, if known.
         bytes: Option<u64>,
-        /// What the driver said.
+        /// The driver's message.
         message: String,
     },
-    /// The device is lost: a driver reset, a card that was unplugged or put to sleep.
-    /// Everything on it is gone; [`crate::Engine::rebind`] goes on with another one.
+    /// The device is lost: a driver reset, or a card that was unplugged or put to sleep.
+    /// Everything on it is gone. [`crate::Engine::rebind`] continues with another device.
     #[error("the GPU device is lost ({message}): rebind the engine to a new one, or restart")]
     DeviceLost {
-        /// What the driver said.
+        /// The driver's message.
         message: String,
     },
     /// The driver or wgpu reported a fault.
     #[error("GPU {operation}: {message}")]
     Gpu {
-        /// What was being done: "upload", "submit", "read back" ...
+        /// The operation: "upload", "submit", "read back" ...
         operation: &'static str,
-        /// What the driver said.
+        /// The driver's message.
         message: String,
     },
-    /// The caller's callback or flag asked to stop.
+    /// The caller's callback or flag requested a stop.
     #[error("cancelled")]
     Cancelled,
-    /// The time that the caller gave is over.
+    /// The caller's time limit has passed.
     #[error("the time limit was reached: give more time, or less to do")]
     Timeout,
 }
 
-/// The coarse classes that decide an exit code.
+/// The coarse error classes that decide an exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -134,7 +134,7 @@ pub enum ErrorKind {
 }
 
 impl Error {
-    /// The coarse class of this error.
+    /// Returns the coarse class of this error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -145,8 +145,9 @@ impl Error {
             | Error::Overflow { .. }
             | Error::Limits(_)
             | Error::Budget(_) => ErrorKind::Input,
-            // A model or prompt path that does not exist is bad input, a disk
-            // that fails is not, nor is a system without another thread.
+            // A model or prompt path that does not exist is bad input, so errors of other
+            // actions count as input. A failed write does not, nor does a thread that
+            // cannot be started.
             Error::Io { action, .. } if !matches!(*action, "write" | "start") => ErrorKind::Input,
             Error::Io { .. } | Error::Gpu { .. } => ErrorKind::Other,
             Error::NoAdapter(_) => ErrorKind::NoAdapter,
@@ -162,7 +163,8 @@ impl Error {
     }
 
     pub(crate) fn tensor(tensor: impl Into<String>, message: impl Into<String>) -> Self {
-        // A file may hold control characters in a name, which a terminal obeys.
+        // A tensor name from a file may hold control characters, which a terminal would
+        // obey.
         let tensor: String = tensor.into();
         let tensor =
             tensor.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] });

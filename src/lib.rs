@@ -1,9 +1,8 @@
 //! Portable GPU inference of decoder-only language models.
 //!
-//! Every operation is a hand-written WGSL compute kernel on [`wgpu`], so that
-//! one source runs on Vulkan, Metal and DX12. Weights lie on the GPU in f16 (or
-//! f32), the KV cache beside them in pages; logits come back for sampling and
-//! evaluation.
+//! Every operation is a hand-written WGSL compute kernel on [`wgpu`], so one source runs
+//! on Vulkan, Metal and DX12. The GPU holds the weights in f16 (or f32) and a paged KV
+//! cache. Logits are read back for sampling and evaluation.
 //!
 //! ```no_run
 //! use wgpt::{Engine, GenerateOptions};
@@ -17,12 +16,11 @@
 //! # }
 //! ```
 //!
-//! In `async` code, under any executor, [`EngineBuilder::build_async`] is a future
-//! and [`Engine::generate_stream`] a stream; what is dropped is cancelled.
+//! In `async` code, under any executor, [`EngineBuilder::build_async`] returns a future
+//! and [`Engine::generate_stream`] a stream. Dropping either cancels its work.
 //!
-//! [`Session`] is the level below: tokens in, logits out, with
-//! [`Session::fork`] and [`Session::truncate`]. ARCHITECTURE.md in the
-//! repository describes the rooms that the modules are.
+//! [`Session`] is the lower-level API: tokens in, logits out, with [`Session::fork`] and
+//! [`Session::truncate`]. ARCHITECTURE.md in the repository describes the modules.
 
 pub mod bench;
 pub mod checkpoint;

@@ -1,11 +1,11 @@
-//! What GPU memory serves: its groups, a model's plan, a plan beyond its budget. No
-//! wgpu here; errors carry these.
+//! The uses of GPU memory: its groups, a model's plan, and a plan that exceeds its
+//! budget. This module does not use wgpu, because errors carry these types.
 
 use std::fmt;
 
 use crate::tensor::DType;
 
-/// What a buffer's memory serves; the memory plan and the ledger list these.
+/// The purpose of a buffer's memory. The memory plan and the ledger list these groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MemoryGroup {
@@ -15,16 +15,16 @@ pub enum MemoryGroup {
     KvCache,
     /// Activations between kernels, the step state and the page table.
     Activations,
-    /// Logits and what is computed from them.
+    /// Logits and the results computed from them.
     Logits,
-    /// Buffers that the host maps: uploads of a step, readbacks.
+    /// Buffers that the host maps: a step's uploads, and readbacks.
     Transfer,
     /// Parameters of the kernels.
     Params,
 }
 
 impl MemoryGroup {
-    /// All groups, in the order in which reports list them.
+    /// All groups, in the order of the reports.
     pub const ALL: [MemoryGroup; 6] = [
         MemoryGroup::Weights,
         MemoryGroup::KvCache,
@@ -34,7 +34,7 @@ impl MemoryGroup {
         MemoryGroup::Params,
     ];
 
-    /// The name that reports print.
+    /// Returns the name used in reports.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -48,12 +48,12 @@ impl MemoryGroup {
     }
 }
 
-/// The GPU memory of a model, before anything is allocated.
+/// The GPU memory that a model will need, computed before anything is allocated.
 ///
-/// A second session's pages beyond the first context make the KV pool grow, and
-/// while it grows old and new slabs exist. A running generation with steps ahead
-/// takes some 2 KB more, the first step within a frame budget some 32 bytes.
-/// Everything else stays as planned.
+/// The plan covers the pages of one context. If further sessions need more pages, the KV
+/// pool grows; while it grows, old and new slabs exist together. A running generation
+/// with steps ahead takes about 2 KB more, and the first step within a frame budget about
+/// 32 bytes. Everything else stays as planned.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct MemoryPlan {
     /// Every buffer or family of buffers.
@@ -63,39 +63,39 @@ pub struct MemoryPlan {
 /// One line of a [`MemoryPlan`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct PlanEntry {
-    /// What the memory serves.
+    /// The purpose of the memory.
     pub group: MemoryGroup,
     /// The buffer's name.
     pub name: &'static str,
-    /// Its size in bytes.
+    /// The size in bytes.
     pub bytes: u64,
 }
 
 impl MemoryPlan {
-    /// Bytes of one group.
+    /// Returns the bytes of one group.
     #[must_use]
     pub fn group_bytes(&self, group: MemoryGroup) -> u64 {
         self.entries.iter().filter(|entry| entry.group == group).map(|entry| entry.bytes).sum()
     }
 
-    /// Bytes of all groups.
+    /// Returns the bytes of all groups.
     #[must_use]
     pub fn total_bytes(&self) -> u64 {
         self.entries.iter().map(|entry| entry.bytes).sum()
     }
 }
 
-/// A change of one of a model's options that saves memory.
+/// A change to one of a model's options that saves memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
     /// A shorter context, in positions.
     Context(usize),
-    /// Another type of cached keys and values.
+    /// Another dtype for cached keys and values.
     KvDtype(DType),
-    /// Fewer tokens of a prompt at once.
+    /// Fewer prompt tokens per prefill chunk.
     PrefillChunk(usize),
-    /// Another type of the weights.
+    /// Another dtype for the weights.
     Dtype(DType),
 }
 
@@ -110,12 +110,12 @@ impl fmt::Display for Change {
     }
 }
 
-/// Options with which a model fits its budget: its plan was computed.
+/// A set of option changes with which a model fits its budget, verified by planning it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Fit {
-    /// What must change.
+    /// The changes to make.
     pub changes: Vec<Change>,
-    /// Bytes of all groups then.
+    /// Bytes of all groups after these changes.
     pub total_bytes: u64,
 }
 
@@ -128,17 +128,19 @@ impl fmt::Display for Fit {
     }
 }
 
-/// A plan that does not fit its budget, and what would.
+/// A plan that exceeds its budget, and the option changes that would make it fit.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct OverBudget {
-    /// What would have been allocated.
+    /// The plan that was refused.
     pub plan: MemoryPlan,
-    /// The bytes that may be.
+    /// The budget in bytes.
     pub budget_bytes: u64,
-    /// Options that fit, each by itself; where no single change suffices, all
-    /// together with the longest context that they leave room for.
+    /// The changes that fit. Each entry is a single change; if no single change is
+    /// enough, the only entry combines all of them, with the longest context that then
+    /// fits if a shorter one is still needed. Empty if nothing fits.
     pub fits: Vec<Fit>,
-    /// What the model takes at the least, with every change and a context of 1.
+    /// The least that the model can take, in bytes: every change applied, and a context
+    /// of 1.
     pub least_bytes: u64,
 }
 

@@ -1,15 +1,15 @@
-//! Element types and shapes. No wgpu here: every room may use this one.
+//! Element types and shapes. This module does not use wgpu, so every module may use it.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::error::Error;
 
-/// Element type of weights or of the KV cache on the GPU.
+/// The element type of weights or of the KV cache on the GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DType {
-    /// IEEE 754 binary16, two elements in a `u32`: no f16 feature is needed.
+    /// IEEE 754 binary16, two elements per `u32`, so that no f16 feature is needed.
     #[default]
     F16,
     /// IEEE 754 binary32.
@@ -17,7 +17,7 @@ pub enum DType {
 }
 
 impl DType {
-    /// Size of one element in bytes.
+    /// Returns the size of one element in bytes.
     #[must_use]
     pub const fn size_bytes(self) -> usize {
         match self {
@@ -26,7 +26,7 @@ impl DType {
         }
     }
 
-    /// The name used on the command line, in reports and in shader file names.
+    /// Returns the name used on the command line, in reports and in shader file names.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -54,78 +54,79 @@ impl FromStr for DType {
     }
 }
 
-/// Rows on the GPU are padded to this many elements (16 bytes of f16), so that
-/// every kernel reads whole 16-byte pieces and no inner loop has a ragged end.
+/// Rows on the GPU are padded to a multiple of this many elements (16 bytes in f16).
+/// Every kernel then reads whole 16-byte units, and no inner loop has a partial last
+/// iteration.
 pub const ROW_ALIGN_ELEMS: usize = 8;
 
-/// `n` rounded up to [`ROW_ALIGN_ELEMS`].
+/// Returns `n` rounded up to a multiple of [`ROW_ALIGN_ELEMS`].
 #[must_use]
 pub const fn pad_row(n: usize) -> usize {
     n.next_multiple_of(ROW_ALIGN_ELEMS)
 }
 
-/// How one axis of a matrix is laid out with padding: `groups` runs of `size`
-/// used elements, each padded with zeros to `padded`.
+/// The padded layout of one axis of a matrix: `groups` runs of `size` used elements, each
+/// padded with zeros to `padded` elements.
 ///
-/// A plain axis has one group; an axis of attention heads has one group a
-/// head, so that each head starts on a 16-byte border.
+/// A plain axis has one group. An axis of attention heads has one group per head, so that
+/// each head starts on a 16-byte boundary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Axis {
     /// Number of runs.
     pub groups: usize,
-    /// Used elements of a run.
+    /// Used elements per run.
     pub size: usize,
-    /// Elements of a run with its padding.
+    /// Elements per run, padding included.
     pub padded: usize,
 }
 
 impl Axis {
-    /// One run of `size` elements, padded at its end.
+    /// Returns an axis of one run of `size` elements, padded at its end.
     #[must_use]
     pub const fn plain(size: usize) -> Self {
         Axis { groups: 1, size, padded: pad_row(size) }
     }
 
-    /// `groups` runs of `size` elements, each padded at its end.
+    /// Returns an axis of `groups` runs of `size` elements, each padded at its end.
     #[must_use]
     pub const fn grouped(groups: usize, size: usize) -> Self {
         Axis { groups, size, padded: pad_row(size) }
     }
 
-    /// Elements without padding: the length of the axis in the checkpoint.
+    /// Returns the number of elements without padding: the length of the axis in the
+    /// checkpoint.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.groups * self.size
     }
 
-    /// Whether the axis has no element.
+    /// Returns whether the axis has no elements.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Elements with padding: the length of the axis on the GPU.
+    /// Returns the number of elements with padding: the length of the axis on the GPU.
     #[must_use]
     pub const fn padded_len(&self) -> usize {
         self.groups * self.padded
     }
 
-    /// Where element `i` of the checkpoint's axis stands on the GPU.
+    /// Returns the position on the GPU of element `i` of the checkpoint's axis.
     #[must_use]
     pub const fn position(&self, i: usize) -> usize {
         i / self.size * self.padded + i % self.size
     }
 
-    /// How many elements of the checkpoint's axis stand before `position`, at most
-    /// [`Axis::padded_len`].
+    /// Returns the number of elements of the checkpoint's axis before `position`, which
+    /// is at most [`Axis::padded_len`].
     #[must_use]
     pub const fn elements_before(&self, position: usize) -> usize {
         let (group, offset) = (position / self.padded, position % self.padded);
         group * self.size + if offset < self.size { offset } else { self.size }
     }
 
-    /// Which element of the checkpoint's axis stands at `position`; `None` in
-    /// the padding.
+    /// Returns the element of the checkpoint's axis at `position`; `None` in the padding.
     #[must_use]
     pub const fn element(&self, position: usize) -> Option<usize> {
         let (group, offset) = (position / self.padded, position % self.padded);

@@ -1,5 +1,5 @@
-//! `config.json` by typed access: every accessor says which field is wrong,
-//! what it holds and what would be accepted.
+//! Typed access to `config.json`. Every accessor's error names the field, its value and
+//! the values that would be accepted.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -13,21 +13,21 @@ use crate::error::{Error, Result};
 
 /// The fields of a model's `config.json`.
 ///
-/// To the accessors a field that is absent and one that is `null` are the same:
-/// transformers writes `null` for what is not there. Where an absent field stands for
-/// something else, [`ConfigJson::contains`] tells them apart. Numbers come with the range that the caller
-/// can handle, so that no size from a file reaches an allocation unchecked.
-/// Every accessor returns [`Error::Config`], naming field and value, for a
-/// value of another type or out of range.
+/// The accessors treat an absent field and one that is `null` alike, because transformers
+/// writes `null` for absent values. [`ConfigJson::contains`] distinguishes the two where
+/// absence has its own meaning. The caller gives each number a range that it can handle,
+/// so that no size from a file reaches an allocation unchecked. Every accessor returns
+/// [`Error::Config`] with the field and the value if the value has another type or is out
+/// of range.
 ///
-/// It keeps account of the fields that were looked at, so that a caller can tell
-/// which ones it does not honour ([`ConfigJson::unread`]).
+/// The reader records which fields were accessed, so that a caller can find fields that
+/// it does not honour ([`ConfigJson::unread`]).
 #[derive(Clone, Debug)]
 pub struct ConfigJson {
     fields: Map<String, Value>,
-    /// What stands in front of a field's name in messages: the object that it is in.
+    /// The prefix of field names in messages: the path of the enclosing object.
     path: String,
-    /// Names, with their paths.
+    /// Names of the accessed fields, with their paths.
     read: Arc<Mutex<BTreeSet<String>>>,
 }
 
@@ -35,14 +35,13 @@ impl ConfigJson {
     /// Reads the file at `path`.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be read; [`Error::Model`] with line and
-    /// column when it is not JSON, or when it is no object.
+    /// [`Error::Io`] when it cannot be read; [`Error::Model`] with line and column when
+    /// it is not JSON, or when it is not an object.
     pub fn from_file(path: &Path) -> Result<Self> {
         Self::from_bytes(&path.display().to_string(), &json::read_file(path)?)
     }
 
-    /// Parses the text of a `config.json`; `name` stands for the file in
-    /// messages.
+    /// Parses the text of a `config.json`. Messages call the file `name`.
     ///
     /// # Errors
     /// As [`ConfigJson::from_file`].
@@ -50,10 +49,10 @@ impl ConfigJson {
         Ok(ConfigJson { fields: json::parse_object(name, bytes)?, path: String::new(), read: Arc::default() })
     }
 
-    /// The object in a field, if present. Its fields are named `field.inner`.
+    /// Returns the object in a field, if present. Its fields are named `field.inner`.
     ///
     /// # Errors
-    /// [`Error::Config`] for something else than an object.
+    /// [`Error::Config`] for anything other than an object.
     pub fn object(&self, field: &str) -> Result<Option<ConfigJson>> {
         let fields = self.optional(field, json::object)?;
         let inner = |fields: &Map<String, Value>| ConfigJson {
@@ -64,42 +63,42 @@ impl ConfigJson {
         Ok(fields.map(inner))
     }
 
-    /// A field's value as it stands, if present.
+    /// Returns a field's unconverted value, if present.
     #[must_use]
     pub fn value(&self, field: &str) -> Option<&Value> {
         self.note(field);
         self.fields.get(field).filter(|value| !value.is_null())
     }
 
-    /// Whether the field is there, be it as `null`.
+    /// Returns whether the field is present, even if it is `null`.
     #[must_use]
     pub fn contains(&self, field: &str) -> bool {
         self.fields.contains_key(field)
     }
 
-    /// An error about a field that holds what the caller cannot take.
+    /// Returns an error about a field whose value the caller cannot use.
     #[must_use]
     pub fn fault(&self, field: &str, expected: impl Into<String>) -> Error {
         let found = self.fields.get(field).map_or_else(|| "(absent)".to_owned(), json::shown);
         fault(&format!("{}{field}", self.path), found, expected.into())
     }
 
-    /// The first field that nobody looked at, that is set to something (`null`, `false`,
-    /// empty strings, lists and objects are not), and that `ignored` does not know; with
-    /// its value. Objects that were looked at are searched as well.
+    /// Returns the first field that was never accessed, with its value. It skips fields
+    /// that are unset (`null`, `false`, or an empty string, list or object) and fields
+    /// that `ignored` accepts. Objects that were accessed are searched too.
     #[must_use]
     pub fn unread(&self, ignored: &dyn Fn(&str) -> bool) -> Option<(String, String)> {
         let read = self.read.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         unread_in(&self.fields, &self.path, &read, ignored)
     }
 
-    /// Takes account of a field that was looked at.
+    /// Records that a field was accessed.
     fn note(&self, field: &str) {
         let mut read = self.read.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         read.insert(format!("{}{field}", self.path));
     }
 
-    /// A whole number in `range`.
+    /// Returns a whole number in `range`.
     ///
     /// # Errors
     /// [`Error::Config`], also when the field is absent.
@@ -107,7 +106,7 @@ impl ConfigJson {
         self.required(field, |value| json::usize_in(value, &range))
     }
 
-    /// A whole number in `range`, if present.
+    /// Returns a whole number in `range`, if present.
     ///
     /// # Errors
     /// [`Error::Config`].
@@ -115,7 +114,7 @@ impl ConfigJson {
         self.optional(field, |value| json::usize_in(value, &range))
     }
 
-    /// A number that, rounded to `f32`, lies in `range`.
+    /// Returns a number that is in `range` after rounding to `f32`.
     ///
     /// # Errors
     /// [`Error::Config`], also when the field is absent.
@@ -123,7 +122,7 @@ impl ConfigJson {
         self.required(field, |value| json::f32_in(value, &range))
     }
 
-    /// A number that, rounded to `f32`, lies in `range`, if present.
+    /// Returns a number that is in `range` after rounding to `f32`, if present.
     ///
     /// # Errors
     /// [`Error::Config`].
@@ -131,7 +130,7 @@ impl ConfigJson {
         self.optional(field, |value| json::f32_in(value, &range))
     }
 
-    /// A number in `range`.
+    /// Returns a number in `range`.
     ///
     /// # Errors
     /// [`Error::Config`], also when the field is absent.
@@ -139,7 +138,7 @@ impl ConfigJson {
         self.required(field, |value| json::f64_in(value, &range))
     }
 
-    /// A number in `range`, if present.
+    /// Returns a number in `range`, if present.
     ///
     /// # Errors
     /// [`Error::Config`].
@@ -147,7 +146,7 @@ impl ConfigJson {
         self.optional(field, |value| json::f64_in(value, &range))
     }
 
-    /// A truth value, if present.
+    /// Returns a boolean, if present.
     ///
     /// # Errors
     /// [`Error::Config`].
@@ -155,7 +154,7 @@ impl ConfigJson {
         self.optional(field, json::bool)
     }
 
-    /// A string.
+    /// Returns a string.
     ///
     /// # Errors
     /// [`Error::Config`], also when the field is absent.
@@ -163,7 +162,7 @@ impl ConfigJson {
         self.required(field, json::str)
     }
 
-    /// A string, if present.
+    /// Returns a string, if present.
     ///
     /// # Errors
     /// [`Error::Config`].
@@ -171,7 +170,7 @@ impl ConfigJson {
         self.optional(field, json::str)
     }
 
-    /// Token ids, one or a list of them; none where the field is absent.
+    /// Returns one token id or a list of them; an empty list if the field is absent.
     ///
     /// # Errors
     /// [`Error::Config`].
@@ -179,10 +178,11 @@ impl ConfigJson {
         Ok(self.optional(field, json::token_ids)?.unwrap_or_default())
     }
 
-    /// What stands beside the field's string in `allowed`, if it is present.
+    /// Returns the value paired with the field's string in `allowed`, if the field is
+    /// present.
     ///
     /// # Errors
-    /// [`Error::Config`], which lists the allowed strings, for another one.
+    /// [`Error::Config`] for any other string, with a list of the allowed ones.
     pub fn one_of<T: Copy>(&self, field: &str, allowed: &[(&str, T)]) -> Result<Option<T>> {
         self.optional(field, |value| {
             let found = allowed.iter().find(|(name, _)| Some(*name) == value.as_str());
@@ -213,7 +213,7 @@ impl ConfigJson {
         if let Some(found) = self.optional(field, &convert)? {
             return Ok(found);
         }
-        // `null` is no number and no string, so this is what was expected.
+        // `null` is neither a number nor a string, so this error says what was expected.
         let expected = convert(&Value::Null).err();
         Err(self.fault(field, expected.unwrap_or_default()))
     }

@@ -1,34 +1,33 @@
-//! `f32` to f16, the form in which weights go to the GPU by default.
+//! Conversion of `f32` to f16, the default dtype of weights on the GPU.
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-/// The exponent bits of an f16; all set in an infinity or a NaN alone.
+/// The exponent bits of an f16. They are all set only in an infinity or a NaN.
 const F16_EXPONENT: u16 = 0x7C00;
 
-/// A value that f16 cannot hold: not finite, or of magnitude 65,520 and more,
-/// which rounds beyond the largest f16, 65,504.
+/// A value that f16 cannot hold: it is not finite, or its magnitude is at least 65,520
+/// and rounds beyond the largest f16, 65,504.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct OutOfRange {
-    /// Its index in the slice given.
+    /// Its index in the input slice.
     pub index: usize,
     /// The value.
     pub value: f32,
 }
 
-/// Rounds `values` to f16, to nearest with ties to even, as bits into `out`.
-/// Magnitudes below 2^-25 become zero, as that rounding demands.
+/// Rounds `values` to f16, to nearest with ties to even, and writes the bits to `out`.
+/// This rounding turns magnitudes below 2^-25 into zero.
 ///
 /// # Errors
-/// [`OutOfRange`] with the first value that f16 cannot hold; `out` is then of
-/// no use.
+/// [`OutOfRange`] with the first value that f16 cannot hold; `out` is then unusable.
 ///
 /// # Panics
 /// When the lengths differ.
 pub fn convert_f16(values: &[f32], out: &mut [u16]) -> Result<(), OutOfRange> {
     assert_eq!(values.len(), out.len(), "convert_f16: one f16 for each f32");
     bytemuck::cast_slice_mut::<u16, f16>(out).convert_from_f32_slice(values);
-    // A fold over all, not a search: it has no early exit and so vectorises.
+    // A fold over all values instead of a search: without an early exit it vectorises.
     let any = out.iter().fold(false, |any, bits| any | (bits & F16_EXPONENT == F16_EXPONENT));
     if !any {
         return Ok(());

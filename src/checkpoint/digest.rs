@@ -1,4 +1,4 @@
-//! What tells one checkpoint from another: a digest of its bytes.
+//! The digest of a checkpoint's bytes, which identifies it.
 
 use std::io::Read;
 
@@ -8,18 +8,19 @@ use super::Checkpoint;
 use super::source::Stretch;
 use crate::error::Result;
 
-/// Bytes read at once: as many as the readers of tensors stage.
+/// Bytes per read: the staging size of the tensor readers.
 const BUFFER_BYTES: usize = 1 << 20;
 
 impl Checkpoint {
-    /// The SHA-256 of the weights, in hexadecimal: of one file what `sha256sum
-    /// model.safetensors` prints; of several shards, in the order of their names,
-    /// that of the lines that `sha256sum` prints for them without the names. Of
-    /// synthetic tensors likewise, each as if it were a file. All bytes are read.
+    /// Returns the SHA-256 of the weights in hexadecimal. For one file, it equals the
+    /// output of `sha256sum model.safetensors`. For several shards, it is the digest of
+    /// the lines that `sha256sum` prints for them, in name order and without the names.
+    /// For synthetic tensors it is computed the same way, with each tensor as a file.
+    /// Reads all bytes.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io) or [`Error::Model`](crate::Error::Model) when a file cannot be read or became
-    /// shorter.
+    /// [`Error::Io`](crate::Error::Io) or [`Error::Model`](crate::Error::Model) when a
+    /// file cannot be read or has become shorter.
     pub fn sha256(&self) -> Result<String> {
         let mut buffer = vec![0; BUFFER_BYTES];
         let mut digests = Vec::with_capacity(self.sources.len());

@@ -1,24 +1,24 @@
-//! A JSON object read as a bounded, sorted table: the header of a safetensors
-//! file and the weight map of an index.
+//! A JSON object read as a bounded, sorted table: the header of a safetensors file, or
+//! the weight map of an index.
 
 use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
-/// Most tensors that a checkpoint may have. The largest published ones
-/// (mixtures of experts, with block scales) have about 91,000. A header with
-/// this many names of the greatest length takes under 64 MiB on the heap.
+/// Maximum number of tensors in a checkpoint. The largest published ones (mixtures of
+/// experts, with block scales) have about 91,000. A header with this many names of
+/// maximum length takes less than 64 MiB on the heap.
 pub(super) const MAX_TENSORS: usize = 1 << 17;
 
-/// Longest name of a tensor in bytes; published ones stay under 100.
+/// Maximum length of a tensor name in bytes; published names are shorter than 100.
 const MAX_NAME_BYTES: usize = 192;
 
-/// The key under which the format keeps free text.
+/// The key that the format reserves for free text.
 const METADATA: &str = "__metadata__";
 
-/// The entries of a JSON object but for `__metadata__`, sorted by key. A key
-/// that occurs twice is an error; a plain map would keep one of the two.
+/// The entries of a JSON object except `__metadata__`, sorted by key. A key that occurs
+/// twice is an error; a plain map would silently keep one of the two.
 pub(super) struct Entries<V>(pub(super) Vec<(String, V)>);
 
 impl<'de, V: Deserialize<'de>> Deserialize<'de> for Entries<V> {

@@ -1,4 +1,4 @@
-//! `generation_config.json`: the model's own defaults for generating text.
+//! `generation_config.json`: the model's defaults for text generation.
 
 use std::path::Path;
 
@@ -10,40 +10,40 @@ use crate::error::{Error, Result};
 /// The file's name in a model directory.
 const FILE: &str = "generation_config.json";
 
-/// What a model's `generation_config.json` says; `None` where it is silent or
-/// says `null`. Fields that wgpt does not use are ignored: transformers writes
-/// many. The values are checked for their type alone; whether a temperature
-/// makes sense is for the sampler to judge.
+/// The values of a model's `generation_config.json`; `None` where the file has no value
+/// or `null`. Fields that wgpt does not use are ignored, since transformers writes many.
+/// Only the types are checked here; the sampler checks the ranges.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GenerationConfig {
-    /// Draw from the distribution (true) or take the best token (false).
+    /// Whether to draw from the distribution (true) or to take the best token (false).
     pub do_sample: Option<bool>,
     /// Divisor of the logits.
     pub temperature: Option<f32>,
-    /// How many of the best tokens stay; 0 for all.
+    /// The number of most likely tokens to keep; 0 keeps all.
     pub top_k: Option<usize>,
-    /// Probability mass of the best tokens that stay.
+    /// The probability mass of the most likely tokens to keep.
     pub top_p: Option<f32>,
-    /// Least probability, relative to the best token's.
+    /// Minimum probability relative to the best token's.
     pub min_p: Option<f32>,
-    /// Divisor of the logits of tokens that have occurred.
+    /// Divisor for the logits of tokens that have already occurred.
     pub repetition_penalty: Option<f32>,
-    /// Most tokens to generate.
+    /// Maximum number of tokens to generate.
     pub max_new_tokens: Option<usize>,
-    /// Most tokens of prompt and text together.
+    /// Maximum number of tokens of prompt and generated text together.
     pub max_length: Option<usize>,
-    /// Ids that end the text; the file has one or a list.
+    /// Ids that end a text; the file has one id or a list.
     pub eos_token_id: Option<Vec<u32>>,
-    /// Id that begins a text.
+    /// Id that starts a text.
     pub bos_token_id: Option<u32>,
 }
 
 impl GenerationConfig {
-    /// Reads `generation_config.json` in `dir`; all `None` when there is none.
+    /// Reads `generation_config.json` in `dir`. All values are `None` if there is no such
+    /// file.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be read; [`Error::Model`] when it is no
-    /// JSON object or a field has another type.
+    /// [`Error::Io`] when it cannot be read; [`Error::Model`] when it is not a JSON
+    /// object or a field has the wrong type.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         let path = dir.join(FILE);
         match json::read_file(&path) {
@@ -55,11 +55,10 @@ impl GenerationConfig {
         }
     }
 
-    /// Parses the text of a `generation_config.json`; `name` stands for the
-    /// file in messages.
+    /// Parses the text of a `generation_config.json`. Messages call the file `name`.
     ///
     /// # Errors
-    /// [`Error::Model`] when it is no JSON object or a field has another type.
+    /// [`Error::Model`] when it is not a JSON object or a field has the wrong type.
     pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self> {
         let fields = Fields { name, map: json::parse_object(name, bytes)? };
         let any_usize = |value: &Value| json::usize_in(value, &(0..=usize::MAX));

@@ -1,4 +1,4 @@
-//! The header of a safetensors file: parsed and checked against the file.
+//! Parses the header of a safetensors file and checks it against the file.
 //!
 //! Layout: `u64` little-endian header length `n`, `n` bytes of JSON
 //! `{"name": {"dtype": "F16", "shape": [..], "data_offsets": [begin, end]}}`
@@ -16,13 +16,13 @@ use super::source::{Source, Stretch};
 use super::{SourceDType, TensorInfo};
 use crate::error::{Error, Result};
 
-/// The format's own bound on a header in bytes.
+/// The format's own limit on the size of a header in bytes.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 
-/// Bytes of the length in front of the header.
+/// Size of the length field before the header in bytes.
 const LENGTH_BYTES: u64 = 8;
 
-/// Most dimensions of a tensor; weights of language models have up to four.
+/// Maximum number of dimensions of a tensor; weights of language models have up to four.
 const MAX_RANK: usize = 8;
 
 #[derive(Deserialize)]
@@ -32,8 +32,8 @@ struct RawInfo {
     data_offsets: [u64; 2],
 }
 
-/// Reads the header of `source`: its tensors sorted by name, each marked with
-/// `source_index`. The JSON is parsed as a stream and never held whole.
+/// Reads the header of `source`. Returns its tensors sorted by name, each with
+/// `source_index`. The JSON is parsed as a stream and is never in memory as a whole.
 pub(super) fn read(source: &Source, source_index: usize) -> Result<Vec<TensorInfo>> {
     let data_start = data_start(source)?;
     let json = BufReader::new(Stretch { source, offset: LENGTH_BYTES, end: data_start });
@@ -54,7 +54,7 @@ pub(super) fn read(source: &Source, source_index: usize) -> Result<Vec<TensorInf
     Ok(tensors)
 }
 
-/// Where the data begins, from the length in front of the header.
+/// Returns the offset of the data, computed from the length field before the header.
 fn data_start(source: &Source) -> Result<u64> {
     let found = source.len_bytes();
     let mut length = [0; LENGTH_BYTES as usize];
@@ -90,8 +90,9 @@ fn truncated(source: &Source, expected: &str) -> Error {
     )
 }
 
-/// What is often found under a safetensors name. Each of these reads as a
-/// header length far beyond the format's bound.
+/// Returns the message for a file of another format that is often found under a
+/// safetensors name. Read as a header length, the first bytes of each such format are far
+/// beyond the limit.
 fn other_format(first: &[u8; 8]) -> Option<&'static str> {
     if first == b"version " {
         Some("this is a Git LFS pointer, not the model itself; run `git lfs pull` or download the file")
@@ -104,8 +105,8 @@ fn other_format(first: &[u8; 8]) -> Option<&'static str> {
     }
 }
 
-/// The entry with its numbers checked for themselves; that it lies within the
-/// file follows from [`check_layout`].
+/// Checks the numbers of one entry in isolation. [`check_layout`] ensures that the tensor
+/// is within the file.
 fn checked(
     source: &Source,
     source_index: usize,
@@ -138,8 +139,8 @@ fn checked(
     Ok(TensorInfo { name, dtype, shape, source: source_index, offset, len_bytes })
 }
 
-/// The tensors must fill the file from the end of the header to its own end,
-/// without hole or overlap.
+/// Checks that the tensors fill the file from the end of the header to the end of the
+/// file, without a hole or an overlap.
 fn check_layout(source: &Source, data_start: u64, tensors: &[TensorInfo]) -> Result<()> {
     let mut by_offset: Vec<&TensorInfo> = tensors.iter().collect();
     by_offset.sort_unstable_by_key(|tensor| (tensor.offset, tensor.len_bytes));
@@ -157,7 +158,7 @@ fn check_layout(source: &Source, data_start: u64, tensors: &[TensorInfo]) -> Res
                 ),
             ));
         }
-        // An end beyond u64 saturates and then shows as a truncated file.
+        // An end beyond u64 saturates and is then reported as a truncated file.
         end = tensor.offset.saturating_add(tensor.len_bytes);
     }
     let found = source.len_bytes();
@@ -176,8 +177,8 @@ fn check_layout(source: &Source, data_start: u64, tensors: &[TensorInfo]) -> Res
     Ok(())
 }
 
-/// A shape of at most [`MAX_RANK`] dimensions, refused before a hostile one
-/// takes memory.
+/// A shape of at most [`MAX_RANK`] dimensions. A longer one is rejected before it takes
+/// much memory.
 struct Dims(Vec<usize>);
 
 impl<'de> Deserialize<'de> for Dims {

@@ -1,5 +1,5 @@
-//! What the two configuration files share: a bounded JSON object, and values
-//! turned into Rust types with a text that says what was expected.
+//! Helpers shared by the configuration files: a bounded JSON object, and conversions to
+//! Rust types with a message that says what was expected.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,14 +10,14 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
-/// Largest configuration file in bytes. Published ones stay under 100 kB, the
-/// longest by their label lists.
+/// Maximum size of a configuration file in bytes. Published ones are smaller than 100 kB;
+/// the longest have long label lists.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
-/// Longest value that a message repeats, in characters.
+/// Maximum length of a value shown in a message, in characters.
 const SHOWN_CHARS: usize = 80;
 
-/// A value of the wrong kind: what was expected instead.
+/// The message for a value of the wrong kind: what was expected instead.
 pub(super) type Expected = String;
 
 /// Reads a configuration file.
@@ -28,8 +28,8 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
 /// Reads a regular file of at most `max_bytes`.
 ///
 /// # Errors
-/// [`Error::Io`] when it cannot be read, [`Error::Model`] for something else than
-/// a file or a longer one.
+/// [`Error::Io`] when it cannot be read; [`Error::Model`] when it is not a file or is
+/// longer.
 pub fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     let io_error = |action: &'static str| move |source| Error::Io { action, path: path.to_owned(), source };
     if !path.metadata().map_err(io_error("open"))?.is_file() {
@@ -45,17 +45,17 @@ pub fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Parses `bytes` as a JSON object; `name` stands for the file in messages.
+/// Parses `bytes` as a JSON object. Messages call the file `name`.
 pub(super) fn parse_object(name: &str, bytes: &[u8]) -> Result<Map<String, Value>> {
     match serde_json::from_slice(bytes) {
         Ok(Value::Object(map)) => Ok(map),
         Ok(other) => Err(Error::model(name, format!("expected a JSON object, found {}", shown(&other)))),
-        // serde_json's text ends with line and column.
+        // serde_json's message ends with line and column.
         Err(error) => Err(Error::model(name, format!("not valid JSON: {error}"))),
     }
 }
 
-/// The value as JSON, shortened for a message.
+/// Returns the value as JSON, shortened for a message.
 pub(super) fn shown(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(SHOWN_CHARS) {
@@ -64,7 +64,7 @@ pub(super) fn shown(value: &Value) -> String {
     }
 }
 
-/// A whole number in `range`.
+/// Converts a whole number in `range`.
 pub(super) fn usize_in(value: &Value, range: &RangeInclusive<usize>) -> Result<usize, Expected> {
     let number = value.as_u64().and_then(|n| usize::try_from(n).ok());
     number
@@ -72,7 +72,7 @@ pub(super) fn usize_in(value: &Value, range: &RangeInclusive<usize>) -> Result<u
         .ok_or_else(|| format!("expected a whole number from {} to {}", range.start(), range.end()))
 }
 
-/// A number that, rounded to `f32`, lies in `range`.
+/// Converts a number that is in `range` after rounding to `f32`.
 pub(super) fn f32_in(value: &Value, range: &RangeInclusive<f32>) -> Result<f32, Expected> {
     let number = value.as_f64().map(|n| n as f32);
     number
@@ -80,34 +80,34 @@ pub(super) fn f32_in(value: &Value, range: &RangeInclusive<f32>) -> Result<f32, 
         .ok_or_else(|| format!("expected a number from {:?} to {:?}", range.start(), range.end()))
 }
 
-/// A number in `range`.
+/// Converts a number in `range`.
 pub(super) fn f64_in(value: &Value, range: &RangeInclusive<f64>) -> Result<f64, Expected> {
     let number = value.as_f64().filter(|n| range.contains(n));
     number.ok_or_else(|| format!("expected a number from {:?} to {:?}", range.start(), range.end()))
 }
 
-/// An object.
+/// Converts an object.
 pub(super) fn object(value: &Value) -> Result<&Map<String, Value>, Expected> {
     value.as_object().ok_or_else(|| "expected an object".to_owned())
 }
 
-/// `true` or `false`.
+/// Converts `true` or `false`.
 pub(super) fn bool(value: &Value) -> Result<bool, Expected> {
     value.as_bool().ok_or_else(|| "expected true or false".to_owned())
 }
 
-/// A string.
+/// Converts a string.
 pub(super) fn str(value: &Value) -> Result<&str, Expected> {
     value.as_str().ok_or_else(|| "expected a string".to_owned())
 }
 
-/// A token id.
+/// Converts a token id.
 pub(super) fn token_id(value: &Value) -> Result<u32, Expected> {
     let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
     id.ok_or_else(|| "expected a token id, a whole number".to_owned())
 }
 
-/// One id or a list of them.
+/// Converts one token id or a list of them.
 pub(super) fn token_ids(value: &Value) -> Result<Vec<u32>, Expected> {
     let ids = match value {
         Value::Array(ids) => ids.iter().map(token_id).collect(),

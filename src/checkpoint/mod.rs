@@ -1,17 +1,15 @@
 //! Checkpoints in Hugging Face layout: bytes, names, shapes and dtypes.
 //!
-//! A safetensors file (or an index with shards) becomes a table of tensors
-//! whose places in the files are checked once, when it is opened; a
-//! [`Reader`] then turns any rectangle of a tensor into `f32` by positioned
-//! reads through a bounded buffer. There is no memory map: a file that is cut
-//! short under a map kills the process. Format:
-//! <https://huggingface.co/docs/safetensors>. A checkpoint without a file computes
-//! its values while they are read ([`Checkpoint::synthetic`]).
+//! A safetensors file, or an index with shards, becomes a table of tensors. Opening it
+//! checks once that every tensor is within its file. A [`Reader`] then converts any
+//! rectangle of a tensor to `f32` by positioned reads through a bounded buffer. Files are
+//! not memory-mapped, because truncating a mapped file kills the process. The format:
+//! <https://huggingface.co/docs/safetensors>. A checkpoint without a file computes its
+//! values as they are read ([`Checkpoint::synthetic`]).
 //!
-//! Beside it stand the typed readers of `config.json` ([`ConfigJson`]),
+//! This module also has typed readers for `config.json` ([`ConfigJson`]),
 //! `generation_config.json` ([`GenerationConfig`]) and `tokenizer_config.json`
-//! ([`TokenizerConfig`]). What the names and fields
-//! mean is the model's business.
+//! ([`TokenizerConfig`]). The model module interprets the names and fields.
 
 mod config;
 mod convert;
@@ -51,15 +49,15 @@ pub enum SourceDType {
     F16,
     /// The upper half of a binary32.
     Bf16,
-    /// A type that is not read, by the file's name for it. A file may hold
-    /// such tensors (GPT-2's mask buffers are `U8` or `BOOL`); reading one is
-    /// an error.
+    /// A type that wgpt does not read, with the file's name for it. A file may contain
+    /// such tensors (GPT-2's mask buffers are `U8` or `BOOL`), but reading one is an
+    /// error.
     Other(String),
 }
 
 impl SourceDType {
-    /// Bits of one element by the safetensors package's table; `None` for a
-    /// type that it does not know.
+    /// Returns the bits per element from the safetensors package's table; `None` for a
+    /// type that the package does not know.
     fn bits(&self) -> Option<usize> {
         let name = self.to_string();
         let name = serde::de::value::StrDeserializer::<serde::de::value::Error>::new(&name);
@@ -75,7 +73,8 @@ impl SourceDType {
         }
     }
 
-    /// Size of one element in bytes; `None` for a type that is not read.
+    /// Returns the size of one element in bytes; `None` for a type that wgpt does not
+    /// read.
     #[must_use]
     pub fn size_bytes(&self) -> Option<usize> {
         match self {
@@ -97,8 +96,8 @@ impl fmt::Display for SourceDType {
     }
 }
 
-/// One tensor of a [`Checkpoint`]. Its bytes are known to lie within its file
-/// and, for every dtype that the safetensors format knows, to match its shape.
+/// One tensor of a [`Checkpoint`]. Its bytes are known to be within its file. For every
+/// dtype that the safetensors format knows, their number also matches the shape.
 #[derive(Debug)]
 pub struct TensorInfo {
     /// The name in the file.
@@ -109,43 +108,43 @@ pub struct TensorInfo {
     pub shape: Vec<usize>,
     /// Index into [`Checkpoint::sources`].
     source: usize,
-    /// Where the first byte stands, from the start of the file.
+    /// The offset of the first byte from the start of the file.
     offset: u64,
     len_bytes: u64,
 }
 
 impl TensorInfo {
-    /// Size in the file in bytes.
+    /// Returns the tensor's size in the file in bytes.
     #[must_use]
     pub fn len_bytes(&self) -> u64 {
         self.len_bytes
     }
 
-    /// Number of elements: the product of the shape.
+    /// Returns the number of elements: the product of the shape.
     #[must_use]
     pub fn len_elems(&self) -> usize {
         self.shape.iter().product()
     }
 }
 
-/// The tensors of a model: one safetensors file, several shards, or none at all
-/// ([`Checkpoint::synthetic`]).
+/// The tensors of a model, from one safetensors file, from several shards, or without a
+/// file ([`Checkpoint::synthetic`]).
 #[derive(Debug)]
 pub struct Checkpoint {
     sources: Vec<Source>,
-    /// Sorted by name, each name once.
+    /// Sorted by name; each name occurs once.
     tensors: Vec<TensorInfo>,
 }
 
 impl Checkpoint {
-    /// Opens the model in `dir`: `model.safetensors`, else
+    /// Opens the model in `dir`: `model.safetensors` if it exists, else
     /// `model.safetensors.index.json` and the shards that it names.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io) when a file cannot be opened or read; [`Error::Model`](crate::Error::Model)
-    /// when neither file exists (the message says what the directory holds and
-    /// how to convert it), when a file is truncated or damaged, or when index
-    /// and shards contradict each other.
+    /// [`Error::Io`](crate::Error::Io) when a file cannot be opened or read;
+    /// [`Error::Model`](crate::Error::Model) when neither file exists (the message lists
+    /// the directory's files and says how to convert them), when a file is truncated or
+    /// damaged, or when index and shards contradict each other.
     pub fn open_dir(dir: &Path) -> Result<Self> {
         shards::open_dir(dir)
     }
@@ -153,18 +152,19 @@ impl Checkpoint {
     /// Opens one safetensors file.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io) when it cannot be opened or read, [`Error::Model`](crate::Error::Model) when
-    /// it is not a whole, consistent safetensors file.
+    /// [`Error::Io`](crate::Error::Io) when it cannot be opened or read,
+    /// [`Error::Model`](crate::Error::Model) when it is not a complete, consistent
+    /// safetensors file.
     pub fn open_file(path: &Path) -> Result<Self> {
         Self::from_source(Source::open(path)?)
     }
 
-    /// Reads a safetensors file that is part of the program. `name` stands for
-    /// the file in messages.
+    /// Reads a safetensors file that is compiled into the program. Messages call it
+    /// `name`.
     ///
     /// # Errors
-    /// [`Error::Model`](crate::Error::Model) when `bytes` is not a whole, consistent safetensors
-    /// file.
+    /// [`Error::Model`](crate::Error::Model) when `bytes` is not a complete, consistent
+    /// safetensors file.
     pub fn from_static(name: &str, bytes: &'static [u8]) -> Result<Self> {
         Self::from_source(Source::from_static(name, bytes))
     }
@@ -174,26 +174,26 @@ impl Checkpoint {
         Ok(Checkpoint { sources: vec![source], tensors })
     }
 
-    /// Every tensor, sorted by name.
+    /// Returns all tensors, sorted by name.
     #[must_use]
     pub fn tensors(&self) -> &[TensorInfo] {
         &self.tensors
     }
 
-    /// The tensor called `name`.
+    /// Returns the tensor called `name`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&TensorInfo> {
         let i = self.tensors.binary_search_by(|t| t.name.as_str().cmp(name)).ok()?;
         Some(&self.tensors[i])
     }
 
-    /// Bytes of all tensors together, headers not counted.
+    /// Returns the size of all tensors together in bytes, without headers.
     #[must_use]
     pub fn total_bytes(&self) -> u64 {
         self.tensors.iter().map(TensorInfo::len_bytes).sum()
     }
 
-    /// A reader with a staging buffer of its own; make one and use it for
+    /// Returns a reader with its own staging buffer. Create one reader and use it for
     /// every tensor.
     #[must_use]
     pub fn reader(&self) -> Reader<'_> {

@@ -1,4 +1,4 @@
-//! Rectangles of a tensor as `f32`, by positioned reads.
+//! Reads rectangles of a tensor as `f32`, by positioned reads.
 
 use std::ops::Range;
 
@@ -8,32 +8,31 @@ use super::source::Source;
 use super::{Checkpoint, SourceDType, TensorInfo};
 use crate::error::{Error, Result};
 
-// safetensors and every GPU buffer are little-endian; no wgpu backend exists
-// for a big-endian host.
+// safetensors files and GPU buffers are little-endian. No wgpu backend exists for a
+// big-endian host.
 #[cfg(target_endian = "big")]
 compile_error!("wgpt needs a little-endian host");
 
-/// Size of the staging buffer. Reads of 1 MiB run at the page cache's speed
-/// (7 GB/s measured on Linux 6, the same as for larger ones) and the buffer
-/// stays in a second-level cache on its way to `f32`.
+/// Size of the staging buffer in bytes. Reads of 1 MiB run at the speed of the page cache
+/// (7 GB/s on Linux 6; larger reads are not faster). The buffer also stays in a
+/// second-level cache until it is converted to `f32`.
 const STAGING_BYTES: usize = 1 << 20;
 
-/// A gap between two row segments up to this size is read and dropped instead
-/// of skipped by a read of its own: a positioned read costs 0.65 us, in which
-/// 7 GB/s move 4.6 kB (Linux 6, x86-64, cached file).
+/// A gap of at most this many bytes between two row segments is read and dropped instead
+/// of skipped by a separate read. A positioned read costs 0.65 us. Reading 4.6 kB takes
+/// as long, at 7 GB/s (Linux 6, x86-64, cached file).
 const MAX_GAP_BYTES: usize = 4096;
 
-/// Reads tensors of one [`Checkpoint`]. It owns the staging buffer (1 MiB), so
-/// that reading allocates nothing.
+/// A reader for the tensors of one [`Checkpoint`]. It owns the staging buffer (1 MiB), so
+/// reading allocates nothing.
 #[derive(Debug)]
 pub struct Reader<'a> {
     checkpoint: &'a Checkpoint,
-    /// Words, so that the bytes are aligned for every element type.
+    /// `u32` words, so that the bytes are aligned for every element type.
     staging: Vec<u32>,
 }
 
-/// `count` runs of `len` elements in a file, `stride` elements from one start
-/// to the next.
+/// `count` runs of `len` elements in a file; their starts are `stride` elements apart.
 struct Segments<'a> {
     source: &'a Source,
     dtype: &'a SourceDType,
@@ -48,18 +47,18 @@ impl<'a> Reader<'a> {
         Reader { checkpoint, staging: vec![0; STAGING_BYTES / size_of::<u32>()] }
     }
 
-    /// Reads the rectangle `rows` x `cols` of `tensor`, `[n_rows, n_cols]` or
-    /// `[n_cols]` as a single row, into `out`: row-major, `[rows.len(),
-    /// cols.len()]`. f16 and bf16 become `f32` exactly.
+    /// Reads the rectangle `rows` x `cols` of `tensor` into `out`. The tensor has shape
+    /// `[n_rows, n_cols]`, or `[n_cols]`, which counts as a single row. `out` is
+    /// row-major, `[rows.len(), cols.len()]`. f16 and bf16 convert to `f32` exactly.
     ///
-    /// Whole rows are read in pieces of 1 MiB; a block of columns costs one
-    /// read a row unless the rows are short, so wide blocks are faster.
+    /// Whole rows are read in pieces of 1 MiB. A block of columns costs one read per row
+    /// unless the rows are short, so wide blocks are faster.
     ///
     /// # Errors
-    /// [`Error::Tensor`] when the dtype is not F32, F16 or BF16, when the
-    /// tensor has not one or two dimensions, when the rectangle leaves it or
-    /// `out` has another size; [`Error::Io`] or [`Error::Model`] when the file
-    /// cannot be read or became shorter. `out` is then in part written.
+    /// [`Error::Tensor`] when the dtype is not F32, F16 or BF16, when the tensor does not
+    /// have one or two dimensions, when the rectangle exceeds the tensor, or when `out`
+    /// has another size; [`Error::Io`] or [`Error::Model`] when the file cannot be read
+    /// or has become shorter. `out` may then be partly written.
     pub fn read_block(
         &mut self,
         tensor: &TensorInfo,
@@ -89,7 +88,7 @@ impl<'a> Reader<'a> {
             return Err(fault("belongs to another checkpoint".to_owned()));
         };
         let first_elem = rows.start * n_cols + cols.start;
-        // Whole rows follow one another without a gap: one long segment.
+        // Whole rows are contiguous and form one long segment.
         let (len, stride) = if cols.len() == n_cols { (out.len(), out.len()) } else { (cols.len(), n_cols) };
         let offset = tensor.offset + first_elem as u64 * size_bytes as u64;
         let segments = Segments { source, dtype: &tensor.dtype, size_bytes, offset, len, stride };
@@ -129,8 +128,8 @@ impl Segments<'_> {
         Ok(())
     }
 
-    /// The bytes of `len` elements from element `first` on, counted from the
-    /// first segment's start.
+    /// Reads the bytes of `len` elements from element `first` on, counted from the start
+    /// of the first segment.
     fn fetch<'s>(&self, first: u64, len: usize, staging: &'s mut [u8]) -> Result<&'s [u8]> {
         let bytes = &mut staging[..len * self.size_bytes];
         let offset = self.offset + first * self.size_bytes as u64;
@@ -139,7 +138,7 @@ impl Segments<'_> {
     }
 }
 
-/// Exact widening of little-endian elements, `bytes` being aligned for them.
+/// Widens little-endian elements exactly. `bytes` must be aligned for them.
 fn to_f32(dtype: &SourceDType, bytes: &[u8], out: &mut [f32]) {
     match dtype {
         SourceDType::F32 => out.copy_from_slice(bytemuck::cast_slice(bytes)),

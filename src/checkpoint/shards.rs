@@ -1,4 +1,4 @@
-//! A model directory: which files it has, and an index with its shards.
+//! A model directory: its files, or its index with shards.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -12,17 +12,17 @@ use super::source::Source;
 use super::{Checkpoint, header};
 use crate::error::{Error, Result};
 
-/// The one file of a small model.
+/// The weights file of a small model.
 const MODEL_FILE: &str = "model.safetensors";
-/// The index of a model in several files.
+/// The index of a model that is split into several files.
 const INDEX_FILE: &str = "model.safetensors.index.json";
 
-/// File names that a message lists before it counts the rest.
+/// Number of file names that a message lists before it counts the rest.
 const LISTED_NAMES: usize = 12;
 
 #[derive(Deserialize)]
 struct Index {
-    /// Tensor name -> file name.
+    /// Maps tensor name to file name.
     weight_map: Entries<String>,
 }
 
@@ -35,8 +35,8 @@ pub(super) fn open_dir(dir: &Path) -> Result<Checkpoint> {
             "is a file: give the directory that holds config.json, tokenizer.json and model.safetensors",
         ));
     }
-    // Not `exists`, which is false for a link to nowhere: opening that one
-    // tells more than that the file was not found.
+    // `exists` is false for a dangling link. Opening the link gives a better message than
+    // "not found".
     let present = |name| dir.join(name).symlink_metadata().is_ok();
     if present(MODEL_FILE) {
         Checkpoint::open_file(&dir.join(MODEL_FILE))
@@ -47,7 +47,8 @@ pub(super) fn open_dir(dir: &Path) -> Result<Checkpoint> {
     }
 }
 
-/// Opens every shard that the index names and compares the two.
+/// Opens every shard that the index names, and checks index and shards against each
+/// other.
 fn open_shards(dir: &Path) -> Result<Checkpoint> {
     let path = dir.join(INDEX_FILE);
     let index_name = path.display().to_string();
@@ -92,7 +93,7 @@ fn open_shards(dir: &Path) -> Result<Checkpoint> {
     Ok(checkpoint)
 }
 
-/// The weight map, sorted by tensor.
+/// Reads the weight map, sorted by tensor name.
 fn read_index(path: &Path) -> Result<Vec<(String, String)>> {
     let io_error = |action: &'static str| move |source| Error::Io { action, path: path.to_owned(), source };
     if !path.metadata().map_err(io_error("open"))?.is_file() {
@@ -112,10 +113,10 @@ fn read_index(path: &Path) -> Result<Vec<(String, String)>> {
     Ok(map)
 }
 
-/// Every shard must be a plain file name, so that an index cannot reach
-/// outside its directory, and must be there.
+/// Checks that every shard is a plain file name, so that an index cannot reach outside
+/// its directory, and that it exists.
 fn check_shard_files(dir: &Path, index_name: &str, files: &BTreeSet<&str>) -> Result<()> {
-    // ':' begins a drive or a stream on Windows.
+    // ':' starts a drive or a stream on Windows.
     let plain = |file: &str| {
         !file.is_empty() && file != "." && file != ".." && !file.contains(['/', '\\', ':', '\0'])
     };
@@ -144,7 +145,8 @@ fn check_shard_files(dir: &Path, index_name: &str, files: &BTreeSet<&str>) -> Re
     ))
 }
 
-/// Says what was looked for, what is there and what to do about it.
+/// Returns the error for a directory without weights: the files that were expected, the
+/// files found, and advice.
 fn no_weights(dir: &Path) -> Result<Error> {
     let io_error = |source| Error::Io { action: "read", path: dir.to_owned(), source };
     let mut names = Vec::new();
@@ -181,7 +183,7 @@ fn advice(names: &[String]) -> &'static str {
     }
 }
 
-/// The first names, and how many more there are.
+/// Lists the first names and counts the rest.
 fn listed(names: &[String]) -> String {
     let shown = names[..names.len().min(LISTED_NAMES)].join(", ");
     match names.len().saturating_sub(LISTED_NAMES) {

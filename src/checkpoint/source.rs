@@ -1,4 +1,4 @@
-//! Where the bytes of tensors come from: a file, the program, or a formula.
+//! Sources of tensor bytes: a file, static data in the program, or a formula.
 
 use std::fs::File;
 use std::io;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::synthetic::Values;
 use crate::error::{Error, Result};
 
-/// An open safetensors file, or what stands for one, and the length that it had when it was opened.
+/// An open safetensors file or a substitute for one, with its length when it was opened.
 #[derive(Debug)]
 pub(super) struct Source {
     path: PathBuf,
@@ -19,12 +19,12 @@ pub(super) struct Source {
 enum Data {
     File(File),
     Static(&'static [u8]),
-    /// f32 values from the first byte on.
+    /// f32 values, starting at the first byte.
     Synthetic(Values),
 }
 
 impl Source {
-    /// Opens a regular file. Anything else is refused before it is opened:
+    /// Opens a regular file. Anything else is rejected before it is opened, because
     /// opening a pipe would wait for a writer.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let io_error = |source| Error::Io { action: "open", path: path.to_owned(), source };
@@ -43,7 +43,7 @@ impl Source {
         Source { path: PathBuf::from(name), len_bytes: bytes.len() as u64, data: Data::Static(bytes) }
     }
 
-    /// One tensor of `len_bytes` that is computed when it is read.
+    /// Creates a source of one tensor of `len_bytes` that is computed as it is read.
     pub(super) fn synthetic(name: &str, len_bytes: u64, values: Values) -> Self {
         Source { path: PathBuf::from(name), len_bytes, data: Data::Synthetic(values) }
     }
@@ -52,7 +52,7 @@ impl Source {
         matches!(self.data, Data::Synthetic(_))
     }
 
-    /// The file's name in messages.
+    /// Returns the file's name for messages.
     pub(super) fn name(&self) -> String {
         self.path.display().to_string()
     }
@@ -80,8 +80,8 @@ impl Source {
         }
     }
 
-    /// What a failed read means to the user. Every read lies within the length
-    /// that was checked, so an early end is a file that became shorter.
+    /// Converts a failed read to an error for the user. Every read is within the length
+    /// that was checked, so an early end means that the file has become shorter.
     pub(super) fn read_error(&self, error: io::Error) -> Error {
         if error.kind() == io::ErrorKind::UnexpectedEof {
             return Error::model(
@@ -119,7 +119,7 @@ fn read_file_at(file: &File, mut offset: u64, mut out: &mut [u8]) -> io::Result<
     Ok(())
 }
 
-/// A stretch of a source as a stream, for the header's JSON.
+/// A range of a source as a stream, for the header's JSON.
 pub(super) struct Stretch<'a> {
     pub(super) source: &'a Source,
     pub(super) offset: u64,

@@ -1,17 +1,17 @@
-//! Tensors whose values are computed when they are read: weights of any shape
-//! without a file and without a copy in memory.
+//! Tensors whose values are computed as they are read: weights of any shape, without a
+//! file and without a copy in memory.
 
 use super::source::Source;
 use super::{Checkpoint, SourceDType, TensorInfo};
 use crate::error::{Error, Result};
 
-/// What a synthetic tensor holds.
+/// The values of a synthetic tensor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fill {
-    /// One value everywhere.
+    /// The same value everywhere.
     Constant(f32),
-    /// Bell-shaped values around 0 with this standard deviation; none lies
-    /// beyond 3.47 deviations.
+    /// Bell-shaped values around 0 with this standard deviation. None is further than
+    /// 3.47 standard deviations from 0.
     Random {
         /// The standard deviation.
         std: f32,
@@ -21,7 +21,7 @@ pub enum Fill {
 /// A tensor of [`Checkpoint::synthetic`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct SyntheticTensor {
-    /// The name, which its values depend on.
+    /// The name; the values depend on it.
     pub name: String,
     /// The dimensions, row-major, outermost first.
     pub shape: Vec<usize>,
@@ -29,31 +29,31 @@ pub struct SyntheticTensor {
     pub fill: Fill,
 }
 
-/// The values of one tensor, by index.
+/// A function from element index to value, for one tensor.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Values {
     fill: Fill,
     seed: u64,
 }
 
-/// The increment of the counter: 2^64 divided by the golden ratio, odd.
+/// The increment of the counter: 2^64 divided by the golden ratio, made odd.
 const GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// The standard deviation of a sum of four numbers that are uniform on
-/// 0..=65535: the root of 4 (65536^2 - 1) / 12.
+/// The standard deviation of the sum of four uniform numbers from 0..=65535: the square
+/// root of 4 (65536^2 - 1) / 12.
 const SUM_STD: f32 = 37_837.227;
 
 /// The mean of that sum: 4 * 65535 / 2.
 const SUM_MEAN: i32 = 131_070;
 
-/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014; constants by Stafford).
+/// SplitMix64's finaliser (Steele, Lea, Flood 2014; constants by Stafford).
 fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
 }
 
-/// The seed of one tensor: FNV-1a over the name, mixed with the model's seed.
+/// Returns the seed of one tensor: FNV-1a over the name, mixed with the model's seed.
 fn tensor_seed(seed: u64, name: &str) -> u64 {
     let hash = name.bytes().fold(0xCBF2_9CE4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
@@ -66,8 +66,8 @@ impl Values {
         Values { fill, seed: tensor_seed(seed, name) }
     }
 
-    /// Writes the f32 values from element `first` on, in little-endian bytes.
-    /// A value depends on its index alone, so that any stretch can be read.
+    /// Writes the f32 values from element `first` on as little-endian bytes. A value
+    /// depends only on its index, so any range can be read.
     pub(super) fn write(&self, first: u64, out: &mut [u8]) {
         match self.fill {
             Fill::Constant(value) => {
@@ -86,8 +86,8 @@ impl Values {
     }
 }
 
-/// The sum of the word's four 16-bit parts, less its mean: by the central limit
-/// theorem close to a normal distribution, and without a function whose last
+/// Returns the sum of the word's four 16-bit parts minus its mean. By the central limit
+/// theorem this is close to a normal distribution. It also needs no function whose last
 /// bit depends on the platform.
 fn sum_of_four(word: u64) -> i32 {
     const EVEN: u64 = 0x0000_FFFF_0000_FFFF;
@@ -96,12 +96,12 @@ fn sum_of_four(word: u64) -> i32 {
 }
 
 impl Checkpoint {
-    /// A checkpoint of tensors that no file holds, F32. The same seed gives the
+    /// Creates a checkpoint of F32 tensors that no file holds. The same seed gives the
     /// same values on every platform.
     ///
     /// # Errors
-    /// [`Error::Tensor`] for a name that stands twice or a tensor whose bytes
-    /// exceed 2^64.
+    /// [`Error::Tensor`] for a name that occurs twice, or for a tensor of more than 2^64
+    /// bytes.
     pub fn synthetic(mut tensors: Vec<SyntheticTensor>, seed: u64) -> Result<Self> {
         tensors.sort_by(|a, b| a.name.cmp(&b.name));
         if let Some(twice) = tensors.windows(2).find(|pair| pair[0].name == pair[1].name) {
@@ -127,7 +127,7 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Whether the values are computed, so that there is no file.
+    /// Returns whether the values are computed, so that there is no file.
     #[must_use]
     pub fn is_synthetic(&self) -> bool {
         self.sources.iter().any(Source::is_synthetic)
@@ -155,9 +155,9 @@ mod tests {
         let n = values.len() as f64;
         let mean = values.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
         let moment = |power| values.iter().map(|&x| (f64::from(x) / 0.02).powi(power)).sum::<f64>() / n;
-        // Five standard errors of a million values: std / 1000 of the mean,
-        // 0.7 / 1000 of the deviation. A sum of four uniforms has a fourth
-        // moment of 3 - 6 / 20.
+        // Five standard errors for a million values: the error of the mean is std / 1000,
+        // that of the standard deviation 0.7 / 1000. A sum of four uniform numbers has a
+        // fourth moment of 3 - 6 / 20.
         assert!(mean.abs() < 5.0 * 0.02 / 1000.0, "{mean}");
         assert!((moment(2).sqrt() - 1.0).abs() < 5.0 * 0.7 / 1000.0, "{}", moment(2));
         assert!((moment(4) - 2.7).abs() < 0.03, "{}", moment(4));
@@ -174,8 +174,8 @@ mod tests {
 
     #[test]
     fn the_values_stay_what_they_were() {
-        // Records name a seed: a change of these bits changes what they mean. The
-        // bits were computed by a Python program of its own.
+        // Benchmark records name a seed, so these bits must never change. A separate
+        // Python program computed them.
         let bits: Vec<u32> = random(0, "wte.weight", &[1, 3]).iter().map(|x| x.to_bits()).collect();
         assert_eq!(bits, [1_014_499_225, 1_020_623_559, 3_140_542_597]);
     }
@@ -189,7 +189,7 @@ mod tests {
         let mut whole = vec![0.0; 300 * 1700];
         let mut reader = checkpoint.reader();
         reader.read_block(info, 0..300, 0..1700, &mut whole).unwrap();
-        // Short gaps are read through, long ones are left out.
+        // Short gaps are read and dropped; long ones are skipped.
         for (rows, columns) in [(5..290, 3..1699), (0..300, 700..900), (299..300, 1699..1700)] {
             let mut block = vec![0.0; rows.len() * columns.len()];
             reader.read_block(info, rows.clone(), columns.clone(), &mut block).unwrap();

@@ -1,4 +1,4 @@
-//! `tokenizer_config.json` and `chat_template.jinja`: what of them a chat needs.
+//! The parts of `tokenizer_config.json` and `chat_template.jinja` that a chat needs.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,10 +13,10 @@ use crate::error::{Error, Result};
 const FILE: &str = "tokenizer_config.json";
 const TEMPLATE_FILE: &str = "chat_template.jinja";
 
-/// Longest template. Published ones have up to 30 kB.
+/// Maximum size of a template in bytes. Published ones have up to 30 kB.
 const TEMPLATE_BYTES_MAX: u64 = 1 << 20;
 
-/// The special tokens that templates know by name.
+/// The special tokens that templates refer to by name.
 const SPECIAL: [&str; 8] = [
     "bos_token",
     "eos_token",
@@ -28,17 +28,17 @@ const SPECIAL: [&str; 8] = [
     "additional_special_tokens",
 ];
 
-/// Chat templates and special tokens of a model; empty where it has neither file.
+/// A model's chat templates and special tokens; empty if it has neither file.
 ///
-/// The template in `chat_template.jinja` wins over `tokenizer_config.json`'s, as in
-/// transformers.
+/// The template in `chat_template.jinja` takes precedence over `tokenizer_config.json`'s,
+/// as in transformers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TokenizerConfig {
     special_tokens: BTreeMap<String, SpecialToken>,
     templates: Vec<TemplateSource>,
 }
 
-/// The text of a special token, or of several under one name.
+/// The text of a special token, or of several tokens under one name.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum SpecialToken {
@@ -51,9 +51,9 @@ pub enum SpecialToken {
 /// A chat template before it is compiled.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TemplateSource {
-    /// Its name where the model has several, else `default`.
+    /// Its name if the model has several templates, else `default`.
     pub name: String,
-    /// The file that it stands in.
+    /// The file that contains it.
     pub file: String,
     /// Its text.
     pub source: String,
@@ -64,7 +64,7 @@ impl TokenizerConfig {
     ///
     /// # Errors
     /// [`Error::Io`] when one cannot be read; [`Error::Model`] when one is too long, is
-    /// no JSON object, or has a token or template of another form.
+    /// not a JSON object, or has a token or template in another form.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         let path = dir.join(FILE);
         let mut config = match optional(json::read_file(&path))? {
@@ -80,7 +80,7 @@ impl TokenizerConfig {
         Ok(config)
     }
 
-    /// Parses the text of a `tokenizer_config.json`; `file` stands for it in messages.
+    /// Parses the text of a `tokenizer_config.json`. Messages call it `file`.
     ///
     /// # Errors
     /// [`Error::Model`] as [`TokenizerConfig::from_dir`].
@@ -101,13 +101,13 @@ impl TokenizerConfig {
         Ok(TokenizerConfig { special_tokens, templates: templates(file, &map)? })
     }
 
-    /// The special tokens by name, such as `bos_token`.
+    /// Returns the special tokens by name, such as `bos_token`.
     #[must_use]
     pub fn special_tokens(&self) -> &BTreeMap<String, SpecialToken> {
         &self.special_tokens
     }
 
-    /// The text of the token that ends a text.
+    /// Returns the text of the token that ends a text.
     #[must_use]
     pub fn eos_token(&self) -> Option<&str> {
         match self.special_tokens.get("eos_token")? {
@@ -116,23 +116,24 @@ impl TokenizerConfig {
         }
     }
 
-    /// All chat templates.
+    /// Returns all chat templates.
     #[must_use]
     pub fn templates(&self) -> &[TemplateSource] {
         &self.templates
     }
 
-    /// The chat template of that name, or the one that is for everything.
+    /// Returns the chat template called `name`, or the default template if `name` is
+    /// `None`.
     #[must_use]
     pub fn template(&self, name: Option<&str>) -> Option<&TemplateSource> {
         self.templates.iter().find(|template| template.name == name.unwrap_or(DEFAULT))
     }
 }
 
-/// The name of the template that is for everything.
+/// The name of the default template.
 const DEFAULT: &str = "default";
 
-/// What was read; `None` for a file that is not there.
+/// Returns the bytes that were read; `None` if the file does not exist.
 fn optional(read: Result<Vec<u8>>) -> Result<Option<Vec<u8>>> {
     match read {
         Ok(bytes) => Ok(Some(bytes)),
@@ -169,7 +170,8 @@ fn special_token(value: &Value) -> Option<SpecialToken> {
     }
 }
 
-/// One template, or several with names: as a list (the files') or as a map.
+/// Returns one template, or several with names, given as a list (the format of the files)
+/// or as a map.
 fn templates(file: &str, map: &Map<String, Value>) -> Result<Vec<TemplateSource>> {
     const FIELD: &str = "chat_template";
     const EXPECTED: &str = "a template's text, or a list of {\"name\": ..., \"template\": ...}";

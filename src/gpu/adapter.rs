@@ -1,4 +1,4 @@
-//! Which adapters there are, and which one is taken.
+//! The list of adapters, and the choice of one.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// The name used on the command line and in reports.
+    /// Returns the name used on the command line and in reports.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -68,7 +68,7 @@ impl FromStr for Backend {
     }
 }
 
-/// The kind of an adapter, in the order of preference.
+/// The kind of an adapter, in order of preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceType {
@@ -78,14 +78,14 @@ pub enum DeviceType {
     Integrated,
     /// A GPU of a virtual machine.
     Virtual,
-    /// The driver does not say.
+    /// The driver does not report the kind.
     Other,
-    /// Software.
+    /// A software adapter.
     Cpu,
 }
 
 impl DeviceType {
-    /// The name that reports print.
+    /// Returns the name used in reports.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -98,34 +98,35 @@ impl DeviceType {
     }
 }
 
-/// How a device is chosen and opened.
+/// The options for choosing and opening a device.
 #[derive(Clone, Debug, Default)]
 pub struct GpuOptions {
-    /// An index of [`adapters`]' list or a part of a name (case ignored).
+    /// An index into the list of [`adapters`], or part of an adapter's name (case
+    /// ignored).
     pub device: Option<String>,
-    /// Only adapters of this API.
+    /// Restricts the choice to adapters of this API.
     pub backend: Option<Backend>,
-    /// Requests `wgpu::Limits::default()` and no feature at all.
+    /// Requests `wgpu::Limits::default()` and no features.
     pub features_floor: bool,
-    /// Compiles shaders with bounds checks and bounded loops: slower; a
-    /// defence against a faulty kernel, used by tests.
+    /// Compiles shaders with bounds checks and bounded loops. This is slower. It guards
+    /// against a faulty kernel; tests use it.
     pub checked_shaders: bool,
-    /// Overrides the choice of kernel variants that the adapter's type suggests.
+    /// Overrides the strategy that the adapter's type suggests.
     pub strategy: Option<Strategy>,
-    /// Pretends that storage bindings are at most this large.
+    /// Caps the size of storage bindings, in bytes, as if the device supported no more.
     pub max_binding_bytes: Option<u64>,
-    /// Where compiled pipelines (Vulkan) and tuned choices of kernels are kept and
-    /// looked for. Without it nothing is read or written: an application names a
-    /// directory of its own, the command line takes the platform's.
+    /// The directory that caches compiled pipelines (Vulkan) and tuned kernel choices.
+    /// With `None`, nothing is read or written. The command line uses the platform's
+    /// cache directory; an application must name its own.
     pub cache_dir: Option<PathBuf>,
-    /// Makes calls into wgpu fail: for tests.
+    /// Makes calls into wgpu fail, for tests.
     pub faults: Option<FaultInjector>,
 }
 
-/// What an adapter is and offers.
+/// An adapter and the features and limits that it offers.
 #[derive(Clone, Debug, Serialize)]
 pub struct AdapterReport {
-    /// Place in the list: what `--device` takes.
+    /// Index in the list of adapters, as `--device` accepts it.
     pub index: usize,
     /// The adapter's name.
     pub name: String,
@@ -133,7 +134,7 @@ pub struct AdapterReport {
     pub backend: Backend,
     /// The driver's name.
     pub driver: String,
-    /// The driver's version, as the driver words it.
+    /// The driver's version, in the driver's own format.
     pub driver_info: String,
     /// The adapter's kind.
     pub device_type: DeviceType,
@@ -141,26 +142,26 @@ pub struct AdapterReport {
     pub shader_f16: bool,
     /// Whether shaders have subgroup operations.
     pub subgroups: bool,
-    /// Smallest and largest subgroup.
+    /// Smallest and largest subgroup size, in threads.
     pub subgroup_size: (u32, u32),
     /// Whether GPU timestamps can be taken.
     pub timestamps: bool,
-    /// Shapes of cooperative matrices as `MxNxK ab->cr`.
+    /// Shapes of the cooperative matrices, as `MxNxK ab->cr`.
     pub cooperative_matrices: Vec<String>,
-    /// Which of them kernels can use.
+    /// The cooperative matrices that kernels can use.
     #[serde(skip)]
     pub cooperative: CooperativeSizes,
-    /// On DX12 the shader compiler and model, inferred from the features.
+    /// The shader compiler and shader model on DX12, inferred from the features.
     pub shader_compiler: Option<String>,
-    /// Largest storage binding in bytes.
+    /// Size of the largest storage binding in bytes.
     pub max_storage_binding_bytes: u64,
-    /// Largest buffer in bytes.
+    /// Size of the largest buffer in bytes.
     pub max_buffer_bytes: u64,
-    /// Largest workgroup in threads.
+    /// Maximum number of threads per workgroup.
     pub max_workgroup_invocations: u32,
     /// Workgroup memory in bytes.
     pub max_workgroup_memory_bytes: u32,
-    /// Storage buffers that one kernel may bind.
+    /// Maximum number of storage buffers that one kernel may bind.
     pub max_storage_buffers: u32,
 }
 
@@ -203,22 +204,22 @@ impl AdapterReport {
         report
     }
 
-    /// Whether shaders are compiled by DXC, on DX12: what wgpu falls back to, FXC, has
-    /// neither f16 nor wave operations.
+    /// Returns whether DXC compiles the shaders; true only on DX12. Without DXC, wgpu
+    /// falls back to FXC, which has neither f16 nor wave operations.
     #[must_use]
     pub fn has_dxc(&self) -> bool {
         self.backend == Backend::Dx12 && (self.shader_f16 || self.subgroups)
     }
 
-    /// Whether the adapter computes on the CPU.
+    /// Returns whether the adapter computes on the CPU.
     #[must_use]
     pub fn is_software(&self) -> bool {
         self.device_type == DeviceType::Cpu
     }
 }
 
-/// wgpu does not report the compiler in use; without `dxcompiler.dll` it falls
-/// back to FXC, which has neither f16 nor wave operations.
+/// Returns the name of the DX12 shader compiler. wgpu does not report it. Without
+/// `dxcompiler.dll`, wgpu falls back to FXC, which has neither f16 nor wave operations.
 fn dx12_compiler(dxc: bool) -> String {
     if dxc {
         "DXC, shader model 6.x".into()
@@ -232,8 +233,8 @@ fn enumerate(backend: Option<Backend>) -> Vec<(wgpu::Adapter, AdapterReport)> {
         backend.map_or(wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12, Backend::flags);
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends,
-        // No debug info (validation layers of 2022 reject naga's), no
-        // validation of indirect dispatches (none is used).
+        // No debug info, because validation layers of 2022 reject naga's. No validation
+        // of indirect dispatches, because there are none.
         flags: wgpu::InstanceFlags::empty().with_env(),
         ..wgpu::InstanceDescriptor::new_without_display_handle()
     });
@@ -245,7 +246,7 @@ fn enumerate(backend: Option<Backend>) -> Vec<(wgpu::Adapter, AdapterReport)> {
             Some((adapter, report))
         })
         .collect();
-    // Stable: among equals the driver's order stays.
+    // The sort is stable: adapters of the same type keep the driver's order.
     list.sort_by_key(|(_, report)| report.device_type);
     for (index, (_, report)) in list.iter_mut().enumerate() {
         report.index = index;
@@ -253,34 +254,34 @@ fn enumerate(backend: Option<Backend>) -> Vec<(wgpu::Adapter, AdapterReport)> {
     list
 }
 
-/// All adapters, the preferred one first: discrete, integrated, virtual, CPU.
+/// Lists all adapters in order of preference: discrete, integrated, virtual, other, CPU.
 #[must_use]
 pub fn adapters(backend: Option<Backend>) -> Vec<AdapterReport> {
     enumerate(backend).into_iter().map(|(_, report)| report).collect()
 }
 
-/// The error for a machine without an adapter: it says how to install one.
+/// Returns the error for a machine without an adapter. It says how to install a driver.
 #[must_use]
 pub fn no_adapter(backend: Option<Backend>) -> Error {
     let api = backend.map_or("Vulkan, Metal or DX12", Backend::name);
     Error::NoAdapter(format!("no {api} adapter was found.\n{INSTALL_HELP}"))
 }
 
-/// What a device would offer, known without opening one.
+/// The capabilities that a device would have, known without opening it.
 #[derive(Clone, Debug)]
 pub struct DevicePreview {
     /// The adapter; `None` for [`DevicePreview::floor`].
     pub adapter: Option<AdapterReport>,
-    /// What kernels can count on.
+    /// The capabilities that kernels can rely on.
     pub capabilities: Capabilities,
-    /// The largest storage binding in bytes.
+    /// Size of the largest storage binding in bytes.
     pub max_binding_bytes: u64,
-    /// How it would be opened: where tuned choices lie.
+    /// The options for opening it; they also locate the tuned kernel choices.
     pub options: GpuOptions,
 }
 
 impl DevicePreview {
-    /// The device that [`Gpu::open`](super::Gpu::open) would open.
+    /// Previews the device that [`Gpu::open`](super::Gpu::open) would open.
     ///
     /// # Errors
     /// [`Error::NoAdapter`] when no adapter fits.
@@ -305,7 +306,7 @@ impl DevicePreview {
         }
     }
 
-    /// The least device there is: `wgpu::Limits::default()`, no feature.
+    /// Previews the least capable device: `wgpu::Limits::default()` and no features.
     #[must_use]
     pub fn floor(options: &GpuOptions) -> Self {
         DevicePreview {
@@ -322,13 +323,13 @@ impl DevicePreview {
     }
 }
 
-/// The largest storage binding that `limits` and `options` permit.
+/// Returns the size of the largest storage binding that `limits` and `options` allow.
 pub(super) fn max_binding_bytes(limits: &wgpu::Limits, options: &GpuOptions) -> u64 {
     let device = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
     options.max_binding_bytes.map_or(device, |cap| cap.min(device))
 }
 
-/// Takes the adapter that `options` names, or the first of the list.
+/// Chooses the adapter that `options` names, or the first of the list.
 pub(super) fn choose(options: &GpuOptions) -> Result<(wgpu::Adapter, AdapterReport)> {
     let mut list = enumerate(options.backend);
     let names: Vec<_> =
@@ -337,7 +338,7 @@ pub(super) fn choose(options: &GpuOptions) -> Result<(wgpu::Adapter, AdapterRepo
         return Err(no_adapter(options.backend));
     }
     let Some(wanted) = &options.device else { return Ok(list.swap_remove(0)) };
-    // "4090" is a part of a name where there are not that many adapters.
+    // A number beyond the list, such as "4090", is matched against the names instead.
     let by_index = wanted.parse::<usize>().ok().filter(|&index| index < list.len());
     let by_name = || {
         let wanted = wanted.to_lowercase();
@@ -353,21 +354,21 @@ pub(super) fn choose(options: &GpuOptions) -> Result<(wgpu::Adapter, AdapterRepo
     }
 }
 
-/// The commands that install a driver.
+/// The commands that install a Vulkan driver.
 const INSTALL_HELP: &str = "\
 On Linux a Vulkan driver comes with your GPU's driver packages; a software driver runs on any machine:
   Debian, Ubuntu:  sudo apt install mesa-vulkan-drivers libvulkan1
   Fedora:          sudo dnf install mesa-vulkan-drivers vulkan-loader
   Arch:            sudo pacman -S vulkan-swrast vulkan-icd-loader";
 
-/// Features that some kernel or report uses where the adapter has them.
+/// Features that some kernel or report uses if the adapter has them.
 pub(super) const USEFUL_FEATURES: wgpu::Features = wgpu::Features::SUBGROUP
     .union(wgpu::Features::SHADER_F16)
     .union(wgpu::Features::SHADER_INT64)
     .union(wgpu::Features::TIMESTAMP_QUERY)
     .union(COOPERATIVE_FEATURES);
 
-/// Features and limits that the device is asked for.
+/// Returns the features and limits to request for the device.
 pub(super) fn request(adapter: &wgpu::Adapter, options: &GpuOptions) -> (wgpu::Features, wgpu::Limits) {
     if options.features_floor {
         return (wgpu::Features::empty(), wgpu::Limits::default());
@@ -383,7 +384,7 @@ pub(super) fn request(adapter: &wgpu::Adapter, options: &GpuOptions) -> (wgpu::F
     (features, adapter.limits())
 }
 
-/// The family of kernel variants that suits an adapter.
+/// Returns the strategy that suits an adapter.
 pub(super) fn default_strategy(report: &AdapterReport, features: wgpu::Features) -> Strategy {
     if report.is_software() {
         Strategy::PerThread

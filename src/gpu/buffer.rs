@@ -1,11 +1,11 @@
-//! Buffers with an account of their bytes.
+//! Buffers whose bytes are tracked in a ledger.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::memory::MemoryGroup;
 
-/// Bytes allocated at present, by group, and the most that there ever were.
+/// Bytes currently allocated, by group and in total, and the peak of the total.
 #[derive(Debug, Default)]
 pub struct Ledger {
     bytes: [AtomicU64; MemoryGroup::ALL.len()],
@@ -14,19 +14,19 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Bytes of one group.
+    /// Returns the bytes of one group.
     #[must_use]
     pub fn bytes(&self, group: MemoryGroup) -> u64 {
         self.bytes[group as usize].load(Ordering::Relaxed)
     }
 
-    /// Bytes of all groups.
+    /// Returns the bytes of all groups.
     #[must_use]
     pub fn total_bytes(&self) -> u64 {
         self.total.load(Ordering::Relaxed)
     }
 
-    /// The most bytes that were allocated at one time.
+    /// Returns the most bytes that were ever allocated at one time.
     #[must_use]
     pub fn peak_bytes(&self) -> u64 {
         self.peak.load(Ordering::Relaxed)
@@ -55,7 +55,7 @@ pub enum BufferUse {
     Upload,
     /// Mapped by the host for reading, copied to.
     Readback,
-    /// Query results are resolved into it, copied from.
+    /// Receives resolved query results, copied from.
     Queries,
 }
 
@@ -67,7 +67,8 @@ impl BufferUse {
     pub(super) fn flags(self) -> wgpu::BufferUsages {
         use wgpu::BufferUsages as U;
         match self {
-            // UNIFORM for the steps, which share a buffer; storage for all else.
+            // UNIFORM is for the shared buffer of step structs; everything else binds as
+            // STORAGE.
             BufferUse::Storage => U::STORAGE | U::UNIFORM | U::COPY_DST | U::COPY_SRC,
             BufferUse::Uniform => U::UNIFORM | U::COPY_DST,
             BufferUse::Upload => U::MAP_WRITE | U::COPY_SRC,
@@ -77,8 +78,7 @@ impl BufferUse {
     }
 }
 
-/// A buffer whose bytes stand in the device's [`Ledger`] until its last clone
-/// is dropped.
+/// A buffer whose bytes count in the device's [`Ledger`] until its last clone is dropped.
 #[derive(Clone, Debug)]
 pub struct GpuBuffer {
     pub(crate) raw: wgpu::Buffer,
@@ -99,13 +99,13 @@ impl GpuBuffer {
         GpuBuffer { raw, account: Arc::new(Account { bytes, group, ledger }) }
     }
 
-    /// Size in bytes.
+    /// Returns the size in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.account.bytes
     }
 
-    /// The wgpu buffer, for an application that computes on.
+    /// Returns the wgpu buffer, so that an application can compute with its contents.
     #[must_use]
     pub fn raw(&self) -> &wgpu::Buffer {
         &self.raw
@@ -118,7 +118,8 @@ impl Drop for Account {
     }
 }
 
-/// The size that is allocated for a request: whole 16-byte pieces, at least one.
+/// Returns the size that is allocated for a request of `bytes`: a multiple of 16 bytes,
+/// at least 16.
 #[must_use]
 pub const fn rounded_bytes(bytes: u64) -> u64 {
     if bytes == 0 { 16 } else { bytes.next_multiple_of(16) }

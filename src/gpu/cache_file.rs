@@ -1,4 +1,4 @@
-//! Files of a cache: read whole or not at all, written whole or not at all.
+//! Cache files, which are read and written completely or not at all.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// The bytes of `path`; `None` where there is no such file.
+/// Reads the bytes of `path`; returns `None` if there is no such file.
 ///
 /// # Errors
-/// What the operating system says; a file of more than `bytes_max` is refused.
+/// The error of the operating system; also an error if the file exceeds `bytes_max`
+/// bytes.
 pub(crate) fn read(path: &Path, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
     let file = match File::open(path) {
         Ok(file) => file,
@@ -24,9 +25,9 @@ pub(crate) fn read(path: &Path, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// Writes `dir/name` under a name of its own first, so that whoever reads it sees
-/// the old file or the new one, and the last of several writers wins. Makes the
-/// directory where it is missing.
+/// Writes `dir/name` under a temporary name first and then renames it. A reader sees
+/// either the old file or the new one, and the last of several writers wins. Creates the
+/// directory if it is missing.
 ///
 /// # Errors
 /// [`Error::Io`] when the place cannot be written.
@@ -41,7 +42,7 @@ pub(crate) fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     write().map_err(|source| Error::Io { action: "write", path: path.clone(), source })
 }
 
-/// Whether [`write`] could write into `dir`.
+/// Checks that [`write`] could write into `dir`.
 ///
 /// # Errors
 /// [`Error::Io`] when it could not.
@@ -49,20 +50,21 @@ pub(crate) fn check_writable(dir: &Path) -> Result<()> {
     create(dir).map(drop).map_err(|source| Error::Io { action: "write", path: dir.to_owned(), source })
 }
 
-/// A file that appears under its name when it is complete; until then one that has the
-/// name stays. For files too long to be held as a whole.
+/// A file that appears under its name only when it is complete. Until then an existing
+/// file of that name stays. For files too long to hold in memory.
 pub(crate) struct NewFile {
     target: PathBuf,
     temporary: BufWriter<tempfile::NamedTempFile>,
 }
 
 impl NewFile {
-    /// Starts the file `path`.
+    /// Starts writing the file `path`.
     ///
     /// # Errors
-    /// What the operating system says; something else than a file has the name.
+    /// The error of the operating system; also an error if `path` exists and is not a
+    /// file.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
-        // A link stays; what it points to is replaced.
+        // A symbolic link stays; its target is replaced.
         let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         if (target.exists() && !target.is_file()) || target.file_name().is_none() {
             return Err(io::Error::other("it is not a file"));
@@ -72,7 +74,7 @@ impl NewFile {
         Ok(NewFile { target, temporary })
     }
 
-    /// Gives the file its name.
+    /// Gives the complete file its name.
     ///
     /// # Errors
     /// [`Error::Io`] when the disk is full or fails.
@@ -87,7 +89,7 @@ impl NewFile {
         .map_err(|source| Error::Io { action: "write", path: target, source })
     }
 
-    /// The error of a write to this file.
+    /// Returns the error for a failed write to this file.
     pub(crate) fn failed(&self, source: io::Error) -> Error {
         Error::Io { action: "write", path: self.target.clone(), source }
     }
@@ -108,7 +110,7 @@ fn create(dir: &Path) -> io::Result<tempfile::NamedTempFile> {
     unnamed(dir)
 }
 
-/// A file of `dir` that vanishes unless it is given a name.
+/// Creates a file in `dir` that is deleted unless it is renamed.
 fn unnamed(dir: &Path) -> io::Result<tempfile::NamedTempFile> {
     tempfile::Builder::new().prefix(".wgpt-").suffix(".tmp").tempfile_in(dir)
 }

@@ -1,15 +1,16 @@
-//! What kernels can count on.
+//! The capabilities that kernels can rely on.
 
 use super::Strategy;
 
-/// What decides which kernel variants a device can run, and which it prefers.
+/// The capabilities that decide which kernel variants a device can run, and which it
+/// prefers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
-    /// The family of kernel variants that it prefers.
+    /// The family of kernel variants that the device prefers.
     pub strategy: Strategy,
     /// Whether shaders have subgroup operations.
     pub subgroups: bool,
-    /// Whether each of its subgroups has four threads or more.
+    /// Whether every subgroup has at least four threads.
     pub quads: bool,
     /// Whether shaders have 64-bit integers.
     pub int64: bool,
@@ -18,8 +19,8 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// `listed` are the adapter's cooperative matrices, `min_subgroup_size` the threads of its
-    /// smallest subgroup.
+    /// Builds the capabilities of a device. `listed` holds the adapter's cooperative
+    /// matrices; `min_subgroup_size` is its smallest subgroup in threads.
     pub(super) fn new(
         strategy: Strategy,
         features: wgpu::Features,
@@ -38,7 +39,7 @@ impl Capabilities {
     }
 }
 
-/// Sizes of the square cooperative matrices that multiply f16 and add up in f32.
+/// The sizes of square cooperative matrices that multiply f16 and accumulate in f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CooperativeSizes {
     /// 8 x 8 x 8.
@@ -58,7 +59,7 @@ impl CooperativeSizes {
         CooperativeSizes { eight: has(8), sixteen: has(16) }
     }
 
-    /// Whether `size` is among them.
+    /// Returns whether `size` is among them.
     #[must_use]
     pub fn has(self, size: u32) -> bool {
         match size {
@@ -69,15 +70,16 @@ impl CooperativeSizes {
     }
 }
 
-/// Features without which no kernel can use a cooperative matrix: operands are
-/// f16, blocks are dealt out by subgroup.
+/// Features that every kernel with a cooperative matrix needs: the operands are f16, and
+/// blocks are distributed by subgroup.
 pub(super) const COOPERATIVE_FEATURES: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
     .union(wgpu::Features::SHADER_F16)
     .union(wgpu::Features::SUBGROUP);
 
-/// Mesa 26.2's llvmpipe lists cooperative matrices whatever its vectors are, but
-/// refuses a device that has them where subgroups are smaller than this, and wgpu
-/// 30 panics at the refusal.
+/// The smallest maximum subgroup size, in threads, with which cooperative matrices are
+/// requested. Mesa 26.2's llvmpipe lists cooperative matrices at any vector width, but
+/// refuses to open a device with them if its subgroups are smaller than this. wgpu 30
+/// panics at the refusal.
 pub(super) const COOPERATIVE_SUBGROUP: u32 = 8;
 
 #[cfg(test)]

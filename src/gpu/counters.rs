@@ -1,13 +1,13 @@
-//! What was created on a device, counted.
+//! Counters of the resources created on a device.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Gpu;
 
-/// How often something was created or written, since the device was opened.
+/// The number of resources created and of writes made since the device was opened.
 ///
-/// A test of the decode loop reads it before and after: after warm-up a token
-/// must not change any of them.
+/// A test of the decode loop reads the counters before and after a token. After warm-up,
+/// a token must not change any of them.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) buffers: AtomicU64,
@@ -30,7 +30,7 @@ pub struct CounterReading {
 }
 
 impl Gpu {
-    /// Reads the creation counters.
+    /// Returns the current values of the counters.
     #[must_use]
     pub fn counters(&self) -> CounterReading {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

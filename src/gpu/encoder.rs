@@ -1,4 +1,4 @@
-//! Commands on their way to the queue.
+//! Commands that are encoded and submitted to the queue.
 
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -7,11 +7,11 @@ use super::timings::{add_since, nanoseconds};
 use super::{Call, Dispatch, Gpu, GpuBuffer, Work};
 use crate::error::Result;
 
-/// One command buffer in the making.
+/// A command buffer that is being encoded.
 pub struct Encoder {
     raw: wgpu::CommandEncoder,
     started: Instant,
-    /// Nanoseconds that the device had waited for when this encoder began.
+    /// The device's total waiting time, in nanoseconds, when this encoder was created.
     waited_before: u64,
     dispatches: u64,
 }
@@ -23,7 +23,7 @@ pub struct Pass<'e> {
 }
 
 impl Pass<'_> {
-    /// Encodes dispatches for a step. Allocates nothing of ours.
+    /// Encodes the dispatches for a step. wgpt itself allocates nothing here.
     pub fn run(&mut self, dispatches: &[Dispatch], work: Work) {
         for dispatch in dispatches {
             *self.dispatches += u64::from(dispatch.encode(&mut self.raw, work));
@@ -32,7 +32,7 @@ impl Pass<'_> {
 }
 
 impl Encoder {
-    /// Encodes one compute pass: dispatches in it see what earlier ones wrote.
+    /// Encodes one compute pass. Each dispatch in it sees what earlier ones wrote.
     pub fn pass(&mut self, encode: impl FnOnce(&mut Pass<'_>)) {
         self.pass_with(None, encode);
     }
@@ -47,8 +47,8 @@ impl Encoder {
         encode(&mut Pass { raw, dispatches: &mut self.dispatches });
     }
 
-    /// Encodes the copy of the first `count` entries of `set` as u64 each;
-    /// `offset` is a multiple of 256.
+    /// Encodes a copy of the first `count` entries of `set`, each as a u64, to `to` at
+    /// `offset`, which must be a multiple of 256 bytes.
     pub(super) fn resolve(&mut self, set: &wgpu::QuerySet, count: u32, to: &GpuBuffer, offset: u64) {
         self.raw.resolve_query_set(set, 0..count, &to.raw, offset);
     }
@@ -58,8 +58,8 @@ impl Encoder {
         self.raw.copy_buffer_to_buffer(&from.raw, from_offset, &to.raw, to_offset, bytes);
     }
 
-    /// Hands the commands to the queue. What was wrong with one of them shows here:
-    /// wgpu keeps it until the end.
+    /// Submits the commands. An invalid command causes an error only here, because wgpu
+    /// keeps the error until the encoder is finished.
     pub(super) fn submit_raw(self, gpu: &Gpu) -> Result<wgpu::SubmissionIndex> {
         let raw = self.raw;
         let commands = gpu.guarded(Call::Submit, "encode", || raw.finish())?;
@@ -74,20 +74,20 @@ impl Encoder {
         Ok(index)
     }
 
-    /// Hands what was encoded to `run` and goes on with an empty command buffer.
+    /// Passes the encoder with its commands to `run` and continues with an empty one.
     ///
     /// # Errors
-    /// As [`Gpu::encoder`]; those of `run`.
+    /// As [`Gpu::encoder`]; also the errors of `run`.
     pub(crate) fn replace<T>(&mut self, gpu: &Gpu, run: impl FnOnce(Self) -> Result<T>) -> Result<T> {
         let full = std::mem::replace(self, gpu.encoder()?);
         let result = run(full)?;
-        // What `run` took is not this one's encoding.
+        // The time that `run` took is not encoding time of this encoder.
         self.started = Instant::now();
         self.waited_before = gpu.clock.wait.load(Ordering::Relaxed);
         Ok(result)
     }
 
-    /// Hands the commands to the queue without waiting.
+    /// Submits the commands without waiting.
     ///
     /// # Errors
     /// [`crate::Error::DeviceLost`], [`crate::Error::Gpu`].
@@ -97,7 +97,7 @@ impl Encoder {
 }
 
 impl Gpu {
-    /// An empty command buffer.
+    /// Creates an empty command buffer.
     ///
     /// # Errors
     /// [`crate::Error::DeviceLost`], [`crate::Error::OutOfMemory`], [`crate::Error::Gpu`].
@@ -111,7 +111,7 @@ impl Gpu {
         })
     }
 
-    /// Runs dispatches in one pass and waits: for tests, benchmarks and tools.
+    /// Runs dispatches in one pass and waits, for tests, benchmarks and tools.
     ///
     /// # Errors
     /// [`crate::Error::Gpu`] when the driver reports a fault.
@@ -121,7 +121,7 @@ impl Gpu {
         self.finish(encoder)
     }
 
-    /// Submits what was encoded and waits: for tests, benchmarks and tools.
+    /// Submits the encoded commands and waits, for tests, benchmarks and tools.
     ///
     /// # Errors
     /// [`crate::Error::Gpu`] when the driver reports a fault.

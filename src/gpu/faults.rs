@@ -1,9 +1,9 @@
-//! Calls into wgpu that can fail, and what their failures become.
+//! Calls into wgpu that can fail, and the errors that they return.
 //!
-//! Every call of this library goes through [`Gpu::guarded`]: inside error scopes of
-//! its own, so that neither a host's handler nor a host's scopes see a fault of ours;
-//! and behind a guard against panics, since wgpu panics where a driver loses the
-//! device while it is polled.
+//! This library makes every such call through [`Gpu::guarded`]. It wraps the call in its
+//! own error scopes, so that neither a host's handler nor a host's scopes see our faults.
+//! It also catches panics, because wgpu panics if a driver loses the device during a
+//! poll.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,27 +12,27 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::Gpu;
 use crate::error::{Error, Result};
 
-/// Kinds of calls into wgpu.
+/// The kinds of calls into wgpu.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Call {
-    /// A buffer or another resource is created.
+    /// Creating a buffer or another resource.
     Allocate,
-    /// Data are handed to the queue.
+    /// Writing data through the queue.
     Upload,
-    /// A pipeline is compiled.
+    /// Compiling a pipeline.
     Compile,
-    /// A bind group is created.
+    /// Creating a bind group.
     Bind,
-    /// Commands are encoded and handed to the queue.
+    /// Encoding commands and submitting them.
     Submit,
-    /// The device is polled.
+    /// Polling the device.
     Wait,
-    /// A buffer is mapped for the host.
+    /// Mapping a buffer for the host.
     Map,
 }
 
 impl Call {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Call; 7] =
         [Call::Allocate, Call::Upload, Call::Compile, Call::Bind, Call::Submit, Call::Wait, Call::Map];
 
@@ -49,22 +49,22 @@ impl Call {
     }
 }
 
-/// What can go wrong in a call.
+/// The faults that can occur in a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The device is lost: a driver reset, a card that was unplugged. A device that
-    /// this library opened is destroyed, so that later calls meet a lost one.
+    /// The device is lost: a driver reset, or an unplugged card. If this library opened
+    /// the device, the device is destroyed, so that later calls fail too.
     Loss,
     /// The driver has no memory.
     OutOfMemory,
-    /// wgpu refuses the call.
+    /// wgpu rejects the call.
     Validation,
-    /// wgpu panics inside the call, as it does where polling meets a true loss.
+    /// wgpu panics inside the call, as it does if a poll finds the device really lost.
     Panic,
 }
 
-/// Makes calls fail: for tests of this library, and of how an application takes a
-/// fault. Clones share their plans.
+/// Makes calls fail, to test this library and how an application handles faults. Clones
+/// share their planned faults.
 ///
 /// ```
 /// use wgpt::gpu::{Call, Fault, FaultInjector, GpuOptions};
@@ -87,23 +87,23 @@ struct Plans {
 #[derive(Debug)]
 struct Planned {
     call: Call,
-    /// Calls of the kind that succeed first.
+    /// The number of calls of this kind that succeed first.
     after: u64,
     fault: Fault,
 }
 
 impl FaultInjector {
-    /// Lets the call of a kind fail once, behind `after` more that succeed.
+    /// Plans one failing call of this kind, after `after` more calls that succeed.
     pub fn inject(&self, call: Call, after: u64, fault: Fault) {
         self.lock().planned.push(Planned { call, after, fault });
     }
 
-    /// Forgets what was planned and did not happen; returns how many that were.
+    /// Discards the planned faults that have not occurred yet and returns their number.
     pub fn clear(&self) -> usize {
         std::mem::take(&mut self.lock().planned).len()
     }
 
-    /// Calls of a kind so far.
+    /// Returns the number of calls of this kind so far.
     #[must_use]
     pub fn calls(&self, call: Call) -> u64 {
         self.lock().seen[call as usize]
@@ -113,7 +113,7 @@ impl FaultInjector {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a call; what happens to it.
+    /// Counts a call and returns the fault planned for it, if any.
     fn next(&self, call: Call) -> Option<Fault> {
         let mut plans = self.lock();
         plans.seen[call as usize] += 1;
@@ -125,20 +125,20 @@ impl FaultInjector {
     }
 }
 
-/// Whether a device is lost, and why. A host that owns the device hands the news on
-/// by [`LossSignal::lost`], from its device-lost callback: there is one callback a
-/// device, so that the engine does not take it away from the host.
+/// Whether a device is lost, and why. A host that owns the device must call
+/// [`LossSignal::lost`] from its device-lost callback. A device has only one such
+/// callback, so the engine leaves it to the host.
 #[derive(Clone, Debug, Default)]
 pub struct LossSignal(Arc<OnceLock<String>>);
 
 impl LossSignal {
-    /// Says that the device is lost; the first reason stays.
+    /// Marks the device as lost. The first reason is kept.
     pub fn lost(&self, reason: impl Into<String>) {
-        // A second call brings no news.
+        // This fails only if a reason is already set.
         let _ = self.0.set(reason.into());
     }
 
-    /// Why the device is lost; `None` while it is not.
+    /// Returns why the device is lost; `None` if it is not.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         self.0.get().map(String::as_str)
@@ -146,8 +146,8 @@ impl LossSignal {
 }
 
 impl Gpu {
-    /// Why the device is lost; `None` while nothing is known of it. A lost device
-    /// does nothing any more: [`crate::Engine::rebind`] takes another one.
+    /// Returns why the device is lost; `None` as long as no loss is known. A lost device
+    /// does no more work; [`crate::Engine::rebind`] switches to another one.
     #[must_use]
     pub fn loss(&self) -> Option<&str> {
         self.loss.reason()
@@ -157,12 +157,12 @@ impl Gpu {
         &self.loss
     }
 
-    /// An error where the device is lost.
+    /// Returns an error if the device is lost.
     pub(crate) fn check_loss(&self) -> Result<()> {
         self.loss().map_or(Ok(()), |reason| Err(Error::DeviceLost { message: reason.to_owned() }))
     }
 
-    /// Runs a call into wgpu; whatever goes wrong in it is an error here.
+    /// Runs a call into wgpu and returns any fault in it as an error.
     ///
     /// # Errors
     /// [`Error::DeviceLost`], [`Error::OutOfMemory`], [`Error::Gpu`].
@@ -180,7 +180,8 @@ impl Gpu {
         let filters =
             [wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal];
         let scopes = filters.map(|filter| self.device.push_error_scope(filter));
-        // What a panic leaves half-done lies in wgpu; a device that it hit is given up.
+        // Unwind safety: a panic leaves unfinished state only inside wgpu, and `panicked`
+        // gives up the device unless the call was a compilation.
         let value = catch_unwind(AssertUnwindSafe(|| {
             assert!(injected != Some(Fault::Panic), "injected: wgpu panics");
             run()
@@ -192,14 +193,15 @@ impl Gpu {
             (Err(panic), _) => Err(self.panicked(call, &*panic)),
             (Ok(_), Some(error)) => Err(scope_error(operation, &error)),
             (Ok(value), None) => {
-                // The device may have been lost in the call: wgpu says so by its callback.
+                // The device may have been lost during the call; wgpu reports that
+                // through its callback.
                 self.check_loss()?;
                 Ok(value)
             }
         }
     }
 
-    /// The error of a fault that happens instead of the call.
+    /// Returns the error of a fault that is injected in place of the call.
     fn injected(&self, fault: Option<Fault>, call: Call) -> Option<Error> {
         let message = format!("injected into a call of the kind {}", call.name());
         match fault? {
@@ -218,8 +220,9 @@ impl Gpu {
         }
     }
 
-    /// A panic while compiling is the compiler's; any other one leaves the device in
-    /// an unknown state.
+    /// Returns the error for a panic. A panic during compilation is the compiler's fault.
+    /// Any other panic leaves the device in an unknown state, so the device counts as
+    /// lost.
     fn panicked(&self, call: Call, panic: &(dyn Any + Send)) -> Error {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("without a message");

@@ -4,11 +4,11 @@ use super::adapter::{self, AdapterReport, Backend, DevicePreview, GpuOptions};
 use super::{Gpu, LossSignal};
 use crate::error::{Error, Result};
 
-/// The host application's device, which the engine shares: buffers pass between the
-/// two without a copy, and one queue serves both.
+/// The host application's device, shared with the engine. The two exchange buffers
+/// without a copy, and one queue serves both.
 ///
-/// The engine polls the device when it waits, and so may the host; it installs no
-/// handler and no callback on it.
+/// The engine polls the device when it waits, and the host may poll it too. The engine
+/// installs no handler or callback on the device.
 #[derive(Clone, Debug)]
 pub struct GpuContext {
     instance: wgpu::Instance,
@@ -20,8 +20,9 @@ pub struct GpuContext {
 }
 
 impl GpuContext {
-    /// The host's handles, which wgpu counts: clones of them serve. [`required`]
-    /// tells what to ask for when the device is opened.
+    /// Wraps the host's handles. wgpu counts references, so clones of the handles are
+    /// fine. [`required`] returns the features and limits to request when the device is
+    /// opened.
     #[must_use]
     pub fn from_host(
         instance: wgpu::Instance,
@@ -33,49 +34,49 @@ impl GpuContext {
         GpuContext { instance, adapter, device, queue, options, loss }
     }
 
-    /// How kernels are chosen and where caches lie. What chooses an adapter
-    /// ([`GpuOptions::device`], [`GpuOptions::backend`]) has no meaning here.
+    /// Sets how kernels are chosen and where caches are stored. Options that choose an
+    /// adapter ([`GpuOptions::device`], [`GpuOptions::backend`]) have no effect here.
     #[must_use]
     pub fn options(mut self, options: GpuOptions) -> Self {
         self.options = options;
         self
     }
 
-    /// What the host's device-lost callback tells the engine by. Without it the
-    /// engine learns of a loss when it next reads something back.
+    /// Returns the signal that the host's device-lost callback should set. Without it,
+    /// the engine learns of a loss only at its next readback.
     #[must_use]
     pub fn loss_signal(&self) -> LossSignal {
         self.loss.clone()
     }
 
-    /// The instance that the adapter came from.
+    /// Returns the instance of the adapter.
     #[must_use]
     pub fn instance(&self) -> &wgpu::Instance {
         &self.instance
     }
 }
 
-/// What a device must be opened with, to serve an engine beside its host.
+/// The features and limits that a device needs to serve an engine beside its host.
 #[derive(Clone, Debug)]
 pub struct Required {
-    /// Features that kernels use where the adapter has them; none is indispensable.
-    /// Experimental ones, which an application must vouch for, are not among them.
+    /// Features that kernels use if the adapter has them; none is mandatory. Experimental
+    /// features are excluded, because an application must opt in to them.
     pub features: wgpu::Features,
-    /// The portable limits, and the adapter's own sizes of buffers and bindings: a
-    /// model's matrices need fewer pieces with them.
+    /// The portable limits, with the adapter's own sizes of buffers and bindings. With
+    /// these sizes, a model's matrices are split into fewer pieces.
     pub limits: wgpu::Limits,
 }
 
 impl Required {
-    /// Adds them to what the host asks for itself: all features of both, the better
-    /// limit of each two.
+    /// Adds these to the host's own request: all features of both, and the better of each
+    /// pair of limits.
     pub fn add_to(&self, descriptor: &mut wgpu::DeviceDescriptor<'_>) {
         descriptor.required_features |= self.features;
         descriptor.required_limits = descriptor.required_limits.clone().or_better_values_from(&self.limits);
     }
 }
 
-/// The features and limits to open a device with that shall serve an engine.
+/// Returns the features and limits with which to open a device that will serve an engine.
 #[must_use]
 pub fn required(adapter: &wgpu::Adapter) -> Required {
     let offered = adapter.limits();
@@ -85,13 +86,13 @@ pub fn required(adapter: &wgpu::Adapter) -> Required {
     limits.max_buffer_size = limits.max_buffer_size.max(offered.max_buffer_size);
     limits.max_storage_buffer_binding_size =
         limits.max_storage_buffer_binding_size.max(offered.max_storage_buffer_binding_size);
-    // An adapter below the portable limits is asked for what it has; the engine then
-    // says what is missing.
+    // Below the portable limits, request what the adapter has. `Gpu::from_host` then
+    // reports the limits that are too low.
     Required { features, limits: limits.or_worse_values_from(&offered) }
 }
 
-/// The limits without which kernels do not run, a line each that is too low. Sizes of
-/// buffers and bindings are not among them: matrices are split where they must be.
+/// Returns one line for each limit that is too low for the kernels. Sizes of buffers and
+/// bindings are not checked, because matrices are split to fit.
 fn lacking(device: &wgpu::Limits, adapter: &wgpu::Limits) -> Vec<String> {
     let floor = wgpu::Limits::default();
     let at_least = |name: &str, value: fn(&wgpu::Limits) -> u32| {
@@ -127,7 +128,7 @@ fn backend(info: &wgpu::AdapterInfo) -> Result<Backend> {
 }
 
 impl DevicePreview {
-    /// The device that an application would open on `adapter` with [`required`].
+    /// Previews the device that an application would open on `adapter` with [`required`].
     ///
     /// # Errors
     /// [`Error::NoAdapter`] for an API that is not supported.
@@ -139,7 +140,7 @@ impl DevicePreview {
 }
 
 impl Gpu {
-    /// What this device offers, as it would have been known before it was opened.
+    /// Returns the preview that this device would have had before it was opened.
     #[must_use]
     pub fn preview(&self) -> DevicePreview {
         DevicePreview {
@@ -150,11 +151,11 @@ impl Gpu {
         }
     }
 
-    /// Takes the host's device. Features that it was opened without are done without.
+    /// Uses the host's device. Kernels do without the features that the device lacks.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] for an API that is not supported, [`Error::Limits`] that
-    /// lists the limits which are too low.
+    /// [`Error::NoAdapter`] for an API that is not supported; [`Error::Limits`] with a
+    /// list of the limits that are too low.
     pub fn from_host(context: GpuContext) -> Result<Gpu> {
         let GpuContext { adapter, device, queue, options, loss, .. } = context;
         let info = adapter.get_info();
@@ -184,7 +185,7 @@ mod tests {
         let low = wgpu::Limits {
             max_storage_buffers_per_shader_stage: 4,
             min_uniform_buffer_offset_alignment: 512,
-            // Small buffers are served by splitting.
+            // A small binding size is fine, because matrices are split.
             max_storage_buffer_binding_size: 1 << 20,
             ..floor.clone()
         };

@@ -4,22 +4,22 @@ use std::fmt::Write as _;
 
 use super::unchecked;
 
-/// How a kernel divides its work; one choice for a device, a variant of each
-/// kernel for each choice.
+/// How a kernel divides its work. A device has one strategy; a kernel has one variant per
+/// strategy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
-    /// No workgroup memory and no barrier: each thread owns its outputs. For
-    /// software adapters, where a barrier costs more than the arithmetic.
+    /// No workgroup memory and no barriers: each thread owns its outputs. For software
+    /// adapters, where a barrier costs more than the arithmetic.
     PerThread,
-    /// Reductions through workgroup memory: the floor of every GPU.
+    /// Reductions through workgroup memory, which every GPU supports.
     Workgroup,
     /// Reductions by subgroup operations.
     Subgroup,
 }
 
 impl Strategy {
-    /// The name in labels and reports.
+    /// Returns the name used in labels and reports.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -30,7 +30,7 @@ impl Strategy {
     }
 }
 
-/// What a binding is.
+/// The address space and access mode of a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BindingKind {
     /// `var<uniform>`
@@ -53,26 +53,26 @@ pub struct Binding {
 }
 
 impl Binding {
-    /// A uniform.
+    /// Returns a uniform binding.
     #[must_use]
     pub const fn uniform(index: u32, name: &'static str) -> Self {
         Binding { index, name, kind: BindingKind::Uniform }
     }
 
-    /// Read-only storage.
+    /// Returns a read-only storage binding.
     #[must_use]
     pub const fn read(index: u32, name: &'static str) -> Self {
         Binding { index, name, kind: BindingKind::Read }
     }
 
-    /// Storage that is written.
+    /// Returns a writable storage binding.
     #[must_use]
     pub const fn read_write(index: u32, name: &'static str) -> Self {
         Binding { index, name, kind: BindingKind::ReadWrite }
     }
 }
 
-/// WGSL without an entry point that is put in front of a kernel.
+/// WGSL without an entry point, placed before a kernel's source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragment {
     /// File name under `shaders/common/`, without `.wgsl`.
@@ -81,11 +81,11 @@ pub struct Fragment {
     pub source: &'static str,
     /// Bindings that the fragment declares.
     pub bindings: &'static [Binding],
-    /// Extensions of the language that it needs, as `enable` names them.
+    /// Language extensions that the fragment needs, as named in `enable`.
     pub enables: &'static [&'static str],
 }
 
-/// A shader file: one entry point, named like the file.
+/// A shader file with one entry point, which has the file's name.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Kernel {
     /// File name under `shaders/`, without `.wgsl`; also the entry point.
@@ -96,21 +96,22 @@ pub struct Kernel {
     pub bindings: &'static [Binding],
 }
 
-/// A kernel with what is put in front of it.
+/// A kernel with the constants and fragments that precede it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Variant {
     /// The kernel.
     pub kernel: &'static Kernel,
     /// How it divides its work.
     pub strategy: Strategy,
-    /// Fragments in front of the kernel, in order.
+    /// Fragments before the kernel, in order.
     pub fragments: Vec<Fragment>,
-    /// `const NAME: u32 = value;` lines in front of the fragments.
+    /// `const NAME: u32 = value;` lines before the fragments.
     pub constants: Vec<(&'static str, u32)>,
 }
 
 impl Variant {
-    /// Name that tells variants apart: kernel, fragments, constants.
+    /// Returns a name that identifies the variant: kernel, strategy, fragments,
+    /// constants.
     #[must_use]
     pub fn label(&self) -> String {
         let mut label = format!("{}[{}", self.kernel.name, self.strategy.name());
@@ -124,12 +125,12 @@ impl Variant {
         label
     }
 
-    /// Extensions of the language that the fragments need.
+    /// Returns the language extensions that the fragments need.
     pub fn enables(&self) -> impl Iterator<Item = &'static str> {
         self.fragments.iter().flat_map(|fragment| fragment.enables).copied()
     }
 
-    /// The whole WGSL text: extensions, constants, fragments, kernel.
+    /// Returns the whole WGSL text: extensions, constants, fragments, kernel.
     #[must_use]
     pub fn wgsl(&self) -> String {
         let mut text = String::new();
@@ -146,7 +147,7 @@ impl Variant {
         text
     }
 
-    /// All bindings, by rising index.
+    /// Returns all bindings, in rising order of index.
     #[must_use]
     pub fn bindings(&self) -> Vec<Binding> {
         let mut all: Vec<Binding> = self.kernel.bindings.to_vec();

@@ -1,7 +1,7 @@
-//! The GPU: adapter choice, device, buffers, pipelines, recorded work, transfers.
+//! The GPU: adapter choice, device, buffers, pipelines, recorded work and transfers.
 //!
-//! This room knows devices, buffers and passes; it does not know what an
-//! operation means.
+//! This module knows devices, buffers and passes. It does not know what a kernel
+//! computes.
 
 pub mod adapter;
 mod buffer;
@@ -46,11 +46,11 @@ use counters::Counters;
 
 use crate::error::{Error, Result};
 
-/// The version of wgpu that this library is built and tested with; a program
-/// that embeds it may have resolved a later patch release.
+/// The version of wgpu that this library is built and tested with. A program that embeds
+/// the library may resolve to a later patch release.
 pub const WGPU_VERSION: &str = "30.0.1";
 
-/// An open device with its pipelines and its accounts.
+/// An open device with its pipelines, memory ledger and counters.
 pub struct Gpu {
     pub(crate) device: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
@@ -65,27 +65,28 @@ pub struct Gpu {
     ledger: Arc<Ledger>,
     counters: Counters,
     clock: timings::StepClock,
-    /// What wgpu reported outside the scopes of a call, on a device of our own.
+    /// The first error that wgpu reported outside an error scope; set only on a device
+    /// that this library opened.
     uncaptured: Arc<Mutex<Option<String>>>,
     loss: LossSignal,
-    /// Whether this library opened the device, and may put handlers on it.
+    /// Whether this library opened the device and may therefore install handlers on it.
     owned: bool,
-    /// Bytes handed to the queue since it was last waited for.
+    /// Bytes uploaded since the last [`Gpu::flush`].
     unflushed_bytes: AtomicU64,
 }
 
-/// The queue is waited for whenever this much lies in wgpu's staging buffers,
-/// so that loading holds a bounded copy of the weights.
+/// [`Gpu::upload`] flushes the queue once this many bytes are in wgpu's staging buffers.
+/// This bounds the staged copy of the weights while a model loads.
 const UNFLUSHED_BYTES_MAX: u64 = 32 << 20;
 
 impl Gpu {
-    /// Opens the adapter that `options` names, or the best one there is.
+    /// Opens the adapter that `options` names, or else the most preferred one.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] when no adapter fits, [`Error::Gpu`] when the
-    /// driver refuses the device.
+    /// [`Error::NoAdapter`] when no adapter fits, [`Error::Gpu`] when the driver refuses
+    /// the device.
     ///
-    /// An application with a device of its own hands it over: [`Gpu::from_host`].
+    /// For a device that the application has already opened, use [`Gpu::from_host`].
     pub fn open(options: &GpuOptions) -> Result<Gpu> {
         let (adapter, report) = adapter::choose(options)?;
         let (features, limits) = adapter::request(&adapter, options);
@@ -104,7 +105,7 @@ impl Gpu {
         Ok(Gpu::assemble(&adapter, (device, queue), report, options, loss, true))
     }
 
-    /// A device with empty accounts.
+    /// Wraps an open device, with an empty ledger, zeroed counters and no pipelines.
     fn assemble(
         adapter: &wgpu::Adapter,
         (device, queue): (wgpu::Device, wgpu::Queue),
@@ -115,7 +116,8 @@ impl Gpu {
     ) -> Gpu {
         let uncaptured = Arc::new(Mutex::new(None));
         if owned {
-            // The default handler panics; a fault must reach the caller as an error.
+            // wgpu's default handler panics. A fault must reach the caller as an error
+            // instead.
             let sink = Arc::clone(&uncaptured);
             device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
                 let mut slot = sink.lock().unwrap_or_else(PoisonError::into_inner);
@@ -148,49 +150,49 @@ impl Gpu {
         gpu
     }
 
-    /// Keeps a warning for whoever asks.
+    /// Stores a warning for [`Gpu::take_warnings`].
     pub(crate) fn warn(&self, warning: String) {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(warning);
     }
 
-    /// What went wrong since the last call without stopping any work: files of the
-    /// cache that were ignored or could not be written. A line each.
+    /// Takes the warnings since the last call, one line each. They report faults that
+    /// stopped no work: cache files that were ignored or could not be written.
     #[must_use]
     pub fn take_warnings(&self) -> Vec<String> {
         std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The device, for resources of a host's own.
+    /// Returns the device, so that a host can create its own resources on it.
     #[must_use]
     pub fn device(&self) -> &wgpu::Device {
         &self.device
     }
 
-    /// The queue, which keeps the order of submits.
+    /// Returns the queue, which runs submits in order.
     #[must_use]
     pub fn queue(&self) -> &wgpu::Queue {
         &self.queue
     }
 
-    /// What is known of the adapter.
+    /// Returns the description of the adapter.
     #[must_use]
     pub fn report(&self) -> &AdapterReport {
         &self.report
     }
 
-    /// How the device was opened.
+    /// Returns the options with which the device was opened.
     #[must_use]
     pub fn options(&self) -> &GpuOptions {
         &self.options
     }
 
-    /// Which family of kernel variants this device runs by default.
+    /// Returns the family of kernel variants that this device runs by default.
     #[must_use]
     pub fn strategy(&self) -> Strategy {
         self.strategy
     }
 
-    /// The strategies whose kernels this device can run.
+    /// Returns the strategies whose kernels this device can run.
     #[must_use]
     pub fn strategies(&self) -> Vec<Strategy> {
         let mut all = vec![Strategy::PerThread, Strategy::Workgroup];
@@ -200,42 +202,44 @@ impl Gpu {
         all
     }
 
-    /// What decides which kernel variants run.
+    /// Returns the capabilities that decide which kernel variants run.
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
         let (min_subgroup_size, _) = self.report.subgroup_size;
         Capabilities::new(self.strategy, self.device.features(), self.report.cooperative, min_subgroup_size)
     }
 
-    /// The largest storage binding in bytes: larger tensors are split.
+    /// Returns the size in bytes of the largest storage binding. Larger tensors are
+    /// split.
     #[must_use]
     pub fn max_binding_bytes(&self) -> u64 {
         adapter::max_binding_bytes(&self.limits, &self.options)
     }
 
-    /// The limits that the device was opened with.
+    /// Returns the limits with which the device was opened.
     #[must_use]
     pub fn limits(&self) -> &wgpu::Limits {
         &self.limits
     }
 
-    /// Bytes allocated at present, by group.
+    /// Returns the ledger of allocated bytes, by group.
     #[must_use]
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
-    /// Reads the sums of the host's time and work.
+    /// Returns the running totals of the host's time and work.
     #[must_use]
     pub fn step_timings(&self) -> StepTimings {
         self.clock.read()
     }
 
-    /// Allocates a buffer of `bytes` (rounded up to 16) in `group`.
+    /// Allocates a buffer of `bytes`, rounded up to a multiple of 16, in `group`.
     ///
     /// # Errors
-    /// [`Error::Limits`] when it exceeds the device's limits, [`Error::OutOfMemory`]
-    /// when the driver has no memory for it; [`Error::DeviceLost`], [`Error::Gpu`].
+    /// [`Error::Limits`] when the size exceeds the device's limits,
+    /// [`Error::OutOfMemory`] when the driver has no memory for it;
+    /// [`Error::DeviceLost`], [`Error::Gpu`].
     pub fn allocate(
         &self,
         label: &str,
@@ -269,7 +273,7 @@ impl Gpu {
         Ok(GpuBuffer::new(raw, bytes, group, Arc::clone(&self.ledger)))
     }
 
-    /// Allocates a bindable buffer that holds `data`.
+    /// Allocates a bindable buffer and fills it with `data`.
     ///
     /// # Errors
     /// As [`Gpu::allocate`].
@@ -279,8 +283,8 @@ impl Gpu {
         Ok(buffer)
     }
 
-    /// Writes `data` at `offset`; both are multiples of 4 bytes. For loading:
-    /// the decode loop uses an [`UploadRing`].
+    /// Writes `data` to `buffer` at `offset`. The length and the offset must be multiples
+    /// of 4 bytes. Use this for loading; the decode loop uses an [`UploadRing`].
     ///
     /// # Errors
     /// [`Error::Gpu`] when the driver reports a fault.
@@ -295,7 +299,7 @@ impl Gpu {
         if pending >= UNFLUSHED_BYTES_MAX { self.flush() } else { Ok(()) }
     }
 
-    /// Waits until everything that was handed to the queue is done.
+    /// Waits until the GPU has done everything that was given to the queue.
     ///
     /// # Errors
     /// [`Error::Gpu`] when the driver reports a fault.
@@ -343,29 +347,31 @@ impl Gpu {
         })
     }
 
-    /// Waits for a submission and reports what went wrong up to then.
+    /// Waits for a submission and returns any fault reported up to then as an error.
     pub(crate) fn wait(&self, index: wgpu::SubmissionIndex) -> Result<()> {
         let start = std::time::Instant::now();
         let poll = wgpu::PollType::Wait { submission_index: Some(index), timeout: None };
         let waited = self.guarded(Call::Wait, "wait", || self.device.poll(poll));
         timings::add_since(&self.clock.wait, start);
-        // A fault is the cause, a failed wait its consequence.
+        // Report a fault first: it is the cause, and a failed wait is its consequence.
         self.take_fault("submit")?;
         waited?.map(|_| ()).map_err(|error| {
-            // The index came from a submit: one that a lost device took in silence.
+            // The index came from a submit, so the wait fails only if a lost device
+            // accepted that submit without an error.
             self.loss.lost(error.to_string());
             Error::DeviceLost { message: error.to_string() }
         })
     }
 
-    /// Runs callbacks that are due, without waiting.
+    /// Runs the callbacks that are due, without waiting.
     fn poll_once(&self) -> Result<()> {
         self.guarded(Call::Wait, "poll", || self.device.poll(wgpu::PollType::Poll))?
             .map(|_| ())
             .map_err(|e| Error::Gpu { operation: "poll", message: e.to_string() })
     }
 
-    /// The fault that the device reported outside an error scope, if any.
+    /// Takes the fault that the device reported outside an error scope, if any, and
+    /// returns it as an error.
     fn take_fault(&self, operation: &'static str) -> Result<()> {
         match self.uncaptured.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(message) => Err(Error::Gpu { operation, message }),

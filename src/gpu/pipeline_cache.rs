@@ -1,4 +1,4 @@
-//! Compiled pipelines kept on disk, where the driver hands them out: Vulkan's.
+//! Compiled pipelines cached on disk. Only Vulkan drivers return them.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -8,10 +8,10 @@ use sha2::{Digest, Sha256};
 use super::{AdapterReport, Call, Gpu, cache_file, unchecked};
 use crate::error::{Error, Result};
 
-/// In front of the file: what it is, and the version of its format.
+/// The first bytes of the file: its kind and the version of its format.
 const MAGIC: &[u8; 8] = b"wgptpc01";
 const DIGEST_BYTES: usize = 32;
-/// Some hundred pipelines of up to a megabyte.
+/// Largest file size in bytes: some hundred pipelines of up to 1 MB each.
 const BYTES_MAX: u64 = 1 << 30;
 
 /// A device's pipeline cache and its file.
@@ -20,15 +20,15 @@ pub(super) struct PipelineCache {
     pub(super) raw: wgpu::PipelineCache,
     dir: PathBuf,
     name: String,
-    /// Adapter and driver: what the data is for.
+    /// The adapter, driver and wgpu version that the data belong to.
     owner: String,
-    /// Of what the file holds, where it holds anything.
+    /// The digest of the data in the file; `None` if there is no usable file.
     stored: Mutex<Option<[u8; DIGEST_BYTES]>>,
 }
 
 impl PipelineCache {
-    /// Reads what `dir` has for the adapter; `None` where the device keeps no
-    /// pipelines.
+    /// Reads the adapter's cache file in `dir`. Returns `None` if the device has no
+    /// pipeline cache.
     pub(super) fn open(gpu: &Gpu, info: &wgpu::AdapterInfo, dir: &Path) -> Option<Self> {
         if !gpu.device.features().contains(wgpu::Features::PIPELINE_CACHE) {
             return None;
@@ -37,7 +37,7 @@ impl PipelineCache {
         let AdapterReport { name, driver, driver_info, .. } = gpu.report();
         let owner = format!("{key}\n{name}\n{driver}\n{driver_info}\nwgpu {}", super::WGPU_VERSION);
         let digest = Sha256::digest(&owner);
-        // A new driver has a new file: the old one's pipelines are nothing to it.
+        // A new driver gets a new file, because it cannot use the old one's pipelines.
         let name = format!("{key}-{}.bin", hex(&digest[..4]));
         let path = dir.join(&name);
         let data = match cache_file::read(&path, BYTES_MAX) {
@@ -58,7 +58,7 @@ impl PipelineCache {
         let descriptor = wgpu::PipelineCacheDescriptor {
             label: Some("wgpt"),
             data: data.as_deref(),
-            // Data that wgpu or the driver refuse count as none.
+            // If wgpu or the driver rejects the data, the cache starts empty.
             fallback: true,
         };
         let create = || unchecked::pipeline_cache(&gpu.device, &descriptor);
@@ -74,7 +74,7 @@ impl PipelineCache {
         }
     }
 
-    /// Writes the file where the pipelines have changed; returns whether it did.
+    /// Writes the file if the pipelines have changed. Returns whether it did.
     fn save(&self) -> Result<bool> {
         let Some(data) = self.raw.get_data() else { return Ok(false) };
         let digest: [u8; DIGEST_BYTES] = Sha256::digest(&data).into();
@@ -89,12 +89,12 @@ impl PipelineCache {
 }
 
 impl Gpu {
-    /// Keeps the pipelines that were compiled so far in
-    /// [`GpuOptions::cache_dir`](super::GpuOptions::cache_dir), for the next time
-    /// that the device is opened; returns whether a file was written. Nothing
-    /// happens where no directory was named, the device hands out no pipelines
-    /// (only Vulkan's do), or nothing is new. A directory that cannot be written
-    /// is a warning ([`Gpu::take_warnings`]).
+    /// Saves the pipelines compiled so far to
+    /// [`GpuOptions::cache_dir`](super::GpuOptions::cache_dir), for the next time the
+    /// device is opened. Returns whether a file was written. It writes nothing if no
+    /// directory was given, if the device cannot return pipelines (only Vulkan can), or
+    /// if nothing has changed. A directory that cannot be written only causes a warning
+    /// ([`Gpu::take_warnings`]).
     pub fn save_pipelines(&self) -> bool {
         let Some(cache) = &self.pipeline_cache else { return false };
         cache.save().unwrap_or_else(|error: Error| {
@@ -103,20 +103,20 @@ impl Gpu {
         })
     }
 
-    /// The file of [`Gpu::save_pipelines`], whether it is there or not; `None`
-    /// where none would be written.
+    /// Returns the file that [`Gpu::save_pipelines`] writes, whether or not it exists;
+    /// `None` if it would write none.
     #[must_use]
     pub fn pipeline_cache_file(&self) -> Option<PathBuf> {
         self.pipeline_cache.as_ref().map(|cache| cache.dir.join(&cache.name))
     }
 }
 
-/// Magic, digest of owner and data, data.
+/// Returns the content of a sealed file: magic, digest of owner and data, data.
 fn seal(owner: &str, data: &[u8]) -> Vec<u8> {
     [&MAGIC[..], &digest(owner, data), data].concat()
 }
 
-/// The data of a sealed file, if they are whole and the owner's.
+/// Returns the data of a sealed file if they are intact and belong to `owner`.
 fn unseal<'a>(owner: &str, file: &'a [u8]) -> Option<&'a [u8]> {
     let (sum, data) = file.strip_prefix(MAGIC)?.split_at_checked(DIGEST_BYTES)?;
     (sum == digest(owner, data)).then_some(data)
@@ -124,7 +124,7 @@ fn unseal<'a>(owner: &str, file: &'a [u8]) -> Option<&'a [u8]> {
 
 fn digest(owner: &str, data: &[u8]) -> [u8; DIGEST_BYTES] {
     let mut hasher = Sha256::new();
-    // The length in front: no owner can pass for another with some data.
+    // The length goes first, so that no owner with some data can pass for another owner.
     hasher.update((owner.len() as u64).to_le_bytes());
     hasher.update(owner);
     hasher.update(data);
@@ -181,7 +181,7 @@ mod tests {
         std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect()
     }
 
-    /// Whether the device keeps pipelines at all: Vulkan ones do.
+    /// Returns whether the device has a pipeline cache; exactly the Vulkan devices do.
     fn keeps(gpu: &Gpu) -> bool {
         assert_eq!(gpu.pipeline_cache.is_some(), gpu.report().backend == Backend::Vulkan);
         gpu.pipeline_cache.is_some()
@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(gpu.pipeline_cache_file().as_ref(), Some(file));
         let bytes = std::fs::read(file).unwrap();
 
-        // The second device begins with what the first one left.
+        // The second device starts with the pipelines that the first one saved.
         let second = open(dir.path());
         let cache = second.pipeline_cache.as_ref().unwrap();
         let found = unseal(&cache.owner, &bytes).expect("a whole file of this device's");

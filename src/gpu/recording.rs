@@ -1,4 +1,4 @@
-//! Work that is recorded once and encoded for every step.
+//! Work that is recorded once and encoded in every step.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{BindingKind, BufferUse, Gpu, GpuBuffer, MemoryGroup, Pipeline, Variant};
 use crate::error::{Error, Result};
 
-/// What a dispatch's size may depend on from step to step.
+/// The quantities of a step that a dispatch's size may depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Work {
     /// Rows of activations in this step.
@@ -20,34 +20,36 @@ pub struct Work {
 pub enum Extent {
     /// The same in every step.
     Fixed(u32),
-    /// One workgroup for that many rows.
+    /// One workgroup per this many rows.
     PerRows(u32),
-    /// As [`Extent::PerRows`] in steps of at most `limit` rows, none in others.
+    /// As [`Extent::PerRows`] in steps of at most `limit` rows; no workgroups in other
+    /// steps.
     PerRowsUpTo {
-        /// Rows of a workgroup.
+        /// Rows per workgroup.
         rows: u32,
-        /// Rows up to which there are workgroups.
+        /// The largest number of rows for which there are workgroups.
         limit: u32,
     },
-    /// As [`Extent::PerRows`] in steps of more than `limit` rows, none in others.
+    /// As [`Extent::PerRows`] in steps of more than `limit` rows; no workgroups in other
+    /// steps.
     PerRowsBeyond {
-        /// Rows of a workgroup.
+        /// Rows per workgroup.
         rows: u32,
-        /// Rows up to which there are none.
+        /// The largest number of rows for which there are no workgroups.
         limit: u32,
     },
-    /// As [`Extent::PerRows`], where a row is several items.
+    /// One workgroup per `group` items, where each row has `per_row` items.
     PerItems {
-        /// Items of a row.
+        /// Items per row.
         per_row: u32,
-        /// Items of a workgroup.
+        /// Items per workgroup.
         group: u32,
     },
-    /// One workgroup for that many of the cached positions that may be visible.
+    /// One workgroup per `keys` of the cached positions that may be visible.
     PerKeys {
-        /// Positions of a workgroup.
+        /// Positions per workgroup.
         keys: u32,
-        /// Positions that are visible at the most; the largest u32 for all.
+        /// The most positions that can be visible; `u32::MAX` for all.
         reach: u32,
     },
 }
@@ -66,48 +68,46 @@ impl Extent {
     }
 }
 
-/// How many workgroups a dispatch has.
+/// The number of workgroups of a dispatch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Grid {
-    /// A two-dimensional grid of which each dimension stays within the limit.
+    /// A two-dimensional grid; each dimension must stay within the limit.
     Plane(Extent, Extent),
-    /// That many workgroups for each row where more than `keys` positions are
-    /// cached, none otherwise.
+    /// If more than `keys` positions are cached, `groups` workgroups per row; otherwise
+    /// none.
     Beyond {
-        /// Positions up to which there is nothing to do.
+        /// The largest number of cached positions for which there is no work.
         keys: u32,
-        /// Workgroups beyond.
+        /// Workgroups per row beyond that.
         groups: u32,
     },
-    /// A three-dimensional grid of which each dimension stays within the limit.
+    /// A three-dimensional grid; each dimension must stay within the limit.
     Volume(Extent, Extent, Extent),
-    /// A line of `ceil(n_rows * per_row / group)` workgroups, folded into two
-    /// dimensions where it is longer than the limit: the kernel computes
-    /// `id.y * count.x + id.x`.
+    /// A line of `ceil(n_rows * per_row / group)` workgroups. A line longer than the
+    /// limit is folded into two dimensions; the kernel computes `id.y * count.x + id.x`.
     Line {
-        /// Threads' worth of work for a row of activations.
+        /// Threads of work per row of activations.
         per_row: u32,
-        /// Threads in a workgroup.
+        /// Threads per workgroup.
         group: u32,
     },
-    /// As [`Grid::Line`] with a number of workgroups that does not depend on
-    /// the rows.
+    /// As [`Grid::Line`], with a number of workgroups that does not depend on the rows.
     FixedLine(u32),
-    /// A line of `groups` workgroups, folded like [`Grid::Line`], for every
-    /// `rows` rows: the third dimension.
+    /// One line of `groups` workgroups, folded like [`Grid::Line`], per `rows` rows. The
+    /// third dimension counts the lines.
     LineByRows {
-        /// Workgroups of the line.
+        /// Workgroups per line.
         groups: u32,
-        /// Rows that a line serves.
+        /// Rows per line.
         rows: u32,
     },
 }
 
-/// The portable limit of workgroups in one dimension.
+/// The portable limit on workgroups in one dimension.
 const WORKGROUPS_MAX: u32 = 65_535;
 
 impl Grid {
-    /// Workgroup counts for one step.
+    /// Returns the workgroup counts for one step.
     #[must_use]
     pub fn counts(self, work: Work) -> [u32; 3] {
         let fold = |groups: u64| {
@@ -130,7 +130,7 @@ impl Grid {
     }
 }
 
-/// A pipeline with its buffers and its grid.
+/// A pipeline with its bind group and its grid.
 #[derive(Debug)]
 pub struct Dispatch {
     pipeline: Arc<Pipeline>,
@@ -140,27 +140,28 @@ pub struct Dispatch {
 }
 
 impl Dispatch {
-    /// The variant's label.
+    /// Returns the variant's label.
     #[must_use]
     pub fn label(&self) -> &str {
         &self.pipeline.label
     }
 
-    /// A number, from 0 on, that dispatches with the same kernel, parameters and grid
-    /// share: in the same step they are as much work, whatever their buffers.
+    /// Returns a number, counted from 0, that is the same for all dispatches with the
+    /// same kernel, parameters and grid. In one step, such dispatches do the same amount
+    /// of work, whatever their buffers.
     #[must_use]
     pub const fn kind(&self) -> usize {
         self.kind
     }
 
-    /// Its workgroups in a step; none at all where one of the numbers is 0.
+    /// Returns its workgroup counts in a step. If one of them is 0, no workgroup runs.
     #[must_use]
     pub fn workgroups(&self, work: Work) -> [u32; 3] {
         self.grid.counts(work)
     }
 
-    /// Encodes the dispatch, unless its grid is empty; returns whether it did.
-    /// Allocates nothing.
+    /// Encodes the dispatch unless its grid is empty. Returns whether it did. Allocates
+    /// nothing.
     pub fn encode(&self, pass: &mut wgpu::ComputePass<'_>, work: Work) -> bool {
         let [x, y, z] = self.grid.counts(work);
         if x == 0 || y == 0 || z == 0 {
@@ -173,7 +174,7 @@ impl Dispatch {
     }
 }
 
-/// A buffer, or a range of one, for a binding.
+/// A buffer, or a range of one, to bind.
 #[derive(Clone, Copy, Debug)]
 pub struct BoundBuffer<'a> {
     buffer: &'a GpuBuffer,
@@ -188,21 +189,21 @@ impl<'a> From<&'a GpuBuffer> for BoundBuffer<'a> {
 }
 
 impl<'a> BoundBuffer<'a> {
-    /// `bytes` bytes from `offset`, a multiple of 256.
+    /// Returns the range of `bytes` bytes from `offset`, which must be a multiple of 256.
     #[must_use]
     pub fn range(buffer: &'a GpuBuffer, offset: u64, bytes: u64) -> Self {
         BoundBuffer { buffer, offset, bytes: Some(bytes) }
     }
 
-    /// Bytes that the binding covers.
+    /// Returns the number of bytes that the binding covers.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes.unwrap_or(self.buffer.bytes() - self.offset)
     }
 }
 
-/// Uniform structs that do not change, each stored once: layers of one shape
-/// share their parameters.
+/// Constant uniform structs, each stored once. Layers of the same shape share their
+/// parameters.
 pub struct Params {
     buffer: GpuBuffer,
     slots: HashMap<Vec<u8>, u64>,
@@ -211,10 +212,10 @@ pub struct Params {
 }
 
 impl Params {
-    /// Distance of two structs: the portable alignment of a uniform's offset.
+    /// Distance between two structs in bytes: the portable alignment of uniform offsets.
     pub const SLOT_BYTES: u64 = 256;
 
-    /// Room for `capacity` different structs.
+    /// Allocates space for `capacity` different structs.
     ///
     /// # Errors
     /// As [`Gpu::allocate`].
@@ -236,14 +237,14 @@ impl Params {
         Ok(offset)
     }
 
-    /// The number of a kind of dispatches.
+    /// Returns the number that identifies this kind of dispatch.
     fn kind(&mut self, label: &str, offset: u64, grid: Grid) -> usize {
         let next = self.kinds.len();
         *self.kinds.entry((label.to_owned(), offset, grid)).or_insert(next)
     }
 }
 
-/// Collects dispatches.
+/// A recorder that collects dispatches.
 pub struct Recorder<'g> {
     /// The device.
     pub gpu: &'g Gpu,
@@ -267,8 +268,8 @@ impl<'g> Recorder<'g> {
         self.gpu.pipeline(variant, self.checked).map(|_| ())
     }
 
-    /// Adds a dispatch: `params` becomes binding 0, `buffers` the bindings
-    /// from 1 on, by rising index.
+    /// Adds a dispatch. `params` becomes binding 0; `buffers` become the bindings from 1
+    /// on, in rising order of index.
     ///
     /// # Errors
     /// [`Error::Gpu`] when the driver refuses the pipeline or the bindings.
@@ -317,7 +318,7 @@ impl<'g> Recorder<'g> {
         Ok(())
     }
 
-    /// What was recorded.
+    /// Returns the recorded dispatches.
     #[must_use]
     pub fn finish(self) -> Vec<Dispatch> {
         self.dispatches

@@ -1,15 +1,15 @@
-//! Where an engine's device comes from.
+//! The source of an engine's device.
 
 use std::sync::Arc;
 
 use super::{Gpu, GpuContext, GpuOptions};
 use crate::error::Result;
 
-/// Where an engine's device comes from: [`crate::EngineBuilder::gpu`] takes each of
-/// these by itself.
+/// The source of an engine's device. [`crate::EngineBuilder::gpu`] accepts each variant's
+/// content directly.
 #[derive(Clone)]
 pub enum GpuSource {
-    /// A device of the engine's own, chosen and opened so.
+    /// A device that the engine chooses and opens with these options.
     Open(GpuOptions),
     /// The host application's device.
     Host(Box<GpuContext>),
@@ -18,7 +18,7 @@ pub enum GpuSource {
 }
 
 impl GpuSource {
-    /// The device.
+    /// Opens the device or returns the open one.
     ///
     /// # Errors
     /// As [`Gpu::open`] and [`Gpu::from_host`].

@@ -1,5 +1,5 @@
-//! What an adapter offers beside what wgpt can use of it and beside the portable
-//! floor, known without opening a device.
+//! The features and limits that an adapter offers, compared with those that wgpt uses and
+//! with the portable floor. No device is opened.
 
 use serde::Serialize;
 
@@ -10,13 +10,13 @@ use crate::error::Result;
 /// A feature that some kernel or report uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct FeatureSupport {
-    /// wgpu's name in small letters.
+    /// wgpu's name in lowercase.
     pub name: &'static str,
-    /// What it is used for.
+    /// Its use in wgpt.
     pub purpose: &'static str,
     /// Whether the adapter has it.
     pub offered: bool,
-    /// Whether a device is asked for it.
+    /// Whether wgpt requests it when it opens a device.
     pub requested: bool,
 }
 
@@ -25,11 +25,11 @@ pub struct FeatureSupport {
 pub struct LimitSupport {
     /// wgpu's name.
     pub name: &'static str,
-    /// What the adapter offers.
+    /// The adapter's value.
     pub offered: u64,
-    /// What `wgpu::Limits::default()` asks for.
+    /// The value in `wgpu::Limits::default()`.
     pub floor: u64,
-    /// Whether the offer is enough for that.
+    /// Whether the adapter's value is at least as good as the floor.
     pub reaches_floor: bool,
 }
 
@@ -38,9 +38,9 @@ pub struct LimitSupport {
 pub struct Support {
     /// The adapter that would be opened.
     pub adapter: AdapterReport,
-    /// All features that wgpt uses anywhere.
+    /// All features that any part of wgpt uses.
     pub features: Vec<FeatureSupport>,
-    /// The limits that kernels depend on, and every other one that is below the
+    /// The limits that kernels depend on, and every other limit that is worse than the
     /// floor.
     pub limits: Vec<LimitSupport>,
 }
@@ -80,7 +80,7 @@ const LIMITS: [Limit; 14] = [
 ];
 
 impl Support {
-    /// Of the adapter that [`Gpu::open`](super::Gpu::open) would open.
+    /// Describes the adapter that [`Gpu::open`](super::Gpu::open) would open.
     ///
     /// # Errors
     /// [`crate::Error::NoAdapter`] when no adapter fits.
@@ -108,7 +108,7 @@ fn limits(offered: &wgpu::Limits) -> Vec<LimitSupport> {
             LimitSupport { name, offered, floor, reaches_floor: true }
         })
         .collect();
-    // wgpu knows of each limit whether more or less is better.
+    // wgpu knows for each limit whether a higher or a lower value is better.
     floor.check_limits_with_fail_fn(offered, false, |name, floor, offered| {
         let below = LimitSupport { name, offered, floor, reaches_floor: false };
         match rows.iter_mut().find(|row| row.name == name) {
@@ -138,7 +138,7 @@ mod tests {
     fn what_is_below_the_floor_is_told() {
         let floor = wgpu::Limits::default();
         assert!(limits(&floor).iter().all(|row| row.reaches_floor && row.offered == row.floor));
-        // Less of a maximum, more of an alignment, and a limit that is not listed otherwise.
+        // A lower maximum, a larger alignment, and a limit that is otherwise not listed.
         let poor = wgpu::Limits {
             max_storage_buffers_per_shader_stage: 7,
             min_storage_buffer_offset_alignment: 512,

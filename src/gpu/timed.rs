@@ -1,4 +1,4 @@
-//! Dispatches timed one by one.
+//! Timing of individual dispatches.
 
 use std::time::Instant;
 
@@ -6,21 +6,22 @@ use super::{Dispatch, Gpu, PassTime, Timestamps, Work};
 use crate::error::Result;
 
 impl Gpu {
-    /// Whether the device can tell the time of a pass.
+    /// Returns whether the device can time passes.
     #[must_use]
     pub fn has_timestamps(&self) -> bool {
         self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY)
     }
 
-    /// Runs dispatches in order, each in a pass of its own, and returns when each
-    /// ran: by `timestamps` in one submit, or without them by the wall time of a
-    /// submit and a wait for each, the driver's work in between included.
+    /// Runs dispatches in order, each in its own pass, and returns when each ran. With
+    /// `timestamps`, all run in one submit and the GPU's clock times them. Without it,
+    /// each is submitted and awaited on its own, and its time is wall time that includes
+    /// the driver's work.
     ///
     /// # Errors
     /// [`crate::Error::Gpu`] when the driver reports a fault.
     ///
     /// # Panics
-    /// When `timestamps` has room for fewer passes.
+    /// When `timestamps` has too few passes.
     pub fn run_timed(
         &self,
         dispatches: &[(&Dispatch, Work)],
@@ -35,7 +36,7 @@ impl Gpu {
     }
 
     fn run_one_by_one(&self, dispatches: &[(&Dispatch, Work)]) -> Result<Vec<PassTime>> {
-        // What was handed over before is not the first dispatch's.
+        // Work submitted earlier must not count towards the first dispatch.
         self.flush()?;
         let start = Instant::now();
         let now = || u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);

@@ -1,50 +1,52 @@
-//! Time on the GPU: when compute passes began and ended there.
+//! GPU timestamps: when compute passes began and ended on the GPU.
 
 use super::{BufferUse, Encoder, Gpu, GpuBuffer, MemoryGroup, Pass, Readback};
 use crate::error::Result;
 
-/// Passes that one query set holds: each writes two of its entries.
+/// The number of passes per query set. Each pass writes two queries.
 const PASSES_PER_SET: usize = wgpu::QUERY_SET_MAX_QUERIES as usize / 2;
 
-/// Bytes of a pass's two timestamps.
+/// Size of a pass's two timestamps in bytes.
 const PASS_BYTES: usize = 2 * wgpu::QUERY_SIZE as usize;
 
-/// When a pass ran, in nanoseconds of the GPU's clock since the first pass of
-/// its reading began.
+/// When a pass ran, in nanoseconds of the GPU's clock since the beginning of the earliest
+/// pass in the same readback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PassTime {
-    /// Its beginning.
+    /// When it began.
     pub begin_ns: u64,
-    /// Its end; never before its beginning.
+    /// When it ended; never before it began.
     pub end_ns: u64,
 }
 
 impl PassTime {
-    /// How long it took.
+    /// Returns the duration in nanoseconds.
     #[must_use]
     pub const fn duration_ns(self) -> u64 {
         self.end_ns - self.begin_ns
     }
 }
 
-/// Room for the timestamps of some passes, made once and used for many submits.
+/// Query sets and buffers for the timestamps of up to `n_passes` passes, created once and
+/// used for many submits.
 ///
-/// What is measured is a whole pass: an item that shall be told apart has a
-/// pass of its own ([`Encoder::timed_pass`]), which also waits for the passes
-/// before it where it reads what they wrote.
+/// Only whole passes are timed. To time an item separately, put it in its own pass
+/// ([`Encoder::timed_pass`]). Such a pass also waits for earlier passes whose output it
+/// reads.
 #[derive(Debug)]
 pub struct Timestamps {
     sets: Vec<wgpu::QuerySet>,
     resolved: GpuBuffer,
     readback: Readback,
     n_passes: usize,
-    /// Nanoseconds of a tick.
+    /// Nanoseconds per tick.
     period_ns: f64,
 }
 
 impl Timestamps {
-    /// Room for `n_passes`, at least one; `None` where the device has no
-    /// timestamps: the adapter lacks them, or the floor was asked for.
+    /// Creates timestamps for `n_passes` passes, at least one. Returns `None` if the
+    /// device has no timestamps: the adapter lacks them, or the options requested the
+    /// feature floor.
     ///
     /// # Errors
     /// As [`Gpu::allocate`].
@@ -65,15 +67,15 @@ impl Timestamps {
         Ok(Some(Timestamps { sets, resolved, readback, n_passes, period_ns }))
     }
 
-    /// Passes that there is room for.
+    /// Returns the maximum number of passes.
     #[must_use]
     pub fn n_passes(&self) -> usize {
         self.n_passes
     }
 
-    /// Submits `encoder`, waits for it and reads the times of passes
-    /// `0..n_passes`. Each of them must have been encoded, in this encoder or
-    /// in one that was submitted before.
+    /// Submits `encoder`, waits for it and reads the times of passes `0..n_passes`. Each
+    /// of them must have been encoded in this encoder or in one that was submitted
+    /// earlier.
     ///
     /// # Errors
     /// [`crate::Error::Gpu`] when the driver reports a fault.
@@ -100,8 +102,8 @@ impl Timestamps {
 }
 
 impl Encoder {
-    /// Encodes one compute pass, as [`Encoder::pass`], whose beginning and end
-    /// become entry `index` of `timestamps`.
+    /// Encodes one compute pass, as [`Encoder::pass`]. Its beginning and end become entry
+    /// `index` of `timestamps`.
     pub fn timed_pass(&mut self, timestamps: &Timestamps, index: usize, encode: impl FnOnce(&mut Pass<'_>)) {
         assert!(index < timestamps.n_passes, "more passes than there is room for");
         let entry = 2 * (index % PASSES_PER_SET) as u32;
@@ -116,9 +118,9 @@ impl Encoder {
     }
 }
 
-/// Pairs of ticks as times since the earliest beginning. Ticks count in u64, of
-/// which some drivers fill only the lower bits; a pass in which the counter ran
-/// over has no length.
+/// Converts pairs of ticks to times since the earliest beginning. Ticks are u64, but some
+/// drivers fill only the lower bits. A pass during which the counter wraps around gets
+/// duration 0.
 fn pass_times(bytes: &[u8], period_ns: f64) -> Vec<PassTime> {
     let tick = |bytes: &[u8]| bytemuck::pod_read_unaligned::<u64>(bytes);
     let ticks: Vec<(u64, u64)> =
@@ -143,7 +145,7 @@ mod tests {
     fn ticks_become_nanoseconds_since_the_first_beginning() {
         let ticks: [u64; 6] = [1_000, 1_010, 996, 1_000, 1_020, 1_015];
         let time = |begin_ns, end_ns| PassTime { begin_ns, end_ns };
-        // The last pass ended before it began: the counter ran over.
+        // The last pass ends before it begins, because the counter wrapped around.
         let expected = [time(10, 35), time(0, 10), time(60, 60)];
         assert_eq!(pass_times(bytemuck::cast_slice(&ticks), 2.5), expected);
         assert_eq!(expected[0].duration_ns(), 25);
@@ -167,7 +169,7 @@ mod tests {
         assert_eq!(made.is_some(), gpu.report().timestamps);
         let Some(mut timestamps) = made else { return };
         assert_eq!(gpu.ledger().total_bytes() - before, 2 * (n_passes * PASS_BYTES) as u64);
-        // Fewer passes than there is room for, then all.
+        // Fewer passes than the maximum, then all.
         for n in [0, 1, n_passes] {
             let times = read(&gpu, &mut timestamps, n);
             assert_eq!(times.len(), n);

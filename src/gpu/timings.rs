@@ -1,31 +1,31 @@
-//! Where the host's time of a step goes.
+//! How the host's time in a step is spent.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// What the host did to run commands, since the device was opened: take the
+/// The host's work and time for running commands since the device was opened. Take the
 /// difference of two readings ([`StepTimings::since`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StepTimings {
-    /// Command buffers handed to the queue.
+    /// Command buffers submitted to the queue.
     pub submits: u64,
-    /// Dispatches in them; one whose grid is empty is not encoded and does not
+    /// Dispatches in them. A dispatch with an empty grid is not encoded and does not
     /// count.
     pub dispatches: u64,
-    /// From the encoder's creation to its finished commands, uploads of the
-    /// step included; less what was waited meanwhile.
+    /// From creating the encoder to finishing its commands. Includes the step's uploads;
+    /// excludes waits in between.
     pub encode: Duration,
-    /// Handing the commands to the queue.
+    /// Submitting the commands to the queue.
     pub submit: Duration,
-    /// Until the GPU was done and its results were mapped: the GPU's own time
-    /// as far as the host had nothing else to do.
+    /// Waiting until the GPU was done and its results were mapped. This is the GPU's time
+    /// except where the host had other work to do.
     pub wait: Duration,
-    /// Asking for the results' mapping and copying them.
+    /// Requesting the mapping of the results and copying them.
     pub read: Duration,
 }
 
 impl StepTimings {
-    /// What was done after `earlier` was read.
+    /// Returns the work done since `earlier` was read.
     #[must_use]
     pub fn since(self, earlier: StepTimings) -> StepTimings {
         StepTimings {
@@ -39,7 +39,7 @@ impl StepTimings {
     }
 }
 
-/// The running sums, in nanoseconds.
+/// The running totals; times are in nanoseconds.
 #[derive(Debug, Default)]
 pub(super) struct StepClock {
     pub(super) submits: AtomicU64,
@@ -50,12 +50,12 @@ pub(super) struct StepClock {
     pub(super) read: AtomicU64,
 }
 
-/// Adds the nanoseconds since `start`.
+/// Adds the nanoseconds since `start` to `sum`.
 pub(super) fn add_since(sum: &AtomicU64, start: Instant) {
     sum.fetch_add(nanoseconds(start), Ordering::Relaxed);
 }
 
-/// Nanoseconds since `start`.
+/// Returns the nanoseconds since `start`.
 pub(super) fn nanoseconds(start: Instant) -> u64 {
     u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,5 +1,5 @@
-//! Small uploads and readbacks of the running loop, without `write_buffer`
-//! and without a new buffer.
+//! Small uploads and readbacks of the decode loop. They use neither `write_buffer` nor
+//! new buffers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -9,7 +9,7 @@ use super::timings::add_since;
 use super::{BufferUse, Call, Encoder, Gpu, GpuBuffer, MemoryGroup};
 use crate::error::{Error, Result};
 
-/// The host has it not, and has not asked for it.
+/// The buffer is not mapped, and no mapping was requested.
 const UNMAPPED: u8 = 0;
 const PENDING: u8 = 1;
 const MAPPED: u8 = 2;
@@ -28,8 +28,8 @@ impl MapState {
         self.0.load(Ordering::Acquire)
     }
 
-    /// Asks for the first `bytes` of a buffer. Each request has a flag of its own: one
-    /// that was given up may still be answered.
+    /// Requests a mapping of the first `bytes` of a buffer. Each request gets its own
+    /// flag, because an abandoned request may still be answered.
     fn request(&mut self, gpu: &Gpu, buffer: &GpuBuffer, bytes: u64, mode: wgpu::MapMode) -> Result<()> {
         let flag = Arc::new(AtomicU8::new(PENDING));
         self.0 = Arc::clone(&flag);
@@ -44,7 +44,7 @@ impl MapState {
         asked
     }
 
-    /// Gives the buffer back to the GPU, or gives up asking for it.
+    /// Unmaps the buffer, or abandons the pending request.
     fn release(&mut self, buffer: &GpuBuffer) {
         if matches!(self.get(), PENDING | MAPPED) {
             buffer.raw.unmap();
@@ -52,8 +52,8 @@ impl MapState {
         self.0 = Arc::new(AtomicU8::new(UNMAPPED));
     }
 
-    /// Waits for the callback. The submit before it is done by now, but another
-    /// thread may be the one whose poll has the callback in hand.
+    /// Waits for the callback. The preceding submit is done by now, but the callback may
+    /// run in another thread's poll.
     fn wait(&self, gpu: &Gpu, operation: &'static str) -> Result<()> {
         let started = Instant::now();
         let result = self.wait_since(started, gpu, operation);
@@ -65,8 +65,8 @@ impl MapState {
         loop {
             match self.get() {
                 MAPPED => return Ok(()),
-                // wgpu names no cause here: what was wrong with the request was an error
-                // of the request, so that the device remains.
+                // wgpu gives no cause here. A faulty request would already have failed in
+                // `request`, so the device must be lost.
                 UNMAPPED | FAILED => {
                     gpu.loss_signal().lost("a buffer could not be mapped");
                     return gpu.check_loss();
@@ -83,12 +83,12 @@ impl MapState {
     }
 }
 
-/// Callbacks run within microseconds of the work's end; this is for a fault of
-/// the driver.
+/// How long to wait for a callback. Callbacks run within microseconds after the work
+/// ends, so this time passes only if the driver is at fault.
 const CALLBACK_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Buffers that the host writes in turn; one is always mapped while the GPU
-/// reads from the other.
+/// Two buffers that the host writes in turn. The host maps one while the GPU reads the
+/// other.
 #[derive(Debug)]
 pub struct UploadRing {
     slots: [(GpuBuffer, MapState); 2],
@@ -96,7 +96,7 @@ pub struct UploadRing {
 }
 
 impl UploadRing {
-    /// Two buffers of `bytes` each.
+    /// Allocates two buffers of `bytes` each.
     ///
     /// # Errors
     /// As [`Gpu::allocate`].
@@ -112,10 +112,10 @@ impl UploadRing {
         Ok(ring)
     }
 
-    /// Writes `pieces` one after the other and encodes their copies.
+    /// Writes `pieces` one after another and encodes their copies.
     ///
-    /// Each piece is data (a multiple of 4 bytes) with the buffer and offset
-    /// where it goes.
+    /// Each piece is its data (a multiple of 4 bytes), the target buffer and the offset
+    /// there.
     ///
     /// # Errors
     /// [`Error::Gpu`] when the mapping failed.
@@ -128,8 +128,9 @@ impl UploadRing {
         self.stage_with(gpu, encoder, pieces, &[]).map(|_| ())
     }
 
-    /// As [`UploadRing::stage`], with data behind the pieces that no copy is encoded
-    /// for yet: [`UploadRing::copy_staged`] does, from the offset returned.
+    /// As [`UploadRing::stage`], and also writes `later` after the pieces without
+    /// encoding a copy of it. Returns its offset, from which [`UploadRing::copy_staged`]
+    /// copies.
     ///
     /// # Errors
     /// As [`UploadRing::stage`].
@@ -142,11 +143,11 @@ impl UploadRing {
     ) -> Result<u64> {
         let (buffer, state) = &mut self.slots[self.next];
         if matches!(state.get(), UNMAPPED | FAILED) {
-            // What was staged last was never submitted, or the request failed.
+            // The slot's last data were never submitted, or its request failed.
             state.request(gpu, buffer, buffer.bytes(), wgpu::MapMode::Write)?;
         }
         if state.get() == PENDING {
-            // Two submits are in flight: the older one must end first.
+            // Two submits are in flight; the older one must finish first.
             gpu.flush()?;
         }
         state.wait(gpu, "upload")?;
@@ -172,8 +173,8 @@ impl UploadRing {
         Ok(offset)
     }
 
-    /// Encodes the copy of `bytes` at `offset` of what was staged last, before its
-    /// submit.
+    /// Encodes a copy of `bytes` bytes from `offset` in the last staged data. Call this
+    /// before they are submitted.
     pub fn copy_staged(
         &self,
         encoder: &mut Encoder,
@@ -185,12 +186,12 @@ impl UploadRing {
         encoder.copy(&self.slots[self.next].0, offset, target, target_offset, bytes);
     }
 
-    /// To be called after the submit that holds the copies: asks for the slot
-    /// again and turns to the other.
+    /// Requests the slot's mapping again and switches to the other slot. Call this after
+    /// the submit that contains the copies.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`], [`Error::Gpu`]; the slot is asked for again when it is
-    /// next wanted.
+    /// [`Error::DeviceLost`], [`Error::Gpu`]. The slot's next use then repeats the
+    /// request.
     pub fn submitted(&mut self, gpu: &Gpu) -> Result<()> {
         let (buffer, state) = &mut self.slots[self.next];
         self.next = 1 - self.next;
@@ -206,7 +207,7 @@ pub struct Readback {
 }
 
 impl Readback {
-    /// Room for `bytes`.
+    /// Allocates a readback buffer of `bytes`.
     ///
     /// # Errors
     /// As [`Gpu::allocate`].
@@ -215,28 +216,30 @@ impl Readback {
         Ok(Readback { buffer, state: MapState::new() })
     }
 
-    /// Room in bytes.
+    /// Returns the capacity in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.buffer.bytes()
     }
 
-    /// Encodes the copy of `bytes` (a multiple of 4) from the start of `source`.
+    /// Encodes a copy of `bytes` (a multiple of 4) from the start of `source`.
     pub fn copy_from(&self, encoder: &mut Encoder, source: &GpuBuffer, bytes: u64) {
         encoder.copy(source, 0, &self.buffer, 0, bytes);
     }
 
-    /// Encodes the copy of `bytes` of `source` at `offset` to `at`, all multiples of 4.
+    /// Encodes a copy of `bytes` from `offset` in `source` to `at` in the readback
+    /// buffer. All three are multiples of 4.
     pub fn copy_range(&self, encoder: &mut Encoder, source: &GpuBuffer, offset: u64, at: u64, bytes: u64) {
         encoder.copy(source, offset, &self.buffer, at, bytes);
     }
 
-    /// As [`Readback::copy_from`], to `offset` (a multiple of 4) of the readback.
+    /// As [`Readback::copy_from`], to `offset` (a multiple of 4) in the readback buffer.
     pub fn copy_behind(&self, encoder: &mut Encoder, source: &GpuBuffer, bytes: u64, offset: u64) {
         encoder.copy(source, 0, &self.buffer, offset, bytes);
     }
 
-    /// Submits `encoder`'s work, waits for it and hands the first `bytes` to `read`.
+    /// Submits `encoder`, waits for it and passes the first `bytes` to `read`.
+    /// `after_submit` runs right after the submit.
     ///
     /// # Errors
     /// [`Error::Gpu`] when the driver reports a fault.
@@ -252,8 +255,8 @@ impl Readback {
         self.read(gpu, submission, bytes, read)
     }
 
-    /// Submits `encoder`'s work and asks for the first `bytes`, which
-    /// [`Readback::read`] must wait for before the next submit.
+    /// Submits `encoder`, requests the mapping of the first `bytes` and runs
+    /// `after_submit`. Call [`Readback::read`] before the next submit.
     ///
     /// # Errors
     /// [`Error::DeviceLost`], [`Error::Gpu`].
@@ -275,7 +278,7 @@ impl Readback {
         Ok(Submission(index))
     }
 
-    /// Waits for a submission and hands the first `bytes` to `read`.
+    /// Waits for a submission and passes the first `bytes` to `read`.
     ///
     /// # Errors
     /// [`Error::Gpu`] when the driver reports a fault.
@@ -287,8 +290,8 @@ impl Readback {
         read: impl FnOnce(&[u8]) -> T,
     ) -> Result<T> {
         let value = self.read_mapped(gpu, submission, bytes, read);
-        // On every way out: a buffer left mapped, or about to be, could never be copied
-        // into again.
+        // Release on every path: a buffer that is still mapped, or about to be, can never
+        // be copied into again.
         self.state.release(&self.buffer);
         value
     }
@@ -314,12 +317,12 @@ impl Readback {
     }
 }
 
-/// Work on its way whose results were asked for.
+/// A submission in flight whose results will be read.
 #[derive(Debug)]
 pub struct Submission(wgpu::SubmissionIndex);
 
 impl Gpu {
-    /// Reads a whole buffer: for tests, benchmarks and tools.
+    /// Reads a whole buffer, for tests, benchmarks and tools.
     ///
     /// # Errors
     /// [`Error::Gpu`] when the driver reports a fault.

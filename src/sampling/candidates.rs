@@ -1,5 +1,5 @@
-//! Which tokens may be drawn, and how likely each is: temperature, top-k,
-//! top-p, min-p.
+//! The tokens that may be drawn and their probabilities: temperature, top-k, top-p,
+//! min-p.
 
 use std::cmp::Ordering;
 
@@ -16,31 +16,31 @@ pub struct Candidate {
     pub probability: f64,
 }
 
-/// How many candidates are sorted at first when top-k is off but top-p or min-p
-/// is on. A nucleus rarely holds more; if it does, [`GROWTH`] times as many are
-/// tried, so that a flat distribution costs a few passes, not hundreds.
+/// How many candidates are sorted first if top-k is off but top-p or min-p is on. A
+/// nucleus rarely needs more. If it does, [`GROWTH`] times as many are sorted, so a flat
+/// distribution costs a few passes instead of hundreds.
 const FIRST_TRY: usize = 1024;
 const GROWTH: usize = 8;
 
-/// The order of candidates: falling logit, rising id among equals.
+/// The order of candidates: falling logit, then rising id.
 fn by_rank(a: &Candidate, b: &Candidate) -> Ordering {
     b.logit.total_cmp(&a.logit).then(a.token.cmp(&b.token))
 }
 
-/// The longest that the buffer of [`largest`] becomes.
+/// Returns the maximum length of [`largest`]'s buffer.
 ///
-/// Room for twice `k` makes the selections rare: each one admits `k` more
-/// candidates. The constant is for small `k`, where a selection costs more than
-/// what it selects from.
+/// Twice `k` makes selections rare, because each one makes space for `k` more candidates.
+/// The constant is for small `k`, where a selection costs more than scanning its
+/// candidates.
 pub(super) fn buffer_len(k: usize, vocab_size: usize) -> usize {
     k.saturating_mul(2).saturating_add(256).min(vocab_size)
 }
 
-/// The `k` largest of `logits` into `out`, in the order of [`by_rank`], with
-/// probability 0; -inf is never among them. No logit may be NaN.
+/// Writes the `k` largest of `logits` to `out`, in the order of [`by_rank`], with
+/// probability 0. Never includes -inf. No logit may be NaN.
 ///
-/// One pass that keeps what exceeds the k-th largest value so far, so that the
-/// usual row costs `vocab_size` comparisons and a sort of `k`.
+/// It makes one pass and keeps only logits above the k-th largest value so far. A typical
+/// row costs `vocab_size` comparisons and a sort of `k` candidates.
 pub(super) fn largest(logits: &[f32], k: usize, out: &mut Vec<Candidate>) {
     out.clear();
     if k == 0 {
@@ -49,8 +49,8 @@ pub(super) fn largest(logits: &[f32], k: usize, out: &mut Vec<Candidate>) {
     let limit = buffer_len(k, logits.len());
     let mut threshold = f32::NEG_INFINITY;
     for (token, &logit) in logits.iter().enumerate() {
-        // A logit equal to the threshold comes later than the k found so far
-        // and ranks below them.
+        // A logit equal to the threshold has a higher id than the k found so far and
+        // ranks below them.
         if logit > threshold {
             if out.len() == limit {
                 out.select_nth_unstable_by(k - 1, by_rank);
@@ -60,7 +60,7 @@ pub(super) fn largest(logits: &[f32], k: usize, out: &mut Vec<Candidate>) {
                     continue;
                 }
             }
-            // Adding 0 turns -0 into 0: the two are a tie.
+            // Adding 0 turns -0 into 0, so that the two tie.
             out.push(Candidate { token: token as u32, logit: logit + 0.0, probability: 0.0 });
         }
     }
@@ -71,7 +71,7 @@ pub(super) fn largest(logits: &[f32], k: usize, out: &mut Vec<Candidate>) {
     out.sort_unstable_by(by_rank);
 }
 
-/// The token with the largest logit, the lowest id on a tie.
+/// Returns the token with the largest logit, or the lowest such id on a tie.
 pub(super) fn argmax(logits: &[f32]) -> u32 {
     let mut best = 0;
     for (token, &logit) in logits.iter().enumerate() {
@@ -82,11 +82,11 @@ pub(super) fn argmax(logits: &[f32]) -> u32 {
     best as u32
 }
 
-/// Fills `out` with the survivors of the filters, most likely first. Never
+/// Fills `out` with the survivors of the filters, most likely first. Never leaves it
 /// empty.
 ///
-/// `logits` are those after penalties and bias, checked: none NaN or +inf; `max`
-/// is the largest of them and finite.
+/// `logits` include penalties and bias and are checked: none is NaN or +inf. `max` is the
+/// largest of them and is finite.
 pub(super) fn survivors(params: &SamplingParams, logits: &[f32], max: f32, out: &mut Vec<Candidate>) {
     if params.temperature == 0.0 {
         let token = argmax(logits);
@@ -95,7 +95,7 @@ pub(super) fn survivors(params: &SamplingParams, logits: &[f32], max: f32, out: 
         return;
     }
     let temperature = f64::from(params.temperature);
-    // In f64 and relative to the maximum: no overflow at any temperature.
+    // In f64 and relative to the maximum, nothing overflows at any temperature.
     let weight = |logit: f32| ((f64::from(logit) - f64::from(max)) / temperature).exp();
     let (top_p, min_p) = (f64::from(params.top_p), f64::from(params.min_p));
 
@@ -123,14 +123,14 @@ pub(super) fn survivors(params: &SamplingParams, logits: &[f32], max: f32, out: 
     }
 }
 
-/// Whether top-k, top-p or min-p may take a token away.
+/// Returns whether top-k, top-p or min-p may remove a token.
 pub(super) fn filters(params: &SamplingParams, vocab_size: usize) -> bool {
     k_limit(params, vocab_size) < vocab_size || params.top_p < 1.0 || params.min_p > 0.0
 }
 
-/// The token whose share of the cumulative distribution of all, by rising id,
-/// holds `u` from \[0, 1): what a draw among the survivors gives where no filter
-/// is on, without sorting. `max` as in [`survivors`], `temperature` above 0.
+/// Returns the token whose share of the cumulative distribution over all tokens, by
+/// rising id, contains `u` in \[0, 1). Without filters, this equals a draw among the
+/// survivors but needs no sort. `max` is as in [`survivors`]; `temperature` is above 0.
 pub(super) fn draw_unfiltered(temperature: f32, logits: &[f32], max: f32, u: f64) -> u32 {
     let temperature = f64::from(temperature);
     let weights = || logits.iter().map(|&l| ((f64::from(l) - f64::from(max)) / temperature).exp());
@@ -143,19 +143,19 @@ pub(super) fn draw_unfiltered(temperature: f32, logits: &[f32], max: f32, u: f64
             break;
         }
     }
-    // The same sum in the same order: only the product's rounding can reach it,
-    // and belongs to the last one.
+    // The loop adds the same numbers in the same order as the sum. `place` can reach the
+    // total only if the product is rounded up, and then belongs to the last token.
     last
 }
 
-/// How many candidates top-k lets through.
+/// Returns the number of candidates that top-k keeps.
 pub(super) fn k_limit(params: &SamplingParams, vocab_size: usize) -> usize {
     if params.top_k == 0 { vocab_size } else { params.top_k.min(vocab_size) }
 }
 
-/// Cuts sorted candidates down to those that top-p and min-p keep and drops
-/// those whose probability underflowed to 0. Tells whether it cut, which means
-/// that candidates ranking below these could not have been kept.
+/// Cuts sorted candidates down to those that top-p and min-p keep, and removes those
+/// whose probability underflowed to 0. Returns whether the result is final: lower-ranked
+/// candidates would not have been kept.
 fn filter(top_p: f64, min_p: f64, out: &mut Vec<Candidate>) -> bool {
     let before = out.len();
     let mut crossed = false;
@@ -173,15 +173,15 @@ fn filter(top_p: f64, min_p: f64, out: &mut Vec<Candidate>) -> bool {
     crossed || out.len() < before
 }
 
-/// The candidate whose share of the cumulative distribution, in the order of the
-/// slice, holds `u` from \[0, 1).
+/// Returns the candidate whose share of the cumulative distribution, in the order of the
+/// slice, contains `u` in \[0, 1).
 pub(super) fn at_quantile(candidates: &[Candidate], u: f64) -> Option<u32> {
     let mut cumulative = 0.0;
     let found = candidates.iter().find(|c| {
         cumulative += c.probability;
         u < cumulative
     });
-    // The sum may stay below 1 by rounding: `u` then belongs to the last one.
+    // Rounding may leave the sum below 1. A `u` beyond it belongs to the last candidate.
     found.or(candidates.last()).map(|c| c.token)
 }
 
@@ -192,11 +192,11 @@ mod tests {
 
     use super::*;
 
-    /// The same by a full sort.
+    /// Returns the same ids, by a full sort.
     fn sorted(logits: &[f32], k: usize) -> Vec<u32> {
         let mut ids: Vec<u32> =
             (0..logits.len() as u32).filter(|&t| logits[t as usize] > f32::NEG_INFINITY).collect();
-        // A stable sort leaves equal logits in the order of their ids.
+        // A stable sort keeps equal logits in order of id.
         ids.sort_by(|&a, &b| logits[b as usize].partial_cmp(&logits[a as usize]).unwrap());
         ids.truncate(k);
         ids

@@ -1,11 +1,10 @@
-//! What every row of logits must satisfy before it is used.
+//! The conditions that every row of logits must satisfy before it is used.
 
 use crate::error::{Error, Result};
 
 /// Checks one row of logits and returns its largest value, which is finite.
 ///
-/// An entry of -inf is a banned token and legal; `row` names the row in the
-/// message.
+/// An entry of -inf is a banned token and is valid. Messages call the row `row`.
 ///
 /// # Errors
 /// [`Error::Input`] when an entry is NaN or +inf, or when none is above -inf.
@@ -44,7 +43,7 @@ pub(super) fn check_len(logits: &[f32], vocab_size: usize) -> Result<()> {
     Err(Error::input(format!("logits: expected {vocab_size}, one for each token, found {}", logits.len())))
 }
 
-/// Checks that `token` has a logit; `role` names it in the message.
+/// Checks that `token` has a logit. Messages call it `role`.
 pub(super) fn check_token(role: &str, token: u32, vocab_size: usize) -> Result<()> {
     if (token as usize) < vocab_size {
         return Ok(());

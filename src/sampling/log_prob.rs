@@ -4,27 +4,27 @@ use super::candidates::{Candidate, buffer_len, largest};
 use super::check::{check_logits, check_token};
 use crate::error::Result;
 
-/// How likely the model held a token, and which tokens it held likeliest.
+/// The probability that the model gave a token, and its most likely tokens.
 ///
-/// From the raw logits: penalties, bias, temperature and filters do not enter,
-/// so the chosen token need not be among the best.
+/// They come from the raw logits, without penalties, bias, temperature or filters, so the
+/// chosen token need not be among the most likely ones.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenLogprobs {
-    /// The token asked about.
+    /// The token in question.
     pub token: u32,
-    /// Its natural log-probability; -inf where its logit is.
+    /// Its natural log-probability; -inf if its logit is -inf.
     pub logprob: f32,
-    /// The likeliest tokens with their log-probabilities, falling, the lower id
-    /// first among equals; tokens whose logit is -inf are left out.
+    /// The most likely tokens with their log-probabilities, in falling order, with the
+    /// lower id first on a tie. Tokens with a logit of -inf are left out.
     pub top: Vec<(u32, f32)>,
 }
 
-/// The log-probability of `token` under `logits` (`[vocab_size]`), with the
-/// `n_best` likeliest tokens (fewer where the vocabulary is smaller).
+/// Returns the log-probability of `token` under `logits` (`[vocab_size]`), with the
+/// `n_best` most likely tokens (fewer if the vocabulary is smaller).
 ///
 /// # Errors
-/// `Error::Input` when `token` is outside the vocabulary, and when a logit is
-/// NaN or +inf or none is above -inf.
+/// `Error::Input` when `token` is outside the vocabulary, when a logit is NaN or +inf, or
+/// when none is above -inf.
 pub fn token_logprobs(logits: &[f32], token: u32, n_best: usize) -> Result<TokenLogprobs> {
     check_token("logprobs", token, logits.len())?;
     let softmax = LogSoftmax::new(logits)?;
@@ -34,21 +34,21 @@ pub fn token_logprobs(logits: &[f32], token: u32, n_best: usize) -> Result<Token
     Ok(TokenLogprobs { token, logprob: softmax.of(logits[token as usize]) as f32, top })
 }
 
-/// The negative natural log-likelihood of `target` under `logits`
-/// (`[vocab_size]`), in nats and f64. +inf where the target's logit is -inf.
+/// Returns the negative natural log-likelihood of `target` under `logits`
+/// (`[vocab_size]`), in nats and f64; +inf if the target's logit is -inf.
 ///
 /// # Errors
 /// As [`token_logprobs`].
 pub fn negative_log_likelihood(logits: &[f32], target: u32) -> Result<f64> {
     check_token("target", target, logits.len())?;
-    // Subtracted, so that certainty gives 0 and not -0.
+    // Subtract from 0.0, so that certainty gives 0 and not -0.
     Ok(0.0 - LogSoftmax::new(logits)?.of(logits[target as usize]))
 }
 
-/// A row's logits as log-probabilities, in f64: each less the normaliser.
+/// The log-softmax of a row of logits, in f64: each logit minus the normaliser.
 ///
-/// The normaliser is kept in two parts, the maximum so that nothing overflows, and
-/// the rest apart so that a huge maximum costs no digit.
+/// The normaliser is stored in two parts. The maximum prevents overflow. The rest is
+/// separate, so that a huge maximum costs it no precision.
 #[derive(Clone, Copy, Debug)]
 pub struct LogSoftmax {
     max: f64,
@@ -57,36 +57,36 @@ pub struct LogSoftmax {
 }
 
 impl LogSoftmax {
-    /// The normaliser of `logits`, `[vocab_size]`.
+    /// Computes the normaliser of `logits`, `[vocab_size]`.
     ///
     /// # Errors
-    /// `Error::Input` when a logit is NaN or +inf or none is above -inf.
+    /// `Error::Input` when a logit is NaN or +inf, or when none is above -inf.
     pub fn new(logits: &[f32]) -> Result<Self> {
         let max = f64::from(check_logits("logits", logits)?);
         let sum: f64 = logits.iter().map(|&l| (f64::from(l) - max).exp()).sum();
         Ok(LogSoftmax { max, ln_sum: sum.ln() })
     }
 
-    /// The natural log-probability of the token that has this logit.
+    /// Returns the natural log-probability of a token with this logit.
     #[must_use]
     pub fn of(&self, logit: f32) -> f64 {
         f64::from(logit) - self.max - self.ln_sum
     }
 }
 
-/// The perplexity of a mean negative log-likelihood in nats: its exponential.
+/// Returns the perplexity for a mean negative log-likelihood in nats: its exponential.
 #[must_use]
 pub fn perplexity(mean_nll: f64) -> f64 {
     mean_nll.exp()
 }
 
-/// Negative log-likelihoods added up, for the mean, the perplexity and their
-/// standard errors.
+/// A sum of negative log-likelihoods that gives their mean, the perplexity and the
+/// standard errors of both.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct NllSum {
     sum: f64,
-    /// Squared distances from the mean (Welford 1962): a difference of two large
-    /// sums would lose them.
+    /// The sum of squared distances from the mean (Welford 1962). The difference of two
+    /// large sums would lose it to rounding.
     squares: f64,
     count: u64,
 }
@@ -101,27 +101,27 @@ impl NllSum {
         self.squares += (nll - before) * (nll - after);
     }
 
-    /// How many tokens were added.
+    /// Returns the number of tokens added.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// All of them together, in nats.
+    /// Returns the sum of all of them, in nats.
     #[must_use]
     pub fn sum(&self) -> f64 {
         self.sum
     }
 
-    /// The mean negative log-likelihood a token; `None` before the first.
+    /// Returns the mean negative log-likelihood per token; `None` before the first token.
     #[must_use]
     pub fn mean(&self) -> Option<f64> {
         (self.count > 0).then(|| self.sum / self.count as f64)
     }
 
-    /// The standard error of the mean, as if tokens were independent draws: their
-    /// sample deviation divided by the root of their number. `None` for fewer
-    /// than two tokens, and where one has the probability 0.
+    /// Returns the standard error of the mean, treating tokens as independent draws: the
+    /// sample standard deviation divided by the square root of their number. `None` for
+    /// fewer than two tokens, or if one has probability 0.
     #[must_use]
     pub fn standard_error(&self) -> Option<f64> {
         let n = self.count as f64;
@@ -129,14 +129,15 @@ impl NllSum {
         (self.count > 1 && error.is_finite()).then_some(error)
     }
 
-    /// The perplexity; `None` before the first token.
+    /// Returns the perplexity; `None` before the first token.
     #[must_use]
     pub fn perplexity(&self) -> Option<f64> {
         self.mean().map(perplexity)
     }
 
-    /// The standard error of the perplexity by the delta method: that of the mean
-    /// times the derivative of the exponential, which is the perplexity itself.
+    /// Returns the standard error of the perplexity by the delta method: the standard
+    /// error of the mean times the derivative of the exponential, which is the perplexity
+    /// itself.
     #[must_use]
     pub fn perplexity_standard_error(&self) -> Option<f64> {
         Some(self.standard_error()? * self.perplexity()?)
@@ -169,8 +170,8 @@ mod tests {
 
     #[test]
     fn worked_perplexity() {
-        // Each probability as the logits of a vocabulary of two; f32 logits
-        // hold a probability to about 1e-7.
+        // Each probability as the logits of a vocabulary of two. f32 logits represent a
+        // probability to about 1e-7.
         let probabilities = [0.85_f64, 0.72, 0.30, 0.95, 0.60, 0.45, 0.88, 0.15, 0.70, 0.55];
         let nlls: NllSum = probabilities
             .iter()
@@ -180,7 +181,7 @@ mod tests {
         close(nlls.mean().unwrap(), 0.603509, 5e-7);
         close(nlls.perplexity().unwrap(), 1.828523, 5e-7);
         close(perplexity(nlls.mean().unwrap()), 1.828523, 5e-7);
-        // By statistics.stdev of Python over the ten, divided by the root of 10.
+        // Python's statistics.stdev of the ten values, divided by the square root of 10.
         close(nlls.standard_error().unwrap(), 0.180827, 5e-7);
         close(nlls.perplexity_standard_error().unwrap(), 0.330647, 5e-7);
     }
@@ -190,7 +191,7 @@ mod tests {
         let of = |nlls: &[f64]| nlls.iter().copied().collect::<NllSum>().standard_error();
         assert_eq!([of(&[]), of(&[1.0]), of(&[1.0, INF.into()])], [None; 3]);
         assert_eq!(of(&[2.0, 2.0, 2.0]), Some(0.0));
-        // The mean costs no digit of the deviation.
+        // A large mean costs the deviation no precision.
         close(of(&[1e9, 1e9 + 1.0, 1e9 + 2.0]).unwrap(), (1.0_f64 / 3.0).sqrt(), 1e-9);
     }
 

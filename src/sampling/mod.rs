@@ -1,6 +1,6 @@
-//! Logits to a token id: penalties, filters, the draw, log-probabilities.
+//! From logits to a token id: penalties, filters, random draw, log-probabilities.
 //!
-//! This room knows neither tokenizer nor GPU: it takes one row of logits
+//! This module knows neither tokenizer nor GPU. It takes one row of logits
 //! (`[vocab_size]`, f32) and returns ids and probabilities.
 
 mod candidates;

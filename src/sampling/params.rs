@@ -1,4 +1,4 @@
-//! The user's choice of how to sample, and what its values may be.
+//! The user's sampling parameters and their valid ranges.
 
 use std::collections::BTreeMap;
 
@@ -8,44 +8,44 @@ use crate::error::{Error, Result};
 
 /// How the next token is chosen from the logits.
 ///
-/// The steps run in the order of the fields below: penalties and bias,
-/// temperature, top-k, top-p, min-p, draw. Each filter renormalises what the
-/// one before it left.
+/// The steps run in the order of the fields below: penalties and bias, temperature,
+/// top-k, top-p, min-p, draw. Each filter renormalises the probabilities that the
+/// previous one left.
 ///
-/// "History" is what the caller hands to the sampler with each row of logits:
-/// normally every token of the session so far, prompt included.
+/// "History" means the tokens that the caller passes to the sampler with each row of
+/// logits: normally every token of the session so far, prompt included.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SamplingParams {
-    /// Divides a positive and multiplies a negative logit of each token that
-    /// occurs in the history. Above 0; 1 is off. Keskar et al., CTRL,
-    /// section 4.1; the same as in Hugging Face transformers.
+    /// Divides a positive logit and multiplies a negative logit of each token that occurs
+    /// in the history. Above 0; 1 is off. Keskar et al., CTRL, section 4.1; the same as
+    /// in Hugging Face transformers.
     pub repetition_penalty: f32,
-    /// Subtracted from the logit of a token once for each time that it occurs
-    /// in the history. 0 is off; negative values favour repetition. OpenAI's
-    /// formula; as in llama.cpp, the prompt's tokens count too.
+    /// Subtracted from a token's logit once for each occurrence in the history. 0 is off;
+    /// negative values favour repetition. OpenAI's formula; as in llama.cpp, the prompt's
+    /// tokens count too.
     pub frequency_penalty: f32,
     /// Subtracted once from the logit of each token that occurs in the history,
-    /// however often. 0 is off.
+    /// regardless of how often. 0 is off.
     pub presence_penalty: f32,
-    /// How many of the newest tokens of the history the three penalties look
-    /// at: `None` for all of them, `Some(0)` for none, which turns them off.
+    /// The number of newest history tokens that the three penalties consider: `None` for
+    /// all of them, `Some(0)` for none, which turns the penalties off.
     pub repeat_last_n: Option<usize>,
     /// Added to the logit of a token: finite, or -inf to ban the token.
     pub logit_bias: BTreeMap<u32, f32>,
-    /// Divides the logits. At least 0; 0 takes the largest logit (the lowest
-    /// id on a tie) and leaves out all that follows.
+    /// Divides the logits. At least 0; 0 takes the largest logit (the lowest id on a tie)
+    /// and skips the later steps.
     pub temperature: f32,
     /// Keeps the `top_k` most likely tokens; 0 is off.
     pub top_k: usize,
-    /// Keeps the smallest set of most likely tokens whose probabilities sum to
-    /// at least `top_p`. Above 0, at most 1; 1 is off. Holtzman et al., 2019.
+    /// Keeps the smallest set of most likely tokens whose probabilities sum to at least
+    /// `top_p`. Above 0 and at most 1; 1 is off. Holtzman et al., 2019.
     pub top_p: f32,
-    /// Keeps tokens at least `min_p` times as likely as the likeliest one. From
-    /// 0 to 1; 0 is off. Nguyen et al., 2024.
+    /// Keeps tokens at least `min_p` times as likely as the most likely one. From 0 to 1;
+    /// 0 is off. Nguyen et al., 2024.
     pub min_p: f32,
-    /// Seeds the draws; `None` takes a random seed from the operating system,
-    /// which [`Sampler::seed`](super::Sampler::seed) tells.
+    /// Seeds the draws. `None` takes a random seed from the operating system, which
+    /// [`Sampler::seed`](super::Sampler::seed) returns.
     pub seed: Option<u64>,
 }
 
@@ -69,27 +69,28 @@ impl Default for SamplingParams {
 }
 
 impl SamplingParams {
-    /// The most likely token each time: temperature 0, everything else off.
+    /// Returns parameters that take the most likely token each time: temperature 0 and
+    /// everything else off.
     #[must_use]
     pub fn greedy() -> Self {
         SamplingParams { temperature: 0.0, top_k: 0, top_p: 1.0, ..SamplingParams::default() }
     }
 
-    /// Whether the choice is the largest of the model's own logits, so that an
-    /// argmax on the GPU can stand in for the sampler.
+    /// Returns whether the choice is the largest of the model's own logits, so that an
+    /// argmax on the GPU can replace the sampler.
     #[must_use]
     pub fn is_plain_greedy(&self) -> bool {
         self.temperature == 0.0 && !self.changes_logits()
     }
 
-    /// Whether the sampler on the GPU knows every option in use: it has neither
+    /// Returns whether the GPU sampler supports every option in use. It supports neither
     /// penalties nor bias.
     #[must_use]
     pub fn gpu_sampler(&self) -> bool {
         !self.changes_logits()
     }
 
-    /// Whether the history matters: one of the three penalties is on.
+    /// Returns whether the history matters: one of the three penalties is on.
     pub(super) fn penalises(&self) -> bool {
         self.repeat_last_n != Some(0)
             && (self.repetition_penalty != 1.0
@@ -97,12 +98,12 @@ impl SamplingParams {
                 || self.presence_penalty != 0.0)
     }
 
-    /// Whether penalties or bias change any logit before the filters.
+    /// Returns whether penalties or bias change any logit before the filters.
     pub(super) fn changes_logits(&self) -> bool {
         self.penalises() || !self.logit_bias.is_empty()
     }
 
-    /// Checks every parameter against its permitted range.
+    /// Checks that every parameter is in its valid range.
     ///
     /// # Errors
     /// [`Error::Input`] with the parameter's name, its value and the range, for

@@ -1,16 +1,16 @@
-//! Penalties for what was said before, and the user's bias.
+//! Penalties for tokens that have already occurred, and the user's logit bias.
 
 use super::check::check_token;
 use super::params::SamplingParams;
 use crate::error::Result;
 
-/// Changes `logits` (`[vocab_size]`) in place.
+/// Applies penalties and bias to `logits` (`[vocab_size]`) in place.
 ///
-/// `counts` is scratch, all zeros before and after: `[vocab_size]` where a
-/// penalty is on, else unused.
+/// `counts` is scratch space: `[vocab_size]` zeros before and after if a penalty is on,
+/// otherwise unused.
 ///
 /// # Errors
-/// `Error::Input` when a penalty is on and the history holds an id outside the
+/// `Error::Input` when a penalty is on and the history contains an id outside the
 /// vocabulary.
 pub(super) fn apply(
     params: &SamplingParams,
@@ -28,7 +28,7 @@ pub(super) fn apply(
             counts[token as usize] += 1;
         }
         for &token in window {
-            // Taken: a token that occurs again finds 0 and is left alone.
+            // `take` leaves 0, so a repeated token is penalised only once.
             let count = std::mem::take(&mut counts[token as usize]);
             if count > 0 {
                 let logit = &mut logits[token as usize];
@@ -42,7 +42,7 @@ pub(super) fn apply(
     Ok(())
 }
 
-/// The logit of a token that occurs `count` times, at least once.
+/// Returns the penalised logit of a token that occurs `count` times, at least once.
 fn penalised(params: &SamplingParams, logit: f32, count: u32) -> f32 {
     let logit =
         if logit > 0.0 { logit / params.repetition_penalty } else { logit * params.repetition_penalty };

@@ -1,4 +1,4 @@
-//! The sampler: parameters, random generator and scratch of one sequence.
+//! The sampler: parameters, random generator and scratch space of one sequence.
 
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -11,15 +11,14 @@ use super::params::SamplingParams;
 use super::penalties;
 use crate::error::{Error, Result};
 
-/// Chooses tokens for one sequence.
+/// A sampler that chooses tokens for one sequence.
 ///
-/// Each drawn token takes one uniform number from ChaCha8 seeded with
-/// [`Sampler::seed`], so the same logits, histories and seed give the same
-/// tokens on every platform (up to the last bit of the platform's `exp`, which
-/// decides only where a draw falls within about 1e-16 of a border). Greedy
-/// choices take none.
+/// Each drawn token takes one uniform number from ChaCha8, seeded with [`Sampler::seed`].
+/// The same logits, histories and seed therefore give the same tokens on every platform,
+/// up to the last bit of the platform's `exp`, which matters only for a draw within about
+/// 1e-16 of a boundary. Greedy choices take no random number.
 ///
-/// After construction no call allocates.
+/// No call allocates after construction.
 #[derive(Clone, Debug)]
 pub struct Sampler {
     params: SamplingParams,
@@ -32,30 +31,29 @@ pub struct Sampler {
 
 #[derive(Clone, Debug)]
 struct Scratch {
-    /// `[vocab_size]` logits after penalties and bias; empty where none is on.
+    /// `[vocab_size]` logits after penalties and bias; empty if both are off.
     adjusted: Vec<f32>,
-    /// `[vocab_size]` zeros between calls; empty where no penalty is on.
+    /// `[vocab_size]` zeros between calls; empty if no penalty is on.
     counts: Vec<u32>,
 }
 
-/// The state of a sampler's generator: ChaCha8 with a 64-bit block counter and
-/// stream 0. Draw `i`, from 0, is the words `2 i` (low) and `2 i + 1` (high) of
-/// its stream; the upper 53 bits of the 64 are the uniform number.
+/// The state of a sampler's generator: ChaCha8 with a 64-bit block counter and stream 0.
+/// Draw `i`, counted from 0, takes the words `2 i` (low) and `2 i + 1` (high) of its
+/// stream. The upper 53 of these 64 bits are the uniform number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Generator {
-    /// The key's words.
+    /// The words of the key.
     pub key: [u32; 8],
     /// Draws taken so far.
     pub draws: u64,
 }
 
 impl Sampler {
-    /// A sampler for rows of `vocab_size` logits.
+    /// Creates a sampler for rows of `vocab_size` logits.
     ///
     /// # Errors
-    /// [`Error::Input`] when a parameter is out of its range
-    /// ([`SamplingParams::validate`]), and when the seed is left to the
-    /// operating system and it has no randomness to give.
+    /// [`Error::Input`] when a parameter is out of range ([`SamplingParams::validate`]),
+    /// or when no seed is given and the operating system cannot provide a random one.
     pub fn new(params: SamplingParams, vocab_size: usize) -> Result<Self> {
         params.validate(vocab_size)?;
         let seed = match params.seed {
@@ -76,14 +74,14 @@ impl Sampler {
         })
     }
 
-    /// The seed in use: the one asked for, or the random one, which is below
-    /// 2^53 so that JSON readers which hold numbers as f64 keep it exact.
+    /// Returns the seed in use: the given one or the random one. A random seed is below
+    /// 2^53, so that JSON readers that store numbers as f64 keep it exact.
     #[must_use]
     pub fn seed(&self) -> u64 {
         self.seed
     }
 
-    /// The parameters given at construction.
+    /// Returns the parameters given at construction.
     #[must_use]
     pub fn params(&self) -> &SamplingParams {
         &self.params
@@ -95,18 +93,17 @@ impl Sampler {
         self.params.is_plain_greedy()
     }
 
-    /// Chooses the next token from `logits` (`[vocab_size]`): the one whose share
-    /// of the survivors' distribution, cumulative by rising id, holds the uniform
-    /// number.
+    /// Chooses the next token from `logits` (`[vocab_size]`): the survivor whose share of
+    /// the distribution, cumulative by rising id, contains the uniform number.
     ///
-    /// `history` holds the tokens that the penalties look at, oldest first; it
-    /// is not read where they are off.
+    /// `history` holds the tokens that the penalties consider, oldest first. It is not
+    /// read if they are off.
     ///
     /// # Errors
-    /// [`Error::Input`] when the row is not `vocab_size` long, holds NaN or
-    /// +inf or nothing above -inf, before or after penalties and bias; and when
-    /// a penalty is on and `history` has an id outside the vocabulary. No
-    /// random number is taken then.
+    /// [`Error::Input`] when the row is not `vocab_size` long, or when it holds NaN, +inf
+    /// or nothing above -inf, before or after penalties and bias; also when a penalty is
+    /// on and `history` has an id outside the vocabulary. An error takes no random
+    /// number.
     pub fn sample(&mut self, logits: &[f32], history: &[u32]) -> Result<u32> {
         let (logits, max) = self.scratch.adjust(&self.params, self.vocab_size, logits, history)?;
         if self.params.temperature == 0.0 {
@@ -122,9 +119,9 @@ impl Sampler {
             .ok_or_else(|| Error::input("logits: no token survived the filters"))
     }
 
-    /// The tokens that may be drawn from `logits` (`[vocab_size]`), most likely
-    /// first (the lower id first among equals), with their probabilities: what
-    /// [`Sampler::sample`] draws from. Takes no random number.
+    /// Returns the tokens that may be drawn from `logits` (`[vocab_size]`), with the
+    /// probabilities that [`Sampler::sample`] uses. The most likely token comes first; on
+    /// a tie, the lower id. Takes no random number.
     ///
     /// # Errors
     /// As [`Sampler::sample`].
@@ -134,7 +131,8 @@ impl Sampler {
         Ok(&self.candidates)
     }
 
-    /// Where the generator stands, for a sampler elsewhere that draws on.
+    /// Returns the state of the generator, so that another sampler can continue its
+    /// draws.
     #[must_use]
     pub fn generator(&self) -> Generator {
         let seed = self.rng.get_seed();
@@ -145,15 +143,15 @@ impl Sampler {
         Generator { key, draws: (self.rng.get_word_pos() / WORDS_A_DRAW) as u64 }
     }
 
-    /// Moves the generator to where it stands after `draws` draws from its seed,
-    /// as [`Generator::draws`] counts them: when another sampler drew on.
+    /// Sets the generator to its state after `draws` draws from its seed, as counted by
+    /// [`Generator::draws`]. Call this after another sampler has continued the draws.
     pub fn set_draws(&mut self, draws: u64) {
         self.rng.set_word_pos(u128::from(draws) * WORDS_A_DRAW);
     }
 }
 
 impl Scratch {
-    /// `logits` after penalties and bias, and their maximum.
+    /// Returns `logits` after penalties and bias, and their maximum.
     fn adjust<'a>(
         &'a mut self,
         params: &SamplingParams,
@@ -174,10 +172,10 @@ impl Scratch {
     }
 }
 
-/// A draw takes 64 bits.
+/// 32-bit words per draw: a draw takes 64 bits.
 const WORDS_A_DRAW: u128 = 2;
 
-/// A uniform number from \[0, 1): the 53 bits that an f64 holds.
+/// Returns a uniform number from \[0, 1) with the 53 bits that an f64 can hold.
 fn uniform(rng: &mut ChaCha8Rng) -> f64 {
     const STEP: f64 = 1.0 / (1_u64 << 53) as f64;
     (rng.next_u64() >> 11) as f64 * STEP

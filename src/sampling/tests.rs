@@ -1,10 +1,10 @@
-//! The worked figures and the statistics of the draws, through [`Sampler`].
+//! The worked examples and the statistics of the draws, through [`Sampler`].
 
 use super::*;
 
 const LOGITS: [f32; 8] = [2.0, 1.5, 0.8, 0.3, 0.1, 1.2, 0.6, 0.9];
 
-/// Everything off but the draw.
+/// Everything off except the draw.
 fn plain() -> SamplingParams {
     SamplingParams { temperature: 1.0, seed: Some(1), ..SamplingParams::greedy() }
 }
@@ -19,7 +19,7 @@ fn ids(distribution: &[(u32, f64)]) -> Vec<u32> {
     distribution.iter().map(|d| d.0).collect()
 }
 
-/// The figures are given to six digits.
+/// The expected values have six digits.
 #[track_caller]
 fn close(found: f64, expected: f64) {
     assert!((found - expected).abs() < 1e-6, "found {found}, expected {expected}");
@@ -77,13 +77,13 @@ fn temperature_comes_before_the_filters() {
     assert_eq!(nucleus(2.0), [0, 1, 5, 7, 2, 6]);
     let min_p =
         |temperature| distribution(SamplingParams { temperature, min_p: 0.5, ..plain() }, &LOGITS).len();
-    // Falls where (2 - logit) / temperature > ln 2.
+    // A token is removed if (2 - logit) / temperature > ln 2.
     assert_eq!([min_p(0.3), min_p(1.0), min_p(2.0)], [1, 2, 5]);
 }
 
 #[test]
 fn each_filter_sees_what_the_one_before_left() {
-    // Of the three that top-k keeps, the first two hold 0.781440; of all
+    // Among the three tokens that top-k keeps, the first two hold 0.781440; among all
     // eight, they hold 0.491479.
     let both = SamplingParams { top_k: 3, top_p: 0.78, ..plain() };
     assert_eq!(ids(&distribution(both, &LOGITS)), [0, 1]);
@@ -117,8 +117,8 @@ fn temperature_0_takes_the_largest_after_penalties_and_bias() {
 #[test]
 fn the_draws_follow_the_distribution() {
     const DRAWS: usize = 100_000;
-    // Chi-squared at probability 0.001 for 1 to 7 degrees of freedom. The
-    // seeds are fixed, so the test gives the same result each time.
+    // Chi-squared at probability 0.001 for 1 to 7 degrees of freedom. The seeds are
+    // fixed, so the test always gives the same result.
     const CRITICAL: [f64; 7] = [10.828, 13.816, 16.266, 18.467, 20.515, 22.458, 24.322];
     let cases = [
         plain(),
@@ -169,8 +169,8 @@ fn a_seed_fixes_the_draws() {
 
 #[test]
 fn the_draws_of_a_seed_are_those_of_every_platform_and_release() {
-    // From a separate program: PCG32 seeding, ChaCha8 and the inverse
-    // cumulative distribution by rising id, written from their definitions.
+    // From a separate program that implements PCG32 seeding, ChaCha8 and the inverse
+    // cumulative distribution by rising id from their definitions.
     assert_eq!(draws(Some(0), 16).1, [5, 1, 5, 0, 6, 2, 6, 7, 5, 0, 6, 5, 2, 1, 5, 4]);
 }
 

@@ -1,5 +1,5 @@
-//! Text to token ids and back: the tokenizer, text that grows token by token,
-//! stop strings, chat templates.
+//! Conversion between text and token ids: the tokenizer, incremental decoding, stop
+//! strings and chat templates.
 
 mod byte_level;
 mod chat_template;

@@ -1,22 +1,22 @@
-//! Strings that end the text.
+//! Strings that end a text.
 
 use crate::error::{Error, Result};
 
-/// Watches growing text for stop strings, across the borders of its pieces.
+/// A search for stop strings in growing text, across the boundaries of its pieces.
 ///
-/// Text that may be the beginning of a stop string is held back until the next
-/// pieces decide. The result does not depend on how the text is divided: the
-/// stop string that ends first wins, the longest of those that end together.
+/// Text that may be the beginning of a stop string is held back until later pieces
+/// decide. The result does not depend on how the text is divided. The stop string that
+/// ends first wins; if several end together, the longest wins.
 #[derive(Clone, Debug)]
 pub struct StopStrings {
     stops: Vec<String>,
-    /// Text not given out: a proper beginning of a stop string.
+    /// Text not yet returned: a proper prefix of a stop string.
     held: String,
     stopped: Option<usize>,
 }
 
 impl StopStrings {
-    /// A watch for `stops`, which may be none.
+    /// Creates a search for `stops`, which may be empty.
     ///
     /// # Errors
     /// [`Error::Input`] when a stop string is empty.
@@ -32,9 +32,9 @@ impl StopStrings {
         Ok(StopStrings { stops, held: String::new(), stopped: None })
     }
 
-    /// Adds a piece of text. Returns the text that may be given out now and,
-    /// once a stop string is complete, its index in the list. The stop string
-    /// and what follows it are not given out; later pieces are ignored.
+    /// Adds a piece of text. Returns the text that is now safe to output and, once a stop
+    /// string is complete, its index in the list. The stop string and everything after it
+    /// are not returned, and later pieces are ignored.
     pub fn push(&mut self, piece: &str) -> (String, Option<usize>) {
         if self.stopped.is_some() {
             return (String::new(), self.stopped);
@@ -50,19 +50,21 @@ impl StopStrings {
         (std::mem::replace(&mut self.held, kept), None)
     }
 
-    /// The text ended: returns what was held back. The watch starts anew.
+    /// Ends the text and returns the text held back. The search then starts over.
     pub fn finish(&mut self) -> String {
         self.stopped = None;
         std::mem::take(&mut self.held)
     }
 
-    /// Index and start of the stop string that ends first, past `seen` bytes.
+    /// Returns the index and the start of the stop string that ends first after `seen`
+    /// bytes.
     fn first_stop(&self, seen: usize) -> Option<(usize, usize)> {
         let text = &self.held;
         let ends = text[seen..].char_indices().map(|(i, c)| seen + i + c.len_utf8());
         for end in ends {
             let ending = self.stops.iter().enumerate().filter(|(_, s)| text[..end].ends_with(s.as_str()));
-            // The earliest start is the longest; of equal ones, the first.
+            // The earliest start is the longest string. Of equal strings, the first in
+            // the list wins.
             if let Some((stop, start)) =
                 ending.map(|(i, s)| (i, end - s.len())).min_by_key(|&(i, start)| (start, i))
             {
@@ -72,7 +74,7 @@ impl StopStrings {
         None
     }
 
-    /// Where the longest ending of the text that begins a stop string starts.
+    /// Returns the start of the longest suffix of the text that begins a stop string.
     fn undecided(&self) -> usize {
         let text = &self.held;
         let longest = self.stops.iter().map(String::len).max().unwrap_or(0);
@@ -150,7 +152,7 @@ mod tests {
         assert!(message.starts_with("stop string 2 of 2 is empty"), "{message}");
     }
 
-    /// Every end and every stop string in turn, over the whole text.
+    /// Tries every end and every stop string in turn, over the whole text.
     fn naive(stops: &[&str], text: &str) -> (String, Option<usize>) {
         for end in 0..=text.len() {
             let Some(before) = text.get(..end) else { continue };

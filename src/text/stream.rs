@@ -1,40 +1,39 @@
-//! Text that grows token by token.
+//! Incremental decoding of token ids.
 
 use super::byte_level::{fallback_byte, token_bytes};
 use super::tokenizer::{ByteTokens, Tokenizer};
 use super::utf8::Utf8Buffer;
 use crate::error::Result;
 
-/// Turns token ids into text one at a time and never gives out half a
+/// A decoder that turns token ids into text one at a time and never returns part of a
 /// character.
 ///
-/// What it gives out is final, and together it is what [`Tokenizer::decode`]
-/// gives for all ids. There is one exception: in a vocabulary with byte
-/// fallback, a run of byte tokens that holds broken UTF-8 keeps its whole
-/// characters here, while the library, which sees the run at once, replaces all
-/// of it.
+/// The returned text is final. Together the pieces equal the text of
+/// [`Tokenizer::decode`] for all ids, with two exceptions. If the tokenizer's decoder
+/// rewrites earlier text, the text already returned stays. In a vocabulary with byte
+/// fallback, a run of byte tokens with invalid UTF-8 keeps its whole characters here,
+/// while the library, which sees the whole run, replaces all of it.
 ///
-/// The cost of a token does not grow with the text.
+/// The cost of a token does not grow with the length of the text.
 #[derive(Clone, Debug)]
 pub struct StreamDecoder {
     tokenizer: Tokenizer,
     skip_special_tokens: bool,
-    /// Bytes of a character that is not complete.
+    /// Bytes of an incomplete character.
     utf8: Utf8Buffer,
-    /// The ids given out last. A token's text may depend on whether one stands
-    /// before it: SentencePiece drops a leading space, WordPiece adds one.
+    /// The ids whose text was returned last. A token's text may depend on whether another
+    /// token precedes it: SentencePiece drops a leading space, WordPiece adds one.
     context: Vec<u32>,
-    /// Ids whose text ends in U+FFFD and may yet complete.
+    /// Ids whose text ends in U+FFFD and may still become complete.
     pending: Vec<u32>,
 }
 
-/// A character has at most 4 bytes and a token at least one: after so many
-/// tokens a U+FFFD is there to stay.
+/// Maximum number of pending ids. A character has at most 4 bytes and a token at least
+/// one, so after this many tokens a U+FFFD is permanent.
 const MAX_PENDING: usize = 4;
 
 impl StreamDecoder {
-    /// A decoder at the beginning of a text, with special tokens included or
-    /// left out.
+    /// Creates a decoder at the beginning of a text, with or without special tokens.
     #[must_use]
     pub fn new(tokenizer: Tokenizer, skip_special_tokens: bool) -> Self {
         StreamDecoder {
@@ -46,14 +45,14 @@ impl StreamDecoder {
         }
     }
 
-    /// Adds a token and returns the text that is complete with it, often a
-    /// word, sometimes nothing. An id without a token gives no text.
+    /// Adds a token and returns the text that it completes, often a word and sometimes
+    /// nothing. An id without a token gives no text.
     ///
     /// # Errors
     /// `Error::Model` when the tokenizer's decoder fails.
     pub fn push(&mut self, id: u32) -> Result<String> {
         let mut text = String::new();
-        // An empty token would be a context that is none.
+        // An empty token gives no text and must not become the context.
         let token = self.tokenizer.text_token(id, self.skip_special_tokens).filter(|t| !t.is_empty());
         let Some(token) = token else { return Ok(text) };
         match (self.tokenizer.byte_tokens(), fallback_byte(&token)) {
@@ -75,8 +74,8 @@ impl StreamDecoder {
         Ok(text)
     }
 
-    /// The text ended: returns what was held back, with U+FFFD for a character
-    /// that was not completed. The decoder starts anew.
+    /// Ends the text and returns the text held back, with U+FFFD for an incomplete
+    /// character. The decoder then starts over.
     ///
     /// # Errors
     /// As [`StreamDecoder::push`].
@@ -88,7 +87,7 @@ impl StreamDecoder {
         Ok(text)
     }
 
-    /// Appends the text of the pending ids, which become the context.
+    /// Appends the text of the pending ids, which become the new context.
     fn release(&mut self, text: &mut String) -> Result<()> {
         if !self.pending.is_empty() {
             text.push_str(&self.pending_text()?);
@@ -97,13 +96,13 @@ impl StreamDecoder {
         Ok(())
     }
 
-    /// What the pending ids add to the text of the context.
+    /// Returns the text that the pending ids add to the text of the context.
     fn pending_text(&self) -> Result<String> {
         let ids = [self.context.as_slice(), &self.pending].concat();
         let before = self.tokenizer.decode(&self.context, self.skip_special_tokens)?;
         let all = self.tokenizer.decode(&ids, self.skip_special_tokens)?;
-        // Where a decoder rewrites what it gave before, the new text begins at
-        // the first difference: what was given out stays.
+        // If a decoder rewrites earlier text, the new text begins at the first
+        // difference. Text that was already returned stays.
         let pairs = before.chars().zip(all.chars());
         let common: usize = pairs.take_while(|(b, a)| b == a).map(|(b, _)| b.len_utf8()).sum();
         Ok(all[common..].to_owned())
@@ -144,7 +143,7 @@ mod tests {
         pieces
     }
 
-    /// Every sequence of ids up to `len` long, streamed and whole.
+    /// Checks every sequence of `len` ids: streamed, it equals the whole decoded at once.
     fn check_all(tokenizer: &Tokenizer, ids: &[u32], len: u32) {
         let n = ids.len();
         for code in 0..n.pow(len) {
@@ -172,8 +171,8 @@ mod tests {
         let llama = tokenizer(&LLAMA_VOCAB, LLAMA, BPE);
         let found = pieces(&llama, &[1, 4, 5, 6, 7, 8, 9, 10, 1, 4, 5, 6], false);
         assert_eq!(found, ["Hello", "", "", "日", "", "", "", "🎉", " Hello", "", "", "日", ""]);
-        // Broken: the library replaces the run 日日 of which the second lacks a byte
-        // as a whole, the stream keeps what it gave.
+        // Invalid: the second 日 lacks a byte. The library replaces the whole run 日日; the
+        // stream keeps the first 日, which it has returned.
         assert_eq!(pieces(&llama, &[4, 5, 6, 4, 5, 3], false), ["", "", "日", "", "", "\u{fffd}world", ""]);
         assert_eq!(pieces(&llama, &[7, 8, 9], false), ["", "", "", "\u{fffd}"]);
         assert_eq!(pieces(&llama, &[5, 4, 5, 6], false), ["\u{fffd}", "", "", "日", ""]);
@@ -200,11 +199,12 @@ mod tests {
     fn a_byte_level_decoder_among_others_still_gives_whole_characters() {
         let decoder = r#"{"type": "Sequence", "decoders": [{"type": "ByteLevel", "add_prefix_space": true,
             "trim_offsets": true, "use_regex": true}, {"type": "Fuse"}]}"#;
-        // The bytes of 🎉 one by one, and a letter.
+        // The bytes of 🎉 one by one, then a letter.
         let tokenizer = tokenizer(&["<s>", "ð", "Ł", "İ", "ī", "a"], decoder, BPE);
         assert_eq!(tokenizer.decode(&[1, 2, 3, 4], false).unwrap(), "\u{1f389}");
         assert_eq!(pieces(&tokenizer, &[5, 1, 2, 3, 4, 5], false), ["a", "", "", "", "🎉", "a", ""]);
-        // Four tokens that complete nothing are given out, not kept for ever.
+        // Four tokens that complete no character are returned instead of being held back
+        // forever.
         let broken = pieces(&tokenizer, &[2, 2, 2, 2, 2, 5], false);
         assert_eq!(broken.concat(), tokenizer.decode(&[2, 2, 2, 2, 2, 5], false).unwrap());
         assert_eq!(broken[3], "\u{fffd}".repeat(4));

@@ -1,4 +1,4 @@
-//! `tokenizer.json` by the tokenizers library.
+//! `tokenizer.json`, read by the tokenizers library.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,35 +10,35 @@ use tokenizers::{DecoderWrapper, Model as _, OffsetReferential, OffsetType, PreT
 use super::byte_level::{fallback_byte, token_bytes};
 use crate::error::{Error, Result};
 
-/// Text to token ids and back, as `tokenizer.json` defines it.
+/// A converter between text and token ids, as `tokenizer.json` defines it.
 ///
-/// A clone shares the vocabulary.
+/// Clones share the vocabulary.
 #[derive(Clone)]
 pub struct Tokenizer {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    /// The file as the user would name it.
+    /// The file, as the user would name it.
     name: String,
     library: tokenizers::Tokenizer,
     highest_id: Option<(u32, String)>,
     byte_tokens: ByteTokens,
 }
 
-/// Which tokens stand for bytes, not for text: a character may be spread over
-/// several of them.
+/// Which tokens stand for bytes instead of text. Several such tokens may form one
+/// character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ByteTokens {
-    /// All, in the alphabet of [`super::byte_level`].
+    /// All tokens, in the alphabet of [`super::byte_level`].
     All,
-    /// Those written `<0x00>` to `<0xFF>`.
+    /// The tokens written `<0x00>` to `<0xFF>`.
     Fallback,
-    /// None.
+    /// No tokens.
     None,
 }
 
-/// A token beside the vocabulary's own.
+/// A token added to the model's own vocabulary.
 pub(super) struct AddedToken {
     pub(super) id: u32,
     pub(super) text: String,
@@ -58,11 +58,11 @@ impl Tokenizer {
         Self::from_bytes(path.display().to_string(), &bytes)
     }
 
-    /// A tokenizer from the content of a `tokenizer.json`; `name` names it in
-    /// messages.
+    /// Creates a tokenizer from the content of a `tokenizer.json`. Messages call it
+    /// `name`.
     ///
-    /// Truncation and padding that the file asks for are left out: a prompt
-    /// keeps all of its tokens and gets no others.
+    /// Truncation and padding in the file are ignored: a prompt keeps all its tokens and
+    /// gets no others.
     ///
     /// # Errors
     /// [`Error::Model`] when the content is not a tokenizer.
@@ -79,13 +79,13 @@ impl Tokenizer {
         Ok(Tokenizer { inner: Arc::new(Inner { name, library, highest_id, byte_tokens }) })
     }
 
-    /// The ids of `text`. Special tokens written out in the text, such as
-    /// `<|endoftext|>`, are recognised; none are added (what the file's
-    /// template would put around a text is the caller's to add).
+    /// Returns the ids of `text`. Special tokens written out in the text, such as
+    /// `<|endoftext|>`, are recognised. No special tokens are added; the caller must add
+    /// those that the file's template would put around a text.
     ///
     /// # Errors
-    /// [`Error::Model`] when the tokenizer cannot encode the text, for example
-    /// for want of a token for what it does not know.
+    /// [`Error::Model`] when the tokenizer cannot encode the text, for example because it
+    /// has no token for unknown text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = guarded(&self.inner.name, "cannot encode the text", || {
             self.inner.library.encode_fast(text, false)
@@ -93,8 +93,9 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// As [`Tokenizer::encode`], of a text with marks within what reads like an added
-    /// token and is none: each mark is taken out behind the search for such tokens.
+    /// As [`Tokenizer::encode`], for a text in which `mark` breaks up every string that
+    /// looks like an added token but is not one. The marks are removed after the search
+    /// for added tokens.
     pub(super) fn encode_marked(&self, text: &str, mark: char) -> Result<Vec<u32>> {
         let library = &self.inner.library;
         let added = library.get_added_vocabulary();
@@ -105,7 +106,7 @@ impl Tokenizer {
             let ids =
                 found.iter().filter_map(|(_, _, tokens)| tokens.as_ref()).flatten().map(|token| token.id);
             let n_special = ids.filter(|&id| special(id)).count();
-            // `normalize` passes over the parts that are tokens already.
+            // `normalize` skips the parts that are already tokens.
             parts.normalize(|part| part.replace(mark, ""))?;
             if let Some(pre_tokenizer) = library.get_pre_tokenizer() {
                 pre_tokenizer.pre_tokenize(&mut parts)?;
@@ -114,7 +115,8 @@ impl Tokenizer {
             Ok((n_special, parts.into_encoding(None, 0, OffsetType::None)?))
         })?;
         let ids = encoding.get_ids().to_vec();
-        // A model whose vocabulary has the special tokens may find one in a text.
+        // If the model's vocabulary contains the special tokens, it may produce one from
+        // plain text.
         if ids.iter().filter(|&&id| special(id)).count() != n_special {
             let message =
                 "the tokenizer takes a special token in a message's text for the token: leave it out";
@@ -123,8 +125,8 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The tokens that are searched for in a text before anything else, special ones
-    /// and others, by rising id.
+    /// Returns the added tokens, special or not, in rising order of id. The tokenizer
+    /// searches a text for them before anything else.
     pub(super) fn added_tokens(&self) -> Vec<AddedToken> {
         let tokens = self.inner.library.get_added_tokens_decoder();
         let mut tokens: Vec<AddedToken> = tokens
@@ -135,13 +137,13 @@ impl Tokenizer {
         tokens
     }
 
-    /// The text of `ids`, special tokens included or left out. Bytes that form
-    /// no character become U+FFFD; an id without a token gives no text.
+    /// Returns the text of `ids`, with or without special tokens. Bytes that form no
+    /// character become U+FFFD. An id without a token gives no text.
     ///
     /// # Errors
     /// [`Error::Model`] when the tokenizer's decoder fails.
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String> {
-        // The library's BPEDecoder panics where no token is left to decode.
+        // The library's BPEDecoder panics if no token is left to decode.
         if !ids.iter().any(|&id| self.text_token(id, skip_special_tokens).is_some()) {
             return Ok(String::new());
         }
@@ -150,42 +152,42 @@ impl Tokenizer {
         })
     }
 
-    /// The token that gives the text of `id`, as the vocabulary writes it;
-    /// `None` where decoding leaves the id out.
+    /// Returns the token that gives the text of `id`, as written in the vocabulary;
+    /// `None` if decoding skips the id.
     pub(super) fn text_token(&self, id: u32, skip_special_tokens: bool) -> Option<String> {
         self.id_to_token(id).filter(|token| !(skip_special_tokens && self.is_special(token)))
     }
 
-    /// One more than the highest id: how many logits a model needs at least.
-    /// Some ids below may have no token.
+    /// Returns the highest id plus one: the minimum number of logits that a model needs.
+    /// Some lower ids may have no token.
     #[must_use]
     pub fn vocab_size(&self) -> usize {
         self.inner.highest_id.as_ref().map_or(0, |(id, _)| *id as usize + 1)
     }
 
-    /// The id of a token as the vocabulary writes it.
+    /// Returns the id of a token, given as written in the vocabulary.
     #[must_use]
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
         self.inner.library.token_to_id(token)
     }
 
-    /// The token of an id as the vocabulary writes it; see
-    /// [`Tokenizer::decode`] for its text.
+    /// Returns the token of an id, as written in the vocabulary. [`Tokenizer::decode`]
+    /// returns its text.
     #[must_use]
     pub fn id_to_token(&self, id: u32) -> Option<String> {
         self.inner.library.id_to_token(id)
     }
 
-    /// Whether a token, as the vocabulary writes it, is marked as special.
+    /// Returns whether a token, given as written in the vocabulary, is marked as special.
     #[must_use]
     pub fn is_special(&self, token: &str) -> bool {
         self.inner.library.get_added_vocabulary().is_special_token(token)
     }
 
-    /// The bytes of text that a token stands for, by itself: a part of a character
-    /// where the vocabulary is of bytes. A SentencePiece token keeps the space in
-    /// front that decoding would drop at the beginning of a text. Empty for an id
-    /// without a token.
+    /// Returns the bytes of text that a token stands for on its own. In a byte-level
+    /// vocabulary they may be part of a character. A SentencePiece token keeps its
+    /// leading space, which decoding would drop at the beginning of a text. Empty for an
+    /// id without a token.
     #[must_use]
     pub fn token_bytes(&self, id: u32) -> Vec<u8> {
         let Some(token) = self.id_to_token(id) else { return Vec::new() };
@@ -199,8 +201,8 @@ impl Tokenizer {
         }
     }
 
-    /// The token that the file's template puts in front of every text, such as
-    /// Llama's `<s>`; `None` where it puts none, as GPT-2's.
+    /// Returns the token that the file's template puts before every text, such as Llama's
+    /// `<s>`; `None` if it puts none there, as with GPT-2.
     ///
     /// # Errors
     /// [`Error::Model`] when the tokenizer's template fails.
@@ -229,8 +231,8 @@ impl Tokenizer {
         }
     }
 
-    /// The lowest id whose token another tokenizer does not share, with its token
-    /// here and there; `None` where the vocabularies are equal.
+    /// Returns the lowest id at which two tokenizers differ, with its token in this one
+    /// and in the other; `None` if the vocabularies are equal.
     #[must_use]
     pub fn first_difference(&self, other: &Tokenizer) -> Option<(u32, Option<String>, Option<String>)> {
         if Arc::ptr_eq(&self.inner, &other.inner) {
@@ -247,7 +249,7 @@ impl Tokenizer {
 }
 
 impl fmt::Debug for Tokenizer {
-    /// Name and size: the vocabulary itself is long.
+    /// Shows only the name and the size, because the vocabulary is long.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tokenizer")
             .field("name", &self.inner.name)
@@ -271,12 +273,12 @@ fn byte_tokens(decoder: &DecoderWrapper) -> ByteTokens {
     }
 }
 
-/// Runs a call into the library, whose code indexes by values of the file and
-/// panics on some files: that becomes an error too (after the panic's own line
-/// on stderr, and not in a build with `panic = "abort"`).
+/// Runs a call into the library and turns a panic into an error. The library indexes by
+/// values from the file and panics on some files. The panic's own line still appears on
+/// stderr, and a build with `panic = "abort"` still aborts.
 fn guarded<T>(name: &str, doing: &str, call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
-    // Unwind safe: nothing that a panic may leave half done is used again but
-    // the library's word cache, which holds complete entries.
+    // Unwind safety: the only state that is used after a panic is the library's word
+    // cache, and that holds only complete entries.
     let reason = match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => return Ok(value),
         Ok(Err(e)) => e.to_string(),

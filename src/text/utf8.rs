@@ -1,12 +1,11 @@
-//! Bytes that arrive in pieces, as text.
+//! Converts bytes that arrive in pieces to text.
 
 use std::str;
 
-/// Collects bytes and gives out whole characters.
+/// A buffer that collects bytes and returns whole characters.
 ///
-/// Over any division into pieces the output is that of
-/// [`String::from_utf8_lossy`] over all bytes: one U+FFFD for each part that
-/// cannot begin or continue a character.
+/// However the bytes are divided, the output equals [`String::from_utf8_lossy`] over all
+/// of them: one U+FFFD for each part that cannot begin or continue a character.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Utf8Buffer {
     /// The beginning of a character: at most 3 bytes between calls.
@@ -14,7 +13,7 @@ pub(super) struct Utf8Buffer {
 }
 
 impl Utf8Buffer {
-    /// Adds `bytes`, appends what is complete or certainly broken to `text`.
+    /// Adds `bytes`. Appends to `text` all that is complete or certainly invalid.
     pub(super) fn push(&mut self, bytes: &[u8], text: &mut String) {
         self.pending.extend_from_slice(bytes);
         let mut rest = self.pending.as_slice();
@@ -30,7 +29,8 @@ impl Utf8Buffer {
             let (valid, broken) = rest.split_at(error.valid_up_to());
             text.push_str(str::from_utf8(valid).unwrap_or_default());
             rest = broken;
-            // None: the bytes end inside a character that may yet complete.
+            // `None` means that the bytes end inside a character that may still be
+            // completed.
             let Some(n) = error.error_len() else { break };
             text.push(char::REPLACEMENT_CHARACTER);
             rest = &rest[n..];
@@ -39,8 +39,7 @@ impl Utf8Buffer {
         self.pending.drain(..done);
     }
 
-    /// Appends U+FFFD to `text` for a character that was begun and not
-    /// completed.
+    /// Appends U+FFFD to `text` if the last character is incomplete.
     pub(super) fn finish(&mut self, text: &mut String) {
         if !self.pending.is_empty() {
             self.pending.clear();
@@ -89,7 +88,7 @@ mod tests {
 
     #[test]
     fn random_bytes_give_what_the_whole_gives() {
-        // Bytes that often make and break characters.
+        // Bytes that often form or break characters.
         const BYTES: [u8; 12] = [0x41, 0x80, 0x9f, 0x98, 0xa5, 0xc3, 0xe2, 0xe6, 0xed, 0xf0, 0xf4, 0xff];
         let mut rng = ChaCha8Rng::seed_from_u64(0);
         let mut below = |n: usize| (rng.next_u64() % n as u64) as usize;

@@ -1,8 +1,9 @@
-//! Templates that wgpt brings along.
+//! Templates built into wgpt.
 
-/// Name and text. `chatml` is OpenAI's format of turns as models that were tuned on it
-/// have it; `plain` needs no token of its own. An answer begins with a blank there, which
-/// `trim` takes for the one behind the colon, so that the next turn finds its tokens.
+/// The name and the text of each template. `chatml` is OpenAI's turn format, as used by
+/// models tuned on it. `plain` needs no special tokens. In `plain`, the model's answer
+/// begins with the space after the colon. In the next prompt, `trim` removes that space
+/// and the template writes it again, so the answer keeps its tokens.
 pub(super) const TEMPLATES: [(&str, &str); 2] = [
     (
         "chatml",

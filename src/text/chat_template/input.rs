@@ -1,11 +1,11 @@
-//! What a template is given.
+//! The input of a template.
 
 use std::collections::BTreeMap;
 
 use minijinja::value::{Serde, Value};
 use serde::Serialize;
 
-/// What a template is given: the messages and further variables.
+/// The input of a template: messages and further variables.
 #[derive(Clone, Debug)]
 pub struct TemplateInput {
     pub(super) messages: Value,
@@ -14,11 +14,11 @@ pub struct TemplateInput {
 }
 
 impl TemplateInput {
-    /// Messages, a list of maps with `role` and `content`, or whatever else the template
-    /// reads. The order of a map's keys is kept.
+    /// Creates an input from messages: a list of maps with `role` and `content`, or any
+    /// other value that the template reads. Map keys keep their order.
     #[must_use]
     pub fn new<M: Serialize + ?Sized>(messages: &M) -> Self {
-        // As transformers passes them where the caller has none.
+        // transformers passes these as `None` when the caller gives none.
         let absent = ["tools", "documents"].map(|name| (name.to_owned(), Value::from(())));
         TemplateInput {
             messages: Value::from(Serde(messages)),
@@ -27,22 +27,22 @@ impl TemplateInput {
         }
     }
 
-    /// With the beginning of an assistant's turn behind the messages.
+    /// Adds the beginning of an assistant's turn after the messages.
     #[must_use]
     pub fn with_generation_prompt(mut self) -> Self {
         self.generation_prompt = true;
         self
     }
 
-    /// With a further variable, such as `tools`, or `enable_thinking` of Qwen3. It hides
-    /// a special token of that name.
+    /// Adds a variable, such as `tools`, or Qwen3's `enable_thinking`. It hides a special
+    /// token of the same name.
     #[must_use]
     pub fn with_variable<V: Serialize + ?Sized>(mut self, name: impl Into<String>, value: &V) -> Self {
         self.more.insert(name.into(), Value::from(Serde(value)));
         self
     }
 
-    /// All variables of a rendering.
+    /// Returns all variables of a rendering.
     pub(super) fn variables(&self, special_tokens: &BTreeMap<String, Value>) -> Value {
         let mut all = special_tokens.clone();
         all.extend(self.more.clone());

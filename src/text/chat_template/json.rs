@@ -1,4 +1,4 @@
-//! The filter `tojson` as transformers has it: Python's `json.dumps`.
+//! The filter `tojson` as transformers defines it: Python's `json.dumps`.
 
 use std::io::{self, Write};
 
@@ -27,14 +27,14 @@ pub(super) fn to_json(state: &State, value: &Value, options: Kwargs) -> Result<S
     let failed =
         |reason: &dyn std::fmt::Display| Error::new(ErrorKind::BadSerialization, format!("tojson: {reason}"));
     let written = sorted.serialize(&mut serde_json::Serializer::with_formatter(&mut out, python));
-    // Without fuel this fails, and says so, in place of whatever came of it.
+    // If the fuel ran out, report that instead of the write error that it caused.
     state.consume_fuel(0)?;
     written.map_err(|error| failed(&error))?;
     String::from_utf8(out.bytes).map_err(|error| failed(&error))
 }
 
-/// Text that is paid for by its pieces: an element of a list is one, and an instruction's
-/// worth of work.
+/// Output that costs fuel: 1 unit per write and 1 per 64 bytes. An element of a list
+/// takes at least one write, so it costs at least as much as one instruction.
 struct Charged<'s, 't, 'e> {
     state: &'s State<'t, 'e>,
     bytes: Vec<u8>,
@@ -52,20 +52,20 @@ impl Write for Charged<'_, '_, '_> {
     }
 }
 
-/// A number of blanks, or the text itself.
+/// Returns the indent of one level: a number of spaces, or the given text.
 fn indent(value: Option<Value>) -> Result<Option<String>, Error> {
     let Some(value) = value else { return Ok(None) };
     if let Some(text) = value.as_str() {
         return Ok(Some(text.to_owned()));
     }
-    // Python takes negative ones for none.
+    // A negative number counts as 0, as in Python.
     match value.as_i64().map(|n| n.clamp(0, 64) as usize) {
         Some(n) => Ok(Some(" ".repeat(n))),
         None => Err(Error::new(ErrorKind::InvalidOperation, "tojson: indent is neither a number nor a text")),
     }
 }
 
-/// The value with all maps in the order of their keys.
+/// Returns the value with all maps sorted by key.
 fn sorted(state: &State, value: &Value, depth: usize) -> Result<Value, Error> {
     if depth > DEPTH_MAX {
         return Err(Error::new(ErrorKind::BadSerialization, format!("tojson: {TOO_DEEP}")));
@@ -85,7 +85,7 @@ fn sorted(state: &State, value: &Value, depth: usize) -> Result<Value, Error> {
     }
 }
 
-/// Values within values; Python's `json.dumps` stops near 1000.
+/// Maximum nesting depth of values. Python's `json.dumps` fails at about 1000.
 const DEPTH_MAX: usize = 500;
 const TOO_DEEP: &str = "values lie within values too deeply";
 
@@ -93,7 +93,7 @@ const TOO_DEEP: &str = "values lie within values too deeply";
 struct Python {
     ensure_ascii: bool,
     indent: Option<String>,
-    /// Between elements, between key and value.
+    /// The separators between elements, and between key and value.
     separators: (String, String),
     depth: usize,
     has_value: bool,
@@ -171,7 +171,8 @@ impl Formatter for Python {
         Ok(())
     }
 
-    /// `float.__repr__`: an exponent has a sign and two digits.
+    /// Writes a float like `float.__repr__`: an exponent has a sign and at least two
+    /// digits.
     fn write_f64<W: Write + ?Sized>(&mut self, out: &mut W, value: f64) -> io::Result<()> {
         let text = format!("{value:?}");
         match text

@@ -1,4 +1,4 @@
-//! Special tokens that stand in messages as text.
+//! Special tokens that occur as plain text in messages.
 
 use minijinja::value::{Value, ValueKind};
 
@@ -6,12 +6,14 @@ use super::TemplateInput;
 use crate::error::{Error, Result};
 use crate::text::Tokenizer;
 
-/// Unicode's noncharacters of this block are for a program's own use: no text has them.
+/// The noncharacters of this Unicode block are for a program's internal use, so no normal
+/// text contains them.
 const MARKS: std::ops::RangeInclusive<char> = '\u{fdd0}'..='\u{fdef}';
 
-/// The input with a mark behind the first character of whatever reads like a token of
-/// the template, so that neither template nor tokenizer takes it for one; `None` where
-/// there is nothing of that kind. `text` is the rendering without marks.
+/// Returns the input with a mark inside every string that looks like a token of the
+/// template. The mark follows the string's first character, so that neither the template
+/// nor the tokenizer takes the string for the token. Returns `None` if there is no such
+/// string. `text` is the rendering without marks.
 pub(super) fn marked(
     input: &TemplateInput,
     text: &str,
@@ -51,7 +53,8 @@ struct Marker {
 }
 
 impl Marker {
-    /// A value with marks in all its texts; keys of maps are the template's words.
+    /// Returns the value with marks in all its strings. Map keys stay unmarked, because
+    /// they belong to the template.
     fn value(&mut self, value: &Value, tokens: &[String]) -> Value {
         match value.kind() {
             ValueKind::String => match value.as_str().and_then(|text| self.text(text, tokens)) {
@@ -76,7 +79,7 @@ impl Marker {
         }
     }
 
-    /// A text with marks; `None` where it needs none.
+    /// Returns the text with marks; `None` if it needs none.
     fn text(&self, text: &str, tokens: &[String]) -> Option<String> {
         let begins = |at: usize| tokens.iter().any(|token| text[at..].starts_with(token.as_str()));
         let mut marked = String::new();
@@ -101,7 +104,7 @@ mod tests {
         let marker = Marker { mark: '\u{fdd0}', changed: false };
         let marked = |text| marker.text(text, &tokens).map(|text| text.replace('\u{fdd0}', "*"));
         assert_eq!(marked("x<|a|>y<|a|>"), Some("x<*|a|>y<*|a|>".into()));
-        // Overlapping ones too.
+        // Overlapping occurrences too.
         assert_eq!(marked("ababa"), Some("a*ba*ba".into()));
         assert_eq!(marked("<|a |>"), None);
         assert_eq!(marked("日<|a|>日"), Some("日<*|a|>日".into()));

@@ -1,7 +1,7 @@
-//! Chat templates: from messages to the text that a model was trained on.
+//! Chat templates, which turn messages into the text format that a model was trained on.
 //!
-//! The language is Jinja2 as transformers sets it up (`_compile_jinja_template` of
-//! `utils/chat_template_utils.py`, version 4.46): `trim_blocks` and `lstrip_blocks`, a
+//! The language is Jinja2 as transformers configures it (`_compile_jinja_template` in
+//! `utils/chat_template_utils.py`, version 4.46): `trim_blocks` and `lstrip_blocks`,
 //! `tojson` without HTML escapes, `raise_exception`, `strftime_now`, `break` and
 //! `continue`, `{% generation %}`, and Python's methods of strings, lists and maps.
 
@@ -28,24 +28,26 @@ use super::Tokenizer;
 use crate::error::{Error, Result};
 use refusal::Refusal;
 
-/// Work that one rendering may take, in minijinja's units: an instruction or 64 bytes
-/// of data. Published templates take 38 to 75 a message of 100 bytes, and 4 for each
-/// further 64. All of it is less than a second and at most 64 MB.
+/// The most work that one rendering may do. minijinja's unit is one instruction or 64
+/// bytes of data. Published templates take 38 to 75 units for a message of 100 bytes, and
+/// 4 more for each further 64 bytes. The full amount takes less than a second and at most
+/// 64 MB.
 const FUEL: u64 = 1_000_000;
 
-/// Stack of a rendering. With that much work a template can put values into values
-/// 160 000 deep, and minijinja frees and prints such a value by calls within calls,
-/// which take up to 640 bytes a level. What is not used is not taken from the system.
+/// Stack size of a rendering in bytes. With the full amount of fuel, a template can nest
+/// values 160 000 deep. minijinja frees and prints such a value recursively, with up to
+/// 640 bytes of stack per level. The system commits memory only for the part of the stack
+/// that is used.
 const STACK_BYTES: usize = 256 << 20;
 
-/// Macros within macros. Published templates have two levels; what is deeper than this
-/// calls itself.
+/// Maximum depth of nested macro calls. Published templates have two levels. Nesting
+/// beyond the maximum means that a macro calls itself.
 const RECURSION_MAX: usize = 50;
 
 /// A compiled chat template.
 ///
-/// A clone shares the compilation. A template is code from a model's directory: what
-/// it may do is bounded in time, memory and depth, and it reaches no file.
+/// Clones share the compiled template. A template is code from a model's directory. Its
+/// time, memory and nesting depth are bounded, and it cannot access files.
 #[derive(Clone)]
 pub struct ChatTemplate {
     inner: Arc<Inner>,
@@ -60,12 +62,13 @@ struct Inner {
 }
 
 impl ChatTemplate {
-    /// Compiles a template; `name` stands for its file in messages. `special_tokens` are
-    /// variables, such as `bos_token`: those of `tokenizer_config.json`, a text each or
-    /// a list.
+    /// Compiles a template. Messages call its file `name`. `special_tokens` become
+    /// variables, such as `bos_token`; they come from `tokenizer_config.json`, each a
+    /// string or a list of strings.
     ///
     /// # Errors
-    /// [`Error::Model`] with file and line where it is no Jinja, or nests too deeply.
+    /// [`Error::Model`] with file and line when it is not valid Jinja or nests too
+    /// deeply.
     pub fn new(
         name: impl Into<String>,
         source: &str,
@@ -81,55 +84,53 @@ impl ChatTemplate {
         })
     }
 
-    /// A template that wgpt brings along; `None` for a name that is not among
+    /// Returns the text of a built-in template; `None` for a name that is not in
     /// [`ChatTemplate::BUILT_IN`].
     #[must_use]
     pub fn built_in(name: &str) -> Option<&'static str> {
         built_in::TEMPLATES.iter().find(|(known, _)| *known == name).map(|(_, source)| *source)
     }
 
-    /// Names of the templates that wgpt brings along: `chatml` for models that were
-    /// trained on it, and `plain`, "User: ... Assistant: ...", for those that were
-    /// trained on no template at all.
+    /// The names of the built-in templates: `chatml` for models trained on it, and
+    /// `plain`, "User: ... Assistant: ...", for models trained on no template at all.
     pub const BUILT_IN: [&'static str; built_in::TEMPLATES.len()] = built_in::NAMES;
 
-    /// The file, or the name of a template that wgpt brings along.
+    /// Returns the file name, or the name of a built-in template.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.inner.name
     }
 
-    /// The text of the template.
+    /// Returns the text of the template.
     #[must_use]
     pub fn source(&self) -> &str {
         &self.inner.source
     }
 
-    /// The text of a conversation, to the byte what transformers renders.
+    /// Returns the text of a conversation, byte for byte as transformers renders it.
     ///
     /// # Errors
-    /// [`Error::Input`] for a conversation that the template refuses
-    /// (`raise_exception`), such as one with a system message where the model knows
-    /// none; [`Error::Model`] with file and line for a template that fails, or does not
-    /// end.
+    /// [`Error::Input`] for a conversation that the template refuses (`raise_exception`),
+    /// such as one with a system message for a model without system messages;
+    /// [`Error::Model`] with file and line for a template that fails or does not end.
     pub fn render(&self, input: &TemplateInput) -> Result<String> {
         let inner = &*self.inner;
         let variables = input.variables(&inner.special_tokens);
         on_a_deep_stack(&inner.name, || inner.environment.get_template(TEMPLATE)?.render(variables))
     }
 
-    /// The token ids of a conversation.
+    /// Returns the token ids of a conversation.
     ///
-    /// Special tokens that the template writes become their ids, and nothing is put in
-    /// front: where a text begins with a token, the template has it. What looks like
-    /// such a token within a message, such as an `<|im_end|>` that a user typed, is text
-    /// and stays text. That is where this differs from transformers, which tokenizes the
-    /// whole rendering and lets any message end its own turn.
+    /// Special tokens that the template writes become their ids. No other special tokens
+    /// are added: if a text starts with one, the template writes it. A string within a
+    /// message that looks like such a token, such as an `<|im_end|>` that a user typed,
+    /// stays plain text. In this, the function differs from transformers, which tokenizes
+    /// the whole rendering and so lets any message end its own turn.
     ///
-    /// Protected in all messages are the tokenizer's special tokens; in all but the
-    /// assistant's also added tokens that the template's own text has, since not every
-    /// model marks those of its turns as special. What an assistant wrote may have such
-    /// tokens, `</think>` for one.
+    /// The tokenizer's special tokens are protected in all messages. In all messages
+    /// except the assistant's, so are the added tokens that occur in the template's own
+    /// text, because not every model marks its turn tokens as special. The assistant's
+    /// messages may contain such tokens, for example `</think>`.
     ///
     /// # Errors
     /// As [`ChatTemplate::render`] and [`Tokenizer::encode`]; [`Error::Input`] for a
@@ -149,9 +150,9 @@ impl ChatTemplate {
         tokenizer.encode_marked(&rendered, mark)
     }
 
-    /// The special token that the template writes behind an assistant's answer, such as
-    /// `<|im_end|>`: where the model writes it, its turn ends. `None` where there is no
-    /// such token.
+    /// Returns the special token that the template writes after an assistant's answer,
+    /// such as `<|im_end|>`. When the model generates it, its turn ends. `None` if there
+    /// is no such token.
     #[must_use]
     pub fn end_of_turn(&self, tokenizer: &Tokenizer) -> Option<u32> {
         const ANSWER: &str = "\u{fdd0}";
@@ -171,14 +172,16 @@ impl fmt::Debug for ChatTemplate {
     }
 }
 
-/// Runs what a template of any depth may do to minijinja; `name` is the template's.
+/// Runs a call into minijinja on a stack that is large enough for any template. `name` is
+/// the template's.
 fn on_a_deep_stack<T: Send>(
     name: &str,
     call: impl FnOnce() -> Result<T, minijinja::Error> + Send,
 ) -> Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("wgpt template".into()).stack_size(STACK_BYTES);
-        // An error may hold values of the template, and is freed there too.
+        // Convert the error on this thread: it may hold deeply nested values, whose drop
+        // needs the large stack too.
         let call = || call().map_err(|error| refusal::explained(name, &error));
         let thread = thread.spawn_scoped(scope, call).map_err(|source| Error::Io {
             action: "start",
@@ -192,7 +195,7 @@ fn on_a_deep_stack<T: Send>(
     })
 }
 
-/// The one template of an environment.
+/// The name of the one template in an environment.
 const TEMPLATE: &str = "chat_template";
 
 fn compile(source: &str) -> Result<Environment<'static>, minijinja::Error> {

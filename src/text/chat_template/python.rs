@@ -1,12 +1,12 @@
-//! What templates use of Python: methods, `trim`, today's date.
+//! The parts of Python that templates use: methods, `trim` and today's date.
 
 use std::borrow::Cow;
 
 use minijinja::value::{Value, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State};
 
-/// Methods of values: minijinja-contrib's, and those that it lacks or that differ from
-/// Python's where blanks and words are concerned.
+/// Calls a Python method of a value. Most methods are minijinja-contrib's. The others are
+/// missing there, or treat whitespace or words differently from Python.
 pub(super) fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
     if value.kind() == ValueKind::String
         && let Some(text) = value.as_str()
@@ -17,7 +17,7 @@ pub(super) fn method(state: &mut State, value: &Value, name: &str, args: &[Value
     minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args)
 }
 
-/// `None` where minijinja-contrib's method serves.
+/// Returns `None` if minijinja-contrib's method is used.
 fn string_method(text: &str, name: &str, args: &[Value]) -> Option<Result<Value, Error>> {
     Some(match name {
         "strip" | "lstrip" | "rstrip" => from_args(args).map(|(chars,): (Option<&str>,)| {
@@ -37,7 +37,7 @@ fn string_method(text: &str, name: &str, args: &[Value]) -> Option<Result<Value,
     })
 }
 
-/// `str.isspace`: Unicode's blanks and the four separators of ASCII.
+/// `str.isspace`: Unicode whitespace and the four ASCII separators.
 fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
@@ -48,7 +48,7 @@ fn stripped<'t>(text: &'t str, chars: Option<&str>, (start, end): (bool, bool)) 
     if end { text.trim_end_matches(unwanted) } else { text }
 }
 
-/// The filter `trim`, which is `str.strip`.
+/// The filter `trim`, equal to `str.strip`.
 pub(super) fn trim(text: Cow<'_, str>, chars: Option<Cow<'_, str>>) -> String {
     stripped(&text, chars.as_deref(), (true, true)).to_owned()
 }
@@ -70,7 +70,7 @@ fn split(text: &str, args: &[Value], from_end: bool) -> Result<Value, Error> {
     Ok(parts.into_iter().collect())
 }
 
-/// Words; what is left behind `most` splits stays whole.
+/// Splits a text into words. After `most` splits, the rest stays whole.
 fn split_at_blanks(text: &str, most: usize, from_end: bool) -> Vec<&str> {
     let mut parts = Vec::new();
     let mut rest = stripped(text, None, (!from_end, from_end));
@@ -83,7 +83,7 @@ fn split_at_blanks(text: &str, most: usize, from_end: bool) -> Vec<&str> {
         let left = if from_end { before } else { behind };
         rest = stripped(left, None, (!from_end, from_end));
     }
-    // The last part keeps the blanks of its other end.
+    // The last part keeps the whitespace at its far end.
     if !rest.is_empty() {
         parts.push(rest);
     }
@@ -96,7 +96,8 @@ fn split_at_blanks(text: &str, most: usize, from_end: bool) -> Vec<&str> {
     parts
 }
 
-/// `str.title`: the first letter behind anything that is none is a capital.
+/// `str.title`: the first letter after each non-letter becomes a capital, the others
+/// lowercase.
 fn title(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     let mut within = false;

@@ -1,4 +1,4 @@
-//! Errors of templates, and what a template says against a conversation.
+//! Errors of templates, and a template's refusal of a conversation.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -7,12 +7,12 @@ use minijinja::ErrorKind;
 
 use crate::error::Error;
 
-/// What a template raised by `raise_exception`.
+/// The message that a template raised with `raise_exception`.
 #[derive(Debug)]
 pub(super) struct Refusal(String);
 
 impl Refusal {
-    /// The error that carries it through minijinja.
+    /// Returns the error that carries the message through minijinja.
     pub(super) fn error(message: String) -> minijinja::Error {
         minijinja::Error::new(ErrorKind::InvalidOperation, "raise_exception").with_source(Refusal(message))
     }
@@ -26,7 +26,7 @@ impl fmt::Display for Refusal {
 
 impl StdError for Refusal {}
 
-/// The error of a template for its user.
+/// Returns the error that reports a template's failure to the user.
 pub(super) fn explained(name: &str, error: &minijinja::Error) -> Error {
     if let Some(refusal) = refusal(error) {
         let message = printable(&refusal.0);
@@ -56,7 +56,7 @@ fn refusal(error: &minijinja::Error) -> Option<&Refusal> {
     None
 }
 
-/// Text of a file for a terminal, which obeys control characters.
+/// Escapes the control characters in text from a file, since a terminal would obey them.
 fn printable(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }

@@ -1,17 +1,17 @@
-//! The one tag that transformers adds to Jinja, and how long a tag may be.
+//! The one tag that transformers adds to Jinja, and the length limit of tags.
 
 use minijinja::{Error, ErrorKind};
 
-/// Most bytes of a tag, texts within it not counted. Published templates stay below
-/// 300; the time to compile a tag grows with its square.
+/// Maximum length of a tag in bytes, string literals excluded. Published templates stay
+/// below 300. The time to compile a tag grows with the square of its length.
 const TAG_BYTES_MAX: usize = 4096;
 
-/// Replaces `{% generation %} ... {% endgeneration %}`, around what the model itself
-/// writes, by a block with a scope of its own, as the tag's body has one. Comments and
-/// `{% raw %}` keep what they hold, and no line moves.
+/// Replaces `{% generation %} ... {% endgeneration %}`, which encloses the model's own
+/// text, with a `{% with %}` block. Both tags give their body its own scope. Comments and
+/// `{% raw %}` blocks keep their content, and line numbers do not change.
 ///
 /// # Errors
-/// A syntax error for a tag longer than published ones by far.
+/// A syntax error for a tag of more than [`TAG_BYTES_MAX`] bytes.
 pub(super) fn without_generation_tags(source: &str) -> Result<String, Error> {
     let mut text = String::with_capacity(source.len());
     let mut rest = source;
@@ -20,7 +20,7 @@ pub(super) fn without_generation_tags(source: &str) -> Result<String, Error> {
         text.push_str(&rest[..at]);
         rest = &rest[at..];
         let end = match &rest[..2] {
-            // In raw text nothing but the tag that ends it has a meaning.
+            // In a raw block, only the tag that ends it has a meaning.
             "{#" | "{{" if raw => 2,
             "{#" => rest.find("#}").map_or(rest.len(), |end| end + 2),
             pair => {
@@ -51,21 +51,21 @@ pub(super) fn without_generation_tags(source: &str) -> Result<String, Error> {
     Ok(text + rest)
 }
 
-/// Where the next tag or comment begins.
+/// Returns where the next tag, expression or comment begins.
 fn next_tag(text: &str) -> Option<usize> {
     let begins = |pair: &[u8]| pair[0] == b'{' && matches!(pair[1], b'%' | b'#' | b'{');
     text.as_bytes().windows(2).position(begins)
 }
 
-/// The name of a block's tag; nothing for anything else.
+/// Returns the name of a block tag; empty for anything else.
 fn tag_name(tag: &str) -> &str {
     let Some(inner) = tag.strip_prefix("{%").and_then(|tag| tag.strip_suffix("%}")) else { return "" };
     let inner = inner.trim_start_matches(['-', '+']).trim_end_matches(['-', '+']).trim();
     inner.split_whitespace().next().unwrap_or("")
 }
 
-/// Length of a tag up to its end, which may occur within texts before, and what of it is
-/// outside of texts.
+/// Returns the length of a tag, its end included, and its number of bytes outside string
+/// literals. String literals may contain the end marker.
 fn tag_len(text: &str, end: &str) -> (usize, usize) {
     let mut quote = None;
     let mut escaped = false;
