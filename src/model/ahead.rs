@@ -16,8 +16,8 @@ use crate::gpu::{
 use crate::kernels::sample::{self, NO_TOKEN, Sample, SampleParams, SampleState};
 use crate::kernels::{Batch, KvOverflow, OVERFLOW_FLAG_BYTES, Row, Step};
 
-/// Most submits of one loop in flight: while the host reads the tokens of one, the other
-/// keeps the GPU busy.
+/// Maximum submits of one loop in flight: while the host reads the tokens of one, the
+/// other keeps the GPU busy.
 const FLIGHTS_MAX: usize = 2;
 /// Slots in the ring of results.
 const N_SLOTS: usize = FLIGHTS_MAX * STEPS_AHEAD_MAX;
@@ -42,8 +42,7 @@ pub(super) fn staged_bytes(steps: usize) -> usize {
     if steps == 0 {
         return 0;
     }
-    // A submit that starts the loop afresh also stages the sampler's parameters and
-    // state.
+    // A submit that does not follow the loop's last one also stages parameters and state.
     steps * size_of::<StepBlock>() + size_of::<SampleParams>() + size_of::<SampleState>()
 }
 

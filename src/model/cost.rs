@@ -4,8 +4,8 @@
 //! workgroups, cached positions, nanoseconds.
 
 /// Bounds on a correction. Other users make a machine several times slower, never
-/// hundreds of times. A clock that idled during calibration makes it several times faster
-/// later.
+/// hundreds of times. A GPU clock that was low during calibration makes later work
+/// several times faster.
 const CORRECTION: std::ops::RangeInclusive<f64> = 0.25..=8.0;
 
 /// Measurements that a correction is the median of. On a shared machine some pieces take
@@ -42,10 +42,10 @@ struct Line {
 }
 
 impl Line {
-    /// Fits a line that is nowhere below a sample. The difference between few and many
-    /// workgroups gives the cost per group; what then remains of the longest sample gives
-    /// the cost per cached position. If all samples have the same number of workgroups,
-    /// nothing counts as fixed, so that larger grids are not underestimated.
+    /// Fits a line that no sample exceeds. The difference between few and many workgroups
+    /// gives `fixed` and `per_group`. The remaining time of the sample with the most
+    /// cached positions gives `per_group_key`. If all samples have the same number of
+    /// workgroups, nothing counts as fixed, so that larger grids are not underestimated.
     fn over(samples: &[Sample]) -> Line {
         let by = |a: &&Sample, b: &&Sample| (a.groups, a.kv_len).partial_cmp(&(b.groups, b.kv_len));
         let order = |a: &&Sample, b: &&Sample| by(a, b).unwrap_or(std::cmp::Ordering::Equal);
@@ -191,7 +191,8 @@ pub(super) struct Piece {
 
 /// Returns the longest piece at the start of `costs` that takes at most `room_ns`. If
 /// nothing fits and `must` is set, it is the first dispatch. A dispatch of unknown time
-/// (`None`) is always a separate piece. `Some(0.0)` is a dispatch that is not encoded.
+/// (`None`) is a separate piece, and only if `must` is set. `Some(0.0)` is a dispatch
+/// that is not encoded.
 pub(super) fn first_piece(costs: impl Iterator<Item = Option<f64>>, room_ns: f64, must: bool) -> Piece {
     let mut piece = Piece::default();
     for cost in costs {
@@ -209,9 +210,9 @@ pub(super) fn first_piece(costs: impl Iterator<Item = Option<f64>>, room_ns: f64
     piece
 }
 
-/// Returns a number of rows below `rows`, but at least 1, that takes at most `ratio` of
-/// their time. Larger numbers are rounded down to whole tiles, which is what kernels work
-/// on.
+/// Returns a number of rows below `rows`, but at least 1, that takes at most `ratio`
+/// times as long. Larger numbers are rounded down to whole tiles, which is what kernels
+/// work on.
 pub(super) fn fewer_rows(rows: usize, ratio: f64) -> usize {
     let fit = ((rows as f64 * ratio) as usize).clamp(1, rows.saturating_sub(1).max(1));
     match fit {

@@ -46,7 +46,7 @@ pub struct Decoder {
     pub embedding: Embedding,
     /// The norms of the model.
     pub norms: Norms,
-    /// The places of a block's norms, and its residual sums.
+    /// The arrangement of a block's norms and residual sums.
     pub residual: Residual,
     /// A block's attention.
     pub attention: Attention,
@@ -83,8 +83,8 @@ impl Embedding {
         Embedding { tokens, scale: 1.0, positions: None }
     }
 
-    /// Returns an embedding with learned positions, whose first `skipped` rows are no
-    /// positions.
+    /// Returns an embedding with learned positions, whose first `skipped` rows belong to
+    /// no position.
     pub(super) const fn learned(tokens: &'static str, positions: &'static str, skipped: usize) -> Self {
         let positions = Some(LearnedPositions { name: positions, skipped });
         Embedding { positions, ..Embedding::tokens(tokens) }
@@ -124,7 +124,7 @@ impl Norms {
     }
 }
 
-/// The places of a block's norms, with their names, and its residual sums.
+/// The arrangement of a block's norms, with their names, and residual sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
 pub enum Residual {

@@ -17,10 +17,10 @@ use crate::kernels::{
 use crate::tensor::Axis;
 pub(super) use slot::{PAGE_TABLES, Slot};
 
-/// Most bytes of logits computed at once, which bounds their buffer and the readback: 83
-/// rows of GPT-2, enough to fill a tile of gemm.
+/// Maximum bytes of logits computed at once; it bounds their buffer and the readback. It
+/// holds 83 rows of GPT-2, enough to fill a gemm tile.
 const LOGITS_BYTES: usize = 16 << 20;
-/// Most rows of logits computed at once; more would only enlarge the readback.
+/// Maximum rows of logits computed at once; more would only enlarge the readback.
 const LOGITS_ROWS_MAX: usize = 256;
 
 /// Rows of a gemm tile. Where at least one tile fits, scoring computes logits of whole
@@ -33,8 +33,8 @@ pub(super) const HEAD_STEP_OFFSET: u64 = 256;
 /// Offset of the rows of a batch in [`Slot::Step`].
 pub(super) const BATCH_OFFSET: u64 = 2 * HEAD_STEP_OFFSET;
 
-/// Most slices that the head's matrix is cut into, in addition to the pieces that binding
-/// limits require. Each slice takes a dispatch and its own parameters.
+/// Maximum number of slices that the head's matrix is cut into, in addition to the pieces
+/// that binding limits require. Each slice takes a dispatch and its own parameters.
 pub(super) const HEAD_SLICES_MAX: usize = 32;
 
 /// Elements of a buffer that a model does not use: the smallest possible buffer.
@@ -45,13 +45,13 @@ const UNUSED_ELEMS: usize = 4;
 pub struct Dims {
     /// Longest context, in positions.
     pub n_ctx: usize,
-    /// Most tokens of a prefill chunk.
+    /// Maximum tokens in a prefill chunk.
     pub chunk: usize,
-    /// Most rows of logits computed at once.
+    /// Maximum rows of logits computed at once.
     pub logits_rows: usize,
-    /// Most rows of a batch.
+    /// Maximum rows in a batch.
     pub batch: usize,
-    /// Most rows of a packed pass, over all its sequences.
+    /// Maximum rows in a packed pass, over all its sequences.
     pub packed: usize,
     /// Steps encoded ahead with the GPU sampler; 0 if it is not used.
     pub steps_ahead: usize,
@@ -62,7 +62,7 @@ pub struct Dims {
     /// Initial pages of each group's pool: enough for one context, or for the part of it
     /// that the group's layers see.
     pub initial_pages: GroupPages,
-    /// Most pages of a slab, which must fit one binding.
+    /// Maximum pages in a slab, which must fit one binding.
     pub pages_per_slab: usize,
     /// Bytes of one page of one layer.
     pub page_bytes: u64,
@@ -220,14 +220,14 @@ impl Dims {
         bytes.into_iter().max().unwrap_or(0).min(self.max_binding_bytes).max(16)
     }
 
-    /// Returns the most page table entries of a pass: as many full contexts as a batch
-    /// has rows.
+    /// Returns the maximum number of page table entries of a pass: as many full contexts
+    /// as a batch has rows.
     #[must_use]
     pub fn page_table_entries(&self) -> usize {
         self.batch * self.context_pages
     }
 
-    /// Returns the most rows whose logits are computed and scored at once.
+    /// Returns the maximum number of rows whose logits are computed and scored at once.
     pub(super) fn scored_rows(&self) -> usize {
         if self.logits_rows < TILE_ROWS { self.logits_rows } else { self.logits_rows / TILE_ROWS * TILE_ROWS }
     }

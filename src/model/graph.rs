@@ -171,7 +171,8 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// Returns the plain product of the rows of `x` with `linear`.
+    /// Describes the product of the rows of `x` with `linear`, plus its bias and nothing
+    /// else.
     fn projection(&self, x: Slot, linear: &'a Linear, out: Slot) -> Matmul<'a> {
         Matmul {
             step: self.step(0),

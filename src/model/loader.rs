@@ -12,8 +12,8 @@ use crate::kernels::{Matrix, MatrixLayout, Norm, Piece};
 use crate::tensor::DType;
 use rows::{Block, Run};
 
-/// f32 elements read at once. With conversion and padding, loading takes a few times 4
-/// MiB of host memory, whatever the model's size.
+/// Number of f32 elements read at once. With conversion and padding, loading takes a few
+/// times 4 MiB of host memory, whatever the model's size.
 const BLOCK_ELEMS: usize = 1 << 20;
 
 /// Weights of one block. A norm's buffer is `[n_embd]`: weights; a layer norm's is
@@ -120,8 +120,7 @@ fn find<'c>(checkpoint: &'c Checkpoint, prefix: &str, name: &str) -> Option<&'c 
     checkpoint.get(name).or_else(|| checkpoint.get(&format!("{prefix}{name}")))
 }
 
-/// Compares the checkpoint's tensors with those that the config requires, without reading
-/// any data.
+/// Compares the checkpoint's tensors with those of the config, without reading data.
 ///
 /// # Errors
 /// [`Error::Tensor`], which lists the missing, unexpected and wrongly shaped tensors.

@@ -17,24 +17,24 @@ pub struct ModelOptions {
     /// Makes results independent of how a sequence is cut into chunks. Decode then runs
     /// through the prefill kernels, which is slower.
     pub deterministic: bool,
-    /// Longest context, at most the model's `n_positions`. `None` for all of it, but at
-    /// most 8192.
+    /// Longest context, at most the model's `n_positions`. `None` for the smaller of
+    /// `n_positions` and 8192.
     pub n_ctx: Option<usize>,
-    /// Most tokens that prefill processes at once; bounds the memory of activations.
+    /// Maximum tokens that prefill processes at once; bounds the memory of activations.
     pub prefill_chunk: usize,
-    /// Kernel candidates to run instead of those that suit the device.
+    /// Kernel candidates to run instead of those chosen for the device.
     pub variants: Vec<&'static Candidate>,
     /// Steps of a generation that are encoded ahead with the GPU sampler, at most
-    /// [`STEPS_AHEAD_MAX`]; 0 samples on the CPU. `None` for 0 on CPU adapters, where the
-    /// CPU sampler is faster, and for vocabularies that the GPU sampler cannot take;
-    /// [`STEPS_AHEAD`] otherwise.
+    /// [`STEPS_AHEAD_MAX`]; 0 samples on the CPU. `None` means 0 on CPU adapters, where
+    /// the CPU sampler is faster, and for vocabularies that the GPU sampler cannot take.
+    /// Otherwise it means [`STEPS_AHEAD`].
     pub steps_ahead: Option<usize>,
-    /// Memory budget: the most bytes of GPU memory that the model may take, sessions
+    /// Memory budget: the maximum bytes of GPU memory that the model may take, sessions
     /// included. Loading compares its plan with the budget before anything is allocated.
     /// The KV cache does not grow beyond the budget; while it grows, old and new pages
-    /// count together. Not counted are what running generations add (about 2 KB each),
-    /// the driver's own memory, and the second copy while [`crate::Engine::rebind`] moves
-    /// the model.
+    /// count together. The budget does not count what running generations add (about 2 KB
+    /// each), the driver's own memory, or the second copy while [`crate::Engine::rebind`]
+    /// moves the model.
     pub memory_budget: Option<u64>,
     /// Detects f16 overflow: a key or value too large for an f16 cache fails the step
     /// with [`Error::Overflow`]. Without detection it becomes infinity, and the logits
@@ -42,14 +42,14 @@ pub struct ModelOptions {
     /// pass waits for the result, even for the chunks of a prompt. It is on by default
     /// only in debug builds. An f32 cache is never tested.
     pub detect_overflow: bool,
-    /// Most time that a submit should take, predicted from measured dispatch times;
+    /// Maximum time that a submit should take, predicted from measured dispatch times;
     /// longer work is divided among several submits. The system resets a GPU that is busy
-    /// with one submit for too long (Windows after 2 s, phones sooner), and everything
-    /// else that draws on the GPU waits. [`MAX_SUBMIT`] by default.
+    /// with one submit for too long (Windows after 2 s, phones sooner), and all other
+    /// programs that draw with the GPU wait. [`MAX_SUBMIT`] by default.
     pub max_submit: Duration,
 }
 
-/// Default of [`ModelOptions::max_submit`]. It is a fortieth of the 2 s that Windows
+/// The default of [`ModelOptions::max_submit`]. It is a fortieth of the 2 s that Windows
 /// allows, so that a device twenty times slower than when it was measured is still in
 /// time. It is three frames of a display at 60 Hz.
 pub const MAX_SUBMIT: Duration = Duration::from_millis(50);
@@ -57,7 +57,7 @@ pub const MAX_SUBMIT: Duration = Duration::from_millis(50);
 /// Default steps ahead. The GPU has work while the host reads a submit's tokens, and a
 /// stop string or a cancellation discards few tokens.
 pub const STEPS_AHEAD: usize = 4;
-/// Most steps ahead; the ring of results holds two such submits.
+/// Maximum steps ahead; the ring of results holds two such submits.
 pub const STEPS_AHEAD_MAX: usize = 16;
 
 impl Default for ModelOptions {

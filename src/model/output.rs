@@ -13,14 +13,14 @@ pub enum Output<'a> {
     LastLogits(&'a mut Vec<f32>),
     /// The most probable token after the last row.
     Argmax(&'a mut u32),
-    /// Appends the logits of every row, `[n_rows, vocab_size]`; at most
+    /// The logits of every row, `[n_rows, vocab_size]`, appended to the vector; at most
     /// [`super::Dims::logits_rows`] rows.
     Rows(&'a mut Vec<f32>),
-    /// Appends the most probable token after every row; at most [`super::Dims::batch`]
-    /// rows.
+    /// The most probable token after every row, appended to the vector; at most
+    /// [`super::Dims::batch`] rows.
     ArgmaxRows(&'a mut Vec<u32>),
-    /// Nothing: hidden states and logits stay on the GPU, for the last row or for every
-    /// row. At most [`super::Dims::logits_rows`] rows.
+    /// Nothing: hidden states and logits stay on the GPU, for the last row, or for every
+    /// row of at most [`super::Dims::logits_rows`].
     OnGpu {
         /// Whether to compute every row rather than only the last.
         every_row: bool,
@@ -42,11 +42,11 @@ impl Output<'_> {
     }
 }
 
-/// The scores to read back; they are appended.
+/// The scores to read back, which are appended to a vector.
 pub enum Scores<'a> {
     /// The log-probability of each target: one number per row is read back.
     Logprobs(&'a mut Vec<f32>),
-    /// The log-probability of each target, its rank, and the most probable token.
+    /// The log-probability and rank of each target, and the most probable token.
     Details(&'a mut Vec<TokenScore>),
 }
 

@@ -166,8 +166,8 @@ impl Shape {
 
 /// Returns the config of a described shape: a published name, sizes such as
 /// `n_layer=2,n_embd=768`, or a name followed by sizes that replace its own. Sizes that
-/// are left out are gpt2's. Unless the description sets them, a GPT-2's `n_inner` is 4
-/// `n_embd`, and `head_dim` is an even share of the width.
+/// are left out are gpt2's. Unless the description sets them, a GPT-2's `n_inner` is
+/// `4 * n_embd`, and `head_dim` is an even share of the width.
 ///
 /// # Errors
 /// [`Error::Input`] for an unknown name or field, or a value that is not a whole number.
@@ -213,11 +213,11 @@ pub fn name(config: &Decoder) -> String {
     }
 }
 
-/// Creates an F32 checkpoint of random weights for `config`, computed when they are read.
-/// It follows GPT-2's initialization (section 2.3 of the paper; transformers'
-/// `GPT2PreTrainedModel._init_weights`). The standard deviation is 0.02. For projections
-/// onto the residual stream it is divided by the square root of their number, so that the
-/// stream does not grow with depth. Norm weights are 1, biases 0.
+/// Creates an F32 checkpoint of random weights for `config`. Values are computed when
+/// they are read. They follow GPT-2's initialization (section 2.3 of the paper;
+/// transformers' `GPT2PreTrainedModel._init_weights`). The standard deviation is 0.02.
+/// For projections onto the residual stream it is divided by the square root of their
+/// number, so that the stream does not grow with depth. Norm weights are 1, biases 0.
 ///
 /// # Errors
 /// [`Error::Tensor`] for a shape whose bytes exceed 2^64.

@@ -125,7 +125,7 @@ fn caps(config: &Value) -> (Option<f32>, Option<f32>) {
 }
 
 /// The values are from configuration_*.py of transformers 4.46.3, for Qwen3 and Gemma 3
-/// of 4.57.3. In 4.57.3 all others are the same, except Gemma 2's.
+/// of 4.57.3. In 4.57.3 the other classes have the same values, except Gemma 2's.
 #[test]
 fn absent_fields_have_the_defaults_of_their_class() {
     // k and v heads and elements per head; window of the first layer; whether the head is

@@ -21,7 +21,7 @@ use crate::model::{Model, PageLists};
 pub struct PassOwner(u64);
 
 impl PassOwner {
-    /// Returns an owner that differs from all others.
+    /// Returns a unique owner.
     #[must_use]
     pub fn unique() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -47,7 +47,8 @@ pub struct Overrun {
 pub struct PieceTime {
     /// Time by GPU timestamps; without them, from the submit to the end of the wait.
     pub duration: Duration,
-    /// Number of submits: after the last piece of a pass, another one reads the logits.
+    /// Number of submits: after the last piece of a pass, another one reads the logits,
+    /// if any.
     pub submits: usize,
     /// Set if the piece took longer than allowed.
     pub overrun: Option<Overrun>,
@@ -60,7 +61,8 @@ struct Begun {
     body: Step,
     head: Step,
     at: Place,
-    /// Holds the uploads until the first submit, which must follow directly.
+    /// Holds the uploads until the first piece runs. That must be the next call:
+    /// [`Forward::end_begun`] does not submit them.
     staged: Option<Encoder>,
 }
 
@@ -91,8 +93,9 @@ pub(super) struct BegunPasses {
 }
 
 impl Forward {
-    /// Returns the most rows of a chunk at `position` for which no dispatch is predicted
-    /// to take longer than `limit`: at least one, at most [`super::Dims::chunk`].
+    /// Returns the maximum rows of a chunk at `position` for which no dispatch is
+    /// predicted to take longer than `limit`: at least one, at most
+    /// [`super::Dims::chunk`].
     #[must_use]
     pub fn rows_within(&self, limit: Duration, position: usize) -> usize {
         let limit_ns = limit.as_nanos() as f64;
@@ -288,8 +291,8 @@ impl Forward {
     }
 
     /// Returns the number of tokens of the owner's pass if it finished since the last
-    /// call. `logits` is replaced by the pass's logits, or emptied if none were
-    /// requested.
+    /// call, otherwise `None`. A finished pass's logits replace `logits`, which is
+    /// emptied if none were requested.
     ///
     /// # Errors
     /// The error of the pass.
@@ -326,8 +329,7 @@ fn overrun(segments: &[Segment<'_>], at: Place, piece: Piece, duration: Duration
 }
 
 /// Corrects predictions by the measured time of a piece. A single dispatch corrects its
-/// kind, or teaches it if its time was unknown; several dispatches correct the whole
-/// list.
+/// kind, or gives a first time if none was known. Several dispatches correct the lists.
 fn correct(
     cost: &mut CostModel,
     segments: &[Segment<'_>],

@@ -23,7 +23,7 @@ struct Place<'a> {
 }
 
 impl Forward {
-    /// Returns the most bytes that [`Forward::read_cache`] can read at once.
+    /// Returns the maximum bytes that [`Forward::read_cache`] can read at once.
     #[must_use]
     pub fn cache_piece_bytes(&self) -> u64 {
         self.readback.bytes()
@@ -38,7 +38,7 @@ impl Forward {
 
     /// Reserves pages for the first `n` positions of an empty sequence, except those
     /// before the first page of each layer. Returns `false` and takes no page if the
-    /// layers cannot begin at these pages here.
+    /// layers of this cache cannot begin at these pages.
     ///
     /// # Errors
     /// As [`Forward::run`]; `pages` may then hold some.

@@ -17,11 +17,11 @@ use crate::model::{Model, PageLists};
 /// [`ALLOWANCE`] is used. 64 is a gemm tile; smaller ones are for software adapters.
 const ROWS: [usize; 4] = [64, 32, 16, 8];
 
-/// Most time for the timed dispatches of a chunk, one or two of each kind.
+/// Maximum time for the timed dispatches of a chunk, one or two of each kind.
 const ALLOWANCE: Duration = Duration::from_millis(40);
 
-/// Cached positions at which attention is timed again: the context of GPT-2, and enough
-/// for a slope.
+/// Cached positions for timing the dispatches that depend on them: the context of GPT-2,
+/// and enough for a slope.
 const KV_LEN: usize = 1024;
 
 /// A dispatch that takes longer than this is timed twice, and the shorter time counts.
@@ -29,15 +29,15 @@ const KV_LEN: usize = 1024;
 /// work needlessly.
 const AGAIN: Duration = Duration::from_micros(500);
 
-/// Most time of a dispatch of the head's matrix for one row, so that the dispatch fits
+/// Maximum time of a dispatch of the head's matrix for one row, so that the dispatch fits
 /// small frame budgets.
 const HEAD_SLICE: Duration = Duration::from_millis(1);
 
 impl Forward {
     /// Times dispatches of every kind in the passes of a chunk and of a decode row, one
     /// per submit: for one row, for several rows, and after many positions. Then cuts the
-    /// head's matrix if it takes long. The buffers hold what the warm-up left: results do
-    /// not matter, nor whether a dispatch adds to existing values.
+    /// head's matrix if it takes long. The buffers still hold the warm-up's data. Results
+    /// do not matter, so dispatches may add to existing values.
     pub(super) fn calibrate(&mut self, gpu: &Gpu, model: &Model) -> Result<()> {
         let mut timestamps = Timestamps::new(gpu, 1)?;
         let mut pages = PageLists::new(&model.config, self.dims.n_ctx);

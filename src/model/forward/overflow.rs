@@ -1,7 +1,7 @@
 //! Submits passes and reads back their output and the f16 overflow flag.
 //!
 //! A pass begins by clearing the flag and ends by reading it. It thus finds only its own
-//! overflow, and the step that fails is its caller's.
+//! overflow and fails only its caller's step.
 
 use super::Forward;
 use crate::error::{Error, Result};
@@ -19,7 +19,7 @@ fn check(bytes: &[u8]) -> Result<()> {
     found.map_or(Ok(()), |found| Err(kv_overflow(found)))
 }
 
-/// Ignores overflow: nobody requested the token of a warm-up.
+/// Turns an overflow error into success: nobody requested the token of a warm-up.
 pub(super) fn permitted(result: Result<()>) -> Result<()> {
     match result {
         Err(Error::Overflow { .. }) => Ok(()),

@@ -47,8 +47,9 @@ impl Forward {
         Ok(())
     }
 
-    /// Returns the most pages between `least` and `wished` that the memory budget allows,
-    /// one group after the other. During growth, old and new slabs exist side by side.
+    /// Returns the maximum pages between `least` and `wished` that the memory budget
+    /// allows, one group after the other. During growth, old and new slabs exist side by
+    /// side.
     fn within_budget(&self, least: GroupPages, wished: GroupPages) -> Result<GroupPages> {
         let Some(budget) = self.dims.memory_budget() else { return Ok(wished) };
         let held = self.dims.bytes_beside_pools() + self.cache.bytes();
@@ -74,8 +75,9 @@ impl Forward {
         Ok(fitting)
     }
 
-    /// Returns the memory of pools that have grown to the driver, once no sequence holds
-    /// a page. A failure is harmless: the next step grows the pools again.
+    /// Shrinks grown pools to their initial size, which frees GPU memory. Does nothing
+    /// while a sequence holds a page or a pass is unfinished. A failure is harmless: the
+    /// next step grows the pools again.
     pub fn shrink(&mut self, gpu: &Gpu, model: &Model) {
         let initial_pages = self.dims.initial_pages;
         let grown = self.cache.n_pages().iter().zip(initial_pages).any(|(&there, at_first)| there > at_first);

@@ -90,8 +90,8 @@ pub(super) fn encode(pass: &mut Pass<'_>, segments: &[Segment<'_>], at: Place, p
     end
 }
 
-/// Encodes passes, and submits before a submit would take too long. It waits only for
-/// dispatches whose time is not known yet.
+/// Encodes passes, and submits early enough that no submit takes too long. It waits only
+/// for dispatches whose time is not known yet.
 pub(in crate::model) struct Pieces<'g> {
     gpu: &'g Gpu,
     encoder: Encoder,

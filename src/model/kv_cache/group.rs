@@ -3,7 +3,7 @@
 use super::page_list::WINDOW_SLACK;
 use crate::model::decoder::Decoder;
 
-/// Most groups of a model; each has its own page table.
+/// Maximum number of groups in a model; each has its own page table.
 pub const KV_GROUPS_MAX: usize = 2;
 
 /// Layers whose pages are taken and released together, because they see equally far back

@@ -78,7 +78,8 @@ impl KvPool {
         page_entry(page as usize / self.pages_per_slab, page as usize % self.pages_per_slab)
     }
 
-    /// Returns the most pages that the pool may grow to: [`SLABS_MAX`] bindings.
+    /// Returns the maximum number of pages that the pool may grow to: those of
+    /// [`SLABS_MAX`] bindings.
     #[must_use]
     pub fn n_pages_max(&self) -> usize {
         self.pages_per_slab * SLABS_MAX
