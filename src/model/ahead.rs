@@ -1,5 +1,5 @@
-//! Steps encoded ahead: the sampler on the GPU feeds each step to the next, and the
-//! host reads tokens of steps that are over while later ones run.
+//! Steps encoded ahead: the GPU sampler feeds each step's token to the next step, and the
+//! host reads the tokens of finished steps while later ones run.
 
 use std::collections::VecDeque;
 
@@ -14,14 +14,14 @@ use crate::gpu::{BoundBuffer, BufferUse, Dispatch, Gpu, GpuBuffer, MemoryGroup, 
 use crate::kernels::sample::{self, NO_TOKEN, Sample, SampleParams, SampleState};
 use crate::kernels::{Batch, KvOverflow, OVERFLOW_FLAG_BYTES, Row, Step, contract};
 
-/// Submits of one loop that may be on their way: while the tokens of one are read,
-/// the other keeps the GPU busy.
+/// Maximum submits of one loop in flight: while the host reads the tokens of one, the
+/// other keeps the GPU busy.
 const FLIGHTS_MAX: usize = 2;
-/// Slots of the ring of results.
+/// Slots in the ring of results.
 const N_SLOTS: usize = FLIGHTS_MAX * STEPS_AHEAD_MAX;
 const RESULTS_BYTES: u64 = N_SLOTS as u64 * sample::RESULT_BYTES;
 
-/// What changes from step to step, as it lies in [`Slot::Step`].
+/// The data that changes from step to step, in the layout of [`Slot::Step`].
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 struct StepBlock {
@@ -35,29 +35,29 @@ struct StepBlock {
 const BLOCK_BYTES: u64 = size_of::<StepBlock>() as u64;
 const _: () = assert!(BLOCK_BYTES == BATCH_OFFSET + size_of::<Row>() as u64 && size_of::<Batch>() > 16);
 
-/// Bytes that a submit of `steps` stages beside tokens and pages.
+/// Returns the bytes that a submit of `steps` stages besides tokens and page tables.
 pub(super) fn staged_bytes(steps: usize) -> usize {
     if steps == 0 {
         return 0;
     }
-    // The first submit of a loop is a single step.
+    // A submit that does not follow the loop's last one also stages parameters and state.
     steps * size_of::<StepBlock>() + size_of::<SampleParams>() + size_of::<SampleState>()
 }
 
-/// A step's choice.
+/// The outcome of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AheadToken {
-    /// A token.
+    /// The chosen token.
     Token(u32),
-    /// The logits were NaN or infinite, or all minus infinity.
+    /// The logits held NaN or infinity, or all were minus infinity.
     Fault,
-    /// A key or a value of the step exceeds f16.
+    /// A key or value of the step overflows f16.
     Overflow(KvOverflow),
-    /// An earlier step was the last one.
+    /// The loop stopped at an earlier step.
     Stopped,
 }
 
-/// The sampler of one generation on the GPU, and its submits on their way.
+/// The GPU sampler of one generation, and its submits in flight.
 pub struct AheadLoop {
     params: GpuBuffer,
     state: GpuBuffer,
@@ -66,14 +66,14 @@ pub struct AheadLoop {
     dispatches: Vec<Dispatch>,
     sampling: SampleParams,
     key: [u32; 8],
-    /// Numbers that the tokens read so far have taken.
+    /// Random numbers taken for the tokens read so far.
     draws: u64,
     flights: VecDeque<Flight>,
     next_readback: usize,
-    /// [`Forward::serial`] behind the last submit: another one since then has
-    /// overwritten what steps hand on.
+    /// [`Forward::serial`] after the loop's last submit. A later submit of anything else
+    /// overwrites the data that steps pass on.
     serial: u64,
-    /// Steps of the state on the GPU.
+    /// Steps counted by the state on the GPU.
     step: usize,
     last_token: u32,
 }
@@ -86,26 +86,27 @@ struct Flight {
 }
 
 impl AheadLoop {
-    /// Submits on their way.
+    /// Returns the number of submits in flight.
     #[must_use]
     pub fn n_flights(&self) -> usize {
         self.flights.len()
     }
 
-    /// Whether a further submit may follow before one is read.
+    /// Returns whether another submit may follow before one is read.
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.flights.len() < FLIGHTS_MAX
     }
 
-    /// Numbers that the tokens read so far have taken, but for the last `n_tokens`.
+    /// Returns the random numbers taken for the tokens read so far, except the last
+    /// `n_tokens`.
     #[must_use]
     pub fn draws_before(&self, n_tokens: usize) -> u64 {
         let taken = if self.sampling.greedy == 0 { n_tokens as u64 } else { 0 };
         self.draws.saturating_sub(taken)
     }
 
-    /// Waits for the oldest submit and appends its steps' choices to `tokens`.
+    /// Waits for the oldest submit and appends the outcomes of its steps to `tokens`.
     ///
     /// # Errors
     /// [`crate::Error::Gpu`] when the driver reports a fault.
@@ -119,7 +120,8 @@ impl AheadLoop {
             for step in first_step..first_step + n_steps {
                 tokens.push_back(match slots[step % N_SLOTS] {
                     [NO_TOKEN, 0, ..] => AheadToken::Stopped,
-                    // Later steps find the flag as this one left it.
+                    // The flag is not cleared between steps, so later steps also see this
+                    // overflow.
                     [.., keys, values] if keys | values != 0 => {
                         KvOverflow::lowest([keys, values]).map_or(AheadToken::Fault, AheadToken::Overflow)
                     }
@@ -136,14 +138,14 @@ impl AheadLoop {
 }
 
 impl Forward {
-    /// A loop for one generation: `key` of the generator, of which `draws` numbers
-    /// are taken.
+    /// Creates a loop for one generation. `key` is the key of its random generator, from
+    /// which `draws` numbers are already taken.
     ///
     /// # Errors
     /// As [`Gpu::allocate`] and [`Recorder::dispatch`].
     ///
     /// # Panics
-    /// When the model was loaded without steps ahead.
+    /// If the model was loaded without steps ahead.
     pub fn ahead_loop(
         &mut self,
         gpu: &Gpu,
@@ -189,23 +191,24 @@ impl Forward {
         })
     }
 
-    /// Whether the last submit of all was this loop's, so that its next one finds
+    /// Returns whether the latest submit was this loop's, so that its next submit finds
     /// token and state on the GPU.
     #[must_use]
     pub fn follows(&self, ahead: &AheadLoop) -> bool {
         ahead.serial == self.serial && ahead.serial != 0
     }
 
-    /// Submits `n_steps` steps of one sequence. The first one runs `tokens`, at
-    /// `position`; where there are none, the token that the loop's last step chose.
-    /// Each further step runs the token that the one before it chose.
+    /// Submits `n_steps` steps of one sequence. The first step runs `tokens` at
+    /// `position`; without tokens it runs the token that the loop's last step chose. Each
+    /// further step runs the token chosen by the step before it.
     ///
     /// # Errors
     /// As [`Forward::run`].
     ///
     /// # Panics
-    /// As [`Forward::run`]; when the loop has no room; without tokens, when another
-    /// submit came in between while some of its own are unread.
+    /// As [`Forward::run`]; if the loop already has two submits in flight; if `n_steps`
+    /// is 0 or above [`STEPS_AHEAD_MAX`]; without tokens, if another submit came in
+    /// between while some of the loop's own are unread.
     #[allow(clippy::too_many_arguments, reason = "those of Forward::run, with the loop and its steps")]
     pub fn submit_ahead(
         &mut self,
@@ -275,7 +278,7 @@ impl Forward {
     }
 }
 
-/// The step of `n` rows at `position`, of which the last one is sampled.
+/// Returns the step of `n` rows at `position`, whose last row is sampled.
 fn block(position: u32, n: u32) -> StepBlock {
     let body = Step { n_rows: n, first_row: 0, position, kv_len: position + n };
     let head = Step { n_rows: 1, first_row: n - 1, ..body };

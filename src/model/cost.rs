@@ -1,24 +1,24 @@
-//! What dispatches cost: times that were measured, and what they foretell.
+//! Predicts what dispatches cost from measured times.
 //!
-//! Numbers alone: kinds of dispatches ([`crate::gpu::Dispatch::kind`]), workgroups,
-//! cached positions, nanoseconds.
+//! It works on numbers only: kinds of dispatches ([`crate::gpu::Dispatch::kind`]),
+//! workgroups, cached positions, nanoseconds.
 
-/// How far what runs may differ from what was calibrated: a machine that others use
-/// too is some times slower, never hundreds of times; a clock that rests at first is
-/// some times faster.
+/// Bounds on a correction. Other users make a machine several times slower, never
+/// hundreds of times. A GPU clock that was low during calibration makes later work
+/// several times faster.
 const CORRECTION: std::ops::RangeInclusive<f64> = 0.25..=8.0;
 
-/// Measurements that a correction is the median of: where others use the machine too,
-/// some pieces take many times what the work takes, and what is predicted must not
-/// follow them, while a device that has become slower shows in three.
+/// Measurements that a correction is the median of. On a shared machine some pieces take
+/// many times longer than their work, and predictions must not follow them; a device that
+/// has become slower shows after three measurements.
 const RECENT: usize = 5;
 
-/// A dispatch of one step, as its cost sees it.
+/// The properties of a dispatch in one step that determine its cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Load {
     /// The dispatch's kind.
     pub(super) kind: usize,
-    /// Workgroups, all dimensions.
+    /// Workgroups, over all dimensions.
     pub(super) groups: u64,
     /// Positions in the cache.
     pub(super) kv_len: u32,
@@ -32,7 +32,8 @@ struct Sample {
     ns: f64,
 }
 
-/// `fixed + groups * (per_group + per_group_key * kv_len)`, none of them negative.
+/// `fixed + groups * (per_group + per_group_key * kv_len)`; none of the three is
+/// negative.
 #[derive(Clone, Copy, Debug, Default)]
 struct Line {
     fixed: f64,
@@ -41,10 +42,10 @@ struct Line {
 }
 
 impl Line {
-    /// The line over all samples: what was measured is never above it. Workgroups
-    /// explain what differs between few and many, then cached positions what remains
-    /// of the longest. Where the number of workgroups did not differ nothing is taken
-    /// for fixed, so that many are not thought too cheap.
+    /// Fits a line that no sample exceeds. The difference between few and many workgroups
+    /// gives `fixed` and `per_group`. The remaining time of the sample with the most
+    /// cached positions gives `per_group_key`. If all samples have the same number of
+    /// workgroups, nothing counts as fixed, so that larger grids are not underestimated.
     fn over(samples: &[Sample]) -> Line {
         let by = |a: &&Sample, b: &&Sample| (a.groups, a.kv_len).partial_cmp(&(b.groups, b.kv_len));
         let order = |a: &&Sample, b: &&Sample| by(a, b).unwrap_or(std::cmp::Ordering::Equal);
@@ -72,8 +73,8 @@ impl Line {
     }
 }
 
-/// By what predictions are multiplied: the median of the factors that would have been
-/// right of late.
+/// The factor on predictions: the median of the factors that would have been right for
+/// recent measurements.
 #[derive(Clone, Copy, Debug)]
 struct Correction {
     recent: [f64; RECENT],
@@ -93,7 +94,8 @@ impl Correction {
         sorted[RECENT / 2]
     }
 
-    /// Takes in what took `ns` where `predicted_ns`, with the factor, was expected.
+    /// Adds a measurement: work took `ns`, and `predicted_ns`, factor included, was
+    /// expected.
     fn note(&mut self, predicted_ns: f64, ns: f64) {
         if predicted_ns <= 0.0 {
             return;
@@ -104,14 +106,14 @@ impl Correction {
     }
 }
 
-/// What is known of one kind.
+/// What is known of one kind of dispatch.
 #[derive(Clone, Debug, Default)]
 struct Kind {
-    /// Whether it ran: some drivers compile a pipeline when it runs first, so that
-    /// the time of that run says nothing.
+    /// Whether it has run. Some drivers compile a pipeline in its first run, which makes
+    /// the time of that run useless.
     ran: bool,
-    /// The fastest for each number of workgroups and positions: a slower one of the
-    /// same work waited for something else.
+    /// The fastest sample for each number of workgroups and positions; a slower one of
+    /// the same work waited for something else.
     samples: Vec<Sample>,
     line: Line,
     correction: Correction,
@@ -121,13 +123,12 @@ struct Kind {
 #[derive(Clone, Debug, Default)]
 pub(super) struct CostModel {
     kinds: Vec<Kind>,
-    /// Of steps of a row and of several: what lists of dispatches took beside what was
-    /// predicted.
+    /// Corrections for lists of dispatches: in steps of one row, and of several rows.
     corrections: [Correction; 2],
 }
 
 impl CostModel {
-    /// The nanoseconds that a dispatch will take; `None` for a kind that was never
+    /// Returns the predicted nanoseconds of a dispatch; `None` for a kind that was never
     /// timed.
     pub(super) fn predict(&self, load: Load, n_rows: u32) -> Option<f64> {
         let kind = self.kinds.get(load.kind).filter(|kind| !kind.samples.is_empty())?;
@@ -142,8 +143,7 @@ impl CostModel {
         &mut self.kinds[kind]
     }
 
-    /// Takes in how long a dispatch took that ran alone, unless it was the first of
-    /// its kind.
+    /// Adds the time of a dispatch that ran alone, unless it was the first of its kind.
     pub(super) fn learn(&mut self, load: Load, ns: f64) {
         let kind = self.kind(load.kind);
         if !std::mem::replace(&mut kind.ran, true) {
@@ -152,7 +152,7 @@ impl CostModel {
         self.sample(load, ns);
     }
 
-    /// Takes in how long a dispatch took whose kind had run before.
+    /// Adds the time of a dispatch whose kind had run before.
     pub(super) fn sample(&mut self, load: Load, ns: f64) {
         // 0 would mean that nothing ran.
         let ns = ns.max(1.0);
@@ -167,31 +167,32 @@ impl CostModel {
         kind.line = Line::over(&kind.samples);
     }
 
-    /// Compares what a dispatch took that ran alone with what was predicted.
+    /// Corrects a kind by the time of a dispatch that ran alone.
     pub(super) fn correct_kind(&mut self, kind: usize, predicted_ns: f64, ns: f64) {
         self.kind(kind).correction.note(predicted_ns, ns);
     }
 
-    /// Compares what several dispatches took with what was predicted.
+    /// Corrects the lists by the time of several dispatches.
     pub(super) fn correct_list(&mut self, n_rows: u32, predicted_ns: f64, ns: f64) {
         self.corrections[usize::from(n_rows > 1)].note(predicted_ns, ns);
     }
 }
 
-/// The beginning of some work that fits one submit.
+/// The first part of some work, which fits one submit.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Piece {
-    /// Dispatches.
+    /// Number of dispatches.
     pub(super) len: usize,
-    /// Their predicted time; 0 where it is not known.
+    /// Their predicted time in nanoseconds; 0 if unknown.
     pub(super) ns: f64,
-    /// Whether it is a single dispatch of which no time is known.
+    /// Whether it is a single dispatch of unknown time.
     pub(super) unknown: bool,
 }
 
-/// The longest piece that begins `costs` and takes at most `room_ns`; where nothing
-/// fits and `must` is set, the first dispatch alone. A dispatch of which no time is
-/// known is a piece of its own. `Some(0.0)` stands for one that is not encoded.
+/// Returns the longest piece at the start of `costs` that takes at most `room_ns`. If
+/// nothing fits and `must` is set, it is the first dispatch. A dispatch of unknown time
+/// (`None`) is a separate piece, and only if `must` is set. `Some(0.0)` is a dispatch
+/// that is not encoded.
 pub(super) fn first_piece(costs: impl Iterator<Item = Option<f64>>, room_ns: f64, must: bool) -> Piece {
     let mut piece = Piece::default();
     for cost in costs {
@@ -209,8 +210,9 @@ pub(super) fn first_piece(costs: impl Iterator<Item = Option<f64>>, room_ns: f64
     piece
 }
 
-/// The number of rows, fewer than `rows`, that takes `ratio` of their time or less:
-/// whole tiles where there are several, as those are what kernels take.
+/// Returns a number of rows below `rows`, but at least 1, that takes at most `ratio`
+/// times as long. Larger numbers are rounded down to whole tiles, which is what kernels
+/// work on.
 pub(super) fn fewer_rows(rows: usize, ratio: f64) -> usize {
     let fit = ((rows as f64 * ratio) as usize).clamp(1, rows.saturating_sub(1).max(1));
     match fit {
@@ -233,7 +235,7 @@ mod tests {
     fn a_line_lies_over_all_samples_and_goes_on_beyond_them() {
         let mut cost = CostModel::default();
         assert_eq!(cost.predict(load(1, 1), 1), None);
-        // 500 + 100 a workgroup + 0.5 a workgroup and position.
+        // 500, 100 per workgroup, and 0.5 per workgroup and position.
         let truth = |groups: u64, kv_len: u32| 500.0 + groups as f64 * (100.0 + 0.5 * f64::from(kv_len));
         for (groups, kv_len) in [(2, 1), (20, 1), (20, 1000)] {
             cost.sample(load(groups, kv_len), truth(groups, kv_len));
@@ -244,7 +246,7 @@ mod tests {
             let ratio = predicted / truth(groups, kv_len);
             assert!((0.99..1.05).contains(&ratio), "{groups} {kv_len}: {ratio}");
         }
-        // The fastest of equals counts.
+        // The fastest of equal samples counts.
         let before = cost.predict(load(20, 1), 1);
         cost.sample(load(20, 1), 90_000.0);
         assert_eq!(cost.predict(load(20, 1), 1), before);
@@ -264,12 +266,12 @@ mod tests {
         let mut cost = CostModel::default();
         let predict = |cost: &CostModel| cost.predict(load(1, 1), 1).unwrap();
         cost.sample(load(1, 1), 1_000.0);
-        // Two of five that waited for something else change nothing.
+        // Up to two outliers in five measurements change nothing.
         for ns in [9_000.0, 1_000.0, 1_000.0, 30_000.0, 1_000.0, 1_000.0, 5_000.0] {
             cost.correct_list(1, predict(&cost), ns);
             assert_eq!(predict(&cost), 1_000.0, "{ns}");
         }
-        // A device that has become three times slower, then faster, is followed.
+        // Predictions follow a device that becomes three times slower, then faster.
         for _ in 0..RECENT {
             cost.correct_list(1, predict(&cost), 3_000.0);
         }
@@ -296,7 +298,8 @@ mod tests {
 
     #[test]
     fn pieces_fit_unless_they_are_one_dispatch() {
-        // A made-up pass, some of it not encoded, some never timed, some too long.
+        // A made-up pass: some dispatches are not encoded, some never timed, some too
+        // long.
         let mut state = 9_u32;
         let mut random = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -324,10 +327,10 @@ mod tests {
                 pieces += 1;
             }
             assert_eq!(unknown, 50);
-            // Between dispatches that were never timed stand those that were.
+            // Timed dispatches separate those that were never timed.
             assert!(pieces >= 101, "{target}: {pieces}");
         }
-        // Behind what is held already nothing need fit.
+        // Without `must`, a piece may be empty.
         assert_eq!(first_piece([Some(5.0)].into_iter(), 4.0, false), Piece::default());
         assert_eq!(first_piece([None].into_iter(), 4.0, false), Piece::default());
     }

@@ -1,5 +1,5 @@
-//! The sizes of every buffer: computed once, used by the memory plan and by
-//! the allocation.
+//! The sizes of all buffers. They are computed once; the memory plan and the allocations
+//! both use them.
 
 mod plan;
 mod slot;
@@ -17,54 +17,54 @@ use crate::kernels::{
 use crate::tensor::Axis;
 pub(super) use slot::{PAGE_TABLES, Slot};
 
-/// Rows of logits that are computed at once fit in this many bytes, there and
-/// in the readback: 83 rows of GPT-2, enough to fill a tile of gemm...
+/// Maximum bytes of logits computed at once; it bounds their buffer and the readback. It
+/// holds 83 rows of GPT-2, enough to fill a gemm tile.
 const LOGITS_BYTES: usize = 16 << 20;
-/// ...and are at most this many: beyond it the readback only grows.
+/// Maximum rows of logits computed at once; more would only enlarge the readback.
 const LOGITS_ROWS_MAX: usize = 256;
 
-/// Rows of a tile of gemm: that many rows of logits are computed at once where
-/// they fit, or a multiple of it, so that no tile is ragged within a pass.
+/// Rows of a gemm tile. Where at least one tile fits, scoring computes logits of whole
+/// tiles at a time, so that only the last tile of a pass can be partly filled.
 const TILE_ROWS: usize = 64;
 
-/// A step struct at the start, a second one for the head at this offset: the
-/// portable alignment of a uniform's offset...
+/// Offset of the head's [`Step`] in [`Slot::Step`]; the body's is at 0. It is the
+/// portable alignment of uniform buffer offsets.
 pub(super) const HEAD_STEP_OFFSET: u64 = 256;
-/// ...and the rows of a batch behind it.
+/// Offset of the rows of a batch in [`Slot::Step`].
 pub(super) const BATCH_OFFSET: u64 = 2 * HEAD_STEP_OFFSET;
 
-/// Dispatches that the head's matrix is cut into at the most, beside what bindings
-/// demand: a dispatch each, and its parameters.
+/// Maximum number of slices that the head's matrix is cut into, in addition to the pieces
+/// that binding limits require. Each slice takes a dispatch and its own parameters.
 pub(super) const HEAD_SLICES_MAX: usize = 32;
 
-/// Elements of a buffer that a model has no use for: nothing smaller is a buffer.
+/// Elements of a buffer that a model does not use: the smallest possible buffer.
 const UNUSED_ELEMS: usize = 4;
 
-/// Sizes that follow from a config, the options and the device.
+/// Sizes derived from a config, the options and the device.
 #[derive(Clone, Debug)]
 pub struct Dims {
-    /// Longest context.
+    /// Longest context, in positions.
     pub n_ctx: usize,
-    /// Tokens of a prefill chunk.
+    /// Maximum tokens in a prefill chunk.
     pub chunk: usize,
-    /// Rows of logits computed at once.
+    /// Maximum rows of logits computed at once.
     pub logits_rows: usize,
-    /// Rows of a batch.
+    /// Maximum rows in a batch.
     pub batch: usize,
-    /// Rows of any sequences in a packed pass.
+    /// Maximum rows in a packed pass, over all its sequences.
     pub packed: usize,
-    /// Steps encoded ahead with the sampler on the GPU; 0 without it.
+    /// Steps encoded ahead with the GPU sampler; 0 if it is not used.
     pub steps_ahead: usize,
-    /// Pages of a whole context.
+    /// Pages of a full context.
     pub context_pages: usize,
-    /// Layers that share their pages.
+    /// Groups of layers that share their pages.
     pub groups: Vec<KvGroup>,
-    /// Pages that each group's pool holds at first: those of one context, or of what
-    /// the group's layers see of it.
+    /// Initial pages of each group's pool: enough for one context, or for the part of it
+    /// that the group's layers see.
     pub initial_pages: GroupPages,
-    /// Pages that one slab may hold within a binding.
+    /// Maximum pages in a slab, which must fit one binding.
     pub pages_per_slab: usize,
-    /// Bytes of a page of one layer.
+    /// Bytes of one page of one layer.
     pub page_bytes: u64,
     config: Decoder,
     options: ModelOptions,
@@ -76,9 +76,11 @@ impl Dims {
     /// Derives the sizes.
     ///
     /// # Errors
-    /// [`Error::Input`] for a context of 0 or beyond the model's,
-    /// [`Error::Limits`] when the KV cache of one context or the position
-    /// embedding does not fit the device's bindings.
+    /// [`Error::Input`] for invalid options: a context of 0 or longer than the model's, a
+    /// prefill chunk of 0, a `max_submit` of 0, or too many steps ahead.
+    /// [`Error::Limits`] when the KV cache of one context or the position embedding does
+    /// not fit the device's bindings, when a head is too wide for decode attention, or
+    /// when the GPU sampler cannot take the vocabulary.
     pub fn new(
         config: &Decoder,
         options: &ModelOptions,
@@ -126,7 +128,8 @@ impl Dims {
         let rows_that_fit = (max_binding_bytes / widest_bytes).max(1) as usize;
         let chunk = options.prefill_chunk.min(n_ctx).min(rows_that_fit);
         let vocab_bytes = config.vocab().padded_len() * 4;
-        // A readback has the overflow flag behind them, and may be no larger than a binding.
+        // A readback appends the overflow flag to the logits, and may be no larger than a
+        // binding.
         let logits_bytes = LOGITS_BYTES.min(max_binding_bytes.saturating_sub(OVERFLOW_FLAG_BYTES) as usize);
         let page_bytes = page_pack_bytes(config.attention.n_kv_head, heads.padded, options.kv_dtype);
         let pages_per_slab = ((max_binding_bytes / page_bytes) as usize).min((1 << 24) - 1);
@@ -165,7 +168,7 @@ impl Dims {
         })
     }
 
-    /// Bytes that a slot's buffer needs.
+    /// Returns the bytes that a slot's buffer needs.
     pub(super) fn slot_bytes(&self, slot: Slot) -> u64 {
         let c = &self.config;
         let (embd, heads, qkv) = (c.embd().padded_len(), c.heads(), c.qkv().padded_len());
@@ -201,14 +204,15 @@ impl Dims {
         elems as u64 * 4
     }
 
-    /// Elements of the table of one of the rotary embeddings.
+    /// Returns the elements of the table of rotary embedding `index`.
     fn rope_elems(&self, index: usize) -> usize {
         let there = index < self.config.attention.ropes.len();
         if there { self.n_ctx * self.config.heads().padded } else { UNUSED_ELEMS }
     }
 
-    /// Enough for every matrix of a layer, if a binding may be that large; the head,
-    /// larger still, does not split k. At least some, since a buffer has a size.
+    /// Returns enough bytes for any matrix of a layer, but no more than a binding may
+    /// have. The head is larger but does not split k. At least 16, because a buffer
+    /// cannot be empty.
     fn gemm_scratch_bytes(&self) -> u64 {
         let (c, candidate) = (&self.config, self.choices.get(Op::Gemm));
         let bytes = [c.qkv().padded_len(), c.embd().padded_len(), c.up_rows()]
@@ -216,21 +220,22 @@ impl Dims {
         bytes.into_iter().max().unwrap_or(0).min(self.max_binding_bytes).max(16)
     }
 
-    /// Pages of all sequences of a pass: those of as many whole contexts as a batch
-    /// has rows.
+    /// Returns the maximum number of page table entries of a pass: as many full contexts
+    /// as a batch has rows.
     #[must_use]
     pub fn page_table_entries(&self) -> usize {
         self.batch * self.context_pages
     }
 
-    /// Rows of which logits are computed and scored at once.
+    /// Returns the maximum number of rows whose logits are computed and scored at once.
     pub(super) fn scored_rows(&self) -> usize {
         if self.logits_rows < TILE_ROWS { self.logits_rows } else { self.logits_rows / TILE_ROWS * TILE_ROWS }
     }
 
-    /// Bytes of one of the two upload buffers: both steps, a batch, a chunk of
-    /// tokens and of targets, page tables, the overflow flag's zeros, what steps ahead
-    /// stage or the steps of a scored chunk.
+    /// Returns the bytes of one of the two upload buffers. It holds both steps, a batch,
+    /// a chunk of tokens and of targets, the page tables, and zeros for the overflow
+    /// flag. After these it holds the data of steps ahead or the steps of a scored chunk,
+    /// whichever is larger.
     pub(super) fn upload_bytes(&self) -> u64 {
         let scored = self.chunk.div_ceil(self.scored_rows()) * size_of::<Step>();
         let later = ahead::staged_bytes(self.steps_ahead).max(scored);
@@ -239,19 +244,18 @@ impl Dims {
         steps as u64 + slots.map(|&slot| self.slot_bytes(slot)).sum::<u64>()
     }
 
-    /// Bytes of the readback: the largest of what passes bring back, and the overflow
-    /// flag behind it.
+    /// Returns the bytes of the readback: the largest result of a pass, then the overflow
+    /// flag.
     pub(super) fn readback_bytes(&self) -> u64 {
         self.slot_bytes(Slot::Logits).max(self.slot_bytes(Slot::ScoreDetails)) + OVERFLOW_FLAG_BYTES
     }
 
-    /// Room for different parameter structs, equal ones being stored once: a
-    /// scale a layer in attention; one for each piece of the embedding, the head
-    /// and a layer's four matrices (both phases share them), for each slice of the
-    /// head; one each for norms, with a sum and without, heads' norms, gates, append,
-    /// merge, argmax and score. Appends that note
-    /// what f16 cannot hold, and the projections that they may be fused with, have theirs
-    /// a layer.
+    /// Returns an upper bound on distinct parameter structs; equal ones are stored once.
+    /// Attention needs one per layer for its scale. Each piece of the embedding, of the
+    /// head and of a layer's four matrices needs one, which both phases share, and so
+    /// does each slice of the head. Norms with and without a sum, norms of heads, gates,
+    /// append, merge, argmax and score need one each. With overflow detection, appends
+    /// and the projections that they may be fused with need one per layer.
     pub(super) fn params_capacity(&self) -> usize {
         let (c, dtype) = (&self.config, self.options.dtype);
         let pieces = |rows: usize, columns: Axis| {
@@ -268,15 +272,15 @@ impl Dims {
         (2 + tagged) * c.n_layer + 3 * head + 2 * (HEAD_SLICES_MAX + head) + 2 * layer + 10
     }
 
-    /// Bytes that one position takes in the KV cache, all layers.
+    /// Returns the KV cache bytes of one position, over all layers.
     #[must_use]
     pub fn kv_bytes_per_token(&self) -> u64 {
         self.page_bytes / PAGE_SIZE as u64 * self.config.n_layer as u64
     }
 }
 
-/// Elements that the chosen attention kernels pass between them, for at most so
-/// many rows of prefill and of decode; at least some, since something must be bound.
+/// Returns the elements of scratch that the chosen attention kernels need, for at most
+/// `prefill_rows` and `decode_rows` rows. At least 4, because a buffer must be bound.
 fn scratch_elems(
     choices: &Choices,
     config: &Decoder,

@@ -1,5 +1,5 @@
-//! The mutable half of a model: buffers, cache, and passes that are recorded
-//! once and encoded for every step.
+//! The mutable half of a model: buffers, cache, and passes that are recorded once and
+//! encoded for every step.
 
 mod begun;
 mod cache;
@@ -34,9 +34,9 @@ use crate::kernels::{ROWS_MAX, Row, Step, contract};
 pub struct Sequence<'a> {
     /// The sequence's pages.
     pub pages: &'a mut PageLists,
-    /// Positions that they hold already.
+    /// Positions of the sequence already in the cache.
     pub position: usize,
-    /// The tokens of the next positions, a row each.
+    /// The tokens of the next positions, one per row.
     pub tokens: &'a [u32],
 }
 
@@ -49,27 +49,27 @@ pub struct Forward {
     pub(super) recordings: Recordings,
     pub(super) ring: UploadRing,
     readback: Readback,
-    /// Entries of the page tables of the step at hand, by group.
+    /// Page table entries of the current step, by group.
     pub(super) page_entries: [Vec<u32>; KV_GROUPS_MAX],
-    /// Rows of the step at hand, where they are those of several sequences.
+    /// Rows of the current step, for kernels that take rows of any sequences.
     rows: Vec<Row>,
     vocab_size: usize,
-    /// Whether appends note what f16 cannot hold.
+    /// Whether appends record f16 overflow.
     pub(super) notes_overflow: bool,
-    /// What the sampler's kernels pass on, where steps are encoded ahead.
+    /// Scratch of the GPU sampler, if steps are encoded ahead.
     pub(super) sample_scratch: Option<SampleScratch>,
-    /// Counts submits that change what steps ahead hand on.
+    /// Counts submits that overwrite the data that steps ahead pass on.
     pub(super) serial: u64,
-    /// Rows of the head's matrix that one dispatch takes; `None` for whole pieces.
+    /// Rows of the head's matrix per dispatch; `None` for whole pieces.
     head_rows: Option<usize>,
-    /// What dispatches take.
+    /// Predicts the time of dispatches.
     pub(super) cost: CostModel,
-    /// Passes that run piece by piece.
+    /// Passes that run in pieces over several calls.
     begun: BegunPasses,
 }
 
 impl Forward {
-    /// Allocates everything, compiles the kernels and runs each once.
+    /// Allocates all buffers, compiles the kernels, runs each once, and times dispatches.
     ///
     /// # Errors
     /// As [`Gpu::allocate`] and [`Gpu::pipeline`]; [`crate::Error::Cancelled`].
@@ -115,19 +115,20 @@ impl Forward {
         Ok(forward)
     }
 
-    /// The sizes of the buffers.
+    /// Returns the sizes of the buffers.
     #[must_use]
     pub fn dims(&self) -> &Dims {
         &self.dims
     }
 
-    /// What [`Output::OnGpu`] leaves: hidden states behind the final norm, logits.
+    /// Returns the buffers that [`Output::OnGpu`] fills: hidden states after the final
+    /// norm, and logits.
     #[must_use]
     pub fn outputs(&self) -> [&GpuBuffer; 2] {
         [Slot::HeadNormed, Slot::Logits].map(|slot| &self.buffers[slot as usize])
     }
 
-    /// The pages of keys and values.
+    /// Returns the KV cache.
     pub fn cache(&mut self) -> &mut KvCache {
         &mut self.cache
     }
@@ -156,17 +157,18 @@ impl Forward {
         report(progress, LoadPhase::WarmUp, 2, 3)
     }
 
-    /// Runs one chunk of at most [`Dims::chunk`] tokens at `position`, the
-    /// number of positions that `pages` holds already.
+    /// Runs one chunk of at most [`Dims::chunk`] tokens at `position`, which is the
+    /// number of positions that `pages` already holds.
     ///
     /// # Errors
-    /// [`crate::Error::Limits`] when the cache cannot grow, [`crate::Error::Gpu`] for a fault
-    /// of the driver, [`crate::Error::Overflow`]. `pages` may then hold pages for the new positions: the
-    /// caller truncates it.
+    /// [`crate::Error::Limits`] when the cache cannot grow, [`crate::Error::Gpu`] when
+    /// the driver reports a fault, [`crate::Error::Overflow`] for f16 overflow,
+    /// [`crate::Error::Input`] when argmax finds NaN or infinite logits. `pages` may then
+    /// hold pages for the new positions; the caller truncates it.
     ///
     /// # Panics
-    /// When a token is outside the vocabulary or the chunk outside the context:
-    /// the caller checks its input.
+    /// If a token is outside the vocabulary or the chunk outside the context: the caller
+    /// checks its input.
     pub fn run(
         &mut self,
         gpu: &Gpu,
@@ -183,7 +185,8 @@ impl Forward {
         let recorded = &self.recordings;
         let [layers, mut logits] = recorded.chunk(tokens.len(), head_rows, model.options.deterministic);
         if matches!(output, Output::OnGpu { .. }) {
-            // The kernels of prefill: fused ones write no hidden states.
+            // The prefill head: the decode head may be fused and then writes no hidden
+            // states.
             logits = &recorded.head_rows;
         }
         let argmax: &[Dispatch] = if output.is_argmax() { &recorded.argmax } else { &[] };
@@ -193,8 +196,8 @@ impl Forward {
         self.bring_back(gpu, pieces.finish(), tokens.len(), output)
     }
 
-    /// Takes the pages that a chunk needs and encodes the uploads of its step;
-    /// returns the steps of the body and of the head.
+    /// Reserves the pages of a chunk and encodes the uploads of its step; returns the
+    /// steps of the body and of the head.
     fn begin(
         &mut self,
         gpu: &Gpu,
@@ -218,8 +221,8 @@ impl Forward {
         Ok((encoder, [body, head]))
     }
 
-    /// Takes the pages that `n` positions behind `position` need, and lists the
-    /// sequence's pages as the page table of the step at hand.
+    /// Reserves the pages of `n` positions from `position` on, and sets the page tables
+    /// of the current step to the sequence's pages.
     pub(super) fn reserve(
         &mut self,
         gpu: &Gpu,
@@ -233,16 +236,15 @@ impl Forward {
         self.enter(gpu, pages, position, n).map(|_| ())
     }
 
-    /// Runs rows of several sequences, at most [`Dims::batch`] in all, through the
-    /// decode kernels in one step; every row of a sequence sees those before it.
-    /// Rows come back in the order of the sequences.
+    /// Runs rows of several sequences in one step of the decode kernels, at most
+    /// [`Dims::batch`] rows in total. Each row sees the earlier rows of its sequence.
+    /// Results are in the order of the sequences.
     ///
     /// # Errors
-    /// As [`Forward::run`]; each sequence's pages may then hold more than its
-    /// positions.
+    /// As [`Forward::run`]; each sequence's pages may then hold more than its positions.
     ///
     /// # Panics
-    /// As [`Forward::run`]; for an output of the last row alone.
+    /// As [`Forward::run`]; if `output` is not of every row.
     pub fn run_batch(
         &mut self,
         gpu: &Gpu,
@@ -276,7 +278,7 @@ impl Forward {
         self.bring_back(gpu, pieces.finish(), n, output)
     }
 
-    /// Pages that the rows of several sequences need.
+    /// Returns the pages that the rows of several sequences need.
     fn pages_wanted<'s, 'p: 's>(&self, sequences: impl Iterator<Item = &'s Sequence<'p>>) -> GroupPages {
         sequences.fold([0; KV_GROUPS_MAX], |wanted, s| {
             let more = s.pages.pages_wanted(&self.cache, s.position, s.tokens.len());
@@ -289,13 +291,14 @@ impl Forward {
         self.rows.clear();
     }
 
-    /// Makes `n` positions of a sequence behind `position` writable and lists its
-    /// pages; returns where they begin in the page tables. The pools have room.
+    /// Makes `n` positions of a sequence from `position` on writable, and appends its
+    /// pages to the page tables; returns their index there. The pools must have the pages
+    /// free.
     fn enter(&mut self, gpu: &Gpu, pages: &mut PageLists, position: usize, n: usize) -> Result<u32> {
         assert!(position + n <= self.dims.n_ctx, "a sequence outgrows the context");
         let scratch = &self.buffers[Slot::PageCopy as usize];
         pages.reserve(gpu, &mut self.cache, position, n, scratch)?;
-        // The same in every table: lists of a sequence are equally long.
+        // The index is the same in every table: a sequence's lists are equally long.
         let first_page = self.page_entries[0].len() as u32;
         let lists = pages.lists().iter().zip(self.cache.pools());
         for (entries, (list, pool)) in self.page_entries.iter_mut().zip(lists) {
@@ -305,7 +308,7 @@ impl Forward {
         Ok(first_page)
     }
 
-    /// Adds `n` neighbouring positions of a sequence to the rows of the step.
+    /// Adds `n` consecutive positions of a sequence to the rows of the step.
     fn add_rows(&mut self, position: usize, n: usize, first_page: u32) {
         self.rows.extend((position as u32..(position + n) as u32).map(|position| Row {
             position,
@@ -315,14 +318,14 @@ impl Forward {
         }));
     }
 
-    /// The step of all rows.
+    /// Returns the step of all rows.
     fn step_of_rows(&self) -> Step {
         let kv_len = self.rows.iter().map(|row| row.kv_len).max().unwrap_or(0);
         Step { n_rows: self.rows.len() as u32, first_row: 0, position: 0, kv_len }
     }
 
-    /// Encodes the copies of what changes from step to step; `later` is staged behind
-    /// it, at the offset returned.
+    /// Encodes the copies of the data that changes from step to step. `later` is staged
+    /// after it, at the returned offset.
     fn stage(
         &mut self,
         gpu: &Gpu,
@@ -356,8 +359,8 @@ pub(super) fn work(step: Step) -> Work {
     Work { n_rows: step.n_rows, kv_len: step.kv_len }
 }
 
-/// The page tables of a step, where they go; the second one is empty where a model has one
-/// group of layers.
+/// Returns the page tables of a step and the buffers they go to. The second table is
+/// empty for a model with one group of layers.
 pub(super) fn page_tables<'a>(
     entries: &'a [Vec<u32>; KV_GROUPS_MAX],
     buffers: &'a [GpuBuffer],

@@ -1,4 +1,4 @@
-//! The order of a pass: which kernel follows which, on which buffers.
+//! The order of a pass: its sequence of kernels, and the buffers they use.
 
 use super::ModelOptions;
 use super::decoder::{Decoder, Residual};
@@ -17,21 +17,21 @@ use crate::kernels::{
     Scratch, Step, StepRows, attention_decode, attention_prefill, embedding, gemm, gemv, score,
 };
 
-/// Which kernels a pass is made of.
+/// The set of kernels that a pass uses.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Any number of rows, neighbours of one sequence.
+    /// Any number of consecutive rows of one sequence.
     Prefill,
-    /// Rows of any sequences, many of them, through the kernels of prefill.
+    /// Many rows of any sequences, through the prefill kernels.
     Packed,
-    /// Rows of any sequences, that many for each pass over the weights.
+    /// Rows of any sequences, `batch` of them for each read of the weights.
     Decode {
         /// One of [`gemv::BATCHES`].
         batch: usize,
     },
 }
 
-/// What recording needs to know.
+/// The inputs of recording.
 pub(super) struct Graph<'a> {
     pub(super) config: &'a Decoder,
     pub(super) options: &'a ModelOptions,
@@ -39,7 +39,7 @@ pub(super) struct Graph<'a> {
     pub(super) buffers: &'a [GpuBuffer],
     pub(super) cache: &'a KvCache,
     pub(super) dims: &'a Dims,
-    /// Rows of the head's matrix that one dispatch takes; `None` for whole pieces.
+    /// Rows of the head's matrix per dispatch; `None` for whole pieces.
     pub(super) head_rows: Option<usize>,
 }
 
@@ -69,7 +69,7 @@ impl<'a> Graph<'a> {
         embedding::record(recorder, &op)
     }
 
-    /// A block: its norms and sums in the order that the model has.
+    /// Records a block, with its norms and residual sums in the model's order.
     pub(super) fn layer(
         &self,
         recorder: &mut Recorder<'_>,
@@ -80,7 +80,7 @@ impl<'a> Graph<'a> {
         let mlp_norm = weights.mlp_norm.as_ref().unwrap_or(&weights.attention_norm);
         self.attention_in(recorder, phase, layer, weights)?;
         if matches!(self.config.residual, Residual::Parallel { .. }) {
-            // Both read the stream before either adds to it.
+            // Attention and MLP both read the stream before either adds to it.
             self.mlp_in(recorder, phase, mlp_norm, &weights.up)?;
             self.attention(recorder, phase, layer)?;
             self.out(recorder, phase, Slot::Attention, &weights.out, None)?;
@@ -92,7 +92,8 @@ impl<'a> Graph<'a> {
         self.out(recorder, phase, Slot::Inner, &weights.down, weights.behind_mlp.as_ref())
     }
 
-    /// Norm, projection to q, k and v, rotation, append of k and v.
+    /// Records the norm, the projection to q, k and v, the rotation, and the append of k
+    /// and v.
     fn attention_in(
         &self,
         recorder: &mut Recorder<'_>,
@@ -115,7 +116,7 @@ impl<'a> Graph<'a> {
                 Some(append),
             );
         };
-        // Heads are whole behind the projection alone.
+        // A norm of heads needs whole heads, which exist only after the projection.
         self.norm_matmul(recorder, phase, &weights.attention_norm, projection, Slot::Normed, None)?;
         let norm = QkNorm {
             rows: self.rows(phase),
@@ -131,7 +132,8 @@ impl<'a> Graph<'a> {
         kv_append::record(recorder, &append)
     }
 
-    /// Norm, projection to the MLP's width, activation, product with the gate.
+    /// Records the norm, the projection to the MLP's width, the activation, and the
+    /// product with the gate.
     fn mlp_in(
         &self,
         recorder: &mut Recorder<'_>,
@@ -145,7 +147,8 @@ impl<'a> Graph<'a> {
         self.norm_matmul(recorder, phase, norm, projection, Slot::Normed, None)
     }
 
-    /// A projection onto the residual stream: added to it, behind `norm` if there is one.
+    /// Records a projection that is added to the residual stream, after `norm` if there
+    /// is one.
     fn out(
         &self,
         recorder: &mut Recorder<'_>,
@@ -168,7 +171,8 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// `linear` of the rows of `x`, and nothing else.
+    /// Describes the product of the rows of `x` with `linear`, plus its bias and nothing
+    /// else.
     fn projection(&self, x: Slot, linear: &'a Linear, out: Slot) -> Matmul<'a> {
         Matmul {
             step: self.step(0),
@@ -184,7 +188,8 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// The model's norm by itself, from one buffer to another or added to that.
+    /// Records the model's norm as a separate kernel; its result is written or added to
+    /// `out`.
     fn norm(
         &self,
         recorder: &mut Recorder<'_>,
@@ -208,8 +213,8 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// A norm of the residual stream, the projection behind it, and the append of k and
-    /// v. `normed` is for the norm where it is a kernel of its own.
+    /// Records a norm of the residual stream, the projection after it, and the append of
+    /// k and v. `normed` receives the norm's output where the norm is a separate kernel.
     fn norm_matmul(
         &self,
         recorder: &mut Recorder<'_>,
@@ -241,7 +246,7 @@ impl<'a> Graph<'a> {
         gemm::record(recorder, self.choices.get(Op::Gemm), scratch, op)
     }
 
-    /// How a layer rotates q and k.
+    /// Returns how a layer rotates q and k; `None` if the model has no rotary embedding.
     fn rotary(&self, phase: Phase, layer: usize) -> Option<Rotary<'a>> {
         let attention = &self.config.attention;
         if attention.ropes.is_empty() {
@@ -310,7 +315,7 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// Scores of the head's rows.
+    /// Records the scores of the head's rows.
     pub(super) fn score(&self, recorder: &mut Recorder<'_>) -> Result<()> {
         let op = score::Score {
             step: self.step(HEAD_STEP_OFFSET),

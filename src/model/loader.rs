@@ -1,4 +1,4 @@
-//! Weights from a checkpoint to the GPU, through bounded staging.
+//! Loads weights from a checkpoint to the GPU, with bounded host memory.
 
 mod rows;
 
@@ -12,31 +12,32 @@ use crate::kernels::{Matrix, MatrixLayout, Norm, Piece};
 use crate::tensor::DType;
 use rows::{Block, Run};
 
-/// f32 elements that are read at once: with conversion and padding a few times
-/// 4 MiB of host memory, whatever the model's size.
+/// Number of f32 elements read at once. With conversion and padding, loading takes a few
+/// times 4 MiB of host memory, whatever the model's size.
 const BLOCK_ELEMS: usize = 1 << 20;
 
-/// Weights of one block. A norm is `[n_embd]`, weights; a layer norm `[2, n_embd]`,
-/// weights, then biases.
+/// Weights of one block. A norm's buffer is `[n_embd]`: weights; a layer norm's is
+/// `[2, n_embd]`: weights, then biases.
 #[derive(Debug)]
 pub struct LayerWeights {
-    /// The norm in front of attention.
+    /// The norm before attention.
     pub attention_norm: GpuBuffer,
     /// `[(n_head + 2 n_kv_head) head_dim, n_embd]`
     pub qkv: Linear,
-    /// `[2, head_dim]`: norms of the heads of q and of k.
+    /// `[2, head_dim]`: the norms of q heads and of k heads.
     pub qk_norm: Option<GpuBuffer>,
     /// `[n_embd, n_head head_dim]`
     pub out: Linear,
-    /// The norm behind attention, in front of the sum.
+    /// The norm after attention, before the residual sum.
     pub behind_attention: Option<GpuBuffer>,
-    /// The norm in front of the MLP, where it is another one than attention's.
+    /// The norm before the MLP; `None` if it is the same as attention's.
     pub mlp_norm: Option<GpuBuffer>,
-    /// `[n_inner, n_embd]`; with a gate twice as many rows, four of each in turn.
+    /// `[n_inner, n_embd]`; with a gate `[2 n_inner, n_embd]`, in turn four rows of gate
+    /// and four of up.
     pub up: Linear,
     /// `[n_embd, n_inner]`
     pub down: Linear,
-    /// The norm behind the MLP, in front of the sum.
+    /// The norm after the MLP, before the residual sum.
     pub behind_mlp: Option<GpuBuffer>,
 }
 
@@ -54,30 +55,30 @@ pub struct Linear {
 pub struct Weights {
     /// `[vocab_size, n_embd]`
     pub tokens: Matrix,
-    /// `[n_positions, n_embd]`, where positions are learned.
+    /// `[n_positions, n_embd]`, if positions are learned.
     pub positions: Option<Matrix>,
-    /// Blocks in order.
+    /// The blocks, in order.
     pub layers: Vec<LayerWeights>,
-    /// The norm in front of the head.
+    /// The norm before the head.
     pub final_norm: GpuBuffer,
-    /// `[vocab_size, n_embd]`; `None` where the head shares `tokens`.
+    /// `[vocab_size, n_embd]`; `None` if the head shares `tokens`.
     pub lm_head: Option<Matrix>,
     /// `[vocab_size]`, f32.
     pub lm_head_bias: Option<GpuBuffer>,
 }
 
 impl Weights {
-    /// The output head's matrix.
+    /// Returns the output head's matrix.
     #[must_use]
     pub fn head(&self) -> &Matrix {
         self.lm_head.as_ref().unwrap_or(&self.tokens)
     }
 
-    /// Checks names and shapes, then loads all.
+    /// Checks names and shapes, then loads all tensors.
     ///
     /// # Errors
-    /// [`Error::Tensor`] for a missing, unexpected or wrongly shaped tensor or
-    /// a value that `dtype` cannot hold; errors of reading and of the GPU.
+    /// [`Error::Tensor`] for a missing, unexpected or wrongly shaped tensor, or a value
+    /// that `dtype` cannot hold; [`Error::Cancelled`]; errors of reading and of the GPU.
     pub fn load(
         gpu: &Gpu,
         config: &Decoder,
@@ -101,7 +102,7 @@ impl Weights {
             uploaded,
             progress,
         };
-        // The order of the fields is that of Decoder::tensors.
+        // The loader takes the tensors in the order of Decoder::tensors.
         let tokens = loader.matrix()?;
         let positions = config.embedding.positions.is_some().then(|| loader.matrix()).transpose()?;
         let layers = (0..config.n_layer).map(|_| loader.layer(config)).collect::<Result<_>>()?;
@@ -114,16 +115,15 @@ impl Weights {
     }
 }
 
-/// The tensor of a name, with or without the prefix.
+/// Finds a tensor by name, with or without the prefix.
 fn find<'c>(checkpoint: &'c Checkpoint, prefix: &str, name: &str) -> Option<&'c TensorInfo> {
     checkpoint.get(name).or_else(|| checkpoint.get(&format!("{prefix}{name}")))
 }
 
-/// Compares the checkpoint with what the config asks for, without reading any
-/// tensor.
+/// Compares the checkpoint's tensors with those of the config, without reading data.
 ///
 /// # Errors
-/// [`Error::Tensor`] that lists what is missing, unexpected or wrongly shaped.
+/// [`Error::Tensor`], which lists the missing, unexpected and wrongly shaped tensors.
 pub fn check_tensors(config: &Decoder, checkpoint: &Checkpoint) -> Result<()> {
     check(config, checkpoint, &config.tensors()).map(|_| ())
 }
@@ -165,7 +165,7 @@ fn check(config: &Decoder, checkpoint: &Checkpoint, specs: &[TensorSpec]) -> Res
     let Some((tensor, first)) = problems.first() else { return Ok(bytes) };
     let mut message = first.clone();
     let rest: Vec<_> = problems[1..].iter().map(|(name, problem)| format!("\n  {name}: {problem}")).collect();
-    // A whole family of wrong tensors says no more than its first dozen.
+    // If a whole family of tensors is wrong, a dozen of them say enough.
     message.extend(rest.iter().take(12).map(String::as_str));
     if rest.len() > 12 {
         message.push_str(&format!("\n  and {} more", rest.len() - 12));
@@ -187,7 +187,7 @@ struct Loader<'a, 'p> {
     progress: &'a mut ProgressFn<'p>,
 }
 
-/// Bytes of a phase.
+/// The progress of a phase, in bytes.
 #[derive(Clone, Copy)]
 struct Count {
     done: u64,
@@ -203,13 +203,13 @@ impl<'a> Loader<'a, '_> {
         find(self.checkpoint, self.prefix, &source.name).expect("the names were checked")
     }
 
-    /// Counts elements of a tensor that were read.
+    /// Counts elements of a tensor that were read, and reports progress.
     fn read(&mut self, elems: usize, info: &TensorInfo) -> Result<()> {
         self.read.done += (elems as u64 * info.len_bytes()) / (info.len_elems() as u64).max(1);
         report(self.progress, LoadPhase::Read, self.read.done, self.read.total)
     }
 
-    /// Counts bytes that were handed to the GPU.
+    /// Counts bytes that were uploaded to the GPU, and reports progress.
     fn uploaded(&mut self, bytes: u64) -> Result<()> {
         self.uploaded.done += bytes;
         report(self.progress, LoadPhase::Upload, self.uploaded.done, self.uploaded.total)
@@ -239,16 +239,17 @@ impl<'a> Loader<'a, '_> {
         }
     }
 
-    /// A matrix, and its bias where the next tensors are one.
+    /// Loads the next matrix, and its bias if the next tensor is a bias.
     fn linear(&mut self) -> Result<Linear> {
         let weights = self.matrix()?;
-        // Behind a matrix the bias of a norm does not stand, its weight comes first.
+        // A bias right after a matrix belongs to the matrix: a norm's weight precedes its
+        // bias.
         let bias = self.specs.as_slice().first().is_some_and(|spec| spec.role == Role::Bias);
         Ok(Linear { weights, bias: bias.then(|| self.vectors(1)).transpose()? })
     }
 
-    /// The next `count` vectors, each padded, one behind the other in f32:
-    /// they are small, and rounding them would cost digits for nothing.
+    /// Loads the next `count` vectors into one buffer in f32, one after the other, each
+    /// padded. They are small, and rounding them would lose precision for no gain.
     fn vectors(&mut self, count: usize) -> Result<GpuBuffer> {
         let mut all: Vec<f32> = Vec::new();
         let mut label = String::new();
@@ -276,11 +277,11 @@ impl<'a> Loader<'a, '_> {
         Ok(buffer)
     }
 
-    /// The next matrix, in pieces that fit a binding.
+    /// Loads the next matrix, in pieces that fit a binding.
     fn matrix(&mut self) -> Result<Matrix> {
         let spec = self.next();
         let matrix = allocate_matrix(self.gpu, &spec, self.dtype)?;
-        // Whole blocks of the layout, which lie in one run of memory each.
+        // Whole blocks of the layout, each of which is contiguous in memory.
         let rows_at_once = (BLOCK_ELEMS / spec.columns.len() / Matrix::CUT_ROWS).max(1) * Matrix::CUT_ROWS;
         for piece in &matrix.pieces {
             for first in (0..piece.n_rows).step_by(rows_at_once) {
@@ -330,7 +331,7 @@ impl<'a> Loader<'a, '_> {
     }
 }
 
-/// Buffers for a matrix, split by rows where a binding could not hold it.
+/// Allocates the buffers of a matrix, split by rows if it does not fit one binding.
 fn allocate_matrix(gpu: &Gpu, spec: &TensorSpec, dtype: DType) -> Result<Matrix> {
     let (n_rows, n_columns) = (spec.rows.padded_len(), spec.columns.padded_len());
     let at_once = Matrix::rows_per_piece(n_columns, dtype, gpu.max_binding_bytes());
@@ -345,7 +346,7 @@ fn allocate_matrix(gpu: &Gpu, spec: &TensorSpec, dtype: DType) -> Result<Matrix>
     Ok(Matrix { dtype, layout, n_rows, n_columns, pieces })
 }
 
-/// GPU bytes of all weights.
+/// Returns the GPU bytes of all weights.
 #[must_use]
 pub fn weight_bytes(config: &Decoder, dtype: DType) -> u64 {
     let bytes = |spec: &TensorSpec| {

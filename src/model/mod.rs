@@ -1,6 +1,6 @@
-//! The model: from a config and a checkpoint to recorded work on the GPU.
+//! The model: turns a config and a checkpoint into work recorded on the GPU.
 //!
-//! Knows the order of layers and the names of tensors; knows neither WGSL nor
+//! It knows the order of layers and the names of tensors, but neither WGSL nor
 //! workgroups.
 
 mod ahead;
@@ -34,14 +34,14 @@ pub use progress::{LoadPhase, LoadProgress, PLAN_STEPS, ProgressFn};
 use crate::kernels::Choices;
 pub use crate::memory::{MemoryPlan, PlanEntry};
 
-/// The immutable half of a model: what it is and its weights.
+/// The immutable half of a model: its configuration and its weights.
 #[derive(Debug)]
 pub struct Model {
-    /// The configuration.
+    /// The architecture and its sizes.
     pub config: Decoder,
-    /// How it runs.
+    /// The options for loading and running it.
     pub options: ModelOptions,
-    /// The implementation of each operation.
+    /// The kernel candidate chosen for each operation.
     pub choices: Choices,
     /// The weights on the GPU.
     pub weights: Weights,

@@ -1,4 +1,4 @@
-//! How a model is loaded and run.
+//! Options for loading and running a model.
 
 use std::time::Duration;
 
@@ -7,55 +7,57 @@ use crate::gpu::{Capabilities, Strategy};
 use crate::kernels::{Candidate, sample};
 use crate::tensor::DType;
 
-/// How a model is loaded and run.
+/// Options for loading and running a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelOptions {
-    /// Type of matrices and embeddings on the GPU.
+    /// Element type of matrices and embeddings on the GPU.
     pub dtype: DType,
-    /// Type of cached keys and values.
+    /// Element type of cached keys and values.
     pub kv_dtype: DType,
-    /// Results do not depend on how a sequence was cut into chunks: decode runs
-    /// through the prefill kernels. Slower.
+    /// Makes results independent of how a sequence is cut into chunks. Decode then runs
+    /// through the prefill kernels, which is slower.
     pub deterministic: bool,
-    /// Longest context, at most the model's `n_positions`; `None` for all of it, or 8192
-    /// where it has more.
+    /// Longest context, at most the model's `n_positions`. `None` for the smaller of
+    /// `n_positions` and 8192.
     pub n_ctx: Option<usize>,
-    /// Tokens that prefill processes at once; bounds the activations' memory.
+    /// Maximum tokens that prefill processes at once; bounds the memory of activations.
     pub prefill_chunk: usize,
-    /// Implementations to run in place of those that suit the device.
+    /// Kernel candidates to run instead of those chosen for the device.
     pub variants: Vec<&'static Candidate>,
-    /// Steps of a generation that are encoded ahead, with the sampler on the GPU: at
-    /// most [`STEPS_AHEAD_MAX`]; 0 samples on the CPU. `None` for 0 on CPU adapters,
-    /// where the CPU's sampler is the faster one, and [`STEPS_AHEAD`] elsewhere.
+    /// Steps of a generation that are encoded ahead with the GPU sampler, at most
+    /// [`STEPS_AHEAD_MAX`]; 0 samples on the CPU. `None` means 0 on CPU adapters, where
+    /// the CPU sampler is faster, and for vocabularies that the GPU sampler cannot take.
+    /// Otherwise it means [`STEPS_AHEAD`].
     pub steps_ahead: Option<usize>,
-    /// Bytes of GPU memory that the model may take, sessions included. Loading compares
-    /// its plan before anything is allocated; the cache grows no further, old and new
-    /// pages counted while it does. What running generations add (some 2 KB each) and
-    /// the driver's own memory are not counted, nor is a second copy while
-    /// [`crate::Engine::rebind`] moves the model.
+    /// Memory budget: the maximum bytes of GPU memory that the model may take, sessions
+    /// included. Loading compares its plan with the budget before anything is allocated.
+    /// The KV cache does not grow beyond the budget; while it grows, old and new pages
+    /// count together. The budget does not count what running generations add (about 2 KB
+    /// each), the driver's own memory, or the second copy while [`crate::Engine::rebind`]
+    /// moves the model.
     pub memory_budget: Option<u64>,
-    /// Keys and values that exceed f16 on their way into a cache of f16 fail the step
-    /// with [`Error::Overflow`], where they would turn into infinity, and the logits
-    /// into NaN. The kernels that append look at each number, and every pass waits for
-    /// what they found, those of a prompt's chunks too: by default in debug builds
-    /// alone. Nothing is looked at on the way into a cache of f32.
+    /// Detects f16 overflow: a key or value too large for an f16 cache fails the step
+    /// with [`Error::Overflow`]. Without detection it becomes infinity, and the logits
+    /// become NaN. Detection costs time: the append kernels test each number, and every
+    /// pass waits for the result, even for the chunks of a prompt. It is on by default
+    /// only in debug builds. An f32 cache is never tested.
     pub detect_overflow: bool,
-    /// The time that no submit shall take, by what its dispatches took when they were
-    /// measured: longer work is divided among several. A GPU that is busy with one
-    /// submit for too long is reset by the system (Windows after 2 s, phones sooner),
-    /// and whatever else draws on it waits. [`MAX_SUBMIT`] by default.
+    /// Maximum time that a submit should take, predicted from measured dispatch times;
+    /// longer work is divided among several submits. The system resets a GPU that is busy
+    /// with one submit for too long (Windows after 2 s, phones sooner), and all other
+    /// programs that draw with the GPU wait. [`MAX_SUBMIT`] by default.
     pub max_submit: Duration,
 }
 
-/// The time that no submit shall take by default: a fortieth of Windows' patience, so
-/// that a device twenty times slower than it was when it was measured is still in
-/// time, and three frames of a display at 60 Hz.
+/// The default of [`ModelOptions::max_submit`]. It is a fortieth of the 2 s that Windows
+/// allows, so that a device twenty times slower than when it was measured is still in
+/// time. It is three frames of a display at 60 Hz.
 pub const MAX_SUBMIT: Duration = Duration::from_millis(50);
 
-/// Steps ahead by default: the GPU has work while the host reads a submit's tokens,
-/// and what a stop string or a cancellation throws away stays small.
+/// Default steps ahead. The GPU has work while the host reads a submit's tokens, and a
+/// stop string or a cancellation discards few tokens.
 pub const STEPS_AHEAD: usize = 4;
-/// Steps ahead at the most: the ring of results holds two submits.
+/// Maximum steps ahead; the ring of results holds two such submits.
 pub const STEPS_AHEAD_MAX: usize = 16;
 
 impl Default for ModelOptions {
@@ -76,13 +78,15 @@ impl Default for ModelOptions {
 }
 
 impl ModelOptions {
-    /// Whether the kernels that append to the cache note what f16 cannot hold.
+    /// Returns whether the append kernels record f16 overflow.
     pub(super) fn notes_overflow(&self) -> bool {
         self.detect_overflow && self.kv_dtype == DType::F16
     }
 
+    /// Checks the options that need no device.
+    ///
     /// # Errors
-    /// [`Error::Input`] where no time is left for a submit.
+    /// [`Error::Input`] for a `max_submit` of 0.
     pub(super) fn check(&self) -> Result<()> {
         if self.max_submit.is_zero() {
             return Err(Error::input(
@@ -92,11 +96,11 @@ impl ModelOptions {
         Ok(())
     }
 
-    /// The steps ahead that the options ask for, on a device and for a vocabulary.
+    /// Returns the number of steps ahead for a device and a vocabulary.
     ///
     /// # Errors
-    /// [`Error::Input`] for too many, [`Error::Limits`] for a vocabulary that the
-    /// sampler on the GPU does not take.
+    /// [`Error::Input`] for more than [`STEPS_AHEAD_MAX`], [`Error::Limits`] for a
+    /// vocabulary that the GPU sampler cannot take.
     pub(super) fn steps_ahead_on(&self, device: &Capabilities, vocab_size: usize) -> Result<usize> {
         let fits = vocab_size <= sample::N_MAX;
         match self.steps_ahead {

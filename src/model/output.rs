@@ -1,34 +1,34 @@
-//! What a pass brings back.
+//! The results that a pass reads back.
 
 use super::recordings::HeadRows;
 use crate::error::Error;
 use crate::kernels::KvOverflow;
 use crate::kernels::score::TokenScore;
 
-/// What a pass is to bring back.
+/// The result to read back from a pass.
 pub enum Output<'a> {
     /// Nothing: the tokens only enter the cache.
     None,
     /// The logits of the last row, `[vocab_size]`.
     LastLogits(&'a mut Vec<f32>),
-    /// The most probable token behind the last row.
+    /// The most probable token after the last row.
     Argmax(&'a mut u32),
-    /// The logits of every row, `[n_rows, vocab_size]`, behind what is there; at
-    /// most [`super::Dims::logits_rows`] rows.
+    /// The logits of every row, `[n_rows, vocab_size]`, appended to the vector; at most
+    /// [`super::Dims::logits_rows`] rows.
     Rows(&'a mut Vec<f32>),
-    /// The most probable token behind every row, behind what is there; at most
+    /// The most probable token after every row, appended to the vector; at most
     /// [`super::Dims::batch`] rows.
     ArgmaxRows(&'a mut Vec<u32>),
-    /// Nothing: hidden states and logits stay on the GPU, of the last row, or of every
-    /// row, at most [`super::Dims::logits_rows`].
+    /// Nothing: hidden states and logits stay on the GPU, for the last row, or for every
+    /// row of at most [`super::Dims::logits_rows`].
     OnGpu {
-        /// Whether of every row.
+        /// Whether to compute every row rather than only the last.
         every_row: bool,
     },
 }
 
 impl Output<'_> {
-    /// The rows that the head works on.
+    /// Returns the rows that the head computes.
     pub(super) fn head(&self) -> HeadRows {
         match self {
             Output::None => HeadRows::None,
@@ -42,16 +42,16 @@ impl Output<'_> {
     }
 }
 
-/// What scores are to be brought back; they go behind what is there.
+/// The scores to read back, which are appended to a vector.
 pub enum Scores<'a> {
-    /// The log-probability of each target: one number a row is read back.
+    /// The log-probability of each target: one number per row is read back.
     Logprobs(&'a mut Vec<f32>),
-    /// With its rank and the most probable token.
+    /// The log-probability and rank of each target, and the most probable token.
     Details(&'a mut Vec<TokenScore>),
 }
 
 impl Scores<'_> {
-    /// The same for a part of the rows.
+    /// Reborrows the vector, to score only part of the rows.
     pub fn reborrow(&mut self) -> Scores<'_> {
         match self {
             Scores::Logprobs(all) => Scores::Logprobs(all),
@@ -60,15 +60,15 @@ impl Scores<'_> {
     }
 }
 
-/// The error for a key or a value that f16 cannot hold; appends are tagged with their
-/// layers.
+/// Returns the error for a key or value that overflows f16. The tag of an append is its
+/// layer.
 #[must_use]
 pub fn kv_overflow(found: KvOverflow) -> Error {
     let KvOverflow { tag, position, is_value } = found;
     Error::Overflow { layer: tag, position, what: if is_value { "value" } else { "key" } }
 }
 
-/// The error for logits that no token can be chosen from.
+/// Returns the error for logits from which no token can be chosen.
 #[must_use]
 pub fn bad_logits() -> Error {
     Error::input(

@@ -1,49 +1,50 @@
-//! How far a load is, and the way to end it.
+//! The progress of a load, and its cancellation.
 
 use std::ops::ControlFlow;
 
 use crate::error::{Error, Result};
 
-/// The phases of loading, in the order of their first reports. Each reports its
-/// total at least once as done.
+/// The phases of loading, in the order of their first reports. Each phase reports
+/// completion (`done == total`) at least once.
 ///
-/// Reading and uploading take turns, a block of some 4 MiB after the other, so that
-/// host memory never holds the model: their reports alternate.
+/// Reading and uploading alternate in blocks of about 4 MiB, so that host memory never
+/// holds the model. Their reports alternate too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LoadPhase {
-    /// Files and device are opened, kernels chosen, memory planned, the checkpoint's
-    /// names and shapes compared with the config; counts these [`PLAN_STEPS`]. A load
-    /// of opened files onto an open device begins behind the second one.
+    /// Opens files and device, chooses kernels, plans memory, and compares the
+    /// checkpoint's names and shapes with the config. Counts these [`PLAN_STEPS`]. A load
+    /// of opened files onto an open device starts after the second step.
     Plan,
-    /// Weights are read and converted; counts bytes of the files.
+    /// Reads and converts weights; counts bytes of the files.
     Read,
-    /// Weights are handed to the GPU; counts bytes there. The last report comes when
-    /// all of them have arrived.
+    /// Uploads weights to the GPU; counts bytes on the GPU. The last report comes after
+    /// all uploads have finished.
     Upload,
-    /// Kernels are compiled and passes recorded; counts layers of both phases and heads.
+    /// Compiles kernels and records passes; counts the layers of prefill and decode, and
+    /// two more steps for heads and argmax.
     Compile,
-    /// Each kernel runs once, which makes drivers finish their compilation.
+    /// Runs each kernel once, so that drivers finish compiling it.
     WarmUp,
 }
 
 impl LoadPhase {
-    /// All of them, in order.
+    /// All phases, in order.
     pub const ALL: [LoadPhase; 5] =
         [LoadPhase::Plan, LoadPhase::Read, LoadPhase::Upload, LoadPhase::Compile, LoadPhase::WarmUp];
 }
 
-/// The steps of [`LoadPhase::Plan`].
+/// Number of steps of [`LoadPhase::Plan`].
 pub const PLAN_STEPS: u64 = 4;
 
-/// How far a phase is.
+/// The progress of a phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoadProgress {
     /// The phase.
     pub phase: LoadPhase,
-    /// Units done.
+    /// Units that are done.
     pub done: u64,
-    /// Units in all.
+    /// Units in total.
     pub total: u64,
 }
 

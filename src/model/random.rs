@@ -1,5 +1,5 @@
-//! Published shapes with random weights: speed and memory do not depend on the
-//! weights' values, so a machine without checkpoints can measure.
+//! Published shapes with random weights. Speed and memory do not depend on the weights'
+//! values, so a machine without checkpoints can measure them.
 
 use serde_json::{Value, json};
 
@@ -15,21 +15,21 @@ pub struct Shape {
     pub name: &'static str,
     /// Its architecture: `gpt2` or `llama`.
     pub model_type: &'static str,
-    /// Blocks.
+    /// Number of blocks.
     pub n_layer: usize,
     /// Width of the residual stream.
     pub n_embd: usize,
-    /// Attention heads.
+    /// Number of attention heads.
     pub n_head: usize,
-    /// Heads of k and v.
+    /// Number of k heads, and of v heads.
     pub n_kv_head: usize,
-    /// Elements of a head.
+    /// Elements per head.
     pub head_dim: usize,
     /// Width of the MLP.
     pub n_inner: usize,
-    /// Tokens.
+    /// Number of tokens.
     pub vocab_size: usize,
-    /// Longest context.
+    /// Longest context, in positions.
     pub n_positions: usize,
     /// Whether the head is the token embedding.
     pub tied: bool,
@@ -73,9 +73,9 @@ const fn llama(name: &'static str, sizes: [usize; 7], n_positions: usize, tied: 
     }
 }
 
-/// GPT-2's published sizes (Radford et al. 2019), DistilGPT-2, and the embedded
-/// demo model; Llamas by the configs of their checkpoints (blocks, width, MLP, heads,
-/// heads of k and v, elements of a head, tokens).
+/// GPT-2's published sizes (Radford et al. 2019), DistilGPT-2, the embedded demo model,
+/// and Llama models by the configs of their checkpoints. The Llama numbers are blocks,
+/// width, MLP width, heads, k and v heads, elements per head, tokens.
 pub const SHAPES: [Shape; 12] = [
     gpt2("gpt2", 12, 768, 12),
     gpt2("gpt2-medium", 24, 1024, 16),
@@ -96,13 +96,13 @@ const FIELDS: [&str; 8] =
     ["n_layer", "n_embd", "n_head", "n_kv_head", "head_dim", "n_inner", "vocab_size", "n_positions"];
 
 impl Shape {
-    /// The published shape called `name`.
+    /// Returns the published shape called `name`.
     #[must_use]
     pub fn named(name: &str) -> Option<Shape> {
         SHAPES.into_iter().find(|shape| shape.name == name)
     }
 
-    /// Sets one of [`FIELDS`]; what follows from it follows, unless it was set.
+    /// Sets one of [`FIELDS`] and the sizes that follow from it, except those in `set`.
     fn set(&mut self, field: &str, value: usize, set: &[&str]) {
         match field {
             "n_layer" => self.n_layer = value,
@@ -126,7 +126,7 @@ impl Shape {
         }
     }
 
-    /// Its `config.json`.
+    /// Returns its `config.json`.
     #[must_use]
     pub fn config_json(&self) -> Value {
         if self.model_type == "gpt2" {
@@ -164,15 +164,14 @@ impl Shape {
     }
 }
 
-/// The config of a described shape: a published name, sizes as
-/// `n_layer=2,n_embd=768`, or a name and then sizes that replace its own. What
-/// is left out is gpt2's. A GPT-2's `n_inner` is 4 `n_embd`, and any head an even
-/// share of the width, unless the description says otherwise.
+/// Returns the config of a described shape: a published name, sizes such as
+/// `n_layer=2,n_embd=768`, or a name followed by sizes that replace its own. Sizes that
+/// are left out are gpt2's. Unless the description sets them, a GPT-2's `n_inner` is
+/// `4 * n_embd`, and `head_dim` is an even share of the width.
 ///
 /// # Errors
-/// [`Error::Input`] for an unknown name or field or a value that is no whole
-/// number, [`Error::Config`] for a value out of range or heads that do not
-/// divide the width.
+/// [`Error::Input`] for an unknown name or field, or a value that is not a whole number.
+/// [`Error::Config`] for a value out of range, or heads that do not divide the width.
 pub fn shape(description: &str) -> Result<Decoder> {
     let mut parts = description.split(',').map(str::trim).peekable();
     let name = parts.next_if(|part| !part.contains('=')).unwrap_or("gpt2");
@@ -200,11 +199,11 @@ pub fn shape(description: &str) -> Result<Decoder> {
     shape.config()
 }
 
-/// Those of [`FIELDS`] that a GPT-2 has not.
+/// Those of [`FIELDS`] that a GPT-2 does not have.
 const LLAMAS_FIELDS: [&str; 2] = ["n_kv_head", "head_dim"];
 
-/// What reports call random weights of this shape: `gpt2-xl-random`, or the
-/// sizes where the shape is not a published one.
+/// Returns the name of random weights of this shape in reports: `gpt2-xl-random` for a
+/// published shape, otherwise one made from the sizes.
 #[must_use]
 pub fn name(config: &Decoder) -> String {
     let published = SHAPES.into_iter().find(|shape| shape.config().is_ok_and(|other| other == *config));
@@ -214,11 +213,11 @@ pub fn name(config: &Decoder) -> String {
     }
 }
 
-/// Random weights for `config`, F32, whose values are computed when they are
-/// read. GPT-2's initialisation (section 2.3 of the paper; transformers'
-/// `GPT2PreTrainedModel._init_weights`): deviation 0.02, less in the projections
-/// onto the residual stream by the root of their number, so that the stream's
-/// size does not grow with depth; norms are 1, biases 0.
+/// Creates an F32 checkpoint of random weights for `config`. Values are computed when
+/// they are read. They follow GPT-2's initialization (section 2.3 of the paper;
+/// transformers' `GPT2PreTrainedModel._init_weights`). The standard deviation is 0.02.
+/// For projections onto the residual stream it is divided by the square root of their
+/// number, so that the stream does not grow with depth. Norm weights are 1, biases 0.
 ///
 /// # Errors
 /// [`Error::Tensor`] for a shape whose bytes exceed 2^64.
@@ -264,7 +263,7 @@ mod tests {
     fn the_demo_shape_is_the_demo_models() {
         let json = ConfigJson::from_bytes("config.json", include_bytes!("../../weights/config.json"));
         let config = Decoder::from_json(&json.unwrap()).unwrap();
-        // The demo model has an end-of-text token beside.
+        // The demo model also has an end-of-text token.
         let demo = Decoder { bos_token_id: Some(0), eos_token_ids: vec![0], ..shape("demo").unwrap() };
         assert_eq!(demo, config);
     }

@@ -9,24 +9,24 @@ use crate::error::Result;
 use crate::gpu::{Dispatch, Gpu, GpuBuffer, Params};
 use crate::kernels::{argmax, contract, gemv};
 
-/// Passes that any number of rows, or a batch of some size, runs through.
+/// The recorded passes, each for any number of rows or for batches up to some size.
 #[derive(Debug, Default)]
 pub(super) struct Recordings {
-    /// A chunk of one sequence.
+    /// The body for a chunk of one sequence.
     pub(super) prefill: Vec<Dispatch>,
-    /// Final norm and logits of a chunk's rows.
+    /// Final norm and logits for the rows of a chunk.
     pub(super) head_rows: Vec<Dispatch>,
-    /// By the index of [`gemv::BATCHES`]; recorded when first wanted.
+    /// Indexed as [`gemv::BATCHES`]; recorded on first use.
     batches: [Option<BatchPass>; gemv::BATCHES.len()],
-    /// The most probable token behind each row of logits.
+    /// The most probable token after each row of logits.
     pub(super) argmax: Vec<Dispatch>,
-    /// The score of each row of logits; empty until it is first wanted.
+    /// The score of each row of logits; empty until first used.
     pub(super) score: Vec<Dispatch>,
-    /// As `prefill`, of rows of several sequences; empty until it is first wanted.
+    /// As `prefill`, for rows of several sequences; empty until first used.
     pub(super) packed: Vec<Dispatch>,
 }
 
-/// A decode step of a batch.
+/// The decode step of a batch.
 #[derive(Debug)]
 pub(super) struct BatchPass {
     /// From the tokens to the residual stream.
@@ -35,7 +35,7 @@ pub(super) struct BatchPass {
     pub(super) head: Vec<Dispatch>,
 }
 
-/// What recording works on.
+/// The inputs of recording.
 pub(super) struct Recording<'a> {
     pub(super) gpu: &'a Gpu,
     pub(super) model: &'a Model,
@@ -48,7 +48,7 @@ pub(super) struct Recording<'a> {
 }
 
 impl<'a> Recording<'a> {
-    /// Every pass that a single sequence needs.
+    /// Records every pass that a single sequence needs.
     ///
     /// # Errors
     /// As [`Recorder::dispatch`]; [`crate::Error::Cancelled`].
@@ -78,7 +78,7 @@ impl<'a> Recording<'a> {
         Graph { config, options, choices, buffers, cache, dims, head_rows }
     }
 
-    /// The pass of a batch of `n_rows`.
+    /// Records the pass of a batch of `n_rows`.
     ///
     /// # Errors
     /// As [`Recorder::dispatch`].
@@ -87,7 +87,7 @@ impl<'a> Recording<'a> {
         Ok(BatchPass { body: self.body(phase, &mut |_| Ok(()))?, head: self.head(phase)? })
     }
 
-    /// The body of a packed pass.
+    /// Records the body of a packed pass.
     ///
     /// # Errors
     /// As [`Recorder::dispatch`].
@@ -95,7 +95,7 @@ impl<'a> Recording<'a> {
         self.body(Phase::Packed, &mut |_| Ok(()))
     }
 
-    /// Scores of rows of logits.
+    /// Records the scores of rows of logits.
     ///
     /// # Errors
     /// As [`Recorder::dispatch`].
@@ -106,7 +106,7 @@ impl<'a> Recording<'a> {
         Ok(recorder.finish())
     }
 
-    /// `tick` is told of each layer done.
+    /// Records the body of a pass; `tick` receives the number of layers done.
     fn body(&mut self, phase: Phase, tick: &mut dyn FnMut(u64) -> Result<()>) -> Result<Vec<Dispatch>> {
         let (graph, weights) = (self.graph(), &self.model.weights);
         let mut recorder = contract::recorder(self.gpu, self.params);
@@ -118,7 +118,7 @@ impl<'a> Recording<'a> {
         Ok(recorder.finish())
     }
 
-    /// Those of a chunk's rows and of a decoded row.
+    /// Records the heads for a chunk's rows and for one decode row.
     ///
     /// # Errors
     /// As [`Recorder::dispatch`].
@@ -134,19 +134,19 @@ impl<'a> Recording<'a> {
     }
 }
 
-/// The rows that the head of a pass works on.
+/// The rows that the head of a pass computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HeadRows {
     /// None: the tokens only enter the cache.
     None,
-    /// The last one.
+    /// The last row.
     Last,
-    /// All.
+    /// Every row.
     Every,
 }
 
 impl Recordings {
-    /// The dispatches of a chunk of one sequence: body and head.
+    /// Returns the dispatches for a chunk of one sequence: body and head.
     pub(super) fn chunk(&self, n_rows: usize, head: HeadRows, deterministic: bool) -> [&[Dispatch]; 2] {
         let (one, decode) = (self.batch(1), n_rows == 1 && !deterministic);
         let body: &[Dispatch] = if decode { &one.body } else { &self.prefill };
@@ -159,7 +159,7 @@ impl Recordings {
         [body, head]
     }
 
-    /// Takes other heads, those of [`Recording::heads`].
+    /// Replaces the heads by those of [`Recording::heads`].
     pub(super) fn set_heads(&mut self, [rows, one]: [Vec<Dispatch>; 2]) {
         self.head_rows = rows;
         if let Some(pass) = &mut self.batches[0] {
@@ -167,26 +167,26 @@ impl Recordings {
         }
     }
 
-    /// The pass of a batch of `n_rows`, recorded already.
+    /// Returns the pass of a batch of `n_rows`.
     ///
     /// # Panics
-    /// When it is not.
+    /// If it is not recorded.
     pub(super) fn batch(&self, n_rows: usize) -> &BatchPass {
         self.batches[index(n_rows)].as_ref().expect("the batch is recorded before it runs")
     }
 
-    /// Whether the pass of a batch of `n_rows` is recorded.
+    /// Returns whether the pass of a batch of `n_rows` is recorded.
     pub(super) fn has_batch(&self, n_rows: usize) -> bool {
         self.batches[index(n_rows)].is_some()
     }
 
-    /// Keeps the pass of a batch of `n_rows`.
+    /// Stores the pass of a batch of `n_rows`.
     pub(super) fn add_batch(&mut self, n_rows: usize, pass: BatchPass) {
         self.batches[index(n_rows)] = Some(pass);
     }
 }
 
-/// The index of the batch that holds `n_rows`.
+/// Returns the index in [`gemv::BATCHES`] of the batch that holds `n_rows`.
 fn index(n_rows: usize) -> usize {
     let batch = gemv::batch_for(n_rows);
     gemv::BATCHES.iter().position(|&other| other == batch).expect("batch_for gives one of them")

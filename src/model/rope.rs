@@ -1,5 +1,5 @@
-//! Rotary position embedding (Su et al. 2021): frequencies by the scaling of a config,
-//! and the table that the kernels read.
+//! Rotary position embedding (Su et al. 2021): frequencies, scaled as a config says, and
+//! the table that kernels read.
 
 use std::f64::consts::{PI, TAU};
 
@@ -12,18 +12,18 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pairing {
-    /// As on the GPU: element 2i is rotated with 2i + 1 (GPT-J), or nothing is.
+    /// As on the GPU: element 2i is rotated with 2i + 1 (GPT-J), or nothing is rotated.
     AsIs,
-    /// Element i is rotated with i + n_rot / 2 (GPT-NeoX, Llama); the loader brings
-    /// them together. q·k does not depend on the order.
+    /// Element i is rotated with i + n_rot / 2 (GPT-NeoX, Llama); the loader makes such
+    /// pairs neighbours. q·k does not depend on the order.
     Halves {
-        /// Elements of a head that are rotated, the first ones.
+        /// Number of rotated elements of a head, which are the first ones.
         n_rot: usize,
     },
 }
 
 impl Pairing {
-    /// The element in the file that stands at `e` on the GPU.
+    /// Returns the file's element that is stored at `e` on the GPU.
     pub(super) const fn file_element(self, e: usize) -> usize {
         match self {
             Pairing::Halves { n_rot } if e < n_rot => e / 2 + e % 2 * (n_rot / 2),
@@ -35,13 +35,13 @@ impl Pairing {
 /// A rotary embedding.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Rope {
-    /// Elements of a head that are rotated, the first ones; even.
+    /// Number of rotated elements of a head, which are the first ones; even.
     pub n_rot: usize,
     /// Base of the frequencies.
     pub theta: f64,
-    /// How the file orders them.
+    /// How the file orders the rotated elements.
     pub pairing: Pairing,
-    /// How frequencies are changed for long contexts.
+    /// How frequencies are scaled for long contexts.
     pub scaling: RopeScaling,
 }
 
@@ -49,60 +49,60 @@ pub struct Rope {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "rope_type", rename_all = "snake_case")]
 pub enum RopeScaling {
-    /// None.
+    /// No scaling.
     Default,
     /// Positions are divided by `factor` (Chen et al. 2023).
     Linear {
         /// Stretch of the context.
         factor: f64,
     },
-    /// The base grows with the length beyond `original` (NTK-aware): position p has
-    /// the frequencies of length p + 1, as when tokens come one by one.
+    /// The base grows with the length beyond `original` (NTK-aware). Position p uses the
+    /// frequencies of length p + 1, as if tokens came one by one.
     Dynamic {
         /// Stretch of the context.
         factor: f64,
-        /// Length up to which nothing is changed.
+        /// Length up to which nothing changes.
         original: usize,
     },
-    /// Llama 3.1: long waves are stretched, short ones are not.
+    /// Llama 3.1: long wavelengths are stretched, short ones are not.
     Llama3 {
-        /// Stretch of the long waves.
+        /// Stretch of long wavelengths.
         factor: f64,
-        /// Waves longer than `original` / this are stretched.
+        /// Wavelengths above `original` / this are stretched.
         low_freq_factor: f64,
-        /// Waves shorter than `original` / this are left alone.
+        /// Wavelengths below `original` / this are unchanged.
         high_freq_factor: f64,
-        /// Length of the first training.
+        /// Context length of the first training.
         original: usize,
     },
-    /// YaRN (Peng et al. 2023): as Llama 3's by number of turns, and cos and sin are
+    /// YaRN (Peng et al. 2023): as Llama 3.1, but by number of turns; cos and sin are
     /// multiplied by `attention_factor`.
     Yarn {
         /// Stretch of the context.
         factor: f64,
-        /// Length of the first training.
+        /// Context length of the first training.
         original: usize,
-        /// Turns within `original` above which nothing is changed.
+        /// Pairs with more turns within `original` are unchanged.
         beta_fast: f64,
-        /// Turns below which waves are stretched.
+        /// Pairs with fewer turns are stretched.
         beta_slow: f64,
-        /// Factor of q and k each.
+        /// Factor on q and on k.
         attention_factor: f64,
         /// Whether the bounds are rounded to whole dimensions.
         truncate: bool,
     },
 }
 
-/// Longest context that a config may name, and so the largest length of a table.
+/// Longest context that a config may name, and so the longest table.
 const POSITIONS_MAX: usize = 1 << 20;
 
-/// Base where a config names none, but for one architecture's (Su et al. 2021).
+/// Default base (Su et al. 2021) of all architectures except Gemma 3.
 pub(super) const THETA_DEFAULT: f64 = 10_000.0;
 
 impl Rope {
-    /// The embedding of `n_rot` elements that a config describes by `rope_theta` and
-    /// `rope_scaling`, or by `rope_parameters` where newer versions of transformers
-    /// put both. `n_positions` is the config's context, `theta` the base where it has none.
+    /// Reads the embedding of `n_rot` elements from `rope_theta` and `rope_scaling`, or
+    /// from `rope_parameters`, where newer versions of transformers keep both.
+    /// `n_positions` is the config's context; `theta` is the default base.
     ///
     /// # Errors
     /// [`Error::Config`] for an unknown `rope_type` or a field out of range.
@@ -124,12 +124,13 @@ impl Rope {
         Rope { n_rot, theta, pairing: Pairing::Halves { n_rot }, scaling }.checked()
     }
 
-    /// The same with another base and without scaling: Gemma 3's local layers.
+    /// Returns the same embedding with another base and without scaling: Gemma 3's local
+    /// layers.
     pub(super) fn unscaled(&self, theta: f64) -> Self {
         Rope { theta, scaling: RopeScaling::Default, ..self.clone() }
     }
 
-    /// One without scaling.
+    /// Returns an embedding without scaling.
     ///
     /// # Errors
     /// [`Error::Config`] for an odd number of rotated elements.
@@ -148,7 +149,7 @@ impl Rope {
         })
     }
 
-    /// The context that scaling leads to, given that of the config.
+    /// Returns the context length after scaling, given the config's.
     #[must_use]
     pub fn n_positions(&self, n_positions: usize) -> usize {
         let stretched = |factor: f64, original: usize| (original as f64 * factor) as usize;
@@ -160,7 +161,7 @@ impl Rope {
         }
     }
 
-    /// Angle a position of pair `i`, when the sequence has `len` positions.
+    /// Returns the angle per position of pair `i`, for a sequence of `len` positions.
     fn frequency(&self, i: usize, len: usize) -> f64 {
         let dim = self.n_rot as f64;
         let plain = |theta: f64| theta.powf(-2.0 * i as f64 / dim);
@@ -173,14 +174,14 @@ impl Rope {
                 plain(self.theta * stretch.powf(dim / (dim - 2.0)))
             }
             RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original } => {
-                // Waves within the first context.
+                // Number of waves within the first context.
                 let waves = original as f64 * frequency / TAU;
                 let smooth =
                     ((waves - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0.0, 1.0);
                 frequency * ((1.0 - smooth) / factor + smooth)
             }
             RopeScaling::Yarn { factor, original, beta_fast, beta_slow, truncate, .. } => {
-                // The dimension that turns so often within the first context.
+                // The dimension that makes `turns` turns within the first context.
                 let dimension =
                     |turns: f64| dim * (original as f64 / (turns * 2.0 * PI)).ln() / (2.0 * self.theta.ln());
                 let (mut low, mut high) = (dimension(beta_fast), dimension(beta_slow));
@@ -195,9 +196,9 @@ impl Rope {
         }
     }
 
-    /// The kernels' table, `[n_ctx, head_dim / 4]` of (cos, sin) of two pairs each;
-    /// the identity behind the rotated elements. Angles are computed in f64. `head_dim`
-    /// is the padded one.
+    /// Returns the kernels' table, `[n_ctx, head_dim / 4]` entries of (cos, sin) of two
+    /// pairs; the identity after the rotated elements. Angles are computed in f64.
+    /// `head_dim` includes padding.
     #[must_use]
     pub fn table(&self, n_ctx: usize, head_dim: usize) -> Vec<f32> {
         let factor = match self.scaling {
@@ -229,7 +230,7 @@ impl Rope {
 const THETA: std::ops::RangeInclusive<f64> = 1.0..=1e12;
 const FACTOR: std::ops::RangeInclusive<f64> = 1.0..=1e6;
 
-/// The names of the scalings.
+/// The kinds of scaling that a config may name.
 #[derive(Clone, Copy)]
 enum Kind {
     Default,
@@ -248,12 +249,12 @@ const KINDS: &[(&str, Kind)] = &[
 ];
 
 impl RopeScaling {
-    /// Reads the object `rope_scaling`.
+    /// Reads the scaling from the object `rope_scaling` or `rope_parameters`.
     fn from_json(json: &ConfigJson, n_positions: usize) -> Result<Self> {
-        // Older configs call it type; some have both.
+        // Older configs call the field type; some have both.
         let old = json.one_of("type", KINDS)?;
         let kind = json.one_of("rope_type", KINDS)?.or(old).unwrap_or(Kind::Default);
-        // It stands here as well where the object is rope_parameters.
+        // rope_parameters also holds rope_theta; this marks it as read.
         json.optional_f64("rope_theta", THETA)?;
         let factor = || json.f64("factor", FACTOR);
         let original = || {
@@ -294,7 +295,7 @@ impl RopeScaling {
         }
     }
 
-    /// What reports print.
+    /// Returns the text for reports; empty without scaling.
     #[must_use]
     pub fn describe(&self) -> String {
         match self {

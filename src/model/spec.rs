@@ -1,101 +1,102 @@
-//! What a checkpoint must hold, and where its rows go on the GPU.
+//! The tensors that a checkpoint must hold, and the order of their rows on the GPU.
 
 use super::rope::Pairing;
 use crate::kernels::gated_row;
 use crate::tensor::{Axis, pad_row};
 
-/// How a tensor lies in the file.
+/// The layout of a tensor in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// `[n]`
     Vector,
     /// `[rows, columns]`, as on the GPU.
     RowMajor,
-    /// `[columns, rows]`: GPT-2's Conv1D, turned while loading.
+    /// `[columns, rows]`: GPT-2's Conv1D, transposed while loading.
     Transposed,
 }
 
-/// What a tensor is for.
+/// The role of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// A matrix.
     Matrix,
     /// A matrix whose outputs are added to the residual stream.
     Residual,
-    /// A norm's factors.
+    /// A norm's weights.
     Norm,
-    /// What is added: a bias.
+    /// A bias.
     Bias,
 }
 
-/// A tensor of the file.
+/// A tensor in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     /// Name without the architecture's prefix.
     pub name: String,
-    /// Rows that are taken; the elements of a vector.
+    /// Number of rows that are loaded; for a vector, its elements.
     pub rows: usize,
-    /// Rows in front of them that are not: OPT's positions begin at 2.
+    /// Number of rows skipped before them: OPT's positions begin at row 2.
     pub skipped: usize,
 }
 
 impl Source {
-    /// All rows of a tensor.
+    /// Creates a source that loads all rows of a tensor.
     pub fn new(name: impl Into<String>, rows: usize) -> Self {
         Source { name: name.into(), rows, skipped: 0 }
     }
 }
 
-/// In which order the rows of the sources stand on the GPU.
+/// The order of the sources' rows on the GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// One source, as its axis says.
+    /// One source, in the layout of its axis.
     Axis(Axis),
     /// Attention heads: all of q, then of k, then of v.
     Heads(Heads),
-    /// The gate and the input of a gated MLP, in the order of [`gated_row`].
+    /// The gate and up rows of a gated MLP, in the order of [`gated_row`].
     Gated {
-        /// Rows of each.
+        /// Rows of the gate, and of up.
         n_inner: usize,
-        /// Whether one source holds the gate, then the other.
+        /// Whether one source holds all gate rows, then all up rows.
         one_source: bool,
     },
 }
 
-/// Heads of q, k and v.
+/// The heads of q, k and v.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heads {
-    /// Heads of q.
+    /// Number of q heads.
     pub n_head: usize,
-    /// Heads of k, and of v; 0 where there is nothing but q.
+    /// Number of k heads, and of v heads; 0 if there are only q heads.
     pub n_kv_head: usize,
-    /// Elements of a head.
+    /// Elements per head.
     pub head_dim: usize,
-    /// How the file orders the rotated elements of the heads of q and k.
+    /// How the file orders the rotated elements of q and k heads.
     pub pairing: Pairing,
-    /// How the sources hold the heads.
+    /// How the heads are distributed over the sources.
     pub sources: HeadSources,
 }
 
 /// How the heads of q, k and v are distributed over tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadSources {
-    /// A tensor each.
+    /// One tensor each for q, k and v.
     Separate,
     /// One tensor: all of q, then of k, then of v.
     Blocks,
-    /// One tensor: q, k and v of the first head, then of the second.
+    /// One tensor: q, k and v of the first head, then of the second, and so on.
     Interleaved,
 }
 
 impl Heads {
-    /// The axis of q, k and v.
+    /// Returns the axis of all q, k and v heads.
     #[must_use]
     pub const fn axis(&self) -> Axis {
         Axis::grouped(self.n_head + 2 * self.n_kv_head, self.head_dim)
     }
 
-    /// The source and its row of element `e` of head `head`, counted over q, k and v.
+    /// Returns the source, and the row in it, of element `e` of head `head`. Heads are
+    /// numbered through q, k and v.
     fn source(&self, head: usize, e: usize) -> (usize, usize) {
         let (q, kv, dim) = (self.n_head, self.n_kv_head, self.head_dim);
         let rotated = head < q + kv;
@@ -108,7 +109,7 @@ impl Heads {
                 (1 + head / kv, head % kv * dim + e)
             }
             HeadSources::Interleaved => {
-                // As many heads of k and v as of q.
+                // Here k and v have as many heads as q.
                 let (part, head) = (head / q, head % q);
                 (0, (head * 3 + part) * dim + e)
             }
@@ -117,7 +118,7 @@ impl Heads {
 }
 
 impl Order {
-    /// Rows on the GPU, padding included.
+    /// Returns the number of rows on the GPU, padding included.
     #[must_use]
     pub const fn padded_len(&self) -> usize {
         match self {
@@ -127,7 +128,8 @@ impl Order {
         }
     }
 
-    /// The source and its row that stand in a row on the GPU; `None` in the padding.
+    /// Returns the source, and the row in it, for a row on the GPU; `None` in the
+    /// padding.
     #[must_use]
     pub fn source(&self, row: usize) -> Option<(usize, usize)> {
         match self {
@@ -145,48 +147,48 @@ impl Order {
     }
 }
 
-/// A matrix or a vector on the GPU, and the tensors that it is made of.
+/// A matrix or a vector on the GPU, and the tensors it is built from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorSpec {
-    /// What it is for.
+    /// Its role.
     pub role: Role,
-    /// The tensors, of one layout and width.
+    /// The tensors; all have the same layout and width.
     pub sources: Vec<Source>,
-    /// How they lie in the file.
+    /// Their layout in the file.
     pub layout: Layout,
-    /// Output features; the elements of a vector.
+    /// Output features; for a vector, its elements.
     pub rows: Order,
-    /// Input features; a single one for a vector.
+    /// Input features; 1 for a vector.
     pub columns: Axis,
-    /// Whether 1 is added to each element: Gemma's norms hold the distance to it.
+    /// Whether 1 is added to each element: Gemma's files hold norm weights minus 1.
     pub plus_one: bool,
 }
 
 impl TensorSpec {
-    /// A vector from one tensor.
+    /// Describes a vector from one tensor.
     pub(super) fn vector(role: Role, name: impl Into<String>, axis: Axis) -> Self {
         Self::vectors(role, vec![Source::new(name, axis.len())], Order::Axis(axis))
     }
 
-    /// A vector from several tensors.
+    /// Describes a vector from several tensors.
     pub(super) fn vectors(role: Role, sources: Vec<Source>, rows: Order) -> Self {
         let columns = Axis::plain(1);
         TensorSpec { role, sources, layout: Layout::Vector, rows, columns, plus_one: false }
     }
 
-    /// A matrix from one tensor `[rows, columns]`.
+    /// Describes a matrix from one `[rows, columns]` tensor.
     pub(super) fn matrix(name: impl Into<String>, rows: Axis, columns: Axis) -> Self {
         let (sources, rows) = (vec![Source::new(name, rows.len())], Order::Axis(rows));
         TensorSpec { role: Role::Matrix, sources, layout: Layout::RowMajor, rows, columns, plus_one: false }
     }
 
-    /// What names it in labels and messages: the first tensor.
+    /// Returns the name for labels and messages: that of the first tensor.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.sources[0].name
     }
 
-    /// The shape of one of its tensors in the file.
+    /// Returns the shape of one of its tensors in the file.
     #[must_use]
     pub fn shape(&self, source: &Source) -> Vec<usize> {
         let rows = source.rows + source.skipped;
@@ -197,7 +199,7 @@ impl TensorSpec {
         }
     }
 
-    /// Elements of its tensors, those that are skipped included.
+    /// Returns the number of elements in its tensors, skipped rows included.
     #[must_use]
     pub fn n_parameters(&self) -> u64 {
         let elems = |source| self.shape(source).iter().map(|&n| n as u64).product::<u64>();
@@ -209,7 +211,7 @@ impl TensorSpec {
 mod tests {
     use super::*;
 
-    /// Every row of every source stands in one row of the GPU.
+    /// Asserts that every row of every source is in exactly one row on the GPU.
     fn check(order: &Order, sources: &[usize]) {
         let mut seen: Vec<Vec<bool>> = sources.iter().map(|&rows| vec![false; rows]).collect();
         for row in 0..order.padded_len() {

@@ -1,4 +1,4 @@
-//! Fields that configs have in common.
+//! Config fields that several architectures share.
 
 use crate::checkpoint::ConfigJson;
 use crate::error::Result;
@@ -9,7 +9,7 @@ use crate::model::decoder::{
 };
 use crate::model::rope::Rope;
 
-/// The values of an activation field and what they mean.
+/// Values of an activation field, and their meanings.
 const ACTIVATIONS: &[(&str, Activation)] = &[
     ("gelu_new", Activation::GeluTanh),
     ("gelu_pytorch_tanh", Activation::GeluTanh),
@@ -22,8 +22,8 @@ const ACTIVATIONS: &[(&str, Activation)] = &[
     ("tanh", Activation::Tanh),
 ];
 
-/// Fields that no computation of logits depends on, at inference: notes of training, of
-/// the file, of other tasks, of how transformers is to run.
+/// Fields that do not affect logits at inference: settings of training, of the file, of
+/// other tasks, and of how transformers runs.
 const CHANGES_NOTHING: &[&str] = &[
     "architectures",
     "auto_map",
@@ -80,7 +80,7 @@ const CHANGES_NOTHING: &[&str] = &[
     "eos_token",
 ];
 
-/// Whether a field changes nothing of what is computed.
+/// Returns whether a field does not affect logits.
 pub(super) fn changes_nothing(field: &str) -> bool {
     CHANGES_NOTHING.contains(&field)
         || field.starts_with('_')
@@ -91,23 +91,24 @@ pub(super) fn changes_nothing(field: &str) -> bool {
         || field.ends_with("pdrop")
 }
 
-/// What most call their projections to q, k and v.
+/// The most common names of the projections to q, k and v.
 pub(super) const SELF_ATTN: [&str; 3] = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
 
-/// What sizes are called.
+/// The names of the size fields.
 pub(super) struct Names {
     n_embd: &'static str,
     n_layer: &'static str,
     n_head: &'static str,
     n_positions: &'static str,
     n_inner: &'static str,
-    /// Whether the MLP is four times as wide as the residual stream where the config says
-    /// nothing. Other classes have a number there, which fits one model.
+    /// Whether a missing MLP width means four times the width of the residual stream.
+    /// Otherwise the field is required: other classes default to a number that fits one
+    /// model.
     n_inner_follows: bool,
 }
 
 impl Names {
-    /// Llama's and most others'.
+    /// Names of Llama and most others.
     pub(super) const LLAMA: Names = Names {
         n_embd: "hidden_size",
         n_layer: "num_hidden_layers",
@@ -116,7 +117,7 @@ impl Names {
         n_inner: "intermediate_size",
         n_inner_follows: false,
     };
-    /// GPT-2's and those that came from it.
+    /// Names of GPT-2 and its descendants.
     pub(super) const GPT2: Names = Names {
         n_embd: "n_embd",
         n_layer: "n_layer",
@@ -125,10 +126,10 @@ impl Names {
         n_inner: "n_inner",
         n_inner_follows: true,
     };
-    /// GPT-Neo's.
+    /// Names of GPT-Neo.
     pub(super) const GPT_NEO: Names =
         Names { n_layer: "num_layers", n_head: "num_heads", n_inner_follows: true, ..Names::LLAMA };
-    /// OPT's.
+    /// Names of OPT.
     pub(super) const OPT: Names = Names { n_inner: "ffn_dim", ..Names::LLAMA };
 }
 
@@ -155,8 +156,8 @@ impl<'a> Sizes<'a> {
         } else {
             json.usize(names.n_inner, 1..=MAX_WIDTH)?
         };
-        // transformers' defaults stand in configs of models with smaller
-        // vocabularies, which never produce them.
+        // Configs of models with smaller vocabularies contain transformers' default ids,
+        // which such models never produce.
         let ids = |field| -> Result<Vec<u32>> {
             Ok(json.token_ids(field)?.into_iter().filter(|&id| (id as usize) < vocab_size).collect())
         };
@@ -174,7 +175,7 @@ impl<'a> Sizes<'a> {
         })
     }
 
-    /// Elements of a head: an even share of the width.
+    /// Returns the elements per head: an even share of the width.
     pub(super) fn head_dim(&self) -> Result<usize> {
         if self.n_embd.is_multiple_of(self.n_head) {
             return Ok(self.n_embd / self.n_head);
@@ -183,8 +184,8 @@ impl<'a> Sizes<'a> {
         Err(self.json.fault(self.names.n_head, expected))
     }
 
-    /// Elements of a head: `head_dim`, else the class's default, else an even share of
-    /// the width.
+    /// Returns the elements per head: `head_dim`, else the class's default, else an even
+    /// share of the width.
     pub(super) fn explicit_head_dim(&self, default: Option<usize>) -> Result<usize> {
         match self.json.optional_usize("head_dim", 1..=MAX_WIDTH)?.or(default) {
             Some(head_dim) => Ok(head_dim),
@@ -192,14 +193,16 @@ impl<'a> Sizes<'a> {
         }
     }
 
-    /// Heads of k and v; as many as of q for a `null`, or where the class has no default.
+    /// Returns the number of k heads, and of v heads: as many as q heads for a `null`, or
+    /// if an absent field has no default.
     pub(super) fn n_kv_head(&self, default: Option<usize>) -> Result<usize> {
         let field = "num_key_value_heads";
         let found = self.json.optional_usize(field, 1..=self.n_head)?;
         Ok(found.or(absent(self.json, field, default)).unwrap_or(self.n_head))
     }
 
-    /// A model of these sizes; its context is what a rotary embedding's scaling leads to.
+    /// Builds a model of these sizes. The scaling of its rotary embedding may extend its
+    /// context.
     pub(super) fn decoder(self, architecture: &'static str, parts: Parts) -> Decoder {
         let Parts { prefix, layer_prefix, ignored, embedding, norms, residual, attention, mlp, head } = parts;
         let rope = attention.ropes.first();
@@ -224,7 +227,8 @@ impl<'a> Sizes<'a> {
     }
 }
 
-/// What an architecture says beyond the sizes: [`Decoder`]'s fields of these names.
+/// The parts of an architecture besides the sizes: the fields of [`Decoder`] with these
+/// names.
 pub(super) struct Parts {
     pub(super) prefix: &'static str,
     pub(super) layer_prefix: &'static str,
@@ -237,35 +241,35 @@ pub(super) struct Parts {
     pub(super) head: Head,
 }
 
-/// The activation function in `field`.
+/// Reads the activation function in `field`.
 pub(super) fn activation(json: &ConfigJson, field: &str, default: Activation) -> Result<Activation> {
     Ok(json.one_of(field, ACTIVATIONS)?.unwrap_or(default))
 }
 
-/// An epsilon in `field`.
+/// Reads the epsilon in `field`.
 pub(super) fn epsilon(json: &ConfigJson, field: &str, default: f32) -> Result<f32> {
     Ok(json.optional_f32(field, 0.0..=1.0)?.unwrap_or(default))
 }
 
-/// A truth value in `field`.
+/// Reads the boolean in `field`.
 pub(super) fn flag(json: &ConfigJson, field: &str, default: bool) -> Result<bool> {
     Ok(json.optional_bool(field)?.unwrap_or(default))
 }
 
-/// What a class has for a field that is absent; `null` says that there is none.
+/// Returns a class's default for an absent field; a field that is `null` gets none.
 fn absent<T>(json: &ConfigJson, field: &str, default: Option<T>) -> Option<T> {
     default.filter(|_| !json.contains(field))
 }
 
-/// A positive cap in `field`; `None` where there is none.
+/// Reads the positive cap in `field`; `None` for no cap.
 pub(super) fn soft_cap(json: &ConfigJson, field: &str, default: Option<f32>) -> Result<Option<f32>> {
     Ok(json.optional_f32(field, 1e-3..=1e6)?.or(absent(json, field, default)))
 }
 
-/// A flag that must have the only value that wgpt computes with.
+/// Checks that a flag has the only value that wgpt supports.
 ///
 /// # Errors
-/// [`Error::Config`] for the other one.
+/// [`crate::Error::Config`] for the other value.
 pub(super) fn must_be(json: &ConfigJson, field: &str, value: bool, why: &str) -> Result<()> {
     match json.optional_bool(field)? {
         Some(found) if found != value => Err(json.fault(field, format!("{value}: {why}"))),
@@ -273,7 +277,7 @@ pub(super) fn must_be(json: &ConfigJson, field: &str, value: bool, why: &str) ->
     }
 }
 
-/// A share of a head that is rotated.
+/// Reads the share of a head that is rotated; returns its number of elements.
 pub(super) fn n_rot(json: &ConfigJson, field: &str, head_dim: usize, default: f64) -> Result<usize> {
     let share = json.optional_f64(field, 0.0..=1.0)?.unwrap_or(default);
     let n_rot = (share * head_dim as f64) as usize;
@@ -284,14 +288,14 @@ pub(super) fn n_rot(json: &ConfigJson, field: &str, head_dim: usize, default: f6
     }
 }
 
-/// Positions that a window in `field` holds; `None` where there is none.
+/// Reads the positions that the window in `field` holds; `None` for no window.
 pub(super) fn window(json: &ConfigJson, field: &str, default: Option<usize>) -> Result<Option<usize>> {
     Ok(json.optional_usize(field, 1..=usize::MAX)?.or(absent(json, field, default)))
 }
 
 impl Attention {
-    /// Attention with heads of q, k and v and the usual factor: all layers alike, all
-    /// positions seen, nothing rotated.
+    /// Creates attention in which all layers see all positions and nothing is rotated.
+    /// The factor on q·k is `1 / sqrt(head_dim)`.
     pub(super) fn new(sizes: &Sizes<'_>, [n_kv_head, head_dim]: [usize; 2], qkv: Qkv, out: Linear) -> Self {
         Attention {
             n_head: sizes.n_head,
@@ -308,12 +312,12 @@ impl Attention {
         }
     }
 
-    /// With one rotary embedding for all layers.
+    /// Uses one rotary embedding in all layers.
     pub(super) fn rotary(self, rope: Rope) -> Self {
         Attention { ropes: vec![rope], ..self }
     }
 
-    /// With a window in those layers for which `windowed` says so.
+    /// Sets the window of the layers for which `windowed` is true; the others get none.
     pub(super) fn windows(mut self, window: Option<usize>, windowed: impl Fn(usize) -> bool) -> Self {
         for (i, layer) in self.layers.iter_mut().enumerate() {
             layer.window = window.filter(|_| windowed(i));
@@ -322,15 +326,16 @@ impl Attention {
     }
 }
 
-/// `layer_types` of newer configs: whether each layer has a window.
+/// Reads `layer_types` of newer configs: whether each layer has a window.
 ///
 /// # Errors
-/// [`Error::Config`] for other kinds of layers, or a list of another length.
+/// [`crate::Error::Config`] for other kinds of layers, or a list of the wrong length.
 pub(super) fn layer_types(json: &ConfigJson, n_layer: usize) -> Result<Option<Vec<bool>>> {
     windowed_layers(json, "layer_types", ["full_attention", "sliding_attention"], n_layer)
 }
 
-/// A list of the names of full and of windowed layers.
+/// Reads a list that names each layer `full` or `windowed`; returns whether it is
+/// windowed.
 ///
 /// # Errors
 /// As [`layer_types`].

@@ -1,7 +1,7 @@
 //! Gemma (Mesnard et al. 2024) and Gemma 2 (Riviere et al. 2024): `GemmaForCausalLM`,
-//! `Gemma2ForCausalLM`. Llama's block with scaled embeddings and norms that hold the
-//! distance to 1; Gemma 2 with norms behind attention and MLP too, caps, and a window in
-//! every other layer.
+//! `Gemma2ForCausalLM`. Llama's block with scaled embeddings and norm weights stored
+//! minus 1. Gemma 2 adds norms after attention and MLP, caps, and a window in every other
+//! layer.
 
 use std::ops::RangeInclusive;
 
@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::kernels::Activation;
 use crate::model::decoder::{Decoder, Norms, Residual};
 
-/// `GemmaConfig`'s.
+/// The defaults of `GemmaConfig`.
 pub(super) const DEFAULTS: Defaults =
     Defaults { n_kv_head: Some(16), head_dim: Some(256), tied: true, ..Defaults::LLAMA };
 
@@ -21,7 +21,7 @@ pub(super) fn gemma(json: &ConfigJson) -> Result<Decoder> {
 }
 
 pub(super) fn gemma2(json: &ConfigJson) -> Result<Decoder> {
-    // transformers' defaults of these are not the same in 4.46 and in 4.57.
+    // Required, because their defaults differ between transformers 4.46 and 4.57.
     json.usize("num_key_value_heads", 1..=usize::MAX)?;
     let scalar = json.f32("query_pre_attn_scalar", QUERY_SCALARS)?;
     let mut decoder = like(json, "gemma2", DEFAULTS)?;
@@ -36,17 +36,17 @@ pub(super) fn gemma2(json: &ConfigJson) -> Result<Decoder> {
     Ok(decoder)
 }
 
-/// Norms in front of and behind attention and MLP.
+/// Norms before and after attention and MLP.
 pub(super) const SANDWICH: Residual = Residual::Sandwich {
     attention: ["input_layernorm", "post_attention_layernorm"],
     mlp: ["pre_feedforward_layernorm", "post_feedforward_layernorm"],
 };
 
-/// What the Gemmas have in common.
+/// Reads the parts that all Gemmas share.
 pub(super) fn like(json: &ConfigJson, architecture: &'static str, defaults: Defaults) -> Result<Decoder> {
     let bias = flag(json, "attention_bias", false)?;
     let mut decoder = llama::like(json, architecture, Biases { qkv: bias, out: bias, mlp: false }, defaults)?;
-    // Gemma's hidden_act is an older name that transformers passes over.
+    // Gemma's hidden_act is an older name that transformers ignores.
     decoder.mlp.activation = activation(json, "hidden_activation", Activation::GeluTanh)?;
     decoder.norms = Norms { plus_one: true, ..decoder.norms };
     decoder.embedding.scale = (decoder.n_embd as f32).sqrt();
@@ -56,7 +56,7 @@ pub(super) fn like(json: &ConfigJson, architecture: &'static str, defaults: Defa
 /// Values that `query_pre_attn_scalar` may have.
 pub(super) const QUERY_SCALARS: RangeInclusive<f32> = 1e-3..=1e6;
 
-/// The factor of q·k that `query_pre_attn_scalar` stands for.
+/// Returns the factor on q·k for a `query_pre_attn_scalar`.
 pub(super) fn query_scale(scalar: f32) -> f32 {
     1.0 / scalar.sqrt()
 }

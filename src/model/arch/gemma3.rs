@@ -1,6 +1,6 @@
 //! Gemma 3's text model (Kamath et al. 2025): `Gemma3ForCausalLM`. Gemma 2's block
-//! without caps, with norms of the heads of q and k; five layers with a window and a
-//! base of their own to each that sees everything.
+//! without caps, with norms of q and k heads. Five layers with a window and their own
+//! rotary base precede each layer that sees everything.
 
 use super::fields::{layer_types, must_be, soft_cap, window};
 use super::gemma::{self, QUERY_SCALARS, SANDWICH};
@@ -9,7 +9,7 @@ use crate::checkpoint::ConfigJson;
 use crate::error::Result;
 use crate::model::decoder::{Decoder, LayerAttention};
 
-/// `Gemma3TextConfig`'s.
+/// The defaults of `Gemma3TextConfig`.
 const DEFAULTS: Defaults = Defaults { n_kv_head: Some(4), theta: 1e6, ..gemma::DEFAULTS };
 
 pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {

@@ -1,5 +1,6 @@
 //! GPTBigCode (Ben Allal et al. 2023, SantaCoder and StarCoder): `GPTBigCodeForCausalLM`.
-//! GPT-2's block with matrices as `[out, in]` and one head of k and v for all of q.
+//! GPT-2's block with matrices stored as `[out, in]`, and one k and v head for all q
+//! heads.
 
 use super::fields::{Names, Parts, Sizes, activation, epsilon, flag};
 use crate::checkpoint::ConfigJson;
@@ -12,7 +13,7 @@ pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
     let sizes = Sizes::read(json, Names::GPT2)?;
     let head_dim = sizes.head_dim()?;
     let multi_query = flag(json, "multi_query", true)?;
-    // With as many heads of k and v as of q, those of a head stand together.
+    // Without multi-query, q, k and v of each head are stored together.
     let (n_kv_head, order) =
         if multi_query { (1, HeadSources::Blocks) } else { (sizes.n_head, HeadSources::Interleaved) };
     let qkv = Qkv::Fused(Linear::new("attn.c_attn", true), order);

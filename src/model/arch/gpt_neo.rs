@@ -35,8 +35,8 @@ pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
     Ok(sizes.decoder("gpt_neo", parts))
 }
 
-/// Which layers have a window: `attention_layers`, a word a layer, or `attention_types`,
-/// lists of words with how often each is repeated.
+/// Returns which layers have a window. `attention_layers` has one word per layer;
+/// `attention_types` has lists of words, each with a repeat count.
 fn local_layers(json: &ConfigJson, n_layer: usize) -> Result<Vec<bool>> {
     let listed = windowed_layers(json, "attention_layers", ["global", "local"], n_layer)?;
     let Some(types) = json.value("attention_types") else {

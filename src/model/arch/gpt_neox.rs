@@ -1,6 +1,6 @@
 //! GPT-NeoX (Black et al. 2022) and Pythia (Biderman et al. 2023): `GPTNeoXForCausalLM`.
-//! Attention and MLP read the same stream, a part of each head is rotated, q, k and v
-//! of a head stand together.
+//! Attention and MLP read the same stream, part of each head is rotated, and q, k and v
+//! of a head are stored together.
 
 use super::fields::{Names, Parts, Sizes, activation, epsilon, flag, n_rot};
 use crate::checkpoint::ConfigJson;
@@ -13,7 +13,7 @@ use crate::model::spec::HeadSources;
 pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
     let sizes = Sizes::read(json, Names::LLAMA)?;
     let head_dim = sizes.head_dim()?;
-    // Older configs have the first name, newer ones both.
+    // Older configs have only rotary_pct, newer ones have both.
     let partial = json.optional_f64("partial_rotary_factor", 0.0..=1.0)?.unwrap_or(0.25);
     let n_rot = n_rot(json, "rotary_pct", head_dim, partial)?;
     let mut rope = Rope::from_json(json, n_rot, sizes.n_positions, THETA_DEFAULT)?;

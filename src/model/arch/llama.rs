@@ -1,6 +1,6 @@
 //! Llama (Touvron et al. 2023; Llama 3: Grattafiori et al. 2024): `LlamaForCausalLM`,
-//! SmolLM2 and TinyLlama among them. RMSNorm, rotary positions, grouped-query attention,
-//! a gated MLP. Mistral, Qwen and others begin with it.
+//! including SmolLM2 and TinyLlama. RMSNorm, rotary positions, grouped-query attention, a
+//! gated MLP. Mistral, Qwen and others build on it.
 
 use super::fields::{Names, Parts, SELF_ATTN, Sizes, activation, epsilon, flag, must_be};
 use crate::checkpoint::ConfigJson;
@@ -9,7 +9,7 @@ use crate::kernels::Activation;
 use crate::model::decoder::{Attention, Decoder, Embedding, Head, Linear, Mlp, Norms, Qkv, Residual, Up};
 use crate::model::rope::{Rope, THETA_DEFAULT};
 
-/// Where biases are.
+/// The projections that have biases.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Biases {
     pub(super) qkv: bool,
@@ -17,10 +17,10 @@ pub(super) struct Biases {
     pub(super) mlp: bool,
 }
 
-/// What fields have that a config leaves out, by transformers' config class.
+/// Values of fields that a config leaves out, from transformers' config class.
 #[derive(Clone, Copy)]
 pub(super) struct Defaults {
-    /// `None` for as many heads as of q.
+    /// `None` for as many as q heads.
     pub(super) n_kv_head: Option<usize>,
     /// `None` for an even share of the width.
     pub(super) head_dim: Option<usize>,
@@ -30,7 +30,7 @@ pub(super) struct Defaults {
 }
 
 impl Defaults {
-    /// `LlamaConfig`'s.
+    /// The defaults of `LlamaConfig`.
     pub(super) const LLAMA: Defaults =
         Defaults { n_kv_head: None, head_dim: None, epsilon: 1e-6, theta: THETA_DEFAULT, tied: false };
 }
@@ -42,7 +42,7 @@ pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
     like(json, "llama", biases, Defaults::LLAMA)
 }
 
-/// A model with Llama's block and names.
+/// Reads a model with Llama's block and names.
 pub(super) fn like(
     json: &ConfigJson,
     architecture: &'static str,

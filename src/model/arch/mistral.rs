@@ -6,7 +6,7 @@ use crate::checkpoint::ConfigJson;
 use crate::error::Result;
 use crate::model::decoder::Decoder;
 
-/// `MistralConfig`'s.
+/// The defaults of `MistralConfig`.
 const DEFAULTS: Defaults = Defaults { n_kv_head: Some(8), ..Defaults::LLAMA };
 
 pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {

@@ -1,5 +1,5 @@
-//! The architectures: a file each, which reads `config.json` and says what the model
-//! is made of. Names are those of transformers.
+//! The architectures. Each file reads a `config.json` and describes its model. Names are
+//! those of transformers.
 
 mod fields;
 mod gemma;
@@ -23,10 +23,10 @@ use super::decoder::Decoder;
 use crate::checkpoint::ConfigJson;
 use crate::error::{Error, Result};
 
-/// What a config of an architecture says.
+/// A function that reads the config of an architecture.
 type Read = fn(&ConfigJson) -> Result<Decoder>;
 
-/// Every architecture by its `model_type`.
+/// Every architecture, by its `model_type`.
 const ARCHITECTURES: &[(&str, Read)] = &[
     ("gemma", gemma::gemma),
     ("gemma2", gemma::gemma2),
@@ -46,7 +46,7 @@ const ARCHITECTURES: &[(&str, Read)] = &[
     ("starcoder2", starcoder2::decoder),
 ];
 
-/// The architectures that there are.
+/// Returns the names of all architectures.
 #[must_use]
 pub fn names() -> Vec<&'static str> {
     ARCHITECTURES.iter().map(|(name, _)| *name).collect()
@@ -56,11 +56,11 @@ impl Decoder {
     /// Reads and checks a `config.json`.
     ///
     /// # Errors
-    /// [`Error::Config`] naming the field and its value: an unknown architecture, a
-    /// value out of range, a field that this architecture's computation would depend on
-    /// and that wgpt does not honour.
+    /// [`Error::Config`], which names the field and its value, for an unknown
+    /// architecture, a value out of range, or a field that may affect the computation and
+    /// that wgpt does not support.
     pub fn from_json(json: &ConfigJson) -> Result<Self> {
-        // Absent, it is a GPT-2: its first configs did not name it.
+        // A config without it is a GPT-2's: the first ones did not have the field.
         let read = json.one_of("model_type", ARCHITECTURES)?.unwrap_or(gpt2::decoder);
         let decoder = read(json)?.checked()?;
         match json.unread(&fields::changes_nothing) {

@@ -1,5 +1,5 @@
 //! OPT (Zhang et al. 2022): `OPTForCausalLM`. GPT-2's block with ReLU, separate
-//! projections, and learned positions whose first two rows belong to padding.
+//! projections, and learned positions whose first two rows are for padding.
 
 use super::fields::{Names, Parts, SELF_ATTN, Sizes, activation, flag, must_be};
 use crate::checkpoint::ConfigJson;

@@ -1,5 +1,5 @@
 //! Phi-1, 1.5 and 2 (Li et al. 2023): `PhiForCausalLM`. Attention and MLP read one norm
-//! of the same stream, a part of each head is rotated, everything has a bias.
+//! of the same stream, part of each head is rotated, and everything has a bias.
 
 use super::fields::{Names, Parts, SELF_ATTN, Sizes, activation, epsilon, flag, must_be, n_rot};
 use crate::checkpoint::ConfigJson;

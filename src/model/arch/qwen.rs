@@ -1,6 +1,6 @@
 //! Qwen2 and 2.5 (Yang et al. 2024), Qwen3 (Yang et al. 2025): `Qwen2ForCausalLM`,
-//! `Qwen3ForCausalLM`. Llama's block: Qwen2 with biases of q, k and v, Qwen3 with norms
-//! of their heads.
+//! `Qwen3ForCausalLM`. Llama's block; Qwen2 adds biases of q, k and v, Qwen3 norms of q
+//! and k heads.
 
 use super::fields::{flag, layer_types, window};
 use super::llama::{self, Biases, Defaults};
@@ -8,9 +8,9 @@ use crate::checkpoint::ConfigJson;
 use crate::error::Result;
 use crate::model::decoder::Decoder;
 
-/// `Qwen2Config`'s.
+/// The defaults of `Qwen2Config`.
 const QWEN2: Defaults = Defaults { n_kv_head: Some(32), ..Defaults::LLAMA };
-/// `Qwen3Config`'s.
+/// The defaults of `Qwen3Config`.
 const QWEN3: Defaults = Defaults { head_dim: Some(128), ..QWEN2 };
 
 pub(super) fn qwen2(json: &ConfigJson) -> Result<Decoder> {
@@ -24,7 +24,8 @@ pub(super) fn qwen3(json: &ConfigJson) -> Result<Decoder> {
     windowed(json, decoder)
 }
 
-/// With `use_sliding_window`, layers from `max_window_layers` on have a window.
+/// Applies `use_sliding_window`: the layers that `layer_types` names, or those from
+/// `max_window_layers` on, get a window.
 fn windowed(json: &ConfigJson, mut decoder: Decoder) -> Result<Decoder> {
     let window = window(json, "sliding_window", Some(4096))?;
     let first = json.optional_usize("max_window_layers", 0..=usize::MAX)?.unwrap_or(28);

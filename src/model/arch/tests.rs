@@ -1,4 +1,5 @@
-//! What configs say and what is refused; what models compute is in tests/golden.
+//! Tests what configs are read as and what is refused; tests/golden checks what models
+//! compute.
 
 use serde_json::{Value, json};
 
@@ -62,10 +63,10 @@ fn a_field_that_is_not_honoured_is_named() {
     assert!(text.contains("quantization_config = {\"bits\":4}"), "{text}");
     assert!(text.contains("does not know this field of a llama"), "{text}");
     assert!(refused(&with(llama("llama"), "logit_scale", json!(0.5))).contains("logit_scale"));
-    // In an object that is known.
+    // An unknown field in a known object.
     let scaling = json!({"type": "yarn", "factor": 2.0, "mscale": 0.7});
     assert!(refused(&with(llama("llama"), "rope_scaling", scaling)).contains("rope_scaling.mscale = 0.7"));
-    // What is set to nothing changes nothing, nor do notes of training.
+    // Fields set to null or false change nothing, and neither do training settings.
     for (field, value) in
         [("logit_scale", json!(null)), ("moe", json!(false)), ("hidden_dropout", json!(0.5))]
     {
@@ -103,7 +104,7 @@ fn what_an_architecture_does_not_compute_is_refused() {
     }
 }
 
-/// A config of the sizes that Llama's names must have.
+/// A config with Llama's names that has only the required sizes.
 fn bare(model_type: &str) -> Value {
     json!({
         "model_type": model_type, "vocab_size": 100, "hidden_size": 2048, "num_hidden_layers": 30,
@@ -111,23 +112,23 @@ fn bare(model_type: &str) -> Value {
     })
 }
 
-/// As [`bare`], with the fields that Gemma 2's class has no default for.
+/// As [`bare`], with the fields that have no default in Gemma 2.
 fn bare_gemma2() -> Value {
     let config = with(bare("gemma2"), "num_key_value_heads", json!(16));
     with(config, "query_pre_attn_scalar", json!(144))
 }
 
-/// The caps of scores and of logits.
+/// Returns the caps of scores and of logits.
 fn caps(config: &Value) -> (Option<f32>, Option<f32>) {
     let decoder = parse(config).unwrap();
     (decoder.attention.soft_cap, decoder.head.soft_cap)
 }
 
-/// The configuration_*.py of transformers 4.46.3; Qwen3's and Gemma 3's of 4.57.3, whose
-/// others have the same values but for Gemma 2's.
+/// The values are from configuration_*.py of transformers 4.46.3, for Qwen3 and Gemma 3
+/// of 4.57.3. In 4.57.3 the other classes have the same values, except Gemma 2's.
 #[test]
 fn absent_fields_have_the_defaults_of_their_class() {
-    // Heads of k and v and their elements; window of the first layer; whether the head is
+    // k and v heads and elements per head; window of the first layer; whether the head is
     // tied; epsilon; theta.
     for (config, shape, window, tied, epsilon, theta) in [
         (bare("llama"), (32, 64), None, false, 1e-6, 1e4),
@@ -168,7 +169,8 @@ fn a_null_is_no_default_but_what_is_not_there() {
     assert_eq!(caps(&with(bare_gemma2(), "attn_logit_softcapping", json!(null))), (None, Some(30.0)));
 }
 
-/// Where a default would fit one model alone, or is not the same in all versions.
+/// A field is required if its default would fit only one model, or differs between
+/// versions.
 #[test]
 fn fields_without_a_default_must_be_there() {
     for (mut config, field) in [
@@ -190,7 +192,7 @@ fn windows_stand_where_the_config_says() {
     };
     let windowed = |model_type| {
         let config = with(llama(model_type), "sliding_window", json!(16));
-        // It has no default there.
+        // This field is required in Gemma 2.
         if model_type == "gemma2" { with(config, "query_pre_attn_scalar", json!(16)) } else { config }
     };
     let (some, none) = (Some(16), None);

@@ -1,10 +1,10 @@
-//! A model's description in words: what `wgpt inspect` prints.
+//! A model's description in words, as `wgpt inspect` prints it.
 
 use super::{Attention, Decoder, Residual, Up};
 use crate::kernels::Norm;
 
 impl Decoder {
-    /// Labels and what stands beside them, from the embedding to the head.
+    /// Returns labels and their texts, from the embedding to the head.
     #[must_use]
     pub fn describe(&self) -> Vec<(&'static str, String)> {
         vec![

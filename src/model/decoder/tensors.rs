@@ -1,4 +1,4 @@
-//! The tensors of a described model, in the order in which they are loaded.
+//! The tensors of a described model, in the order of loading.
 
 use super::{Attention, Decoder, Linear, Qkv, Residual, Up};
 use crate::kernels::Norm;
@@ -7,8 +7,8 @@ use crate::model::spec::{HeadSources, Heads, Layout, Order, Role, Source, Tensor
 use crate::tensor::Axis;
 
 impl Decoder {
-    /// All tensors of a checkpoint, without the prefix: embeddings, blocks, final norm,
-    /// head. The loader takes them in this order.
+    /// Returns all tensors of a checkpoint, without the prefix: embeddings, blocks, final
+    /// norm, head. The loader takes them in this order.
     #[must_use]
     pub fn tensors(&self) -> Vec<TensorSpec> {
         let embd = self.embd();
@@ -31,7 +31,7 @@ impl Decoder {
         all
     }
 
-    /// A tensor of the head.
+    /// Returns the name of a tensor of the head.
     pub(in crate::model) fn head_name(&self, part: &str) -> String {
         format!("{}.{part}", self.head.name)
     }
@@ -84,7 +84,7 @@ impl Decoder {
         linear(all, prefix, linears, Order::Heads(heads), self.embd(), Role::Matrix);
     }
 
-    /// The vectors of a norm: factors, and the bias of a layer norm.
+    /// Adds the vectors of a norm: weights, and the bias of a layer norm.
     fn norm(&self, all: &mut Vec<TensorSpec>, name: &str, axis: Axis, pairing: Pairing) {
         let heads =
             Heads { n_head: 1, n_kv_head: 0, head_dim: axis.len(), pairing, sources: HeadSources::Separate };
@@ -92,15 +92,15 @@ impl Decoder {
         let source = |part: &str| vec![Source::new(format!("{name}.{part}"), axis.len())];
         let weight = TensorSpec::vectors(Role::Norm, source("weight"), order);
         all.push(TensorSpec { plus_one: self.norms.plus_one, ..weight });
-        // Heads have no layer norm.
+        // Norms of heads are never layer norms.
         if self.norms.kind == Norm::Layer {
             all.push(TensorSpec::vectors(Role::Bias, source("bias"), order));
         }
     }
 
-    /// Whether a tensor that [`Decoder::tensors`] does not list may stand in
-    /// a checkpoint: buffers such as the causal mask's, and a head that the config ties
-    /// to the embedding (transformers leaves it unread as well).
+    /// Returns whether a checkpoint may hold a tensor that [`Decoder::tensors`] does not
+    /// list. Such tensors are buffers, for example the causal mask, and a head that the
+    /// config ties to the embedding (transformers does not read it either).
     #[must_use]
     pub fn ignores(&self, name: &str, shape: &[usize]) -> bool {
         let (before, behind) = self.layer_prefix.split_once("{}").unwrap_or((self.layer_prefix, ""));
@@ -114,7 +114,7 @@ impl Decoder {
     }
 }
 
-/// A matrix and its bias, from one tensor or several.
+/// Adds a matrix and its bias, from one tensor or several.
 fn linear(all: &mut Vec<TensorSpec>, prefix: &str, parts: &[Linear], rows: Order, columns: Axis, role: Role) {
     let sources = |part: &str| -> Vec<Source> {
         let names = parts.iter().map(|linear| format!("{prefix}{}.{part}", linear.name));
@@ -127,7 +127,7 @@ fn linear(all: &mut Vec<TensorSpec>, prefix: &str, parts: &[Linear], rows: Order
     }
 }
 
-/// The rows of each source of an order.
+/// Returns the number of rows of each source of an order.
 fn source_rows(order: &Order, n_sources: usize) -> Vec<usize> {
     match order {
         Order::Axis(axis) => vec![axis.len()],

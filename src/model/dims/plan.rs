@@ -8,7 +8,7 @@ use crate::model::kv_cache::{SPARE_SLAB_BYTES, SPARE_SLABS};
 use crate::model::loader::weight_bytes;
 
 impl Dims {
-    /// What will be allocated, exactly.
+    /// Lists everything that will be allocated, with exact sizes.
     #[must_use]
     pub fn plan(&self) -> MemoryPlan {
         let mut entries = vec![PlanEntry {
@@ -34,7 +34,7 @@ impl Dims {
         MemoryPlan { entries }
     }
 
-    /// The page pools as they are at first.
+    /// Lists the initial allocations of the page pools.
     fn pool_entries(&self) -> impl Iterator<Item = PlanEntry> {
         let entry = |name, bytes| PlanEntry { group: MemoryGroup::KvCache, name, bytes };
         let by_group = self.groups.iter().zip(self.initial_pages);
@@ -45,13 +45,13 @@ impl Dims {
         pages.chain((several > 0).then(|| entry("spare_slabs", spare)))
     }
 
-    /// What is planned for all but the page pools.
+    /// Returns the planned bytes of everything except the page pools.
     pub(in crate::model) fn bytes_beside_pools(&self) -> u64 {
         let pool: u64 = self.pool_entries().map(|entry| entry.bytes).sum();
         self.plan().total_bytes() - pool
     }
 
-    /// Bytes that the model may take.
+    /// Returns the memory budget in bytes; `None` for no limit.
     pub(in crate::model) fn memory_budget(&self) -> Option<u64> {
         self.options.memory_budget
     }

@@ -1,26 +1,26 @@
-//! The buffers between kernels, by name.
+//! The buffers that kernels read and write, by name.
 
 use crate::memory::MemoryGroup;
 use crate::model::kv_cache::KV_GROUPS_MAX;
 
-/// The buffers between kernels.
+/// A buffer that kernels read and write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(in crate::model) enum Slot {
-    /// Two [`Step`]s, the body's and the head's; a [`Batch`].
+    /// Two `Step`s, the body's and the head's, then a `Batch`.
     Step,
     /// `[chunk]`, u32
     TokenIds,
-    /// `[chunk]`, u32: the tokens that rows are scored for
+    /// `[chunk]`, u32: the target token of each scored row
     Targets,
-    /// `[batch, pages of a context]`, u32: of the layers that see farthest
+    /// `[batch, pages of a context]`, u32: for the layers that see farthest
     PageTable,
-    /// The same of layers with shorter windows, where there are some: entries of the
-    /// two stand at the same places
+    /// The same for layers with shorter windows, if there are any; a sequence has the
+    /// same indices in both tables
     PageTableNear,
     /// `[chunk, n_embd]`: the residual stream
     X,
-    /// `[chunk, n_embd]`: behind a layer norm
+    /// `[chunk, n_embd]`: the output of a norm
     Normed,
     /// `[chunk, n_head + 2 n_kv_head, head_dim]`
     Qkv,
@@ -28,37 +28,39 @@ pub(in crate::model) enum Slot {
     Attention,
     /// `[chunk, n_inner]`
     Inner,
-    /// `[chunk, 2 n_inner]`: gate and input where a kernel of its own multiplies them
+    /// `[chunk, 2 n_inner]`: gate and up, where a separate kernel multiplies them
     Gate,
-    /// `[chunk, n_embd]`: what a norm stands behind, in front of the sum
+    /// `[chunk, n_embd]`: the output of attention or MLP, where a norm follows before the
+    /// residual sum
     Branch,
-    /// `[n_ctx, head_dim / 4, 4]`: the rotary embedding of layers
+    /// `[n_ctx, head_dim / 4, 4]`: the table of the rotary embedding
     Rope,
-    /// The other one, where there are two
+    /// The table of the second rotary embedding, if there are two
     RopeLocal,
-    /// What passes between the kernels of one attention.
+    /// Intermediate results between the kernels of one attention.
     AttentionScratch,
-    /// Parts of sums of a gemm that splits k.
+    /// Partial sums of a gemm that splits k.
     GemmScratch,
-    /// `[logits_rows, n_embd]`: behind the final layer norm
+    /// `[logits_rows, n_embd]`: the output of the final norm
     HeadNormed,
     /// `[logits_rows, vocab_size]`
     Logits,
-    /// Token and flag of each row of a batch.
+    /// The token and the fault flag of each row of a batch.
     Argmax,
-    /// What the appends of a pass noted of keys and values that f16 cannot hold.
+    /// The flag in which the appends of a pass record f16 overflow.
     Overflow,
-    /// `[logits_rows]`: parts of scores.
+    /// `[logits_rows]`: partial scores.
     ScorePartial,
     /// `[chunk]`: log-probabilities.
     Logprobs,
-    /// `[chunk]` of [`score::TokenScore`].
+    /// `[chunk]` of `TokenScore`.
     ScoreDetails,
-    /// One page of one layer: a buffer cannot be copied onto itself.
+    /// One page of one layer, for copies within a slab: a buffer cannot be copied onto
+    /// itself.
     PageCopy,
 }
 
-/// The page tables by group.
+/// The page tables, by group.
 pub(in crate::model) const PAGE_TABLES: [Slot; KV_GROUPS_MAX] = [Slot::PageTable, Slot::PageTableNear];
 
 impl Slot {

@@ -1,7 +1,7 @@
-//! Passes of one sequence that run piece by piece, over several calls.
+//! Passes of one sequence that run in pieces, over several calls.
 //!
-//! Activations are shared, so that one pass is under way at a time. Whoever needs
-//! them lets it end first; what it brings waits for its owner.
+//! Sessions share activation buffers, so at most one pass is unfinished at a time. Any
+//! other call finishes it first and keeps its result for its owner.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -16,12 +16,12 @@ use crate::model::dims::Slot;
 use crate::model::recordings::{HeadRows, Recordings};
 use crate::model::{Model, PageLists};
 
-/// Whose pass it is.
+/// The owner of a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PassOwner(u64);
 
 impl PassOwner {
-    /// One that is no other's.
+    /// Returns a unique owner.
     #[must_use]
     pub fn unique() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -29,39 +29,40 @@ impl PassOwner {
     }
 }
 
-/// Work that took longer than it was allowed.
+/// Work that took longer than allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overrun {
-    /// The kernel's variant; of several dispatches the first one's.
+    /// Label of the kernel variant; of the first one if there are several dispatches.
     pub label: String,
-    /// Dispatches of the submit: a single one cannot be divided further.
+    /// Dispatches of the submit; a single dispatch cannot be divided further.
     pub dispatches: usize,
-    /// What it took.
+    /// The measured time.
     pub duration: Duration,
-    /// What it was predicted to take; `None` for a dispatch that was never timed.
+    /// The predicted time; `None` for a dispatch that was never timed.
     pub predicted: Option<Duration>,
 }
 
-/// What a piece took.
+/// The time of a piece.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PieceTime {
-    /// By the GPU's timestamps; from the submit to the end of the wait where the
-    /// device has none.
+    /// Time by GPU timestamps; without them, from the submit to the end of the wait.
     pub duration: Duration,
-    /// Submits: the last piece of a pass reads logits in one of its own.
+    /// Number of submits: after the last piece of a pass, another one reads the logits,
+    /// if any.
     pub submits: usize,
-    /// Where it took longer than it was allowed.
+    /// Set if the piece took longer than allowed.
     pub overrun: Option<Overrun>,
 }
 
-/// A pass under way.
+/// An unfinished pass.
 struct Begun {
     owner: PassOwner,
     head_rows: HeadRows,
     body: Step,
     head: Step,
     at: Place,
-    /// Holds the uploads before the first submit, which follows at once.
+    /// Holds the uploads until the first piece runs. That must be the next call:
+    /// [`Forward::end_begun`] does not submit them.
     staged: Option<Encoder>,
 }
 
@@ -72,28 +73,29 @@ impl Begun {
     }
 }
 
-/// What a pass brought.
+/// The result of a finished pass.
 struct Ended {
     owner: PassOwner,
     n_rows: usize,
-    /// Empty where none were asked for.
+    /// Empty if no logits were requested.
     logits: Result<Vec<f32>>,
 }
 
-/// The pass under way, and those that ended.
+/// The unfinished pass, and finished ones whose results are not yet taken.
 #[derive(Default)]
 pub(super) struct BegunPasses {
     current: Option<Begun>,
     ended: Vec<Ended>,
     /// Memory for the next logits.
     spare: Vec<f32>,
-    /// Made when a piece is first timed; `Some(None)` where the device has none.
+    /// Created when a piece is first timed; `Some(None)` if the device has none.
     timestamps: Option<Option<Timestamps>>,
 }
 
 impl Forward {
-    /// Rows of a chunk behind `position` of which no dispatch is predicted to take
-    /// longer than `limit`: at least one, at most [`super::Dims::chunk`].
+    /// Returns the maximum rows of a chunk at `position` for which no dispatch is
+    /// predicted to take longer than `limit`: at least one, at most
+    /// [`super::Dims::chunk`].
     #[must_use]
     pub fn rows_within(&self, limit: Duration, position: usize) -> usize {
         let limit_ns = limit.as_nanos() as f64;
@@ -109,9 +111,9 @@ impl Forward {
         rows
     }
 
-    /// Begins a pass of at most [`super::Dims::chunk`] tokens at `position`, with the
-    /// logits of the last one if they are wanted; [`Forward::run_piece`] runs it.
-    /// Another one that is under way ends first.
+    /// Begins a pass of at most [`super::Dims::chunk`] tokens at `position`, which
+    /// [`Forward::run_piece`] runs. With `logits` it computes the logits of the last
+    /// token. Another unfinished pass is finished first.
     ///
     /// # Errors
     /// As [`Forward::run`].
@@ -136,14 +138,14 @@ impl Forward {
         Ok(())
     }
 
-    /// Whether a pass is under way, anyone's.
+    /// Returns whether there is an unfinished pass, of any owner.
     #[must_use]
     pub fn has_begun(&self) -> bool {
         self.begun.current.is_some()
     }
 
-    /// Whether some of the pass under way is predicted to take no longer than `room`.
-    /// A dispatch that was never timed does not fit.
+    /// Returns whether the unfinished pass has a next piece that is predicted to take no
+    /// longer than `room`. A dispatch that was never timed does not fit.
     #[must_use]
     pub fn piece_fits(&self, model: &Model, room: Duration) -> bool {
         self.begun.current.as_ref().is_some_and(|begun| {
@@ -152,10 +154,11 @@ impl Forward {
         })
     }
 
-    /// Runs what fits `room` of the pass under way, at least a dispatch, in one submit,
-    /// waits for it, and corrects the predictions. A piece that takes longer than
-    /// `limit` is reported. `None` where no pass is under way or its piece failed: its
-    /// owner then finds the error ([`Forward::take_ended`]).
+    /// Runs the part of the unfinished pass that fits `room` in one submit, but at least
+    /// one dispatch. Waits for it and corrects the predictions. A piece that takes longer
+    /// than `limit` is reported as an overrun. Returns `None` if there is no unfinished
+    /// pass or if the piece failed; [`Forward::take_ended`] then gives the error to the
+    /// owner.
     pub fn run_piece(
         &mut self,
         gpu: &Gpu,
@@ -215,12 +218,13 @@ impl Forward {
                 gpu.finish(encoder).map(|()| 0)
             }
         };
-        // The ring sees for itself to what was staged and not submitted.
+        // After an error, the upload ring recovers data that was staged but not
+        // submitted.
         let duration = timed?;
         if holds_uploads {
             self.ring.submitted(gpu)?;
         }
-        // No time: there are no timestamps, or the counter ran over.
+        // 0 means that there are no timestamps, or that the counter wrapped around.
         let duration = match duration {
             0 => started.elapsed(),
             ns => Duration::from_nanos(ns),
@@ -231,7 +235,7 @@ impl Forward {
         Ok(PieceTime { duration, submits: 1, overrun: overrun.flatten() })
     }
 
-    /// Lets the pass under way end, in submits that nothing waits between.
+    /// Finishes the unfinished pass, without waiting between its submits.
     pub(super) fn end_begun(&mut self, gpu: &Gpu, model: &Model) {
         let Some(mut begun) = self.begun.current.take() else { return };
         match self.run_rest(gpu, model, &mut begun) {
@@ -240,7 +244,8 @@ impl Forward {
         }
     }
 
-    /// Runs all that is left of a pass but for the submit of its last piece.
+    /// Runs the rest of a pass, except that its last piece is only encoded, not
+    /// submitted.
     fn run_rest(&mut self, gpu: &Gpu, model: &Model, begun: &mut Begun) -> Result<Encoder> {
         let segments = begun.segments(&self.recordings, model.options.deterministic);
         let mut pieces = Pieces::new(gpu, gpu.encoder()?, model.options.max_submit);
@@ -248,7 +253,7 @@ impl Forward {
         Ok(pieces.finish())
     }
 
-    /// Submits what is left of a pass and reads its logits, if they are wanted.
+    /// Submits the rest of a pass and reads its logits, if requested.
     fn end(&mut self, gpu: &Gpu, begun: Begun, rest: Option<Encoder>) {
         let mut logits = std::mem::take(&mut self.begun.spare);
         logits.clear();
@@ -279,17 +284,18 @@ impl Forward {
         self.begun.ended.push(ended);
     }
 
-    /// Whether the owner's pass is under way.
+    /// Returns whether the owner's pass is unfinished.
     #[must_use]
     pub fn is_begun_by(&self, owner: PassOwner) -> bool {
         self.begun.current.as_ref().is_some_and(|begun| begun.owner == owner)
     }
 
-    /// The number of tokens of a pass of `owner` that ended since the last call, with
-    /// its logits in place of what `logits` held where they were asked for, else none.
+    /// Returns the number of tokens of the owner's pass if it finished since the last
+    /// call, otherwise `None`. A finished pass's logits replace `logits`, which is
+    /// emptied if none were requested.
     ///
     /// # Errors
-    /// Those of the pass.
+    /// The error of the pass.
     pub fn take_ended(&mut self, owner: PassOwner, logits: &mut Vec<f32>) -> Result<Option<usize>> {
         let Some(index) = self.begun.ended.iter().position(|ended| ended.owner == owner) else {
             return Ok(None);
@@ -299,14 +305,15 @@ impl Forward {
         Ok(Some(ended.n_rows))
     }
 
-    /// Forgets the owner's pass, wherever it is.
+    /// Discards the owner's pass, finished or not.
     pub fn abandon(&mut self, owner: PassOwner) {
         self.begun.current.take_if(|begun| begun.owner == owner);
         self.begun.ended.retain(|ended| ended.owner != owner);
     }
 }
 
-/// The slowest of some dispatches, as predicted; 0 for those that were never timed.
+/// Returns the longest predicted time of the dispatches, in nanoseconds. Dispatches that
+/// were never timed are ignored.
 pub(super) fn slowest(cost: &CostModel, (dispatches, work): Segment<'_>) -> f64 {
     dispatches.iter().filter_map(|dispatch| cost_of(cost, dispatch, work)).fold(0.0, f64::max)
 }
@@ -321,8 +328,8 @@ fn overrun(segments: &[Segment<'_>], at: Place, piece: Piece, duration: Duration
     })
 }
 
-/// Compares what a piece took with what was predicted: for a single dispatch that says
-/// something of its kind, else of the list.
+/// Corrects predictions by the measured time of a piece. A single dispatch corrects its
+/// kind, or gives a first time if none was known. Several dispatches correct the lists.
 fn correct(
     cost: &mut CostModel,
     segments: &[Segment<'_>],

@@ -1,7 +1,7 @@
-//! The keys and values of one sequence as bytes: to the host and back.
+//! Reads and writes the keys and values of one sequence as bytes.
 //!
-//! They are addressed as one run: the first layer's pages in order of position, then
-//! the second layer's, ...; pages that fell out of a layer's window are left out.
+//! The bytes form one range: the first layer's pages in order of position, then the
+//! second layer's, and so on. Pages that fell out of a layer's window are left out.
 
 use super::super::Model;
 use super::super::kv_cache::{GroupPages, KV_GROUPS_MAX, KvCache, PageLists};
@@ -10,35 +10,35 @@ use crate::error::Result;
 use crate::gpu::{Gpu, GpuBuffer};
 use crate::kernels::PAGE_SIZE;
 
-/// A piece of the run that lies in one page.
+/// A part of the range that is within one page.
 struct Place<'a> {
     slab: &'a GpuBuffer,
     offset: u64,
-    /// Where it begins within the piece that is copied.
+    /// Offset of the part in the bytes that are copied.
     at: usize,
     bytes: usize,
-    /// Which page of the sequence it is, and where it begins there.
+    /// The page's index in the sequence, and the part's offset in that page.
     page: usize,
     within: u64,
 }
 
 impl Forward {
-    /// Bytes that [`Forward::read_cache`] brings back at once, at the most.
+    /// Returns the maximum bytes that [`Forward::read_cache`] can read at once.
     #[must_use]
     pub fn cache_piece_bytes(&self) -> u64 {
         self.readback.bytes()
     }
 
-    /// The first page of the sequence that each layer has, `[n_layer]`: 0 but for layers
-    /// with a window.
+    /// Returns the first page of the sequence that each layer holds, `[n_layer]`: 0
+    /// except for layers with a window.
     #[must_use]
     pub fn first_pages(&self, pages: &PageLists) -> Vec<u64> {
         (0..self.cache.n_layer()).map(|layer| pages.list(self.cache.group(layer)).n_gone() as u64).collect()
     }
 
-    /// Takes pages for the first `n` positions of an empty sequence, but for those in
-    /// front of the first page that each layer has. `false` where the layers have no such
-    /// pages here, so that none were taken.
+    /// Reserves pages for the first `n` positions of an empty sequence, except those
+    /// before the first page of each layer. Returns `false` and takes no page if the
+    /// layers of this cache cannot begin at these pages.
     ///
     /// # Errors
     /// As [`Forward::run`]; `pages` may then hold some.
@@ -61,7 +61,8 @@ impl Forward {
         Ok(true)
     }
 
-    /// Numbers of layers by group; `None` where a group's layers differ.
+    /// Converts the layers' first pages to the groups'; `None` if layers of a group
+    /// differ.
     fn first_by_group(&self, of_layers: &[u64]) -> Option<GroupPages> {
         if of_layers.len() != self.cache.n_layer() {
             return None;
@@ -76,9 +77,9 @@ impl Forward {
         Some(of_groups.map(Option::unwrap_or_default))
     }
 
-    /// Copies bytes of a sequence of `n_positions` from `start` on into `bytes`, a
-    /// multiple of 4. What lies behind the last position is zero: it may be another
-    /// sequence's.
+    /// Copies a part of a sequence's bytes, from `start` on, into `bytes`. The sequence
+    /// has `n_positions`; `start` and the length are multiples of 4. Bytes after the last
+    /// position become zero, because they may be another sequence's.
     ///
     /// # Errors
     /// [`crate::Error::DeviceLost`], [`crate::Error::Gpu`] from the device.
@@ -105,8 +106,9 @@ impl Forward {
         Ok(())
     }
 
-    /// Writes bytes of a sequence of `n_positions` from `start` on, a multiple of 4, and
-    /// waits until the host's copy is free.
+    /// Writes a part of a sequence's bytes, from `start` on, and waits until the host's
+    /// copy is free. The sequence has `n_positions`; `start` and the length are multiples
+    /// of 4.
     ///
     /// # Errors
     /// [`crate::Error::DeviceLost`], [`crate::Error::Gpu`] from the device.
@@ -126,7 +128,7 @@ impl Forward {
     }
 }
 
-/// The pages over which `len` bytes of the run from `start` on are spread.
+/// Returns the parts of pages that hold `len` bytes of the range from `start` on.
 fn places<'a>(
     cache: &'a KvCache,
     page_bytes: u64,
@@ -164,7 +166,7 @@ fn places<'a>(
     places
 }
 
-/// Clears the rows of a begun page behind its first `n_begun` positions: a page is
+/// Clears the rows of a partly filled page after its first `n_begun` positions. A page is
 /// `[2, n_head, PAGE_SIZE]` rows.
 fn blank(place: &Place<'_>, row_bytes: u64, n_begun: usize, bytes: &mut [u8]) {
     let end = place.within + place.bytes as u64;

@@ -1,4 +1,4 @@
-//! What dispatches cost on this device, measured when the model is loaded.
+//! Measures what dispatches cost on this device, when the model is loaded.
 
 use std::time::Duration;
 
@@ -13,31 +13,31 @@ use crate::model::dims::HEAD_SLICES_MAX;
 use crate::model::recordings::HeadRows;
 use crate::model::{Model, PageLists};
 
-/// Rows of a chunk that is timed, the first whose dispatches are predicted to take
-/// [`ALLOWANCE`]: a tile of gemm, or what a software adapter does in that time.
+/// Row counts for the timed chunk; the first one whose dispatches are predicted to fit
+/// [`ALLOWANCE`] is used. 64 is a gemm tile; smaller ones are for software adapters.
 const ROWS: [usize; 4] = [64, 32, 16, 8];
 
-/// Time that a chunk's dispatches may take, one or two of each kind.
+/// Maximum time for the timed dispatches of a chunk, one or two of each kind.
 const ALLOWANCE: Duration = Duration::from_millis(40);
 
-/// Positions behind which dispatches are timed that depend on them: what GPT-2 has,
+/// Cached positions for timing the dispatches that depend on them: the context of GPT-2,
 /// and enough for a slope.
 const KV_LEN: usize = 1024;
 
-/// A dispatch that takes longer than this is timed again, and the shorter time counts:
-/// something else may have had the machine meanwhile, and predictions that are too
-/// high divide work for nothing.
+/// A dispatch that takes longer than this is timed twice, and the shorter time counts.
+/// Something else may have used the machine, and predictions that are too high divide
+/// work needlessly.
 const AGAIN: Duration = Duration::from_micros(500);
 
-/// Time that a dispatch of the head's matrix may take for one row, so that small
-/// budgets have use of it.
+/// Maximum time of a dispatch of the head's matrix for one row, so that the dispatch fits
+/// small frame budgets.
 const HEAD_SLICE: Duration = Duration::from_millis(1);
 
 impl Forward {
-    /// Times dispatches of every kind of a chunk's and of a decoded row's pass, one a
-    /// submit: of one row, of several, and behind many positions. Then cuts the head's
-    /// matrix where it takes long. The buffers hold what the warm-up left; results are
-    /// of no account, nor whether a dispatch adds to what is there.
+    /// Times dispatches of every kind in the passes of a chunk and of a decode row, one
+    /// per submit: for one row, for several rows, and after many positions. Then cuts the
+    /// head's matrix if it takes long. The buffers still hold the warm-up's data. Results
+    /// do not matter, so dispatches may add to existing values.
     pub(super) fn calibrate(&mut self, gpu: &Gpu, model: &Model) -> Result<()> {
         let mut timestamps = Timestamps::new(gpu, 1)?;
         let mut pages = PageLists::new(&model.config, self.dims.n_ctx);
@@ -48,7 +48,7 @@ impl Forward {
         result
     }
 
-    /// Returns the number of rows that several are.
+    /// Times the dispatches; returns the number of rows used for several rows.
     fn time_points(
         &mut self,
         gpu: &Gpu,
@@ -78,7 +78,7 @@ impl Forward {
         Ok(rows)
     }
 
-    /// The rows that are timed beside one.
+    /// Returns the number of rows to time besides one row.
     fn several_rows(&self) -> usize {
         let most = self.dims.chunk.min(self.dims.logits_rows).min(self.dims.n_ctx);
         let fits = |&rows: &usize| {
@@ -108,8 +108,8 @@ impl Forward {
         Ok(body)
     }
 
-    /// Records the head anew in as many dispatches as it takes for each to be short,
-    /// of one row and of as many as there are logits for.
+    /// Records the head again if it takes long, cut into dispatches that are short both
+    /// for one row and for [`super::Dims::logits_rows`] rows, and times them.
     fn cut_head(
         &mut self,
         gpu: &Gpu,
@@ -145,7 +145,7 @@ impl Forward {
     }
 }
 
-/// Times at most `n` dispatches of each kind, each in a submit of its own.
+/// Times at most `n` dispatches of each kind, each in its own submit.
 fn time(
     cost: &mut CostModel,
     gpu: &Gpu,
@@ -169,7 +169,7 @@ fn time(
     Ok(())
 }
 
-/// At most `n` dispatches of each kind, of those whose grids are not empty.
+/// Returns at most `n` dispatches of each kind; dispatches with empty grids are left out.
 fn picked<'d>(segments: &[Segment<'d>], n: usize) -> Vec<(&'d Dispatch, Work)> {
     let mut counts: Vec<usize> = Vec::new();
     let mut picked = Vec::new();

@@ -1,4 +1,4 @@
-//! What a pass brings back, from its submit on.
+//! Submits a pass and reads its result.
 
 use super::Forward;
 use crate::error::Result;
@@ -17,7 +17,7 @@ impl Forward {
         assert!(n <= most, "more rows than there is room for");
     }
 
-    /// Submits a pass and reads what is wanted of it, and what its appends noted.
+    /// Submits a pass; reads its requested output and the overflow flag.
     pub(super) fn bring_back(
         &mut self,
         gpu: &Gpu,

@@ -1,8 +1,7 @@
-//! Submits, and what comes back of them: what is asked for, and the flag of keys and
-//! values that f16 cannot hold.
+//! Submits passes and reads back their output and the f16 overflow flag.
 //!
-//! A pass begins with an empty flag and ends with a look at it, so that what is found
-//! is the pass's own, and its caller's step the one that fails.
+//! A pass begins by clearing the flag and ends by reading it. It thus finds only its own
+//! overflow and fails only its caller's step.
 
 use super::Forward;
 use crate::error::{Error, Result};
@@ -11,16 +10,16 @@ use crate::kernels::{KvOverflow, OVERFLOW_FLAG_BYTES};
 use crate::model::dims::Slot;
 use crate::model::output::kv_overflow;
 
-/// What empties the flag.
+/// The zeros that clear the flag.
 static ZEROS: [u8; OVERFLOW_FLAG_BYTES as usize] = [0; OVERFLOW_FLAG_BYTES as usize];
 
-/// What the bytes of the flag say.
+/// Converts the bytes of the flag to an error if they report overflow.
 fn check(bytes: &[u8]) -> Result<()> {
     let found = KvOverflow::lowest(bytemuck::pod_read_unaligned(bytes));
     found.map_or(Ok(()), |found| Err(kv_overflow(found)))
 }
 
-/// A result of which overflow is no part: the warm-up's, whose token no one asked for.
+/// Turns an overflow error into success: nobody requested the token of a warm-up.
 pub(super) fn permitted(result: Result<()>) -> Result<()> {
     match result {
         Err(Error::Overflow { .. }) => Ok(()),
@@ -28,7 +27,7 @@ pub(super) fn permitted(result: Result<()>) -> Result<()> {
     }
 }
 
-/// The piece of an upload that empties the flag, among a model's buffers.
+/// Returns the upload that clears the flag, for a model's buffers.
 pub(in crate::model) fn cleared(buffers: &[GpuBuffer]) -> (&'static [u8], &GpuBuffer, u64) {
     (&ZEROS, &buffers[Slot::Overflow as usize], 0)
 }
@@ -38,13 +37,13 @@ impl Forward {
         &self.buffers[Slot::Overflow as usize]
     }
 
-    /// Hands a pass, or its uploads alone, to the queue.
+    /// Submits a pass, or only its uploads.
     pub(super) fn submit(&mut self, gpu: &Gpu, encoder: Encoder) -> Result<()> {
         encoder.submit(gpu)?;
         self.ring.submitted(gpu)
     }
 
-    /// Submits a pass of which nothing is wanted.
+    /// Submits a pass without output; with overflow detection, waits for its flag.
     pub(super) fn finish(&mut self, gpu: &Gpu, encoder: Encoder) -> Result<()> {
         if self.notes_overflow {
             return self.read(gpu, encoder, Slot::Overflow, OVERFLOW_FLAG_BYTES as usize, |_| ());
@@ -52,10 +51,11 @@ impl Forward {
         self.submit(gpu, encoder)
     }
 
-    /// Submits a pass with its uploads and hands the first `bytes` of a slot to `read`.
+    /// Submits a pass with its uploads and passes the first `bytes` bytes of a slot to
+    /// `read`.
     ///
     /// # Errors
-    /// [`Error::Overflow`], beside those of the device.
+    /// [`Error::Overflow`], and errors of the device.
     pub(super) fn read<T>(
         &mut self,
         gpu: &Gpu,
@@ -67,8 +67,8 @@ impl Forward {
         self.read_end(gpu, encoder, slot, bytes, true, read)
     }
 
-    /// As [`Forward::read`], for the end of a pass, of which an earlier submit may have
-    /// had the uploads.
+    /// As [`Forward::read`], for the end of a pass whose uploads may be in an earlier
+    /// submit.
     pub(super) fn read_end<T>(
         &mut self,
         gpu: &Gpu,
@@ -98,7 +98,7 @@ impl Forward {
         checked.map(|()| value)
     }
 
-    /// Looks at the flag in a submit of its own: for a pass that is measured.
+    /// Reads and checks the flag separately, for a pass that is already submitted.
     pub(super) fn check_flag(&self, gpu: &Gpu) -> Result<()> {
         if self.notes_overflow { check(&gpu.read_buffer(self.flag())?[..ZEROS.len()]) } else { Ok(()) }
     }

@@ -1,4 +1,4 @@
-//! A pass whose dispatches are timed one by one.
+//! Runs a pass and times each of its dispatches.
 
 use super::{Forward, work};
 use crate::error::Result;
@@ -6,22 +6,22 @@ use crate::gpu::{Dispatch, Gpu, Timestamps, Work};
 use crate::model::recordings::HeadRows;
 use crate::model::{Model, PageLists};
 
-/// How long one dispatch of a pass took.
+/// The time of one dispatch of a pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DispatchTiming {
-    /// The kernel's variant.
+    /// Label of the kernel variant.
     pub label: String,
-    /// Its workgroups, by dimension.
+    /// Workgroups in each dimension.
     pub workgroups: [u32; 3],
-    /// Nanoseconds: between the timestamps around it, or from its submit to the
-    /// end of the wait where the device has no timestamps.
+    /// Nanoseconds between the timestamps around it; without timestamps, from its submit
+    /// to the end of the wait.
     pub duration_ns: u64,
 }
 
 impl Forward {
-    /// Runs one chunk as [`Forward::run`] does, each dispatch in a pass of its
-    /// own, and adds their times to `timings`; with `head` the logits of the last
-    /// row are computed too, and stay on the GPU.
+    /// Runs one chunk as [`Forward::run`] does, but each dispatch in its own pass, and
+    /// appends the times to `timings`. With `head` it also computes the logits of the
+    /// last row, which stay on the GPU.
     ///
     /// # Errors
     /// As [`Forward::run`].

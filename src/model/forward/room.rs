@@ -1,4 +1,4 @@
-//! How the pools of pages grow, within the budget, and shrink.
+//! Grows the page pools within the memory budget, and shrinks them.
 
 use std::ops::ControlFlow;
 
@@ -10,14 +10,16 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 
 impl Forward {
-    /// Sees to it that so many pages of each group are free. Pools that grow double where
-    /// the budget and the device's limits and memory permit, so that growth stays rare.
+    /// Ensures that `wanted` pages of each group are free. Pools that must grow double if
+    /// the memory budget, the device's limits and its memory allow it, so that growth
+    /// stays rare.
     ///
-    /// A pass that was begun ends first: what follows overwrites its activations.
+    /// An unfinished pass is finished first: the following work overwrites its
+    /// activations.
     ///
     /// # Errors
-    /// [`Error::Limits`] when the budget or the device's bindings hold no more; as
-    /// [`Gpu::allocate`].
+    /// [`Error::Limits`] when the memory budget or the device's bindings allow no more;
+    /// as [`Gpu::allocate`].
     pub(in crate::model) fn make_room(&mut self, gpu: &Gpu, model: &Model, wanted: GroupPages) -> Result<()> {
         self.end_begun(gpu, model);
         if self.cache.has_free(wanted) {
@@ -45,8 +47,9 @@ impl Forward {
         Ok(())
     }
 
-    /// The most pages from `least` to `wished` to which the pools may grow, one group
-    /// after the other: old and new slabs exist side by side for a moment.
+    /// Returns the maximum pages between `least` and `wished` that the memory budget
+    /// allows, one group after the other. During growth, old and new slabs exist side by
+    /// side.
     fn within_budget(&self, least: GroupPages, wished: GroupPages) -> Result<GroupPages> {
         let Some(budget) = self.dims.memory_budget() else { return Ok(wished) };
         let held = self.dims.bytes_beside_pools() + self.cache.bytes();
@@ -72,18 +75,19 @@ impl Forward {
         Ok(fitting)
     }
 
-    /// Gives the memory of pools that had grown back to the driver, once no sequence
-    /// holds a page. A failure costs nothing: the next step then grows the pools anew.
+    /// Shrinks grown pools to their initial size, which frees GPU memory. Does nothing
+    /// while a sequence holds a page or a pass is unfinished. A failure is harmless: the
+    /// next step grows the pools again.
     pub fn shrink(&mut self, gpu: &Gpu, model: &Model) {
         let initial_pages = self.dims.initial_pages;
         let grown = self.cache.n_pages().iter().zip(initial_pages).any(|(&there, at_first)| there > at_first);
         if !grown || !self.cache.is_unused() || self.has_begun() {
             return;
         }
-        // Bindings hold the slabs, so that recordings go as well.
+        // The recordings' bind groups keep the slabs alive, so they are dropped as well.
         self.recordings = Recordings::default();
         self.cache.clear();
-        // Nothing waits for the pages here.
+        // An error is ignored: nothing needs the pages yet.
         let _ = self.make_room(gpu, model, initial_pages);
     }
 }

@@ -1,4 +1,4 @@
-//! Passes that bring back scores of tokens instead of logits.
+//! Passes that read back scores of tokens instead of logits.
 
 use super::{Forward, Pieces, Sequence, work};
 use crate::error::Result;
@@ -9,27 +9,27 @@ use crate::model::Model;
 use crate::model::dims::{HEAD_STEP_OFFSET, Slot};
 use crate::model::output::{Scores, bad_logits};
 
-/// Rows of one sequence whose first ones are scored.
+/// Rows of one sequence, the first of which are scored.
 pub struct ScoredSequence<'a> {
-    /// The sequence and its next tokens, a row each.
+    /// The sequence and its next tokens, one per row.
     pub sequence: Sequence<'a>,
-    /// For the first rows, the token whose score is wanted; the others only enter
-    /// the cache.
+    /// For the first rows, the token whose score is wanted. The other rows only enter the
+    /// cache.
     pub targets: &'a [u32],
 }
 
 impl Forward {
-    /// Runs rows of sequences through the kernels of prefill and scores their targets:
-    /// at most [`super::Dims::chunk`] rows of one sequence or [`super::Dims::packed`]
-    /// of several, whose pages must fit [`super::Dims::page_table_entries`]. Scores
-    /// come back in the order of the sequences.
+    /// Runs rows of sequences through the prefill kernels and scores their targets: at
+    /// most [`super::Dims::chunk`] rows of one sequence or [`super::Dims::packed`] rows
+    /// of several, whose pages must fit [`super::Dims::page_table_entries`]. Scores are
+    /// in the order of the sequences.
     ///
     /// # Errors
-    /// As [`Forward::run`]; [`crate::Error::Input`] for logits that are NaN or
-    /// infinite. The sequences' pages may then hold more than their positions.
+    /// As [`Forward::run`]; [`crate::Error::Input`] for logits that are NaN or infinite.
+    /// The sequences' pages may then hold more than their positions.
     ///
     /// # Panics
-    /// As [`Forward::run`]; for more rows or pages than there is room for.
+    /// As [`Forward::run`]; for more rows or pages than fit.
     pub fn score(
         &mut self,
         gpu: &Gpu,
@@ -50,7 +50,8 @@ impl Forward {
 
         let body = Step { position: alone.unwrap_or(0) as u32, ..self.step_of_rows() };
         if alone.is_some() {
-            // A chunk may have more rows than a batch; they are neighbours.
+            // A chunk may have more rows than a batch; it needs no list, as its rows are
+            // consecutive.
             self.rows.clear();
         }
         let at_once = self.dims.scored_rows();
@@ -78,9 +79,9 @@ impl Forward {
         self.read_scores(gpu, pieces.finish(), targets.len(), scores)
     }
 
-    /// Enters the sequences; returns their tokens and targets in the order of rows:
-    /// those of all sequences that are scored, so that the head works on neighbouring
-    /// rows, then the others.
+    /// Enters the sequences; returns tokens and targets in the order of rows. The scored
+    /// rows of all sequences come first, so that the head works on consecutive rows; the
+    /// other rows follow.
     fn scored_rows(
         &mut self,
         gpu: &Gpu,
@@ -105,7 +106,7 @@ impl Forward {
         Ok((tokens, targets))
     }
 
-    /// Records what scores need and was not recorded yet.
+    /// Records the passes that scoring needs, unless they are recorded already.
     fn record_score(&mut self, gpu: &Gpu, model: &Model, packed: bool) -> Result<()> {
         if self.recordings.score.is_empty() {
             self.recordings.score = self.recording(gpu, model).score()?;

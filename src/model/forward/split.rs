@@ -1,4 +1,4 @@
-//! A pass in pieces: runs of dispatches that each take a submit of bounded time.
+//! Divides a pass into pieces: runs of dispatches whose submits take a bounded time.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::model::cost::{CostModel, Load, Piece, first_piece};
 /// Dispatches of a pass that share a step.
 pub(in crate::model) type Segment<'a> = (&'a [Dispatch], Work);
 
-/// A place within the segments of a pass.
+/// A position in the segments of a pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
     segment: usize,
@@ -17,13 +17,13 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Whether nothing stands behind it.
+    /// Returns whether no dispatch follows.
     pub(super) fn is_end(self, segments: &[Segment<'_>]) -> bool {
         let rest = segments.iter().skip(self.segment).map(|(dispatches, _)| dispatches.len());
         rest.sum::<usize>() == self.dispatch
     }
 
-    /// The place `n` dispatches on.
+    /// Returns the place `n` dispatches later.
     fn forward(self, segments: &[Segment<'_>], n: usize) -> Place {
         let Place { mut segment, dispatch } = self;
         let mut ahead = dispatch + n;
@@ -34,7 +34,7 @@ impl Place {
         Place { segment, dispatch: ahead }
     }
 
-    /// What stands behind it.
+    /// Returns the dispatches from here on.
     fn rest<'s, 'd: 's>(
         self,
         segments: &'s [Segment<'d>],
@@ -45,18 +45,18 @@ impl Place {
     }
 }
 
-/// What a dispatch costs in a step; `None` where its grid is empty.
+/// Returns the load of a dispatch in a step; `None` if its grid is empty.
 pub(super) fn load(dispatch: &Dispatch, work: Work) -> Option<Load> {
     let groups = dispatch.workgroups(work).iter().map(|&n| u64::from(n)).product();
     (groups > 0).then(|| Load { kind: dispatch.kind(), groups, kv_len: work.kv_len })
 }
 
-/// The predicted nanoseconds: 0 for an empty grid, `None` where they are not known.
+/// Returns the predicted nanoseconds: 0 for an empty grid, `None` if unknown.
 pub(super) fn cost_of(cost: &CostModel, dispatch: &Dispatch, work: Work) -> Option<f64> {
     load(dispatch, work).map_or(Some(0.0), |load| cost.predict(load, work.n_rows))
 }
 
-/// The piece that begins at a place, by [`first_piece`]'s rules.
+/// Returns the piece that begins at `at`, by the rules of [`first_piece`].
 pub(super) fn piece_at(
     cost: &CostModel,
     segments: &[Segment<'_>],
@@ -68,7 +68,7 @@ pub(super) fn piece_at(
     first_piece(costs, room_ns, must)
 }
 
-/// The dispatches of a piece whose grids are not empty.
+/// Returns the dispatches of a piece, without those whose grids are empty.
 pub(super) fn loads<'s, 'd: 's>(
     segments: &'s [Segment<'d>],
     at: Place,
@@ -78,7 +78,7 @@ pub(super) fn loads<'s, 'd: 's>(
     all.filter_map(|(dispatch, work)| load(dispatch, work).map(|load| (dispatch, load)))
 }
 
-/// Encodes a piece; returns the place behind it.
+/// Encodes a piece; returns the place after it.
 pub(super) fn encode(pass: &mut Pass<'_>, segments: &[Segment<'_>], at: Place, piece: Piece) -> Place {
     let (mut place, end) = (at, at.forward(segments, piece.len));
     while place != end {
@@ -90,33 +90,33 @@ pub(super) fn encode(pass: &mut Pass<'_>, segments: &[Segment<'_>], at: Place, p
     end
 }
 
-/// Encodes passes and submits what would make a submit too long; nothing is waited
-/// for, but for dispatches of which no time is known yet.
+/// Encodes passes, and submits early enough that no submit takes too long. It waits only
+/// for dispatches whose time is not known yet.
 pub(in crate::model) struct Pieces<'g> {
     gpu: &'g Gpu,
     encoder: Encoder,
     target_ns: f64,
-    /// Predicted time of what the encoder holds.
+    /// Predicted time of the encoder's contents.
     held_ns: f64,
 }
 
 impl<'g> Pieces<'g> {
-    /// Goes on with `encoder`; a submit shall take `target` at the most.
+    /// Continues with `encoder`; a submit should take at most `target`.
     pub(in crate::model) fn new(gpu: &'g Gpu, encoder: Encoder, target: Duration) -> Self {
         Pieces { gpu, encoder, target_ns: target.as_nanos() as f64, held_ns: 0.0 }
     }
 
-    /// For copies between passes.
+    /// Returns the encoder, for copies between passes.
     pub(in crate::model) fn encoder(&mut self) -> &mut Encoder {
         &mut self.encoder
     }
 
-    /// The encoder with the last piece, for a readback and the submit.
+    /// Returns the encoder with the last piece, for a readback and the submit.
     pub(in crate::model) fn finish(self) -> Encoder {
         self.encoder
     }
 
-    /// Encodes a pass. Allocates nothing but what wgpu does for encoders.
+    /// Encodes a pass. Allocates nothing except what wgpu allocates for encoders.
     ///
     /// # Errors
     /// [`crate::Error::Gpu`] when the driver reports a fault.
@@ -124,7 +124,7 @@ impl<'g> Pieces<'g> {
         self.run_from(cost, segments, Place::default())
     }
 
-    /// As [`Pieces::run`], for what stands behind a place.
+    /// As [`Pieces::run`], from a place on.
     pub(super) fn run_from(
         &mut self,
         cost: &mut CostModel,
@@ -150,7 +150,7 @@ impl<'g> Pieces<'g> {
         self.encoder.replace(self.gpu, |full| full.submit(self.gpu))
     }
 
-    /// Runs a dispatch alone and learns its time by the host's clock.
+    /// Runs a single dispatch and learns its time by the host's clock.
     fn run_unknown(
         &mut self,
         cost: &mut CostModel,
@@ -158,7 +158,7 @@ impl<'g> Pieces<'g> {
         at: Place,
         piece: Piece,
     ) -> Result<Place> {
-        // What was handed over before is not this dispatch's.
+        // Earlier submits must not count as time of this dispatch.
         self.gpu.flush()?;
         let mut end = at;
         self.encoder.pass(|pass| end = encode(pass, segments, at, piece));

@@ -1,29 +1,29 @@
-//! Which layers share their pages.
+//! Groups of layers that share their pages.
 
 use super::page_list::WINDOW_SLACK;
 use crate::model::decoder::Decoder;
 
-/// Groups of a model at the most: each has a page table of its own.
+/// Maximum number of groups in a model; each has its own page table.
 pub const KV_GROUPS_MAX: usize = 2;
 
-/// Layers that see as far back as each other, so that their pages are taken and given
-/// back together (the KV cache groups of vLLM's hybrid cache manager).
+/// Layers whose pages are taken and released together, because they see equally far back
+/// (the KV cache groups of vLLM's hybrid cache manager).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KvGroup {
-    /// Positions that the layers see, their own included; `None` where a context may
-    /// lie within reach as a whole.
+    /// Positions that the layers see, their own included; `None` if they may see the
+    /// whole context.
     pub window: Option<usize>,
     /// The layers, in order.
     pub layers: Vec<usize>,
 }
 
 impl KvGroup {
-    /// The groups of a model with a context of `n_ctx`: the layers that see farthest,
-    /// and those that see less far, if there are some. Among the latter the longest
-    /// window counts.
+    /// Returns the groups of a model with a context of `n_ctx`: the layers that see
+    /// farthest, then the other layers, if any. The window of the second group is the
+    /// longest of its layers.
     #[must_use]
     pub fn of(config: &Decoder, n_ctx: usize) -> Vec<KvGroup> {
-        // A window from which nothing would ever be given back is none.
+        // A window counts as none if no page would ever be released.
         let reach = |&layer: &usize| config.window(layer).filter(|window| window + WINDOW_SLACK < n_ctx);
         let all: Vec<usize> = (0..config.n_layer).collect();
         let farthest = longest(all.iter().map(reach));
@@ -34,7 +34,7 @@ impl KvGroup {
     }
 }
 
-/// The longest of several reaches, of which `None` has no end.
+/// Returns the longest of several reaches; `None` means unlimited.
 fn longest(reaches: impl Iterator<Item = Option<usize>>) -> Option<usize> {
     reaches.max_by_key(|reach| reach.unwrap_or(usize::MAX)).flatten()
 }
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn windows_beside_whole_layers_are_a_group_of_their_own() {
         assert_eq!(groups(&[Some(9), None, Some(9)], 1000), [(None, vec![1]), (Some(9), vec![0, 2])]);
-        // The longest of several windows stands in for the shorter ones.
+        // The longest of several windows counts for all of them.
         assert_eq!(groups(&[Some(5), None, Some(9)], 1000), [(None, vec![1]), (Some(9), vec![0, 2])]);
         assert_eq!(groups(&[Some(9), Some(40), Some(5)], 1000), [(Some(40), vec![1]), (Some(9), vec![0, 2])]);
     }

@@ -1,5 +1,5 @@
-//! Keys and values on the GPU: pages by group of layers, and what sequences hold of
-//! them.
+//! Keys and values on the GPU: a pool of pages for each group of layers, and the pages
+//! that sequences hold.
 
 mod group;
 mod page_list;
@@ -16,19 +16,19 @@ use super::dims::Dims;
 use crate::error::Result;
 use crate::gpu::{Gpu, GpuBuffer};
 
-/// Pages by group; 0 for a group that a model has not.
+/// Pages by group; 0 for a group that the model does not have.
 pub type GroupPages = [usize; KV_GROUPS_MAX];
 
-/// A pool for each group of layers.
+/// One pool for each group of layers.
 #[derive(Clone, Debug)]
 pub struct KvCache {
     pools: Vec<KvPool>,
-    /// By layer, its group and its place there.
+    /// For each layer, its group and its index in that group.
     layers: Vec<(usize, usize)>,
 }
 
 impl KvCache {
-    /// A cache with the pages of one context.
+    /// Creates a cache with [`Dims::initial_pages`].
     ///
     /// # Errors
     /// As [`Gpu::allocate`].
@@ -44,57 +44,56 @@ impl KvCache {
         KvCache { pools, layers }.grown(gpu, dims.initial_pages)
     }
 
-    /// Layers in all.
+    /// Returns the number of layers.
     #[must_use]
     pub fn n_layer(&self) -> usize {
         self.layers.len()
     }
 
-    /// The group of a layer.
+    /// Returns the group of a layer.
     #[must_use]
     pub fn group(&self, layer: usize) -> usize {
         self.layers[layer].0
     }
 
-    /// The pool of a layer's group.
+    /// Returns the pool of a layer's group.
     #[must_use]
     pub fn pool(&self, layer: usize) -> &KvPool {
         &self.pools[self.group(layer)]
     }
 
-    /// One layer's slabs.
+    /// Returns the slabs of one layer.
     #[must_use]
     pub fn slabs(&self, layer: usize) -> &[GpuBuffer] {
         let (group, place) = self.layers[layer];
         self.pools[group].slabs(place)
     }
 
-    /// By group.
+    /// Returns the pools, by group.
     #[must_use]
     pub fn pools(&self) -> &[KvPool] {
         &self.pools
     }
 
-    /// Whether so many pages are free.
+    /// Returns whether at least `wanted` pages of each group are free.
     #[must_use]
     pub fn has_free(&self, wanted: GroupPages) -> bool {
         self.pools.iter().zip(wanted).all(|(pool, wanted)| wanted <= pool.n_free())
     }
 
-    /// Whether no sequence holds a page.
+    /// Returns whether no sequence holds a page.
     #[must_use]
     pub fn is_unused(&self) -> bool {
         self.pools.iter().all(|pool| pool.n_free() == pool.n_pages())
     }
 
-    /// Pages of each group.
+    /// Returns the number of pages of each group.
     #[must_use]
     pub fn n_pages(&self) -> GroupPages {
         by_group(self.pools.iter().map(KvPool::n_pages))
     }
 
-    /// The cache with so many pages, where those of a group are more than there are; it
-    /// stays itself as it is.
+    /// Returns a copy grown to at least `n_pages` per group; `self` is unchanged.
     ///
     /// # Errors
     /// As [`KvPool::grown`].
@@ -106,58 +105,58 @@ impl KvCache {
         Ok(KvCache { pools, layers: self.layers.clone() })
     }
 
-    /// Bytes that [`KvCache::grown`] allocates beside those that there are.
+    /// Returns the bytes that [`KvCache::grown`] would allocate.
     #[must_use]
     pub fn growth_bytes(&self, n_pages: GroupPages) -> u64 {
         self.pools.iter().zip(n_pages).map(|(pool, n_pages)| pool.growth_bytes(n_pages)).sum()
     }
 
-    /// Bytes of all slabs.
+    /// Returns the bytes of all slabs.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.pools.iter().map(KvPool::bytes).sum()
     }
 
-    /// Drops all slabs; no sequence may hold a page. Page lists stay this cache's.
+    /// Drops all slabs; no sequence may hold a page. Page lists of this cache stay valid.
     pub(super) fn clear(&mut self) {
         self.pools.iter_mut().for_each(KvPool::clear);
     }
 }
 
-/// The pages of one sequence, a list for each group. They must be given back by
-/// [`PageLists::truncate`] to 0 before they are dropped, unless their cache is gone.
+/// The pages of one sequence, one list per group. Release them with
+/// [`PageLists::truncate`] to 0 before dropping the lists, unless their cache is gone.
 #[derive(Debug)]
 pub struct PageLists {
     lists: Vec<PageList>,
 }
 
 impl PageLists {
-    /// Empty lists with room for `n_ctx` positions of a model.
+    /// Creates empty lists with capacity for `n_ctx` positions of a model.
     #[must_use]
     pub fn new(config: &Decoder, n_ctx: usize) -> Self {
         let list = |group: KvGroup| PageList::with_capacity(n_ctx, group.window);
         PageLists { lists: KvGroup::of(config, n_ctx).into_iter().map(list).collect() }
     }
 
-    /// The list of one group.
+    /// Returns the list of one group.
     #[must_use]
     pub fn list(&self, group: usize) -> &PageList {
         &self.lists[group]
     }
 
-    /// By group.
+    /// Returns the lists, by group.
     #[must_use]
     pub fn lists(&self) -> &[PageList] {
         &self.lists
     }
 
-    /// As [`PageList::holds`], of every group.
+    /// As [`PageList::holds`], for every group.
     #[must_use]
     pub fn holds(&self, cache: &KvCache, len: usize) -> bool {
         self.lists.iter().zip(&cache.pools).all(|(list, pool)| list.holds(pool, len))
     }
 
-    /// As [`PageList::fork`], of every group.
+    /// As [`PageList::fork`], for every group.
     #[must_use]
     pub fn fork(&self, cache: &mut KvCache) -> Self {
         PageLists {
@@ -165,20 +164,20 @@ impl PageLists {
         }
     }
 
-    /// As [`PageList::truncate`], of every group.
+    /// As [`PageList::truncate`], for every group.
     pub fn truncate(&mut self, cache: &mut KvCache, len: usize) {
         self.lists.iter_mut().zip(&mut cache.pools).for_each(|(list, pool)| list.truncate(pool, len));
     }
 
-    /// As [`PageList::pages_wanted`], by group.
+    /// As [`PageList::pages_wanted`], for every group.
     #[must_use]
     pub fn pages_wanted(&self, cache: &KvCache, len: usize, n_new: usize) -> GroupPages {
         let both = self.lists.iter().zip(&cache.pools);
         by_group(both.map(|(list, pool)| list.pages_wanted(pool, len, n_new)))
     }
 
-    /// As [`PageList::reserve`], of every group. After an error some may hold pages for
-    /// the new positions: the caller truncates.
+    /// As [`PageList::reserve`], for every group. After an error some lists may hold
+    /// pages for the new positions; the caller truncates.
     ///
     /// # Errors
     /// As [`PageList::reserve`].
@@ -194,7 +193,7 @@ impl PageLists {
         both.try_for_each(|(list, pool)| list.reserve(gpu, pool, len, n_new, scratch))
     }
 
-    /// Lets empty lists begin behind so many pages, as [`PageList::skip`].
+    /// As [`PageList::skip`], for every group.
     pub(super) fn skip(&mut self, cache: &KvCache, n_gone: GroupPages) {
         for ((list, pool), n_gone) in self.lists.iter_mut().zip(&cache.pools).zip(n_gone) {
             list.skip(pool, n_gone);
@@ -202,7 +201,7 @@ impl PageLists {
     }
 }
 
-/// Numbers of a model's groups, and 0 for those that it has not.
+/// Collects the numbers of a model's groups; groups that it does not have get 0.
 fn by_group(numbers: impl Iterator<Item = usize>) -> GroupPages {
     let mut all = [0; KV_GROUPS_MAX];
     all.iter_mut().zip(numbers).for_each(|(all, number)| *all = number);

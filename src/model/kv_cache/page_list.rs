@@ -1,94 +1,95 @@
-//! The pages that one sequence holds of one pool.
+//! The pages that one sequence holds in one pool.
 
 use super::pool::KvPool;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuBuffer};
 use crate::kernels::PAGE_SIZE;
 
-/// The pages of one sequence for one group of layers, in order of position. It must be
-/// given back by [`PageList::truncate`] to 0 before it is dropped, unless its pool is
-/// gone.
+/// The pages of one sequence for one group of layers, in order of position. Release them
+/// with [`PageList::truncate`] to 0 before dropping the list, unless its pool is gone.
 ///
-/// Where the group has a window, pages that no position to come can see are given back
-/// as the sequence grows.
+/// If the group has a window, pages that no future position can see are released as the
+/// sequence grows.
 #[derive(Debug)]
 pub struct PageList {
     pages: Vec<u32>,
-    /// Pages at the beginning that were given back; their numbers mean nothing.
+    /// Number of pages at the beginning that are not held; their entries mean nothing.
     n_gone: usize,
-    /// Positions that the group's layers see, their own included.
+    /// Positions that the group's layers see, their own included; `None` for all.
     window: Option<usize>,
-    /// Which pool the pages are of; 0 before there was any.
+    /// The pool of the pages; 0 before the list first took pages.
     pool: u64,
 }
 
-/// Positions in front of a window that are kept: so many tokens can be taken back
-/// (drafts, steps ahead, the last token that is scored again) without computing the
-/// sequence anew.
+/// Positions kept before a window. Up to this many tokens can be taken back without
+/// recomputing the sequence: draft tokens, steps ahead, a last token that is scored
+/// again.
 pub(in crate::model) const WINDOW_SLACK: usize = 64;
 
 impl PageList {
-    /// An empty list with room for `n_ctx` positions, so that growing
-    /// allocates nothing.
+    /// Creates an empty list with capacity for `n_ctx` positions, so that growing
+    /// allocates nothing on the host.
     #[must_use]
     pub fn with_capacity(n_ctx: usize, window: Option<usize>) -> Self {
         PageList { pages: Vec::with_capacity(n_ctx.div_ceil(PAGE_SIZE)), n_gone: 0, window, pool: 0 }
     }
 
-    /// The first page that position `len` sees.
+    /// Returns the first page that position `len` sees.
     fn first_seen(&self, len: usize) -> usize {
         self.window.map_or(0, |window| (len + 1).saturating_sub(window) / PAGE_SIZE)
     }
 
-    /// Pages that an empty list never takes when it begins at position `len`, as a
-    /// calibration does.
+    /// Returns how many pages an empty list skips when it begins at position `len`, as a
+    /// calibration does; 0 for a list that is not empty.
     fn skipped(&self, len: usize) -> usize {
         if self.pages.is_empty() { self.first_seen(len.saturating_sub(WINDOW_SLACK)) } else { 0 }
     }
 
-    /// Pages that may be given back before positions from `len` on are computed.
+    /// Returns the pages that may be released before positions from `len` on are
+    /// computed.
     fn out_of_reach(&self, len: usize) -> std::ops::Range<usize> {
         let end = self.first_seen(len.saturating_sub(WINDOW_SLACK)).min(self.pages.len());
         self.n_gone..end.max(self.n_gone)
     }
 
-    /// Whether the pages are those of a pool, whatever it has grown to.
+    /// Returns whether the pages belong to `pool`, however much it has grown.
     fn is_of(&self, pool: &KvPool) -> bool {
         self.pool == pool.id()
     }
 
-    /// Whether pages of the pool are there for `len` positions, as far as a position
-    /// behind them sees.
+    /// Returns whether the list holds pages of `pool` for `len` positions, as far back as
+    /// the next position sees.
     #[must_use]
     pub fn holds(&self, pool: &KvPool, len: usize) -> bool {
         let there = self.pages.len() >= len.div_ceil(PAGE_SIZE) && self.n_gone <= self.first_seen(len);
         len == 0 || (self.is_of(pool) && there)
     }
 
-    /// Pages at the beginning that were given back because they fell out of the window.
+    /// Returns the number of pages at the beginning that are not held, because they are
+    /// outside the window.
     #[must_use]
     pub fn n_gone(&self) -> usize {
         self.n_gone
     }
 
-    /// The page of each run of [`PAGE_SIZE`] positions; the first [`PageList::n_gone`]
-    /// mean nothing.
+    /// Returns the page of each run of [`PAGE_SIZE`] positions; the first
+    /// [`PageList::n_gone`] entries mean nothing.
     #[must_use]
     pub fn pages(&self) -> &[u32] {
         &self.pages
     }
 
-    /// Whether an empty list may begin behind `n_gone` pages, for a sequence of `len`
-    /// positions: none of them is within reach.
+    /// Returns whether an empty list for a sequence of `len` positions may begin after
+    /// `n_gone` pages: the next position must see none of them.
     #[must_use]
     pub fn may_skip(&self, n_gone: usize, len: usize) -> bool {
         n_gone <= self.first_seen(len)
     }
 
-    /// Lets an empty list begin behind `n_gone` pages, which it never takes.
+    /// Makes an empty list begin after `n_gone` pages, which it never takes.
     ///
     /// # Panics
-    /// When it is not empty.
+    /// If the list is not empty.
     pub(super) fn skip(&mut self, pool: &KvPool, n_gone: usize) {
         assert!(self.pages.is_empty(), "the list has pages");
         self.pages.resize(n_gone, 0);
@@ -96,14 +97,15 @@ impl PageList {
         self.pool = pool.id();
     }
 
-    /// The page table's entries; those of pages that were given back are 0, a page
-    /// that kernels do not look into.
+    /// Returns the page table entries. Pages that are not held have entry 0, which
+    /// kernels do not read.
     pub(in crate::model) fn entries(&self, pool: &KvPool) -> impl Iterator<Item = u32> {
         let held = self.pages[self.n_gone..].iter().map(|&page| pool.entry(page));
         std::iter::repeat_n(0, self.n_gone).chain(held)
     }
 
-    /// A second list of the same pages; an empty one where they are another pool's.
+    /// Returns a second list of the same pages; an empty one if they belong to another
+    /// pool.
     #[must_use]
     pub fn fork(&self, pool: &mut KvPool) -> Self {
         let mut pages = Vec::with_capacity(self.pages.capacity());
@@ -117,8 +119,8 @@ impl PageList {
         PageList { pages, n_gone, window: self.window, pool: self.pool }
     }
 
-    /// Gives back the pages behind the first `len` positions; all, where they are
-    /// another pool's, which is gone.
+    /// Releases the pages after the first `len` positions. If the pages belong to another
+    /// pool, that pool is gone, and the list is cleared.
     pub fn truncate(&mut self, pool: &mut KvPool, len: usize) {
         if !self.is_of(pool) {
             self.pages.clear();
@@ -134,8 +136,8 @@ impl PageList {
         }
     }
 
-    /// Pages that must be free for [`PageList::reserve`] to take `n_new`
-    /// positions behind the first `len`.
+    /// Returns how many pages must be free for [`PageList::reserve`] to add `n_new`
+    /// positions after the first `len`.
     #[must_use]
     pub fn pages_wanted(&self, pool: &KvPool, len: usize, n_new: usize) -> usize {
         if !self.is_of(pool) {
@@ -146,22 +148,22 @@ impl PageList {
         (more + usize::from(self.shared_tail(pool, len).is_some())).saturating_sub(gone)
     }
 
-    /// The index of the page that position `len` falls into, if there is one (it
-    /// is begun, or the position is written anew) and another sequence holds it too.
+    /// Returns the index of the page of position `len` if the list has that page and
+    /// another sequence holds it too. The list has it if it is partly filled, or if the
+    /// position is being rewritten.
     fn shared_tail(&self, pool: &KvPool, len: usize) -> Option<usize> {
         let index = len / PAGE_SIZE;
         self.pages.get(index).is_some_and(|&page| pool.is_shared(page)).then_some(index)
     }
 
-    /// Makes positions `len .. len + n_new` writable: takes pages, and copies the
-    /// page of position `len` where it is shared; before that it gives back pages that
-    /// fell out of the window. The list holds no page behind that
-    /// one. The pool must have [`PageList::pages_wanted`]
-    /// free pages.
+    /// Makes positions `len .. len + n_new` writable. First releases pages that fell out
+    /// of the window, then copies the page of position `len` if it is shared, then takes
+    /// new pages. The list must hold no page after that of position `len`. The pool must
+    /// have [`PageList::pages_wanted`] free pages.
     ///
     /// # Errors
-    /// [`Error::Gpu`] when the copy fails; [`Error::DeviceLost`] where the pages are
-    /// another pool's.
+    /// [`Error::Gpu`] when the copy fails, [`Error::DeviceLost`] if the pages belong to
+    /// another pool, [`Error::Limits`] if the pool has no free page.
     pub fn reserve(
         &mut self,
         gpu: &Gpu,

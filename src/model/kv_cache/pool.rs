@@ -7,25 +7,25 @@ use crate::gpu::{BufferUse, Gpu, GpuBuffer, MemoryGroup};
 use crate::kernels::{PAGE_SIZE, SLABS_MAX, page_entry};
 use crate::model::dims::Dims;
 
-/// Buffers that stand in for slabs that do not exist, once there are several:
-/// kernels that write may bind no buffer twice, and two slabs are real by then.
+/// Number of spare buffers that stand in for missing slabs once there are several slabs.
+/// Kernels that write may bind no buffer twice, and two slabs exist by then.
 pub(in crate::model) const SPARE_SLABS: usize = SLABS_MAX - 2;
-/// One pack of eight f32, the least that a kernel may bind; nothing is ever
-/// stored there.
+/// Bytes of a spare slab: one pack of eight f32, the least that a kernel may bind.
+/// Nothing is ever stored there.
 pub(in crate::model) const SPARE_SLAB_BYTES: u64 = 8 * size_of::<f32>() as u64;
 
-/// Pages of all sequences for the layers of one [`super::KvGroup`], with reference
+/// The pages of all sequences for the layers of one [`super::KvGroup`], with reference
 /// counts.
 ///
-/// A page holds [`PAGE_SIZE`] positions of every layer of the group. Page `id` lies in
-/// slab `id / pages_per_slab` of each.
+/// A page holds [`PAGE_SIZE`] positions of every layer of the group. Page `id` is stored
+/// in slab `id / pages_per_slab` of each layer.
 #[derive(Clone, Debug)]
 pub struct KvPool {
-    /// Tells pools apart: pages of one mean nothing in another.
+    /// Distinguishes pools: page numbers of one pool mean nothing in another.
     id: u64,
     /// `[n_layer][n_slabs]` buffers.
     layers: Vec<Vec<GpuBuffer>>,
-    /// What kernels that write bind in place of slabs that do not exist.
+    /// Buffers that writing kernels bind in place of missing slabs.
     spare_slabs: Vec<GpuBuffer>,
     page_bytes: u64,
     pages_per_slab: usize,
@@ -34,7 +34,7 @@ pub struct KvPool {
 }
 
 impl KvPool {
-    /// An empty pool for so many layers.
+    /// Creates an empty pool for `n_layer` layers.
     pub(super) fn new(dims: &Dims, n_layer: usize) -> Self {
         static POOLS: AtomicU64 = AtomicU64::new(1);
         KvPool {
@@ -48,46 +48,47 @@ impl KvPool {
         }
     }
 
-    /// The slabs of one of the group's layers.
+    /// Returns the slabs of one of the group's layers.
     #[must_use]
     pub fn slabs(&self, layer: usize) -> &[GpuBuffer] {
         &self.layers[layer]
     }
 
-    /// Buffers that stand in for missing slabs.
+    /// Returns the buffers that stand in for missing slabs.
     #[must_use]
     pub fn spare_slabs(&self) -> &[GpuBuffer] {
         &self.spare_slabs
     }
 
-    /// Pages that no sequence holds.
+    /// Returns the number of pages that no sequence holds.
     #[must_use]
     pub fn n_free(&self) -> usize {
         self.free.len()
     }
 
-    /// Pages in all.
+    /// Returns the total number of pages.
     #[must_use]
     pub fn n_pages(&self) -> usize {
         self.ref_counts.len()
     }
 
-    /// The page table's entry for a page.
+    /// Returns the page table entry for a page.
     #[must_use]
     pub fn entry(&self, page: u32) -> u32 {
         page_entry(page as usize / self.pages_per_slab, page as usize % self.pages_per_slab)
     }
 
-    /// Pages that the pool may grow to: [`SLABS_MAX`] bindings.
+    /// Returns the maximum number of pages that the pool may grow to: those of
+    /// [`SLABS_MAX`] bindings.
     #[must_use]
     pub fn n_pages_max(&self) -> usize {
         self.pages_per_slab * SLABS_MAX
     }
 
-    /// The pool with `n_pages`: pages keep their numbers and contents, the last
-    /// slab is copied into a larger one until it fills a binding, then slabs are
-    /// added. The pool itself stays as it is, so that a failure loses nothing;
-    /// the caller takes the new one once all passes are recorded against it.
+    /// Returns a copy of the pool grown to `n_pages`. Pages keep their numbers and
+    /// contents. The last slab is copied into a larger one until it fills a binding, then
+    /// slabs are added. `self` is unchanged, so that a failure loses nothing; the caller
+    /// switches to the copy once all passes are recorded against it.
     ///
     /// # Errors
     /// [`Error::Limits`] beyond [`KvPool::n_pages_max`]; as [`Gpu::allocate`].
@@ -122,19 +123,19 @@ impl KvPool {
         }
         let first = self.n_pages();
         new.ref_counts.resize(n_pages, 0);
-        // The lowest page is taken first.
+        // Of the new pages the lowest is taken first.
         new.free.splice(0..0, (first as u32..n_pages as u32).rev());
         Ok(new)
     }
 
-    /// Bytes of all slabs.
+    /// Returns the bytes of all slabs, spare ones included.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let slabs = self.layers.iter().flatten().chain(&self.spare_slabs);
         slabs.map(GpuBuffer::bytes).sum()
     }
 
-    /// Bytes that [`KvPool::grown`] allocates beside those that there are.
+    /// Returns the bytes that [`KvPool::grown`] would allocate.
     #[must_use]
     pub fn growth_bytes(&self, n_pages: usize) -> u64 {
         let pages_in = |n_pages: usize, slab: usize| {
@@ -150,7 +151,7 @@ impl KvPool {
         new_pages as u64 * self.page_bytes * self.layers.len() as u64 + spare as u64 * SPARE_SLAB_BYTES
     }
 
-    /// Drops all slabs; no sequence may hold a page. Page lists stay this pool's.
+    /// Drops all slabs; no sequence may hold a page. Page lists of this pool stay valid.
     pub(super) fn clear(&mut self) {
         assert_eq!(self.n_free(), self.n_pages(), "a page is held");
         self.layers.iter_mut().for_each(Vec::clear);
@@ -159,7 +160,7 @@ impl KvPool {
         self.free.clear();
     }
 
-    /// What tells it from other pools.
+    /// Returns the number that distinguishes it from other pools.
     pub(super) fn id(&self) -> u64 {
         self.id
     }
@@ -187,7 +188,7 @@ impl KvPool {
         self.ref_counts[page as usize] > 1
     }
 
-    /// A page's slab and where it begins there, in bytes.
+    /// Returns a page's slab, and its offset there in bytes.
     pub(in crate::model) fn place(&self, page: u32) -> (usize, u64) {
         let page = page as usize;
         (page / self.pages_per_slab, (page % self.pages_per_slab) as u64 * self.page_bytes)

@@ -1,4 +1,4 @@
-//! Rows of a matrix: where they stand in the file, and where on the GPU.
+//! The rows of a matrix: their places in the file and on the GPU.
 
 use std::ops::Range;
 
@@ -8,33 +8,33 @@ use crate::kernels::{MatrixLayout, Piece};
 use crate::model::spec::{Layout, TensorSpec};
 use crate::tensor::ROW_ALIGN_ELEMS;
 
-/// Some rows of a piece of a matrix, which lie in one run of memory on the GPU.
+/// Some rows of a piece of a matrix, contiguous in GPU memory.
 pub(super) struct Block<'a> {
     pub(super) spec: &'a TensorSpec,
     pub(super) piece: &'a Piece,
-    /// Rows of the piece, with padding.
+    /// The rows of the piece, padding included.
     pub(super) cut: Range<usize>,
     pub(super) layout: MatrixLayout,
 }
 
-/// Neighbouring rows of one tensor.
+/// Consecutive rows of one tensor.
 pub(super) struct Run {
-    /// Which of the spec's tensors.
+    /// Index of the tensor in the spec's sources.
     pub(super) source: usize,
-    /// The first row, counted without those that are skipped.
+    /// The first row, not counting skipped rows.
     first: usize,
-    /// Where each row stands in the piece.
+    /// For each row, its row in the piece.
     pub(super) places: Vec<usize>,
 }
 
 impl Run {
-    /// Its rows of the file.
+    /// Returns its rows in the file.
     pub(super) fn file_rows(&self, spec: &TensorSpec) -> Range<usize> {
         let first = self.first + spec.sources[self.source].skipped;
         first..first + self.places.len()
     }
 
-    /// Index within the tensor's file order of element `i` as it was read.
+    /// Returns the index, in the tensor's file order, of the `i`th element that was read.
     pub(super) fn file_index(&self, spec: &TensorSpec, i: usize) -> usize {
         let (rows, source) = (self.file_rows(spec), &spec.sources[self.source]);
         match spec.layout {
@@ -48,7 +48,8 @@ impl Run {
 }
 
 impl Block<'_> {
-    /// The rows as they are to be read: sorted by tensor and row, neighbours together.
+    /// Returns the rows in the order of reading: sorted by tensor and row, consecutive
+    /// rows joined.
     pub(super) fn runs(&self) -> Vec<Run> {
         let place = |row: usize| Some((self.spec.rows.source(self.piece.first_row + row)?, row));
         let mut rows: Vec<_> = self.cut.clone().filter_map(place).collect();
@@ -69,12 +70,12 @@ impl Block<'_> {
         self.spec.columns.padded_len()
     }
 
-    /// The block's elements on the GPU, all zero.
+    /// Returns the block's elements on the GPU, all zero.
     pub(super) fn zeroed<T: bytemuck::Pod>(&self) -> Vec<T> {
         vec![T::zeroed(); self.cut.len() * self.width()]
     }
 
-    /// Puts the values of a run to their places.
+    /// Copies the values of a run to their places in `out`.
     pub(super) fn place<T: bytemuck::Pod>(&self, run: &Run, values: &[T], out: &mut [T]) {
         let columns = self.spec.columns;
         let (n_rows, n_packs) = (self.piece.n_rows, self.width() / ROW_ALIGN_ELEMS);

@@ -1,5 +1,5 @@
-//! Frequencies against those of transformers 4.46 (`ROPE_INIT_FUNCTIONS`, computed in
-//! f32 there), for heads of 16 elements.
+//! Tests frequencies against transformers 4.46 (`ROPE_INIT_FUNCTIONS`, computed there in
+//! f32), for heads of 16 elements.
 
 use super::*;
 
@@ -55,7 +55,7 @@ fn frequencies_are_those_of_transformers() {
     let yarn = rope(r#"{"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}"#, 512).unwrap();
     let ramped = [1.0, 0.25693506, 0.0625, 0.0138349654, 0.0025, 0.000790569466, 0.00025, 7.90569466e-05];
     check(&yarn, 1, ramped);
-    // Its factor of cos and sin.
+    // YaRN's factor on cos and sin.
     assert!((f64::from(yarn.table(1, 16)[0]) - 1.138_629_436).abs() < 1e-6);
 }
 
