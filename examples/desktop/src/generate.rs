@@ -1,4 +1,4 @@
-//! A continuation on the worker's thread.
+//! Runs a continuation on the worker's thread.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use wgpt::{Engine, GenerateOptions};
 use crate::pace::Pace;
 use crate::worker::{Event, Events, Request};
 
-/// What a continuation continues.
+/// The prompt of a continuation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Prompt {
     /// The text before the cursor.
@@ -30,12 +30,14 @@ pub fn run(
 ) -> wgpt::Result<()> {
     let Request { id, prompt, sampling, max_tokens, past_end } = request;
     let mut tokens = match prompt {
-        // Tokens carry the space in front of a word: behind a lone space a model sees
-        // a text that it never saw. The draft leaves out the second space.
+        // Tokens include the space before a word. A prompt with a trailing space is a text
+        // that the model never saw, so the space is removed. The draft drops the second
+        // space.
         Prompt::Text(text) => engine.tokenizer()?.encode(text.trim_end_matches(' '))?,
         Prompt::Tokens(tokens) => tokens,
     };
-    // The newest part, so that at least half of the context is for what comes.
+    // Keeps the newest part, so that up to half of the context is free for the
+    // continuation.
     let room = engine.n_ctx() - max_tokens.min(engine.n_ctx() / 2);
     let dropped = tokens.len().saturating_sub(room);
     tokens.drain(..dropped);
@@ -63,7 +65,8 @@ pub fn run(
     Ok(())
 }
 
-/// The next piece, in pieces of work that keep to the budget; the gate is between them.
+/// Returns the next piece of text. The work is divided to keep to the budget, and the gate
+/// is checked between its parts.
 fn next(generation: &mut Generation, pace: &Pace) -> wgpt::Result<Option<Piece>> {
     loop {
         let Some(budget) = pace.budget() else {
