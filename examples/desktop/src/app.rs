@@ -23,7 +23,7 @@ use crate::state::{State, Store};
 use crate::theme::{self, COLUMN_WIDTH, Palette};
 use crate::worker::{Source, Worker};
 
-/// Space above and below the column of text.
+/// Space above and below the column of text, and minimum space beside it.
 const COLUMN_TOP: f32 = 36.0;
 const COLUMN_SIDE: f32 = 28.0;
 
@@ -135,10 +135,10 @@ impl<'a> App<'a> {
         Ok(app)
     }
 
-    /// Configures the surface again if that failed before. The engine's gate is closed
-    /// meanwhile, so that the queue becomes idle. The renderer only configures a surface
-    /// when its configuration changed. The change made here, between `None` and 2 frames of
-    /// latency, has no effect in wgpu.
+    /// Configures the surface again after a failure. The engine's gate is closed meanwhile,
+    /// so that the queue becomes idle. The renderer configures a surface only if its
+    /// configuration changed. This therefore switches the frame latency between `None` and
+    /// 2, which mean the same to wgpu.
     fn configure_surface(&mut self, frame: &mut eframe::Frame) {
         if std::mem::take(&mut self.gate_closed) {
             self.worker.pace.open();

@@ -45,7 +45,7 @@ pub struct Args {
     pub budget: Option<Option<f32>>,
     /// Time limit of a submit without a budget.
     pub max_submit: Option<Duration>,
-    /// When to destroy the device, counted from the start.
+    /// Destroys the device after this time.
     pub fault: Option<Duration>,
     /// Whether to print the help.
     pub help: bool,

@@ -39,7 +39,7 @@ impl Edit {
         Edit { start, old_end: old.len() - same, new_end: new.len() - same }
     }
 
-    /// The position after the change of a byte that was at `position`, at or after
+    /// Returns where a byte at `position` is after the change. `position` must be at least
     /// `old_end`.
     #[must_use]
     pub fn moved(&self, position: usize) -> usize {
@@ -130,7 +130,8 @@ impl Draft {
         Some(Edit { start: ghost.start, old_end: ghost.end, new_end: ghost.start })
     }
 
-    /// Applies the user's edit, which made the text `new`. The cursor is after the change.
+    /// Applies the user's edit: the text became `new`, and the cursor is at byte `cursor`,
+    /// after the change.
     ///
     /// Typing at the start of the continuation types over it: if the typed text matches, it
     /// replaces the same text in the continuation; otherwise it replaces the whole

@@ -72,8 +72,8 @@ impl FrameLog {
     }
 
     /// Records the start of a frame. Its interval counts only if it directly follows
-    /// another frame (`continuous`). A window without changes draws no frames, so the pause
-    /// is no frame time.
+    /// another frame (`continuous`). A window without changes draws no frames, and such a
+    /// pause is not a frame time.
     pub fn begin(&mut self, now: Instant, busy_seconds: Option<f32>, continuous: bool, prefill: bool) {
         if let (Some(last), true) = (self.last, continuous) {
             let interval_ms = now.duration_since(last).as_secs_f32() * 1e3;

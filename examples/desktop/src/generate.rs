@@ -30,9 +30,9 @@ pub fn run(
 ) -> wgpt::Result<()> {
     let Request { id, prompt, sampling, max_tokens, past_end } = request;
     let mut tokens = match prompt {
-        // Tokens include the space before a word. A prompt with a trailing space is a text
-        // that the model never saw, so the space is removed. The draft drops the second
-        // space.
+        // A word's token includes the space before it, so a model has never seen a text that
+        // stops after a space. Trailing spaces are therefore removed from the prompt. If the
+        // continuation then starts with a space, the draft drops it.
         Prompt::Text(text) => engine.tokenizer()?.encode(text.trim_end_matches(' '))?,
         Prompt::Tokens(tokens) => tokens,
     };

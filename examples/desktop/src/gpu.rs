@@ -30,7 +30,7 @@ pub struct HostDevice {
     context: GpuContext,
     /// The adapter in use.
     pub info: AdapterInfo,
-    /// Whether the adapter is a software one, on the CPU.
+    /// Whether it is a software adapter, which computes on the CPU.
     pub software: bool,
     /// All adapters, the preferred one first.
     pub adapters: Vec<AdapterInfo>,

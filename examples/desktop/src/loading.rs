@@ -14,7 +14,7 @@ pub struct Loading {
 }
 
 impl Loading {
-    /// Starts with the load of a first model.
+    /// Creates the state in which the first model is loading.
     #[must_use]
     pub fn begin(source: Source) -> Self {
         Loading { model: None, running: Some((source, None)), phase: None }

@@ -13,7 +13,7 @@ use crate::state::Settings;
 use crate::theme::Palette;
 use crate::worker::{ModelInfo, Source};
 
-/// Width of the panel.
+/// Width of the panel, and of the labels before its controls.
 pub const WIDTH: f32 = 312.0;
 const LABEL_WIDTH: f32 = 96.0;
 

@@ -29,7 +29,7 @@ pub enum Source {
     Embedded,
     /// A directory in Hugging Face layout.
     Directory(PathBuf),
-    /// Random weights, with a shape.
+    /// Random weights of the named shape.
     Random(String),
 }
 

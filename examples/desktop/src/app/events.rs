@@ -137,7 +137,7 @@ impl App<'_> {
         self.end(Outcome::Lost(message.to_owned()), context);
     }
 
-    /// Closes the window with an outcome other than the user's.
+    /// Closes the window on the program's initiative, with this outcome.
     pub(super) fn end(&mut self, outcome: Outcome, context: &egui::Context) {
         self.session.outcome = outcome;
         context.send_viewport_cmd(egui::ViewportCommand::Close);
