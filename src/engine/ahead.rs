@@ -20,10 +20,10 @@ pub(super) struct AheadSource {
     /// Positions whose keys and values are computed or in flight; 0 before the first
     /// submit.
     submitted: usize,
-    /// Tokens that steps not yet submitted may choose.
+    /// Number of tokens that further submits may still choose.
     remaining: usize,
     steps: usize,
-    /// Whether a call failed; submits in flight are then not used.
+    /// Whether a call failed; the results of submits in flight are then not used.
     failed: bool,
 }
 
@@ -120,7 +120,8 @@ impl AheadSource {
         }
     }
 
-    /// Submits as many steps as are allowed, then waits for the oldest submit.
+    /// Submits further steps if the limits on tokens and context allow it, then waits for
+    /// the oldest submit.
     fn refill(&mut self, session: &mut Session) -> Result<()> {
         let most = self.remaining.min(session.shared.n_ctx.saturating_sub(self.submitted));
         let n_steps = most.min(self.steps);

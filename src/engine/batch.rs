@@ -78,7 +78,7 @@ impl Engine {
     ///
     /// With [`crate::model::ModelOptions::deterministic`] each session runs separately,
     /// through the kernels that [`Session::advance`] uses, and the logits have the same
-    /// bits. Otherwise they may differ from it in the last digits.
+    /// bits. Otherwise they may differ in the last digits.
     ///
     /// Once every batch size has run, a step creates no device objects and retains no new
     /// heap memory.

@@ -67,8 +67,8 @@ fn bind(
 ) -> Result<(Bound, Forward)> {
     let bound = bind_unsettled(files, &gpu, options, progress);
     if bound.is_err() {
-        // wgpu keeps freed buffers alive until the uploads to them complete. Only the error
-        // that came first is reported.
+        // wgpu keeps freed buffers alive until the uploads to them complete. An error of the
+        // flush is ignored, because the first error is the one to report.
         let _ = gpu.flush();
     }
     bound

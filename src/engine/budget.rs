@@ -146,7 +146,6 @@ impl Session {
     /// # Errors
     /// As [`Session::advance`]. Cancellation is checked between submits. After an error the
     /// session holds the tokens of the completed chunks; the other fed tokens are dropped.
-    /// fed beyond is forgotten.
     pub fn step(&mut self, budget: Budget) -> Result<StepReport> {
         let started = Instant::now();
         let mut report = StepReport::default();

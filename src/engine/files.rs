@@ -90,7 +90,6 @@ impl ModelFiles {
     }
 
     /// The embedded demo model: 2.3 M parameters, trained on TinyStories.
-    /// The embedded demo model: 2.3 M parameters, trained on TinyStories.
     ///
     /// # Errors
     /// None in a sound build.
@@ -127,9 +126,9 @@ impl ModelFiles {
         })
     }
 
-    /// Whether `path` is one of the files in the model's directory that loading reads, or
-    /// the target of one of their links. A directory in a Hugging Face cache contains links
-    /// to files that are stored elsewhere under other names.
+    /// Whether `path` is a `.safetensors` or `.json` file in the model's directory, or the
+    /// target of a link with such a name. A directory in a Hugging Face cache contains links
+    /// to weights that are stored elsewhere under other names.
     #[must_use]
     pub fn contains(&self, path: &Path) -> bool {
         let Ok(path) = path.canonicalize() else { return false };

@@ -117,8 +117,8 @@ impl Generation {
         })
     }
 
-    /// The prompt's tokens, preceded by the tokens of the session it started from. An empty
-    /// prompt was replaced by the model's begin token.
+    /// The prompt's tokens, preceded by the tokens that the session held at the start. If
+    /// there were none at all, this is the model's begin token.
     #[must_use]
     pub fn prompt_tokens(&self) -> &[u32] {
         &self.history[..self.n_prompt]

@@ -95,9 +95,9 @@ impl GpuOutputs<'_> {
 }
 
 impl Session {
-    /// Adds tokens and passes their hidden states and logits to `with` on the GPU, without
-    /// a readback. Calls `with` once for the last token, or once per piece of rows, in
-    /// order.
+    /// Adds tokens and gives `with` access to their hidden states and logits on the GPU,
+    /// without a readback. Calls `with` once for the last token, or once per piece of rows,
+    /// in order.
     ///
     /// The engine is locked during `with`, which submits its work to [`Gpu::queue`] and
     /// returns. Using this engine inside `with` would deadlock.

@@ -124,9 +124,10 @@ impl Engine {
     /// [`crate::model::ModelOptions::deterministic`] excludes such kernels.
     ///
     /// # Errors
-    /// As [`Session::score`], naming the request; also for a session of another engine.
-    /// [`Error::Cancelled`] if the flag of any session is raised, [`Error::Timeout`]. After
-    /// an error all sessions are unchanged.
+    /// As [`Session::score`], naming the request; [`Error::Input`] also for a session of
+    /// another engine. [`Error::Cancelled`] if the flag of any session is raised,
+    /// [`Error::Timeout`] if the deadline of any session has passed. After an error all
+    /// sessions are unchanged.
     pub fn score(&self, requests: &mut [(&mut Session, &[u32])]) -> Result<Vec<Vec<f32>>> {
         let rows = self.check_scores(requests)?;
         let dims = &self.shared.bound().dims;
@@ -198,8 +199,8 @@ impl Engine {
 
 /// Divides sequences, given as (position, rows), into passes. Each whole chunk of a
 /// sequence gets its own pass; the remaining rows of several sequences share passes as long
-/// as they fit. A sequence's parts are in passes in ascending order. The parts in a pass
-/// are in the order of the sequences.
+/// as they fit. The passes contain the parts of a sequence in ascending order. Within a
+/// pass, parts are in the order of the sequences.
 fn passes(lens: &[(usize, usize)], room: Room) -> Vec<Vec<Part>> {
     let mut passes = Vec::new();
     let mut open: Vec<Part> = Vec::new();

@@ -207,7 +207,7 @@ impl Session {
 
     /// Adds tokens and returns the time of each dispatch, in order: the dispatches of
     /// [`Session::advance`], including the logits of the last token. Each dispatch runs in
-    /// its own pass, so their sum exceeds the time of a normal step.
+    /// its own pass, so the sum of the times exceeds the time of a normal step.
     ///
     /// # Errors
     /// As [`Session::advance`].

@@ -48,8 +48,8 @@ impl WakerSlot {
 }
 
 impl<T> Outlet<T> {
-    /// Sends an item. Blocks while the worker's capacity of items is unread. Returns
-    /// `false` if the consumer is gone.
+    /// Sends an item. Blocks while the worker's buffer is full. Returns `false` if the
+    /// consumer is gone.
     pub(super) fn send(&self, item: T) -> bool {
         let sent = self.items.as_ref().is_some_and(|items| items.send(item).is_ok());
         self.waker.wake();

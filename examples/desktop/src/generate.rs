@@ -20,7 +20,7 @@ pub enum Prompt {
 /// Runs a continuation to its end and sends its pieces.
 ///
 /// # Errors
-/// Those of the engine.
+/// The errors of the engine.
 pub fn run(
     engine: &Engine,
     request: Request,

@@ -104,7 +104,7 @@ impl HostDevice {
     /// The same device, for the engine.
     ///
     /// # Errors
-    /// Those of [`Gpu::from_host`].
+    /// As [`Gpu::from_host`].
     pub fn engine(&self) -> wgpt::Result<Arc<Gpu>> {
         Ok(Arc::new(Gpu::from_host(self.context.clone())?))
     }

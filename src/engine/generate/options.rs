@@ -41,10 +41,11 @@ pub struct GenerateOptions {
     /// The reaction to a full context.
     pub overflow: Overflow,
     /// Length of the drafts for prompt lookup, at most [`crate::Engine::batch_size`] minus
-    /// one. A draft is copied from an earlier place in the text that matches its end, and
-    /// is verified in one pass. The result has the same tokens (without `deterministic`
-    /// except for ties within the last digits of the logits). Text that repeats itself
-    /// generates faster. Requires plain greedy sampling without log-probabilities.
+    /// one. A draft copies the tokens that followed an earlier occurrence of the text's
+    /// last tokens, and is verified in one pass. The result has the same tokens (without
+    /// `deterministic` except for ties within the last digits of the logits). Text that
+    /// repeats itself generates faster. Requires plain greedy sampling without
+    /// log-probabilities.
     pub prompt_lookup: Option<usize>,
     /// A flag that ends the generation; any thread may raise it.
     pub cancel: Option<CancelFlag>,

@@ -25,9 +25,9 @@ impl Generation {
     /// the pending tokens, then the CPU samples a token.
     ///
     /// The pieces are the same as the iterator's, and the iterator may continue where steps
-    /// stopped. Prompt lookup and steps ahead do not work within a budget. From the first
-    /// step on, each token takes its own pass. Tokens that they computed in advance and did
-    /// not return are computed again, from the same random numbers.
+    /// stopped. Prompt lookup and steps ahead do not work within a budget, so from the first
+    /// step on each token takes its own pass. Tokens that were computed in advance but not
+    /// returned are computed again, from the same random numbers.
     ///
     /// # Errors
     /// As the iterator's; the text then ends, unless [`Generation::resume`] is called.

@@ -68,7 +68,7 @@ impl GenerationStream {
     }
 }
 
-/// The thread's work.
+/// Runs the generation on the stream's thread and sends its pieces.
 fn run(
     mut generation: Box<Generation>,
     abandoned: CancelFlag,
