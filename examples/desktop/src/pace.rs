@@ -57,7 +57,7 @@ impl Pace {
         self.enter();
     }
 
-    /// Closes the gate and waits for the piece in progress, for at most [`PIECE_MAX`].
+    /// Closes the gate and waits for the piece in progress, for at most `PIECE_MAX`.
     /// Until [`Pace::open`] the engine then submits nothing to the queue.
     pub fn close(&self) {
         let mut gate = self.gate();
