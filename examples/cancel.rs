@@ -1,4 +1,4 @@
-//! Text as it comes, on a thread of its own, stopped from outside:
+//! Streams text from a separate thread and stops it from outside:
 //! `cargo run --release --example cancel`.
 
 use std::sync::atomic::Ordering;
@@ -16,13 +16,13 @@ fn main() -> wgpt::Result<()> {
     let worker = std::thread::spawn(move || -> wgpt::Result<_> {
         let mut generation = engine.generate("Once upon a time", options)?;
         for piece in generation.by_ref() {
-            // An interface that has gone away is no error.
+            // It is no error if the receiver is gone.
             let _ = sender.send(piece?.text);
         }
         Ok((generation.finish_reason(), generation.tokens().len()))
     });
 
-    // The flag ends a long prompt as well, within a chunk.
+    // The flag also ends the reading of a long prompt, within a chunk.
     for (i, text) in pieces.iter().enumerate() {
         print!("{text}");
         if i == 20 {

@@ -1,4 +1,4 @@
-//! Text behind a prompt: `cargo run --release --example generate -- "Once upon a time"`.
+//! Continues a prompt: `cargo run --release --example generate -- "Once upon a time"`.
 
 use std::io::Write as _;
 
@@ -10,7 +10,7 @@ fn main() -> wgpt::Result<()> {
     print!("{prompt}");
     for piece in engine.generate(&prompt, GenerateOptions::default())? {
         print!("{}", piece?.text);
-        // A closed pipe ends the program at the next print.
+        // If the pipe is closed, the next print ends the program.
         let _ = std::io::stdout().flush();
     }
     println!();

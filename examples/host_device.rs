@@ -1,11 +1,12 @@
-//! An application's own device serves the engine too: a compute pass of the
-//! application works on the model's logits where they lie, between two steps, and
-//! eight bytes are read back: `cargo run --release --example host_device`.
+//! The engine runs on the application's own device. Between two steps, a compute pass of
+//! the application reads the model's logits directly on the GPU. Only eight bytes are read
+//! back:
+//! `cargo run --release --example host_device`.
 
 use wgpt::engine::{GpuOutputs, OutputRows};
 use wgpt::{Engine, Error, GpuContext, wgpu};
 
-/// The application's pass: index and value of the largest logit.
+/// The application's pass: finds index and value of the largest logit.
 const LARGEST: &str = "
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
 @group(0) @binding(1) var<storage, read_write> largest: array<u32>; // [index, bits of the value]
@@ -27,8 +28,7 @@ struct Host {
 }
 
 impl Host {
-    /// As an application opens a device: with what it needs itself, and what the
-    /// engine asks for.
+    /// Opens a device as an application would, with its own requirements and the engine's.
     fn open() -> Result<Host, Box<dyn std::error::Error>> {
         let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
         let adapter = pollster::block_on(instance.request_adapter(&Default::default()))?;
@@ -65,7 +65,7 @@ impl Host {
         })
     }
 
-    /// Submits the pass behind the step that wrote the logits.
+    /// Submits the pass after the step that wrote the logits.
     fn find(&self, pipeline: &wgpu::ComputePipeline, outputs: &GpuOutputs<'_>) -> wgpu::Buffer {
         use wgpu::BufferUsages as Usage;
         let result = self.buffer(Usage::STORAGE | Usage::COPY_SRC);

@@ -1,5 +1,6 @@
-//! How probable are several endings of one beginning? The beginning is computed once;
-//! each ending goes on in a fork, and all are scored together on the GPU:
+//! Compares how probable several endings of one beginning are. The beginning is computed
+//! once. Each ending continues it in a fork, and all endings are scored together on the
+//! GPU:
 //! `cargo run --release --example score`.
 
 use wgpt::Engine;

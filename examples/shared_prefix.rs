@@ -1,9 +1,9 @@
-//! Two texts behind one beginning, whose keys and values lie on the GPU once:
+//! Two texts share one beginning; its keys and values are stored on the GPU once:
 //! `cargo run --release --example shared_prefix`.
 
 use wgpt::{Engine, Session};
 
-/// Goes on with the most probable tokens.
+/// Adds `tokens`, then generates `n` tokens, always the most probable one.
 fn go_on(session: &mut Session, tokens: &[u32], n: usize) -> wgpt::Result<Vec<u32>> {
     let mut next = session.advance_greedy(tokens)?;
     let mut all = vec![next];

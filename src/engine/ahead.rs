@@ -1,4 +1,4 @@
-//! Tokens of a generation whose steps are encoded ahead, sampled on the GPU.
+//! A token source whose steps are encoded ahead and sampled on the GPU.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,27 +10,26 @@ use crate::kernels::sample::{STOP_IDS_MAX, SampleParams};
 use crate::model::{AheadLoop, AheadToken, bad_logits, kv_overflow};
 use crate::sampling::Sampler;
 
-/// A source of tokens that keeps submits on their way while it hands out those of
-/// earlier ones.
+/// A token source that keeps submits in flight while it returns the tokens of earlier ones.
 pub(super) struct AheadSource {
     ahead: AheadLoop,
-    /// Where the loop runs.
+    /// The device that the loop runs on.
     bound: Arc<Bound>,
-    /// Choices that were read and not handed out.
+    /// Choices that were read back and not returned yet.
     ready: VecDeque<AheadToken>,
-    /// Positions whose keys and values are computed or on their way; 0 before the
-    /// first submit.
+    /// Positions whose keys and values are computed or in flight; 0 before the first
+    /// submit.
     submitted: usize,
-    /// Tokens that may still be chosen.
+    /// Number of tokens that further submits may still choose.
     remaining: usize,
     steps: usize,
-    /// Whether a call failed: what is on its way is not to be relied on.
+    /// Whether a call failed; the results of submits in flight are then not used.
     failed: bool,
 }
 
 impl AheadSource {
-    /// A source for a generation, where its engine encodes steps ahead and the
-    /// sampler's options are among those that the GPU knows; `None` otherwise.
+    /// Returns a source for a generation; `None` if the engine does not encode steps ahead
+    /// or the GPU sampler does not support the sampler's options.
     ///
     /// # Errors
     /// [`crate::Error::OutOfMemory`], [`crate::Error::Gpu`] from the device.
@@ -62,17 +61,18 @@ impl AheadSource {
         }))
     }
 
-    /// Whether a call failed, or the engine has moved to another device since.
+    /// Whether a call failed, or the engine has since moved to another device.
     pub(super) fn is_left_behind(&self, session: &Session) -> bool {
         self.failed || !Arc::ptr_eq(&self.bound, &session.shared.bound())
     }
 
-    /// Numbers that the tokens handed out have taken.
+    /// Random numbers that the returned tokens have consumed.
     pub(super) fn draws(&self) -> u64 {
         self.ahead.draws_before(self.ready.len())
     }
 
-    /// Forgets what is on its way: the session was rewound.
+    /// Waits for all submits in flight and discards their tokens; called when the session
+    /// was rewound.
     ///
     /// # Errors
     /// [`crate::Error::Gpu`] from the device.
@@ -86,8 +86,8 @@ impl AheadSource {
         Ok(())
     }
 
-    /// The token behind `pending`, the tokens that the session has not seen: the
-    /// prompt, then the token of the last call.
+    /// Returns the token that follows `pending`. `pending` holds the tokens that the
+    /// session has not evaluated: first the prompt, then the token of the previous call.
     ///
     /// # Errors
     /// As [`Session::advance`]; [`crate::Error::Input`] for faulty logits.
@@ -120,20 +120,21 @@ impl AheadSource {
         }
     }
 
-    /// Submits what there is room for, then waits for the oldest submit.
+    /// Submits further steps if the limits on tokens and context allow it, then waits for
+    /// the oldest submit.
     fn refill(&mut self, session: &mut Session) -> Result<()> {
         let most = self.remaining.min(session.shared.n_ctx.saturating_sub(self.submitted));
         let n_steps = most.min(self.steps);
         if n_steps > 0 {
             let submitted = match self.submit_behind(session, n_steps) {
-                // Running ahead wants more pages than the next token does.
+                // Running ahead needs more pages than the next token does.
                 Err(Error::Limits(_) | Error::OutOfMemory { .. }) if n_steps > 1 => {
                     self.submit_behind(session, 1)
                 }
                 result => result,
             };
             match submitted {
-                // What is on its way is not lost.
+                // The submits in flight remain valid.
                 Err(Error::Limits(_) | Error::OutOfMemory { .. }) if self.ahead.n_flights() > 0 => {}
                 result => result?,
             }
@@ -141,9 +142,9 @@ impl AheadSource {
         self.ahead.read(&self.bound.gpu, &mut self.ready)
     }
 
-    /// Submits steps behind those on their way, where there is room. Behind another
-    /// session's step the next submit needs the last token here, so that all that is
-    /// on its way must be read first.
+    /// Submits steps after those in flight, if a further submit is allowed. After another
+    /// session's step, the next submit needs the last token on the host. All submits in
+    /// flight must therefore be read first.
     fn submit_behind(&mut self, session: &mut Session, n_steps: usize) -> Result<()> {
         let shared = Arc::clone(&session.shared);
         let mut entered = shared.enter();

@@ -1,4 +1,4 @@
-//! One call on a thread of its own, as a future.
+//! A call on a separate thread, as a future.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -10,12 +10,13 @@ use super::interrupt::CancelFlag;
 use super::worker::Worker;
 use crate::error::Result;
 
-/// A call that runs on a thread of its own, as a future that any executor may poll,
-/// also by hand once a frame ([`std::task::Waker::noop`]).
+/// A call that runs on a separate thread, as a future for any executor. It can also be
+/// polled by hand once per frame ([`std::task::Waker::noop`]).
 ///
-/// The thread starts at the first poll. A future that is dropped cancels the call: the
-/// thread ends at the call's next look at its cancel flag, and gives back what it held;
-/// [`Background::stop`] waits for that. A panic of the call goes on in whoever polls.
+/// The thread starts at the first poll. Dropping the future cancels the call: the thread
+/// ends when the call next checks its cancel flag, and frees everything it held.
+/// [`Background::stop`] waits for that. A panic in the call resumes in the poll that finds
+/// it.
 #[must_use = "a future does nothing unless it is polled"]
 pub struct Background<T> {
     state: State<T>,
@@ -31,13 +32,13 @@ enum State<T> {
 }
 
 impl<T: Send + 'static> Background<T> {
-    /// `work` is handed the flag that tells it of nobody waiting any more.
+    /// `work` receives a flag that is raised when nobody waits for its result any more.
     pub(super) fn new(work: impl FnOnce(CancelFlag) -> Result<T> + Send + 'static) -> Self {
         Background { state: State::Waiting(Box::new(work)), abandoned: CancelFlag::default() }
     }
 
-    /// Cancels the call and waits until its thread has ended; whatever it made by then
-    /// is dropped.
+    /// Cancels the call and waits until its thread has ended. A result that it still
+    /// produced is dropped.
     pub fn stop(mut self) {
         self.abandoned.store(true, Ordering::Relaxed);
         if let State::Running(worker) = std::mem::replace(&mut self.state, State::Done) {
@@ -50,7 +51,7 @@ impl<T: Send + 'static> Future for Background<T> {
     type Output = Result<T>;
 
     /// # Panics
-    /// When it is polled once more behind its result, as any future may.
+    /// If it is polled again after it returned its result.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let worker = match std::mem::replace(&mut self.state, State::Done) {
             State::Waiting(work) => {
@@ -75,9 +76,9 @@ impl<T> Drop for Background<T> {
 }
 
 impl Session {
-    /// Runs a call, or several, on a thread of their own: the session moves there and
-    /// comes back with what `work` returns. A future that is dropped cancels them within
-    /// a chunk, and the session with them.
+    /// Runs one or more calls on a separate thread: the session moves there and is returned
+    /// with the result of `work`. Dropping the future cancels the calls within a chunk and
+    /// drops the session.
     ///
     /// ```no_run
     /// # async fn f(session: wgpt::Session, tokens: Vec<u32>) -> wgpt::Result<()> {
@@ -88,8 +89,8 @@ impl Session {
     /// ```
     ///
     /// # Errors
-    /// The future's: [`crate::Error::Io`] where the system has no further thread; the
-    /// session is lost then.
+    /// The future returns [`crate::Error::Io`] if the system cannot start a thread; the
+    /// session is then lost.
     pub fn run_async<T: Send + 'static>(
         mut self,
         work: impl FnOnce(&mut Session) -> T + Send + 'static,

@@ -7,8 +7,8 @@ use super::{Engine, Session};
 use crate::error::{Error, Result};
 use crate::model::{Output, Sequence};
 
-/// The logits of one [`Engine::step`], a row a session. It keeps its memory from
-/// step to step.
+/// The logits of one [`Engine::step`], one row per session. It reuses its memory from step
+/// to step.
 #[derive(Clone, Debug, Default)]
 pub struct BatchLogits {
     /// `[n_sessions, vocab_size]`
@@ -17,37 +17,38 @@ pub struct BatchLogits {
 }
 
 impl BatchLogits {
-    /// Without a row.
+    /// Returns an empty value, without rows.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Number of rows: of sessions in the last step, 0 when it failed.
+    /// Number of rows: the number of sessions in the last step, 0 if it failed.
     #[must_use]
     pub fn len(&self) -> usize {
         self.rows().len()
     }
 
-    /// Whether there is no row.
+    /// Whether there are no rows.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
-    /// The logits of each session, `[vocab_size]`, in the order of the step.
+    /// The logits of each session, `[vocab_size]`, in the order of the step's sessions.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = &[f32]> {
         self.values.chunks_exact(self.vocab_size.max(1))
     }
 
-    /// The logits of the session at `index`, `[vocab_size]`; `None` beyond the last.
+    /// The logits of the session at `index`, `[vocab_size]`; `None` if `index` is out of
+    /// range.
     #[must_use]
     pub fn row(&self, index: usize) -> Option<&[f32]> {
         self.rows().nth(index)
     }
 }
 
-/// What a step brings back; rows are appended.
+/// The results that a step returns; rows are appended.
 enum Wanted<'a> {
     Logits(&'a mut Vec<f32>),
     Tokens(&'a mut Vec<u32>),
@@ -63,32 +64,31 @@ impl Wanted<'_> {
 }
 
 impl Engine {
-    /// Sessions that one submit serves, the weights read once for every eight (every
-    /// four on CPU adapters); a step of more takes several submits. At most 16,
-    /// fewer where the vocabulary or the prefill chunk leave no room for that many
-    /// rows.
+    /// Number of sessions that one submit serves. The weights are read once per eight of
+    /// them (per four on CPU adapters). A step over more sessions takes several submits. At
+    /// most 16; fewer if the vocabulary or the prefill chunk limits the number of rows.
     #[must_use]
     pub fn batch_size(&self) -> usize {
         self.shared.bound().dims.batch
     }
 
-    /// Adds one token to each session, all in one decode step, so that the weights
-    /// are read once for every eight sessions (four on CPU adapters): `tokens[i]` to
-    /// `sessions[i]`. `logits` then holds a row a session.
+    /// Adds one token to each session, `tokens[i]` to `sessions[i]`, all in one decode
+    /// step. The weights are therefore read once per eight sessions (per four on CPU
+    /// adapters). `logits` then holds one row per session.
     ///
-    /// With [`crate::model::ModelOptions::deterministic`] each session runs by
-    /// itself, through the kernels that [`Session::advance`] takes, and the logits
-    /// are the same bits; otherwise they may differ from those in the last digits.
+    /// With [`crate::model::ModelOptions::deterministic`] each session runs separately,
+    /// through the kernels that [`Session::advance`] uses, and the logits have the same
+    /// bits. Otherwise they may differ in the last digits.
     ///
-    /// Once every size of batch has run, a step creates nothing on the device and
-    /// leaves nothing on the heap.
+    /// Once every batch size has run, a step creates no device objects and retains no new
+    /// heap memory.
     ///
     /// # Errors
-    /// [`Error::Input`] for another number of tokens than of sessions, a session of
-    /// another engine, a token outside the vocabulary, a full context;
-    /// [`Error::Limits`], [`Error::Gpu`] from the device; [`Error::Cancelled`] by
-    /// the flag of any of the sessions, [`Error::Timeout`] by the deadline of one. All
-    /// sessions are then as they were.
+    /// [`Error::Input`] if the numbers of tokens and sessions differ, if a session belongs
+    /// to another engine, if a token is outside the vocabulary, or if a context is full;
+    /// [`Error::Limits`], [`Error::Gpu`] from the device; [`Error::Cancelled`] if the flag
+    /// of any session is raised, [`Error::Timeout`] if the deadline of any session has
+    /// passed. After an error, all sessions are as they were before.
     pub fn step(
         &self,
         sessions: &mut [&mut Session],
@@ -104,12 +104,12 @@ impl Engine {
         result
     }
 
-    /// As [`Engine::step`], but brings back the most probable next token of each
-    /// session (the lowest id of equals), computed on the GPU.
+    /// Like [`Engine::step`], but returns the most probable next token of each session (the
+    /// lowest id among equals), computed on the GPU.
     ///
     /// # Errors
-    /// As [`Engine::step`], `next` is then empty; [`Error::Input`] for logits that
-    /// are NaN or infinite.
+    /// As [`Engine::step`], with `next` then empty; [`Error::Input`] for logits that are
+    /// NaN or infinite.
     pub fn step_greedy(
         &self,
         sessions: &mut [&mut Session],
@@ -133,7 +133,7 @@ impl Engine {
             Ok(()) => {
                 sessions.iter_mut().zip(tokens).for_each(|(session, &token)| session.tokens.push(token));
             }
-            // Pages that were taken for tokens that did not arrive.
+            // Drops the pages that were taken for the tokens that were not added.
             Err(_) => {
                 let mut forward = self.shared.lock();
                 for session in sessions {
@@ -165,8 +165,8 @@ impl Engine {
         Ok(())
     }
 
-    /// One pass over the weights: the sessions' keys and values enter the cache,
-    /// their lists of tokens stay as they are.
+    /// Runs one pass over the weights. It writes the sessions' keys and values to the cache
+    /// and leaves their token lists unchanged.
     fn step_pass(&self, sessions: &mut [&mut Session], tokens: &[u32], output: Output<'_>) -> Result<()> {
         sessions.iter().try_for_each(|session| session.check_cancel())?;
         let Entered { mut forward, bound } = enter_with(&self.shared, sessions)?;

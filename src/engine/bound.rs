@@ -1,4 +1,4 @@
-//! A model on a device: what an engine's clones share, and how it moves to another
+//! A model on a device: the state that an engine's clones share, and moving it to another
 //! device.
 
 use std::ops::ControlFlow;
@@ -13,11 +13,11 @@ use crate::model::{
     Dims, Forward, LoadPhase, Model, ModelOptions, Output, PLAN_STEPS, ProgressFn, Weights, report,
 };
 
-/// What an engine's clones and sessions share.
+/// State shared by an engine's clones and sessions.
 pub(super) struct Shared {
-    // Declared before what it runs on, so that it is dropped first.
+    // Declared before the device it runs on, so that it is dropped first.
     forward: Mutex<Forward>,
-    /// Exchanged as a whole while `forward` is locked.
+    /// Replaced as a whole while `forward` is locked.
     bound: RwLock<Arc<Bound>>,
     pub(super) files: Arc<ModelFiles>,
     pub(super) options: ModelOptions,
@@ -29,30 +29,30 @@ pub(super) struct Bound {
     pub(super) model: Model,
     pub(super) gpu: Arc<Gpu>,
     pub(super) dims: Dims,
-    /// Whether the cache had choices for the model.
+    /// Whether the tuning cache had choices for the model.
     pub(super) tuned: bool,
 }
 
-/// The locked half of a model with the half that it runs on.
+/// The locked part of a model, with the device part that it runs on.
 pub(super) struct Entered<'a> {
     pub(super) forward: MutexGuard<'a, Forward>,
     pub(super) bound: Arc<Bound>,
 }
 
 impl Shared {
-    /// Takes the model for a step. A panic elsewhere leaves it usable: every step
-    /// writes all of what it reads.
+    /// Locks the model for a step. It stays usable after a panic elsewhere, because every
+    /// step writes everything that it reads.
     pub(super) fn enter(&self) -> Entered<'_> {
         let forward = self.forward.lock().unwrap_or_else(PoisonError::into_inner);
         Entered { forward, bound: self.bound() }
     }
 
-    /// Takes the half of the model that steps change.
+    /// Locks the part of the model that steps change.
     pub(super) fn lock(&self) -> MutexGuard<'_, Forward> {
         self.enter().forward
     }
 
-    /// The device and what lies on it, without waiting for a step.
+    /// The device and the model's data on it, without waiting for a running step.
     pub(super) fn bound(&self) -> Arc<Bound> {
         Arc::clone(&self.bound.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -67,8 +67,8 @@ fn bind(
 ) -> Result<(Bound, Forward)> {
     let bound = bind_unsettled(files, &gpu, options, progress);
     if bound.is_err() {
-        // wgpu holds what was given back until the uploads to it are done. What went
-        // wrong first is what counts.
+        // wgpu keeps freed buffers alive until the uploads to them complete. An error of the
+        // flush is ignored, because the first error is the one to report.
         let _ = gpu.flush();
     }
     bound
@@ -97,17 +97,17 @@ fn bind_unsettled(
 }
 
 impl Engine {
-    /// Loads opened files onto an opened device, which several engines may share.
-    /// Runs with the choices that were tuned for the model, where the device's
-    /// cache has some ([`super::select`]).
+    /// Loads opened files onto an opened device; several engines may share the device. The
+    /// model runs with the kernels that were tuned for it, if the device's cache has them
+    /// ([`super::select`]).
     ///
     /// # Errors
-    /// [`crate::Error::Tensor`] when checkpoint and config disagree or a value does
-    /// not fit the dtype; [`crate::Error::Budget`] before anything is allocated;
+    /// [`crate::Error::Tensor`] if checkpoint and config disagree or a value does not fit
+    /// the dtype; [`crate::Error::Budget`] before anything is allocated;
     /// [`crate::Error::Limits`], [`crate::Error::OutOfMemory`],
     /// [`crate::Error::DeviceLost`], [`crate::Error::Gpu`] from the device;
-    /// [`crate::Error::Cancelled`]. Everything that was allocated is given back; kernels
-    /// that were compiled stay with the device, where the next load finds them.
+    /// [`crate::Error::Cancelled`]. After an error everything that was allocated is freed.
+    /// Compiled kernels stay with the device, and the next load reuses them.
     pub fn load(
         files: impl Into<Arc<ModelFiles>>,
         gpu: Arc<Gpu>,
@@ -121,21 +121,21 @@ impl Engine {
         Ok(Engine { shared: Arc::new(Shared { forward, bound, files, options: options.clone(), n_ctx }) })
     }
 
-    /// Moves the model to another device: after a loss, or because the user chose
-    /// one. The weights are read from the files and uploaded again; each session
-    /// computes its keys and values anew from its tokens when it is next used.
+    /// Moves the model to another device: after a device loss, or because the user selected
+    /// another one. The weights are read from the files and uploaded again. Each session
+    /// recomputes its keys and values from its tokens when it is next used.
     ///
-    /// With [`ModelOptions::deterministic`] a session goes on with the bits that it
-    /// would have had without the move, where both devices compute the same bits.
-    /// Sessions that shared pages hold pages of their own afterwards.
+    /// With [`ModelOptions::deterministic`] and two devices that compute the same bits, a
+    /// session continues with the bits that it would have had without the move. Sessions
+    /// that shared pages no longer share them afterwards.
     ///
     /// # Errors
-    /// As [`Engine::load`]; the engine then stays where it is.
+    /// As [`Engine::load`]; the engine then stays on its current device.
     pub fn rebind(&self, gpu: impl Into<Arc<Gpu>>) -> Result<()> {
         self.rebind_with(gpu, &mut |_| ControlFlow::Continue(()))
     }
 
-    /// As [`Engine::rebind`], with progress; the callback's `Break` cancels.
+    /// Like [`Engine::rebind`], but reports progress; `Break` from the callback cancels.
     ///
     /// # Errors
     /// As [`Engine::rebind`]; [`crate::Error::Cancelled`].
@@ -151,12 +151,12 @@ impl Engine {
     }
 }
 
-/// Sees to it that the sessions' keys and values lie on the engine's present device,
-/// and takes the model. Those of a session that was used on another device before are
-/// computed anew, a chunk at a time, between which other sessions may step in.
+/// Makes sure that the sessions' keys and values are on the engine's current device, and
+/// locks the model. A session last used on another device is recomputed, one chunk at a
+/// time; other sessions may run between chunks.
 ///
 /// # Errors
-/// As [`Session::prefill`]; the session then tries again when it is next used.
+/// As [`Session::prefill`]; the session tries again when it is next used.
 pub(super) fn enter_with<'s>(shared: &'s Shared, sessions: &mut [&mut Session]) -> Result<Entered<'s>> {
     loop {
         let mut entered = shared.enter();
@@ -174,7 +174,7 @@ impl Session {
         self.pages.holds(forward.cache(), self.tokens.len())
     }
 
-    /// Runs all tokens of the log again; all or nothing.
+    /// Runs all tokens of the session again. After an error no pages are held.
     fn recompute(&mut self, shared: &Shared) -> Result<()> {
         let result = self.run_log(shared);
         if result.is_err() {
@@ -189,7 +189,7 @@ impl Session {
             self.check_cancel()?;
             let Entered { mut forward, bound } = shared.enter();
             if !self.pages.holds(forward.cache(), done) {
-                // Moved once more meanwhile.
+                // The engine moved again in the meantime.
                 done = 0;
             }
             if done == 0 {
@@ -204,8 +204,8 @@ impl Session {
         Ok(())
     }
 
-    /// Forgets what is behind the first `len` tokens, pages that were taken for more
-    /// than the session holds among them.
+    /// Removes all tokens after the first `len`, and all pages beyond them, including pages
+    /// that were taken for tokens the session never received.
     pub(super) fn rewind(&mut self, len: usize) {
         self.tokens.truncate(len);
         self.pages.truncate(self.shared.lock().cache(), len);

@@ -1,4 +1,4 @@
-//! Work in bounded pieces, for applications that draw frames.
+//! Work in pieces of bounded time, for applications that draw frames.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,52 +10,53 @@ use crate::error::{Error, Result};
 pub use crate::model::Overrun;
 use crate::model::{PassOwner, PieceTime};
 
-/// Submits that a budget is planned to have room for: one that takes twice what was
-/// predicted does not exceed it, and the step ends behind it.
+/// A submit is planned to take at most this fraction (1/2) of the budget. One that takes
+/// twice its prediction still fits the budget, and the step ends after it.
 const PIECES: u32 = 2;
 
-/// How long a step may take.
+/// A frame budget: how long a step may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Budget(Duration);
 
 impl Budget {
-    /// That long.
+    /// Creates a budget of this duration.
     #[must_use]
     pub const fn new(duration: Duration) -> Self {
         Budget(duration)
     }
 
-    /// So many milliseconds: 4 leave three quarters of a frame at 60 Hz.
+    /// Creates a budget of `millis` milliseconds. A budget of 4 ms leaves the application
+    /// three quarters of a frame at 60 Hz.
     #[must_use]
     pub const fn millis(millis: u64) -> Self {
         Budget(Duration::from_millis(millis))
     }
 
-    /// The time.
+    /// The budget's duration.
     #[must_use]
     pub const fn duration(self) -> Duration {
         self.0
     }
 }
 
-/// What a step did.
+/// The result of a step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StepReport {
-    /// Whether all tokens have run: [`Session::logits`] has the last one's.
+    /// Whether all tokens have run; [`Session::logits`] then has the last token's logits.
     pub done: bool,
-    /// Tokens that were fed and have not run. Those of a chunk count until all of it
-    /// has run.
+    /// Tokens that were fed and have not run. The tokens of a chunk count until the whole
+    /// chunk has run.
     pub remaining: usize,
-    /// Submits of this step.
+    /// Number of submits in this step.
     pub submits: usize,
-    /// From the call to its return.
+    /// Time from the call to its return.
     pub time: Duration,
-    /// What the GPU took for it: by its timestamps; where the device has none, the
-    /// waits.
+    /// GPU time of the step, from timestamps; the time of the waits if the device has no
+    /// timestamps.
     pub gpu_time: Duration,
-    /// Submits that took longer than the budget, each with its prediction: a single
-    /// dispatch that cannot be divided, or a device that was busy or slower than it was
-    /// when it was measured. The predictions then follow.
+    /// Submits that took longer than the budget, each with its prediction. The cause is a
+    /// single dispatch that cannot be divided, or a device that was busy or slower than
+    /// when it was measured. Later predictions account for it.
     pub overruns: Vec<Overrun>,
 }
 
@@ -67,13 +68,13 @@ impl StepReport {
     }
 }
 
-/// What a session is to run in steps.
+/// The tokens that a session has to run in steps.
 #[derive(Debug)]
 pub(super) struct Feed {
     owner: PassOwner,
-    /// Tokens that have not run; a pass that is under way began with the first.
+    /// Tokens that have not run. A pass in progress started with the first of them.
     queue: VecDeque<u32>,
-    /// Number of tokens behind which the session's logits are.
+    /// The token count that the session's logits belong to.
     logits_at: Option<usize>,
 }
 
@@ -84,66 +85,67 @@ impl Default for Feed {
 }
 
 impl Feed {
-    /// Whether tokens were fed that have not run.
+    /// Whether there are tokens that were fed and have not run.
     pub(super) fn is_pending(&self) -> bool {
         !self.queue.is_empty()
     }
 
-    /// The session has logits behind its first `len` tokens.
+    /// Records that the session's logits follow its first `len` tokens; `None` if it has
+    /// none.
     pub(super) fn set_logits(&mut self, len: Option<usize>) {
         self.logits_at = len;
     }
 }
 
 impl Shared {
-    /// Tokens that one pass takes behind `position`, so that no dispatch is predicted
-    /// to take longer than a submit may.
+    /// Tokens that one pass may take after `position` so that no dispatch is predicted to
+    /// exceed the time limit of a submit.
     pub(super) fn chunk_rows(&self, position: usize) -> usize {
         let Entered { forward, bound } = self.enter();
         forward.rows_within(bound.model.options.max_submit, position)
     }
 
-    /// As [`Shared::chunk_rows`], wherever the tokens are, with logits behind each.
+    /// Like [`Shared::chunk_rows`], but for any position and with logits for every token.
     pub(super) fn logits_rows(&self) -> usize {
         self.chunk_rows(self.n_ctx).min(self.bound().dims.logits_rows)
     }
 }
 
 impl Session {
-    /// Queues tokens behind those of the session and those fed before; [`Session::step`]
+    /// Queues tokens after the session's tokens and those fed before. [`Session::step`]
     /// runs them.
     ///
     /// # Errors
-    /// [`Error::Input`] for no token, one outside the vocabulary, or more than the
-    /// context holds.
+    /// [`Error::Input`] if `tokens` is empty, contains a token outside the vocabulary, or
+    /// does not fit the context.
     pub fn feed(&mut self, tokens: &[u32]) -> Result<()> {
         self.check_tokens(tokens, self.len() + self.feed.queue.len())?;
         self.feed.queue.extend(tokens);
         Ok(())
     }
 
-    /// Runs tokens that were fed, for as long as the budget lasts, and returns.
+    /// Runs fed tokens until the budget is used up, and returns.
     ///
-    /// The work is divided into submits that are predicted to fit what is left of the
-    /// budget: chunks of as many tokens as let each dispatch fit it, within a chunk
-    /// some layers, of the logits' matrix some rows. Each submit is waited for, and its
-    /// time corrects the predictions, which began with measurements made at loading. At
-    /// least one dispatch runs in each step, so that any budget comes to an end; what
-    /// takes longer than the budget is in the report. The call waits for another
-    /// thread that uses the engine.
+    /// The work is divided into submits that are predicted to fit the rest of the budget.
+    /// Chunks are short enough for each of their dispatches to fit. A submit may cover part
+    /// of a chunk: some of its layers, or some rows of the logits' matrix. The call waits
+    /// for each submit and corrects the predictions with its time; the first predictions
+    /// come from measurements made during loading. Each step runs at least one dispatch, so
+    /// the work completes under any budget. The report lists submits that took longer than
+    /// the budget. The call also waits while another thread uses the engine.
     ///
-    /// Sessions of one engine share its buffers, so that a chunk of another session
-    /// that is under way is finished first, within this session's budget: sessions
-    /// that are stepped in turn all advance. Calls without a budget finish it at once.
+    /// The sessions of an engine share its buffers. If another session's chunk is in
+    /// progress, this call finishes it first, within this session's budget. Sessions that
+    /// are stepped in turn therefore all advance. Calls without a budget finish such a
+    /// chunk at once.
     ///
-    /// Results are those of [`Session::advance`], the same bits with
-    /// [`crate::model::ModelOptions::deterministic`]; else they may differ in the last
-    /// digits, as with other chunks.
+    /// The results are those of [`Session::advance`], with the same bits under
+    /// [`crate::model::ModelOptions::deterministic`]. Otherwise they may differ in the last
+    /// digits, as they do with other chunk sizes.
     ///
     /// # Errors
-    /// As [`Session::advance`]; [`Error::Cancelled`] is heeded between submits. The
-    /// session then holds the tokens of the chunks that were completed, and what was
-    /// fed beyond is forgotten.
+    /// As [`Session::advance`]. Cancellation is checked between submits. After an error the
+    /// session holds the tokens of the completed chunks; the other fed tokens are dropped.
     pub fn step(&mut self, budget: Budget) -> Result<StepReport> {
         let started = Instant::now();
         let mut report = StepReport::default();
@@ -181,7 +183,7 @@ impl Session {
                 let most = forward.rows_within(piece.min(model.options.max_submit), position);
                 let (owner, all) = (self.feed.owner, &*self.feed.queue.make_contiguous());
                 let (chunk, last) = (&all[..most.min(all.len())], most >= all.len());
-                // Positions that another device, or steps ahead, had pages for.
+                // Drops pages beyond `position`, left by steps ahead or by another device.
                 self.pages.truncate(forward.cache(), position);
                 forward.begin_pass(gpu, model, owner, &mut self.pages, chunk, position, last)?;
             } else if report.submits > 0 && !forward.piece_fits(model, left) {
@@ -193,9 +195,9 @@ impl Session {
         }
     }
 
-    /// The logits behind the last token, `[vocab_size]`: those of the last
-    /// [`Session::advance`], or of steps that are done. `None` where tokens were added
-    /// in another way, or taken away, since then.
+    /// The logits after the last token, `[vocab_size]`, from the last [`Session::advance`]
+    /// or from steps that are done. `None` if tokens were since added by another call, or
+    /// removed.
     #[must_use]
     pub fn logits(&self) -> Option<&[f32]> {
         let current = self.feed.logits_at == Some(self.len()) && !self.is_empty();
@@ -208,7 +210,7 @@ impl Session {
         self.feed.queue.len()
     }
 
-    /// Forgets tokens that were fed and have not run, and the pass that runs some.
+    /// Drops the tokens that were fed and have not run, and the pass in progress for them.
     pub(super) fn forget_fed(&mut self) {
         let mut forward = self.shared.lock();
         forward.abandon(self.feed.owner);
@@ -216,8 +218,10 @@ impl Session {
         self.feed.queue.clear();
     }
 
+    /// Checks that all fed tokens have run.
+    ///
     /// # Errors
-    /// [`Error::Input`] where tokens were fed that have not run.
+    /// [`Error::Input`] if some have not.
     pub(super) fn check_fed(&self) -> Result<()> {
         match self.remaining() {
             0 => Ok(()),

@@ -1,4 +1,4 @@
-//! What to load and how.
+//! The engine builder: what to load and how.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -11,12 +11,12 @@ use crate::error::{Error, Result};
 use crate::gpu::GpuSource;
 use crate::model::{LoadPhase, LoadProgress, ModelOptions, PLAN_STEPS, ProgressFn, report};
 
-/// What to load and how; made by [`Engine::builder`].
+/// Describes what to load and how; created by [`Engine::builder`].
 ///
-/// A load reports its phases ([`LoadPhase`]) and can be ended at each report: by the
-/// callback's `Break`, a flag, a time limit, a future that is dropped. Everything that
-/// it allocated is given back then, and a device that it opened is closed. A builder can
-/// be used again.
+/// A load reports its phases ([`LoadPhase`]). Each report is a point where the load can be
+/// cancelled: by the callback's `Break`, by a flag, by a time limit, or by dropping the
+/// future. A cancelled load frees everything that it allocated, and closes the device
+/// unless the caller supplied it. A builder can be used more than once.
 #[derive(Clone, Debug, Default)]
 pub struct EngineBuilder {
     source: ModelSource,
@@ -35,52 +35,55 @@ enum ModelSource {
 }
 
 impl EngineBuilder {
-    /// A directory in Hugging Face layout. Without one, and without
-    /// [`EngineBuilder::files`], the demo model is taken.
+    /// Sets the model directory, in Hugging Face layout. Without a directory and without
+    /// [`EngineBuilder::files`], the demo model is loaded.
     #[must_use]
     pub fn model(mut self, dir: impl Into<PathBuf>) -> Self {
         self.source = ModelSource::Dir(dir.into());
         self
     }
 
-    /// Opened files, or random weights ([`ModelFiles::random`]), in place of a directory.
+    /// Sets opened files, or random weights ([`ModelFiles::random`]), instead of a
+    /// directory.
     #[must_use]
     pub fn files(mut self, files: impl Into<Arc<ModelFiles>>) -> Self {
         self.source = ModelSource::Files(files.into());
         self
     }
 
-    /// The device: [`crate::gpu::GpuOptions`] to open one, the host application's
-    /// [`crate::GpuContext`], or an open [`crate::gpu::Gpu`] that engines share.
+    /// Sets the device: [`crate::gpu::GpuOptions`] to open one, a [`crate::GpuContext`]
+    /// from the host application, or an open [`crate::gpu::Gpu`] that several engines
+    /// share.
     #[must_use]
     pub fn gpu(mut self, source: impl Into<GpuSource>) -> Self {
         self.gpu = source.into();
         self
     }
 
-    /// Types, context and arithmetic.
+    /// Sets data types, context length and arithmetic mode.
     #[must_use]
     pub fn options(mut self, options: ModelOptions) -> Self {
         self.model = options;
         self
     }
 
-    /// A flag that ends the load at its next report, with [`Error::Cancelled`].
+    /// Sets a flag that ends the load with [`Error::Cancelled`] at its next progress
+    /// report.
     #[must_use]
     pub fn cancel(mut self, flag: CancelFlag) -> Self {
         self.cancel = Some(flag);
         self
     }
 
-    /// Time for each load; it ends at the first report behind it, with
-    /// [`Error::Timeout`].
+    /// Sets a time limit for each load. A load that exceeds it ends at its next progress
+    /// report, with [`Error::Timeout`].
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Opens and checks the model's files.
+    /// Opens and checks the model files.
     ///
     /// # Errors
     /// As [`ModelFiles::open`].
@@ -100,13 +103,13 @@ impl EngineBuilder {
     /// Loads without reporting progress.
     ///
     /// # Errors
-    /// Those of opening the files, the device, and of [`Engine::load`];
+    /// The errors of opening the files and the device, and those of [`Engine::load`];
     /// [`Error::Cancelled`], [`Error::Timeout`].
     pub fn build(&self) -> Result<Engine> {
         self.build_with(&mut |_| ControlFlow::Continue(()))
     }
 
-    /// Loads and reports progress; the callback's `Break` cancels.
+    /// Loads and reports progress; `Break` from the callback cancels the load.
     ///
     /// # Errors
     /// As [`EngineBuilder::build`].
@@ -114,8 +117,8 @@ impl EngineBuilder {
         self.load(None, progress)
     }
 
-    /// Loads on a thread of its own, from the first poll on, for `async` code under any
-    /// executor. A future that is dropped cancels the load.
+    /// Loads on a separate thread, for `async` code under any executor. The thread starts
+    /// at the first poll. Dropping the future cancels the load.
     ///
     /// ```no_run
     /// # async fn f() -> wgpt::Result<()> {
@@ -125,13 +128,13 @@ impl EngineBuilder {
     /// ```
     ///
     /// # Errors
-    /// The future's: as [`EngineBuilder::build`], and [`Error::Io`] where the system has
-    /// no further thread.
+    /// The future returns the errors of [`EngineBuilder::build`], and [`Error::Io`] if the
+    /// system cannot start a thread.
     pub fn build_async(&self) -> Background<Engine> {
         self.build_async_with(|_| ControlFlow::Continue(()))
     }
 
-    /// As [`EngineBuilder::build_async`], with progress, reported on the load's thread.
+    /// Like [`EngineBuilder::build_async`], but reports progress, on the thread that loads.
     pub fn build_async_with(
         &self,
         mut progress: impl FnMut(LoadProgress) -> ControlFlow<()> + Send + 'static,
@@ -160,7 +163,8 @@ impl EngineBuilder {
         }
     }
 
-    /// Opens files and device; [`Engine::load`] goes on behind these steps of the plan.
+    /// Opens files and device, the first two steps of [`LoadPhase::Plan`]. [`Engine::load`]
+    /// continues from there.
     fn load_steps(&self, progress: &mut ProgressFn<'_>) -> Result<Engine> {
         report(progress, LoadPhase::Plan, 0, PLAN_STEPS)?;
         let files = self.open_files()?;

@@ -1,4 +1,4 @@
-//! Conversations: messages, their prompt, and the part of it that the cache has already.
+//! Conversations: messages, their prompt, and reuse of the part that is already cached.
 
 mod answer;
 
@@ -17,14 +17,15 @@ use crate::text::{ChatTemplate, TemplateInput, Tokenizer};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Message {
-    /// Who speaks: `system`, `user`, `assistant`, or what else the template knows.
+    /// The speaker: `system`, `user`, `assistant`, or another role that the template
+    /// supports.
     pub role: String,
-    /// What is said.
+    /// The message's text.
     pub content: String,
 }
 
 impl Message {
-    /// A message.
+    /// Creates a message.
     #[must_use]
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
         Message { role: role.into(), content: content.into() }
@@ -35,40 +36,41 @@ impl Message {
     }
 }
 
-/// What happens when a conversation no longer fits the context.
+/// The reaction to a conversation that no longer fits the context.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ChatOverflow {
-    /// The message is refused with an error; the conversation stays as it was. An answer
-    /// that reaches the context's end ends there, with [`FinishReason::Length`].
+    /// The message is refused with an error, and the conversation stays unchanged. An
+    /// answer that reaches the end of the context ends there, with
+    /// [`FinishReason::Length`].
     #[default]
     Stop,
-    /// The oldest turns behind the system message are dropped, as many as it takes for
-    /// the prompt to leave a quarter of the context for the answer, or what
-    /// [`GenerateOptions::max_new_tokens`] asks for where that is less.
+    /// Drops the oldest turns after the system message, until the prompt leaves enough of
+    /// the context for the answer: a quarter, or [`GenerateOptions::max_new_tokens`] if
+    /// that is less.
     DropOldest,
 }
 
-/// What one answer took.
+/// Statistics of one answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TurnStats {
-    /// Tokens of the whole conversation in front of the answer.
+    /// Tokens of the whole conversation before the answer.
     pub prompt_tokens: usize,
-    /// How many of them had run before: their keys and values lay in the cache.
+    /// The part of these that had run before: their keys and values were in the cache.
     pub reused_tokens: usize,
-    /// From the call of [`Chat::send`] to the first token; `None` where none came.
+    /// Time from the call of [`Chat::send`] to the first token; `None` if there was none.
     pub first_token: Option<Duration>,
-    /// Tokens of the answer, without an end token.
+    /// Tokens of the answer, excluding the end token.
     pub generated_tokens: usize,
-    /// From the first token to the end.
+    /// Time from the first token to the end.
     pub generation: Duration,
-    /// Why the answer ended; `None` where the caller stopped reading.
+    /// Why the answer ended; `None` if the caller stopped reading.
     pub finish: Option<FinishReason>,
-    /// Messages that were dropped to make room.
+    /// Messages that were dropped to free context.
     pub dropped_messages: usize,
 }
 
 impl TurnStats {
-    /// Generated tokens a second; the first one came with the prompt.
+    /// Generated tokens per second, without the first, which came with the prompt.
     #[must_use]
     pub fn generation_rate(&self) -> f64 {
         self.generated_tokens.saturating_sub(1) as f64 / self.generation.as_secs_f64()
@@ -77,10 +79,10 @@ impl TurnStats {
 
 /// A conversation with a model.
 ///
-/// Each turn renders all messages by the model's chat template. What the rendering has
-/// in common with the tokens of the turn before is not run again, so that a turn costs
-/// its own length. Where a template changes what it wrote before (some cut out an
-/// earlier answer's thoughts), the conversation runs again from there.
+/// Each turn renders all messages with the model's chat template. Tokens that the rendering
+/// shares with the previous turn's tokens do not run again, so a turn costs only its own
+/// length. If a template changes what it wrote before (some remove an earlier answer's
+/// thoughts), the conversation runs again from that point.
 ///
 /// ```no_run
 /// use wgpt::{Engine, GenerateOptions};
@@ -106,14 +108,14 @@ pub struct Chat {
     messages: Vec<Message>,
     variables: BTreeMap<String, serde_json::Value>,
     overflow: ChatOverflow,
-    /// With the conversation up to the last answer; `None` where a fault took it, and
-    /// while an answer runs.
+    /// Holds the conversation up to the last answer. `None` before the first answer, while
+    /// an answer is in progress, and after an error.
     session: Option<Session>,
     last: Option<TurnStats>,
 }
 
 impl Engine {
-    /// A conversation by the model's own chat template.
+    /// Starts a conversation with the model's own chat template.
     ///
     /// # Errors
     /// As [`super::ModelFiles::chat_template`] and [`Chat::new`].
@@ -123,8 +125,8 @@ impl Engine {
 }
 
 impl Chat {
-    /// A conversation by any template: [`super::ModelFiles::chat_template`],
-    /// [`super::ModelFiles::compile_chat_template`].
+    /// Starts a conversation with any template: from [`super::ModelFiles::chat_template`]
+    /// or [`super::ModelFiles::compile_chat_template`].
     ///
     /// # Errors
     /// As [`super::ModelFiles::end_of_turn_ids`].
@@ -148,13 +150,14 @@ impl Chat {
         &self.messages
     }
 
-    /// Takes up another conversation. What it has in common with this one stays cached.
+    /// Replaces the conversation. The cached part that both have in common is reused.
     pub fn set_messages(&mut self, messages: Vec<Message>) {
         self.messages = messages;
     }
 
-    /// Sets the system message in front of all others, or takes it away; whether the
-    /// model knows such a message shows when the next one is sent. What was said stays.
+    /// Sets the system message, which precedes all others, or removes it. The other
+    /// messages stay. Whether the model supports a system message is only checked by the
+    /// next [`Chat::send`].
     pub fn set_system(&mut self, text: Option<&str>) {
         if self.system().is_some() {
             self.messages.remove(0);
@@ -170,18 +173,18 @@ impl Chat {
         self.messages.first().filter(|message| message.is("system")).map(|message| message.content.as_str())
     }
 
-    /// Forgets all messages but the system's.
+    /// Removes all messages except the system message.
     pub fn reset(&mut self) {
         self.messages.truncate(usize::from(self.system().is_some()));
         self.last = None;
     }
 
-    /// What happens when the context is full.
+    /// Sets the reaction to a full context.
     pub fn set_overflow(&mut self, overflow: ChatOverflow) {
         self.overflow = overflow;
     }
 
-    /// Gives the template a variable, such as `enable_thinking` of Qwen3.
+    /// Sets a variable of the template, such as Qwen3's `enable_thinking`.
     pub fn set_variable(&mut self, name: impl Into<String>, value: serde_json::Value) {
         self.variables.insert(name.into(), value);
     }
@@ -192,25 +195,25 @@ impl Chat {
         &self.template
     }
 
-    /// Tokens that end an answer ([`super::ModelFiles::end_of_turn_ids`]).
+    /// The tokens that end an answer ([`super::ModelFiles::end_of_turn_ids`]).
     #[must_use]
     pub fn end_ids(&self) -> &[u32] {
         &self.end_ids
     }
 
-    /// Tokens that the cache holds of the conversation.
+    /// Number of the conversation's tokens in the cache.
     #[must_use]
     pub fn cached_tokens(&self) -> usize {
         self.session.as_ref().map_or(0, Session::len)
     }
 
-    /// What the last answer took; `None` before the first one and behind a reset.
+    /// Statistics of the last answer; `None` before the first one and after a reset.
     #[must_use]
     pub fn last_turn(&self) -> Option<&TurnStats> {
         self.last.as_ref()
     }
 
-    /// The token ids of the messages, with the beginning of an answer behind them.
+    /// Returns the token ids of the messages, followed by the beginning of an answer.
     ///
     /// # Errors
     /// As [`ChatTemplate::encode`].
@@ -224,19 +227,19 @@ impl Chat {
         self.template.encode(&self.tokenizer, &self.variables.iter().fold(input, with))
     }
 
-    /// Sends a user's message and begins the answer, which joins the conversation when
-    /// it has ended or is dropped. `options` are those of a text, with the turn's end
-    /// tokens in addition; of [`GenerateOptions::overflow`] this makes no use.
+    /// Sends a user message and starts the answer. The answer joins the conversation when
+    /// it ends or is dropped. The turn's end tokens are added to those in `options`;
+    /// [`GenerateOptions::overflow`] is ignored.
     ///
     /// # Errors
-    /// As [`ChatTemplate::encode`] and [`Session::generate`]; [`Error::Input`] where the
-    /// conversation is longer than the context. The messages then stay as they were.
+    /// As [`ChatTemplate::encode`] and [`Session::generate`]; [`Error::Input`] if the
+    /// conversation does not fit the context. The messages are then unchanged.
     pub fn send(&mut self, text: impl Into<String>, options: GenerateOptions) -> Result<Answer<'_>> {
         Answer::begin(self, text.into(), options)
     }
 
-    /// Messages with a new one that fit, and their tokens: without the oldest turns,
-    /// where these may go.
+    /// Returns the messages that fit the context, and their tokens. The oldest turns are
+    /// dropped if the overflow setting allows it.
     fn fitting(
         &self,
         mut messages: Vec<Message>,

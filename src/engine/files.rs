@@ -1,5 +1,5 @@
-//! The files of a model: a directory in Hugging Face layout, the embedded demo
-//! model, or random weights without a file.
+//! A model's files: a directory in Hugging Face layout, the embedded demo model, or random
+//! weights without files.
 
 mod chat;
 mod identity;
@@ -31,11 +31,11 @@ enum TokenizerSource {
     File(PathBuf),
     #[cfg(feature = "demo-model")]
     Static(&'static [u8]),
-    /// Random weights speak no language.
+    /// Random weights have no tokenizer.
     Absent,
 }
 
-/// Published tokenizers have up to 35 MB (256 k tokens).
+/// Limit for tokenizer.json. Published tokenizers have up to 35 MB (256 k tokens).
 const TOKENIZER_BYTES_MAX: u64 = 256 << 20;
 
 /// The embedded model's files.
@@ -47,9 +47,8 @@ mod demo {
 }
 
 impl ModelFiles {
-    /// Opens a directory with `config.json`, `model.safetensors` (or an index
-    /// and its shards), optionally `generation_config.json` and
-    /// `tokenizer.json`.
+    /// Opens a directory with `config.json` and `model.safetensors` (or an index and its
+    /// shards); `generation_config.json` and `tokenizer.json` are optional.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Model`], [`Error::Config`] with the file's name.
@@ -65,8 +64,8 @@ impl ModelFiles {
         Self::within(dir, name, || Checkpoint::open_dir(dir))
     }
 
-    /// Opens one safetensors file of weights, whatever its name, with the
-    /// `config.json` and the other files beside it: a checkpoint of a training run.
+    /// Opens one safetensors file under any name, such as a training checkpoint.
+    /// `config.json` and the other files are read from its directory.
     ///
     /// # Errors
     /// As [`ModelFiles::open`].
@@ -108,12 +107,12 @@ impl ModelFiles {
         })
     }
 
-    /// A model of random weights, computed from `seed` while they are loaded:
-    /// for measuring speed and memory of any shape without a file. It has no
-    /// tokenizer. The same seed gives the same weights everywhere.
+    /// A model with random weights, computed from `seed` during loading: for measuring
+    /// speed and memory of any shape without files. It has no tokenizer. The same seed
+    /// gives the same weights on every machine.
     ///
     /// # Errors
-    /// [`Error::Tensor`] for a shape that no address reaches.
+    /// [`Error::Tensor`] for a shape whose size in bytes exceeds 2^64.
     pub fn random(config: Decoder, seed: u64) -> Result<Self> {
         Ok(ModelFiles {
             name: random::name(&config),
@@ -127,9 +126,9 @@ impl ModelFiles {
         })
     }
 
-    /// Whether `path` is a file of the model's directory that loading reads, or what one
-    /// of them is a link to: a directory of a cache has links to weights that lie
-    /// elsewhere under other names.
+    /// Whether `path` is a `.safetensors` or `.json` file in the model's directory, or the
+    /// target of a link with such a name. A directory in a Hugging Face cache contains links
+    /// to weights that are stored elsewhere under other names.
     #[must_use]
     pub fn contains(&self, path: &Path) -> bool {
         let Ok(path) = path.canonicalize() else { return false };
@@ -141,7 +140,7 @@ impl ModelFiles {
         })
     }
 
-    /// The model's directory; none for an embedded or a random one.
+    /// The model's directory; `None` for an embedded or a random model.
     fn dir(&self) -> Option<&Path> {
         match &self.tokenizer_source {
             TokenizerSource::File(path) => path.parent(),
@@ -151,7 +150,8 @@ impl ModelFiles {
         }
     }
 
-    /// The directory's name, "demo", or the shape of random weights.
+    /// The directory's name, "demo", or the shape of the random weights. For
+    /// [`ModelFiles::open_weights`] the file's name without its extension.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -169,27 +169,27 @@ impl ModelFiles {
         &self.checkpoint
     }
 
-    /// The model's own defaults of generation.
+    /// The model's own generation defaults.
     #[must_use]
     pub fn generation_config(&self) -> &GenerationConfig {
         &self.generation
     }
 
-    /// The token that begins a text, for an empty prompt: generation_config.json's,
-    /// else config.json's, else the first end token, as GPT-2's documents begin.
+    /// The token that replaces an empty prompt: from generation_config.json, else from
+    /// config.json, else the first end token, since GPT-2's documents begin with it.
     #[must_use]
     pub fn bos_token_id(&self) -> Option<u32> {
         let named = self.generation.bos_token_id.or(self.config.bos_token_id);
         named.or(self.eos_token_ids().first().copied())
     }
 
-    /// Tokens that end a text: those of generation_config.json, else config.json's.
+    /// The tokens that end a text: from generation_config.json, else from config.json.
     #[must_use]
     pub fn eos_token_ids(&self) -> &[u32] {
         self.generation.eos_token_id.as_deref().unwrap_or(&self.config.eos_token_ids)
     }
 
-    /// Whether there is a `tokenizer.json`, sound or not.
+    /// Whether `tokenizer.json` exists, valid or not.
     #[must_use]
     pub fn has_tokenizer(&self) -> bool {
         match &self.tokenizer_source {
@@ -200,12 +200,11 @@ impl ModelFiles {
         }
     }
 
-    /// The tokenizer, read at the first call.
+    /// The tokenizer. The first call reads it.
     ///
     /// # Errors
-    /// [`Error::Io`] without a `tokenizer.json`, [`Error::Input`] for random
-    /// weights, [`Error::Model`] for a damaged tokenizer or one whose ids exceed
-    /// the vocabulary.
+    /// [`Error::Io`] without a `tokenizer.json`, [`Error::Input`] for random weights,
+    /// [`Error::Model`] for a damaged tokenizer or one with ids outside the vocabulary.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         if let Some(tokenizer) = self.tokenizer.get() {
             return Ok(tokenizer);

@@ -1,4 +1,4 @@
-//! The loop that turns logits into text.
+//! The generation loop: from logits to text.
 
 mod choose;
 mod options;
@@ -29,14 +29,14 @@ pub struct Generation {
     eos: Vec<u32>,
     decoder: Option<StreamDecoder>,
     stops: StopStrings,
-    /// Tokens that the session has not seen yet.
+    /// Tokens that the session has not evaluated yet.
     pending: Vec<u32>,
-    /// Prompt and generated tokens: what penalties look at.
+    /// Prompt and generated tokens; the penalties apply to these.
     history: Vec<u32>,
     n_prompt: usize,
-    /// Tokens of the prompt that the session had seen.
+    /// Tokens of the prompt that the session had already evaluated.
     n_cached: usize,
-    /// Where the session's tokens begin in `history`.
+    /// Where the session's tokens start in `history`.
     start: usize,
     finish: Option<FinishReason>,
     ended: bool,
@@ -81,14 +81,15 @@ impl Generation {
             let more = options.end_ids.iter().filter(|id| !files.eos_token_ids().contains(id));
             eos.extend(more);
         }
-        // Without a tokenizer there are token ids alone; a damaged one, or a stop
-        // string without one, is an error.
+        // Without a tokenizer a generation returns token ids only. A damaged tokenizer is
+        // an error, and so is a stop string without a tokenizer.
         let decoder = if files.has_tokenizer() || !options.stop.is_empty() {
             Some(StreamDecoder::new(engine.tokenizer()?.clone(), true))
         } else {
             None
         };
-        // Behind a session without a prompt the last token runs again, for its logits.
+        // If the prompt adds no token, the session's last token runs again to get its
+        // logits.
         session.truncate(history.len() - 1);
         let source = TokenSource::new(&session, &options, &sampler, &eos)?;
         let deadline = deadline_in(options.timeout);
@@ -116,38 +117,38 @@ impl Generation {
         })
     }
 
-    /// The tokens of the prompt, those of the session that it began with in front: an
-    /// empty one was given a beginning.
+    /// The prompt's tokens, preceded by the tokens that the session held at the start. If
+    /// there were none at all, this is the model's begin token.
     #[must_use]
     pub fn prompt_tokens(&self) -> &[u32] {
         &self.history[..self.n_prompt]
     }
 
-    /// The tokens generated so far, without an end token.
+    /// The tokens generated so far, without the end token.
     #[must_use]
     pub fn tokens(&self) -> &[u32] {
         &self.history[self.n_prompt..]
     }
 
-    /// Why the text ended; `None` while it runs.
+    /// Why the text ended; `None` while it is running.
     #[must_use]
     pub fn finish_reason(&self) -> Option<FinishReason> {
         self.finish
     }
 
-    /// The seed of the draws.
+    /// The seed of the random numbers.
     #[must_use]
     pub fn seed(&self) -> u64 {
         self.sampler.seed()
     }
 
-    /// Whether pieces bring text.
+    /// Whether pieces contain text.
     #[must_use]
     pub fn has_text(&self) -> bool {
         self.decoder.is_some()
     }
 
-    /// Durations so far.
+    /// Durations and counts so far.
     #[must_use]
     pub fn timings(&self) -> Timings {
         let now = self.finished.unwrap_or_else(Instant::now);
@@ -164,9 +165,9 @@ impl Generation {
         }
     }
 
-    /// Ends here and hands over the session with prompt and tokens, those that the
-    /// context holds; what of them has not run runs for that. No flag or time limit
-    /// ends it any more.
+    /// Stops and returns the session, holding the prompt and generated tokens that fit the
+    /// context. Tokens not yet evaluated are evaluated now. The cancel flag and the time
+    /// limit no longer apply.
     ///
     /// # Errors
     /// As [`Session::advance`].
@@ -174,7 +175,7 @@ impl Generation {
         let Generation { mut session, source, history, start, n_ctx, .. } = self;
         source.end()?;
         session.interrupt = Interrupt::default();
-        // Drafts and steps ahead may have gone further than the tokens handed out.
+        // Drafts and steps ahead may have gone beyond the returned tokens.
         let wanted = &history[start..history.len().min(start + n_ctx)];
         let common = session.tokens().iter().zip(wanted).take_while(|(a, b)| a == b).count();
         session.truncate(common);
@@ -185,13 +186,13 @@ impl Generation {
         Ok(session)
     }
 
-    /// Ends the text; the next piece brings what was held back.
+    /// Ends the text; the next piece contains the text that was held back.
     fn end(&mut self, reason: FinishReason) {
         self.finish = Some(reason);
         self.finished = Some(Instant::now());
     }
 
-    /// Makes room in a full context; `false` when the text ends here.
+    /// Frees positions if the context is full. Returns `false` if the text ends here.
     fn make_room(&mut self) -> Result<bool> {
         let chosen = matches!(&self.source, TokenSource::Lookup(lookup) if lookup.is_ready());
         if chosen || self.session.len() + self.pending.len() <= self.n_ctx {

@@ -1,4 +1,4 @@
-//! What ends a call from outside: flags and a deadline.
+//! Interrupting a call from outside: flags and a deadline.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,19 +9,19 @@ use crate::error::{Error, Result};
 /// A flag that another thread raises to end a load, a prefill or a generation.
 pub type CancelFlag = Arc<AtomicBool>;
 
-/// What ends a call from outside.
+/// The conditions that interrupt a call.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Interrupt {
     /// The caller's flag.
     pub(super) cancel: Option<CancelFlag>,
-    /// When the caller's time is over.
+    /// When the caller's time limit is reached.
     pub(super) deadline: Option<Instant>,
     /// Raised when nobody waits for the result any more.
     pub(super) abandoned: Option<CancelFlag>,
 }
 
 impl Interrupt {
-    /// An error where the call shall end.
+    /// Returns an error if the call must end.
     ///
     /// # Errors
     /// [`Error::Cancelled`], [`Error::Timeout`].
@@ -37,7 +37,8 @@ impl Interrupt {
     }
 }
 
-/// The end of a time limit that begins now; none for one beyond what clocks count.
+/// The deadline for a time limit that starts now. `None` without a limit, and for a limit
+/// beyond the range of the clock.
 pub(super) fn deadline_in(timeout: Option<Duration>) -> Option<Instant> {
     Instant::now().checked_add(timeout?)
 }

@@ -1,43 +1,44 @@
-//! Prompt-lookup decoding: drafts copied from the text so far, verified by the
+//! Prompt-lookup decoding: draft tokens are copied from the text so far and verified by the
 //! model in one pass.
 //!
 //! Apoorv Saxena, "Prompt Lookup Decoding" (2023); transformers'
-//! `prompt_lookup_num_tokens`. A text that repeats itself (a summary, code, a
-//! story's names) continues as it did before. Rows of the last token and of the
-//! drafts cost little more than one row where decoding waits for the weights;
-//! what the model would have chosen itself is kept, the rest is taken back.
+//! `prompt_lookup_num_tokens`. A text that repeats itself (a summary, code, a story's
+//! names) continues as it did before. Decoding is bound by reading the weights, so a pass
+//! over the last token and the drafts costs little more than a pass over one row. Drafts
+//! that the model would have chosen are kept; the rest are removed.
 
 use std::collections::{HashMap, VecDeque};
 
 use super::Session;
 use crate::error::{Error, Result};
 
-/// The longest run of tokens that is looked for: Saxena's 3. A longer match is
-/// followed by the same token more often, but is found less often.
+/// The longest n-gram that is looked up: Saxena's 3. A longer match predicts the next token
+/// better, but is found less often.
 const NGRAM_MAX: usize = 3;
 
-/// What prompt-lookup decoding did.
+/// Statistics of prompt-lookup decoding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LookupStats {
-    /// Times that the model chose tokens, the prompt's last included: each choice
-    /// brings one token more than it accepts.
+    /// Passes in which the model chose tokens, including the prompt's last pass. Each
+    /// yields one token more than it accepts.
     pub passes: usize,
-    /// Tokens that were proposed.
+    /// Draft tokens that were proposed.
     pub drafted: usize,
-    /// Proposed tokens that the model chose too.
+    /// Draft tokens that the model chose too.
     pub accepted: usize,
 }
 
-/// Where each short run of tokens occurred last.
+/// Maps each n-gram to its latest occurrence.
 ///
-/// Scanning the text for every draft would cost its length each time, its square
-/// in all; here a token costs [`NGRAM_MAX`] insertions, a draft as many look-ups.
+/// Scanning the text for every draft would cost its length each time, and quadratic time in
+/// total. With the index a token costs [`NGRAM_MAX`] insertions and a draft as many
+/// look-ups.
 #[derive(Debug, Default)]
 struct NgramIndex {
-    /// By length less one: the run, zeros behind it, and where its last
-    /// occurrence is followed by a token.
+    /// Indexed by length minus one: maps an n-gram, padded with zeros, to the position of
+    /// the token after its latest occurrence.
     behind: [HashMap<[u32; NGRAM_MAX], usize>; NGRAM_MAX],
-    /// Tokens that are known to be followed by another one.
+    /// Number of tokens indexed so far; each of them has a successor.
     followed: usize,
 }
 
@@ -48,8 +49,8 @@ fn key(ngram: &[u32]) -> [u32; NGRAM_MAX] {
 }
 
 impl NgramIndex {
-    /// Takes in what was added to `history`. Its own end is left out, so that it
-    /// does not find itself.
+    /// Indexes what was added to `history`. The n-gram at the very end is left out, so that
+    /// it does not match itself.
     fn update(&mut self, history: &[u32]) {
         let followed = history.len().saturating_sub(1);
         for end in self.followed + 1..=followed {
@@ -60,9 +61,10 @@ impl NgramIndex {
         self.followed = followed.max(self.followed);
     }
 
-    /// Appends to `out` what followed the longest run that ends `history` and
-    /// occurred before, `n` tokens. Where the copy reaches the history's end it goes
-    /// on within itself, as LZ77's do: a period is continued.
+    /// Finds the longest n-gram that ends `history` and occurred before, and appends the
+    /// `n` tokens that followed it to `out`. If the copy reaches the end of the history, it
+    /// continues with the tokens just copied, as in LZ77: a periodic text continues its
+    /// period.
     fn draft(&mut self, history: &[u32], n: usize, out: &mut Vec<u32>) {
         self.update(history);
         let longest = history.len().min(NGRAM_MAX);
@@ -82,24 +84,26 @@ impl NgramIndex {
     }
 }
 
-/// Where the tokens of plain greedy decoding come from, several a pass.
+/// The token source of greedy decoding with drafts: several tokens per pass.
 #[derive(Debug)]
 pub(super) struct Lookup {
-    /// Most tokens of a draft.
+    /// Maximum number of tokens in a draft.
     draft_len: usize,
     index: NgramIndex,
-    /// The last token and its draft, a row each.
+    /// The last token and its draft, one row each.
     rows: Vec<u32>,
-    /// The model's choice behind each row.
+    /// The model's choice after each row.
     choices: Vec<u32>,
-    /// Chosen tokens that were not asked for yet.
+    /// Chosen tokens that were not returned yet.
     ready: VecDeque<u32>,
     stats: LookupStats,
 }
 
 impl Lookup {
+    /// Creates the source for drafts of at most `draft_len` tokens.
+    ///
     /// # Errors
-    /// [`Error::Input`] for drafts of no token or of more than a pass has rows for.
+    /// [`Error::Input`] if `draft_len` is 0 or exceeds the rows of a pass minus one.
     pub(super) fn new(session: &Session, draft_len: usize) -> Result<Self> {
         let rows = session.shared.bound().dims.batch;
         if draft_len == 0 || draft_len >= rows {
@@ -123,13 +127,15 @@ impl Lookup {
         self.stats
     }
 
-    /// Whether the next token is chosen already: its pass needs no room.
+    /// Whether the next token is already chosen, so that it needs no pass and no further
+    /// position in the context.
     pub(super) fn is_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    /// The next token of greedy decoding. `pending` is what the session has not
-    /// seen of `history`, unless a token is ready; `most` tokens are wanted in all.
+    /// Returns the next token of greedy decoding. `pending` holds the tokens of `history`
+    /// that the session has not evaluated; it is not used if a token is ready. `most` is
+    /// the number of tokens still wanted.
     ///
     /// # Errors
     /// As [`Session::advance_greedy`].
@@ -156,14 +162,14 @@ impl Lookup {
             return session.advance_greedy(pending);
         }
         match self.verify(session) {
-            // A draft that the model would not have chosen may be at fault.
+            // The overflow may come from a draft that the model would not have chosen.
             Err(Error::Overflow { .. }) => session.advance_greedy(pending),
             choice => choice,
         }
     }
 
-    /// Runs all rows; keeps the drafts that the model chose as well, and returns its
-    /// first choice.
+    /// Runs all rows, keeps the drafts that the model chose too, and returns its first
+    /// choice.
     fn verify(&mut self, session: &mut Session) -> Result<u32> {
         let before = session.len();
         session.advance_greedy_rows(&self.rows, &mut self.choices)?;
@@ -180,7 +186,7 @@ impl Lookup {
 mod tests {
     use super::*;
 
-    /// The draft by a scan of the whole history.
+    /// Finds the draft by scanning the whole history.
     fn naive(history: &[u32], n: usize) -> Vec<u32> {
         for len in (1..=NGRAM_MAX.min(history.len())).rev() {
             let ngram = &history[history.len() - len..];
@@ -206,14 +212,14 @@ mod tests {
         assert!(draft(&[], 4).is_empty());
         assert!(draft(&[5], 4).is_empty());
         assert!(draft(&[1, 2, 3], 4).is_empty());
-        // One token in common, the newest occurrence.
+        // A match of one token: the latest occurrence wins.
         assert_eq!(draft(&[7, 1, 7, 2, 9, 7], 2), [2, 9]);
-        // Two in common stand before one, though they are older.
+        // A match of two tokens wins over a newer match of one.
         assert_eq!(draft(&[6, 7, 1, 8, 7, 2, 6, 7], 2), [1, 8]);
-        // A period goes on beyond the history.
+        // A period continues beyond the history.
         assert_eq!(draft(&[4, 4], 3), [4, 4, 4]);
         assert_eq!(draft(&[1, 2, 3, 1, 2], 7), [3, 1, 2, 3, 1, 2, 3]);
-        // Token 0 is a token, not the key's filling.
+        // Token 0 is a valid token, not the padding of the key.
         assert_eq!(draft(&[0, 0, 5, 0], 1), [0, 5][1..]);
         assert!(draft(&[3, 1, 3], 0).is_empty());
     }
@@ -226,7 +232,7 @@ mod tests {
             for step in 0..400 {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 history.push((state >> 16) % vocab_size);
-                // Not every token is followed by a draft.
+                // Some tokens are added without a draft in between.
                 if step % 3 != 0 {
                     let mut out = vec![77];
                     index.draft(&history, 5, &mut out);

@@ -1,5 +1,5 @@
-//! What a model takes on a device, known before anything is allocated, and what
-//! would fit a budget.
+//! The memory that a model takes on a device, computed before anything is allocated, and
+//! the options that would fit a budget.
 
 use super::tuning::{self, Selection};
 use super::{Engine, ModelFiles};
@@ -10,8 +10,8 @@ use crate::memory::{Change, Fit, MemoryPlan, OverBudget};
 use crate::model::{Decoder, Dims, ModelOptions};
 use crate::tensor::DType;
 
-/// The kernels and the sizes with which a model would run on a device: what loading
-/// decides before it allocates. Reads one small file of the cache.
+/// Returns the kernels and sizes that a model would run with on a device. Loading decides
+/// these before it allocates. Reads one small file of the cache.
 ///
 /// # Errors
 /// As [`tuning::select`] and [`Dims::new`].
@@ -33,7 +33,7 @@ fn dims(config: &Decoder, options: &ModelOptions, device: &DevicePreview, choice
 /// Compares a plan with [`ModelOptions::memory_budget`].
 ///
 /// # Errors
-/// [`Error::Budget`] where the plan exceeds it, with options that do not.
+/// [`Error::Budget`] if the plan exceeds it, with options that would fit.
 pub fn check_budget(
     config: &Decoder,
     options: &ModelOptions,
@@ -50,15 +50,15 @@ pub fn check_budget(
 }
 
 impl Engine {
-    /// The exact GPU memory that loading would take, by group: nothing is opened or
-    /// allocated. `device` is what a device offers: [`DevicePreview::of`] options,
-    /// [`DevicePreview::of_adapter`] of the host's, `gpu.preview()` of an open one, or
-    /// [`DevicePreview::floor`].
+    /// Plans the exact GPU memory that loading would take, by group, without opening or
+    /// allocating anything. `device` describes the device: [`DevicePreview::of`] some
+    /// options, [`DevicePreview::of_adapter`] for the host's adapter, `gpu.preview()` for
+    /// an open device, or [`DevicePreview::floor`].
     ///
     /// # Errors
-    /// [`Error::Budget`] with the plan and what would fit, where the options name a
-    /// budget that it exceeds; [`Error::Limits`] for what the device cannot hold,
-    /// [`Error::Input`] for options that no device takes.
+    /// [`Error::Budget`] if the plan exceeds the memory budget of the options, with the
+    /// plan and the options that would fit; [`Error::Limits`] if the device cannot hold the
+    /// model; [`Error::Input`] for options that no device supports.
     pub fn plan(files: &ModelFiles, options: &ModelOptions, device: &DevicePreview) -> Result<MemoryPlan> {
         let (_, dims) = prepare(files.config(), options, device)?;
         let plan = dims.plan();
@@ -66,15 +66,15 @@ impl Engine {
         Ok(plan)
     }
 
-    /// The memory that was planned when the model was loaded. Sessions beyond the
-    /// first context add pages to it while they live.
+    /// The memory plan from loading. Sessions that together need more pages than the first
+    /// context add pages beyond the plan while they exist.
     #[must_use]
     pub fn memory_plan(&self) -> MemoryPlan {
         self.shared.bound().dims.plan()
     }
 }
 
-/// Looks for options that fit.
+/// Searches for options that fit the budget.
 struct Search<'a> {
     config: &'a Decoder,
     device: &'a DevicePreview,
@@ -115,7 +115,7 @@ impl Search<'_> {
         OverBudget { plan, budget_bytes: self.budget_bytes, fits, least_bytes }
     }
 
-    /// What the options take, where they are possible at all.
+    /// The memory that the options take; `None` if the options are not possible.
     fn bytes(&self, options: &ModelOptions) -> Option<u64> {
         let (_, dims) = prepare(self.config, options, self.device).ok()?;
         Some(dims.plan().total_bytes())
@@ -126,8 +126,9 @@ impl Search<'_> {
         (total_bytes <= self.budget_bytes).then(|| Fit { changes: changes.to_vec(), total_bytes })
     }
 
-    /// The longest context that fits, all else being as it is. Buffers that share a
-    /// binding's limit need not grow with the context, so every length is looked at.
+    /// The longest context that fits if nothing else changes. Memory need not grow with the
+    /// context, because some buffers are capped at a binding's limit, so every length is
+    /// tried.
     fn longest_context(&self, options: &ModelOptions) -> Option<Fit> {
         let choices = prepare(self.config, options, self.device).ok()?.0.choices;
         let n_ctx = options.n_ctx.unwrap_or(self.config.default_n_ctx());
@@ -139,7 +140,7 @@ impl Search<'_> {
         })
     }
 
-    /// The largest power of two as a chunk that fits, all else being as it is.
+    /// The largest power of two that fits as the chunk size, if nothing else changes.
     fn largest_chunk(&self, options: &ModelOptions) -> Option<Fit> {
         let halves = std::iter::successors(Some(CHUNK_MAX), |chunk| Some(chunk / 2));
         halves
@@ -152,6 +153,6 @@ impl Search<'_> {
     }
 }
 
-/// Prompts are slow in smaller pieces than a tile of gemm has rows.
+/// Prefill is slow with chunks that have fewer rows than a gemm tile.
 const SMALLEST_CHUNK: usize = 32;
 const CHUNK_MAX: usize = 1 << 12;

@@ -46,29 +46,29 @@ use crate::gpu::Gpu;
 use crate::model::{KvPool, ModelOptions};
 use crate::text::Tokenizer;
 
-/// A model on a GPU. Cheap to clone; clones share everything.
+/// A model loaded on a GPU. Clones are cheap and share everything.
 #[derive(Clone)]
 pub struct Engine {
     shared: Arc<Shared>,
 }
 
 impl Engine {
-    /// Starts describing an engine.
+    /// Returns a builder that describes what to load.
     #[must_use]
     pub fn builder() -> EngineBuilder {
         EngineBuilder::default()
     }
 
-    /// An empty session.
+    /// Returns a new, empty session.
     #[must_use]
     pub fn session(&self) -> Session {
         Session::new(Arc::clone(&self.shared))
     }
 
-    /// Generates text behind a prompt, in a session of its own.
+    /// Generates text after `prompt`, in a new session.
     ///
-    /// An empty prompt begins with the model's end-of-text token, as GPT-2's
-    /// documents do.
+    /// An empty prompt is replaced by the model's begin token, which for GPT-2 is its
+    /// end-of-text token.
     ///
     /// # Errors
     /// As [`Engine::tokenizer`] and [`Engine::generate_tokens`].
@@ -77,18 +77,18 @@ impl Engine {
         self.generate_tokens(&tokens, options)
     }
 
-    /// Generates behind a prompt of token ids; texts are produced where the
-    /// model has a tokenizer.
+    /// Generates text after a prompt of token ids. Pieces contain text if the model has a
+    /// tokenizer.
     ///
     /// # Errors
-    /// [`crate::Error::Input`] for a prompt that is too long or outside the
-    /// vocabulary, and for invalid sampling parameters.
+    /// [`crate::Error::Input`] if the prompt is too long, contains a token outside the
+    /// vocabulary, or the sampling parameters are invalid.
     pub fn generate_tokens(&self, prompt: &[u32], options: GenerateOptions) -> Result<Generation> {
         Generation::new(self, self.session(), prompt, options)
     }
 
-    /// As [`Engine::generate`], as a stream for `async` code. The prompt is made tokens
-    /// of here; all work of the GPU waits for the first poll.
+    /// Like [`Engine::generate`], but returns a stream for `async` code. This call
+    /// tokenizes the prompt; GPU work starts at the first poll.
     ///
     /// # Errors
     /// As [`Engine::generate`].
@@ -110,31 +110,31 @@ impl Engine {
         &self.shared.files
     }
 
-    /// Tokens that the model knows.
+    /// Number of tokens in the vocabulary.
     #[must_use]
     pub fn vocab_size(&self) -> usize {
         self.shared.files.config().vocab_size
     }
 
-    /// The longest context of a session.
+    /// Maximum context length of a session, in tokens.
     #[must_use]
     pub fn n_ctx(&self) -> usize {
         self.shared.n_ctx
     }
 
-    /// How the model was loaded.
+    /// The options the model was loaded with.
     #[must_use]
     pub fn options(&self) -> &ModelOptions {
         &self.shared.options
     }
 
-    /// The device at present: [`Engine::rebind`] takes another one.
+    /// The current device; [`Engine::rebind`] replaces it.
     #[must_use]
     pub fn gpu(&self) -> Arc<Gpu> {
         Arc::clone(&self.shared.bound().gpu)
     }
 
-    /// Pages of the KV cache, of all groups of layers: (held by sessions, in all).
+    /// Pages of the KV cache over all groups of layers: (held by sessions, total).
     #[must_use]
     pub fn kv_pages(&self) -> (usize, usize) {
         let mut forward = self.shared.lock();

@@ -1,4 +1,5 @@
-//! Logits and hidden states that stay on the GPU, for a host that computes on.
+//! Logits and hidden states that stay on the GPU, for a host that continues to compute
+//! there.
 
 use std::sync::Arc;
 
@@ -8,21 +9,22 @@ use crate::error::Result;
 use crate::gpu::{Gpu, GpuBuffer};
 use crate::model::Output;
 
-/// Of which tokens outputs are computed.
+/// The tokens that outputs are computed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputRows {
-    /// The last one alone.
+    /// Only the last one.
     Last,
-    /// All, some at a time.
+    /// All of them, in several calls if needed.
     All,
 }
 
-/// What the model computed behind some tokens, on the device.
+/// The model's outputs for some tokens, on the device.
 ///
-/// Both buffers hold f32 rows; a row is followed by padding up to the stride, which is
-/// zero behind hidden states and without meaning behind logits. They can be bound as
-/// read-only storage and copied from. Work that the host submits while it holds this
-/// reads these values, whatever the engine does next: a queue keeps its order.
+/// Both buffers hold f32 rows. Each row is padded to the stride: with zeros after hidden
+/// states, with undefined values after logits. The buffers can be bound as read-only
+/// storage and copied from. Work that the host submits while it holds this value reads
+/// these outputs, whatever the engine does next, because a queue preserves the order of
+/// submits.
 pub struct GpuOutputs<'a> {
     hidden: &'a GpuBuffer,
     logits: &'a GpuBuffer,
@@ -34,8 +36,8 @@ pub struct GpuOutputs<'a> {
 }
 
 impl GpuOutputs<'_> {
-    /// The device, for bind groups and encoders of the host's, and the queue that its
-    /// work must go to.
+    /// The device, for the host's bind groups and encoders, and the queue that the host
+    /// must submit its work to.
     #[must_use]
     pub fn gpu(&self) -> &Gpu {
         self.gpu
@@ -48,44 +50,44 @@ impl GpuOutputs<'_> {
         self.logits
     }
 
-    /// f32 elements from one row of logits to the next.
+    /// Number of f32 elements from one row of logits to the next.
     #[must_use]
     pub fn logits_stride(&self) -> usize {
         self.strides[1]
     }
 
-    /// f32 elements of a row of logits.
+    /// Number of f32 elements in a row of logits.
     #[must_use]
     pub fn vocab_size(&self) -> usize {
         self.widths[1]
     }
 
-    /// The last hidden states, behind the final norm, `[n_rows, n_embd]`, rows
+    /// The last hidden states, after the final norm, `[n_rows, n_embd]`, rows
     /// [`GpuOutputs::hidden_stride`] apart.
     #[must_use]
     pub fn hidden(&self) -> &GpuBuffer {
         self.hidden
     }
 
-    /// f32 elements from one row of hidden states to the next.
+    /// Number of f32 elements from one row of hidden states to the next.
     #[must_use]
     pub fn hidden_stride(&self) -> usize {
         self.strides[0]
     }
 
-    /// f32 elements of a row of hidden states.
+    /// Number of f32 elements in a row of hidden states.
     #[must_use]
     pub fn n_embd(&self) -> usize {
         self.widths[0]
     }
 
-    /// Rows, a token each.
+    /// Number of rows, one per token.
     #[must_use]
     pub fn n_rows(&self) -> usize {
         self.n_rows
     }
 
-    /// The place of the first row's token among those that were added.
+    /// The index of the first row's token among the added tokens.
     #[must_use]
     pub fn first_row(&self) -> usize {
         self.first
@@ -93,15 +95,16 @@ impl GpuOutputs<'_> {
 }
 
 impl Session {
-    /// Adds tokens and hands hidden states and logits to `with` where they lie, without
-    /// a readback: once for the last token, or a call for each piece of rows, in order.
+    /// Adds tokens and gives `with` access to their hidden states and logits on the GPU,
+    /// without a readback. Calls `with` once for the last token, or once per piece of rows,
+    /// in order.
     ///
-    /// The engine is locked meanwhile: `with` submits its work to
-    /// [`Gpu::queue`] and returns; using this engine in it would wait for ever.
+    /// The engine is locked during `with`, which submits its work to [`Gpu::queue`] and
+    /// returns. Using this engine inside `with` would deadlock.
     ///
     /// # Errors
-    /// As [`Session::advance`], and what `with` returns; the session then holds the
-    /// tokens of the calls that were made.
+    /// As [`Session::advance`], and the errors that `with` returns. The session then holds
+    /// the tokens of the calls that were made.
     pub fn advance_on_gpu(
         &mut self,
         tokens: &[u32],
@@ -136,7 +139,7 @@ impl Session {
             self.pages.truncate(forward.cache(), position);
             return Err(error);
         }
-        // Before the call: `with` may panic.
+        // The tokens are added before the call, because `with` may panic.
         self.tokens.extend_from_slice(tokens);
         let config = &bound.model.config;
         let [hidden, logits] = forward.outputs();

@@ -1,4 +1,4 @@
-//! Sessions in files: the tokens, and their keys and values as they lay on the GPU.
+//! Sessions in files: the tokens, with their keys and values as stored on the GPU.
 //!
 //! All numbers are little-endian:
 //!
@@ -8,15 +8,19 @@
 //! | 4 | version of the format: 2 |
 //! | 4 | length of the header |
 //! | that many | the header, JSON: model, number of tokens, how the pages were computed |
-//! | 32 | SHA-256 of all in front of it |
-//! | 4 a token | tokens |
-//! | | pages: of the first layer in order of position, of the second one, ...; each `[2 (k, v), n_kv_head, PAGE_SIZE, head_dim]`, positions behind the last token zero. Pages that fell out of a layer's window are left out |
-//! | 32 | SHA-256 of all in front of it |
+//! | 32 | SHA-256 of all preceding bytes |
+//! | 4 per token | tokens |
+//! | the rest | pages, see below |
+//! | 32 | SHA-256 of all preceding bytes |
 //!
-//! The length follows from the header, so that a file cut short is known before its
-//! content is believed. Pages are copied through a few MiB of host memory. An engine
-//! that would compute other keys and values (another type of the cache or the weights,
-//! another mode of arithmetic) takes the tokens alone.
+//! Pages are in order of layer, then of position. Each is
+//! `[2 (k, v), n_kv_head, PAGE_SIZE, head_dim]`; positions after the last token are zero. Pages
+//! that fell out of a layer's window are left out.
+//!
+//! The length follows from the header, so a truncated file is detected before its content
+//! is used. Pages are copied through a few MiB of host memory. An engine that would compute
+//! other keys and values (another type of cache or weights, another arithmetic mode) uses
+//! only the tokens.
 
 mod format;
 
@@ -29,11 +33,11 @@ use crate::error::{Error, Result};
 use crate::kernels::PAGE_SIZE;
 use format::{Header, PageFacts, Reader, Writer};
 
-/// Bytes of pages in host memory at once, at the most.
+/// Maximum bytes of pages in host memory at a time.
 const PIECE_BYTES: u64 = 4 << 20;
 
 impl PageFacts {
-    /// Those that a session of `n_tokens` has here.
+    /// The facts for the pages of a session with `n_tokens` in this engine.
     fn of(bound: &Bound, n_tokens: usize) -> Self {
         PageFacts {
             kv_dtype: bound.model.options.kv_dtype,
@@ -47,17 +51,17 @@ impl PageFacts {
 }
 
 impl Session {
-    /// Writes the session to a file, which [`Engine::restore`] reads: the tokens with
-    /// their keys and values. The file appears when it is complete; one that was there
-    /// stays until then. It holds the text in the clear.
+    /// Writes the session to a file for [`Engine::restore`]: the tokens with their keys and
+    /// values. The new file replaces an existing one only when it is complete. It contains
+    /// the text unencrypted.
     ///
-    /// The first call of an engine reads all weights, to tell them from others.
-    /// Other sessions may step in between. Where the session was not used since the
-    /// engine moved to another device, the tokens alone are written.
+    /// The first call reads all weights to compute their hash. Other sessions may run while
+    /// pages are copied. Only the tokens are written if the engine has moved to another
+    /// device and the session was not used since.
     ///
     /// # Errors
-    /// [`Error::Io`] when the file cannot be written; as [`Session::advance`] for the
-    /// device.
+    /// [`Error::Io`] if the file cannot be written; the device errors of
+    /// [`Session::advance`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let shared = &self.shared;
         let model = shared.files.identity()?.clone();
@@ -101,19 +105,19 @@ impl Session {
 }
 
 impl Engine {
-    /// Reads a session that [`Session::save`] wrote: by this engine, or by any other
-    /// with the same model, whatever its device, chunk and context. It goes on as the
-    /// saved one would have; in [`crate::model::ModelOptions::deterministic`] mode with
-    /// the same bits.
+    /// Reads a session that [`Session::save`] wrote, with this engine or with any other
+    /// that has the same model. Device, chunk size and context may differ. The session
+    /// continues as the saved one would have, with the same bits in
+    /// [`crate::model::ModelOptions::deterministic`] mode.
     ///
-    /// Where this engine computes other keys and values than the file has (another
-    /// type of cache or weights, another mode of arithmetic), the tokens are taken and
-    /// run again when the session is next used.
+    /// If this engine computes other keys and values than the file contains (another type
+    /// of cache or weights, another arithmetic mode), only the tokens are used. They run
+    /// again when the session is next used.
     ///
     /// # Errors
-    /// [`Error::Io`] when the file cannot be read; [`Error::Model`] for one that is cut
-    /// short, damaged, of another format, or of another model; [`Error::Input`] for
-    /// more tokens than the context holds; as [`Session::advance`] for the device.
+    /// [`Error::Io`] if the file cannot be read; [`Error::Model`] if it is truncated,
+    /// damaged, of another format, or of another model; [`Error::Input`] if it has more
+    /// tokens than the context holds; the device errors of [`Session::advance`].
     pub fn restore(&self, path: impl AsRef<Path>) -> Result<Session> {
         let mut reader = Reader::open(path.as_ref())?;
         let total = reader.header().page_bytes().unwrap_or(0);
@@ -152,8 +156,8 @@ impl Engine {
 }
 
 impl Session {
-    /// Takes pages for the tokens, whose content is yet to come; `false` where layers have
-    /// other ones here.
+    /// Takes pages for the tokens, to be filled later. Returns `false` if the layers have
+    /// other pages in this engine.
     fn take_pages(&mut self, first_pages: &[u64]) -> Result<bool> {
         let shared: Arc<Shared> = Arc::clone(&self.shared);
         let Entered { mut forward, bound } = shared.enter();

@@ -9,53 +9,53 @@ use crate::kernels::PAGE_SIZE;
 pub use crate::kernels::score::TokenScore;
 use crate::model::{ScoredSequence, Scores, Sequence};
 
-/// Rows of one sequence that run in one pass: row i holds the token before the
-/// continuation's token i; the last one holds its last token.
+/// Rows of one sequence that run in one pass. Row i holds the token before the
+/// continuation's token i; the last row holds the continuation's last token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Part {
-    /// Which of the requests.
+    /// Index of the request.
     request: usize,
-    /// The first of its rows.
+    /// First row of the part.
     begin: usize,
-    /// Behind the last one.
+    /// End of the rows, exclusive.
     end: usize,
 }
 
-/// What a pass has room for.
+/// Capacity of a pass.
 #[derive(Clone, Copy, Debug)]
 struct Room {
-    /// Rows of one sequence.
+    /// Maximum rows of a single sequence.
     chunk: usize,
-    /// Rows of several.
+    /// Maximum total rows of several sequences.
     packed: usize,
-    /// Their pages.
+    /// Maximum total pages of several sequences.
     pages: usize,
 }
 
 impl Session {
-    /// The natural log-probability of each of `tokens` given everything before it;
-    /// they are added to the session. One number a token is read back from the GPU.
+    /// Returns the natural log-probability of each of `tokens`, given everything before it,
+    /// and adds the tokens to the session. One number per token is read back from the GPU.
     ///
-    /// The session must hold a token, since the first one of a text has no context:
-    /// the last one held runs again, for the logits behind it. A token whose logit is
-    /// minus infinity has minus infinity. Log-probabilities are those of the logits in
-    /// f32, within 1e-5 of an f64 softmax over them.
+    /// The session must hold at least one token, because a text's first token has no
+    /// context. The session's last token runs again, for its logits. A token whose logit is
+    /// minus infinity has log-probability minus infinity. Log-probabilities are computed
+    /// from f32 logits, within 1e-5 of an f64 softmax over them.
     ///
     /// # Errors
-    /// [`Error::Input`] for a session or a continuation without a token, a token
-    /// outside the vocabulary, more than the context holds, and for logits that are
-    /// NaN or infinite; [`Error::Limits`], [`Error::Gpu`] from the device;
-    /// [`Error::Cancelled`] by the flag of [`Session::set_cancel`], [`Error::Timeout`]
-    /// by [`Session::set_deadline`], which are heeded between chunks. The session is
-    /// then as it was.
+    /// [`Error::Input`] if the session or the continuation is empty, for a token outside
+    /// the vocabulary, if the context is too short, and for logits that are NaN or
+    /// infinite; [`Error::Limits`], [`Error::Gpu`] from the device; [`Error::Cancelled`] by
+    /// the flag of [`Session::set_cancel`], [`Error::Timeout`] by
+    /// [`Session::set_deadline`]. Both are checked between chunks. After an error the
+    /// session is unchanged.
     pub fn score(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         let mut logprobs = Vec::with_capacity(tokens.len());
         self.score_into(tokens, Scores::Logprobs(&mut logprobs))?;
         Ok(logprobs)
     }
 
-    /// As [`Session::score`], with each token's rank and the most probable token in
-    /// its place: four numbers a token are read back.
+    /// Like [`Session::score`], but also returns each token's rank and the most probable
+    /// token at its position. Four numbers per token are read back.
     ///
     /// # Errors
     /// As [`Session::score`].
@@ -87,8 +87,8 @@ impl Session {
         result
     }
 
-    /// Checks a continuation and returns its rows' tokens: the last one of the
-    /// session, then all of them.
+    /// Checks a continuation and returns the tokens of its rows: the session's last token,
+    /// followed by the continuation.
     fn score_rows(&self, tokens: &[u32]) -> Result<Vec<u32>> {
         let Some(&last) = self.tokens.last() else {
             return Err(Error::input(
@@ -103,8 +103,8 @@ impl Session {
         Ok([&[last], tokens].concat())
     }
 
-    /// Adds the tokens of a continuation that was scored; else gives back the pages
-    /// that were taken for it.
+    /// Adds the tokens of a scored continuation to the session, or after an error drops the
+    /// pages that were taken for it.
     fn finish_score(&mut self, tokens: &[u32], result: &Result<()>) {
         if result.is_ok() {
             self.tokens.extend_from_slice(tokens);
@@ -115,18 +115,19 @@ impl Session {
 }
 
 impl Engine {
-    /// As [`Session::score`] for several sessions, each with its continuation: rows of
-    /// all of them run in shared passes, so that short continuations fill the GPU.
-    /// Sessions that were forked from one share its context's pages.
+    /// Like [`Session::score`], for several sessions, each with its continuation. Their
+    /// rows run in shared passes, so that short continuations fill the GPU. Sessions that
+    /// were forked from one session share the pages of its context.
     ///
-    /// The log-probabilities are those of [`Session::score`], bit for bit, unless tuning
-    /// or `--variant` chose matrix kernels whose sums depend on the number of rows, which
-    /// [`crate::model::ModelOptions::deterministic`] bars.
+    /// The log-probabilities are those of [`Session::score`], bit for bit, unless tuning or
+    /// `--variant` selected matrix kernels whose sums depend on the number of rows.
+    /// [`crate::model::ModelOptions::deterministic`] excludes such kernels.
     ///
     /// # Errors
-    /// As [`Session::score`], naming the request, and for a session of another engine;
-    /// [`Error::Cancelled`] by the flag of any of the sessions, [`Error::Timeout`]. All sessions are then
-    /// as they were.
+    /// As [`Session::score`], naming the request; [`Error::Input`] also for a session of
+    /// another engine. [`Error::Cancelled`] if the flag of any session is raised,
+    /// [`Error::Timeout`] if the deadline of any session has passed. After an error all
+    /// sessions are unchanged.
     pub fn score(&self, requests: &mut [(&mut Session, &[u32])]) -> Result<Vec<Vec<f32>>> {
         let rows = self.check_scores(requests)?;
         let dims = &self.shared.bound().dims;
@@ -148,7 +149,7 @@ impl Engine {
         result.map(|()| logprobs)
     }
 
-    /// The rows' tokens of each request.
+    /// Checks the requests and returns the tokens of each request's rows.
     fn check_scores(&self, requests: &[(&mut Session, &[u32])]) -> Result<Vec<Vec<u32>>> {
         let rows = requests.iter().enumerate().map(|(i, (session, tokens))| {
             if !Arc::ptr_eq(&session.shared, &self.shared) {
@@ -161,7 +162,7 @@ impl Engine {
         rows.collect()
     }
 
-    /// Runs one pass and adds its log-probabilities to those of the requests.
+    /// Runs one pass and appends its log-probabilities to `logprobs`.
     fn score_pass(
         &self,
         requests: &mut [(&mut Session, &[u32])],
@@ -196,10 +197,10 @@ impl Engine {
     }
 }
 
-/// Divides sequences, (position, rows) each, into passes: whole chunks of one
-/// sequence in passes of their own, what is left of them together as long as there is
-/// room. Parts of a sequence are in passes of rising order, those of a pass in the
-/// order of the sequences.
+/// Divides sequences, given as (position, rows), into passes. Each whole chunk of a
+/// sequence gets its own pass; the remaining rows of several sequences share passes as long
+/// as they fit. The passes contain the parts of a sequence in ascending order. Within a
+/// pass, parts are in the order of the sequences.
 fn passes(lens: &[(usize, usize)], room: Room) -> Vec<Vec<Part>> {
     let mut passes = Vec::new();
     let mut open: Vec<Part> = Vec::new();
@@ -266,10 +267,10 @@ mod tests {
             lens_of(&passes(&[(99, 8); 9], room)),
             [vec![(0, 8), (1, 8), (2, 8), (3, 8)], vec![(4, 8), (5, 8), (6, 8), (7, 8)], vec![(8, 8)],]
         );
-        // 7 pages each.
+        // Each sequence has 7 pages.
         let few = Room { pages: 15, ..room };
         assert_eq!(lens_of(&passes(&[(99, 8); 3], few)), [vec![(0, 8), (1, 8)], vec![(2, 8)]]);
-        // A long one's chunks, then its rest with the others.
+        // The chunks of a long sequence come first, then its remainder with the others.
         assert_eq!(
             lens_of(&passes(&[(0, 2), (5, 70), (5, 32)], room)),
             [vec![(1, 32)], vec![(1, 32)], vec![(2, 32)], vec![(0, 2), (1, 6)],]

@@ -1,4 +1,4 @@
-//! One sequence of tokens with its cached keys and values.
+//! One sequence of tokens with cached keys and values.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,11 +11,11 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::model::{DispatchTiming, Forward, Model, Output, PageLists, Sequence};
 
-/// A sequence of tokens whose keys and values lie on the GPU.
+/// A sequence of tokens whose keys and values are stored on the GPU.
 ///
-/// Tokens are added by the `advance` functions, taken away by
-/// [`Session::truncate`]; [`Session::fork`] makes a second sequence with the
-/// same beginning without copying a full page.
+/// The `advance` functions add tokens, [`Session::truncate`] removes them.
+/// [`Session::fork`] creates a second sequence with the same tokens without copying full
+/// pages.
 pub struct Session {
     pub(super) shared: Arc<Shared>,
     pub(super) tokens: Vec<u32>,
@@ -38,7 +38,7 @@ impl Session {
         }
     }
 
-    /// The tokens so far.
+    /// The tokens evaluated so far.
     #[must_use]
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
@@ -50,32 +50,32 @@ impl Session {
         self.tokens.len()
     }
 
-    /// Whether there is no token yet.
+    /// Whether the session has no tokens yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty()
     }
 
-    /// Lets `flag` end a running `advance` or `score` after the chunk at hand, with
-    /// [`Error::Cancelled`].
+    /// Sets a flag that ends a running `advance` or `score` after the chunk in progress,
+    /// with [`Error::Cancelled`].
     pub fn set_cancel(&mut self, flag: CancelFlag) {
         self.interrupt.cancel = Some(flag);
     }
 
-    /// Lets a running call, or one that begins later, end with [`Error::Timeout`] once
-    /// that moment has come, behind the chunk at hand; `None` lifts the limit.
+    /// Sets a deadline. A running or later call then ends with [`Error::Timeout`] after the
+    /// chunk in progress. `None` removes the deadline.
     pub fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.interrupt.deadline = deadline;
     }
 
-    /// Adds tokens and returns the logits behind the last one, `[vocab_size]`.
+    /// Adds tokens and returns the logits after the last one, `[vocab_size]`.
     ///
     /// # Errors
-    /// [`Error::Input`] for no token, one outside the vocabulary, or more than
-    /// the context holds; [`Error::Limits`], [`Error::Gpu`] from the device;
-    /// [`Error::Cancelled`] by the flag of [`Session::set_cancel`], [`Error::Timeout`]
-    /// by [`Session::set_deadline`], which are heeded before each chunk. The session
-    /// then holds the tokens of the chunks that were completed.
+    /// [`Error::Input`] if `tokens` is empty, contains a token outside the vocabulary, or
+    /// does not fit the context; [`Error::Limits`], [`Error::Gpu`] from the device;
+    /// [`Error::Cancelled`] by the flag of [`Session::set_cancel`], [`Error::Timeout`] by
+    /// [`Session::set_deadline`]. Both are checked before each chunk. The session then
+    /// holds the tokens of the completed chunks.
     pub fn advance(&mut self, tokens: &[u32]) -> Result<&[f32]> {
         let last = self.advance_but_last_chunk(tokens)?;
         let mut logits = std::mem::take(&mut self.logits);
@@ -86,7 +86,7 @@ impl Session {
         Ok(&self.logits)
     }
 
-    /// Adds tokens without asking for logits.
+    /// Adds tokens without computing logits.
     ///
     /// # Errors
     /// As [`Session::advance`].
@@ -95,8 +95,8 @@ impl Session {
         self.run(last, Output::None)
     }
 
-    /// Adds tokens and returns the most probable next one (the lowest id of
-    /// equals), computed on the GPU.
+    /// Adds tokens and returns the most probable next token (the lowest id among equals),
+    /// computed on the GPU.
     ///
     /// # Errors
     /// As [`Session::advance`]; [`Error::Input`] for logits that are NaN or
@@ -108,8 +108,8 @@ impl Session {
         Ok(token)
     }
 
-    /// Adds at most [`super::Engine::batch_size`] tokens in one pass and brings back
-    /// the most probable one behind each of them, in `next`.
+    /// Adds at most [`super::Engine::batch_size`] tokens in one pass. Writes the most
+    /// probable next token after each of them to `next`.
     ///
     /// # Errors
     /// As [`Session::advance_greedy`].
@@ -126,17 +126,17 @@ impl Session {
         })
     }
 
-    /// Positions that the context has left.
+    /// Number of free positions in the context.
     pub(super) fn room(&self) -> usize {
         self.shared.n_ctx - self.len()
     }
 
-    /// Adds tokens and hands the logits behind each of them to `each`, with the
-    /// token's index within `tokens`.
+    /// Adds tokens and passes the logits after each of them to `each`, with the token's
+    /// index in `tokens`.
     ///
     /// # Errors
-    /// As [`Session::advance`], and what `each` returns; the session then holds
-    /// the tokens of the pieces whose rows were all handed over.
+    /// As [`Session::advance`], and the errors that `each` returns. The session then holds
+    /// the tokens of the pieces whose rows were all passed to `each`.
     pub fn advance_each(
         &mut self,
         tokens: &[u32],
@@ -160,11 +160,11 @@ impl Session {
         Ok(())
     }
 
-    /// Runs all chunks but the last, which it returns.
+    /// Runs all chunks except the last, which it returns.
     pub(super) fn advance_but_last_chunk<'t>(&mut self, tokens: &'t [u32]) -> Result<&'t [u32]> {
         self.check(tokens)?;
         let mut rest = tokens;
-        // A token is no shorter pass than itself.
+        // A single token cannot be split further.
         while rest.len() > 1 {
             let rows = self.shared.chunk_rows(self.len());
             let Some((piece, behind)) = rest.split_at_checked(rows).filter(|(_, behind)| !behind.is_empty())
@@ -182,7 +182,7 @@ impl Session {
         self.check_tokens(tokens, self.len())
     }
 
-    /// Checks tokens that go behind the first `len`.
+    /// Checks tokens that would follow the first `len`.
     pub(super) fn check_tokens(&self, tokens: &[u32], len: usize) -> Result<()> {
         let vocab_size = self.shared.files.config().vocab_size;
         if tokens.is_empty() {
@@ -205,9 +205,9 @@ impl Session {
         Ok(())
     }
 
-    /// Adds tokens and returns how long each dispatch took, in order: those of
-    /// [`Session::advance`], the logits of the last token included. Every dispatch
-    /// is a pass of its own, so their sum is more than a plain step takes.
+    /// Adds tokens and returns the time of each dispatch, in order: the dispatches of
+    /// [`Session::advance`], including the logits of the last token. Each dispatch runs in
+    /// its own pass, so the sum of the times exceeds the time of a normal step.
     ///
     /// # Errors
     /// As [`Session::advance`].
@@ -234,8 +234,8 @@ impl Session {
         self.interrupt.check()
     }
 
-    /// Lets `run` add `tokens`, at most a chunk of them, at the position that it
-    /// is given.
+    /// Checks for cancellation, locks the engine, and lets `run` add `tokens` at the
+    /// position passed to it. `tokens` must be at most one chunk.
     fn pass(
         &mut self,
         tokens: &[u32],
@@ -248,30 +248,30 @@ impl Session {
         let result = run(&mut forward, &bound.gpu, &bound.model, &mut self.pages, position);
         match result {
             Ok(()) => self.tokens.extend_from_slice(tokens),
-            // Pages that were taken for tokens that did not arrive.
+            // Drops the pages that were taken for the tokens that were not added.
             Err(_) => self.pages.truncate(forward.cache(), position),
         }
         result
     }
 
-    /// A second session with the same tokens, cancel flag and deadline. Full pages are
-    /// shared for good; a begun page is shared until one of the two writes to it. Tokens
-    /// that were fed and have not run are this session's alone.
+    /// Returns a second session with the same tokens, cancel flag and deadline. Full pages
+    /// stay shared. A partly filled page is shared until either session writes to it.
+    /// Tokens that were fed and have not run stay with this session only.
     #[must_use]
     pub fn fork(&self) -> Session {
         let mut twin = Session::new(Arc::clone(&self.shared));
         twin.tokens.extend_from_slice(&self.tokens);
         let mut forward = self.shared.lock();
         twin.pages = self.pages.fork(forward.cache());
-        // Those of a pass that is under way are its own.
+        // The pages of a pass in progress stay with this session.
         twin.pages.truncate(forward.cache(), twin.tokens.len());
         drop(forward);
         twin.interrupt = Interrupt { abandoned: None, ..self.interrupt.clone() };
         twin
     }
 
-    /// Generates text behind the session's tokens and a prompt, which may be empty;
-    /// [`Generation::into_session`] gives the session back.
+    /// Generates text after the session's tokens and `prompt`, which may be empty.
+    /// [`Generation::into_session`] returns the session.
     ///
     /// # Errors
     /// As [`Engine::generate_tokens`].
@@ -280,8 +280,8 @@ impl Session {
         Generation::new(&engine, self, prompt, options)
     }
 
-    /// Forgets the tokens behind the first `len` and frees their pages; also all that
-    /// were fed and have not run.
+    /// Removes the tokens after the first `len` and frees their pages. Also drops all
+    /// tokens that were fed and have not run.
     pub fn truncate(&mut self, len: usize) {
         if self.feed.is_pending() {
             self.forget_fed();
@@ -301,7 +301,7 @@ impl Drop for Session {
         }
         let Entered { mut forward, bound } = self.shared.enter();
         self.pages.truncate(forward.cache(), 0);
-        // Where nothing else holds the model, all of it goes.
+        // If nothing else holds the model, all of its memory is freed anyway.
         if Arc::strong_count(&self.shared) > 1 {
             forward.shrink(&bound.gpu, &bound.model);
         }

@@ -9,11 +9,11 @@ use crate::sampling::Sampler;
 
 /// Where the next token comes from.
 pub(super) enum TokenSource {
-    /// A pass for each token, and the sampler.
+    /// Each token takes a pass, then the sampler on the CPU.
     Plain,
-    /// Drafts that are verified several a pass.
+    /// Draft tokens are verified, several per pass.
     Lookup(Box<Lookup>),
-    /// Steps encoded ahead, sampled on the GPU.
+    /// Steps are encoded ahead and sampled on the GPU.
     Ahead(Box<AheadSource>),
 }
 
@@ -36,7 +36,7 @@ impl TokenSource {
         Ok(ahead.map_or(TokenSource::Plain, |ahead| TokenSource::Ahead(Box::new(ahead))))
     }
 
-    /// Waits for what is on its way.
+    /// Waits for the submits in flight.
     ///
     /// # Errors
     /// [`crate::Error::Gpu`] from the device.
@@ -47,7 +47,8 @@ impl TokenSource {
         }
     }
 
-    /// Takes each further token from a pass of its own. No lookup has tokens ready.
+    /// Switches to one pass per token. The caller makes sure that no lookup has tokens
+    /// ready.
     ///
     /// # Errors
     /// [`crate::Error::Gpu`] from the device.
@@ -62,8 +63,9 @@ impl TokenSource {
         Ok(())
     }
 
-    /// Begins anew behind a failure, and on the device that the engine moved to. Tokens that were not handed
-    /// out are computed again, from the same random numbers.
+    /// Replaces a source of steps ahead after a failure, or after the engine moved to
+    /// another device. Tokens that were not returned yet are computed again, from the same
+    /// random numbers.
     ///
     /// # Errors
     /// As [`TokenSource::new`].

@@ -1,4 +1,4 @@
-//! Which implementations a model runs: what was tuned for it, what is forced.
+//! Selects the kernels that a model runs: the tuned choices and the forced variants.
 
 use std::sync::atomic::AtomicBool;
 
@@ -31,25 +31,25 @@ pub fn tuned_shapes(config: &Decoder, options: &ModelOptions) -> Shapes {
     }
 }
 
-/// What a model runs with, and where that comes from.
+/// The kernels that a model runs, and where the choice comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Selection {
     /// The implementation of each operation.
     pub choices: Choices,
-    /// Whether the cache had choices for the model on this device.
+    /// Whether the cache had choices for this model on this device.
     pub tuned: bool,
-    /// Why a file of the cache was ignored, or what runs though it failed its check.
+    /// Why a cache file was ignored, or which kernel runs although it failed its check.
     pub warning: Option<String>,
 }
 
-/// What a model runs with on a device: the defaults, in front of them what the
-/// cache ([`GpuOptions::cache_dir`]) has, in front of that what
-/// [`ModelOptions::variants`] forces. This reads one small file; nothing is
-/// measured. Deterministic models take no tuned choices: their bits shall not
-/// depend on a measurement.
+/// Selects the kernels for a model on a device. The tuned choices of the cache
+/// ([`GpuOptions::cache_dir`]) override the defaults; the variants forced by
+/// [`ModelOptions::variants`] override both. This reads one small file and measures
+/// nothing. Deterministic models use no tuned choices, because their bits must not depend
+/// on a measurement.
 ///
 /// # Errors
-/// [`crate::Error::Input`] for a forced implementation that the device cannot run.
+/// [`crate::Error::Input`] if a forced variant cannot run on the device.
 pub fn select(
     adapter: Option<&AdapterReport>,
     device: &Capabilities,
@@ -71,7 +71,7 @@ pub fn select(
              rows, --dtype f32 what rounds to f16, and of two variants of an operation one runs"
         )));
     }
-    // Forced, or the default where nothing better passed.
+    // Forced, or the default because nothing better passed.
     let failed = Op::ALL.map(|op| choices.get(op).to_string()).into_iter();
     if let Some((name, reason)) = failed.filter_map(|name| dropped.get_key_value(&name)).next() {
         warning = Some(format!("variant {name} failed its check on this driver when it was tuned: {reason}"));
@@ -79,13 +79,13 @@ pub fn select(
     Ok(Selection { choices, tuned: tuned.is_some(), warning })
 }
 
-/// Searches the fastest implementations for a model on a device and keeps the
-/// choice in [`GpuOptions::cache_dir`] where one was named; models that are loaded
-/// afterwards run with it. No weights are needed. A directory that cannot be
-/// written, and what failed its check, are warnings ([`Gpu::take_warnings`]).
+/// Searches for the fastest kernels for a model on a device and stores the choice in
+/// [`GpuOptions::cache_dir`], if one is set. Models loaded afterwards use it. No weights
+/// are needed. A directory that cannot be written and kernels that failed their check are
+/// reported as warnings ([`Gpu::take_warnings`]).
 ///
 /// # Errors
-/// As [`tune::run`]; nothing is kept then.
+/// As [`tune::run`]; nothing is stored then.
 pub fn tune_model(
     gpu: &Gpu,
     config: &Decoder,
@@ -122,8 +122,8 @@ impl Engine {
         self.shared.bound().tuned
     }
 
-    /// As [`tune_model`], for this model. This engine goes on as it is; the next
-    /// one that is loaded runs with the choice.
+    /// Like [`tune_model`], for this model. This engine keeps its kernels; engines loaded
+    /// afterwards use the new choice.
     ///
     /// # Errors
     /// As [`tune_model`].

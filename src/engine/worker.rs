@@ -1,5 +1,5 @@
-//! Work on a thread of its own that wakes whoever polls for it: what futures and
-//! streams stand on, whatever executor runs them.
+//! Work on a separate thread that wakes its consumer: the basis for futures and streams
+//! under any executor.
 
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,21 +8,21 @@ use std::thread::JoinHandle;
 
 use crate::error::{Error, Result};
 
-/// A thread that hands out items, then a result.
+/// A thread that sends items, then returns a result.
 pub(super) struct Worker<T, R> {
     items: Receiver<T>,
     waker: Arc<WakerSlot>,
     thread: JoinHandle<R>,
 }
 
-/// Where a worker's thread puts its items.
+/// Where a worker's thread sends its items.
 pub(super) struct Outlet<T> {
-    /// `None` once it is closed.
+    /// `None` once the channel is closed.
     items: Option<SyncSender<T>>,
     waker: Arc<WakerSlot>,
 }
 
-/// Whoever polled last and waits.
+/// The waker of whoever polled last and is waiting.
 #[derive(Default)]
 struct WakerSlot(Mutex<Option<Waker>>);
 
@@ -39,7 +39,7 @@ impl WakerSlot {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Wakes outside the lock: a waker may poll at once.
+    /// Wakes outside the lock, because a waker may poll at once.
     fn wake(&self) {
         if let Some(waker) = self.take() {
             waker.wake();
@@ -48,8 +48,8 @@ impl WakerSlot {
 }
 
 impl<T> Outlet<T> {
-    /// Hands out an item; waits while as many as the worker's capacity were not taken.
-    /// `false` where nobody takes them any more.
+    /// Sends an item. Blocks while the worker's buffer is full. Returns `false` if the
+    /// consumer is gone.
     pub(super) fn send(&self, item: T) -> bool {
         let sent = self.items.as_ref().is_some_and(|items| items.send(item).is_ok());
         self.waker.wake();
@@ -58,7 +58,7 @@ impl<T> Outlet<T> {
 }
 
 impl<T> Drop for Outlet<T> {
-    /// Also where the work panics: the end must be seen in any case.
+    /// Runs even if the work panics, so that the consumer always sees the end.
     fn drop(&mut self) {
         self.items = None;
         self.waker.wake();
@@ -66,10 +66,10 @@ impl<T> Drop for Outlet<T> {
 }
 
 impl<T: Send + 'static, R: Send + 'static> Worker<T, R> {
-    /// Starts the thread; `capacity` items wait there for whoever polls.
+    /// Starts the thread. Up to `capacity` items are buffered for the consumer.
     ///
     /// # Errors
-    /// [`Error::Io`] where the system has no further thread.
+    /// [`Error::Io`] if the system cannot start a thread.
     pub(super) fn start(
         name: &str,
         capacity: usize,
@@ -85,24 +85,25 @@ impl<T: Send + 'static, R: Send + 'static> Worker<T, R> {
         Ok(Worker { items, waker, thread })
     }
 
-    /// The next item; `None` behind the last one.
+    /// The next item; `None` after the last one.
     pub(super) fn poll_item(&self, context: &Context<'_>) -> Poll<Option<T>> {
-        // Before the look: an item that comes behind it wakes.
+        // Set before checking, so that an item that arrives after the check wakes the
+        // consumer.
         self.waker.set(context.waker());
         let item = match self.items.try_recv() {
             Ok(item) => Some(item),
             Err(TryRecvError::Empty) => return Poll::Pending,
             Err(TryRecvError::Disconnected) => None,
         };
-        // Nobody waits now.
+        // The consumer no longer waits.
         self.waker.take();
         Poll::Ready(item)
     }
 
-    /// Takes no further item and waits for the result. A panic of the work goes on here.
+    /// Stops receiving items and waits for the result. A panic of the work resumes here.
     pub(super) fn join(self) -> R {
         let Worker { items, thread, .. } = self;
-        // A thread that waits for room goes on.
+        // Unblocks a thread that waits to send.
         drop(items);
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }

@@ -1,4 +1,4 @@
-//! The window: what stands where.
+//! The window and its layout.
 
 mod actions;
 mod chores;
@@ -23,7 +23,7 @@ use crate::state::{State, Store};
 use crate::theme::{self, COLUMN_WIDTH, Palette};
 use crate::worker::{Source, Worker};
 
-/// Space above and below the column of text, and beside it at least.
+/// Space above and below the column of text, and minimum space beside it.
 const COLUMN_TOP: f32 = 36.0;
 const COLUMN_SIDE: f32 = 28.0;
 
@@ -32,33 +32,33 @@ const COLUMN_SIDE: f32 = 28.0;
 pub enum Outcome {
     /// The user closed it.
     Closed,
-    /// Another adapter is wanted.
+    /// The user selected another adapter.
     Adapter(String),
-    /// The device is gone, and why.
+    /// The device is lost, with the reason.
     Lost(String),
-    /// A measurement failed, and why.
+    /// A measurement failed, with the reason.
     Failed(String),
 }
 
-/// What outlives a window.
+/// State that outlives a window.
 pub struct Session {
     /// Text and settings.
     pub state: State,
-    /// Their file.
+    /// The file that text and settings are stored in.
     pub store: Store,
-    /// Where events go.
+    /// The log of events.
     pub log: EventLog,
-    /// The model that the command line names.
+    /// The model named on the command line.
     pub source: Option<Source>,
-    /// How long to measure, if at all.
+    /// How long to measure; `None` for no measurement.
     pub measure: Option<Duration>,
-    /// Whether frames are paced meanwhile.
+    /// Whether frames are paced during a measurement.
     pub paced: bool,
-    /// Most time of a submit without a budget, where it is named.
+    /// Time limit of a submit without a budget, if set on the command line.
     pub max_submit: Option<Duration>,
     /// When to destroy the device.
     pub fault: Option<Instant>,
-    /// What to tell the user first.
+    /// A message to show when the window opens.
     pub notice: Option<String>,
     /// How the last window ended.
     pub outcome: Outcome,
@@ -70,32 +70,32 @@ pub struct App<'a> {
     device: HostDevice,
     worker: Worker,
     editor: Editor,
-    /// The model, or what is loaded.
+    /// The model, and the load in progress.
     loading: Loading,
-    /// The continuation that runs, or the last one.
+    /// The running continuation, or the last one.
     run: Run,
     frames: FrameLog,
     measure: Option<Measure>,
-    /// What stands in the model's text field.
+    /// Content of the model's text field.
     directory: String,
     message: Option<String>,
-    /// The revision whose rating was asked for.
+    /// The text revision for which a rating was last requested.
     rated: Option<u64>,
     changed: Instant,
     saved: State,
-    /// Whether the frame before asked for this one.
+    /// Whether the previous frame requested this one.
     animated: bool,
     first_frame: bool,
-    /// Whether the window's surface is to be configured anew, with the engine's gate closed.
+    /// Whether to configure the window's surface again while the engine's gate is closed.
     configure: bool,
     gate_closed: bool,
 }
 
 impl<'a> App<'a> {
-    /// Opens the window's thread and begins to load.
+    /// Starts the engine's thread and begins to load the model.
     ///
     /// # Errors
-    /// Without a thread.
+    /// If the thread cannot be started.
     pub fn new(
         context: &egui::Context,
         device: HostDevice,
@@ -135,9 +135,10 @@ impl<'a> App<'a> {
         Ok(app)
     }
 
-    /// Configures the surface where that failed: behind a closed gate the queue is idle.
-    /// A changed configuration is what makes the renderer do so; `None` and 2 frames mean
-    /// the same to wgpu.
+    /// Configures the surface again after a failure. The engine's gate is closed meanwhile,
+    /// so that the queue becomes idle. The renderer configures a surface only if its
+    /// configuration changed. This therefore switches the frame latency between `None` and
+    /// 2, which mean the same to wgpu.
     fn configure_surface(&mut self, frame: &mut eframe::Frame) {
         if std::mem::take(&mut self.gate_closed) {
             self.worker.pace.open();
@@ -156,9 +157,10 @@ impl<'a> App<'a> {
         self.gate_closed = true;
     }
 
-    /// The next frame while something runs: at once, when the display shows it, or on a
-    /// software adapter when the engine has had its share. A measurement leaves it none
-    /// unless it is of that.
+    /// Requests the next frame while something runs: normally at once, limited by the
+    /// display's refresh. On a software adapter it waits for the refresh interval, so that
+    /// the engine gets its share of the CPU. A measurement does not wait, unless it is
+    /// paced.
     fn request_frame(&self, context: &egui::Context) {
         let paced = self.measure.is_none() || self.session.paced;
         if self.device.software && paced && !self.gate_closed {
@@ -265,8 +267,8 @@ impl eframe::App for App<'_> {
         }
         self.take_events(&context);
         if matches!(self.session.outcome, Outcome::Lost(_)) {
-            // With nothing to draw the renderer does not ask the lost device for buffers,
-            // which would panic.
+            // With nothing to draw, the renderer does not request buffers from the lost
+            // device, which would panic.
             return;
         }
         self.configure_surface(frame);
@@ -300,5 +302,5 @@ impl eframe::App for App<'_> {
     }
 }
 
-/// The size of a first window.
+/// Size of the window on first start.
 pub const WINDOW: egui::Vec2 = vec2(1120.0, 800.0);

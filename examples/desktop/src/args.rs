@@ -1,11 +1,11 @@
-//! What the command line asks for.
+//! The command line.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::worker::Source;
 
-/// `--help`.
+/// The text printed by `--help`.
 pub const HELP: &str = "\
 A writing window on wgpt: text with continuation at the cursor, surprise by token.
 
@@ -27,34 +27,34 @@ Usage: wgpt-desktop [OPTIONS]
 /// The parsed command line.
 #[derive(Clone, Debug, Default)]
 pub struct Args {
-    /// The model, where one is named.
+    /// The model, if one was given.
     pub source: Option<Source>,
     /// A part of an adapter's name, or its index.
     pub adapter: Option<String>,
-    /// A text to begin with.
+    /// The initial text, instead of the saved one.
     pub text: Option<String>,
-    /// Where the state is kept.
+    /// Where the state is stored.
     pub state: StateFile,
-    /// Whether events go to stdout.
+    /// Whether events are written to stdout.
     pub log_events: bool,
     /// How long to measure.
     pub measure: Option<Duration>,
-    /// Whether frames are paced while something is measured.
+    /// Whether frames are paced during a measurement.
     pub paced: bool,
-    /// The budget; `Some(None)` for none at all.
+    /// The frame budget; `Some(None)` for no budget.
     pub budget: Option<Option<f32>>,
-    /// Most time of a submit without a budget.
+    /// Time limit of a submit without a budget.
     pub max_submit: Option<Duration>,
-    /// When the device is destroyed.
+    /// Destroys the device after this time.
     pub fault: Option<Duration>,
-    /// Whether the help is wanted.
+    /// Whether to print the help.
     pub help: bool,
 }
 
-/// Where text and settings are kept.
+/// Where text and settings are stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum StateFile {
-    /// In the platform's directory of application state.
+    /// In the platform's directory for application state.
     #[default]
     Platform,
     /// In this file.
@@ -64,7 +64,7 @@ pub enum StateFile {
 }
 
 impl Args {
-    /// Parses what stands behind the program's name.
+    /// Parses the arguments after the program's name.
     ///
     /// # Errors
     /// A message that names the argument and what was expected.

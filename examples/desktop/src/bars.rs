@@ -9,14 +9,14 @@ use crate::run::Run;
 use crate::state::{Settings, Theme};
 use crate::theme::Palette;
 
-/// Which buttons can be pressed.
+/// Which buttons are enabled.
 #[derive(Clone, Copy, Debug)]
 pub struct Can {
-    /// A continuation can begin.
+    /// A continuation can start.
     pub begin: bool,
-    /// One runs.
+    /// A continuation is running.
     pub stop: bool,
-    /// One waits for its acceptance.
+    /// A continuation can be accepted or discarded.
     pub accept: bool,
 }
 
@@ -83,7 +83,7 @@ pub fn status(ui: &mut Ui, run: &Run, loading: &Loading, text: &str) {
     });
 }
 
-/// A message above the text; whether it was dismissed.
+/// Shows a message above the text. Returns whether it was dismissed.
 pub fn message(ui: &mut Ui, message: Option<&str>, palette: &Palette, log: &EventLog) -> bool {
     let Some(message) = message else { return false };
     let mut dismissed = false;

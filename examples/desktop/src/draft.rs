@@ -1,21 +1,21 @@
-//! The text, and the part of it that the model wrote and nobody accepted yet.
+//! The text, including the part that the model wrote and the user has not accepted yet.
 
 use std::ops::Range;
 
-/// A change of the text: `start..old_end` became `start..new_end`. Bytes.
+/// A change of the text: `start..old_end` became `start..new_end`, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edit {
-    /// Where it begins.
+    /// Where the change starts.
     pub start: usize,
-    /// Where what was replaced ended.
+    /// Where the replaced text ended.
     pub old_end: usize,
-    /// Where what replaces it ends.
+    /// Where the new text ends.
     pub new_end: usize,
 }
 
 impl Edit {
-    /// The change that made `new` of `old`, the shortest one; of several insertions
-    /// that do so, the one that ends at `cursor`.
+    /// Returns the shortest change that turns `old` into `new`. If several insertions do,
+    /// returns the one that ends at `cursor`.
     #[must_use]
     pub fn between(old: &str, new: &str, cursor: usize) -> Self {
         if let Some(grown) = new.len().checked_sub(old.len())
@@ -39,64 +39,65 @@ impl Edit {
         Edit { start, old_end: old.len() - same, new_end: new.len() - same }
     }
 
-    /// Where a position behind the change is afterwards.
+    /// Returns where a byte at `position` is after the change. `position` must be at least
+    /// `old_end`.
     #[must_use]
     pub fn moved(&self, position: usize) -> usize {
         position - self.old_end + self.new_end
     }
 }
 
-/// What an edit of the user means for a continuation that runs.
+/// The effect of a user's edit on a running continuation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// The user typed what it says: it goes on.
+    /// The user typed what the continuation says, so it goes on.
     Follows,
-    /// It continues a text that is no more.
+    /// The text that it continues has changed.
     Breaks,
 }
 
-/// The text and the continuation within it.
+/// The text, with the continuation in it.
 #[derive(Clone, Debug, Default)]
 pub struct Draft {
     text: String,
     ghost: Option<Range<usize>>,
-    /// Whether nothing of the continuation arrived yet.
+    /// Whether none of the continuation's text has arrived yet.
     fresh: bool,
     revision: u64,
 }
 
 impl Draft {
-    /// A draft that is all the user's.
+    /// Creates a draft without a continuation.
     #[must_use]
     pub fn new(text: String) -> Self {
         Draft { text, ..Draft::default() }
     }
 
-    /// The text, continuation included.
+    /// The text, including the continuation.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The continuation's bytes; empty while nothing arrived.
+    /// The continuation's byte range; empty while nothing has arrived.
     #[must_use]
     pub fn ghost(&self) -> Option<Range<usize>> {
         self.ghost.clone()
     }
 
-    /// Grows with every change of the text.
+    /// The revision of the text, which increases with every change.
     #[must_use]
     pub fn revision(&self) -> u64 {
         self.revision
     }
 
-    /// Accepts the continuation there is and begins one at `position`.
+    /// Accepts the current continuation, if any, and begins a new one at `position`.
     pub fn begin(&mut self, position: usize) {
         self.ghost = Some(position..position);
         self.fresh = true;
     }
 
-    /// Adds a piece of text to the continuation; what changed, if anything did.
+    /// Appends a piece of text to the continuation. Returns the change, if there is one.
     pub fn push(&mut self, piece: &str) -> Option<Edit> {
         let ghost = self.ghost.as_mut()?;
         let mut piece = piece;
@@ -116,12 +117,12 @@ impl Draft {
         Some(Edit { start, old_end: start, new_end: start + piece.len() })
     }
 
-    /// Makes the continuation the user's; where it ended.
+    /// Accepts the continuation. Returns the position of its end.
     pub fn accept(&mut self) -> Option<usize> {
         self.ghost.take().map(|ghost| ghost.end)
     }
 
-    /// Takes the continuation out of the text.
+    /// Removes the continuation from the text.
     pub fn discard(&mut self) -> Option<Edit> {
         let ghost = self.ghost.take()?;
         self.text.replace_range(ghost.clone(), "");
@@ -129,11 +130,12 @@ impl Draft {
         Some(Edit { start: ghost.start, old_end: ghost.end, new_end: ghost.start })
     }
 
-    /// Takes over what the user made of the text, with the cursor behind the change.
+    /// Applies the user's edit: the text became `new`, and the cursor is at byte `cursor`,
+    /// after the change.
     ///
-    /// Typing at the continuation's beginning types over it: what it says already is
-    /// taken from it, anything else takes its place. A change within it or at its end
-    /// accepts it.
+    /// Typing at the start of the continuation types over it: if the typed text matches, it
+    /// replaces the same text in the continuation; otherwise it replaces the whole
+    /// continuation. A change inside the continuation or at its end accepts it.
     pub fn edit(&mut self, new: &str, cursor: usize) -> (Vec<Edit>, Effect) {
         let edit = Edit::between(&self.text, new, cursor);
         let before = std::mem::replace(&mut self.text, new.to_owned());
@@ -172,7 +174,7 @@ mod tests {
         draft
     }
 
-    /// The text with the continuation in brackets.
+    /// Returns the text with the continuation in brackets.
     fn shown(draft: &Draft) -> String {
         let mut text = draft.text().to_owned();
         if let Some(ghost) = draft.ghost() {

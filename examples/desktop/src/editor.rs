@@ -1,4 +1,4 @@
-//! The text editor: keys, colours of the text, what the pointer is over.
+//! The text editor: keys, colours of the text, and the tooltip under the pointer.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,41 +16,41 @@ use crate::theme::{LINE_HEIGHT, Palette, TEXT_SIZE};
 
 const HINT: &str = "Write here. Ctrl+Enter lets the model go on at the cursor.";
 
-/// From the text to the rule beside a continuation.
+/// Distance from the text to the rule that marks a continuation.
 const RULE_DISTANCE: f32 = 14.0;
 
-/// What the user wants of the window.
+/// An action that the user requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Continue at the cursor.
+    /// Continue the text at the cursor.
     Continue,
-    /// Stop, or throw away what came.
+    /// Stop the continuation, or discard it.
     Escape,
-    /// Accept what came.
+    /// Accept the continuation.
     Accept,
     /// The text changed.
     Edited(Effect),
 }
 
-/// The draft in its editor.
+/// The draft and its editor widget.
 pub struct Editor {
     /// The text.
     pub draft: Draft,
-    /// The surprise of its pieces, where it is known.
+    /// The surprise of the text's pieces, as far as known.
     pub heat: Heat,
-    /// What the widget edits; the draft follows it.
+    /// The widget's text. The draft takes over its changes.
     buffer: String,
-    /// Where the cursor is, in bytes: the end of a selection.
+    /// The cursor as a byte position; the end of a selection.
     cursor: usize,
-    /// Where to set it before the next frame.
+    /// The byte position to move the cursor to before the next frame.
     set_cursor: Option<usize>,
-    /// Whether the end of the continuation is to be seen.
+    /// Whether to scroll to the end of the continuation.
     follow: bool,
     id: Id,
 }
 
 impl Editor {
-    /// An editor with the cursor behind the text.
+    /// Creates an editor with the cursor at the end of the text.
     #[must_use]
     pub fn new(text: String) -> Self {
         Editor {
@@ -64,14 +64,14 @@ impl Editor {
         }
     }
 
-    /// Begins a continuation at the cursor; what stands before it.
+    /// Begins a continuation at the cursor. Returns the text before it.
     pub fn begin(&mut self) -> String {
         self.accept();
         self.draft.begin(self.cursor);
         self.draft.text()[..self.cursor].to_owned()
     }
 
-    /// Adds to the continuation.
+    /// Appends a piece to the continuation.
     pub fn push(&mut self, piece: &str) {
         if let Some(edit) = self.draft.push(piece) {
             self.changed(edit);
@@ -79,7 +79,7 @@ impl Editor {
         }
     }
 
-    /// Makes the continuation the user's, the cursor behind it.
+    /// Accepts the continuation and moves the cursor to its end.
     pub fn accept(&mut self) {
         if let Some(end) = self.draft.accept() {
             self.set_cursor = Some(end);
@@ -87,7 +87,7 @@ impl Editor {
         }
     }
 
-    /// Takes the continuation out of the text.
+    /// Removes the continuation from the text.
     pub fn discard(&mut self) {
         if let Some(edit) = self.draft.discard() {
             self.changed(edit);
@@ -100,7 +100,8 @@ impl Editor {
         self.draft.ghost().is_some_and(|ghost| !ghost.is_empty())
     }
 
-    /// The program changed the text: a cursor behind the change moves with its text.
+    /// Called after the program changed the text. A cursor after the change moves with its
+    /// text.
     fn changed(&mut self, edit: Edit) {
         self.heat.edited(edit);
         self.buffer.clear();
@@ -112,14 +113,14 @@ impl Editor {
         }
     }
 
-    /// Shows the editor, at least `height` high.
+    /// Shows the editor, with a height of at least `height`.
     pub fn show(&mut self, ui: &mut Ui, height: f32, palette: &Palette, show_heat: bool) -> Vec<Action> {
         let mut actions = self.keys(ui);
         let Editor { draft, heat, buffer, .. } = self;
         let heat = Some(&*heat).filter(|_| show_heat);
         let mut layouter = |ui: &Ui, text: &dyn TextBuffer, width: f32| -> Arc<Galley> {
-            // While keys are handled the widget's text is ahead of the draft: whatever
-            // the marks do not fit is drawn plain for that pass.
+            // While the widget handles keys, its text is ahead of the draft. The marks do
+            // not fit it, so this pass draws the text plain.
             let fits = text.as_str() == draft.text();
             let job =
                 layout(text.as_str(), fits.then(|| draft.ghost()).flatten(), heat.filter(|_| fits), palette);
@@ -161,7 +162,8 @@ impl Editor {
         actions
     }
 
-    /// Keys that the widget must not see, and the cursor where the program wants it.
+    /// Handles the keys that the widget must not receive, and moves the cursor if
+    /// requested.
     fn keys(&mut self, ui: &Ui) -> Vec<Action> {
         let pressed = |modifiers, key| ui.input_mut(|input| input.consume_key(modifiers, key));
         let mut actions = Vec::new();
@@ -183,7 +185,7 @@ impl Editor {
         actions
     }
 
-    /// Draws a rule beside the lines that hold the continuation.
+    /// Draws a rule beside the lines of the continuation.
     fn mark(&self, ui: &Ui, output: &TextEditOutput, palette: &Palette) {
         let Some(ghost) = self.draft.ghost().filter(|ghost| !ghost.is_empty()) else { return };
         let row = |byte: usize| {
@@ -196,7 +198,7 @@ impl Editor {
         ui.painter().vline(offset.x - RULE_DISTANCE, rule, Stroke::new(2.0, palette.ghost));
     }
 
-    /// Keeps the end of a continuation that grows in sight.
+    /// Keeps the end of a growing continuation visible.
     fn follow(&mut self, ui: &Ui, output: &TextEditOutput) {
         if std::mem::take(&mut self.follow)
             && let Some(ghost) = self.draft.ghost()
@@ -210,7 +212,7 @@ impl Editor {
         }
     }
 
-    /// Says what the model thinks of the token under the pointer.
+    /// Shows the model's rating of the token under the pointer.
     fn hover(&self, ui: &Ui, output: &TextEditOutput, palette: &Palette) {
         let Some(pointer) = output.response.response.hover_pos() else { return };
         let Some(index) = char_at(&output.galley, pointer - output.galley_pos.to_vec2()) else { return };
@@ -223,13 +225,13 @@ impl Editor {
         }
     }
 
-    /// Gives the editor the keyboard.
+    /// Gives the editor the keyboard focus.
     pub fn focus(&self, ui: &Ui) {
         ui.memory_mut(|memory| memory.request_focus(self.id));
     }
 }
 
-/// The character under a point of the galley; none beside the text.
+/// The character at a point of the galley; `None` if there is none.
 fn char_at(galley: &Galley, point: Pos2) -> Option<CharIndex> {
     let mut first = 0;
     for row in &galley.rows {
@@ -243,7 +245,7 @@ fn char_at(galley: &Galley, point: Pos2) -> Option<CharIndex> {
     None
 }
 
-/// The text's sections: plain, continuation, and one colour a cell.
+/// Divides the text into sections: plain text, the continuation, and one colour per cell.
 fn layout(text: &str, ghost: Option<Range<usize>>, heat: Option<&Heat>, palette: &Palette) -> LayoutJob {
     let mut cuts = vec![0, text.len()];
     cuts.extend(ghost.iter().flat_map(|ghost| [ghost.start, ghost.end]));
@@ -269,8 +271,8 @@ fn layout(text: &str, ghost: Option<Range<usize>>, heat: Option<&Heat>, palette:
     job
 }
 
-/// On the scale's colours the continuation has the text's own: its colour could not be
-/// read on each of them, and the rule beside it marks it as well.
+/// On the colours of the scale, a continuation is drawn in the colour of the text. Its own
+/// colour would not be readable on all of them, and the rule beside it marks it as well.
 fn format(in_ghost: bool, bits: Option<f32>, palette: &Palette) -> TextFormat {
     TextFormat {
         font_id: FontId::proportional(TEXT_SIZE),

@@ -1,4 +1,4 @@
-//! Frame times: what is kept of them, what they say, how they are drawn.
+//! Frame times: recording, statistics and the graph.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -6,37 +6,38 @@ use std::time::{Duration, Instant};
 use eframe::egui::{self, Color32, Pos2, Rect, Stroke, Ui, vec2};
 use serde::Serialize;
 
-/// Frames of the graph.
+/// Number of frames in the graph.
 const SHOWN: usize = 160;
-/// A frame of a 60 Hz display.
+/// Duration of a frame on a 60 Hz display.
 pub const REFRESH: Duration = Duration::from_micros(16_667);
-/// A frame while text arrives on a software adapter, which draws one of this window in 20
-/// to 30 ms on two cores: drawn one after the other they would leave the engine little.
+/// Duration of a frame on a software adapter while text arrives. On two cores such an
+/// adapter takes 20 to 30 ms to draw this window; frames without a pause would leave the
+/// engine little time.
 pub const SOFTWARE_REFRESH: Duration = Duration::from_millis(50);
 
-/// One frame, in milliseconds.
+/// Times of one frame, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Frame {
-    /// From the beginning of the frame before to the beginning of this one.
+    /// From the start of the previous frame to the start of this one.
     pub interval_ms: f32,
-    /// The interface's own work in the frame before: layout, tessellation,
-    /// submit; without waiting for the display.
+    /// The interface's own work in the previous frame: layout, tessellation and submit,
+    /// without waiting for the display.
     pub busy_ms: f32,
     /// Whether a prompt was being read.
     pub prefill: bool,
 }
 
-/// The frames of the graph, and all of them while something is measured.
+/// The frames in the graph, and during a measurement all frames.
 #[derive(Debug)]
 pub struct FrameLog {
-    /// How often frames are meant to be drawn.
+    /// The intended time between frames.
     pub refresh: Duration,
     last: Option<Instant>,
     shown: VecDeque<Frame>,
     recorded: Option<Vec<Frame>>,
 }
 
-/// Quantiles of one of the two times.
+/// Quantiles of one of a frame's times.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Quantiles {
     /// Median.
@@ -50,7 +51,7 @@ pub struct Quantiles {
 }
 
 impl Quantiles {
-    /// By nearest rank; `None` without a value.
+    /// Computes quantiles by nearest rank; `None` without values.
     #[must_use]
     pub fn of(values: impl Iterator<Item = f32>) -> Option<Self> {
         let mut sorted: Vec<f32> = values.collect();
@@ -64,15 +65,15 @@ impl Quantiles {
 }
 
 impl FrameLog {
-    /// No frames so far.
+    /// Creates a log without frames.
     #[must_use]
     pub fn new(refresh: Duration) -> Self {
         FrameLog { refresh, last: None, shown: VecDeque::new(), recorded: None }
     }
 
-    /// A frame begins. Its interval counts where frames follow one another
-    /// (`continuous`): a window in which nothing moves draws none, and the pause
-    /// says nothing.
+    /// Records the start of a frame. Its interval counts only if it directly follows
+    /// another frame (`continuous`). A window without changes draws no frames, and such a
+    /// pause is not a frame time.
     pub fn begin(&mut self, now: Instant, busy_seconds: Option<f32>, continuous: bool, prefill: bool) {
         if let (Some(last), true) = (self.last, continuous) {
             let interval_ms = now.duration_since(last).as_secs_f32() * 1e3;
@@ -88,30 +89,30 @@ impl FrameLog {
         self.last = Some(now);
     }
 
-    /// Keeps every frame from here on.
+    /// Starts keeping every frame.
     pub fn record(&mut self) {
         self.recorded = Some(Vec::new());
     }
 
-    /// The frames since [`FrameLog::record`].
+    /// Returns the frames since [`FrameLog::record`] and stops keeping them.
     pub fn take_recorded(&mut self) -> Vec<Frame> {
         self.recorded.take().unwrap_or_default()
     }
 
-    /// Quantiles of the shown frames' intervals.
+    /// Quantiles of the intervals in the graph.
     #[must_use]
     pub fn quantiles(&self) -> Option<Quantiles> {
         Quantiles::of(self.shown.iter().map(|frame| frame.interval_ms))
     }
 
-    /// Draws the newest frames as bars, the interface's own work as their
-    /// darker foot, and the line of the refresh that is meant.
+    /// Draws the newest frames as bars, with the interface's own work as the darker lower
+    /// part, and a line at the intended refresh time.
     pub fn graph(&self, ui: &mut Ui, colors: GraphColors) -> egui::Response {
         let size = vec2(ui.available_width(), 72.0);
         let (response, painter) = ui.allocate_painter(size, egui::Sense::hover());
         let rect = response.rect;
         painter.rect_filled(rect, 3.0, colors.background);
-        // The scale is that of usual frames: a single long one is cut off at the top.
+        // The scale suits the usual frames; a single long frame is cut off at the top.
         let usual = self.quantiles().map_or(0.0, |quantiles| quantiles.p95_ms);
         let top_ms =
             [25.0, 50.0, 100.0, 200.0, 400.0].into_iter().find(|&ms| usual <= 0.8 * ms).unwrap_or(800.0);
@@ -131,7 +132,7 @@ impl FrameLog {
         painter.hline(plot.x_range(), line, Stroke::new(1.0, colors.line));
         let font = egui::FontId::proportional(10.5);
         let label = |pos, align, text: String| painter.text(pos, align, text, font.clone(), colors.text);
-        // Above the line, or below it where the scale's own label stands.
+        // Above the line, or below it where the label of the scale is in the way.
         let (align, at) = if line - plot.top() > 28.0 {
             (egui::Align2::LEFT_BOTTOM, line - 1.0)
         } else {
@@ -146,7 +147,7 @@ impl FrameLog {
 /// The colours of the graph.
 #[derive(Clone, Copy, Debug)]
 pub struct GraphColors {
-    /// Behind everything.
+    /// Background.
     pub background: Color32,
     /// A frame in time.
     pub bar: Color32,
@@ -154,7 +155,7 @@ pub struct GraphColors {
     pub late: Color32,
     /// The interface's own work.
     pub busy: Color32,
-    /// The line of the refresh.
+    /// The line at the refresh time.
     pub line: Color32,
     /// Labels.
     pub text: Color32,

@@ -1,4 +1,4 @@
-//! A continuation on the worker's thread.
+//! Runs a continuation on the worker's thread.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use wgpt::{Engine, GenerateOptions};
 use crate::pace::Pace;
 use crate::worker::{Event, Events, Request};
 
-/// What a continuation continues.
+/// The prompt of a continuation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Prompt {
     /// The text before the cursor.
@@ -20,7 +20,7 @@ pub enum Prompt {
 /// Runs a continuation to its end and sends its pieces.
 ///
 /// # Errors
-/// Those of the engine.
+/// The errors of the engine.
 pub fn run(
     engine: &Engine,
     request: Request,
@@ -30,12 +30,14 @@ pub fn run(
 ) -> wgpt::Result<()> {
     let Request { id, prompt, sampling, max_tokens, past_end } = request;
     let mut tokens = match prompt {
-        // Tokens carry the space in front of a word: behind a lone space a model sees
-        // a text that it never saw. The draft leaves out the second space.
+        // A word's token includes the space before it, so a model has never seen a text that
+        // stops after a space. Trailing spaces are therefore removed from the prompt. If the
+        // continuation then starts with a space, the draft drops it.
         Prompt::Text(text) => engine.tokenizer()?.encode(text.trim_end_matches(' '))?,
         Prompt::Tokens(tokens) => tokens,
     };
-    // The newest part, so that at least half of the context is for what comes.
+    // Keeps the newest part, so that up to half of the context is free for the
+    // continuation.
     let room = engine.n_ctx() - max_tokens.min(engine.n_ctx() / 2);
     let dropped = tokens.len().saturating_sub(room);
     tokens.drain(..dropped);
@@ -63,7 +65,8 @@ pub fn run(
     Ok(())
 }
 
-/// The next piece, in pieces of work that keep to the budget; the gate is between them.
+/// Returns the next piece of text. The work is divided to keep to the budget, and the gate
+/// is checked between its parts.
 fn next(generation: &mut Generation, pace: &Pace) -> wgpt::Result<Option<Piece>> {
     loop {
         let Some(budget) = pace.budget() else {

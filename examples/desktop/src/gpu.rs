@@ -1,4 +1,4 @@
-//! The device that interface and engine share.
+//! The device that the interface and the engine share.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,40 +11,41 @@ use wgpt::gpu::Gpu;
 const BACKENDS: wgpu::Backends =
     wgpu::Backends::VULKAN.union(wgpu::Backends::METAL).union(wgpu::Backends::DX12);
 
-/// The widest texture that the interface asks for: its window on an 8K display.
+/// The largest texture size that the interface needs: a window on an 8K display.
 const TEXTURE_DIMENSION: u32 = 8192;
 
-/// What the chooser lists.
+/// An entry in the list of adapters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdapterInfo {
-    /// The name by which it is chosen.
+    /// The name used to select it.
     pub name: String,
-    /// Vulkan, Metal or DX12, and the driver with its version.
+    /// The API (Vulkan, Metal or DX12), and the driver with its version.
     pub driver: String,
 }
 
-/// An open device, and which others there are.
+/// An open device, and the list of all adapters.
 #[derive(Clone)]
 pub struct HostDevice {
     setup: WgpuSetupExisting,
     context: GpuContext,
-    /// The one in use.
+    /// The adapter in use.
     pub info: AdapterInfo,
-    /// Whether it computes on the CPU.
+    /// Whether it is a software adapter, which computes on the CPU.
     pub software: bool,
-    /// All, the preferred one first.
+    /// All adapters, the preferred one first.
     pub adapters: Vec<AdapterInfo>,
-    /// What the chosen adapter was not found for.
+    /// A message if the requested adapter was not found.
     pub notice: Option<String>,
     faults: Faults,
 }
 
 impl HostDevice {
-    /// Opens the adapter that `wanted` names, by a part of its name or its index, or
-    /// the preferred one: discrete before integrated before software.
+    /// Opens the adapter that `wanted` names, by part of its name or by its index. Without
+    /// `wanted`, or if there is no such adapter, opens the preferred one: discrete before
+    /// integrated before software.
     ///
     /// # Errors
-    /// A message that says what to do, without any adapter and where none opens.
+    /// A message that says what to do, if there is no adapter or it cannot be opened.
     pub fn open(wanted: Option<&str>) -> Result<Self, String> {
         let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
             backends: BACKENDS,
@@ -75,8 +76,8 @@ impl HostDevice {
         let (device, queue) = request(&adapter).map_err(|error| format!("{}: {error}", info.name))?;
         let context = GpuContext::from_host(instance.clone(), adapter.clone(), device.clone(), queue.clone());
         let faults = Faults::default();
-        // The default handler panics. Only the interface's own faults come here: the
-        // engine catches those of its calls.
+        // The default handler panics. Only the interface's errors arrive here, because the
+        // engine catches the errors of its own calls.
         let sink = faults.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             let message = error.to_string();
@@ -94,49 +95,50 @@ impl HostDevice {
         Ok(HostDevice { setup, context, info, software, adapters, notice, faults })
     }
 
-    /// The device for the interface.
+    /// The device, for the interface.
     #[must_use]
     pub fn interface(&self) -> WgpuSetup {
         WgpuSetup::Existing(self.setup.clone())
     }
 
-    /// The same device for the engine.
+    /// The same device, for the engine.
     ///
     /// # Errors
-    /// Those of [`Gpu::from_host`].
+    /// As [`Gpu::from_host`].
     pub fn engine(&self) -> wgpt::Result<Arc<Gpu>> {
         Ok(Arc::new(Gpu::from_host(self.context.clone())?))
     }
 
-    /// The gravest of what the device reported outside the engine's calls since the last
-    /// call. To be called before anything is drawn: the interface's renderer panics on a
-    /// lost device, and polling is what lets wgpu tell.
+    /// Returns the most serious fault that the device reported outside the engine's calls
+    /// since the last call. Call it before drawing: the interface's renderer panics on a
+    /// lost device, and wgpu reports a loss only when polled.
     #[must_use]
     pub fn take_fault(&self) -> Option<Fault> {
-        // A failure to poll is a loss, which the callback reports.
+        // A failed poll means a lost device, which the callback reports.
         let _ = self.setup.device.poll(wgpu::PollType::Poll);
         self.faults.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Destroys the device, as a driver's reset does.
+    /// Destroys the device, like a driver reset.
     pub fn destroy(&self) {
         self.setup.device.destroy();
     }
 }
 
-/// What a device reports outside the engine's calls, the gravest last.
+/// A fault that the device reported outside the engine's calls. The most serious one is
+/// last.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
-    /// The window's surface could not be configured, since wgpu first waits for an idle
-    /// queue and the engine handed it work meanwhile.
+    /// The window's surface could not be configured: wgpu first waits for an idle queue,
+    /// but the engine submitted work meanwhile.
     Surface,
-    /// Something that the interface did was refused.
+    /// A call of the interface was rejected.
     Interface(String),
-    /// The device is gone.
+    /// The device is lost.
     Lost(String),
 }
 
-/// The gravest fault that nobody took yet.
+/// The most serious fault that was not taken yet.
 #[derive(Clone, Debug, Default)]
 struct Faults(Arc<Mutex<Option<Fault>>>);
 
@@ -164,7 +166,7 @@ fn describe(adapter: &wgpu::Adapter) -> AdapterInfo {
     AdapterInfo { name: info.name, driver: format!("{}, {} {}", info.backend, info.driver, info.driver_info) }
 }
 
-/// A device with what the engine uses and what the interface needs.
+/// Opens a device with what the engine can use and the interface needs.
 fn request(adapter: &wgpu::Adapter) -> Result<(wgpu::Device, wgpu::Queue), wgpu::RequestDeviceError> {
     let offered = adapter.limits().max_texture_dimension_2d;
     let mut descriptor = wgpu::DeviceDescriptor { label: Some("wgpt-desktop"), ..Default::default() };

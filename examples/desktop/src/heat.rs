@@ -1,4 +1,4 @@
-//! How surprised the model is by each piece of the text.
+//! The model's surprise at each piece of the text.
 
 use std::f32::consts::LN_2;
 use std::ops::Range;
@@ -6,21 +6,20 @@ use std::ops::Range;
 use crate::draft::Edit;
 use crate::rate::Rating;
 
-/// Surprise of which the colour scale's end stands for: a choice among 65,536.
+/// The surprise, in bits, at the end of the colour scale: one choice among 65,536.
 pub const BITS_MAX: f32 = 16.0;
 
-/// A piece of the text that one colour covers: a token, or several that share a
-/// character.
+/// A piece of the text with one colour: a token, or several tokens that share a character.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cell {
-    /// Its bytes, whole characters.
+    /// Its byte range; whole characters.
     pub range: Range<usize>,
     /// Its tokens.
     pub tokens: Vec<Rating>,
 }
 
 impl Cell {
-    /// -log2 of the probability of all its tokens; `None` where one was not rated.
+    /// -log2 of the joint probability of its tokens; `None` if one of them was not rated.
     #[must_use]
     pub fn bits(&self) -> Option<f32> {
         self.tokens.iter().map(|token| Some(-token.score.as_ref()?.logprob / LN_2)).sum()
@@ -34,8 +33,8 @@ pub struct Heat {
 }
 
 impl Heat {
-    /// Cells of `text` by its tokens; `None` where the tokens' bytes are not the text,
-    /// which a tokenizer that rewrites its input causes.
+    /// Divides `text` into cells by its tokens. `None` if the tokens' bytes differ from the
+    /// text, which happens if the tokenizer rewrites its input.
     #[must_use]
     pub fn new(text: &str, ratings: Vec<Rating>) -> Option<Self> {
         let mut cells: Vec<Cell> = Vec::new();
@@ -63,14 +62,15 @@ impl Heat {
         &self.cells
     }
 
-    /// The cell of a byte.
+    /// The cell that contains a byte.
     #[must_use]
     pub fn at(&self, byte: usize) -> Option<&Cell> {
         let index = self.cells.partition_point(|cell| cell.range.end <= byte);
         self.cells.get(index).filter(|cell| cell.range.contains(&byte))
     }
 
-    /// Follows a change of the text: what it touched has no rating until the next one.
+    /// Adapts the cells to a change of the text. Cells that it touched are removed until
+    /// the next rating.
     pub fn edited(&mut self, edit: Edit) {
         self.cells.retain(|cell| cell.range.end <= edit.start || cell.range.start >= edit.old_end);
         for cell in self.cells.iter_mut().filter(|cell| cell.range.start >= edit.old_end) {
@@ -78,7 +78,7 @@ impl Heat {
         }
     }
 
-    /// Mean bits a rated token, and how many there are.
+    /// Mean bits per rated token, and the number of rated tokens.
     #[must_use]
     pub fn mean(&self) -> Option<(f64, usize)> {
         let scores = self.cells.iter().flat_map(|cell| &cell.tokens).filter_map(|token| token.score.as_ref());
@@ -103,7 +103,8 @@ mod tests {
 
     #[test]
     fn tokens_that_share_a_character_are_one_cell() {
-        // The party popper's four bytes in three tokens, the first with a letter in front.
+        // The four bytes of the party popper in three tokens; the first token also has a
+        // letter.
         let party = "🎉".as_bytes();
         let first = [b"a", &party[..1]].concat();
         let heat = Heat::new(

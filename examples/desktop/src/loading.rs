@@ -1,52 +1,52 @@
-//! The model that is there, and the one that is coming.
+//! The loaded model, and the load in progress.
 
 use wgpt::model::{LoadPhase, LoadProgress};
 
 use crate::worker::{ModelInfo, Source};
 
-/// The model that is there, and the one that is coming.
+/// The loaded model, and the load in progress.
 #[derive(Debug)]
 pub struct Loading {
     model: Option<(Source, ModelInfo)>,
-    /// What is loaded, and how far it is.
+    /// The source being loaded, and its progress.
     running: Option<(Source, Option<LoadProgress>)>,
     phase: Option<LoadPhase>,
 }
 
 impl Loading {
-    /// The first model is coming.
+    /// Creates the state in which the first model is loading.
     #[must_use]
     pub fn begin(source: Source) -> Self {
         Loading { model: None, running: Some((source, None)), phase: None }
     }
 
-    /// Another one is.
+    /// Records that the load of another model has started.
     pub fn restart(&mut self, source: Source) {
         self.running = Some((source, None));
         self.phase = None;
     }
 
-    /// The model that is there; none while another one is coming.
+    /// The loaded model; `None` while another one is loading.
     #[must_use]
     pub fn model(&self) -> Option<&ModelInfo> {
         self.model.as_ref().map(|(_, model)| model).filter(|_| self.running.is_none())
     }
 
-    /// Whether the embedded model is there, or comes.
+    /// Whether the embedded model is loaded or loading.
     #[must_use]
     pub fn is_embedded(&self) -> bool {
         let coming = self.running.as_ref().map(|(source, _)| source);
         coming.or(self.model.as_ref().map(|(source, _)| source)) == Some(&Source::Embedded)
     }
 
-    /// How far the one is that is coming.
+    /// The progress of the load that is running; `None` if none is.
     #[must_use]
     pub fn running(&self) -> Option<&Option<LoadProgress>> {
         self.running.as_ref().map(|(_, progress)| progress)
     }
 
-    /// Notes progress; whether a phase begins with it. Reading takes turns with
-    /// uploading, block by block, so that the latter tells of both.
+    /// Records progress. Returns whether a new phase started. Blocks are read and uploaded
+    /// in turn, so the progress of the upload stands for both.
     pub fn progress(&mut self, progress: LoadProgress) -> bool {
         if progress.phase == LoadPhase::Read {
             return false;
@@ -57,14 +57,15 @@ impl Loading {
         self.phase.replace(progress.phase) != Some(progress.phase)
     }
 
-    /// It is there; which one it is.
+    /// Records that the model is loaded. Returns its source.
     pub fn loaded(&mut self, model: ModelInfo) -> Option<Source> {
         let (source, _) = self.running.take()?;
         self.model = Some((source.clone(), model));
         Some(source)
     }
 
-    /// It is not; whether the one before still is.
+    /// Records that the load failed. `kept` says whether the previous model is still
+    /// loaded.
     pub fn failed(&mut self, kept: bool) {
         self.running = None;
         if !kept {

@@ -1,4 +1,4 @@
-//! What happens, as JSON lines: the facts that a test of the window asserts.
+//! Events as JSON lines, for tests of the window.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -7,23 +7,23 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-/// Writes events to stdout where that was asked for.
+/// Writes events to stdout, if enabled.
 #[derive(Debug)]
 pub struct EventLog {
     enabled: bool,
     started: Instant,
-    /// Where each named control was seen last.
+    /// The last known place of each named control.
     controls: RefCell<HashMap<&'static str, [i32; 4]>>,
 }
 
 impl EventLog {
-    /// A log that writes only where `enabled`.
+    /// Creates a log, which writes only if `enabled`.
     #[must_use]
     pub fn new(enabled: bool) -> Self {
         EventLog { enabled, started: Instant::now(), controls: RefCell::default() }
     }
 
-    /// Writes an event: its name and time first, then `fields`, an object.
+    /// Writes an event: its name and time, followed by `fields`, which must be an object.
     pub fn write(&self, event: &str, fields: Value) {
         if !self.enabled {
             return;
@@ -32,11 +32,11 @@ impl EventLog {
         let rest =
             rest.strip_prefix('{').filter(|rest| *rest != "}").map_or("}".into(), |rest| format!(",{rest}"));
         let ms = self.started.elapsed().as_millis();
-        // A reader that went away does not end the window.
+        // It is no error if the reader is gone.
         let _ = writeln!(std::io::stdout(), "{{\"event\":{},\"ms\":{ms}{rest}", Value::from(event));
     }
 
-    /// Writes where a control stands, in points, when that changed.
+    /// Writes a control's place, in points, if it changed.
     pub fn control(&self, name: &'static str, rect: eframe::egui::Rect) {
         if !self.enabled {
             return;

@@ -1,5 +1,5 @@
-//! A writing window on wgpt: text with streaming continuation at the cursor, and
-//! the model's surprise over every word. Interface and engine share one device.
+//! A writing window on wgpt: text with streaming continuation at the cursor, and the
+//! model's surprise at every word. The interface and the engine share one device.
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 #![cfg_attr(windows, windows_subsystem = "windows")]
@@ -38,8 +38,8 @@ use gpu::HostDevice;
 use log::EventLog;
 use state::Store;
 
-/// Windows in a row that a lost device may end before the program gives up: a driver
-/// that resets each time would flicker for ever.
+/// After this many device losses in a row the program gives up. A driver that resets every
+/// time would otherwise make the window flicker for ever.
 const LOSSES_MAX: u32 = 3;
 
 fn main() -> ExitCode {
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// One window after the other, until one is closed.
+/// Opens one window after another, until the user closes one.
 fn run(args: Args) -> Result<(), String> {
     let store = Store::new(&args.state);
     let (mut state, notice) = store.load();
@@ -120,8 +120,8 @@ fn window(device: HostDevice, session: &mut Session) -> Result<Outcome, String> 
     };
     options.wgpu_options.wgpu_setup = device.interface();
     session.outcome = Outcome::Closed;
-    // The interface's renderer panics where a device is lost within a frame; a window's
-    // loop that a panic passed through cannot be run again.
+    // The interface's renderer panics if the device is lost during a frame. After the panic
+    // the window's event loop cannot run again.
     let ran = catch_unwind(AssertUnwindSafe(|| {
         eframe::run_native(
             "wgpt",

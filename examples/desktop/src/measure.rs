@@ -1,4 +1,4 @@
-//! `--measure`: frame times while nothing runs, then while text is generated.
+//! `--measure`: frame times while idle, then while text is generated.
 
 use std::time::{Duration, Instant};
 
@@ -8,25 +8,25 @@ use crate::frames::{Frame, Quantiles};
 use crate::generate::Prompt;
 use crate::worker::ModelInfo;
 
-/// How long frames without any GPU work of the engine are measured.
+/// How long to measure frames while the engine does no GPU work.
 const IDLE: Duration = Duration::from_secs(2);
-/// Tokens of a prompt for a model without a tokenizer.
+/// Prompt length for a model without a tokenizer, in tokens.
 const PROMPT_TOKENS: usize = 384;
-/// Tokens of a continuation; then the prompt is read again.
+/// Length of a continuation in tokens; after it the prompt is read again.
 pub const MAX_TOKENS: usize = 120;
 /// A prompt of 328 tokens in the demo model's vocabulary.
 const PROMPT: &str = include_str!("prompt.txt");
 
-/// Where a measurement is.
+/// The stages of a measurement.
 #[derive(Debug)]
 pub enum Step {
-    /// The model is loaded.
+    /// The model is loading.
     Loading,
-    /// Frames alone.
+    /// Measuring frames while idle.
     Idle(Instant),
-    /// Frames beside a generation.
+    /// Measuring frames during generation.
     Generating(Instant),
-    /// Printed; the window closes.
+    /// The report is printed and the window closes.
     Done,
 }
 
@@ -35,19 +35,19 @@ pub enum Step {
 pub struct Measure {
     /// How long to generate.
     pub seconds: Duration,
-    /// Where it is.
+    /// The current stage.
     pub step: Step,
-    /// Frames of the idle time.
+    /// The frames while idle.
     pub idle: Vec<Frame>,
-    /// Tokens generated.
+    /// Number of generated tokens.
     pub tokens: usize,
-    /// Prompts read, and their tokens.
+    /// Number of prompts read.
     pub prompts: usize,
-    /// Tokens of one of them.
+    /// Tokens per prompt.
     pub prompt_tokens: usize,
 }
 
-/// What is printed.
+/// The printed report.
 #[derive(Debug, Serialize)]
 struct Report<'a> {
     adapter: &'a str,
@@ -69,7 +69,7 @@ struct Report<'a> {
     tokens_per_second: f64,
 }
 
-/// Frames of one kind.
+/// Statistics of one kind of frames.
 #[derive(Debug, Serialize)]
 struct Times {
     frames: usize,
@@ -88,13 +88,13 @@ impl Times {
 }
 
 impl Measure {
-    /// A measurement that begins when the model is there.
+    /// Creates a measurement, which starts once the model is loaded.
     #[must_use]
     pub fn new(seconds: Duration) -> Self {
         Measure { seconds, step: Step::Loading, idle: Vec::new(), tokens: 0, prompts: 0, prompt_tokens: 0 }
     }
 
-    /// Whether the step at hand has taken its time.
+    /// Whether the current stage has lasted long enough.
     #[must_use]
     pub fn is_over(&self) -> bool {
         match self.step {
@@ -104,18 +104,19 @@ impl Measure {
         }
     }
 
-    /// The prompt that is read again and again.
+    /// The prompt, which is read repeatedly.
     #[must_use]
     pub fn prompt(has_tokenizer: bool) -> Prompt {
         if has_tokenizer {
             Prompt::Text(PROMPT.trim_end().to_owned())
         } else {
-            // Below the smallest published vocabulary of GPT-2's shapes, the demo's.
+            // The ids are below 2048, the demo model's vocabulary size and the smallest
+            // among GPT-2 shapes.
             Prompt::Tokens((0..PROMPT_TOKENS as u32).map(|i| (i * 37 + 11) % 2048).collect())
         }
     }
 
-    /// The report as JSON.
+    /// Returns the report as JSON.
     #[must_use]
     pub fn report(
         &self,

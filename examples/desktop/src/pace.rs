@@ -1,21 +1,21 @@
-//! How engine and interface share one queue: how long a piece of the engine's work may
-//! be, and when it must wait.
+//! Pacing of the engine's work on the queue that it shares with the interface: how long a
+//! piece of work may take, and when it must wait.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How long the interface waits for a piece of work at the most.
+/// Maximum time that the interface waits for a piece of work.
 const PIECE_MAX: Duration = Duration::from_secs(2);
 
-/// The bound of a piece, set while work runs, and the gate in front of each. Clones
-/// share both.
+/// The time limit for a piece of work, which can change while work runs, and the gate
+/// before each piece. Clones share both.
 #[derive(Clone, Debug, Default)]
 pub struct Pace(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// Most microseconds of a piece; 0 for no bound.
+    /// Time limit of a piece, in microseconds; 0 for none.
     micros: AtomicU64,
     gate: Mutex<Gate>,
     changed: Condvar,
@@ -28,13 +28,13 @@ struct Gate {
 }
 
 impl Pace {
-    /// Sets the bound; `None` for none.
+    /// Sets the time limit; `None` removes it.
     pub fn set(&self, budget_ms: Option<f32>) {
         let micros = budget_ms.map_or(0, |ms| (ms * 1e3).max(1.0) as u64);
         self.0.micros.store(micros, Ordering::Relaxed);
     }
 
-    /// The bound.
+    /// The time limit.
     #[must_use]
     pub fn budget(&self) -> Option<Duration> {
         match self.0.micros.load(Ordering::Relaxed) {
@@ -43,22 +43,22 @@ impl Pace {
         }
     }
 
-    /// Runs a piece of the engine's work, behind the gate.
+    /// Runs a piece of the engine's work once the gate is open.
     pub fn piece<T>(&self, work: impl FnOnce() -> T) -> T {
         self.enter();
-        // Left when the piece panics as well.
+        // The gate is also left if the piece panics.
         let _leave = Leave(self);
         work()
     }
 
-    /// Lets a closed gate stop a piece in its middle.
+    /// A point within a piece where a closed gate stops it.
     pub fn breathe(&self) {
         self.leave();
         self.enter();
     }
 
-    /// Closes the gate and waits for the piece at hand: until [`Pace::open`] the engine
-    /// hands nothing to the queue.
+    /// Closes the gate and waits for the piece in progress, for at most `PIECE_MAX`.
+    /// Until [`Pace::open`] the engine then submits nothing to the queue.
     pub fn close(&self) {
         let mut gate = self.gate();
         gate.closed = true;

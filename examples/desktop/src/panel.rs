@@ -13,7 +13,7 @@ use crate::state::Settings;
 use crate::theme::Palette;
 use crate::worker::{ModelInfo, Source};
 
-/// Width of the panel, and of the labels in front of its controls.
+/// Width of the panel, and of the labels before its controls.
 pub const WIDTH: f32 = 312.0;
 const LABEL_WIDTH: f32 = 96.0;
 
@@ -21,9 +21,9 @@ const LABEL_WIDTH: f32 = 96.0;
 pub struct View<'a> {
     /// The loaded model.
     pub model: Option<&'a ModelInfo>,
-    /// How far loading is, while something is loaded.
+    /// Progress of the load, while a model is loading.
     pub loading: Option<&'a Option<LoadProgress>>,
-    /// Whether the embedded model is loaded, or comes.
+    /// Whether the embedded model is loaded or loading.
     pub embedded: bool,
     /// The device.
     pub device: &'a HostDevice,
@@ -33,25 +33,25 @@ pub struct View<'a> {
     pub frames: &'a FrameLog,
     /// Colours.
     pub palette: &'static Palette,
-    /// Events and the places of controls.
+    /// The log of events and of the places of controls.
     pub log: &'a EventLog,
 }
 
-/// What the user wants, beyond changed settings.
+/// A request by the user, other than changed settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wish {
-    /// Another model.
+    /// Load a model.
     Load(Source),
-    /// No model after all.
+    /// Cancel the load in progress.
     CancelLoad,
-    /// Another adapter, by its name.
+    /// Use another adapter, by its name.
     Adapter(String),
 }
 
-/// Shows the panel; `directory` is what stands in the model's text field.
+/// Shows the panel; `directory` is the content of the model's text field.
 pub fn show(ui: &mut Ui, view: &View<'_>, settings: &mut Settings, directory: &mut String) -> Option<Wish> {
     let mut wish = None;
-    // The bar of the scrolled area stands in the margin, beside the controls.
+    // The scroll bar is in the margin, beside the controls.
     egui::ScrollArea::vertical().auto_shrink([false, false]).show(ui, |ui| {
         egui::Frame::new().inner_margin(egui::Margin::symmetric(16, 0)).show(ui, |ui| {
             ui.add_space(2.0);
@@ -134,7 +134,8 @@ fn model(ui: &mut Ui, view: &View<'_>, directory: &mut String) -> Option<Wish> {
         let field = ui.add(field);
         view.log.control("model-directory", field.rect);
         let entered = field.lost_focus() && ui.input(|input| input.key_pressed(egui::Key::Enter));
-        // Behind the field, which may have taken a letter in this very frame.
+        // Read after the field was shown, because the field may have received a character
+        // in this frame.
         let path = directory.trim();
         if (load.clicked() || entered) && !path.is_empty() {
             wish = Some(Wish::Load(Source::Directory(path.into())));
@@ -161,7 +162,7 @@ fn bar(progress: Option<&LoadProgress>, width: f32) -> ProgressBar {
     ProgressBar::new(fraction).desired_width(width).desired_height(22.0).corner_radius(5.0).text(text)
 }
 
-/// A phase in words.
+/// The name of a phase.
 #[must_use]
 pub fn phase_name(phase: LoadPhase) -> &'static str {
     match phase {
@@ -269,7 +270,7 @@ fn surprise(ui: &mut Ui, view: &View<'_>, settings: &mut Settings) {
     }
 }
 
-/// The scale with its ticks, in bits.
+/// Draws the colour scale with its ticks, in bits.
 fn legend(ui: &mut Ui, palette: &Palette) {
     let (rect, _) = ui.allocate_exact_size(vec2(ui.available_width(), 28.0), egui::Sense::hover());
     let bar = egui::Rect::from_min_size(rect.min, vec2(rect.width(), 10.0));

@@ -1,4 +1,4 @@
-//! How a model rates each token of a text, on the worker's thread.
+//! Rates each token of a text, on the worker's thread.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,26 +9,26 @@ use wgpt::{Engine, Session};
 
 use crate::pace::Pace;
 
-/// Tokens of one pass: the first guess, and the bounds.
+/// Tokens in one pass: the first size, and the limits.
 const PASS_FIRST: usize = 32;
 const PASS_MIN: usize = 4;
 const PASS_MAX: usize = 256;
 
-/// A token of the text and what the model thinks of it.
+/// A token of the text and the model's rating of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rating {
-    /// Its bytes: perhaps a part of a character.
+    /// The token's bytes; possibly only part of a character.
     pub bytes: Vec<u8>,
-    /// `None` for a text's first token where the model has no token in front of it.
+    /// `None` for the text's first token if the model has no begin token to put before it.
     pub score: Option<Score>,
 }
 
-/// What a model thinks of a token in its place.
+/// The model's rating of a token in its context.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Score {
     /// Natural log-probability.
     pub logprob: f32,
-    /// How many tokens are more probable.
+    /// Number of tokens that are more probable.
     pub rank: u32,
     /// The bytes of the most probable token.
     pub best: Vec<u8>,
@@ -36,11 +36,11 @@ pub struct Score {
     pub best_logprob: f32,
 }
 
-/// Rates every token of `text`; each sees at least half a context before it, where
-/// there is so much.
+/// Rates every token of `text`. Each token is rated with at least half a context of text
+/// before it, if the text has that much.
 ///
 /// # Errors
-/// Those of the engine; [`wgpt::Error::Cancelled`].
+/// The errors of the engine; [`wgpt::Error::Cancelled`].
 pub fn run(engine: &Engine, text: &str, cancel: &CancelFlag, pace: &Pace) -> wgpt::Result<Vec<Rating>> {
     let tokenizer = engine.tokenizer()?;
     let tokens = tokenizer.encode(text)?;
@@ -77,7 +77,7 @@ fn rating(tokenizer: &Tokenizer, token: u32, score: TokenScore) -> Rating {
     Rating { bytes: tokenizer.token_bytes(token), score: Some(score) }
 }
 
-/// How many tokens run at once: as many as the budget permits.
+/// The number of tokens per pass, adjusted to the budget.
 struct Pass<'a> {
     tokens: usize,
     pace: &'a Pace,
@@ -94,7 +94,7 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Runs a pass and sizes the next one by its time.
+    /// Runs a pass and adjusts the size of the next one to its time.
     fn timed<T>(&mut self, run: impl FnOnce() -> T) -> T {
         let started = Instant::now();
         let value = self.pace.piece(run);
@@ -103,8 +103,8 @@ impl Pass<'_> {
     }
 }
 
-/// The size of the next pass: half as many tokens behind a pass that exceeded the
-/// budget, twice as many behind one that took less than a third of it.
+/// The size of the next pass: half as many tokens after a pass that exceeded the budget,
+/// twice as many after one that took less than a third of it.
 fn next_size(tokens: usize, took: Duration, budget: Option<Duration>) -> usize {
     let next = match budget {
         None => PASS_MAX,

@@ -1,14 +1,14 @@
-//! The continuation that runs, or the last one: its numbers.
+//! The numbers of the running continuation, or of the last one.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use wgpt::engine::FinishReason;
 
-/// Tokens of so long make the rate that is shown.
+/// The displayed rate covers the tokens of this time.
 const RATE_OVER: Duration = Duration::from_secs(2);
 
-/// The continuation that runs, or the last one.
+/// The running continuation, or the last one.
 #[derive(Debug, Default)]
 pub struct Run {
     id: u64,
@@ -18,20 +18,20 @@ pub struct Run {
     dropped: usize,
     tokens: usize,
     recent: VecDeque<Instant>,
-    /// The rate of the one that ended.
+    /// The rate of the continuation after its end.
     rate: Option<f64>,
-    /// Whether the model ended it.
+    /// Whether the model ended the continuation.
     eos: bool,
 }
 
 impl Run {
-    /// Begins one; its number.
+    /// Starts a continuation. Returns its number.
     pub fn begin(&mut self, max_tokens: usize) -> u64 {
         *self = Run { id: self.id + 1, running: true, max_tokens, ..Run::default() };
         self.id
     }
 
-    /// Whether it runs.
+    /// Whether the continuation is running.
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.running
@@ -43,20 +43,21 @@ impl Run {
         self.running && self.tokens == 0
     }
 
-    /// Tokens of its prompt.
+    /// Number of tokens in its prompt.
     #[must_use]
     pub fn prompt_tokens(&self) -> usize {
         self.prompt_tokens
     }
 
-    /// Its prompt has so many tokens.
+    /// Records the prompt's size and the number of tokens dropped from it.
     pub fn prompt(&mut self, id: u64, tokens: usize, dropped: usize) {
         if id == self.id {
             (self.prompt_tokens, self.dropped) = (tokens, dropped);
         }
     }
 
-    /// A token came: whether it is the first one. None for a continuation before.
+    /// Records a token. Returns whether it is the first one, or `None` if it belongs to an
+    /// earlier continuation.
     pub fn piece(&mut self, id: u64, at: Instant) -> Option<bool> {
         if id != self.id {
             return None;
@@ -69,7 +70,7 @@ impl Run {
         Some(self.tokens == 1)
     }
 
-    /// It ended.
+    /// Records the end of the continuation.
     pub fn ended(&mut self, id: u64, rate: f64, reason: FinishReason) {
         if id == self.id {
             self.running = false;
@@ -78,7 +79,7 @@ impl Run {
         }
     }
 
-    /// Tokens a second: lately, or of the whole where it ended.
+    /// Tokens per second: recently, or of the whole continuation once it has ended.
     #[must_use]
     pub fn rate(&self) -> Option<f64> {
         if !self.running {
@@ -89,7 +90,7 @@ impl Run {
         (seconds > 0.0).then(|| (self.recent.len() - 1) as f64 / seconds)
     }
 
-    /// What it does, in words; none where there was none.
+    /// The status in words; `None` before the first continuation.
     #[must_use]
     pub fn status(&self) -> Option<String> {
         if self.id == 0 {

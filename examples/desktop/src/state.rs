@@ -1,4 +1,4 @@
-//! Text and settings, kept from one start to the next.
+//! Text and settings, saved between starts.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -10,16 +10,16 @@ use wgpt::sampling::SamplingParams;
 
 use crate::args::StateFile;
 
-/// What a first start shows.
+/// The text of the first start.
 const FIRST_TEXT: &str = "Once upon a time, a little girl named Lily found an old map under her bed.";
 
-/// What is kept.
+/// The saved state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct State {
     /// The text.
     pub text: String,
-    /// Everything that the panel sets.
+    /// All settings of the panel.
     pub settings: Settings,
 }
 
@@ -29,7 +29,7 @@ impl Default for State {
     }
 }
 
-/// Everything that the panel sets.
+/// All settings of the panel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Settings {
@@ -37,26 +37,26 @@ pub struct Settings {
     pub sampling: SamplingParams,
     /// Tokens of one continuation.
     pub max_tokens: usize,
-    /// Whether a continuation goes on where the model would end the text.
+    /// Whether a continuation goes on after the model would end the text.
     pub past_end: bool,
     /// Whether pieces of GPU work keep to the budget.
     pub budgeted: bool,
-    /// Most milliseconds of a piece of GPU work.
+    /// Time limit of a piece of GPU work, in milliseconds.
     pub budget_ms: f32,
     /// Whether the surprise of the text is shown.
     pub heat: bool,
-    /// The model's directory; the embedded model without one.
+    /// The model's directory; `None` for the embedded model.
     pub model: Option<PathBuf>,
-    /// The adapter's name; the preferred one without it.
+    /// The adapter's name; `None` for the preferred one.
     pub adapter: Option<String>,
-    /// Light, dark, or as the system has it.
+    /// The colour theme.
     pub theme: Theme,
 }
 
-/// Which colours the window has.
+/// The colour theme of the window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Theme {
-    /// As the system has it.
+    /// Follows the system.
     #[default]
     System,
     /// Dark on light.
@@ -91,14 +91,15 @@ impl Default for Settings {
     }
 }
 
-/// The file that the state is kept in.
+/// The file that stores the state.
 #[derive(Clone, Debug)]
 pub struct Store {
     path: Option<PathBuf>,
 }
 
 impl Store {
-    /// The file that `file` names; none where the platform has no directory for it.
+    /// Creates a store for the file. Nothing is stored if the platform has no directory for
+    /// it.
     #[must_use]
     pub fn new(file: &StateFile) -> Self {
         let path = match file {
@@ -112,7 +113,8 @@ impl Store {
         Store { path }
     }
 
-    /// What was kept, and what was wrong with the file; the first text without one.
+    /// Loads the saved state, or the defaults if there is none. Also returns a message if
+    /// the file could not be read.
     #[must_use]
     pub fn load(&self) -> (State, Option<String>) {
         let Some(path) = &self.path else { return (State::default(), None) };
@@ -124,7 +126,7 @@ impl Store {
         match serde_json::from_slice(&bytes) {
             Ok(state) => (state, None),
             Err(error) => {
-                // The next save would overwrite a text that can be mended by hand.
+                // The next save would overwrite a text that the user may be able to repair.
                 let aside = path.with_extension("json.damaged");
                 let _ = std::fs::rename(path, &aside);
                 let message = format!("{error}; the file is kept as {}", aside.display());
@@ -133,7 +135,7 @@ impl Store {
         }
     }
 
-    /// Writes the state; the file appears whole or not at all.
+    /// Saves the state. The file is written completely or not at all.
     ///
     /// # Errors
     /// A message that names the file.

@@ -1,35 +1,35 @@
-//! Colours and type.
+//! Colours and text sizes.
 
 use eframe::egui::{self, Color32, CornerRadius, FontFamily, FontId, Stroke, TextStyle, Visuals, vec2};
 
 use crate::frames::GraphColors;
 use crate::heat::BITS_MAX;
 
-/// Size of the text that is written, in points, and of its lines.
+/// Size of the user's text, in points.
 pub const TEXT_SIZE: f32 = 18.0;
-/// Height of a line of it.
+/// Height of a line of the user's text.
 pub const LINE_HEIGHT: f32 = 29.0;
-/// Width of the column: about 75 characters (Bringhurst: 45 to 75).
+/// Width of the text column: about 75 characters (Bringhurst recommends 45 to 75).
 pub const COLUMN_WIDTH: f32 = 640.0;
 
-/// What egui's visuals do not name.
+/// Colours that egui's visuals have no name for.
 #[derive(Clone, Copy, Debug)]
 pub struct Palette {
-    /// Behind the text.
+    /// Background of the text.
     pub paper: Color32,
     /// The user's text.
     pub ink: Color32,
-    /// What the model wrote and nobody accepted yet.
+    /// The continuation that the user has not accepted yet.
     pub ghost: Color32,
-    /// Secondary text: at least 4.5 to 1 on both backgrounds.
+    /// Secondary text, with a contrast of at least 4.5 to 1 on both backgrounds.
     pub quiet: Color32,
-    /// What can be pressed first of all.
+    /// The button for the main action.
     pub accent: Color32,
     /// Text on the accent.
     pub on_accent: Color32,
-    /// Behind a message of an error.
+    /// Background of an error message.
     pub alarm: Color32,
-    /// Surprise from none to [`BITS_MAX`], in equal steps.
+    /// The colour scale for surprise, in equal steps from 0 bits to [`BITS_MAX`].
     ramp: [Color32; 6],
     /// The graph of frame times.
     pub graph: GraphColors,
@@ -39,8 +39,8 @@ const fn rgb(hex: u32) -> Color32 {
     Color32::from_rgb((hex >> 16) as u8, (hex >> 8) as u8, hex as u8)
 }
 
-/// ColorBrewer's YlOrBr without its dark end, which black text could not stand on:
-/// safe for colour-blind readers (Harrower and Brewer 2003).
+/// The scale is ColorBrewer's YlOrBr without its dark end, on which dark text would be hard
+/// to read. It is safe for colour-blind readers (Harrower and Brewer 2003).
 const LIGHT: Palette = Palette {
     paper: rgb(0xfdfcf9),
     ink: rgb(0x1f2328),
@@ -60,8 +60,9 @@ const LIGHT: Palette = Palette {
     },
 };
 
-/// matplotlib's magma without its bright end, which white text could not stand on:
-/// its lightness rises evenly, also for colour-blind readers (Smith and van der Walt 2015).
+/// The scale is matplotlib's magma without its bright end, on which light text would be
+/// hard to read. Its lightness rises evenly, also for colour-blind readers (Smith and van
+/// der Walt 2015).
 const DARK: Palette = Palette {
     paper: rgb(0x17181c),
     ink: rgb(0xe8e6e1),
@@ -82,13 +83,13 @@ const DARK: Palette = Palette {
 };
 
 impl Palette {
-    /// The palette of the theme in use.
+    /// The palette of the current theme.
     #[must_use]
     pub fn of(visuals: &Visuals) -> &'static Palette {
         if visuals.dark_mode { &DARK } else { &LIGHT }
     }
 
-    /// The colour of a surprise, which ends at [`BITS_MAX`].
+    /// The colour for a surprise; values above [`BITS_MAX`] get the last one.
     #[must_use]
     pub fn heat(&self, bits: f32) -> Color32 {
         let steps = (self.ramp.len() - 1) as f32;
@@ -98,7 +99,7 @@ impl Palette {
     }
 }
 
-/// Sets both themes.
+/// Installs both themes.
 pub fn install(context: &egui::Context) {
     for (theme, palette) in [(egui::Theme::Light, &LIGHT), (egui::Theme::Dark, &DARK)] {
         context.style_mut_of(theme, |style| {

@@ -1,4 +1,4 @@
-//! What the pointer says of a piece of the text.
+//! The tooltip for a piece of the text.
 
 use eframe::egui::{self, Grid, RichText, Ui};
 
@@ -35,7 +35,8 @@ pub fn show(ui: &mut Ui, cell: &Cell, palette: &Palette) {
     }
 }
 
-/// A token as text: spaces and breaks are seen, parts of characters are bytes.
+/// A token as text. Spaces and line breaks are visible; parts of characters are shown as
+/// bytes.
 #[must_use]
 pub fn written(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {

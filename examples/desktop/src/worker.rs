@@ -1,5 +1,5 @@
-//! The thread that owns the engine: commands in, events out. The interface never
-//! waits for it.
+//! The thread that owns the engine. It receives commands and sends events; the interface
+//! never waits for it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,79 +19,79 @@ use crate::gpu::HostDevice;
 use crate::pace::Pace;
 use crate::rate::{self, Rating};
 
-/// Seed of random weights: frame times do not depend on it.
+/// Seed of random weights; frame times do not depend on it.
 const RANDOM_SEED: u64 = 1;
 
-/// Which model.
+/// The source of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// The one in the program.
+    /// The model embedded in the program.
     Embedded,
     /// A directory in Hugging Face layout.
     Directory(PathBuf),
-    /// Random weights of a shape.
+    /// Random weights of the named shape.
     Random(String),
 }
 
-/// What the interface wants.
+/// A command of the interface.
 enum Command {
     Load(Source, CancelFlag),
     Generate(Request, CancelFlag),
     Rate { revision: u64, text: String, cancel: CancelFlag },
 }
 
-/// A continuation that is wanted.
+/// A request for a continuation.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Which one; events carry it.
+    /// Number of the continuation, repeated in its events.
     pub id: u64,
-    /// What stands before the cursor.
+    /// The text before the cursor, or tokens.
     pub prompt: Prompt,
     /// How tokens are chosen.
     pub sampling: SamplingParams,
-    /// Most tokens.
+    /// Maximum number of tokens.
     pub max_tokens: usize,
-    /// Whether it goes on behind an end-of-text token.
+    /// Whether to continue after an end-of-text token.
     pub past_end: bool,
 }
 
-/// A loaded model, for the panel.
+/// Facts about a loaded model, for the panel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelInfo {
     /// Its name.
     pub name: String,
-    /// Weights and biases.
+    /// Number of weights and biases.
     pub n_parameters: u64,
-    /// Longest context in tokens.
+    /// Maximum context in tokens.
     pub n_ctx: usize,
-    /// GPU memory that it takes.
+    /// GPU memory of the model, in bytes.
     pub bytes: u64,
-    /// Whether it speaks text: random weights do not.
+    /// Whether the model has a tokenizer; random weights do not.
     pub has_tokenizer: bool,
     /// How long loading took.
     pub took: Duration,
 }
 
-/// What happened.
+/// An event for the interface.
 #[derive(Debug)]
 pub enum Event {
-    /// Loading goes on.
+    /// A load has progressed.
     Progress(LoadProgress),
-    /// A model is there.
+    /// A model was loaded.
     Loaded(ModelInfo),
-    /// It is not, and why; whether the model before is still there.
+    /// A load failed; `kept` says whether the previous model is still loaded.
     LoadFailed { error: Error, kept: bool },
-    /// The prompt has so many tokens, of which so many were left out at its beginning.
+    /// The number of prompt tokens that are read, and how many were dropped before them.
     Prompt { id: u64, tokens: usize, dropped: usize },
-    /// A token's text, perhaps empty.
+    /// The text of a token; it may be empty.
     Piece { id: u64, text: String, at: Instant },
     /// A continuation ended.
     Ended { id: u64, reason: FinishReason, tokens: usize, prompt_seconds: f64, rate: f64 },
     /// A continuation failed.
     Failed { id: u64, error: Error },
-    /// The tokens of a text.
+    /// The ratings of a text's tokens.
     Rated { revision: u64, ratings: Vec<Rating> },
-    /// They could not be rated.
+    /// A text could not be rated.
     RatingFailed(Error),
 }
 
@@ -103,8 +103,9 @@ pub struct Events {
 }
 
 impl Events {
-    /// Sends an event. A window that is closing does not listen. Pieces and progress wait
-    /// for the frame that the window draws anyway while something runs.
+    /// Sends an event. It is no error if the window is closing and does not listen. Pieces
+    /// and progress do not request a frame, because the window draws frames anyway while
+    /// something runs.
     pub fn send(&self, event: Event) {
         let waits = matches!(event, Event::Piece { .. } | Event::Progress(_));
         let _ = self.sender.send(event);
@@ -114,7 +115,7 @@ impl Events {
     }
 }
 
-/// The interface's end of the thread.
+/// The interface's side of the thread.
 pub struct Worker {
     commands: Option<Sender<Command>>,
     events: Receiver<Event>,
@@ -122,7 +123,7 @@ pub struct Worker {
     loading: CancelFlag,
     generating: CancelFlag,
     rating: CancelFlag,
-    /// Bound and gate of GPU work.
+    /// Time limit and gate for GPU work.
     pub pace: Pace,
 }
 
@@ -130,7 +131,7 @@ impl Worker {
     /// Starts the thread.
     ///
     /// # Errors
-    /// The operating system's, where it has no thread left.
+    /// The operating system's error if it cannot start a thread.
     pub fn start(device: HostDevice, context: egui::Context, options: ModelOptions) -> std::io::Result<Self> {
         let (commands, orders) = channel();
         let (sender, events) = channel();
@@ -153,7 +154,7 @@ impl Worker {
         })
     }
 
-    /// Loads a model; what runs is cancelled.
+    /// Loads a model and cancels all running work.
     pub fn load(&mut self, source: Source) {
         self.stop();
         self.cancel_load();
@@ -161,7 +162,7 @@ impl Worker {
         self.send(Command::Load(source, Arc::clone(&self.loading)));
     }
 
-    /// Ends loading.
+    /// Cancels a load.
     pub fn cancel_load(&self) {
         self.loading.store(true, Ordering::Relaxed);
     }
@@ -173,25 +174,25 @@ impl Worker {
         self.send(Command::Generate(request, Arc::clone(&self.generating)));
     }
 
-    /// Rates the tokens of a text; what was asked for before is cancelled.
+    /// Rates the tokens of a text; an earlier rating is cancelled.
     pub fn rate(&mut self, revision: u64, text: String) {
         self.rating.store(true, Ordering::Relaxed);
         self.rating = CancelFlag::default();
         self.send(Command::Rate { revision, text, cancel: Arc::clone(&self.rating) });
     }
 
-    /// Ends a continuation and a rating after the piece at hand.
+    /// Ends a continuation and a rating after the current piece of work.
     pub fn stop(&self) {
         self.generating.store(true, Ordering::Relaxed);
         self.rating.store(true, Ordering::Relaxed);
     }
 
-    /// What happened since the last call.
+    /// The events since the last call.
     pub fn events(&self) -> impl Iterator<Item = Event> + '_ {
         self.events.try_iter()
     }
 
-    /// Whether the thread ended, which only a panic in it does.
+    /// Whether the thread has ended, which only a panic causes.
     #[must_use]
     pub fn is_dead(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
@@ -199,15 +200,15 @@ impl Worker {
 
     fn send(&self, command: Command) {
         if let Some(commands) = &self.commands {
-            // Only a thread that died does not listen; `is_dead` tells.
+            // Sending fails only if the thread has died; `is_dead` reports that.
             let _ = commands.send(command);
         }
     }
 }
 
 impl Drop for Worker {
-    /// Ends all work after the piece at hand and waits for that, so that the engine is
-    /// gone before the device.
+    /// Ends all work after the current piece and waits for it, so that the engine is
+    /// dropped before the device.
     fn drop(&mut self) {
         self.cancel_load();
         self.stop();
@@ -219,7 +220,7 @@ impl Drop for Worker {
     }
 }
 
-/// What the thread owns.
+/// The state that the thread owns.
 struct Room {
     device: HostDevice,
     options: ModelOptions,
@@ -249,7 +250,7 @@ impl Room {
                 let Some(engine) = &self.engine else { return };
                 match rate::run(engine, &text, &cancel, &self.pace) {
                     Ok(ratings) => self.events.send(Event::Rated { revision, ratings }),
-                    // A newer text is on its way.
+                    // A newer text will be rated instead.
                     Err(Error::Cancelled) => {}
                     Err(error) => self.events.send(Event::RatingFailed(error)),
                 }
@@ -267,7 +268,7 @@ impl Room {
             Source::Directory(dir) => ModelFiles::open(dir)?,
             Source::Random(shape) => ModelFiles::random(random::shape(shape)?, RANDOM_SEED)?,
         };
-        // The one before gives its memory back first, unless the files were refused.
+        // Frees the previous model's memory first, unless the files were rejected.
         self.engine = None;
         let events = self.events.clone();
         let pace = self.pace.clone();

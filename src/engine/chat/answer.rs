@@ -1,4 +1,4 @@
-//! An answer while it is made.
+//! An answer in progress.
 
 use std::time::Instant;
 
@@ -6,17 +6,17 @@ use super::{Chat, Message, TurnStats};
 use crate::engine::{FinishReason, GenerateOptions, Generation, Piece};
 use crate::error::{Error, Result};
 
-/// An answer that is being made: an iterator over pieces of text.
+/// An answer in progress: an iterator over pieces of text.
 ///
-/// What was said joins the conversation when the answer has ended or is dropped, also
-/// where it was cut short. A turn that failed, or was cancelled before any text came, is
-/// taken back: the messages are those of before.
+/// The message and its answer join the conversation when the answer ends or is dropped,
+/// even if it was cut short. A turn is undone if it failed, or if it was cancelled before
+/// any text arrived: the conversation then has the messages from before.
 #[must_use = "an answer that nobody reads does not come"]
 pub struct Answer<'c> {
     chat: &'c mut Chat,
     generation: Option<Generation>,
     text: String,
-    /// The messages before this turn; some may have been dropped for it.
+    /// The messages before this turn, including any that were dropped for it.
     before: Vec<Message>,
     failed: bool,
     reused_tokens: usize,
@@ -59,17 +59,18 @@ impl<'c> Answer<'c> {
         &self.text
     }
 
-    /// Ends the answer here, if it has not ended, and tells what it took. The
-    /// conversation has it then.
+    /// Ends the answer, if it has not ended yet, adds it to the conversation, and returns
+    /// its statistics.
     ///
     /// # Errors
-    /// As [`crate::Session::advance`]: the end of a text that was cut short may have to
-    /// run. The answer is kept, and the next turn runs the conversation anew.
+    /// As [`crate::Session::advance`], because the last tokens of an answer that was cut
+    /// short may still have to run. The answer is kept, and the next turn runs the whole
+    /// conversation again.
     pub fn finish(mut self) -> Result<TurnStats> {
         self.close()
     }
 
-    /// Takes the turn into the conversation, once.
+    /// Adds the turn to the conversation, once.
     fn close(&mut self) -> Result<TurnStats> {
         let Some(generation) = self.generation.take() else {
             return Err(Error::input("the answer has ended before"));
@@ -116,7 +117,8 @@ impl Iterator for Answer<'_> {
 impl Drop for Answer<'_> {
     fn drop(&mut self) {
         if self.generation.is_some() {
-            // Without its session the next turn runs the conversation anew.
+            // If this fails, the chat has no session and the next turn runs the
+            // conversation again.
             let _ = self.close();
         }
     }

@@ -1,4 +1,4 @@
-//! What a model's files say about conversations.
+//! What a model's files say about conversations: chat templates and end-of-turn tokens.
 
 use std::path::Path;
 
@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 use crate::text::ChatTemplate;
 
 impl ModelFiles {
-    /// `tokenizer_config.json` and `chat_template.jinja`, read at the first call; empty
-    /// where there is neither.
+    /// `tokenizer_config.json` and `chat_template.jinja`. The first call reads them; the
+    /// result is empty if neither exists.
     ///
     /// # Errors
     /// As [`TokenizerConfig::from_dir`].
@@ -28,12 +28,12 @@ impl ModelFiles {
         Ok(self.tokenizer_config.get_or_init(|| config))
     }
 
-    /// The model's chat template. A name chooses one of several that the model has, or
-    /// one of wgpt's own ([`ChatTemplate::BUILT_IN`]).
+    /// The model's chat template. A name selects one of the model's templates, or else one
+    /// of wgpt's own ([`ChatTemplate::BUILT_IN`]).
     ///
     /// # Errors
-    /// [`Error::Input`] for a model without a template, and for a name that is not
-    /// there; as [`ModelFiles::tokenizer_config`] and [`ChatTemplate::new`].
+    /// [`Error::Input`] if the model has no template or no template has that name; the
+    /// errors of [`ModelFiles::tokenizer_config`] and [`ChatTemplate::new`].
     pub fn chat_template(&self, name: Option<&str>) -> Result<ChatTemplate> {
         let config = self.tokenizer_config()?;
         if let Some(template) = config.template(name) {
@@ -63,8 +63,8 @@ impl ModelFiles {
         }))
     }
 
-    /// Compiles a template with the model's special tokens as variables; `name` stands
-    /// for its file in messages.
+    /// Compiles a template with the model's special tokens as variables. Error messages use
+    /// `name` as the template's file name.
     ///
     /// # Errors
     /// As [`ModelFiles::tokenizer_config`] and [`ChatTemplate::new`].
@@ -72,9 +72,9 @@ impl ModelFiles {
         ChatTemplate::new(name, source, self.tokenizer_config()?.special_tokens())
     }
 
-    /// Tokens that end an answer, by rising id: those that end any text
-    /// ([`ModelFiles::eos_token_ids`]), the `eos_token` of `tokenizer_config.json`, and
-    /// the special token that the template writes behind an answer.
+    /// Tokens that end an answer, by rising id: the tokens that end any text
+    /// ([`ModelFiles::eos_token_ids`]), the `eos_token` of `tokenizer_config.json`, and the
+    /// special token that the template writes after an answer.
     ///
     /// # Errors
     /// As [`ModelFiles::tokenizer_config`] and [`ModelFiles::tokenizer`].

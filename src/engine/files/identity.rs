@@ -1,4 +1,4 @@
-//! What tells a model from others.
+//! The identity of a model: hashes that distinguish it from other models.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -8,21 +8,23 @@ use crate::checkpoint::read_bounded;
 use crate::error::{Error, Result};
 use crate::model::Decoder;
 
-/// A model's weights, arithmetic and vocabulary: equal ones compute the same keys and
-/// values from the same token ids, and these mean the same texts.
+/// Hashes of a model's weights, configuration and vocabulary. Models with equal identities
+/// compute the same keys and values from the same token ids, and their ids mean the same
+/// text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::engine) struct Identity {
-    /// As [`crate::checkpoint::Checkpoint::sha256`].
+    /// SHA-256 of the weights: [`crate::checkpoint::Checkpoint::sha256`].
     weights_sha256: String,
-    /// Of tokenizer.json; `None` without one.
+    /// SHA-256 of tokenizer.json; `None` without one.
     tokenizer_sha256: Option<String>,
-    /// Of the model's description, as JSON: what of config.json changes keys and values.
+    /// SHA-256 of the model's description as JSON: the parts of config.json that affect
+    /// keys and values.
     config_sha256: String,
 }
 
 impl Identity {
-    /// In what another model differs; `None` where it does not.
+    /// How `other` differs; `None` if it is the same model.
     pub(in crate::engine) fn difference(&self, other: &Self) -> Option<&'static str> {
         if self.config_sha256 != other.config_sha256 {
             Some("its config.json differs")
@@ -37,7 +39,7 @@ impl Identity {
 }
 
 impl ModelFiles {
-    /// What tells this model from others. The first call reads all weights.
+    /// The model's identity. The first call reads all weights.
     ///
     /// # Errors
     /// As [`crate::checkpoint::Checkpoint::sha256`] and [`read_bounded`].
@@ -62,7 +64,8 @@ impl ModelFiles {
     }
 }
 
-/// The description without what decides no number: which ids begin and end texts.
+/// The model's description without the ids that begin and end texts, which affect no
+/// computed number.
 fn description(config: &Decoder) -> Result<Vec<u8>> {
     let computed = Decoder { bos_token_id: None, eos_token_ids: Vec::new(), ..config.clone() };
     serde_json::to_vec(&computed)

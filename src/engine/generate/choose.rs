@@ -1,4 +1,4 @@
-//! The next token of a text.
+//! Choosing the next token of a text.
 
 use std::time::Instant;
 
@@ -7,21 +7,20 @@ use crate::error::Result;
 use crate::sampling::{TokenLogprobs, token_logprobs};
 
 impl Generation {
-    /// Lets a text go on that ended with an error: once the engine has another device
-    /// ([`crate::Engine::rebind`]), once there is memory again. The next piece is the one that
-    /// failed. Does nothing behind any other end.
+    /// Lets a text continue that ended with an error, for example once the engine has
+    /// another device ([`crate::Engine::rebind`]) or memory is free again. The next piece
+    /// is the one that failed. Does nothing if the text ended for another reason.
     pub fn resume(&mut self) {
         self.ended &= self.finish.is_some();
     }
 
-    /// Tokens that may still be chosen.
+    /// Number of tokens that may still be generated.
     pub(super) fn remaining(&self) -> usize {
         self.options.max_new_tokens.map_or(usize::MAX, |most| most - self.tokens().len())
     }
 
-    /// Runs the pending tokens and chooses the next one.
-    /// A failure leaves the session as it was, so that [`Generation::resume`] can try
-    /// again.
+    /// Runs the pending tokens and chooses the next one. A failure leaves the session
+    /// unchanged, so that [`Generation::resume`] can try again.
     pub(super) fn choose(&mut self) -> Result<(u32, Option<TokenLogprobs>)> {
         let before = self.session.len();
         let chosen = self.try_choose();

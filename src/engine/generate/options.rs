@@ -1,4 +1,4 @@
-//! How a text is generated, and what is told of it.
+//! Options and results of a generation.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::engine::lookup::LookupStats;
 use crate::error::{Error, Result};
 use crate::sampling::{SamplingParams, TokenLogprobs};
 
-/// What happens when the context is full.
+/// The reaction to a full context.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overflow {
     /// The text ends, with [`FinishReason::Length`].
@@ -19,36 +19,39 @@ pub enum Overflow {
 
 /// How text is generated.
 ///
-/// The defaults are wgpt's own; a model's, [`crate::engine::ModelFiles::generation_config`],
-/// are for the caller to apply, as the command line does.
+/// The defaults are wgpt's own. The caller applies a model's own defaults
+/// ([`crate::engine::ModelFiles::generation_config`]), as the command line does.
 #[derive(Clone, Debug)]
 pub struct GenerateOptions {
     /// How tokens are chosen.
     pub sampling: SamplingParams,
-    /// Most tokens to generate; `None` for as many as the context holds (with
-    /// [`Overflow::Slide`]: until an end token).
+    /// Maximum number of tokens to generate. `None` generates until the context is full
+    /// (with [`Overflow::Slide`]: until an end token).
     pub max_new_tokens: Option<usize>,
-    /// Texts that end the generation; they are not part of the result.
+    /// Stop strings: texts that end the generation. They are not part of the result.
     pub stop: Vec<String>,
-    /// Goes on behind end-of-text tokens.
+    /// Continues past end-of-text tokens.
     pub ignore_eos: bool,
-    /// Tokens that end the text beside the model's own, such as a turn's end.
+    /// Additional tokens that end the text, such as an end-of-turn token. `ignore_eos`
+    /// disables them too.
     pub end_ids: Vec<u32>,
-    /// Log-probabilities of each chosen token and of that many best ones.
+    /// Returns the log-probability of each chosen token and of this many most probable
+    /// tokens.
     pub logprobs: Option<usize>,
-    /// What happens when the context is full.
+    /// The reaction to a full context.
     pub overflow: Overflow,
-    /// Drafts of that many tokens, copied from where the text's end occurred before,
-    /// are verified in one pass: the same tokens (without
-    /// `deterministic` up to ties within the logits' last digits), sooner where texts repeat
-    /// themselves. At most [`crate::Engine::batch_size`] less one; for plain greedy sampling
-    /// without log-probabilities.
+    /// Length of the drafts for prompt lookup, at most [`crate::Engine::batch_size`] minus
+    /// one. A draft copies the tokens that followed an earlier occurrence of the text's
+    /// last tokens, and is verified in one pass. The result has the same tokens (without
+    /// `deterministic` except for ties within the last digits of the logits). Text that
+    /// repeats itself generates faster. Requires plain greedy sampling without
+    /// log-probabilities.
     pub prompt_lookup: Option<usize>,
-    /// A flag that ends the generation, also from another thread.
+    /// A flag that ends the generation; any thread may raise it.
     pub cancel: Option<CancelFlag>,
-    /// Time for the prompt and the text together, from the call that begins them on:
-    /// then the text ends, with [`FinishReason::Timeout`]. A prompt ends within a chunk,
-    /// so that no token may come at all.
+    /// Time limit for prompt and text together, from the call that starts the generation.
+    /// The text then ends with [`FinishReason::Timeout`]. A prompt stops after the chunk in
+    /// progress, so there may be no token at all.
     pub timeout: Option<Duration>,
 }
 
@@ -70,11 +73,11 @@ impl Default for GenerateOptions {
 }
 
 impl GenerateOptions {
-    /// Checks what can be checked without a device.
+    /// Checks everything that can be checked without a device.
     ///
     /// # Errors
-    /// [`Error::Input`] for parameters outside their range, as
-    /// [`SamplingParams::validate`], and for options that exclude one another.
+    /// [`Error::Input`] for parameters out of range, as [`SamplingParams::validate`], and
+    /// for options that exclude each other.
     pub fn validate(&self, vocab_size: usize) -> Result<()> {
         self.sampling.validate(vocab_size)?;
         if self.logprobs.is_some_and(|n| n > vocab_size) {
@@ -97,16 +100,16 @@ pub enum FinishReason {
     Eos,
     /// A stop string occurred.
     StopString,
-    /// The number of tokens asked for, or the context's end, was reached.
+    /// The requested number of tokens or the end of the context was reached.
     Length,
-    /// The cancel flag was raised, or a stream was dropped.
+    /// The cancel flag was raised, or the stream was dropped.
     Cancelled,
-    /// The time was over.
+    /// The time limit was reached.
     Timeout,
 }
 
 impl FinishReason {
-    /// The word that reports use: both ways of stopping are "stop".
+    /// The name used in reports; both ways of stopping are "stop".
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -118,42 +121,41 @@ impl FinishReason {
     }
 }
 
-/// One step of a [`crate::Generation`].
+/// One piece of text from a [`crate::Generation`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Piece {
-    /// The chosen token; `None` in the last piece, which brings the text that
-    /// was held back.
+    /// The chosen token. `None` in the last piece if that only contains held-back text.
     pub token: Option<u32>,
-    /// Text that is certain by now: whole characters, no part of a stop
-    /// string. Empty where the model has no tokenizer.
+    /// Text that is certain by now: whole characters, and no part of a stop string. Empty
+    /// if the model has no tokenizer.
     pub text: String,
-    /// The token's log-probability and the best ones, where asked for.
+    /// Log-probabilities of the token and of the most probable ones, if requested.
     pub logprobs: Option<TokenLogprobs>,
 }
 
 /// Durations and counts of a generation.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Timings {
-    /// Tokens of the prompt.
+    /// Tokens of the prompt that were evaluated; tokens already cached are not counted.
     pub prompt_tokens: usize,
-    /// From the start to the first token's logits.
+    /// Time from the start to the first token's logits.
     pub prompt: Duration,
     /// Tokens generated.
     pub generated_tokens: usize,
-    /// From the first token's logits to the end.
+    /// Time from the first token's logits to the end.
     pub generation: Duration,
-    /// Drafts, where [`GenerateOptions::prompt_lookup`] asked for them.
+    /// Statistics of the drafts, if [`GenerateOptions::prompt_lookup`] is set.
     pub lookup: Option<LookupStats>,
 }
 
 impl Timings {
-    /// Prompt tokens a second.
+    /// Prompt tokens per second.
     #[must_use]
     pub fn prompt_rate(&self) -> f64 {
         self.prompt_tokens as f64 / self.prompt.as_secs_f64()
     }
 
-    /// Generated tokens a second; the first one came with the prompt.
+    /// Generated tokens per second, without the first, which came with the prompt.
     #[must_use]
     pub fn generation_rate(&self) -> f64 {
         self.generated_tokens.saturating_sub(1) as f64 / self.generation.as_secs_f64()

@@ -1,5 +1,5 @@
-//! One step of a generation: a piece of text, or as much of the work for it as a
-//! budget permits.
+//! One step of a generation: a piece of text, or as much work towards it as a frame budget
+//! allows.
 
 use std::time::{Duration, Instant};
 
@@ -9,28 +9,28 @@ use crate::engine::source::TokenSource;
 use crate::error::{Error, Result};
 use crate::sampling::{TokenLogprobs, token_logprobs};
 
-/// What [`Generation::step`] came to.
+/// The result of [`Generation::step`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum GenerationStep {
     /// The next token is not chosen yet.
     Working(StepReport),
-    /// A token was chosen, or the text that was held back came.
+    /// A token was chosen, or held-back text was returned.
     Piece(Piece),
     /// The text has ended.
     Ended,
 }
 
 impl Generation {
-    /// Works on the next piece for as long as the budget lasts: [`crate::Session::step`]
-    /// for the tokens that are to run, then the sampler on the CPU.
+    /// Works on the next piece until the budget is used up: [`crate::Session::step`] runs
+    /// the pending tokens, then the CPU samples a token.
     ///
-    /// Pieces are those of the iterator, which may go on where steps left off. Neither
-    /// prompt lookup nor steps ahead have a place in a budget: from the first step on
-    /// each token takes a pass of its own, and what they had computed beyond the tokens
-    /// handed out is computed again, from the same random numbers.
+    /// The pieces are the same as the iterator's, and the iterator may continue where steps
+    /// stopped. Prompt lookup and steps ahead do not work within a budget, so from the first
+    /// step on each token takes its own pass. Tokens that were computed in advance but not
+    /// returned are computed again, from the same random numbers.
     ///
     /// # Errors
-    /// As the iterator's; the text then ends, unless [`Generation::resume`] follows.
+    /// As the iterator's; the text then ends, unless [`Generation::resume`] is called.
     pub fn step(&mut self, budget: Budget) -> Result<GenerationStep> {
         if self.ended {
             return Ok(GenerationStep::Ended);
@@ -40,7 +40,7 @@ impl Generation {
         step
     }
 
-    /// What the last [`Generation::step`] did, overruns included.
+    /// The report of the last [`Generation::step`], including overruns.
     #[must_use]
     pub fn step_report(&self) -> &StepReport {
         &self.report
@@ -67,7 +67,7 @@ impl Generation {
                 return self.flush().map(piece);
             }
             Err(error) => {
-                // What has run need not run again.
+                // Tokens that have run need not run again.
                 let left = end - self.session.len();
                 self.pending.drain(..self.pending.len() - left);
                 return Err(error);
@@ -82,7 +82,7 @@ impl Generation {
         self.accept(token, logprobs).map(piece)
     }
 
-    /// A token from the logits behind the session's last one.
+    /// Samples a token from the logits of the session's last token.
     fn sample(&mut self) -> Result<(u32, Option<TokenLogprobs>)> {
         let logits = self
             .session
@@ -93,7 +93,7 @@ impl Generation {
         Ok((token, logprobs))
     }
 
-    /// Whether the text ends here, before the next token is chosen.
+    /// Whether the text ends before the next token is chosen.
     fn has_ended(&mut self) -> Result<bool> {
         if let Err(error) = self.session.check_cancel() {
             self.interrupted(error)?;
@@ -103,7 +103,7 @@ impl Generation {
         Ok(self.finish.is_some())
     }
 
-    /// Ends the text where the caller or the clock did; other errors are handed on.
+    /// Ends the text on cancellation or timeout; returns other errors.
     fn interrupted(&mut self, error: Error) -> Result<()> {
         self.end(match error {
             Error::Cancelled => FinishReason::Cancelled,
@@ -115,7 +115,7 @@ impl Generation {
 
     fn next_piece(&mut self) -> Result<Option<Piece>> {
         while self.session.remaining() > 0 {
-            // A step left off in the midst of a pass.
+            // A step stopped in the middle of a pass.
             match self.step_within(Budget::new(Duration::MAX))? {
                 GenerationStep::Working(_) => {}
                 GenerationStep::Piece(piece) => return Ok(Some(piece)),
@@ -137,7 +137,7 @@ impl Generation {
         self.accept(token, logprobs)
     }
 
-    /// Takes in a chosen token.
+    /// Adds a chosen token to the text.
     fn accept(&mut self, token: u32, logprobs: Option<TokenLogprobs>) -> Result<Option<Piece>> {
         if self.eos.contains(&token) {
             self.end(FinishReason::Eos);
@@ -157,7 +157,7 @@ impl Generation {
         Ok(Some(Piece { token: Some(token), text, logprobs }))
     }
 
-    /// The text that was held back, once.
+    /// Returns the held-back text, once.
     fn flush(&mut self) -> Result<Option<Piece>> {
         self.ended = true;
         let Some(decoder) = &mut self.decoder else { return Ok(None) };

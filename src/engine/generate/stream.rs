@@ -11,16 +11,16 @@ use crate::engine::CancelFlag;
 use crate::engine::worker::{Outlet, Worker};
 use crate::error::Result;
 
-/// Pieces that wait for whoever polls: enough that the GPU goes on while an interface
-/// draws a frame, few enough that a text which nobody reads does not run away.
+/// Pieces that are buffered for the consumer. Enough to keep the GPU busy while an
+/// interface draws a frame; few enough that an unread text does not run far ahead.
 const PIECES_AHEAD: usize = 4;
 
-/// A running generation as a stream of pieces, which any executor may poll, also by
-/// hand once a frame ([`std::task::Waker::noop`]).
+/// A running generation as a stream of pieces, for any executor. It can also be polled by
+/// hand once per frame ([`std::task::Waker::noop`]).
 ///
-/// It runs on a thread of its own from the first poll on, and waits where four pieces
-/// were not taken. A stream that is dropped cancels it: the thread ends within a chunk
-/// of the prompt or a token. [`GenerationStream::finish`] waits for that.
+/// It runs on a separate thread, which starts at the first poll and waits while four pieces
+/// are unread. Dropping the stream cancels it: the thread ends within a prompt chunk or a
+/// token. [`GenerationStream::finish`] waits for that.
 #[must_use = "a stream does nothing unless it is polled"]
 pub struct GenerationStream {
     state: State,
@@ -28,10 +28,10 @@ pub struct GenerationStream {
 }
 
 enum State {
-    /// Before the first poll, and behind the last piece.
+    /// Before the first poll, and after the last piece.
     Idle(Box<Generation>),
     Running(Worker<Result<Piece>, Box<Generation>>),
-    /// The generation is gone: its thread could not start, or panicked.
+    /// The generation is lost: its thread could not start, or it panicked.
     Lost,
 }
 
@@ -40,8 +40,8 @@ impl GenerationStream {
         GenerationStream { state: State::Idle(Box::new(generation)), abandoned: CancelFlag::default() }
     }
 
-    /// The generation, before the stream was polled and behind its end: its tokens, why
-    /// it ended, how long it took.
+    /// The generation, before the first poll and after the end: its tokens, why it ended,
+    /// how long it took. `None` in between.
     #[must_use]
     pub fn generation(&self) -> Option<&Generation> {
         match &self.state {
@@ -50,9 +50,9 @@ impl GenerationStream {
         }
     }
 
-    /// Ends the stream, cancels the text where it still runs, and waits for its thread;
-    /// `None` where the thread could not start. Pieces that were not taken are dropped.
-    /// A panic of the thread goes on here.
+    /// Ends the stream, cancels the text if it is still running, and waits for its thread.
+    /// Unread pieces are dropped. Returns `None` if the thread could not start. A panic of
+    /// the thread resumes here.
     #[must_use]
     pub fn finish(mut self) -> Option<Generation> {
         self.abandon();
@@ -68,7 +68,7 @@ impl GenerationStream {
     }
 }
 
-/// What the thread does.
+/// Runs the generation on the stream's thread and sends its pieces.
 fn run(
     mut generation: Box<Generation>,
     abandoned: CancelFlag,
@@ -122,7 +122,7 @@ impl Drop for GenerationStream {
 }
 
 impl Generation {
-    /// The text as a stream, for `async` code: [`GenerationStream`].
+    /// Converts the generation into a stream, for `async` code: [`GenerationStream`].
     pub fn into_stream(self) -> GenerationStream {
         GenerationStream::new(self)
     }

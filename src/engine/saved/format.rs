@@ -1,4 +1,5 @@
-//! The file: written whole or not at all, read with every count checked.
+//! The file format. A file is written completely or not at all; every count is checked on
+//! reading.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Write};
@@ -14,45 +15,45 @@ use crate::tensor::DType;
 
 const MAGIC: [u8; 8] = *b"wgptsess";
 const VERSION: u32 = 2;
-/// Magic, version, length of the header.
+/// Magic, version, and length of the header.
 const FRONT_BYTES: usize = 16;
 const DIGEST_BYTES: usize = 32;
-/// Headers have some 700 bytes and the model's name.
+/// Limit for the header. Headers have about 700 bytes plus the model's name.
 const HEADER_BYTES_MAX: usize = 16 << 10;
 
-/// What the file is about.
+/// The header of the file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Header {
-    /// The version of this library that wrote it.
+    /// Version of wgpt that wrote the file.
     pub(super) wgpt: String,
-    /// What the model was called.
+    /// Name of the model.
     pub(super) name: String,
     pub(super) model: Identity,
     pub(super) n_tokens: u64,
-    /// `None` where the file has tokens alone.
+    /// `None` if the file has only tokens.
     pub(super) pages: Option<PageFacts>,
-    /// By layer, the first page of the sequence that the file has: pages fall out of
-    /// windows. Empty where there are no pages.
+    /// For each layer, the index of the first page in the file; earlier pages fell out of
+    /// the layer's window. Empty without pages.
     pub(super) first_pages: Vec<u64>,
 }
 
-/// What pages depend on: equal ones mean that they can be taken as they are.
+/// The properties that pages depend on. If they match the engine's, the pages can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PageFacts {
     pub(super) kv_dtype: DType,
-    /// Of the weights that they were computed with.
+    /// Type of the weights that the pages were computed with.
     pub(super) dtype: DType,
     pub(super) deterministic: bool,
     pub(super) n_layer: u64,
-    /// Of one page of one layer.
+    /// Bytes of one page of one layer.
     pub(super) page_bytes: u64,
     pub(super) n_pages: u64,
 }
 
 impl Header {
-    /// Bytes of all pages of all layers; none for numbers that no file has.
+    /// Bytes of all pages of all layers; `None` for numbers that no valid file has.
     pub(super) fn page_bytes(&self) -> Option<u64> {
         let Some(pages) = self.pages else { return self.first_pages.is_empty().then_some(0) };
         if self.first_pages.len() as u64 != pages.n_layer {
@@ -62,14 +63,14 @@ impl Header {
         pages.page_bytes.checked_mul(self.first_pages.iter().try_fold(0, add)?)
     }
 
-    /// Bytes behind the header's digest, with the last digest.
+    /// Bytes after the header's digest, including the final digest.
     fn body_bytes(&self) -> Option<u64> {
         let pages = self.page_bytes()?;
         self.n_tokens.checked_mul(4)?.checked_add(pages)?.checked_add(DIGEST_BYTES as u64)
     }
 }
 
-/// A file in the making.
+/// A file being written.
 pub(super) struct Writer {
     file: NewFile,
     hasher: Sha256,
@@ -105,7 +106,7 @@ impl Writer {
     }
 }
 
-/// A file whose header was found sound.
+/// A file with a valid header.
 pub(super) struct Reader {
     file: BufReader<File>,
     path: PathBuf,
@@ -143,12 +144,12 @@ impl Reader {
         &self.header
     }
 
-    /// The error of a file with something wrong.
+    /// Returns an error that names the file.
     pub(super) fn error(&self, message: impl Into<String>) -> Error {
         Error::model(self.path.display().to_string(), message)
     }
 
-    /// Reads the next bytes.
+    /// Reads the next bytes into `bytes`.
     pub(super) fn read(&mut self, bytes: &mut [u8]) -> Result<()> {
         let read = self.file.read_exact(bytes);
         read.map_err(|source| Error::Io { action: "read", path: self.path.clone(), source })?;
@@ -156,7 +157,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads the tokens, whose number the caller has found acceptable.
+    /// Reads the tokens. The caller has checked their number.
     pub(super) fn tokens(&mut self, vocab_size: usize, tokens: &mut Vec<u32>) -> Result<()> {
         let mut token = [0; 4];
         for _ in 0..self.header.n_tokens {
@@ -170,7 +171,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Compares the digest of all that was read.
+    /// Compares the digest of everything that was read.
     pub(super) fn finish(mut self) -> Result<()> {
         let found: [u8; DIGEST_BYTES] = self.hasher.clone().finalize().into();
         let mut expected = [0; DIGEST_BYTES];
@@ -183,7 +184,8 @@ fn cut_short(len: u64, expected: u64) -> String {
     format!("cut short: has {len} of {expected} bytes")
 }
 
-/// The length of all up to the tokens, the header's JSON, and what hashed them.
+/// Reads everything before the tokens. Returns its length, the header's JSON, and the
+/// hasher that has consumed it.
 fn front(file: &mut impl Read, len: u64, path: &Path) -> Result<(u64, Vec<u8>, Sha256)> {
     let wrong = |message: String| Error::model(path.display().to_string(), message);
     let failed = |source| Error::Io { action: "read", path: path.to_owned(), source };

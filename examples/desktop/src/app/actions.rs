@@ -1,4 +1,4 @@
-//! What the user's wishes do.
+//! Carries out the user's actions.
 
 use std::time::Instant;
 
@@ -49,7 +49,7 @@ impl App<'_> {
             max_tokens: settings.max_tokens,
             past_end: settings.past_end,
         });
-        // A rating that was cancelled is asked for again.
+        // The request cancels a rating in progress, so the rating is requested again later.
         self.rated = None;
         self.session.log.write("generate", json!({ "id": id }));
     }

@@ -1,4 +1,4 @@
-//! What is due from frame to frame: a rating, a save, the next step of a measurement.
+//! Work that becomes due between frames: a rating, a save, the next step of a measurement.
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -9,13 +9,13 @@ use super::{App, Outcome};
 use crate::editor::Editor;
 use crate::measure::{self, Measure, Step};
 
-/// How long the text rests before it is rated.
+/// How long the text must be unchanged before it is rated.
 const RATE_AFTER: Duration = Duration::from_millis(300);
-/// How long text and settings rest before they are kept.
+/// How long text and settings must be unchanged before they are saved.
 const SAVE_AFTER: Duration = Duration::from_secs(2);
 
 impl App<'_> {
-    /// Asks for what is due: a rating, a save, the next step of a measurement.
+    /// Starts work that is due: a rating, a save, the next step of a measurement.
     pub(super) fn keep_up(&mut self, context: &egui::Context) {
         self.step_measure(context);
         self.session.state.text.clear();
@@ -76,7 +76,7 @@ impl App<'_> {
                     window.into(),
                 );
                 measure.step = Step::Done;
-                // A reader that went away is told nothing.
+                // It is no error if the reader of stdout is gone.
                 let _ = writeln!(std::io::stdout(), "{report}");
                 self.end(Outcome::Closed, context);
             }

@@ -1,4 +1,4 @@
-//! What the engine's and the device's news do.
+//! Handles the events of the engine and the device.
 
 use std::time::Instant;
 
@@ -87,7 +87,7 @@ impl App<'_> {
                 self.failed("The text was not continued", &error, context);
             }
             Event::Rated { revision, ratings } => {
-                // An edit since then asks anew.
+                // After an edit, a new rating is requested.
                 if revision == self.editor.draft.revision() {
                     self.rated(ratings);
                 }
@@ -102,7 +102,7 @@ impl App<'_> {
         match self.loading.loaded(model) {
             Some(Source::Directory(dir)) => self.session.state.settings.model = Some(dir),
             Some(Source::Embedded) => self.session.state.settings.model = None,
-            // Random weights are for a measurement, not for the next start.
+            // Random weights serve a measurement; the next start does not load them.
             Some(Source::Random(_)) | None => {}
         }
         self.rated = None;
@@ -120,8 +120,8 @@ impl App<'_> {
         self.editor.heat = heat.unwrap_or_default();
     }
 
-    /// Shows an error; a lost device ends the window, and the next one takes over. A
-    /// measurement ends with any.
+    /// Shows an error. A lost device ends the window, and a new one opens. Any other error
+    /// ends a measurement.
     fn failed(&mut self, what: &str, error: &Error, context: &egui::Context) {
         let message = format!("{what}. {error}");
         match error.kind() {
@@ -137,7 +137,7 @@ impl App<'_> {
         self.end(Outcome::Lost(message.to_owned()), context);
     }
 
-    /// Closes the window for a reason of the program's.
+    /// Closes the window on the program's initiative, with this outcome.
     pub(super) fn end(&mut self, outcome: Outcome, context: &egui::Context) {
         self.session.outcome = outcome;
         context.send_viewport_cmd(egui::ViewportCommand::Close);
