@@ -52,21 +52,21 @@ impl Series {
     }
 }
 
-/// Diagnosis of a training run: the first of these rules that applies. Rules 3 to 5 use
-/// the validation loss if it has 4 points, otherwise the training loss. Spikes are
-/// removed before.
+/// Diagnosis of a training run: the first of these rules that applies. Rules 2 to 5
+/// ignore spikes and non-finite losses. Rules 3 to 5 use the validation loss if it has 4
+/// points, otherwise the training loss.
 ///
 /// 1. **diverged**: the last loss of either kind is NaN or infinite.
 /// 2. **too few points**: neither loss has 4 points.
 /// 3. **overfitting**, **rising**: N is the step with the lowest running median of three.
 ///    At least 3 points must follow N. The loss rises from N on if the median of the last
-///    half of these points exceeds the loss at N by more than 4 standard deviations of
-///    the noise and by more than 0.5 %. With fewer than 8 points, noise cannot be
-///    distinguished from the curve's bend. Then N is the lowest point, at least 2 points
-///    must follow it, each must be higher than the one before, and the last must exceed
-///    the lowest by more than 2 %. The rise is overfitting if the median training loss of
-///    the points from N on is lower in their second half than in their first. Otherwise
-///    the training loss also rises, or it is unknown.
+///    half of these points exceeds the lowest running median by more than 4 standard
+///    deviations of the noise and by more than 0.5 %. With fewer than 8 points, noise
+///    cannot be distinguished from the curve's bend. Then N is the lowest point, at least
+///    2 points must follow it, each must be higher than the one before, and the last must
+///    exceed the lowest by more than 2 %. The rise is overfitting if the median training
+///    loss of the points from N on is lower in their second half than in their first.
+///    Otherwise the training loss also rises, or it is unknown.
 /// 4. **still falling**: by the slope over the second half of the steps (median of the
 ///    slopes of all pairs of points), the loss falls within a quarter of the run by more
 ///    than 1 % and by more than 3 standard errors of that slope. With fewer than 8
