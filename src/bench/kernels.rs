@@ -155,7 +155,7 @@ impl<'g> KernelBench<'g> {
     /// probe before it runs.
     ///
     /// # Errors
-    /// As [`Roofline::measure`].
+    /// The errors of [`Roofline::measure`].
     pub fn new(
         gpu: &'g Gpu,
         options: KernelOptions,

@@ -32,8 +32,9 @@ const N_DISPATCHES: usize = 64;
 const REPETITIONS: usize = 50;
 
 /// Measures the probes in about `time`. Copies and reads get two fifths each, and at
-/// least one shape of each is tried. Each of the two dispatch probes gets a tenth per
-/// clock. `progress` receives the name of each probe before it runs.
+/// least one shape of each is tried. Each of the two dispatch probes gets a tenth for
+/// every clock that measures it. `progress` receives the name of each probe before it
+/// runs.
 ///
 /// # Errors
 /// [`crate::Error::Cancelled`] by the stopwatch's flag; [`crate::Error::Gpu`] if a
@@ -83,7 +84,7 @@ type Ready = fn(&Gpu, PackShape, usize) -> Result<Probe>;
 /// `time`, but at least once.
 ///
 /// # Errors
-/// As [`run_model_test`].
+/// The errors of [`run_model_test`].
 pub fn quick_rate(engine: &Engine, test: ModelTest, time: Duration, cancel: &CancelFlag) -> Result<f64> {
     let started = Instant::now();
     let mut session = engine.session();

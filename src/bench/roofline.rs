@@ -77,8 +77,8 @@ pub struct Roofline {
     pub latency: Vec<LatencyRow>,
 }
 
-/// Bytes that the copy reads, and writes. They exceed every cache except a server CPU's
-/// last-level cache; a GPU's L2 cache has up to 96 MiB.
+/// Bytes that the copy reads; it writes as many. They exceed every cache except a server
+/// CPU's last-level cache: a GPU's L2 cache has up to 96 MiB.
 const COPY_BYTES: usize = 128 << 20;
 /// The same for software adapters, which take 20 ms for it.
 const COPY_BYTES_SOFTWARE: usize = 64 << 20;

@@ -19,7 +19,7 @@ const VOCAB_SIZE: usize = 50257;
 /// Maximum rows for a kernel with one workgroup per row along one dispatch dimension.
 const WORKGROUPS_MAX: usize = 65_535;
 
-/// Operations, each with the sizes that a free shape gives.
+/// Operations, each with the format of its free shapes.
 pub const OPS: [(&str, &str); 16] = [
     ("gemv", "NxK, or MxNxK with a batch of M rows"),
     ("norm_gemv", "NxK"),

@@ -66,7 +66,7 @@ impl<'g> Stopwatch<'g> {
     /// false, otherwise the host's clock.
     ///
     /// # Errors
-    /// As [`Timestamps::new`].
+    /// The errors of [`Timestamps::new`].
     pub fn new(gpu: &'g Gpu, wall: bool, cancel: CancelFlag) -> Result<Self> {
         let timestamps = if wall { None } else { Timestamps::new(gpu, BATCH_MAX)? };
         Ok(Stopwatch { gpu, timestamps, cancel })
@@ -106,7 +106,7 @@ impl<'g> Stopwatch<'g> {
     /// Measures like [`Stopwatch::time`], but always by the host's clock.
     ///
     /// # Errors
-    /// As [`Stopwatch::time`].
+    /// The errors of [`Stopwatch::time`].
     pub fn wall(
         &self,
         timed: Recorded<'_>,

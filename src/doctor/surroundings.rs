@@ -111,7 +111,7 @@ pub struct Cache {
     pub problem: Option<String>,
     /// Total size of the files in it, in bytes.
     pub bytes: u64,
-    /// File of the adapter's compiled pipelines; only Vulkan caches them.
+    /// File of the adapter's compiled pipelines; they are only cached under Vulkan.
     pub pipelines: Option<CacheFile>,
     /// File of the model's tuned choices on this adapter.
     pub choices: Option<CacheFile>,

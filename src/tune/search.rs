@@ -207,8 +207,8 @@ struct Contender {
 /// best one.
 const FAR_BEHIND: f64 = 2.0;
 
-/// Minimum nanoseconds of a sample: short work is repeated. The time spans tens of timer
-/// ticks and far exceeds the start and end of a pass.
+/// Minimum nanoseconds of a sample: short work is repeated. A sample then spans tens of
+/// timer ticks, and the start and end of a pass hardly count.
 const SAMPLE_NS: f64 = 300_000.0;
 const REPETITIONS_MAX: f64 = 64.0;
 

@@ -51,8 +51,8 @@ pub(super) use windows::hf as sliding_windows;
 pub struct PerplexityOptions {
     /// How the text is split and which tokens are scored.
     pub protocol: Protocol,
-    /// Window length in tokens. The default is the engine's context; under protocol llama
-    /// it is at most 512.
+    /// Window length in tokens. The default is the engine's context, but at most 512
+    /// under protocol llama.
     pub context: Option<usize>,
     /// Protocol hf: tokens from the start of one window to the start of the next. The
     /// default is half the context. A smaller stride gives each token more context and

@@ -44,7 +44,7 @@ pub struct PerplexityReport {
     pub words_scored: Option<u64>,
     /// Mean negative log-likelihood of the scored tokens, in nats.
     pub nll: Option<f64>,
-    /// Standard error of that mean, if tokens were independent.
+    /// Standard error of that mean, assuming independent tokens.
     pub nll_stderr: Option<f64>,
     /// `exp(nll)`
     pub perplexity: Option<f64>,

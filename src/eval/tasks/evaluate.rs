@@ -44,7 +44,7 @@ pub struct TaskProgress {
     pub done: usize,
     /// Number of questions to answer.
     pub total: usize,
-    /// Number of these questions that the resume file had answered.
+    /// Number of these questions that were answered in the resume file.
     pub resumed: usize,
     /// Fraction of right answers so far.
     pub acc: f64,

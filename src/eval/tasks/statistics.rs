@@ -11,9 +11,9 @@ pub struct Estimate {
     pub stderr: Option<f64>,
 }
 
-/// Returns the mean of `values`. Its standard error is the sample's standard deviation (n
-/// - 1) divided by the square root of their number, as in lm-eval's `mean_stderr`.
-/// Returns `None` without values.
+/// Returns the mean of `values`, or `None` without values. The standard error is the
+/// sample's standard deviation (divisor n - 1) divided by the square root of n, as in
+/// lm-eval's `mean_stderr`.
 pub(super) fn mean(values: &[f64]) -> Option<Estimate> {
     let n = values.len() as f64;
     let value = (!values.is_empty()).then(|| values.iter().sum::<f64>() / n)?;

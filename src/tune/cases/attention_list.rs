@@ -32,8 +32,8 @@ pub(super) fn grouped() -> Vec<KvShape> {
     ]
 }
 
-/// Windows around the sizes of a page (16), a tile (32 keys) and a split; positions
-/// around the windows' ends.
+/// Windows around the sizes of a page (16), of tiles (32 keys) and of splits; positions
+/// around the boundaries of pages, tiles and splits and around the window's size.
 fn windows(all: &mut Vec<Case>) {
     let shapes = [grouped()[0], grouped()[2], shapes()[3]];
     for kv in shapes {

@@ -31,7 +31,7 @@ const EXTREMES: [f32; 24] = [
     -12.0, 90.0, -90.0, 1e4, -1e4, -6e4,
 ];
 
-/// Processing of the sums.
+/// Meaning of the sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MatmulOutput {
     /// The sums are the output.
@@ -66,7 +66,7 @@ pub struct MatmulCase {
     pub activation: Activation,
     /// Bound of the soft cap after the activation.
     pub soft_cap: Option<f32>,
-    /// Processing of the sums.
+    /// Meaning of the sums.
     pub output: MatmulOutput,
     /// Whether the result is added to the output's previous content.
     pub accumulate: bool,

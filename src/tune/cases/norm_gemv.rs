@@ -19,7 +19,7 @@ use crate::reference;
 use crate::tensor::{Axis, DType, pad_row};
 use crate::tune::output::{Expected, Format, Output, Prepared};
 
-/// Processing of the projection.
+/// Operation after the projection.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Behind {
     /// An activation, with the given number of output features.
@@ -49,7 +49,7 @@ pub struct NormGemvCase {
     pub n_embd: usize,
     /// Data type of the weights.
     pub dtype: DType,
-    /// Processing of the projection.
+    /// Operation after the projection.
     pub behind: Behind,
     /// Factor of x; x is about 1 without it.
     pub magnitude: f32,
