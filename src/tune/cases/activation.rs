@@ -27,12 +27,12 @@ pub(super) fn function(activation: Activation) -> fn(f64) -> f64 {
 pub(super) fn function_error(activation: Activation, magnitude: f64) -> f64 {
     match activation {
         Activation::None | Activation::Relu => 0.0,
-        // One division of 2.5 ulp (WGSL's bound) and two roundings near 1: 1 - 2 / (e +
-        // 1).
+        // 1 - 2 / (e + 1) has one division of 2.5 ulp (WGSL's bound) and two roundings
+        // near 1.
         Activation::Tanh => 8.0 * U,
         // x times a factor in [0, 1] whose absolute error is as above. The polynomial of
-        // erf adds 1.5e-7. The relative error of exp is 3 + 2|y| ulp; it adds at most y
-        // e^-y.
+        // erf adds 1.5e-7. The relative error of exp, 3 + 2|y| ulp, counts as at most
+        // y e^-y.
         Activation::GeluTanh | Activation::Gelu | Activation::QuickGelu | Activation::Silu => {
             16.0 * U * magnitude
         }
