@@ -1,4 +1,4 @@
-//! Wall time of a decoded token of the demo model, at several depths:
+//! Benchmarks the wall time of decoding one token with the demo model at several depths:
 //! `cargo bench --bench decode`.
 
 use std::sync::LazyLock;
@@ -13,7 +13,7 @@ static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
     Engine::builder().gpu(options).build().expect("an adapter")
 });
 
-/// Tokens in front of the one that is timed.
+/// Numbers of tokens in the context before the timed one.
 const DEPTHS: [usize; 3] = [1, 128, 510];
 
 #[divan::bench(args = DEPTHS)]

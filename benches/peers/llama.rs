@@ -1,24 +1,25 @@
-//! Llama shapes with random weights, for the drivers of engines that take a checkpoint's tensors.
+//! Llama shapes for the drivers of engines that take a checkpoint's tensors. The drivers
+//! fill them with random weights.
 
 /// Sizes of a Llama with tied embeddings.
 pub struct Shape {
-    /// As the driver's command line and report call it.
+    /// Name on the driver's command line and in its report.
     pub name: &'static str,
-    /// Blocks.
+    /// Number of blocks.
     pub n_layer: usize,
-    /// Width.
+    /// Width of the embeddings.
     pub n_embd: usize,
-    /// Heads of q.
+    /// Number of query heads.
     pub n_head: usize,
-    /// Heads of k and of v.
+    /// Number of key heads, and of value heads.
     pub n_kv_head: usize,
     /// Width of the MLP.
     pub n_inner: usize,
-    /// Tokens.
+    /// Tokens in the vocabulary.
     pub n_vocab: usize,
 }
 
-/// SmolLM2-135M's.
+/// The shape of SmolLM2-135M.
 pub const SMOLLM2_135M: Shape = Shape {
     name: "smollm2-135m",
     n_layer: 30,
@@ -30,14 +31,14 @@ pub const SMOLLM2_135M: Shape = Shape {
 };
 
 impl Shape {
-    /// Name and size in words, for the report.
+    /// Returns the name and the sizes as text for the report.
     pub fn describe(&self) -> String {
         let Shape { name, n_layer, n_embd, n_vocab, .. } = self;
         format!("Llama {name}: {n_layer} layers, {n_embd} wide, vocabulary {n_vocab}")
     }
 
-    /// The checkpoint's tensors as the hub names them, with their shapes: matrices have two
-    /// dimensions, weights of norms one.
+    /// Returns the names, as on the Hugging Face hub, and shapes of the checkpoint's
+    /// tensors. Matrices have two dimensions, norm weights have one.
     pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
         let Shape { n_embd, n_inner, .. } = *self;
         let kv = n_embd / self.n_head * self.n_kv_head;

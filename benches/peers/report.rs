@@ -1,29 +1,30 @@
-//! What every driver prints: one JSON object, named as in llama-bench's where it has the same.
+//! The report that every driver prints: one JSON object. Fields that llama-bench also
+//! prints have the same names.
 
-/// A measured decode.
+/// One measured decode run.
 pub struct Report<'a> {
-    /// Crate and version.
+    /// Name and version of the engine's crate.
     pub engine: &'a str,
-    /// As the driver calls it: compare it with `wgpt devices`.
+    /// Adapter name as the driver reports it; compare it with `wgpt devices`.
     pub adapter: &'a str,
-    /// Shape of the model.
+    /// Description of the model's shape.
     pub model: &'a str,
-    /// Type of the weights on the GPU.
+    /// Data type of the weights on the GPU.
     pub dtype: &'a str,
     /// Tokens in the context before the first timed step.
     pub n_depth: usize,
-    /// Seconds from the opened file to the weights and pipelines on the device.
+    /// Seconds from the opened file until weights and pipelines are on the device.
     pub load_seconds: f64,
-    /// Seconds of the prompt of `n_depth` tokens, where it was timed.
+    /// Seconds to prefill the `n_depth` tokens of the prompt, if that was timed.
     pub prompt_seconds: Option<f64>,
-    /// Seconds of each decode step, one token a step.
+    /// Seconds of each decode step; each step decodes one token.
     pub step_seconds: &'a [f64],
-    /// The greedy choices: the same weights give the same.
+    /// The greedily chosen tokens. Equal weights give equal tokens.
     pub tokens: &'a [u32],
 }
 
 impl Report<'_> {
-    /// Prints it to stdout.
+    /// Prints the report to stdout.
     pub fn print(&self) {
         let total: f64 = self.step_seconds.iter().sum();
         let least = self.step_seconds.iter().copied().fold(f64::INFINITY, f64::min);

@@ -1,4 +1,4 @@
-//! What a free shape of attention says beside its sizes: `9x64:kv=3:window=512`.
+//! Attention options of a free shape, written after its sizes: `9x64:kv=3:window=512`.
 
 use std::str::FromStr;
 
@@ -6,26 +6,26 @@ use super::shapes::ELEMS_MAX;
 use crate::error::{Error, Result};
 use crate::tune::cases::{AttentionCase, Case, KvAppendCase, ReduceCase};
 
-/// Options of attention behind a shape's sizes, each after a colon.
+/// Attention options after a shape's sizes, each preceded by a colon.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Attends {
-    /// `kv=N`: heads of k and v, a divisor of the heads.
+    /// `kv=N`: key/value heads; must divide the number of heads.
     pub n_kv_head: Option<usize>,
-    /// `depth=N`: positions before the rows of a prefill.
+    /// `depth=N`: positions before the first row of a prefill.
     pub depth: Option<usize>,
-    /// `window=N`: positions that a row sees.
+    /// `window=N`: number of positions that a row attends to.
     pub window: Option<usize>,
-    /// `cap=X`: bound of the scores.
+    /// `cap=X`: soft bound of the attention scores.
     pub soft_cap: Option<f32>,
 }
 
-/// Positions before a prefill, and of a window, at the most.
+/// Maximum of `kv`, `depth` and `window`.
 const POSITIONS_MAX: usize = 1 << 20;
 
 impl FromStr for Attends {
     type Err = Error;
 
-    /// Reads options such as `kv=3:window=512`; none of an empty text.
+    /// Parses options such as `kv=3:window=512`. An empty text means no options.
     fn from_str(text: &str) -> Result<Self> {
         let mut attends = Attends::default();
         for option in text.split(':').filter(|option| !option.is_empty()) {
@@ -53,11 +53,12 @@ impl FromStr for Attends {
 }
 
 impl Attends {
-    /// The case with these options.
+    /// Returns `case` with these options applied.
     ///
     /// # Errors
-    /// [`Error::Input`] for one that its operation has no use for, and for heads that
-    /// cannot share so many of k and v.
+    /// [`Error::Input`] for an option that the case's operation does not use, for a
+    /// number of key/value heads that does not divide the heads, and for keys of more
+    /// than `ELEMS_MAX` elements.
     pub fn apply(self, mut case: Case) -> Result<Case> {
         let name = case.to_string();
         let unused = |what: &str| Err(Error::input(format!("{name}: the operation takes no {what}")));

@@ -1,4 +1,4 @@
-//! Decode rates of several sequences in one step.
+//! Decode rates of several sequences evaluated in the same steps.
 
 use std::time::{Duration, Instant};
 
@@ -7,10 +7,10 @@ use super::model::{ModelBench, ModelBenchProgress, ModelTest, nanoseconds, token
 use crate::engine::{BatchLogits, CancelFlag, Engine, Session};
 use crate::error::Result;
 
-/// As [`super::run_model_test`], of several sequences.
+/// Runs [`super::run_model_test`] for several sequences.
 ///
-/// Sequences share no page, as those of several users do not: each reads keys and
-/// values of its own.
+/// The sequences share no pages, like sequences of different users: each reads its own
+/// keys and values.
 pub(super) fn run(
     engine: &Engine,
     test: ModelTest,
@@ -24,7 +24,8 @@ pub(super) fn run(
     for _ in 0..n {
         let mut session = engine.session();
         session.set_cancel(cancel.clone());
-        // The whole length once, so that the pool of pages grows outside the clock.
+        // Prefill the full length once, so that the page pool grows before the timed
+        // part.
         let whole: Vec<u32> = source.by_ref().take(test.n_depth + test.n_gen).collect();
         session.prefill(&whole)?;
         sessions.push(session);
@@ -56,8 +57,8 @@ fn rewind(sessions: &mut [Session], n_depth: usize) {
     sessions.iter_mut().for_each(|session| session.truncate(n_depth));
 }
 
-/// Steps with a token for each session until `generated` is used up; the logits of
-/// every step are read back.
+/// Runs steps of one token per session until `generated` is used up. The logits of every
+/// step are read back.
 fn decode(
     engine: &Engine,
     sessions: &mut [Session],

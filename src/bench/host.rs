@@ -1,29 +1,29 @@
-//! What the operating system knows of this process and of its machine.
+//! Facts from the operating system about this process and its machine.
 
 use serde::Serialize;
 
-/// The machine, as far as its system tells without being asked by a program of its
-/// own: everywhere the first three fields, on Linux all.
+/// The machine, as the operating system describes it without running another program. On
+/// Linux all fields are known, elsewhere only the first three.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Machine {
-    /// linux, windows, macos.
+    /// Operating system: linux, windows, macos.
     pub os: &'static str,
-    /// x86_64, aarch64.
+    /// CPU architecture: x86_64, aarch64.
     pub arch: &'static str,
-    /// Logical cores that this process may use.
+    /// Logical cores that this process may use; 1 if unknown.
     pub cpu_cores: usize,
-    /// The system's own name, with its version.
+    /// Name and version of the operating system.
     pub system: Option<String>,
-    /// The kernel's release.
+    /// Release of the kernel.
     pub kernel: Option<String>,
-    /// The processor's name.
+    /// Name of the processor.
     pub cpu: Option<String>,
     /// RAM in bytes.
     pub memory_bytes: Option<u64>,
 }
 
 impl Machine {
-    /// This one.
+    /// Describes the machine that this process runs on.
     #[must_use]
     pub fn this() -> Self {
         let read = |path| std::fs::read_to_string(path).ok();
@@ -31,7 +31,8 @@ impl Machine {
             os: std::env::consts::OS,
             arch: std::env::consts::ARCH,
             cpu_cores: std::thread::available_parallelism().map_or(1, usize::from),
-            // os-release(5), proc_sys_kernel(5), proc_cpuinfo(5), proc_meminfo(5).
+            // Formats: os-release(5), proc_sys_kernel(5), proc_cpuinfo(5),
+            // proc_meminfo(5).
             system: read("/etc/os-release").and_then(|text| {
                 let quoted = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
                 Some(quoted.trim().trim_matches(['"', '\'']).to_owned())
@@ -46,16 +47,16 @@ impl Machine {
     }
 }
 
-/// The most memory that the process ever held in RAM, in bytes; `None` where the
-/// system does not tell. Linux counts it as `VmHWM` (proc_pid_status(5)): pages of
-/// a software adapter's buffers and of the program itself are among them.
+/// Returns the peak RAM usage of this process in bytes, or `None` if the system does not
+/// report it. Linux reports it as `VmHWM` (proc_pid_status(5)). It includes the program's
+/// own pages and a software adapter's buffers.
 #[must_use]
 pub fn peak_host_bytes() -> Option<u64> {
     kilobytes(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
 }
 
-/// The bytes of the line that begins with `label` and counts in kB, as files of
-/// /proc do.
+/// Returns the bytes on the line that begins with `label` and counts in kB, as in the
+/// files of /proc.
 fn kilobytes(text: &str, label: &str) -> Option<u64> {
     let value = text.lines().find_map(|line| line.strip_prefix(label))?;
     value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)

@@ -1,5 +1,5 @@
-//! Time of each kernel variant at given shapes, checked against the reference,
-//! as a share of what the adapter can do.
+//! Times each kernel variant at given shapes, checks it against the reference, and rates
+//! it as a share of the adapter's limits.
 
 use std::time::Duration;
 
@@ -15,19 +15,19 @@ use crate::kernels::{self, Choices};
 use crate::tune::cases::Case;
 use crate::tune::{Prepared, Probe};
 
-/// Whether a kernel finds its inputs in a cache.
+/// Whether caches hold a kernel's inputs before it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Cache {
-    /// The same buffers in each repetition, nothing else between.
+    /// Every repetition uses the same buffers and nothing runs in between.
     Warm,
-    /// Before each repetition a copy of [`KernelOptions::cold_bytes`] has passed
-    /// through the caches.
+    /// A copy of [`KernelOptions::cold_bytes`] passes through the caches before each
+    /// repetition.
     Cold,
 }
 
 impl Cache {
-    /// The name that reports print.
+    /// Returns the name that reports print.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -37,22 +37,22 @@ impl Cache {
     }
 }
 
-/// How kernels are measured.
+/// Options of a kernel measurement.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KernelOptions {
-    /// Samples of a row, as long as `max_time` lasts.
+    /// Samples per row, if `max_time` suffices for them.
     pub repetitions: usize,
-    /// Time of a row's samples.
+    /// Maximum time for the samples of one row.
     pub max_time: Duration,
-    /// Which caches to measure with.
+    /// Cache states to measure with.
     pub caches: Vec<Cache>,
-    /// Bytes read and written that make caches cold: twice the largest cache or
-    /// more.
+    /// Bytes, read and written together, that evict the inputs from the caches. Use at
+    /// least twice the largest cache.
     pub cold_bytes: u64,
-    /// Bytes that the probes of bandwidth read, and that copies write; `None` for
-    /// what suits the adapter.
+    /// Bytes that the bandwidth probes read, and that the copies also write; `None` for a
+    /// size that suits the adapter.
     pub probe_bytes: Option<u64>,
-    /// Takes the host's time even where the device has timestamps.
+    /// Uses the host's clock even if the device has timestamps.
     pub wall: bool,
 }
 
@@ -69,30 +69,30 @@ impl Default for KernelOptions {
     }
 }
 
-/// A variant of a case's kernels that the device runs.
+/// A kernel variant that the device can run for a case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// The name that reports print.
+    /// Name that reports print.
     pub name: String,
     choices: Choices,
 }
 
-/// One variant of a case with a cache in one state.
+/// Measurements of one variant of a case with one cache state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KernelFigures {
-    /// The operation.
+    /// Name of the operation.
     pub op: String,
-    /// The model whose shape it is; empty for a free shape.
+    /// Model that the shape belongs to; empty for a free shape.
     pub model: String,
-    /// Operation, shape, types and flags.
+    /// Operation, shape, types and flags as text.
     pub case: String,
-    /// The variant.
+    /// Name of the variant.
     pub variant: String,
-    /// State of the caches.
+    /// Cache state.
     pub cache: Cache,
-    /// What took the times.
+    /// Clock that took the times.
     pub clock: Clock,
-    /// Samples.
+    /// Number of samples.
     pub n_samples: usize,
     /// Median time.
     pub median_ns: f64,
@@ -100,58 +100,62 @@ pub struct KernelFigures {
     pub p10_ns: f64,
     /// Ninetieth percentile.
     pub p90_ns: f64,
-    /// Part of a wall time that is the submit's and not the kernel's: subtracted
-    /// for the rates. 0 of the GPU's clock.
+    /// Part of a wall time that the submit takes, not the kernel. The rates exclude it.
+    /// It is 0 for the GPU's clock.
     pub overhead_ns: f64,
-    /// Bytes that the case must move: [`Case::cost`].
+    /// Bytes that the case must move, from [`Case::cost`].
     pub bytes: u64,
-    /// Its floating-point operations.
+    /// Floating-point operations of the case.
     pub flops: u64,
-    /// GB (10^9 bytes) a second; none where the overhead hides the kernel.
+    /// Throughput in GB (10^9 bytes) per second; `None` if the submit overhead hides the
+    /// kernel's time.
     pub gb_per_second: Option<f64>,
-    /// GFLOP (10^9 operations) a second.
+    /// Throughput in GFLOP (10^9 operations) per second; `None` also if the case has no
+    /// such operations.
     pub gflop_per_second: Option<f64>,
-    /// What bounds the case on this adapter.
+    /// Resource that bounds the case on this adapter.
     pub bound: Bound,
-    /// The least time that the roofline permits, as percent of the time taken.
-    /// A warm kernel whose data stays in a cache may exceed 100.
+    /// Minimum time by the roofline, as a percentage of the measured time. A warm kernel
+    /// whose data stays in a cache may exceed 100.
     pub roofline_percent: Option<f64>,
 }
 
 /// [`KernelFigures`] with all samples.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KernelRow {
-    /// What the samples say.
+    /// Figures derived from the samples.
     #[serde(flatten)]
     pub figures: KernelFigures,
     /// Nanoseconds of each repetition.
     pub samples_ns: Vec<u64>,
 }
 
-/// What became of a candidate.
+/// Result of measuring a candidate.
 #[derive(Clone, Debug)]
 pub enum Measured {
-    /// A row for each state of the caches.
+    /// One row for each cache state.
     Rows(Vec<KernelRow>),
-    /// Its results are wrong, so that it was not timed: how, in words.
+    /// The results are wrong, so the candidate was not timed. The text describes the
+    /// fault.
     Wrong(String),
 }
 
-/// Measures kernels on a device whose roofline is known.
+/// Measures kernels on a device with a known roofline.
 pub struct KernelBench<'g> {
     gpu: &'g Gpu,
     options: KernelOptions,
     stopwatch: Stopwatch<'g>,
     roofline: Roofline,
-    /// Fills the caches with other bytes.
+    /// Copy that evicts a kernel's data from the caches; only for cold measurements.
     evict: Option<Probe>,
 }
 
 impl<'g> KernelBench<'g> {
-    /// Measures the roofline; `progress` hears what runs.
+    /// Opens a benchmark and measures the roofline. `progress` receives the name of each
+    /// probe before it runs.
     ///
     /// # Errors
-    /// As [`Roofline::measure`].
+    /// The errors of [`Roofline::measure`].
     pub fn new(
         gpu: &'g Gpu,
         options: KernelOptions,
@@ -162,7 +166,7 @@ impl<'g> KernelBench<'g> {
         let budget = Budget { repetitions: options.repetitions, max_time: options.max_time };
         let roofline = Roofline::measure(gpu, &mut stopwatch, budget, options.probe_bytes, progress)?;
         let evict = if options.caches.contains(&Cache::Cold) {
-            // Half of it is read, half is written.
+            // The copy reads one half of the bytes and writes the other.
             let half = options.cold_bytes / 2 / 16 * 16;
             let room = gpu.max_binding_bytes().saturating_sub(4096) / 16 * 16;
             Some(Probe::copy(gpu, roofline.best_copy(), half.clamp(16, room) as usize)?)
@@ -172,30 +176,30 @@ impl<'g> KernelBench<'g> {
         Ok(KernelBench { gpu, options, stopwatch, roofline, evict })
     }
 
-    /// What the adapter can do.
+    /// Returns the measured limits of the adapter.
     #[must_use]
     pub fn roofline(&self) -> &Roofline {
         &self.roofline
     }
 
-    /// Bytes that pass through the caches before a cold repetition; 0 where none
-    /// is measured.
+    /// Returns the bytes that pass through the caches before a cold repetition; 0 if only
+    /// warm caches are measured.
     #[must_use]
     pub fn cold_bytes(&self) -> u64 {
         self.evict.as_ref().map_or(0, Probe::bytes)
     }
 
-    /// The variants of `case` that the device runs.
+    /// Returns the variants of `case` that the device can run.
     #[must_use]
     pub fn candidates(&self, case: &Case) -> Vec<Candidate> {
         candidates(self.gpu, case)
     }
 
-    /// Checks a candidate against the reference, then times it.
+    /// Checks a candidate against the reference and times it if it is correct.
     ///
     /// # Errors
     /// [`crate::Error::Limits`] for a shape that the device cannot hold,
-    /// [`crate::Error::Cancelled`], other errors of the device.
+    /// [`crate::Error::Cancelled`], and other errors of the device.
     pub fn measure(&mut self, model: &str, case: &Case, candidate: &Candidate) -> Result<Measured> {
         let prepared = prepare(self.gpu, case, candidate)?;
         let outcome = prepared.check(self.gpu)?;
@@ -253,7 +257,7 @@ impl<'g> KernelBench<'g> {
     }
 }
 
-/// The one place that knows how variants are named and chosen.
+/// Returns the device's variants of `case`. Only this function names and forces variants.
 fn candidates(gpu: &Gpu, case: &Case) -> Vec<Candidate> {
     let device = gpu.capabilities();
     let forced = |implementation: &'static kernels::Candidate| {

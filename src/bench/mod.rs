@@ -1,4 +1,4 @@
-//! What `wgpt bench` measures: typed results, nothing printed.
+//! Measurements of `wgpt bench`. They return typed results and print nothing.
 
 mod attends;
 mod batch;

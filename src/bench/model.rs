@@ -1,6 +1,6 @@
-//! Prefill and decode rates of a model, measured as llama-bench does
-//! (`tools/llama-bench` of llama.cpp): random tokens, one warm-up run, the
-//! logits of the last token read back, no sampling within the timed stretch.
+//! Prefill and decode rates of a model, measured as llama-bench does (`tools/llama-bench`
+//! of llama.cpp): random tokens, one warm-up run, readback of the last token's logits, no
+//! sampling in the timed part.
 
 use std::time::{Duration, Instant};
 
@@ -11,31 +11,31 @@ use crate::error::{Error, Result};
 use crate::gpu::StepTimings;
 use crate::sampling::{Sampler, SamplingParams};
 
-/// One test: `n_prompt` tokens at once, then `n_gen` one by one, behind
-/// `n_depth` tokens that lie in the cache already and are not timed. Of several
-/// sequences every one decodes `n_gen` tokens, all in the same steps.
+/// One test: prefills `n_prompt` tokens at once, then decodes `n_gen` tokens one by one.
+/// `n_depth` untimed tokens are in the cache before it. With several sequences, each
+/// decodes `n_gen` tokens, all in the same steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ModelTest {
     /// Tokens of the prompt.
     pub n_prompt: usize,
     /// Tokens decoded one by one.
     pub n_gen: usize,
-    /// Tokens in the cache before the test, of each sequence.
+    /// Tokens of each sequence in the cache before the test.
     pub n_depth: usize,
-    /// Sequences decoded together, each in a session of its own.
+    /// Sequences decoded together, each in its own session.
     pub n_sequences: usize,
 }
 
 impl Default for ModelTest {
-    /// One sequence without a token.
+    /// Returns a test of one sequence with no tokens.
     fn default() -> Self {
         ModelTest { n_prompt: 0, n_gen: 0, n_depth: 0, n_sequences: 1 }
     }
 }
 
 impl ModelTest {
-    /// The name that llama-bench gives it: `pp512`, `tg128`, `pp512+tg128`,
-    /// `tg128 @ d512`; of several sequences `tg128 b4`, `tg128 b4 @ d512`.
+    /// Returns the name that llama-bench would print: `pp512`, `tg128`, `pp512+tg128`,
+    /// `tg128 @ d512`. With several sequences: `tg128 b4`, `tg128 b4 @ d512`.
     #[must_use]
     pub fn name(&self) -> String {
         let mut parts = Vec::new();
@@ -55,7 +55,7 @@ impl ModelTest {
         name
     }
 
-    /// Timed tokens of all sequences.
+    /// Returns the number of timed tokens in all sequences.
     #[must_use]
     pub fn n_tokens(&self) -> usize {
         self.n_prompt.saturating_add(self.n_gen).saturating_mul(self.n_sequences)
@@ -64,8 +64,9 @@ impl ModelTest {
     /// Checks that the test fits a context of `n_ctx` positions.
     ///
     /// # Errors
-    /// [`Error::Input`] for no token, more than the context holds, or a prompt of
-    /// several sequences: prefill takes one at a time.
+    /// [`Error::Input`] for a test with no tokens, for more tokens than the context
+    /// holds, and for a prompt with several sequences: prefill takes one sequence at a
+    /// time.
     pub fn check(&self, n_ctx: usize) -> Result<()> {
         if self.n_tokens() == 0 {
             return Err(Error::input("a test needs at least one token"));
@@ -88,53 +89,54 @@ impl ModelTest {
 /// The measurements of one test.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelBench {
-    /// What was measured.
+    /// The test that was run.
     pub test: ModelTest,
-    /// Nanoseconds of each repetition.
+    /// Nanoseconds of each repetition, without sampling.
     pub samples_ns: Vec<u64>,
-    /// Nanoseconds from the prompt to the token that is sampled (greedily)
-    /// behind it, of each repetition; empty without a prompt.
+    /// Nanoseconds of each repetition from the start of the prompt to the first token,
+    /// sampled greedily after it; empty without a prompt.
     pub first_token_ns: Vec<u64>,
-    /// The same of the warm-up run.
+    /// Time to the first token in the warm-up run, in nanoseconds.
     pub warm_up_first_token_ns: Option<u64>,
     /// The host's work in all repetitions together.
     pub host: StepTimings,
-    /// The most GPU memory allocated at one time since the device was opened.
+    /// Peak GPU memory allocated since the device was opened, in bytes.
     pub peak_gpu_bytes: u64,
-    /// The most memory of the process so far, where the system tells.
+    /// Peak memory of the process so far in bytes, if the system reports it.
     pub peak_host_bytes: Option<u64>,
 }
 
 impl ModelBench {
-    /// Tokens a second of each repetition.
+    /// Returns the tokens per second of each repetition.
     #[must_use]
     pub fn samples_ts(&self) -> Vec<f64> {
         let tokens = self.test.n_tokens() as f64;
         self.samples_ns.iter().map(|&ns| tokens * 1e9 / ns.max(1) as f64).collect()
     }
 
-    /// Mean and standard deviation of the tokens a second.
+    /// Returns mean and standard deviation of the tokens per second.
     #[must_use]
     pub fn rate(&self) -> (f64, f64) {
         let samples = self.samples_ts();
         (mean(&samples), standard_deviation(&samples))
     }
 
-    /// Mean nanoseconds to the first token with the model loaded; `None`
-    /// without a prompt.
+    /// Returns the mean nanoseconds to the first token with the model already loaded, or
+    /// `None` without a prompt.
     #[must_use]
     pub fn first_token(&self) -> Option<f64> {
         let samples: Vec<f64> = self.first_token_ns.iter().map(|&ns| ns as f64).collect();
         (!samples.is_empty()).then(|| mean(&samples))
     }
 
-    /// Part of the host's work, as an average over all timed tokens.
+    /// Returns `part`, an amount of the host's work in all repetitions, divided by the
+    /// number of all timed tokens.
     #[must_use]
     pub fn per_token(&self, part: f64) -> f64 {
         part / (self.test.n_tokens() * self.samples_ns.len()).max(1) as f64
     }
 
-    /// Mean and standard deviation of the nanoseconds.
+    /// Returns mean and standard deviation of the repetitions' nanoseconds.
     #[must_use]
     pub fn nanoseconds(&self) -> (f64, f64) {
         let samples: Vec<f64> = self.samples_ns.iter().map(|&ns| ns as f64).collect();
@@ -142,22 +144,22 @@ impl ModelBench {
     }
 }
 
-/// How far a test is.
+/// Progress of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ModelBenchProgress {
-    /// Repetitions done.
+    /// Repetitions completed.
     pub done: usize,
-    /// Repetitions in all.
+    /// Total number of repetitions.
     pub total: usize,
 }
 
-/// Runs one test: a warm-up, then `repetitions` timed runs. `session`, of the same engine,
-/// serves several tests: what lies in front of one and is there from another, as where
-/// depths rise, is not run again.
+/// Runs one test: a warm-up, then `repetitions` timed runs. `session` belongs to `engine`
+/// and can be reused for several tests. If it already holds a prefix of the test's depth
+/// tokens, as in tests of increasing depth, that prefix is not evaluated again.
 ///
 /// # Errors
-/// [`Error::Input`] for a test of no token, more tokens than the context holds
-/// or no repetition; [`Error::Cancelled`] by `cancel`; errors of the device.
+/// [`Error::Input`] for a test with no tokens, for more tokens than the context holds,
+/// and for no repetitions; [`Error::Cancelled`] by `cancel`; errors of the device.
 pub fn run_model_test(
     engine: &Engine,
     session: &mut Session,
@@ -171,7 +173,7 @@ pub fn run_model_test(
         return Err(Error::input("a benchmark needs at least one repetition"));
     }
     if test.n_sequences > 1 {
-        // What it holds would count among the peaks.
+        // The tokens of `session` would count in the memory peaks.
         session.truncate(0);
         return super::batch::run(engine, test, repetitions, cancel, progress);
     }
@@ -185,7 +187,7 @@ pub fn run_model_test(
         session.prefill(&depth[there..])?;
     }
     let mut sampler = Sampler::new(SamplingParams::greedy(), engine.vocab_size())?;
-    // One token warms decode up as well as many.
+    // One token warms up decode as well as many do.
     let warm_up = run_once(session, &mut sampler, prompt, &generated[..test.n_gen.min(1)])?;
     let mut runs = Vec::with_capacity(repetitions);
     let before = engine.gpu().step_timings();
@@ -206,16 +208,16 @@ pub fn run_model_test(
     })
 }
 
-/// The times of one run.
+/// Times of one run.
 struct Run {
-    /// Without sampling.
+    /// Time of the run without sampling.
     total: Duration,
-    /// From the prompt to the token sampled behind it.
+    /// Time from the start of the prompt to the token sampled after it.
     first_token: Option<Duration>,
 }
 
-/// The logits are read back behind the prompt and behind each further token,
-/// which also waits for the device.
+/// Runs `prompt`, then each token of `generated`. The logits are read back after the
+/// prompt and after each further token; the readback also waits for the device.
 fn run_once(session: &mut Session, sampler: &mut Sampler, prompt: &[u32], generated: &[u32]) -> Result<Run> {
     let start = Instant::now();
     let mut first_token = None;
@@ -238,11 +240,11 @@ pub(super) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Scattered token ids, the same in every run: Knuth's multiplicative hash.
+/// Returns scattered token ids, the same in every run, from Knuth's multiplicative hash.
 pub(super) fn tokens(vocab_size: usize) -> impl Iterator<Item = u32> {
     (1u32..).map(move |i| {
         let hash = u64::from(i.wrapping_mul(2_654_435_769));
-        // The hash's range scaled to the vocabulary's, so that the result fits.
+        // Scaling the hash's range to the vocabulary keeps every id below `vocab_size`.
         ((hash * vocab_size as u64) >> 32) as u32
     })
 }

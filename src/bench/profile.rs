@@ -1,4 +1,4 @@
-//! Time by kernel: one prefill and one decode step, dispatch by dispatch.
+//! Time by kernel for one prefill and one decode step, measured per dispatch.
 
 use std::time::Instant;
 
@@ -13,14 +13,14 @@ use crate::model::DispatchTiming;
 /// A profile of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
-    /// Whose time the dispatches took: with [`Clock::Wall`] each was submitted and
-    /// waited for by itself, and its time includes both.
+    /// Clock that timed the dispatches. With [`Clock::Wall`] each dispatch was submitted
+    /// and waited for separately, and its time includes both.
     pub clock: Clock,
-    /// The prompt, in as many chunks as it has.
+    /// The prefill of the prompt, in as many chunks as it needs.
     pub prefill: StepProfile,
-    /// One token behind the prompt.
+    /// The decode of one token after the prompt.
     pub decode: StepProfile,
-    /// Bytes of the weights on the GPU, nearly all of which a decode step reads.
+    /// Bytes of the weights on the GPU; a decode step reads nearly all of them.
     pub weights_bytes: u64,
 }
 
@@ -29,38 +29,39 @@ pub struct Profile {
 pub struct StepProfile {
     /// "prefill" or "decode".
     pub name: &'static str,
-    /// Tokens that the step adds.
+    /// Number of tokens that the step adds.
     pub n_tokens: usize,
-    /// Tokens before it.
+    /// Number of tokens before the step.
     pub position: usize,
-    /// Every dispatch in order, with the median of its times.
+    /// All dispatches in order, each with the median of its times.
     pub dispatches: Vec<DispatchTiming>,
-    /// Nanoseconds of the step as it runs without a profile, from its call to its
-    /// logits on the host: the median.
+    /// Median nanoseconds of the step without profiling, from the call until the logits
+    /// are on the host.
     pub step_ns: u64,
 }
 
-/// All dispatches of one kernel's variant and size in a step.
+/// All dispatches of one kernel variant with one grid size in a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelTime {
-    /// The variant.
+    /// Name of the kernel variant.
     pub variant: String,
-    /// Workgroups of each dispatch, which tell matrices of different sizes apart.
+    /// Workgroups of each dispatch. They distinguish matrices of different sizes.
     pub workgroups: [u32; 3],
-    /// The dispatches.
+    /// Number of dispatches.
     pub calls: usize,
-    /// Their nanoseconds together.
+    /// Total nanoseconds of these dispatches.
     pub total_ns: u64,
 }
 
 impl StepProfile {
-    /// Nanoseconds of all dispatches together.
+    /// Returns the total nanoseconds of all dispatches.
     #[must_use]
     pub fn kernels_ns(&self) -> u64 {
         self.dispatches.iter().map(|dispatch| dispatch.duration_ns).sum()
     }
 
-    /// The dispatches by variant and size, those that take most first.
+    /// Returns the dispatches grouped by variant and grid size, the longest total time
+    /// first.
     #[must_use]
     pub fn by_kernel(&self) -> Vec<KernelTime> {
         let mut kernels: Vec<KernelTime> = Vec::new();
@@ -80,25 +81,25 @@ impl StepProfile {
                 }),
             }
         }
-        // Stable: kernels of equal time stay in the order of the pass.
+        // The sort is stable: kernels of equal time keep the order of the pass.
         kernels.sort_by_key(|kernel| std::cmp::Reverse(kernel.total_ns));
         kernels
     }
 }
 
-/// Token ids for a profile where there is no text: scattered over the
-/// vocabulary, the same in every run.
+/// Returns token ids for a profile without a text. They are scattered over the vocabulary
+/// and the same in every run.
 #[must_use]
 pub fn profile_tokens(engine: &Engine, n: usize) -> Vec<u32> {
     tokens(engine.vocab_size()).take(n).collect()
 }
 
-/// Profiles the prefill of `prompt` and the decode step behind it: a warm-up,
-/// then `repetitions` of each, of which medians are taken.
+/// Profiles the prefill of `prompt` and the decode step after it. Each has one warm-up
+/// and then `repetitions` runs, whose medians are reported.
 ///
 /// # Errors
-/// [`Error::Input`] for an empty prompt, one that leaves no position for the
-/// decode step, or no repetition; [`Error::Cancelled`] by `cancel`; errors of the
+/// [`Error::Input`] for an empty prompt, for a prompt that leaves no position for the
+/// decode step, and for no repetitions; [`Error::Cancelled`] by `cancel`; errors of the
 /// device.
 pub fn profile(engine: &Engine, prompt: &[u32], repetitions: usize, cancel: &CancelFlag) -> Result<Profile> {
     if repetitions == 0 {
@@ -125,7 +126,7 @@ pub fn profile(engine: &Engine, prompt: &[u32], repetitions: usize, cancel: &Can
     })
 }
 
-/// Leaves `tokens` in the session.
+/// Profiles one step that adds `tokens`. They remain in the session.
 fn profile_step(
     session: &mut Session,
     name: &'static str,
@@ -135,7 +136,7 @@ fn profile_step(
     let position = session.len();
     let mut steps = Vec::with_capacity(repetitions);
     let mut runs = Vec::with_capacity(repetitions);
-    // The first of each is the warm-up.
+    // The first run of each kind is the warm-up.
     for _ in 0..=repetitions {
         session.truncate(position);
         let start = Instant::now();
@@ -172,7 +173,7 @@ mod tests {
         for features_floor in [false, true] {
             let gpu = Gpu::open(&GpuOptions { features_floor, ..GpuOptions::default() }).expect("an adapter");
             let files = ModelFiles::random(config.clone(), 5).unwrap();
-            // Chunks of 16: the prompt has three.
+            // With chunks of 16, the prompt of 40 tokens has three.
             let options = ModelOptions { prefill_chunk: 16, ..ModelOptions::default() };
             let proceed = &mut |_| std::ops::ControlFlow::Continue(());
             let engine = Engine::load(files, Arc::new(gpu), &options, proceed).unwrap();
@@ -184,7 +185,7 @@ mod tests {
             let decode = profiled.profile(&[7]).unwrap();
             assert_eq!(plain.tokens(), profiled.tokens());
             assert_eq!(plain.advance(&[8]).unwrap(), profiled.advance(&[8]).unwrap());
-            // The plain step encodes the same dispatches.
+            // The plain step encodes the same number of dispatches.
             let before = engine.gpu().step_timings();
             plain.advance(&[9]).unwrap();
             let taken = engine.gpu().step_timings().since(before);

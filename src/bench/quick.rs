@@ -1,5 +1,5 @@
-//! Figures of a few seconds: the adapter's probes and a model's rates, each within
-//! a share of the time, fewer samples being the price.
+//! Measurements that take a few seconds: the adapter's probes and a model's rates. Each
+//! gets a share of the time, at the price of fewer samples.
 
 use std::time::{Duration, Instant};
 
@@ -13,31 +13,32 @@ use crate::kernels::probe_copy::{self, PackShape};
 use crate::kernels::probe_read;
 use crate::tune::Probe;
 
-/// What the adapter's memory and its queue do.
+/// Speed of the adapter's memory and queue.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuickProbes {
-    /// The fastest copy that was tried.
+    /// The fastest of the copies that were tried.
     pub copy: Option<ProbeRow>,
-    /// The fastest read that was tried.
+    /// The fastest of the reads that were tried.
     pub read: Option<ProbeRow>,
-    /// A submit with a single smallest dispatch.
+    /// One submit with a single minimal dispatch.
     pub submit: LatencyRow,
-    /// Many smallest dispatches in one pass, each behind the one before.
+    /// Many minimal dispatches in one pass; each depends on the one before it.
     pub dispatches: LatencyRow,
 }
 
-/// Dispatches of a pass: more than begin and end of the pass weigh.
+/// Dispatches per pass: enough that the pass's own start and end hardly matter.
 const N_DISPATCHES: usize = 64;
-/// Samples of each figure: more do not move a median that the eye reads.
+/// Maximum samples per figure: more would not visibly change the median.
 const REPETITIONS: usize = 50;
 
-/// Measures the probes in about `time`: a fifth of it for dispatches, the rest for
-/// copies and reads, of which at least one shape each is tried. `progress` hears
-/// of each before it runs.
+/// Measures the probes in about `time`. Copies and reads get two fifths each, and at
+/// least one shape of each is tried. Each of the two dispatch probes gets a tenth for
+/// every clock that measures it. `progress` receives the name of each probe before it
+/// runs.
 ///
 /// # Errors
-/// [`crate::Error::Cancelled`] by the stopwatch's flag; [`crate::Error::Gpu`] when
-/// a probe's result is wrong; other errors of the device.
+/// [`crate::Error::Cancelled`] by the stopwatch's flag; [`crate::Error::Gpu`] if a
+/// probe's result is wrong; other errors of the device.
 pub fn quick_probes(
     gpu: &Gpu,
     stopwatch: &mut Stopwatch<'_>,
@@ -53,7 +54,7 @@ pub fn quick_probes(
         let (started, share) = (Instant::now(), time * 2 / 5);
         let budget = Budget { max_time: share / 8, ..budget };
         let mut best: Option<ProbeRow> = None;
-        // The last shapes are those of software adapters.
+        // Software adapters start with the last shapes, which suit them.
         let mut order = shapes.to_vec();
         if gpu.report().is_software() {
             order.reverse();
@@ -76,14 +77,14 @@ pub fn quick_probes(
     Ok(QuickProbes { copy, read, submit, dispatches })
 }
 
-/// Makes a probe.
+/// Constructor of a probe.
 type Ready = fn(&Gpu, PackShape, usize) -> Result<Probe>;
 
-/// Tokens a second of `test` (mean), repeated as often as fits into `time`, at
-/// least once.
+/// Returns the mean tokens per second of `test`. The test repeats as often as fits into
+/// `time`, but at least once.
 ///
 /// # Errors
-/// As [`run_model_test`].
+/// The errors of [`run_model_test`].
 pub fn quick_rate(engine: &Engine, test: ModelTest, time: Duration, cancel: &CancelFlag) -> Result<f64> {
     let started = Instant::now();
     let mut session = engine.session();

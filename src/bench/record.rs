@@ -1,4 +1,4 @@
-//! What a measurement was made with: part of every record.
+//! Header of every record: the setup of a measurement.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,27 +9,27 @@ use super::roofline::Roofline;
 use crate::gpu::{Gpu, WGPU_VERSION};
 use crate::kernels;
 
-/// The program, the kernels, the device and the day of a measurement. Records
-/// carry its fields as llama-bench and [`crate::gpu::AdapterReport`] name them.
+/// Program, kernels, device and time of a measurement. The fields of a record have the
+/// names that llama-bench and [`crate::gpu::AdapterReport`] use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordHeader {
     /// Version of this library.
     pub wgpt_version: String,
     /// Version of wgpu.
     pub wgpu_version: String,
-    /// [`kernels::source_hash`].
+    /// Hash of the kernel sources, from [`kernels::source_hash`].
     pub kernel_hash: String,
-    /// The adapter's name.
+    /// Name of the adapter.
     pub device: String,
-    /// discrete, integrated, virtual, cpu or other.
+    /// Type of the device: discrete, integrated, virtual, cpu or other.
     pub device_type: String,
-    /// vulkan, metal or dx12.
+    /// Graphics API: vulkan, metal or dx12.
     pub backend: String,
-    /// The driver's name.
+    /// Name of the driver.
     pub driver: String,
-    /// The driver's version, as the driver words it.
+    /// Version of the driver, in the driver's own wording.
     pub driver_info: String,
-    /// Whether the device was opened with the least that any adapter offers.
+    /// Whether the device was opened with only the portable floor's features and limits.
     pub features_floor: bool,
     /// The family of kernel variants that the device runs by default.
     pub strategy: String,
@@ -37,7 +37,7 @@ pub struct RecordHeader {
     pub max_binding_bytes: u64,
     /// Largest buffer in bytes.
     pub max_buffer_bytes: u64,
-    /// Largest workgroup in threads.
+    /// Largest workgroup in invocations.
     pub max_workgroup_invocations: u32,
     /// Workgroup memory in bytes.
     pub max_workgroup_memory_bytes: u32,
@@ -50,7 +50,7 @@ pub struct RecordHeader {
 }
 
 impl RecordHeader {
-    /// For a measurement on `gpu` that begins now.
+    /// Returns the header of a measurement on `gpu` that begins now.
     #[must_use]
     pub fn new(gpu: &Gpu) -> Self {
         let report = gpu.report();
@@ -77,43 +77,43 @@ impl RecordHeader {
         }
     }
 
-    /// The header for a further measurement that begins now.
+    /// Returns this header for a further measurement that begins now.
     #[must_use]
     pub fn now(&self) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         RecordHeader { test_time: utc(now), ..self.clone() }
     }
 
-    /// Adapter, API and driver, for a title.
+    /// Returns adapter, API and driver as a title.
     #[must_use]
     pub fn place(&self) -> String {
         format!("{} ({}, {} {})", self.device, self.backend, self.driver, self.driver_info)
     }
 }
 
-/// All that one run of the kernel benchmark found.
+/// All results of one run of the kernel benchmark.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KernelRecord {
-    /// Where and with what.
+    /// Setup of the measurement.
     #[serde(flatten)]
     pub header: RecordHeader,
-    /// Samples that each row was to have.
+    /// Requested samples per row.
     pub repetitions: usize,
-    /// Seconds after which a row did with fewer.
+    /// Maximum seconds per row; a row that reaches them has fewer samples.
     pub max_seconds: f64,
-    /// Bytes that passed through the caches before a cold repetition.
+    /// Bytes that pass through the caches before a cold repetition.
     pub cold_bytes: u64,
-    /// Whether all rows were measured that were asked for.
+    /// Whether all requested rows were measured.
     pub complete: bool,
-    /// What the adapter can do.
+    /// Measured limits of the adapter.
     pub roofline: Roofline,
-    /// The rows.
+    /// One row for each case, variant and cache state.
     pub kernels: Vec<KernelRow>,
 }
 
-/// Seconds of the Unix epoch as `2026-01-31T12:00:00Z`. The date comes from
-/// Howard Hinnant's `civil_from_days`: years that begin in March, in eras of
-/// 400 years.
+/// Formats seconds since the Unix epoch as `2026-01-31T12:00:00Z`. The date comes from
+/// Howard Hinnant's `civil_from_days`, which counts years from March in eras of 400
+/// years.
 #[must_use]
 pub fn utc(seconds: u64) -> String {
     let (days, second) = (seconds / 86_400, seconds % 86_400);

@@ -1,5 +1,4 @@
-//! What the adapter can do at most, measured: bandwidth, arithmetic, and the
-//! cost of a dispatch.
+//! Measured limits of the adapter: bandwidth, arithmetic, and the cost of a dispatch.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,93 +10,93 @@ use crate::kernels::{probe_copy, probe_fma, probe_read};
 use crate::tune::Probe;
 use crate::tune::cases::Cost;
 
-/// One shape of a probe.
+/// Measurement of one shape of a probe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProbeRow {
-    /// copy, read or fma.
+    /// Name of the probe: copy, read or fma.
     pub probe: String,
-    /// The shape: threads of a workgroup and work of a thread.
+    /// Name of the shape: threads per workgroup and work per thread.
     pub shape: String,
     /// Bytes read and written.
     pub bytes: u64,
     /// Floating-point operations.
     pub flops: u64,
-    /// Time of a run.
+    /// Time of one run.
     #[serde(flatten)]
     pub time: Spread,
-    /// Bytes (copy, read) or floating-point operations (fma) a second.
+    /// Bytes (copy, read) or floating-point operations (fma) per second.
     pub per_second: f64,
 }
 
-/// Smallest dispatches in one pass.
+/// Time of a pass of minimal dispatches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LatencyRow {
     /// Dispatches in the pass.
     pub n_dispatches: usize,
-    /// Whether each reads what the one before wrote.
+    /// Whether each dispatch reads the output of the one before it.
     pub dependent: bool,
-    /// The pass by the GPU's clock, where there is one.
+    /// Time of the pass by the GPU's clock, if the GPU's clock is in use.
     pub gpu: Option<Spread>,
-    /// Encoding, submit, pass and wait by the host's clock.
+    /// Time by the host's clock of encoding, submit, pass and wait.
     pub wall: Spread,
 }
 
 impl LatencyRow {
-    /// Nanoseconds a dispatch, by the GPU's clock where there is one.
+    /// Returns the nanoseconds per dispatch, by the GPU's clock if there is one.
     #[must_use]
     pub fn per_dispatch_ns(&self) -> f64 {
         self.gpu.unwrap_or(self.wall).median_ns / self.n_dispatches as f64
     }
 }
 
-/// What bounds an operation.
+/// Resource that bounds an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Bound {
-    /// Memory.
+    /// Memory bandwidth.
     Bandwidth,
     /// Arithmetic.
     Compute,
 }
 
-/// The adapter's limits as its own kernels reach them.
+/// Limits of the adapter, as measured with wgpt's own kernels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Roofline {
-    /// Bytes read and written a second by the fastest copy or read.
+    /// Bytes read and written per second by the fastest copy or read.
     pub bytes_per_second: f64,
-    /// f32 operations a second of the fastest multiply-adds.
+    /// f32 operations per second of the fastest multiply-add probe.
     pub flops_per_second: f64,
-    /// What took the times of the probes.
+    /// Clock that took the times of the probes.
     pub clock: Clock,
-    /// Median wall time of a submit with one smallest dispatch: part of every
-    /// wall time.
+    /// Median wall time of a submit with one minimal dispatch. Every wall time includes
+    /// it.
     pub overhead_ns: f64,
-    /// All shapes that were tried.
+    /// All probe shapes that were measured.
     pub probes: Vec<ProbeRow>,
-    /// What dispatches cost.
+    /// Cost of dispatches.
     pub latency: Vec<LatencyRow>,
 }
 
-/// Beyond every cache but a server's last; a GPU's L2 has up to 96 MiB, but the
-/// copy reads and writes this much each.
+/// Bytes that the copy reads; it writes as many. They exceed every cache except a server
+/// CPU's last-level cache: a GPU's L2 cache has up to 96 MiB.
 const COPY_BYTES: usize = 128 << 20;
-/// On software adapters, which take 20 ms for it.
+/// The same for software adapters, which take 20 ms for it.
 const COPY_BYTES_SOFTWARE: usize = 64 << 20;
-/// Threads and iterations of the multiply-adds: all lanes of the largest GPUs,
-/// some tenths of a millisecond there.
+/// Threads and iterations of the multiply-add probe: they fill all lanes of the largest
+/// GPUs for a few tenths of a millisecond.
 const FMA: (usize, usize) = (1 << 20, 256);
-/// Some milliseconds on two cores.
+/// The same for software adapters: a few milliseconds on two cores.
 const FMA_SOFTWARE: (usize, usize) = (1 << 12, 512);
-/// Dispatches of a latency probe.
+/// Numbers of dispatches in the latency probes.
 const LATENCY_COUNTS: [usize; 3] = [1, 64, 200];
 
 impl Roofline {
-    /// Measures all probes; `progress` hears of each before it runs. Copies and
-    /// reads go over `probe_bytes`, or what suits the adapter.
+    /// Measures all probes. `progress` receives the name of each before it runs. Copies
+    /// and reads cover `probe_bytes`, or a size that suits the adapter.
     ///
     /// # Errors
-    /// [`crate::Error::Cancelled`]; [`crate::Error::Gpu`] when a probe's result
-    /// is wrong; other errors of the device.
+    /// [`crate::Error::Cancelled`]; [`crate::Error::Gpu`] if a probe's result is wrong;
+    /// other errors of the device.
     pub fn measure(
         gpu: &Gpu,
         stopwatch: &mut Stopwatch<'_>,
@@ -135,14 +134,15 @@ impl Roofline {
         Ok(Roofline { bytes_per_second, flops_per_second, clock, overhead_ns, probes, latency })
     }
 
-    /// The fastest shape of a probe.
+    /// Returns the fastest shape of `probe`.
     #[must_use]
     pub fn best(&self, probe: &str) -> Option<&ProbeRow> {
         let rows = self.probes.iter().filter(|row| row.probe == probe);
         rows.max_by(|a, b| a.per_second.total_cmp(&b.per_second))
     }
 
-    /// The fastest shape of the copy.
+    /// Returns the fastest shape of the copy probe, or the first shape if none was
+    /// measured.
     #[must_use]
     pub fn best_copy(&self) -> probe_copy::PackShape {
         let best = self.best("copy").map(|row| row.shape.as_str());
@@ -150,8 +150,8 @@ impl Roofline {
         shapes.find(|shape| Some(shape.name) == best).unwrap_or(probe_copy::SHAPES[0])
     }
 
-    /// The least time in nanoseconds for some work, and what bounds it
-    /// (Williams, Waterman and Patterson 2009, "Roofline").
+    /// Returns the minimum time in nanoseconds for the work of `cost`, and the resource
+    /// that bounds it (Williams, Waterman and Patterson 2009, "Roofline").
     #[must_use]
     pub fn least_ns(&self, cost: Cost) -> (f64, Bound) {
         let moved = cost.bytes as f64 / self.bytes_per_second.max(1.0) * 1e9;
@@ -160,8 +160,8 @@ impl Roofline {
     }
 }
 
-/// Nanoseconds of the work itself: a wall time without the overhead of its
-/// submit, where enough is left to say something (half the overhead).
+/// Returns the nanoseconds of the work itself. For a wall time, this is the median minus
+/// the submit overhead, or `None` if the median is at most 1.5 times the overhead.
 #[must_use]
 pub fn net_ns(clock: Clock, median_ns: f64, overhead_ns: f64) -> Option<f64> {
     match clock {
@@ -170,9 +170,10 @@ pub fn net_ns(clock: Clock, median_ns: f64, overhead_ns: f64) -> Option<f64> {
     }
 }
 
-/// Bytes of a copy or a read: `asked`, or what suits the adapter.
+/// Returns the bytes of a copy or read probe: `asked`, or a size that suits the adapter,
+/// limited by the largest binding.
 pub(super) fn copy_bytes(gpu: &Gpu, asked: Option<u64>) -> usize {
-    // Guard words stand behind the copy.
+    // Guard words follow the copy in its buffer.
     let room = (gpu.max_binding_bytes() as usize).saturating_sub(4096).max(4096) / 16 * 16;
     let suitable = if gpu.report().is_software() { COPY_BYTES_SOFTWARE } else { COPY_BYTES };
     room.min(asked.map_or(suitable, |bytes| bytes as usize / 16 * 16))
@@ -217,7 +218,7 @@ fn latency(
     Ok(rows)
 }
 
-/// Checks and times a pass of smallest dispatches.
+/// Checks and times a pass of minimal dispatches.
 pub(super) fn latency_row(
     gpu: &Gpu,
     stopwatch: &mut Stopwatch<'_>,

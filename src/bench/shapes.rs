@@ -1,5 +1,4 @@
-//! The cases that kernels are measured at: those of published models, and free
-//! ones.
+//! The cases at which kernels are measured: shapes of published models, and free shapes.
 
 use crate::error::{Error, Result};
 use crate::kernels::{Activation, BATCH_MAX, Matrix, Norm, attention_decode, sample};
@@ -11,16 +10,16 @@ use crate::tune::cases::{
     RmsNormInput, SampleCase, ScoreCase, ScoreInput,
 };
 
-/// GPT-2 in its four sizes: 124M, 355M, 774M, 1.5B.
+/// The four sizes of GPT-2: 124M, 355M, 774M, 1.5B.
 pub const MODELS: [&str; 4] = ["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"];
 
-/// GPT-2's vocabulary, in all its sizes.
+/// Vocabulary of every GPT-2 size.
 const VOCAB_SIZE: usize = 50257;
 
-/// Rows that have a workgroup each in one dimension of a grid.
+/// Maximum rows for a kernel with one workgroup per row along one dispatch dimension.
 const WORKGROUPS_MAX: usize = 65_535;
 
-/// Operations with what a free shape of theirs says.
+/// Operations, each with the format of its free shapes.
 pub const OPS: [(&str, &str); 16] = [
     ("gemv", "NxK, or MxNxK with a batch of M rows"),
     ("norm_gemv", "NxK"),
@@ -40,8 +39,8 @@ pub const OPS: [(&str, &str); 16] = [
     ("attention_reduce", "KV_LENxHEADSxHEAD_DIM"),
 ];
 
-/// The cases of a model of [`MODELS`], with `dtype` as the type of weights and
-/// cache; `None` for another name.
+/// Returns the cases of a model in [`MODELS`], with `dtype` as the type of weights and KV
+/// cache, or `None` for any other name.
 #[must_use]
 pub fn model_cases(model: &str, dtype: DType, max_binding_bytes: u64) -> Option<Vec<Case>> {
     let name = MODELS.into_iter().find(|name| *name == model)?;
@@ -51,11 +50,11 @@ pub fn model_cases(model: &str, dtype: DType, max_binding_bytes: u64) -> Option<
     Some(all)
 }
 
-/// Elements of the largest tensor of a free shape: 1 GiB in f32, of which the
-/// reference takes a few.
+/// Maximum elements of a free shape's tensor: 1 GiB in f32. The reference allocates a few
+/// such tensors.
 pub(super) const ELEMS_MAX: usize = 1 << 28;
 
-/// Whether no tensor of a free shape is larger than [`ELEMS_MAX`].
+/// Returns whether every tensor of a free shape has at most [`ELEMS_MAX`] elements.
 fn fits(op: &str, shape: &[usize]) -> bool {
     let product = |sizes: &[usize]| sizes.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
     let fits = |sizes: &[usize]| product(sizes).is_some_and(|n| n <= ELEMS_MAX);
@@ -65,11 +64,11 @@ fn fits(op: &str, shape: &[usize]) -> bool {
     }
 }
 
-/// A case of `op` (of [`OPS`]) with its sizes in the order that [`OPS`] says.
+/// Returns a case of `op`, one of [`OPS`], with sizes in the order that [`OPS`] gives.
 ///
 /// # Errors
-/// [`Error::Input`] for another operation, another number of sizes, a size of 0
-/// or one beyond what the benchmark holds.
+/// [`Error::Input`] for an unknown operation, a wrong number of sizes, a size of 0, or a
+/// size beyond the benchmark's maximum.
 pub fn free_case(op: &str, shape: &[usize], dtype: DType, max_binding_bytes: u64) -> Result<Case> {
     let text = shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
     let Some((_, expected)) = OPS.iter().find(|(name, _)| *name == op) else {
@@ -162,7 +161,7 @@ pub fn free_case(op: &str, shape: &[usize], dtype: DType, max_binding_bytes: u64
     Ok(case)
 }
 
-/// Sets the type, and splits matrices into pieces that fit a binding.
+/// Sets the data type, and splits matrices into pieces that fit a binding.
 fn adapt(case: &mut Case, dtype: DType, max_binding_bytes: u64) {
     let rows = |n_columns| Matrix::rows_per_piece(pad_row(n_columns), dtype, max_binding_bytes);
     match case {
@@ -221,7 +220,7 @@ mod tests {
         assert!(error("gemv", &[usize::MAX, 8]).contains("no tensor may have more"));
         assert!(error("gemm", &[8, 1 << 20, 1 << 10]).contains("no tensor may have more"));
         assert!(error("attention_decode", &[8, 2, 1 << 20]).contains("a head has at most"));
-        // Three tensors of 2^22 elements each, 2^33 in their product.
+        // Each of the three tensors has 2^22 elements; the product of the sizes is 2^33.
         assert!(free_case("gemm", &[2048, 2048, 2048], DType::F16, 1 << 30).is_ok());
     }
 
@@ -234,7 +233,7 @@ mod tests {
             for (op, _) in OPS {
                 let name = format!("{op} ");
                 let found = cases.iter().any(|case| case.to_string().starts_with(&name));
-                // What GPT-2 lacks has free shapes alone.
+                // Operations that GPT-2 lacks have only free shapes.
                 assert_eq!(
                     found,
                     !["rms_norm", "rms_gemv", "qk_norm", "gated"].contains(&op),

@@ -2,13 +2,14 @@
 
 pub use crate::tune::quantile;
 
-/// The arithmetic mean; 0 of no sample.
+/// Returns the arithmetic mean, or 0 without samples.
 #[must_use]
 pub fn mean(samples: &[f64]) -> f64 {
     if samples.is_empty() { 0.0 } else { samples.iter().sum::<f64>() / samples.len() as f64 }
 }
 
-/// The standard deviation of a sample (divisor n - 1); 0 below two samples.
+/// Returns the standard deviation of a sample (divisor n - 1), or 0 for fewer than two
+/// samples.
 #[must_use]
 pub fn standard_deviation(samples: &[f64]) -> f64 {
     if samples.len() < 2 {
@@ -19,7 +20,7 @@ pub fn standard_deviation(samples: &[f64]) -> f64 {
     (squares / (samples.len() - 1) as f64).sqrt()
 }
 
-/// Median with the tenth and the ninetieth percentile.
+/// Median, tenth and ninetieth percentile in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Spread {
     /// The median.
@@ -31,7 +32,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of nanoseconds.
+    /// Computes the spread of samples in nanoseconds.
     #[must_use]
     pub fn of(samples_ns: &[u64]) -> Self {
         let samples: Vec<f64> = samples_ns.iter().map(|&ns| ns as f64).collect();

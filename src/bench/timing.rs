@@ -1,4 +1,4 @@
-//! Repeated timing of recorded work.
+//! Repeated timing of recorded dispatches.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -9,18 +9,18 @@ use crate::engine::CancelFlag;
 use crate::error::{Error, Result};
 use crate::gpu::{Dispatch, Encoder, Gpu, Timestamps, Work};
 
-/// Whose clock takes the time.
+/// Clock that measures the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Clock {
-    /// Timestamps of the GPU around the pass: no submit, no wait.
+    /// GPU timestamps around the pass, which exclude submit and wait.
     Gpu,
-    /// The host's, from the beginning of the encoding until the wait returns.
+    /// The host's clock, from the start of encoding until the wait returns.
     Wall,
 }
 
 impl Clock {
-    /// The name that reports print.
+    /// Returns the name that reports print.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -30,28 +30,28 @@ impl Clock {
     }
 }
 
-/// When a measurement ends.
+/// Condition that ends a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// Samples to take.
+    /// Number of samples to take.
     pub repetitions: usize,
-    /// Time after which fewer must do, but for [`Budget::LEAST`].
+    /// Time after which no further samples start, once there are [`Budget::LEAST`].
     pub max_time: Duration,
 }
 
 impl Budget {
-    /// Samples that are taken whatever their time: a median of fewer says
-    /// nothing.
+    /// Minimum number of samples, taken whatever their time: a median of fewer means
+    /// little.
     pub const LEAST: usize = 3;
 }
 
-/// Recorded work.
+/// Recorded dispatches and their work.
 pub type Recorded<'a> = (&'a [Dispatch], Work);
 
-/// A submit holds no more than this: so that Ctrl-C is heard, and that drivers
-/// which end long submits do not.
+/// Target duration of one submit. It keeps Ctrl-C responsive, and it keeps drivers from
+/// killing a long submit.
 const SUBMIT_TIME: Duration = Duration::from_millis(50);
-/// Passes that are timed in a submit.
+/// Maximum number of timed passes per submit.
 const BATCH_MAX: usize = 64;
 
 /// Takes samples on a device.
@@ -62,24 +62,24 @@ pub struct Stopwatch<'g> {
 }
 
 impl<'g> Stopwatch<'g> {
-    /// With the GPU's clock where the device has one and `wall` does not ask
-    /// for the host's.
+    /// Creates a stopwatch. It uses the GPU's clock if the device has one and `wall` is
+    /// false, otherwise the host's clock.
     ///
     /// # Errors
-    /// As [`Timestamps::new`].
+    /// The errors of [`Timestamps::new`].
     pub fn new(gpu: &'g Gpu, wall: bool, cancel: CancelFlag) -> Result<Self> {
         let timestamps = if wall { None } else { Timestamps::new(gpu, BATCH_MAX)? };
         Ok(Stopwatch { gpu, timestamps, cancel })
     }
 
-    /// The clock in use.
+    /// Returns the clock in use.
     #[must_use]
     pub fn clock(&self) -> Clock {
         if self.timestamps.is_some() { Clock::Gpu } else { Clock::Wall }
     }
 
-    /// Nanoseconds of `timed` by the stopwatch's clock, after one run that is
-    /// not timed. `before` runs ahead of each repetition and is not timed.
+    /// Returns the nanoseconds of each run of `timed` by the stopwatch's clock, after one
+    /// untimed run. `before` runs untimed before each repetition.
     ///
     /// # Errors
     /// [`Error::Cancelled`]; errors of the device.
@@ -103,10 +103,10 @@ impl<'g> Stopwatch<'g> {
         Ok(samples)
     }
 
-    /// As [`Stopwatch::time`], by the host's clock.
+    /// Measures like [`Stopwatch::time`], but always by the host's clock.
     ///
     /// # Errors
-    /// As [`Stopwatch::time`].
+    /// The errors of [`Stopwatch::time`].
     pub fn wall(
         &self,
         timed: Recorded<'_>,
@@ -134,7 +134,7 @@ impl<'g> Stopwatch<'g> {
         Ok(n_samples < budget.repetitions && in_time)
     }
 
-    /// `n` samples of one submit.
+    /// Takes `n` samples in one submit.
     fn batch(&mut self, timed: Recorded<'_>, before: Option<Recorded<'_>>, n: usize) -> Result<Vec<u64>> {
         let Some(timestamps) = &mut self.timestamps else { return Ok(Vec::new()) };
         let mut encoder: Encoder = self.gpu.encoder()?;
@@ -149,7 +149,8 @@ impl<'g> Stopwatch<'g> {
     }
 }
 
-/// Passes of the next submit, after `n` that took `elapsed` in all.
+/// Returns the number of passes for the next submit, after `n` passes took `elapsed` in
+/// total.
 fn next_batch(n: usize, elapsed: Duration) -> usize {
     let each = elapsed.as_secs_f64() / n.max(1) as f64;
     ((SUBMIT_TIME.as_secs_f64() / each.max(1e-9)) as usize).clamp(1, BATCH_MAX)
@@ -185,7 +186,8 @@ mod tests {
             let clock = if gpu.report().timestamps && !wall { Clock::Gpu } else { Clock::Wall };
             assert_eq!(stopwatch.clock(), clock);
             assert_eq!(stopwatch.time(work, Some(work), long).unwrap().len(), 70);
-            // Batches of the GPU's clock may bring a few more than the least.
+            // A batch on the GPU's clock may return more than the minimum number of
+            // samples.
             let least = stopwatch.time(work, None, none).unwrap().len();
             assert!((Budget::LEAST..=BATCH_MAX + 2).contains(&least), "{least}");
             cancel.store(true, Ordering::Relaxed);

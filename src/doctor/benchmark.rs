@@ -1,4 +1,4 @@
-//! A benchmark of a few seconds.
+//! A benchmark that takes a few seconds.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,46 +13,46 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::model::ModelOptions;
 
-/// What was measured.
+/// Results of the benchmark.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Benchmark {
-    /// How long it took.
+    /// Seconds that the benchmark took.
     pub seconds: f64,
-    /// Whose clock took the times of the probes.
+    /// Clock that timed the probes.
     pub clock: Option<Clock>,
-    /// Bytes read and written a second by the fastest copy.
+    /// Bytes read and written per second by the fastest copy.
     pub copy_bytes_per_second: Option<f64>,
-    /// Bytes a second of the fastest read.
+    /// Bytes per second of the fastest read.
     pub read_bytes_per_second: Option<f64>,
-    /// A smallest dispatch among many in a pass, in nanoseconds.
+    /// Time of a minimal dispatch among many in one pass, in nanoseconds.
     pub dispatch_ns: Option<f64>,
-    /// A submit with a smallest dispatch, waited for, in nanoseconds of the host.
+    /// Time of a submit with one minimal dispatch, including the wait, in nanoseconds by
+    /// the host's clock.
     pub submit_ns: Option<f64>,
-    /// The demo model.
+    /// Rates of the demo model.
     pub model: Option<ModelRates>,
-    /// What was not measured, and why.
+    /// Measurements that were skipped, with the reason.
     pub notes: Vec<String>,
 }
 
-/// A model's rates.
+/// Rates of a model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ModelRates {
-    /// Its name.
+    /// Name of the model.
     pub name: String,
-    /// Tokens that were prefilled at once.
+    /// Number of tokens prefilled at once.
     pub n_prompt: usize,
-    /// Tokens a second of that.
+    /// Prefill rate in tokens per second.
     pub prefill_tokens_per_second: f64,
-    /// Tokens that were decoded one by one.
+    /// Number of tokens decoded one by one.
     pub n_gen: usize,
-    /// Tokens a second of that.
+    /// Decode rate in tokens per second.
     pub decode_tokens_per_second: f64,
 }
 
 impl Benchmark {
-    /// Measures for about `time`, half of it the probes, half of it the demo model,
-    /// which runs only where its kernels are `sound`. The second value tells what
-    /// failed.
+    /// Measures for about `time`: half of it on the probes, half on the demo model. The
+    /// model runs only if its kernels are `sound`. The second value lists what failed.
     ///
     /// # Errors
     /// [`Error::Cancelled`].
@@ -120,12 +120,12 @@ fn demo(
     use crate::bench::{ModelTest, quick_rate};
     use crate::engine::{Engine, ModelFiles};
 
-    /// Tokens of the tests: enough of both for a rate, and fractions of a second on
-    /// two cores.
+    /// Tokens of the two tests. They suffice for a rate and take a fraction of a second
+    /// on two cores.
     const N_PROMPT: usize = 128;
     const N_GEN: usize = 32;
 
-    // The context that was asked for is another model's.
+    // The requested context length is meant for another model.
     let options = ModelOptions { n_ctx: None, ..options.clone() };
     let mut progress = |_| match cancel.load(std::sync::atomic::Ordering::Relaxed) {
         true => std::ops::ControlFlow::Break(()),

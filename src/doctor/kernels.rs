@@ -1,4 +1,4 @@
-//! Every implementation of every operation against its reference.
+//! Checks of every implementation of every operation against its reference.
 
 use serde::Serialize;
 
@@ -11,20 +11,21 @@ use crate::kernels::{Candidate, Choices, Op};
 use crate::tensor::DType;
 use crate::tune::{Shapes, canary};
 
-/// What became of an implementation.
+/// Result of the check of an implementation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// It agrees with the reference.
+    /// The implementation agrees with the reference.
     Passed,
-    /// It is wrong here, or the driver refuses it.
+    /// The implementation is wrong on this device, or the driver refuses it.
     Demoted,
-    /// The device, or the model's types, cannot have it.
+    /// The device lacks a feature that the implementation needs, or the implementation is
+    /// too imprecise for the model's types.
     Unavailable,
 }
 
 impl Status {
-    /// The name that reports print.
+    /// Returns the name that reports print.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -35,31 +36,31 @@ impl Status {
     }
 }
 
-/// One implementation.
+/// Check of one implementation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KernelCheck {
-    /// The operation.
+    /// Operation that it implements.
     pub op: Op,
-    /// Its name among the operation's.
+    /// Name of the implementation within the operation.
     pub variant: &'static str,
-    /// What became of it.
+    /// Result of the check.
     pub status: Status,
-    /// What it did wrong, or what it lacks.
+    /// Fault that demoted it, or feature that it lacks.
     pub reason: Option<String>,
-    /// Whether this device runs it untuned.
+    /// Whether this device uses it when untuned.
     pub default: bool,
-    /// Whether the model runs with it: tuned, forced or the default.
+    /// Whether the model runs with it, because it is tuned, forced or the default.
     pub in_use: bool,
 }
 
-/// What runs on a device.
+/// Implementations that run on a device.
 #[derive(Clone, Copy)]
 pub(super) struct Running {
     pub default: Choices,
     pub in_use: Choices,
 }
 
-/// Checks `candidate`, which panics of wgpu or of its own do not end.
+/// Checks `candidate`. A panic in wgpu or in the check itself demotes the candidate.
 pub(super) fn check(
     gpu: &Gpu,
     candidate: &'static Candidate,
@@ -89,7 +90,7 @@ pub(super) fn check(
     }
 }
 
-/// Checks `candidates` one after the other.
+/// Checks `candidates` one by one.
 ///
 /// # Errors
 /// [`crate::Error::Cancelled`].

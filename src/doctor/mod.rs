@@ -1,8 +1,8 @@
-//! A check-up: whether wgpt works on this machine, and how well, as one report that
-//! an application can show and `wgpt doctor` prints.
+//! A check-up: whether wgpt works on this machine, and how well. The result is one
+//! report, which an application can show and `wgpt doctor` prints.
 //!
-//! Whatever a driver does while it is looked at, an error or a panic inside wgpu,
-//! becomes a line of the report; with `panic = "abort"` a panic ends the process.
+//! If a driver fails during the check-up, by an error or by a panic inside wgpu, the
+//! failure becomes a line of the report. With `panic = "abort"` a panic ends the process.
 
 mod benchmark;
 mod kernels;
@@ -29,29 +29,29 @@ use crate::tune::Shapes;
 use kernels::Running;
 use surroundings::shown;
 
-/// What is looked at.
+/// Options of a check-up.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Which device, opened how, with which cache.
+    /// Device to check, how to open it, and its cache directory.
     pub gpu: GpuOptions,
-    /// How models run: types and forced implementations.
+    /// Options of the model: types and forced implementations.
     pub model: ModelOptions,
-    /// The model at whose sizes kernels are checked.
+    /// Model whose sizes the kernel checks use.
     pub config: Decoder,
-    /// Its name in the report.
+    /// Name of that model in the report.
     pub model_name: String,
-    /// About how long the benchmark takes; none is run in no time.
+    /// Approximate time of the benchmark; zero skips it.
     pub benchmark: Duration,
 }
 
 impl Options {
-    /// Five seconds of benchmark: what somebody waits for.
+    /// Five seconds of benchmark: a time that a user is willing to wait.
     pub const BENCHMARK: Duration = Duration::from_secs(5);
 
-    /// The default device, the sizes of the demo model.
+    /// Returns options for the default device and the sizes of the demo model.
     ///
     /// # Errors
-    /// None in a sound build.
+    /// None in a correct build.
     pub fn new() -> Result<Self> {
         Ok(Options {
             gpu: GpuOptions::default(),
@@ -63,32 +63,33 @@ impl Options {
     }
 }
 
-/// What is looked at next.
+/// Next step of a check-up.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Progress {
-    /// An implementation, a part of the benchmark.
+    /// Name of the step: an implementation, or a part of the benchmark.
     pub what: String,
-    /// Steps done.
+    /// Number of steps completed.
     pub done: usize,
-    /// Steps in all.
+    /// Total number of steps.
     pub total: usize,
 }
 
-/// Looks at the machine, the adapter, the device, the floor, every implementation of
-/// every operation, the cache, and measures a little. `progress` hears of each step
-/// before it begins, `cancel` ends the check-up between two of them.
+/// Checks the machine, the adapter, the device, the portable floor, every implementation
+/// of every operation and the cache, and runs a short benchmark. `progress` receives each
+/// step before it begins. `cancel` ends the check-up between two steps.
 ///
 /// # Errors
 /// [`Error::Cancelled`]; [`Error::Input`] for a forced implementation that the device
-/// cannot run. What is wrong with the machine is no error: it is in the report.
+/// cannot run. Faults of the machine are no errors; the report lists them.
 pub fn run(options: &Options, progress: &mut dyn FnMut(Progress), cancel: &CancelFlag) -> Result<Report> {
     run_among(options, &|op| op.candidates().iter().collect(), progress, cancel)
 }
 
-/// As [`run`], with `candidates` of each operation instead of all of them.
+/// Runs the check-up like [`run`], but checks only the given `candidates` of each
+/// operation.
 ///
 /// # Errors
-/// As [`run`].
+/// The same as for [`run`].
 pub fn run_among(
     options: &Options,
     candidates: &dyn Fn(Op) -> Vec<&'static Candidate>,
@@ -96,8 +97,8 @@ pub fn run_among(
     cancel: &CancelFlag,
 ) -> Result<Report> {
     let candidates: Vec<_> = Op::ALL.into_iter().flat_map(candidates).collect();
-    // The adapter, the device; the floor's device and its operations; two parts of a
-    // benchmark.
+    // Steps: adapters and device; one for each candidate; the floor's device and one for
+    // each of its operations; two for the benchmark.
     let benchmark = if options.benchmark.is_zero() { 0 } else { 2 };
     let total = 2 + candidates.len() + 1 + Op::ALL.len() + benchmark;
     let mut step = Step { progress, cancel, done: 0, total };
@@ -106,7 +107,7 @@ pub fn run_among(
     Ok(report.conclude())
 }
 
-/// The steps of a check-up.
+/// Progress and cancellation of a check-up.
 struct Step<'a> {
     progress: &'a mut dyn FnMut(Progress),
     cancel: &'a CancelFlag,
@@ -115,7 +116,7 @@ struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// Tells what is next, unless the check-up is cancelled.
+    /// Reports the next step to `progress`, unless the check-up is cancelled.
     fn next(&mut self, what: &str) -> Result<()> {
         if self.cancel.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
@@ -126,10 +127,10 @@ impl Step<'_> {
     }
 }
 
-/// Runs what calls wgpu; a panic in it is an error.
+/// Runs `work`, which calls wgpu, and turns a panic in it into an error.
 fn guarded<T>(operation: &'static str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    // What a panic left half-done is not used again but through wgpu's own locks,
-    // which may panic again: that is caught as well.
+    // State that a panic left inconsistent is reached again only through wgpu's own
+    // locks. These may panic again, and that panic is caught as well.
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
         let text = payload.downcast_ref::<&str>().copied();
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
@@ -138,7 +139,7 @@ fn guarded<T>(operation: &'static str, work: impl FnOnce() -> Result<T>) -> Resu
     })
 }
 
-/// All that is known without an adapter.
+/// Returns a report with everything that is known without an adapter.
 fn begin(options: &Options) -> Report {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     Report {
@@ -164,7 +165,7 @@ fn begin(options: &Options) -> Report {
     }
 }
 
-/// Fills the report, as far as the machine lets it.
+/// Completes the report as far as the machine allows.
 fn examine(
     options: &Options,
     candidates: &[&'static Candidate],
@@ -206,7 +207,7 @@ fn examine(
     result
 }
 
-/// The adapters that were not taken.
+/// Returns the adapters that were not selected.
 fn others(options: &Options, report: &Report) -> Vec<String> {
     let all = guarded("look for adapters", || Ok(adapters(options.gpu.backend))).unwrap_or_default();
     let taken = report.adapter.as_ref().map(|adapter| adapter.index);
@@ -214,7 +215,7 @@ fn others(options: &Options, report: &Report) -> Vec<String> {
     others.map(|other| shown(&format!("{}: {} ({})", other.index, other.name, other.backend))).collect()
 }
 
-/// A driver may fail when it is let go as well.
+/// Drops the device. A driver may fail at that point as well.
 fn close(gpu: Arc<Gpu>, report: &mut Report) {
     let closed = guarded("close", || {
         drop(gpu);
@@ -262,7 +263,7 @@ fn examine_device(
     Ok(())
 }
 
-/// The same adapter as if it had nothing but the portable floor.
+/// Checks the same adapter with only the portable floor's features and limits.
 fn floor(options: &Options, shapes: &Shapes, report: &mut Report, step: &mut Step<'_>) -> Result<Floor> {
     step.next("portable floor")?;
     let least = GpuOptions { features_floor: true, cache_dir: None, ..options.gpu.clone() };

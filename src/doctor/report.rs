@@ -1,4 +1,4 @@
-//! What a check-up found, and what follows from it.
+//! Results of a check-up and the conclusions from them.
 
 use serde::Serialize;
 
@@ -10,20 +10,20 @@ use crate::gpu::{AdapterReport, FeatureSupport, LimitSupport};
 use crate::kernels::Needs;
 use crate::tune::Shapes;
 
-/// Whether all is well.
+/// Overall result, or severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// Nothing to say.
+    /// There are no findings.
     Ok,
-    /// It works, though not as well as it might.
+    /// wgpt works, but not as well as it could.
     Warnings,
-    /// What wgpt computes here is wrong, or nothing is computed at all.
+    /// wgpt computes wrong results here, or cannot compute at all.
     Broken,
 }
 
 impl Verdict {
-    /// The name that reports print.
+    /// Returns the name that reports print.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -34,26 +34,26 @@ impl Verdict {
     }
 }
 
-/// What a finding is about.
+/// Subject of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Subject {
-    /// There is none, or none that fits.
+    /// The adapter: there is none, or none that fits.
     Adapter,
-    /// It cannot be opened, or says something.
+    /// The device: it cannot be opened, or its adapter gives cause for a warning.
     Device,
     /// The portable floor.
     Floor,
     /// An implementation of an operation.
     Kernels,
-    /// The directory of tuned choices and pipelines.
+    /// The directory with tuned choices and compiled pipelines.
     Cache,
-    /// Bandwidths and rates.
+    /// The benchmark.
     Benchmark,
 }
 
 impl Subject {
-    /// The name that reports print.
+    /// Returns the name that reports print.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -67,23 +67,23 @@ impl Subject {
     }
 }
 
-/// One thing that is not as it should be.
+/// One problem that the check-up found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// How bad it is: never [`Verdict::Ok`].
+    /// Severity: never [`Verdict::Ok`].
     pub severity: Verdict,
-    /// What it is about.
+    /// Subject of the problem.
     pub subject: Subject,
-    /// What was found and what to do, for a person.
+    /// Description of the problem and what to do about it, for the user.
     pub message: String,
 }
 
-/// The model at whose sizes kernels are checked.
+/// The model whose sizes the kernel checks use.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ModelSizes {
-    /// Its name.
+    /// Name of the model.
     pub name: String,
-    /// Its sizes.
+    /// Sizes of the model.
     #[serde(flatten)]
     pub shapes: Shapes,
 }
@@ -91,65 +91,66 @@ pub struct ModelSizes {
 /// The open device.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Device {
-    /// The family of kernels that it prefers.
+    /// Kernel family that the device prefers.
     pub strategy: &'static str,
-    /// Whether it was asked for the floor alone.
+    /// Whether the device was opened with only the portable floor's features and limits.
     pub features_floor: bool,
-    /// The largest storage binding in bytes: larger tensors are split.
+    /// Largest storage binding in bytes; larger tensors are split.
     pub max_binding_bytes: u64,
 }
 
-/// A second device with the least that any adapter offers.
+/// Check of a second device, opened with only the features and limits that every adapter
+/// offers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Floor {
-    /// Whether it could be opened.
+    /// Whether the device could be opened.
     pub opened: bool,
-    /// Why not.
+    /// Reason why it could not be opened.
     pub problem: Option<String>,
-    /// The kernels that it runs untuned.
+    /// Checks of the kernels that it runs when untuned.
     pub kernels: Vec<KernelCheck>,
 }
 
-/// All that a check-up found. Strings hold no control characters but line feeds, and
-/// the home directory as `~`.
+/// All results of a check-up. Its strings contain no control characters except line
+/// feeds, and the home directory appears as `~`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// The worst of the findings.
+    /// Severity of the worst finding.
     pub verdict: Verdict,
-    /// What is not as it should be, the worst first.
+    /// The problems found, the worst first.
     pub findings: Vec<Finding>,
-    /// When it began, as `2026-01-31T12:00:00Z`.
+    /// Start time, as `2026-01-31T12:00:00Z`.
     pub time: String,
-    /// Versions.
+    /// Versions of the program.
     pub program: Program,
     /// The machine.
     pub machine: Machine,
-    /// The adapter that was taken.
+    /// The selected adapter.
     pub adapter: Option<AdapterReport>,
-    /// The others, as `1: name (vulkan)`.
+    /// The other adapters, as `1: name (vulkan)`.
     pub other_adapters: Vec<String>,
-    /// The device, where it could be opened.
+    /// The device, if it could be opened.
     pub device: Option<Device>,
     /// Features that wgpt uses.
     pub features: Vec<FeatureSupport>,
-    /// Limits that matter.
+    /// Limits that matter to wgpt.
     pub limits: Vec<LimitSupport>,
-    /// The portable floor on the same adapter, where a device could be opened.
+    /// The portable floor on the same adapter, if a device could be opened.
     pub floor: Option<Floor>,
-    /// The model at whose sizes kernels are checked.
+    /// The model whose sizes the kernel checks use.
     pub model: ModelSizes,
-    /// Every implementation of every operation.
+    /// Checks of every implementation of every operation.
     pub kernels: Vec<KernelCheck>,
-    /// Where tuned choices and pipelines are kept.
+    /// Directory of tuned choices and compiled pipelines.
     pub cache: Cache,
-    /// Variables that decide something and are set.
+    /// Relevant environment variables that are set.
     pub environment: Vec<Variable>,
-    /// Bandwidths and rates, where they were asked for and the device is sound.
+    /// Benchmark, if it was requested and a device could be opened.
     pub benchmark: Option<Benchmark>,
 }
 
 impl Report {
-    /// Whether it ended where no adapter was found.
+    /// Returns whether the check-up ended because no adapter was found.
     #[must_use]
     pub fn has_no_adapter(&self) -> bool {
         self.findings.iter().any(|f| (f.subject, f.severity) == (Subject::Adapter, Verdict::Broken))
@@ -159,7 +160,7 @@ impl Report {
         self.findings.push(Finding { severity, subject, message: message.into() });
     }
 
-    /// Draws the conclusions.
+    /// Derives the remaining findings and the verdict.
     pub(super) fn conclude(mut self) -> Self {
         if let Some(adapter) = &self.adapter {
             let mut found = adapter_findings(adapter);
@@ -199,7 +200,8 @@ fn adapter_findings(adapter: &AdapterReport) -> Vec<Finding> {
     found
 }
 
-/// A wrong kernel that runs is a fault; one that does not run is a loss of speed.
+/// Returns a finding for each wrong kernel. The kernel is a fault if it is in use or the
+/// device's default. Otherwise it is a warning, since only speed is lost.
 fn kernel_findings(kernels: &[KernelCheck]) -> Vec<Finding> {
     let demoted = kernels.iter().filter(|kernel| kernel.status == Status::Demoted);
     demoted
@@ -234,7 +236,7 @@ fn floor_findings(floor: &Floor, limits: &[LimitSupport]) -> Vec<Finding> {
     below.chain(problem).chain(kernels).collect()
 }
 
-/// What a device lacks that cannot run an implementation.
+/// Describes what a device lacks if it cannot run an implementation with these needs.
 pub(super) fn lacks(needs: Needs) -> String {
     match needs {
         Needs::Floor => "nothing".to_owned(),

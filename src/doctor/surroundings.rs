@@ -1,5 +1,5 @@
-//! The program, its environment, its files: what a report tells beside the GPU, and
-//! what it must not tell.
+//! The program, its environment and its files: what a report says apart from the GPU, and
+//! what it must hide.
 
 use std::path::{Path, PathBuf};
 
@@ -10,14 +10,14 @@ use crate::kernels;
 use crate::tune::Shapes;
 use crate::tune::cache::{self, Key};
 
-/// Versions.
+/// Versions of the program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Program {
-    /// Of this library.
+    /// Version of this library.
     pub wgpt: &'static str,
-    /// Of wgpu.
+    /// Version of wgpu.
     pub wgpu: &'static str,
-    /// [`kernels::source_hash`].
+    /// Hash of the kernel sources, from [`kernels::source_hash`].
     pub kernels: String,
     /// Whether the build embeds the demo model.
     pub demo_model: bool,
@@ -37,14 +37,14 @@ impl Program {
 /// An environment variable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Variable {
-    /// Its name.
+    /// Name of the variable.
     pub name: &'static str,
-    /// Its value.
+    /// Value of the variable.
     pub value: String,
 }
 
-/// The variables that wgpt, wgpu, the Vulkan loader and Mesa's software driver read
-/// and that decide which adapter runs and how, or where files are kept.
+/// Environment variables that decide which adapter runs, how it runs, or where files are
+/// stored. wgpt, wgpu, the Vulkan loader and Mesa's software driver read them.
 pub const VARIABLES: [&str; 26] = [
     "WGPT_DEVICE",
     "WGPT_CACHE_DIR",
@@ -85,9 +85,9 @@ pub(super) fn variables() -> Vec<Variable> {
 /// A file of the cache.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CacheFile {
-    /// Where it is or would be.
+    /// Path of the file, whether or not it exists.
     pub path: String,
-    /// Its size; `None` where there is none.
+    /// Size in bytes; `None` if the file does not exist.
     pub bytes: Option<u64>,
 }
 
@@ -98,29 +98,29 @@ impl CacheFile {
     }
 }
 
-/// Where tuned choices and pipelines are kept.
+/// Directory of tuned choices and compiled pipelines.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Cache {
-    /// The directory; `None` where nothing is kept.
+    /// Path of the directory; `None` if nothing is cached.
     pub dir: Option<String>,
-    /// Whether it was there before the check-up.
+    /// Whether the directory existed before the check-up.
     pub exists: bool,
-    /// Whether files can be written into it.
+    /// Whether files can be written to it.
     pub writable: bool,
-    /// Why not.
+    /// Reason why files cannot be written.
     pub problem: Option<String>,
-    /// Bytes of all files in it.
+    /// Total size of the files in it, in bytes.
     pub bytes: u64,
-    /// The adapter's compiled pipelines: Vulkan's alone are kept.
+    /// File of the adapter's compiled pipelines; they are only cached under Vulkan.
     pub pipelines: Option<CacheFile>,
-    /// The model's tuned choices on this adapter.
+    /// File of the model's tuned choices on this adapter.
     pub choices: Option<CacheFile>,
-    /// Whether these are in use.
+    /// Whether the tuned choices are in use.
     pub tuned: bool,
 }
 
 impl Cache {
-    /// Of a directory.
+    /// Describes a cache directory.
     pub(super) fn of(dir: Option<&PathBuf>) -> Self {
         let Some(dir) = dir else { return Cache::default() };
         let exists = dir.is_dir();
@@ -137,7 +137,7 @@ impl Cache {
         }
     }
 
-    /// Adds the files of an open device.
+    /// Adds the cache files of an open device.
     pub(super) fn look_for(&mut self, gpu: &Gpu, shapes: &Shapes) {
         self.pipelines = gpu.pipeline_cache_file().map(|path| CacheFile::at(&path));
         let key = Key::new(gpu.report(), &gpu.capabilities(), shapes.clone());
@@ -146,8 +146,8 @@ impl Cache {
     }
 }
 
-/// `text` as a report shows it to strangers: control characters but line feeds
-/// escaped, the home directory as `~`.
+/// Returns `text` in a form safe to show to strangers: control characters except line
+/// feeds are escaped, and the home directory becomes `~`.
 pub(super) fn shown(text: &str) -> String {
     let escaped = text.chars().flat_map(|c| {
         if c.is_control() && c != '\n' { c.escape_default().collect::<Vec<_>>() } else { vec![c] }
@@ -155,9 +155,9 @@ pub(super) fn shown(text: &str) -> String {
     without_home(&escaped.collect::<String>(), std::env::home_dir().as_deref())
 }
 
-/// `text` with `~` for `home`.
+/// Returns `text` with `home` replaced by `~`.
 fn without_home(text: &str, home: Option<&Path>) -> String {
-    // "/" is nobody's home, and would be found everywhere.
+    // "/" is not a home directory, and it would match everywhere.
     let Some(home) = home.filter(|home| home.components().count() > 1) else { return text.to_owned() };
     let home = home.to_string_lossy();
     let home = home.trim_end_matches(['/', '\\']);
@@ -165,7 +165,7 @@ fn without_home(text: &str, home: Option<&Path>) -> String {
     let mut parts = String::new();
     while let Some((before, behind)) = rest.split_once(home) {
         parts += before;
-        // /home/anna is no part of /home/annabel.
+        // /home/anna must not match in /home/annabel.
         let whole = !behind.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'));
         parts += if whole { "~" } else { home };
         rest = behind;

@@ -1,4 +1,4 @@
-//! Measures of a model's quality.
+//! Measures of the quality of a model.
 
 pub mod compare;
 pub mod curve;

@@ -1,4 +1,4 @@
-//! Means with their errors, medians, quantiles.
+//! Means with standard errors, medians and quantiles.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 pub struct MeanError {
     /// The arithmetic mean.
     pub mean: f64,
-    /// Standard deviation (divisor n - 1) over the root of n; 0 below two values.
+    /// Standard deviation (divisor n - 1) divided by the square root of n; 0 for fewer
+    /// than two values.
     pub standard_error: f64,
 }
 
-/// Mean and spread of a stream of values, by Welford's recurrence (Knuth, The Art
-/// of Computer Programming, volume 2, 4.2.2), so that no digit is lost to large sums.
+/// Running mean and spread of a stream of values by Welford's recurrence (Knuth, The Art
+/// of Computer Programming, volume 2, 4.2.2), which loses no digits to large sums.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Moments {
     count: u64,
@@ -24,7 +25,7 @@ impl Moments {
     pub fn add(&mut self, value: f64) {
         self.count += 1;
         if !value.is_finite() || !self.mean.is_finite() {
-            // From one infinite value on the mean is infinite and the spread not known.
+            // After an infinite value the mean is infinite and the spread is unknown.
             self.mean += value;
             self.squares = f64::NAN;
             return;
@@ -45,16 +46,17 @@ impl Moments {
     }
 }
 
-/// The quantile `q` of rising `values`, linear between neighbours; NaN of none.
+/// Returns the quantile `q` of ascending `values`, interpolated linearly, or NaN without
+/// values.
 pub(super) fn quantile(values: &[f64], q: f64) -> f64 {
     let Some(last) = values.len().checked_sub(1) else { return f64::NAN };
     let place = q.clamp(0.0, 1.0) * last as f64;
     let (low, high) = (values[place.floor() as usize], values[place.ceil() as usize]);
-    // Not by a difference of two infinities.
+    // The difference of two infinities would be NaN.
     if low == high { low } else { low + (high - low) * place.fract() }
 }
 
-/// The median; NaN of no value.
+/// Returns the median, or NaN without values.
 pub(super) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);

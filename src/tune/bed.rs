@@ -1,5 +1,5 @@
-//! Where candidates are timed: the buffers of a model's step, and what a candidate
-//! does in it.
+//! Test bed for timing candidates: the buffers of a model's step, and the part of a step
+//! that a candidate computes.
 
 mod buffers;
 
@@ -19,33 +19,33 @@ use crate::kernels::{
 use crate::kernels::{contract, score};
 use crate::tensor::{Axis, DType};
 
-/// Layers of their own weights have at least this many bytes, or are all that the
-/// model has: more than the last cache of most devices, so that weights come from
-/// memory as they do in a model.
+/// Minimum total bytes of the layers' weights, unless all layers of the model have fewer.
+/// They exceed the last-level cache of most devices, so that weights are read from memory
+/// as in a model.
 const LAYERS_BYTES: usize = 64 << 20;
 
-/// Part of a step as one candidate computes it.
+/// The part of a step that one candidate computes.
 pub(super) struct Share {
     pub(super) dispatches: Vec<Dispatch>,
     pub(super) work: Work,
-    /// How often the step has it.
+    /// Number of times that a step of the model contains it.
     pub(super) times: f64,
 }
 
-/// Weights and cache of a layer.
+/// Weights and cache of one layer.
 struct Layer {
     /// `[(n_head + 2 n_kv_head) head_dim, n_embd]`
     qkv: Matrix,
     /// `[n_embd, n_head head_dim]`
     projection: Matrix,
-    /// `[n_inner, n_embd]`, twice as many rows of a gated MLP
+    /// `[n_inner, n_embd]`, with twice as many rows for a gated MLP
     fc: Matrix,
     /// `[n_embd, n_inner]`
     mlp: Matrix,
     slab: GpuBuffer,
 }
 
-/// The buffers. What they hold has no meaning; all values are small numbers.
+/// Buffers of a step. Their contents have no meaning; all values are small numbers.
 pub(super) struct Bed<'a> {
     gpu: &'a Gpu,
     shapes: &'a Shapes,
@@ -63,15 +63,15 @@ pub(super) struct Bed<'a> {
     heads: GpuBuffer,
     /// `[chunk, n_inner]`
     inner: GpuBuffer,
-    /// `[chunk, 2 n_inner]`, of a gated MLP
+    /// `[chunk, 2 n_inner]`, only for a gated MLP
     gate_and_up: Option<GpuBuffer>,
-    /// `[n_ctx, head_dim]`, where q and k are rotated
+    /// `[n_ctx, head_dim]`, only if q and k are rotated
     rope: Option<GpuBuffer>,
     /// `[1, vocab_size]`
     logits: GpuBuffer,
     /// `[2, n_embd]`
     scale: GpuBuffer,
-    /// As long as the widest output.
+    /// As many elements as the widest output.
     bias: GpuBuffer,
     page_table: GpuBuffer,
 }
@@ -82,7 +82,7 @@ impl<'a> Bed<'a> {
     /// Allocates the buffers.
     ///
     /// # Errors
-    /// As [`Gpu::allocate`].
+    /// The errors of [`Gpu::allocate`].
     pub(super) fn new(gpu: &'a Gpu, shapes: &'a Shapes) -> Result<Self> {
         let Shapes { n_embd, n_head, n_kv_head, head_dim, n_inner, vocab_size, dtype, .. } = *shapes;
         let (embd, heads) = (Axis::plain(n_embd), Axis::grouped(n_head, head_dim));
@@ -130,18 +130,19 @@ impl<'a> Bed<'a> {
         })
     }
 
-    /// What the implementation of `op` among `choices` does in a step: of decode
-    /// for the operations of decode, of a prefill chunk for those of prefill.
+    /// Records the dispatches of `op` in one step with the implementation that `choices`
+    /// names. The step is a prefill chunk for operations of prefill and a decode step for
+    /// the others.
     ///
     /// # Errors
-    /// As [`Recorder::dispatch`] and [`Gpu::allocate`].
+    /// The errors of [`Recorder::dispatch`] and [`Gpu::allocate`].
     pub(super) fn shares(&self, op: Op, choices: &Choices) -> Result<Vec<Share>> {
         let rows = match op {
             Op::Gemv | Op::NormGemv | Op::RmsGemv | Op::AttentionDecode => &self.decode,
             Op::LayerNorm | Op::RmsNorm | Op::Gemm | Op::AttentionPrefill => &self.prefill,
             Op::Score => return self.score_share(choices),
         };
-        // Attention and a split gemm pass intermediate results through a buffer.
+        // Attention and a split gemm pass intermediate results through a scratch buffer.
         let scratch = self.scratch(op, choices)?;
         let layers = self.record(|recorder| {
             self.layers.iter().try_for_each(|layer| self.layer(recorder, op, choices, rows, layer, &scratch))
@@ -159,7 +160,7 @@ impl<'a> Bed<'a> {
         Ok(shares)
     }
 
-    /// The score of a row: no layer has one.
+    /// Records the score of one row, which does not belong to a layer.
     fn score_share(&self, choices: &Choices) -> Result<Vec<Share>> {
         let candidate = choices.get(Op::Score);
         let n = self.shapes.vocab_size;
@@ -183,7 +184,7 @@ impl<'a> Bed<'a> {
         Ok(vec![Share { dispatches, work: self.decode.work, times: 1.0 }])
     }
 
-    /// An operation's dispatches in a layer.
+    /// Records the dispatches of an operation in one layer.
     fn layer(
         &self,
         recorder: &mut Recorder<'_>,
@@ -284,7 +285,8 @@ impl<'a> Bed<'a> {
         }
     }
 
-    /// How q, k and v come out.
+    /// Returns the form of the q, k and v projection: rotated if the model has a rotary
+    /// table.
     fn rotation<'b>(&'b self, rows: StepRows<'b>) -> MatmulForm<'b> {
         let head_dim = Axis::plain(self.shapes.head_dim).padded_len();
         let n_heads = self.shapes.n_head + self.shapes.n_kv_head;
@@ -309,7 +311,7 @@ impl<'a> Bed<'a> {
         }
     }
 
-    /// Positions and rows that attention's scratch has room for.
+    /// Returns the positions and rows for which attention's scratch has space.
     fn scratch_size(&self, op: Op) -> (usize, usize) {
         if op == Op::AttentionPrefill {
             (self.shapes.rows(), self.shapes.rows())
@@ -339,7 +341,7 @@ impl<'a> Bed<'a> {
         self.gpu.allocate("scratch", bytes, BufferUse::Storage, MemoryGroup::Activations)
     }
 
-    /// Elements of a row of one of the activations.
+    /// Returns the elements per row of one of the activations.
     fn row_elems(&self, activations: &GpuBuffer) -> usize {
         activations.bytes() as usize / 4 / self.shapes.rows()
     }
@@ -350,7 +352,7 @@ impl<'a> Bed<'a> {
     }
 
     fn record(&self, with: impl FnOnce(&mut Recorder<'_>) -> Result<()>) -> Result<Vec<Dispatch>> {
-        // Different structs: of each matrix and each of its pieces.
+        // Number of distinct parameter structs: one per matrix and one per piece of it.
         let mut params = Params::new(self.gpu, 16 + 4 * self.head.pieces.len())?;
         let mut recorder = contract::recorder(self.gpu, &mut params);
         with(&mut recorder)?;

@@ -1,5 +1,5 @@
-//! The file of choices: one for each model shape on each adapter with its driver,
-//! for one version of the kernels.
+//! Cache files of tuned choices. There is one file for each model shape, adapter with
+//! driver, and version of the kernels.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,29 +12,29 @@ use crate::error::{Error, Result};
 use crate::gpu::{AdapterReport, Capabilities, WGPU_VERSION, cache_file};
 use crate::kernels::{Candidate, source_hash};
 
-/// Version of the file's format.
+/// Version of the file format.
 const FORMAT: u32 = 1;
-/// Larger files are none of ours.
+/// Maximum file size in bytes; a larger file was not written by this program.
 const BYTES_MAX: u64 = 64 << 10;
 
-/// What choices hold for. Another adapter, driver, wgpu, program or model has
-/// choices of its own, in a file of its own.
+/// Setup for which choices are valid. A different adapter, driver, wgpu, program or model
+/// has separate choices in a separate file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Key {
-    /// The adapter's name.
+    /// Name of the adapter.
     pub adapter: String,
-    /// vulkan, metal or dx12.
+    /// Graphics API: vulkan, metal or dx12.
     pub backend: String,
-    /// The driver's name.
+    /// Name of the driver.
     pub driver: String,
-    /// The driver's version, as the driver words it.
+    /// Version of the driver, in the driver's own wording.
     pub driver_info: String,
     /// Version of this library.
     pub wgpt: String,
     /// Version of wgpu, which translates the kernels.
     pub wgpu: String,
-    /// The family of kernels that the device prefers.
+    /// Kernel family that the device prefers.
     pub strategy: String,
     /// Whether subgroup operations may be used.
     pub subgroups: bool,
@@ -42,9 +42,9 @@ pub struct Key {
     pub int64: bool,
     /// Sizes of the cooperative matrices that may be used.
     pub cooperative: Vec<u32>,
-    /// [`source_hash`] of the kernels.
+    /// Hash of the kernel sources, from [`source_hash`].
     pub kernels: String,
-    /// The model's sizes and types.
+    /// Sizes and types of the model.
     pub shapes: Shapes,
 }
 
@@ -53,14 +53,15 @@ pub struct Key {
 struct Contents {
     format: u32,
     key: Key,
-    /// Operation to implementation.
+    /// Operation name to implementation name.
     choices: BTreeMap<String, String>,
-    /// What failed the canary, and how.
+    /// Implementations that failed the canary, with the reasons.
     dropped: BTreeMap<String, String>,
 }
 
 impl Key {
-    /// For an adapter, what may be used of it, and a model's sizes.
+    /// Creates the key for an adapter, the capabilities of its device, and a model's
+    /// sizes.
     #[must_use]
     pub fn new(adapter: &AdapterReport, device: &Capabilities, shapes: Shapes) -> Self {
         Key {
@@ -87,27 +88,28 @@ impl Key {
     }
 }
 
-/// What a look into the cache brought.
+/// Result of a cache lookup.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Found {
-    /// The choices, where the cache has some: one an operation, as far as it was
-    /// tuned.
+    /// Choices, if the cache has any: one for each tuned operation.
     pub choices: Option<Vec<&'static Candidate>>,
-    /// What failed its check on this driver when it was tuned, and how.
+    /// Implementations that failed their check on this driver during tuning, with the
+    /// reasons.
     pub dropped: BTreeMap<String, String>,
-    /// Why a file was ignored.
+    /// Reason why a file was ignored.
     pub warning: Option<String>,
 }
 
-/// The file of `dir` that holds the choices of `key`, whether it is there or not.
+/// Returns the path of the file in `dir` for the choices of `key`, whether or not it
+/// exists.
 ///
 /// # Errors
-/// [`Error::Input`] for a key that is no JSON: a size that is no number.
+/// [`Error::Input`] for a key that cannot be serialized as JSON.
 pub fn file(dir: &Path, key: &Key) -> Result<PathBuf> {
     key.file_name().map(|name| dir.join(name))
 }
 
-/// Looks for the choices of `key` in `dir`; `device` must be able to run them.
+/// Looks up the choices of `key` in `dir`. `device` must be able to run all of them.
 #[must_use]
 pub fn load(dir: &Path, key: &Key, device: &Capabilities) -> Found {
     let read = || -> std::result::Result<_, (PathBuf, String)> {
@@ -135,7 +137,7 @@ fn parse(
     struct Version {
         format: u32,
     }
-    // The version first: another one may have other fields.
+    // Check the version first: a different version may have other fields.
     let Version { format } = serde_json::from_slice(bytes).map_err(|e| format!("it is damaged ({e})"))?;
     if format != FORMAT {
         return Err(format!("it has format {format}, this program writes {FORMAT}"));
@@ -153,11 +155,11 @@ fn parse(
     Ok((choices, contents.dropped))
 }
 
-/// Keeps what a search has found in `dir`, which is made where it is missing.
-/// Returns the file, which replaces an earlier one as a whole.
+/// Stores the result of a search in `dir` and creates the directory if it does not exist.
+/// Atomically replaces an existing file. Returns the path of the file.
 ///
 /// # Errors
-/// [`Error::Io`] when the directory cannot be written.
+/// [`Error::Io`] if the directory cannot be written.
 pub fn store(dir: &Path, key: &Key, tuning: &Tuning) -> Result<PathBuf> {
     let name = key.file_name()?;
     let contents = Contents {
@@ -171,10 +173,10 @@ pub fn store(dir: &Path, key: &Key, tuning: &Tuning) -> Result<PathBuf> {
     Ok(dir.join(name))
 }
 
-/// Whether [`store`] could write into `dir`: worth knowing before a search.
+/// Checks whether [`store`] could write to `dir`; to be called before a search.
 ///
 /// # Errors
-/// [`Error::Io`] when it could not.
+/// [`Error::Io`] if it could not.
 pub fn check_writable(dir: &Path) -> Result<()> {
     cache_file::check_writable(dir)
 }

@@ -1,4 +1,4 @@
-//! The canary: an implementation against its reference on the user's own driver,
+//! The canary: checks an implementation against its reference on the user's own driver
 //! before it may run.
 
 use super::Shapes;
@@ -12,9 +12,9 @@ use crate::kernels::{Activation, Candidate, Choices, Norm, Op};
 /// An implementation that must not run on this device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dropped {
-    /// Which one.
+    /// The implementation.
     pub candidate: &'static Candidate,
-    /// What it did wrong.
+    /// Description of its fault.
     pub reason: String,
 }
 
@@ -24,9 +24,10 @@ impl std::fmt::Display for Dropped {
     }
 }
 
-/// What an implementation of `op` must compute: few and small cases of the types,
-/// the head and the width of the model, since these are part of the shaders. Sizes
-/// are beside the tiles', so that ragged edges are met.
+/// Returns the cases by which an implementation of `op` is checked. There are few and
+/// small ones. They use the model's types, head size and width, since the shaders depend
+/// on these. Other sizes are not multiples of the tiles, so that ragged edges are
+/// covered.
 #[must_use]
 pub fn cases(op: Op, shapes: &Shapes) -> Vec<Case> {
     let Shapes { n_embd, n_head, n_kv_head, head_dim, dtype, kv_dtype, .. } = *shapes;
@@ -39,7 +40,7 @@ pub fn cases(op: Op, shapes: &Shapes) -> Vec<Case> {
     let attention = |n_rows, position| AttentionCase::plain(kv(n_kv_head.min(2)), position, n_rows);
     let rotary = RotaryShape { n_head, n_kv_head, head_dim, rotary_dim: head_dim / 2 * 2 };
     let silu = Activation::Silu;
-    // In the forms that the model has.
+    // The forms of a projection that the model uses.
     let forms = |m, batch| {
         let gated = MatmulCase { bias: true, ..MatmulCase::gated(m, 43, 72, dtype, silu) };
         let rotated = MatmulCase::rotated(m, 20, dtype, rotary, 17, batch);
@@ -72,7 +73,7 @@ pub fn cases(op: Op, shapes: &Shapes) -> Vec<Case> {
             .to_vec(),
         Op::RmsGemv => {
             let mut cases = behind_norm(Norm::Rms);
-            // Its batches are fused too.
+            // Batches of this operation are fused as well.
             let behind = Behind::Activation(Activation::Silu, 33);
             let one_row = NormGemvCase::one_row(Norm::Rms, n_embd, dtype, behind);
             cases.push(Case::NormGemv(NormGemvCase { m: 3, ..one_row }));
@@ -107,9 +108,9 @@ pub fn cases(op: Op, shapes: &Shapes) -> Vec<Case> {
     cases
 }
 
-/// Runs `candidate` over its cases; `others` are what runs beside it. Returns
-/// why it must not run, if so: a wrong element, a write outside of its output, a
-/// shader that the driver refuses.
+/// Checks `candidate` with its cases; `others` names the implementations of the other
+/// operations. Returns the reason if the candidate must not run: a wrong element, a write
+/// outside its output, or a shader that the driver refuses.
 #[must_use]
 pub fn check(gpu: &Gpu, candidate: &'static Candidate, others: &Choices, shapes: &Shapes) -> Option<Dropped> {
     let mut choices = *others;

@@ -1,7 +1,9 @@
-//! What a kernel must compute, whether it does, and which one is the fastest.
+//! Correctness and speed of kernels: what a kernel must compute, whether it does, and
+//! which kernel is the fastest.
 //!
-//! Cases, each with a naive reference, serve tests and benchmarks ([`cases`]) and
-//! the canary ([`canary`]). [`run`] searches; [`cache`] keeps what it found.
+//! Cases, each with a naive reference, serve tests and benchmarks ([`cases`]) and the
+//! canary ([`canary`]). [`run`] searches for the fastest kernels. [`cache`] stores the
+//! result.
 
 mod bed;
 pub mod cache;

@@ -1,4 +1,4 @@
-//! A case ready to run, its outputs and what they must hold.
+//! A prepared case: its dispatches, outputs and expected results.
 
 use half::f16;
 
@@ -6,14 +6,14 @@ use crate::error::Result;
 use crate::gpu::{Dispatch, Gpu, GpuBuffer, MemoryGroup, Work};
 use crate::tensor::DType;
 
-/// Fills what a kernel must not touch, and outputs before they are written: a
-/// NaN as f32 and as each f16 half, so that reading it shows as well.
+/// Fills memory that a kernel must not touch, and outputs before they are written. It is
+/// a NaN both as f32 and as each f16 half, so that reading it also shows.
 pub(super) const GUARD: u32 = 0xffe5_ffe5;
 
-/// Bytes of guard behind every output.
+/// Bytes of guard after every output.
 pub(super) const GUARD_BYTES: usize = 256;
 
-/// How the elements of an output are stored.
+/// Storage format of an output's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
     /// f32 or f16.
@@ -39,12 +39,12 @@ impl Format {
     }
 }
 
-/// What an element of an output must hold.
+/// Expected content of an output's element.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Expected {
-    /// A value, within an absolute error.
+    /// A value within an absolute error.
     Value { want: f64, tolerance: f64 },
-    /// The bytes from before: guard, or an element that is not this op's.
+    /// Unchanged bytes: guard, or an element that this op does not own.
     Untouched,
     /// A NaN.
     NotANumber,
@@ -58,7 +58,7 @@ impl Expected {
     }
 }
 
-/// A buffer that a case writes, and what must stand in it afterwards.
+/// A buffer that a case writes, and its expected content.
 pub(super) struct Output {
     name: &'static str,
     format: Format,
@@ -67,8 +67,8 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// An output and its buffer, which is full of [`GUARD`] but for `initial` at
-    /// its start, with guard words behind the `expected` elements.
+    /// Creates an output and its buffer. The buffer contains `initial`, then [`GUARD`] up
+    /// to the end, including guard words after the `expected` elements.
     pub(super) fn new(
         gpu: &Gpu,
         name: &'static str,
@@ -109,12 +109,12 @@ impl Output {
     }
 }
 
-/// Words that differ.
+/// Counts the words that differ.
 fn stray(found: &[u8], initial: &[u8], size: usize) -> usize {
     found.chunks(size).zip(initial.chunks(size)).filter(|(a, b)| a != b).count()
 }
 
-/// A case's dispatches with the buffers that they read and write.
+/// Dispatches of a case, with the buffers that they read and write.
 pub struct Prepared {
     pub(super) case: String,
     pub(super) reason: &'static str,
@@ -124,7 +124,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// The work, for a benchmark to encode by itself.
+    /// Returns the dispatches, for a benchmark that encodes them itself.
     #[must_use]
     pub fn dispatches(&self) -> (&[Dispatch], Work) {
         (&self.dispatches, self.work)
@@ -133,10 +133,10 @@ impl Prepared {
     /// Runs the case once and compares its outputs with the reference.
     ///
     /// # Errors
-    /// [`crate::Error::Gpu`] when the driver reports a fault.
+    /// [`crate::Error::Gpu`] if the driver reports a fault.
     pub fn check(&self, gpu: &Gpu) -> Result<Outcome> {
         for (output, buffer) in &self.outputs {
-            // Also what an op adds to.
+            // This also restores values to which an op adds.
             gpu.upload(buffer, 0, &output.initial)?;
         }
         gpu.run(&self.dispatches, self.work)?;
@@ -159,36 +159,36 @@ impl Prepared {
     }
 }
 
-/// How a case came out.
+/// Result of a case.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// The case.
+    /// The case as text.
     pub case: String,
     /// Labels of the variants that ran.
     pub variant: String,
-    /// Absolute error of the element that came closest to its tolerance, or
-    /// exceeded it the most.
+    /// Absolute error of the element that came closest to its tolerance or exceeded it
+    /// the most.
     pub max_error: f64,
-    /// Absolute error that this element may have.
+    /// Absolute error that is tolerated for this element.
     pub tolerance: f64,
-    /// Why it may have one.
+    /// Reason for the tolerance.
     pub reason: &'static str,
-    /// That element: output, index, found, expected.
+    /// The element itself: output, index, found, expected.
     pub worst: Option<(&'static str, usize, f64, f64)>,
-    /// Elements beyond their tolerance, padding included.
+    /// Number of elements beyond their tolerance, padding included.
     pub wrong_elements: usize,
-    /// Guard words, and elements that belong to another op, that were changed.
+    /// Number of changed guard words and changed elements of another op.
     pub stray_writes: usize,
 }
 
 impl Outcome {
-    /// Whether the kernel computed what it must and wrote nowhere else.
+    /// Returns whether all elements are right and no guard was overwritten.
     #[must_use]
     pub fn passed(&self) -> bool {
         self.wrong_elements == 0 && self.guards_intact()
     }
 
-    /// What is wrong, in words.
+    /// Describes the fault.
     #[must_use]
     pub fn fault(&self) -> String {
         format!(
@@ -197,14 +197,14 @@ impl Outcome {
         )
     }
 
-    /// Whether all guard words stayed as they were.
+    /// Returns whether there were no stray writes.
     #[must_use]
     pub fn guards_intact(&self) -> bool {
         self.stray_writes == 0
     }
 
     fn element(&mut self, output: &'static str, index: usize, found: f64, want: f64, tolerance: f64) {
-        // NaN is never close to anything, infinity to itself alone.
+        // NaN is close to nothing; infinity is close only to itself.
         let error = if found == want {
             0.0
         } else if (found - want).is_nan() {

@@ -1,26 +1,26 @@
-//! The probes of a roofline: kernels that do one thing, checked as all others
-//! are.
+//! Probes of the roofline: kernels that do a single thing. They are checked like all
+//! others.
 
 use crate::error::{Error, Result};
 use crate::gpu::{BufferUse, Dispatch, Gpu, GpuBuffer, MemoryGroup, Params, Recorder, Work};
 use crate::kernels::{contract, probe_copy, probe_fma, probe_read, probe_step};
 use crate::reference;
 
-/// Bytes behind an output that must stay zero.
+/// Bytes after an output that must stay zero.
 const GUARD_BYTES: usize = 256;
 
-/// Every value moves by a 4096th of its distance from 1: after some thousands
-/// of steps it still shows how many there were, and it stays bounded.
+/// Each step moves a value by 1/4096 of its distance from 1. After thousands of steps the
+/// value still reveals their number, and it stays bounded.
 const FACTOR: f32 = 1.0 - 1.0 / 4096.0;
 const OFFSET: f32 = 1.0 / 4096.0;
 
-/// What an output must hold, guard excluded.
+/// Expected content of an output, without the guard.
 enum Expected {
     Bytes(Vec<u8>),
     Floats { values: Vec<f32>, tolerance: f32 },
 }
 
-/// A probe ready to run.
+/// A prepared probe.
 pub struct Probe {
     name: String,
     dispatches: Vec<Dispatch>,
@@ -30,10 +30,10 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// A copy of `bytes` (a multiple of 16).
+    /// Creates a probe that copies `bytes` (a multiple of 16).
     ///
     /// # Errors
-    /// As [`Gpu::allocate`] and [`Recorder::dispatch`].
+    /// The errors of [`Gpu::allocate`] and [`Recorder::dispatch`].
     pub fn copy(gpu: &Gpu, shape: probe_copy::PackShape, bytes: usize) -> Result<Self> {
         let x = source(bytes / probe_copy::PACK_BYTES);
         let x: &[u8] = bytemuck::cast_slice(&x);
@@ -51,10 +51,10 @@ impl Probe {
         })
     }
 
-    /// A read of `bytes` (a multiple of 16).
+    /// Creates a probe that reads `bytes` (a multiple of 16).
     ///
     /// # Errors
-    /// As [`Gpu::allocate`] and [`Recorder::dispatch`].
+    /// The errors of [`Gpu::allocate`] and [`Recorder::dispatch`].
     pub fn read(gpu: &Gpu, shape: probe_copy::PackShape, bytes: usize) -> Result<Self> {
         let n = bytes / probe_copy::PACK_BYTES;
         let x = source(n);
@@ -75,10 +75,10 @@ impl Probe {
         })
     }
 
-    /// `n_threads` threads (a multiple of 256) of multiply-adds.
+    /// Creates a probe of multiply-adds in `n_threads` threads (a multiple of 256).
     ///
     /// # Errors
-    /// As [`Gpu::allocate`] and [`Recorder::dispatch`].
+    /// The errors of [`Gpu::allocate`] and [`Recorder::dispatch`].
     pub fn fma(gpu: &Gpu, shape: probe_fma::FmaShape, n_threads: usize, iterations: usize) -> Result<Self> {
         let out = output(gpu, n_threads * 16)?;
         let params = probe_fma::ProbeFmaParams {
@@ -89,12 +89,12 @@ impl Probe {
         };
         let dispatches = record(gpu, |recorder| probe_fma::record(recorder, shape, n_threads, params, &out))?;
         let (chains, steps) = (shape.chains as usize, iterations * probe_fma::UNROLL);
-        // Threads repeat after 256.
+        // Results repeat every 256 threads.
         let values: Vec<f32> = (0..n_threads.min(256) * 4)
             .map(|i| reference::probe_fma(i / 4, i % 4, chains, steps, FACTOR, OFFSET))
             .collect();
-        // A step rounds twice where fma is not fused, values are at most 5, and
-        // FACTOR damps what is older than 4096 steps.
+        // A step without fused multiply-add rounds twice, values are at most 5, and
+        // FACTOR attenuates errors older than 4096 steps.
         let rounding = 2.0 * 5.0 * f32::EPSILON / 2.0 * (steps + 2).min(4096) as f32;
         let expected = Expected::Floats { values, tolerance: rounding * chains as f32 };
         Ok(Probe {
@@ -106,11 +106,11 @@ impl Probe {
         })
     }
 
-    /// `n` smallest dispatches: on one buffer, each behind the one before, or
-    /// on a buffer each.
+    /// Creates a probe of `n` minimal dispatches. They either share one buffer, so that
+    /// each depends on the one before, or have one buffer each.
     ///
     /// # Errors
-    /// As [`Gpu::allocate`] and [`Recorder::dispatch`].
+    /// The errors of [`Gpu::allocate`] and [`Recorder::dispatch`].
     pub fn steps(gpu: &Gpu, n: usize, dependent: bool) -> Result<Self> {
         const INCREMENT: u32 = 3;
         let bytes = probe_step::ELEMS * 4;
@@ -138,19 +138,19 @@ impl Probe {
         })
     }
 
-    /// The work, for a benchmark to encode by itself.
+    /// Returns the dispatches, for a benchmark that encodes them itself.
     #[must_use]
     pub fn dispatches(&self) -> (&[Dispatch], Work) {
         (&self.dispatches, Work { n_rows: 1, kv_len: 0 })
     }
 
-    /// Bytes read and written by a run.
+    /// Returns the bytes that one run reads and writes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Floating-point operations of a run.
+    /// Returns the floating-point operations of one run.
     #[must_use]
     pub fn flops(&self) -> u64 {
         self.flops
@@ -159,7 +159,7 @@ impl Probe {
     /// Runs the probe once and compares its outputs with the reference.
     ///
     /// # Errors
-    /// [`Error::Gpu`] when the driver reports a fault or an output is wrong.
+    /// [`Error::Gpu`] if the driver reports a fault or an output is wrong.
     pub fn check(&self, gpu: &Gpu) -> Result<()> {
         for (buffer, initial, _) in &self.outputs {
             gpu.upload(buffer, 0, initial)?;
@@ -173,7 +173,7 @@ impl Probe {
                 Expected::Bytes(bytes) => found[..used] == bytes[..],
                 Expected::Floats { values, tolerance } => {
                     let found: &[f32] = bytemuck::cast_slice(&found[..used]);
-                    // A NaN is not within any tolerance.
+                    // The comparison is false for a NaN.
                     found.iter().zip(values.iter().cycle()).all(|(a, b)| (a - b).abs() <= *tolerance)
                 }
             };
@@ -187,15 +187,15 @@ impl Probe {
     }
 }
 
-/// `n` packs of which no two are alike.
+/// Returns `n` distinct packs.
 fn source(n: usize) -> Vec<[u32; 4]> {
     // Knuth's multiplicative hash.
     let word = |i: u32| i.wrapping_mul(2_654_435_769);
     (0..n as u32).map(|i| [4 * i + 1, 4 * i + 2, 4 * i + 3, 4 * i + 4].map(word)).collect()
 }
 
-/// An output of `bytes` (a multiple of 16) with a guard behind, all zero: so
-/// wgpu hands buffers out.
+/// Allocates an output of `bytes` (a multiple of 16), followed by a guard. All bytes are
+/// zero, as wgpu initializes buffers.
 fn output(gpu: &Gpu, bytes: usize) -> Result<GpuBuffer> {
     let size = (bytes + GUARD_BYTES) as u64;
     gpu.allocate("probe output", size, BufferUse::Storage, MemoryGroup::Activations)
@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn probes_match_their_reference() {
         for gpu in devices() {
-            // Around the packs of a workgroup.
+            // Sizes around the packs of one workgroup.
             let sizes = |shape: probe_copy::PackShape| {
                 let run = (shape.workgroup_size * shape.items) as usize * 16;
                 [16, run - 16, run, run + 16, 3 * run + 48]
@@ -245,7 +245,7 @@ mod tests {
             for n in [1, 2, 40] {
                 for dependent in [true, false] {
                     let probe = Probe::steps(&gpu, n, dependent).unwrap();
-                    // Twice: a run leaves other values behind than it found.
+                    // Check twice: a run changes the values in the buffers.
                     probe.check(&gpu).unwrap();
                     probe.check(&gpu).unwrap();
                 }
@@ -271,9 +271,9 @@ mod tests {
     fn work_is_counted() {
         let gpu = Gpu::open(&GpuOptions::default()).expect("an adapter");
         assert_eq!(Probe::copy(&gpu, probe_copy::SHAPES[0], 4096).unwrap().bytes(), 8192);
-        // 16 packs a thread and 256 threads.
+        // 16 packs per thread, 256 threads.
         assert_eq!(Probe::read(&gpu, probe_read::SHAPES[0], 65_536).unwrap().bytes(), 65_536 + 4096);
-        // 256 threads, 10 turns of 4 steps, 2 chains of 4 elements, 2 operations.
+        // 256 threads, 10 iterations of 4 steps, 2 chains of 4 elements, 2 operations.
         assert_eq!(Probe::fma(&gpu, probe_fma::SHAPES[0], 256, 10).unwrap().flops(), 256 * 10 * 4 * 8 * 2);
     }
 }

@@ -1,4 +1,4 @@
-//! The search: which implementation of each operation is the fastest one here.
+//! The search for the fastest implementation of each operation on this device.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -12,21 +12,21 @@ use crate::gpu::{Gpu, Strategy, Timestamps};
 use crate::kernels::{Candidate, Choices, Op};
 use crate::tensor::DType;
 
-/// How long a search may take.
+/// Tuning budget: the limits of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// Nothing is begun after this time; what is under way, such as the driver's
-    /// compilation of a kernel, ends first.
+    /// Time after which nothing new starts. Work in progress, such as the driver's
+    /// compilation of a kernel, is completed.
     pub time: Duration,
-    /// Times also what a software adapter is known to be slow with, and takes more
-    /// samples of each candidate.
+    /// Whether to also time kernels that are known to be slow on a software adapter, and
+    /// to take more samples of each candidate.
     pub full: bool,
 }
 
 impl Budget {
-    /// The budget of a search that nobody asked for.
+    /// Budget of a search that the user did not request.
     pub const USUAL: Budget = Budget { time: Duration::from_secs(2), full: false };
-    /// The budget of a thorough one.
+    /// Budget of a thorough search.
     pub const FULL: Budget = Budget { time: Duration::from_secs(60), full: true };
 
     fn rounds(self) -> usize {
@@ -34,45 +34,45 @@ impl Budget {
     }
 }
 
-/// What a search is doing.
+/// Progress of a search.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Progress {
-    /// What is checked or timed.
+    /// Candidate that is being checked or timed.
     pub candidate: &'static Candidate,
-    /// The part of the time that is over, 0 to 1.
+    /// Elapsed fraction of the time, 0 to 1.
     pub done: f64,
 }
 
-/// A candidate's time.
+/// Time of a candidate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Timed {
-    /// Which one.
+    /// The candidate.
     pub candidate: &'static Candidate,
-    /// Nanoseconds of the operation in one step of decode or one chunk of prefill:
-    /// the median.
+    /// Median nanoseconds of the operation in one decode step or one prefill chunk.
     pub median_ns: f64,
-    /// Samples; a candidate far behind has one.
+    /// Number of samples; 1 for a candidate that is far slower than the best or has no
+    /// competitor.
     pub n_samples: usize,
 }
 
-/// What was found of one operation.
+/// Result of the search for one operation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OpTuning {
     /// The operation.
     pub op: Op,
-    /// What runs untuned.
+    /// Implementation that runs untuned.
     pub default: &'static Candidate,
-    /// What shall run.
+    /// Implementation to run.
     pub chosen: &'static Candidate,
-    /// All that were timed, the fastest first.
+    /// All timed candidates, the fastest first.
     pub timed: Vec<Timed>,
-    /// Whether every candidate was checked and timed.
+    /// Whether the time sufficed for every candidate.
     pub complete: bool,
 }
 
 impl OpTuning {
-    /// By how much the choice is faster than the default, as a factor; `None`
-    /// where one of them was not timed.
+    /// Returns the factor by which the choice is faster than the default, or `None` if
+    /// either was not timed.
     #[must_use]
     pub fn gain(&self) -> Option<f64> {
         let median = |which| self.timed.iter().find(|t| t.candidate == which).map(|t| t.median_ns);
@@ -80,41 +80,42 @@ impl OpTuning {
     }
 }
 
-/// What a search has found.
+/// Result of a search.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tuning {
-    /// The model's operations in the order of [`Op::ALL`]; those that the time did not
-    /// reach are missing.
+    /// Results for the model's operations in the order of [`Op::ALL`]; operations that
+    /// the time did not reach are missing.
     pub ops: Vec<OpTuning>,
-    /// Whether the time reached all of them.
+    /// Whether the time reached all operations.
     pub reached_all: bool,
-    /// What failed the canary.
+    /// Candidates that failed the canary.
     pub dropped: Vec<Dropped>,
-    /// Whether times are the GPU's own; else the host's, submit and wait included.
+    /// Whether the times are from the GPU's clock. Otherwise they are from the host's
+    /// clock and include submit and wait.
     pub gpu_clock: bool,
 }
 
 impl Tuning {
-    /// The implementations that shall run, one an operation.
+    /// Returns the implementations to run, one for each tuned operation.
     #[must_use]
     pub fn chosen(&self) -> Vec<&'static Candidate> {
         self.ops.iter().map(|op| op.chosen).collect()
     }
 
-    /// Whether every candidate was checked and timed.
+    /// Returns whether the time sufficed for every candidate of every operation.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.reached_all && self.ops.iter().all(|op| op.complete)
     }
 }
 
-/// Checks and times the implementations that the device can run, at the sizes of
-/// a model. `progress` hears what is next; `cancel` ends the search between two
-/// samples.
+/// Checks and times the implementations that the device can run, at the sizes of a model.
+/// `progress` receives each candidate before it runs; `cancel` ends the search between
+/// two samples.
 ///
 /// # Errors
-/// [`Error::Cancelled`]; errors of the device while buffers are made. What a
-/// candidate does wrong is no error: it is dropped.
+/// [`Error::Cancelled`]; errors of the device while buffers are allocated. A faulty
+/// candidate is not an error: it is dropped.
 pub fn run(
     gpu: &Gpu,
     shapes: &Shapes,
@@ -125,10 +126,10 @@ pub fn run(
     run_among(gpu, shapes, budget, &|op| op.candidates().iter().collect(), progress, cancel)
 }
 
-/// As [`run`], among `candidates` of each operation instead of all of them.
+/// Searches like [`run`], but only among the given `candidates` of each operation.
 ///
 /// # Errors
-/// As [`run`].
+/// The same as for [`run`].
 pub fn run_among(
     gpu: &Gpu,
     shapes: &Shapes,
@@ -142,7 +143,7 @@ pub fn run_among(
         return Ok(tuning);
     }
     let started = Instant::now();
-    // A step has two parts at the most.
+    // A step has at most two parts.
     let timestamps = Timestamps::new(gpu, 2)?;
     tuning.gpu_clock = timestamps.is_some();
     let bed = Bed::new(gpu, shapes)?;
@@ -182,14 +183,14 @@ struct Search<'a> {
     shapes: &'a Shapes,
     budget: Budget,
     bed: Bed<'a>,
-    /// The choice so far: what a candidate runs beside.
+    /// Choices so far; the other operations use them while a candidate runs.
     choices: Choices,
     timestamps: Option<Timestamps>,
     started: Instant,
-    /// When no further candidate of the present operation is looked at, so that
-    /// there is time to compare those that were.
+    /// Time after which no further candidate of the current operation is tried, so that
+    /// there is time to compare those already tried.
     look_until: Instant,
-    /// When the time of the present operation is over.
+    /// End of the current operation's time.
     until: Instant,
     progress: &'a mut dyn FnMut(Progress),
     cancel: &'a AtomicBool,
@@ -202,12 +203,12 @@ struct Contender {
     samples: Vec<f64>,
 }
 
-/// A candidate whose first sample takes that many times the best one's is not
-/// timed again.
+/// A candidate is not timed again if its first sample takes more than this many times the
+/// best one.
 const FAR_BEHIND: f64 = 2.0;
 
-/// A sample lasts that long at the least where the work is short, by repetition:
-/// tens of timer ticks, and many times what begins and ends a pass.
+/// Minimum nanoseconds of a sample: short work is repeated. A sample then spans tens of
+/// timer ticks, and the start and end of a pass hardly count.
 const SAMPLE_NS: f64 = 300_000.0;
 const REPETITIONS_MAX: f64 = 64.0;
 
@@ -223,7 +224,7 @@ impl Search<'_> {
         let mut timed: Vec<Timed> = Vec::new();
         let mut contenders: Vec<Contender> = Vec::new();
         let mut complete = true;
-        // Without another choice there is nothing to time, but still to check.
+        // A single candidate needs no timing, but it still needs the check.
         for candidate in self.in_order(default, candidates) {
             if !contenders.is_empty() && Instant::now() >= self.look_until {
                 complete = false;
@@ -257,9 +258,9 @@ impl Search<'_> {
         Ok(OpTuning { op, default, chosen, timed, complete })
     }
 
-    /// The candidates that are checked: those that the device can run, the default
-    /// in front. Software adapters are many times slower with kernels that wait at
-    /// barriers (benches/record/NOTES.md): these are timed in a full search only.
+    /// Returns the candidates to check: those that the device can run, the default first.
+    /// Kernels that wait at barriers are many times slower on software adapters
+    /// (benches/record/NOTES.md), so only a full search times them there.
     fn in_order(
         &self,
         default: &'static Candidate,
@@ -271,7 +272,7 @@ impl Search<'_> {
             let known_slow = software
                 && device.strategy == Strategy::PerThread
                 && candidate.strategy != Strategy::PerThread;
-            // Weights in f32 are to stay exact.
+            // f32 weights must keep their precision.
             let too_coarse = candidate.rounds_to_f16() && self.shapes.dtype == DType::F32;
             candidate.runs_on(&device) && !known_slow && !too_coarse
         });
@@ -279,7 +280,7 @@ impl Search<'_> {
         candidates
     }
 
-    /// Tells what is next, unless the search is cancelled.
+    /// Reports the next candidate to `progress`, unless the search is cancelled.
     fn next(&mut self, candidate: &'static Candidate) -> Result<()> {
         if self.cancel.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
@@ -289,8 +290,8 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// Records a candidate, runs it once (drivers finish their compilation then)
-    /// and takes a sample.
+    /// Records a candidate, runs it once, since drivers finish compiling at the first
+    /// run, and takes a sample.
     fn first_sample(&mut self, candidate: &'static Candidate) -> Result<(Contender, f64)> {
         let mut choices = self.choices;
         choices.set(candidate);
@@ -302,8 +303,8 @@ impl Search<'_> {
         Ok((Contender { candidate, shares, samples: Vec::new() }, first))
     }
 
-    /// Samples of all contenders in turn, so that what disturbs one disturbs all,
-    /// until the operation's time is over.
+    /// Samples all contenders in turn until the operation's time is over. A disturbance
+    /// then affects all of them.
     fn rounds(&mut self, contenders: &mut [Contender]) -> Result<()> {
         let Some(first) = contenders.first() else { return Ok(()) };
         if contenders.len() < 2 {
@@ -319,7 +320,7 @@ impl Search<'_> {
                 self.next(contender.candidate)?;
                 let time = match sample(self.gpu, &mut self.timestamps, &contender.shares, repetitions) {
                     Err(Error::Cancelled) => return Err(Error::Cancelled),
-                    // What the device refuses is never the fastest.
+                    // A candidate that the device refuses is never the fastest.
                     time => time.unwrap_or(f64::INFINITY),
                 };
                 contender.samples.push(time);
@@ -329,8 +330,8 @@ impl Search<'_> {
     }
 }
 
-/// The contender with the best median where it is clearly better than the
-/// default, else the default; the best one where the default is none.
+/// Returns the contender with the best median if it is clearly better than the default,
+/// otherwise the default. If the default is not a contender, the best one is returned.
 fn choose(default: &'static Candidate, contenders: &[Contender]) -> &'static Candidate {
     let median = |contender: &Contender| quantile(&contender.samples, 0.5);
     let best = contenders.iter().min_by(|a, b| median(a).total_cmp(&median(b)));
@@ -338,13 +339,13 @@ fn choose(default: &'static Candidate, contenders: &[Contender]) -> &'static Can
     match (best, own) {
         (Some(best), Some(own)) if !is_better(&best.samples, &own.samples) => own.candidate,
         (Some(best), _) => best.candidate,
-        // Nothing passed its check: what is wrong as well is no better.
+        // No candidate passed its check, so no other choice would be better.
         (None, _) => default,
     }
 }
 
-/// Nanoseconds of the shares in a step: by the GPU's clock where there is one,
-/// else by the host's, submit and wait included.
+/// Returns the nanoseconds of the shares in one step: by the GPU's clock if there is one,
+/// otherwise by the host's clock, including submit and wait.
 fn sample(
     gpu: &Gpu,
     timestamps: &mut Option<Timestamps>,

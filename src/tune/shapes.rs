@@ -1,21 +1,21 @@
-//! The sizes that kernels are tuned for.
+//! The sizes for which kernels are tuned.
 
 use serde::{Deserialize, Serialize};
 
 use crate::kernels::{Norm, Op};
 use crate::tensor::DType;
 
-/// A model's sizes, as far as they decide which kernel is the fastest.
+/// Sizes of a model, as far as they decide which kernel is the fastest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shapes {
-    /// Layers.
+    /// Number of layers.
     pub n_layer: usize,
     /// Width of the residual stream.
     pub n_embd: usize,
-    /// Attention heads.
+    /// Number of query heads.
     pub n_head: usize,
-    /// Heads of k and v.
+    /// Number of key heads, and of value heads.
     pub n_kv_head: usize,
     /// Elements of a head.
     pub head_dim: usize,
@@ -25,24 +25,24 @@ pub struct Shapes {
     pub gated: bool,
     /// Whether q and k are rotated.
     pub rotary: bool,
-    /// Tokens of the vocabulary.
+    /// Number of tokens in the vocabulary.
     pub vocab_size: usize,
-    /// Longest context of the model: decode is timed at the end of it, or at 1024
-    /// positions.
+    /// Maximum context length of the model. Decode is timed at its end, or at 1024
+    /// positions if it is longer.
     pub n_positions: usize,
-    /// Rows of a prefill chunk.
+    /// Rows per prefill chunk.
     pub chunk: usize,
-    /// The norms.
+    /// Kind of the norms.
     pub norm: Norm,
-    /// Type of the weights.
+    /// Data type of the weights.
     pub dtype: DType,
-    /// Type of the cache.
+    /// Data type of the KV cache.
     pub kv_dtype: DType,
 }
 
 impl Shapes {
-    /// Whether the model has `op`: one kind of norm, by itself and with a projection
-    /// behind it.
+    /// Returns whether the model uses `op`. A model has one kind of norm, both standalone
+    /// and fused with the projection after it.
     #[must_use]
     pub fn has(&self, op: Op) -> bool {
         match op {
@@ -52,12 +52,12 @@ impl Shapes {
         }
     }
 
-    /// Positions that a timed decode sees.
+    /// Returns the number of positions that a timed decode attends to.
     pub(super) fn depth(&self) -> usize {
         self.n_positions.clamp(1, 1024)
     }
 
-    /// Rows of a timed prefill.
+    /// Returns the number of rows in a timed prefill.
     pub(super) fn rows(&self) -> usize {
         self.chunk.clamp(1, self.n_positions.max(1))
     }

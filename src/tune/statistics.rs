@@ -1,8 +1,8 @@
-//! Quantiles, and when one set of times is better than another.
+//! Quantiles, and a test whether one set of times is better than another.
 
-/// The value below which a share of `q` (0 to 1) of the samples lies, by linear
-/// interpolation between neighbours (Hyndman and Fan 1996, type 7: the default
-/// of R and numpy); 0 of no sample.
+/// Returns the value below which a fraction `q` (0 to 1) of the samples is, interpolated
+/// linearly between neighbours (Hyndman and Fan 1996, type 7: the default of R and
+/// numpy), or 0 without samples.
 #[must_use]
 pub fn quantile(samples: &[f64], q: f64) -> f64 {
     let mut sorted = samples.to_vec();
@@ -14,17 +14,17 @@ pub fn quantile(samples: &[f64], q: f64) -> f64 {
     sorted[below] + (place - below as f64) * (sorted[above] - sorted[below])
 }
 
-/// Rounds below which nothing is chosen: quartiles of fewer samples say nothing.
+/// Minimum number of rounds for a choice: quartiles of fewer samples mean little.
 pub(super) const ROUNDS_MIN: usize = 5;
 
-/// What a median must gain at the least: a choice changes the last bits of a
-/// text, and less is not worth that.
+/// Minimum relative gain of the median. A choice changes the last bits of a result, and a
+/// smaller gain is not worth that.
 const GAIN_MIN: f64 = 0.03;
 
-/// Whether times are better than those of the default, taken in the same rounds:
-/// the median by more than [`GAIN_MIN`], and the upper quartile below the lower
-/// quartile of the default's, so that noise which moves half of the samples does
-/// not decide.
+/// Returns whether `samples` are better than those of the default, taken in the same
+/// rounds. The median must be lower by more than [`GAIN_MIN`]. The upper quartile must be
+/// below the default's lower quartile, so that noise which affects half of the samples
+/// does not decide.
 pub(super) fn is_better(samples: &[f64], default: &[f64]) -> bool {
     samples.len().min(default.len()) >= ROUNDS_MIN
         && quantile(samples, 0.5) < (1.0 - GAIN_MIN) * quantile(default, 0.5)
@@ -38,7 +38,7 @@ mod tests {
     #[test]
     fn quantiles() {
         let samples = [40.0, 10.0, 30.0, 20.0];
-        // As numpy.quantile has them.
+        // Expected: results of numpy.quantile.
         for (q, want) in [(0.0, 10.0), (0.1, 13.0), (0.5, 25.0), (0.9, 37.0), (1.0, 40.0)] {
             assert!((quantile(&samples, q) - want).abs() < 1e-12, "{q}");
         }
@@ -50,9 +50,9 @@ mod tests {
         let default = [100.0, 101.0, 102.0, 103.0, 104.0];
         let times = |factor: f64| default.map(|ns| ns * factor);
         assert!(is_better(&times(0.9), &default));
-        // 2 % are not enough, however clear.
+        // A gain of 2 % is not enough, however clear it is.
         assert!(!is_better(&[100.0; 5].map(|ns| ns * 0.98), &[100.0; 5]));
-        // A better median with quartiles that overlap.
+        // The median is better, but the quartiles overlap.
         assert!(!is_better(&[80.0, 85.0, 90.0, 103.0, 110.0], &default));
         // Too few rounds.
         assert!(!is_better(&times(0.5)[..4], &default));

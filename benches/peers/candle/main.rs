@@ -1,7 +1,7 @@
-//! Speed of candle's Llama on the CPU with SmolLM2-135M's shape and random f16 weights:
-//! `peer-candle [N_PROMPT] [N_GEN]`.
+//! Measures the speed of candle's Llama on the CPU with the shape of SmolLM2-135M and
+//! random f16 weights: `peer-candle [N_PROMPT] [N_GEN]`.
 //!
-//! The loop is that of candle's own example `llama`, without text and sampling.
+//! The loop follows candle's own example `llama`, without text and sampling.
 
 #[path = "../llama.rs"]
 mod llama;
@@ -29,7 +29,7 @@ fn main() -> Result<()> {
     let model = Llama::load(VarBuilder::from_tensors(tensors, DType::F16, &device), &config)?;
     let load_seconds = start.elapsed().as_secs_f64();
 
-    // A prompt of two tokens, so that nothing of what is timed runs for the first time.
+    // Warm up with a prompt of two tokens, so that no timed code runs for the first time.
     let mut cache = Cache::new(true, DType::F16, &config, &device)?;
     model.forward(&Tensor::new(&[[1u32, 2]], &device)?, 0, &mut cache)?;
 
@@ -63,7 +63,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The most probable token; `logits` [1, vocabulary].
+/// Returns the most probable token; `logits` has shape [1, vocabulary].
 fn best(logits: &Tensor) -> Result<u32> {
     logits.squeeze(0)?.argmax(0)?.to_scalar()
 }
@@ -87,7 +87,8 @@ fn config() -> Config {
     }
 }
 
-/// Tensors as a checkpoint names them; matrices with a deviation of 0.02.
+/// Returns the tensors under their checkpoint names. Matrices are normally distributed
+/// with a standard deviation of 0.02; norm weights are 1.
 fn random_weights(device: &Device) -> Result<HashMap<String, Tensor>> {
     let tensors = SMOLLM2_135M.tensors().into_iter().map(|(name, shape)| {
         let is_norm = shape.len() == 1;

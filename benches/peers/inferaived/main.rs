@@ -1,5 +1,5 @@
-//! Decode speed of inferaived's Llama (it calls it MiniCPM5), random weights:
-//! `peer-inferaived [SHAPE] [N_GEN] [no-subgroups]`.
+//! Measures the decode speed of inferaived's Llama (named MiniCPM5 there) with random
+//! weights: `peer-inferaived [SHAPE] [N_GEN] [no-subgroups]`.
 
 #[path = "../llama.rs"]
 mod llama;
@@ -20,12 +20,13 @@ use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
 use wgpu::Features;
 
-/// Prefilled at once; one decode step behind them is not timed.
+/// Prompt, prefilled in one step. The first decode step after it is not timed.
 const PROMPT: [u32; 8] = [464, 3290, 318, 257, 845, 922, 1545, 11];
 
 const SHAPES: [Shape; 2] = [
-    // A Llama whose matrices have as many elements as GPT-2 124M's, layer by layer and in the
-    // head: 3 * 768 * 2048 = 2 * 768 * 3072. It has no biases and no position embeddings.
+    // A Llama whose matrices have as many elements as those of GPT-2 124M, in each layer
+    // and in the head: 3 * 768 * 2048 = 2 * 768 * 3072. It has no biases and no position
+    // embeddings.
     Shape {
         name: "gpt2-sized",
         n_layer: 12,
@@ -54,7 +55,8 @@ async fn run(shape: &Shape, n_gen: usize, subgroups: bool) {
         ..Default::default()
     };
     let adapter = instance.request_adapter(&options).await.expect("no adapter");
-    // What inferaived's own example `bench_decode` asks for, where the adapter has it.
+    // The features that inferaived's own example `bench_decode` requests, as far as the
+    // adapter has them.
     let mut features = Features::SHADER_F16 | Features::SUBGROUP_BARRIER | Features::SHADER_FLOAT32_ATOMIC;
     if subgroups {
         features |= Features::SUBGROUP;
@@ -130,7 +132,8 @@ fn config(shape: &Shape) -> MiniCPM5Config {
     }
 }
 
-/// A checkpoint as inferaived reads it from a file, uniform in +/-0.035 (a deviation of 0.02).
+/// Returns a checkpoint in the format of the file that inferaived reads. Matrices are
+/// uniform in +/-0.035 (a standard deviation of 0.02); norm weights are 1.
 fn random_weights(shape: &Shape) -> Vec<u8> {
     // xorshift64
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;

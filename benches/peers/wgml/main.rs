@@ -1,6 +1,8 @@
-//! Decode speed of wgml's GPT-2 or Llama, as the file has it: `peer-wgml MODEL.gguf [N_GEN]`.
+//! Measures the decode speed of wgml's GPT-2 or Llama; the file's architecture decides
+//! which: `peer-wgml MODEL.gguf [N_GEN]`.
 //!
-//! The loop is that of wgml's own examples `gpt2` and `llama2`, without text, sampling and timestamps.
+//! The loop follows wgml's own examples `gpt2` and `llama2`, without text, sampling and
+//! timestamps.
 
 mod model;
 #[path = "../report.rs"]
@@ -12,7 +14,8 @@ use model::Model;
 use report::Report;
 use wgml::gguf::{Gguf, GgufMetadataValue, GgufMetadataValueArray};
 
-/// Tokens before the timed ones. wgml takes a prompt token by token, so they warm up as well.
+/// Tokens before the timed ones. wgml evaluates a prompt token by token, so the prompt
+/// also warms up decoding.
 const PROMPT: [u32; 8] = [464, 3290, 318, 257, 845, 922, 1545, 11];
 
 fn main() {
@@ -29,14 +32,14 @@ async fn run(path: &str, n_gen: usize) {
         ..Default::default()
     };
     let adapter = instance.request_adapter(&options).await.expect("no adapter");
-    // wgcore's own `GpuInstance` asks for bindings of 1 GB, which not every adapter has.
+    // wgcore's own `GpuInstance` requests bindings of 1 GB, which some adapters lack.
     let descriptor = wgpu::DeviceDescriptor { required_limits: adapter.limits(), ..Default::default() };
     let (device, queue) = adapter.request_device(&descriptor, None).await.expect("no device");
 
     let start = Instant::now();
     let bytes = std::fs::read(path).expect("cannot read the model");
     let mut gguf = Gguf::from_bytes(&bytes).expect("not a GGUF file");
-    // wgml takes the size of the vocabulary from the tokenizer, which a random model lacks.
+    // wgml reads the vocabulary size from the tokenizer, which a random model lacks.
     let n_vocab = gguf.tensors["token_embd.weight"].dimensions()[1] as usize;
     let names = GgufMetadataValue::Array(GgufMetadataValueArray::U8(vec![0; n_vocab]));
     gguf.metadata.entry("tokenizer.ggml.tokens".into()).or_insert(names);

@@ -10,14 +10,14 @@ use wgml::models::llama2::{Llama2, Llama2State, Llama2Weights};
 use wgml::ops::{BatchedMultiqueryAttentionParams, RoPEShape};
 use wgpu::{CommandEncoder, Device, Queue};
 
-/// A model on the device.
+/// A loaded model with its weights and state on the device.
 pub enum Model {
     Gpt2 { kernels: Gpt2, weights: Gpt2Weights, state: Gpt2State, config: Gpt2Params },
     Llama { kernels: Llama2, weights: Llama2Weights, state: Llama2State, config: Llama2Config },
 }
 
 impl Model {
-    /// The model that `general.architecture` names.
+    /// Loads the model that `general.architecture` names.
     pub fn load(device: &Device, gguf: &Gguf) -> Self {
         match &gguf.metadata["general.architecture"] {
             GgufMetadataValue::String(name) if name == "gpt2" => {
@@ -43,7 +43,7 @@ impl Model {
         }
     }
 
-    /// Architecture, depth and width.
+    /// Returns architecture, depth and width as text.
     pub fn describe(&self) -> String {
         match self {
             Self::Gpt2 { config, .. } => format!("GPT-2: {} layers, {} wide", config.n_layer, config.n_embd),
@@ -51,7 +51,7 @@ impl Model {
         }
     }
 
-    /// Where the logits of an encoded step can be read.
+    /// Returns the buffer from which the host reads the logits of an encoded step.
     pub fn logits_readback(&self) -> &GpuVector<f32> {
         match self {
             Self::Gpt2 { state, .. } => state.logits_readback(),
@@ -59,7 +59,8 @@ impl Model {
         }
     }
 
-    /// One token at position `pos`, up to the copy of its logits.
+    /// Encodes the evaluation of one token at position `pos`, including the copy of its
+    /// logits to the readback buffer.
     pub fn encode(&self, device: &Device, queue: &Queue, token: u32, pos: u32) -> CommandEncoder {
         let mut encoder = device.create_command_encoder(&Default::default());
         let mut invocations = KernelInvocationQueue::new(device);

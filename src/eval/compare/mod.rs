@@ -1,5 +1,5 @@
-//! Two models, or two precisions of one, on the same text: how far apart their
-//! predictions are.
+//! Comparison of two models, or of two precisions of one model, on the same text: how
+//! much their predictions differ.
 
 mod rows;
 
@@ -13,22 +13,24 @@ use crate::engine::{CancelFlag, Engine, ModelFiles, Session};
 use crate::error::{Error, Result};
 use rows::{RowDifference, difference};
 
-/// Most memory for the rows of logits of one model that wait for the other's.
+/// Maximum bytes of one model's logits that are kept until the other model's are
+/// computed.
 const ROWS_BYTES_MAX: usize = 64 << 20;
-/// More rows at once make no pass faster.
+/// Maximum rows per pass; more do not make a pass faster.
 const ROWS_MAX: usize = 256;
-/// The quantiles of the divergence that a report has.
+/// Quantiles of the divergence in a report.
 const QUANTILES: [f64; 5] = [0.5, 0.9, 0.95, 0.99, 0.999];
 
-/// How two models are compared.
+/// Options of a comparison.
 #[derive(Clone, Debug)]
 pub struct CompareOptions {
-    /// Tokens from one window's start to the next; half the context by default.
+    /// Tokens from the start of one window to the start of the next. The default is half
+    /// the context.
     pub stride: Option<usize>,
-    /// How many of the tokens with the largest divergence are reported.
+    /// Number of tokens with the largest divergence to report.
     pub n_most_different: usize,
-    /// A flag that ends the comparison, also within a window, with what is known
-    /// by then.
+    /// Flag that ends the comparison, even within a window. The report then covers the
+    /// tokens scored so far.
     pub cancel: Option<CancelFlag>,
 }
 
@@ -38,96 +40,98 @@ impl Default for CompareOptions {
     }
 }
 
-/// One model's figures.
+/// Figures of one model.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct ModelFigures {
-    /// Mean negative log-likelihood of a scored token, in nats.
+    /// Mean negative log-likelihood of the scored tokens, in nats.
     pub nll: MeanError,
-    /// `exp` of the mean.
+    /// `exp` of the mean negative log-likelihood.
     pub perplexity: f64,
 }
 
-/// The Kullback-Leibler divergence of a token's distributions, D(A || B), in nats.
+/// Kullback-Leibler divergence D(A || B) of the predicted distributions, in nats.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Divergence {
-    /// Over the scored tokens; the error takes them for independent.
+    /// Mean over the scored tokens. Its standard error assumes that they are independent.
     pub mean: MeanError,
-    /// The largest.
+    /// Largest divergence of a token.
     pub max: f64,
-    /// Quantiles 0.5, 0.9, 0.95, 0.99 and 0.999: `(quantile, divergence)`.
+    /// Quantiles 0.5, 0.9, 0.95, 0.99 and 0.999 as `(quantile, divergence)`.
     pub quantiles: Vec<(f64, f64)>,
 }
 
-/// A token behind which the models differ.
+/// A token for which the models' predictions differ.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct TokenDifference {
-    /// Its index in the text.
+    /// Index of the token in the text.
     pub position: usize,
-    /// The text's token.
+    /// Id of the token in the text.
     pub token: u32,
-    /// Its log-probability under A, in nats.
+    /// Log-probability of that token under A, in nats.
     pub logprob_a: f64,
-    /// The same under B.
+    /// Log-probability of that token under B, in nats.
     pub logprob_b: f64,
-    /// The divergence at this place, in nats.
+    /// Divergence of the predictions for this token, in nats.
     pub kl: f64,
-    /// The token that A held most probable, the lowest id of equals.
+    /// Most probable token under A; among equals the lowest id.
     pub best_a: u32,
-    /// The same of B.
+    /// Most probable token under B; among equals the lowest id.
     pub best_b: u32,
 }
 
 /// The result of [`compare`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CompareReport {
-    /// Always "hf": one stream of tokens, sliding windows, overlap as context.
+    /// Always "hf": one stream of tokens in sliding windows, whose overlap is context.
     pub protocol: &'static str,
-    /// Length of a window: the shorter of the two contexts.
+    /// Window length in tokens: the shorter of the two contexts.
     pub context: usize,
-    /// Tokens from one window's start to the next.
+    /// Tokens from the start of one window to the start of the next.
     pub stride: usize,
-    /// Whether a begin-of-text token is put in front: this protocol has none.
+    /// Whether a begin-of-text token precedes the text; always false for this protocol.
     pub bos: bool,
-    /// Tokens of the text.
+    /// Number of tokens in the text.
     pub n_tokens: usize,
-    /// Whether the whole text was scored; false for a cancelled comparison.
+    /// Whether the whole text was scored; false if the comparison was cancelled.
     pub complete: bool,
-    /// Tokens that were scored.
+    /// Number of scored tokens.
     pub tokens_scored: u64,
     /// The first model.
     pub a: ModelFigures,
     /// The second model.
     pub b: ModelFigures,
-    /// Mean of the differences of the negative log-likelihoods, B less A, in nats;
-    /// token by token, so that what is hard for both does not count.
+    /// Mean difference of the negative log-likelihoods, B minus A, in nats. It is taken
+    /// token by token, so the common difficulty of a token cancels.
     pub nll_difference: MeanError,
-    /// The divergence of the distributions.
+    /// Divergence of the predicted distributions.
     pub kl: Divergence,
-    /// Share of the places where both hold the same token most probable.
+    /// Fraction of the scored tokens for which both models have the same most probable
+    /// token.
     pub top1_agreement: MeanError,
-    /// Root of the mean square of the difference of the log-probabilities of the
-    /// text's tokens, in nats.
+    /// Root mean square difference between the models' log-probabilities of the text's
+    /// tokens, in nats.
     pub logprob_rms_difference: f64,
-    /// The places with the largest divergence, the largest first.
+    /// Tokens with the largest divergence, the largest first.
     pub most_different: Vec<TokenDifference>,
 }
 
-/// How far a comparison is.
+/// Progress of a comparison.
 #[derive(Clone, Copy, Debug)]
 pub struct CompareProgress {
-    /// Tokens of the text that are behind.
+    /// Tokens of the text processed so far.
     pub tokens_done: usize,
-    /// Tokens of the text.
+    /// Number of tokens in the text.
     pub n_tokens: usize,
-    /// The mean divergence so far, in nats.
+    /// Mean divergence so far, in nats.
     pub mean_kl: Option<f64>,
 }
 
-/// Checks that two models speak the same tokens: vocabularies of one size and, where
-/// both have a tokenizer, the same token for each id.
+/// Checks that two models use the same tokens: vocabularies of equal size and, if both
+/// have a tokenizer, the same token for each id.
 ///
 /// # Errors
-/// [`Error::Input`] that says what differs; that of a damaged tokenizer.
+/// [`Error::Input`] that names the difference; the tokenizer's error if a tokenizer is
+/// damaged.
 pub fn check_same_tokens(a: &ModelFiles, b: &ModelFiles) -> Result<()> {
     let (n_a, n_b) = (a.config().vocab_size, b.config().vocab_size);
     if n_a != n_b {
@@ -155,11 +159,11 @@ pub fn check_same_tokens(a: &ModelFiles, b: &ModelFiles) -> Result<()> {
     Ok(())
 }
 
-/// The tokens of `text`, which both models' tokenizers must cut alike.
+/// Returns the tokens of `text`. Both models' tokenizers must split it in the same way.
 ///
 /// # Errors
-/// As [`check_same_tokens`]; [`Error::Input`] where equal vocabularies cut the text
-/// differently; those of a tokenizer.
+/// The errors of [`check_same_tokens`]; [`Error::Input`] if the tokenizers share a
+/// vocabulary but split the text differently; errors of a tokenizer.
 pub fn shared_tokens(a: &ModelFiles, b: &ModelFiles, text: &str) -> Result<Vec<u32>> {
     check_same_tokens(a, b)?;
     let (tokens, others) = (a.tokenizer()?.encode(text)?, b.tokenizer()?.encode(text)?);
@@ -174,17 +178,16 @@ pub fn shared_tokens(a: &ModelFiles, b: &ModelFiles, text: &str) -> Result<Vec<u
     )))
 }
 
-/// Compares two models on `tokens`, taken as one text in sliding windows as
-/// [`super::perplexity::evaluate`] does. The callback's `Break` and the cancel flag end
-/// it early with what is known so far.
+/// Compares two models on `tokens`, taken as one text in sliding windows as in
+/// [`super::perplexity::evaluate`]. A `Break` from the callback or the cancel flag ends
+/// the comparison early; the report then covers the tokens scored so far.
 ///
-/// The logits of both come to the host as f32 and are compared in f64, a row at a
-/// time; no more than 64 MiB of them wait for the other model's.
+/// The logits of both models are read back as f32 and compared in f64, row by row. At
+/// most 64 MiB of one model's logits are kept until the other's are computed.
 ///
 /// # Errors
-/// [`Error::Input`] as [`check_same_tokens`], and as
-/// [`super::perplexity::evaluate`]; errors of the device; [`Error::Cancelled`] before
-/// the first token was scored.
+/// [`Error::Input`] as for [`check_same_tokens`] and [`super::perplexity::evaluate`];
+/// errors of the device; [`Error::Cancelled`] before the first token was scored.
 pub fn compare(
     a: &Engine,
     b: &Engine,
@@ -225,12 +228,12 @@ pub fn compare(
     Ok(sums.report(context, stride, tokens.len(), complete))
 }
 
-/// Both models' sessions.
+/// Sessions of both models.
 struct Pair {
     a: Session,
     b: Session,
     vocab_size: usize,
-    /// Logits of A that wait for B's, `[rows, vocab_size]`.
+    /// Logits of A that are kept until B's are computed, `[rows, vocab_size]`.
     rows: Vec<f32>,
 }
 
@@ -244,7 +247,7 @@ impl Pair {
         Pair { a: session_a, b: session_b, vocab_size: a.vocab_size(), rows: Vec::new() }
     }
 
-    /// Adds the differences of one window.
+    /// Adds the differences of one window to `sums`.
     fn window(
         &mut self,
         tokens: &[u32],
@@ -252,7 +255,7 @@ impl Pair {
         first_scored: usize,
         sums: &mut Sums,
     ) -> Result<()> {
-        // Token i is scored by the logits behind token i - 1.
+        // The logits after token i - 1 score token i.
         let context = &tokens[window.start..first_scored - 1];
         for session in [&mut self.a, &mut self.b] {
             session.truncate(0);
@@ -281,7 +284,7 @@ impl Pair {
     }
 }
 
-/// What is known of the tokens so far.
+/// Sums over the tokens so far.
 #[derive(Default)]
 struct Sums {
     nll_a: Moments,
@@ -290,10 +293,10 @@ struct Sums {
     kl: Moments,
     agreement: Moments,
     squares: f64,
-    /// Every token's divergence, for the quantiles.
+    /// Divergence of every token, for the quantiles.
     all_kl: Vec<f64>,
     n_most_different: usize,
-    /// By falling divergence.
+    /// In descending order of divergence.
     most_different: Vec<TokenDifference>,
 }
 

@@ -1,17 +1,17 @@
-//! Two rows of logits beside one another, in f64.
+//! Comparison of two rows of logits in f64.
 
 use crate::error::{Error, Result};
 use crate::sampling::LogSoftmax;
 
-/// What two models say behind the same tokens.
+/// Difference between two models' predictions after the same tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct RowDifference {
-    /// log P of the text's token under either, in nats.
+    /// log P of the text's token under each model, in nats.
     pub logprob_a: f64,
     pub logprob_b: f64,
     /// D(A || B) in nats: the sum of P_A (log P_A - log P_B) over the vocabulary.
     pub kl: f64,
-    /// The most probable token of either, the lowest id of equals.
+    /// Most probable token of each model; among equals the lowest id.
     pub best_a: u32,
     pub best_b: u32,
 }
@@ -26,7 +26,8 @@ pub(super) fn difference(a: &[f32], b: &[f32], target: u32) -> Result<RowDiffere
     for (&a, &b) in a.iter().zip(b) {
         let log_a = of_a.of(a);
         let p = log_a.exp();
-        // x log x is 0 at 0, where the difference may be infinite.
+        // The limit of x log x at 0 is 0, but the difference of the logarithms may be
+        // infinite there.
         if p > 0.0 {
             kl += p * (log_a - of_b.of(b));
         }
@@ -34,7 +35,7 @@ pub(super) fn difference(a: &[f32], b: &[f32], target: u32) -> Result<RowDiffere
     Ok(RowDifference {
         logprob_a: of_a.of(at_a),
         logprob_b: of_b.of(at_b),
-        // It is no less than 0 but for rounding.
+        // Only rounding makes the divergence negative.
         kl: kl.max(0.0),
         best_a: best(a),
         best_b: best(b),

@@ -1,4 +1,4 @@
-//! The checkpoints of a training run: which files they are, and their steps.
+//! The checkpoints of a training run: their files and steps.
 
 use std::path::{Path, PathBuf};
 
@@ -8,10 +8,9 @@ use crate::error::{Error, Result};
 /// A checkpoint of a training run.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CheckpointPath {
-    /// Optimizer steps so far.
+    /// Number of optimizer steps so far.
     pub step: u64,
-    /// A model's directory, or a safetensors file beside config.json and
-    /// tokenizer.json.
+    /// A model's directory, or a safetensors file next to config.json and tokenizer.json.
     pub path: PathBuf,
 }
 
@@ -19,19 +18,19 @@ impl CheckpointPath {
     /// Opens and checks the model's files.
     ///
     /// # Errors
-    /// As [`ModelFiles::open`] and [`ModelFiles::open_weights`].
+    /// The errors of [`ModelFiles::open`] and [`ModelFiles::open_weights`].
     pub fn open(&self) -> Result<ModelFiles> {
         if self.path.is_dir() { ModelFiles::open(&self.path) } else { ModelFiles::open_weights(&self.path) }
     }
 }
 
-/// What [`find_checkpoints`] finds under one path.
+/// Checkpoints that [`find_checkpoints`] found under one path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FoundCheckpoints {
-    /// The checkpoints, by rising step.
+    /// The checkpoints in ascending order of their steps.
     pub checkpoints: Vec<CheckpointPath>,
-    /// A `model.safetensors` beside them, whose name has no step: it may be the
-    /// end of the run or a copy of one of them.
+    /// A `model.safetensors` next to them. Its name has no step: it may be the end of the
+    /// run or a copy of a checkpoint.
     pub left_out: Option<PathBuf>,
 }
 
@@ -39,15 +38,15 @@ const MODEL_FILE: &str = "model.safetensors";
 const INDEX_FILE: &str = "model.safetensors.index.json";
 const CONFIG_FILE: &str = "config.json";
 
-/// The checkpoints that `path` stands for: a safetensors file, a model's directory,
-/// or a directory of checkpoints, that is of model directories such as
-/// `checkpoint-500` or of files such as `checkpoint-500.safetensors` beside one
-/// config.json. The step is the number at the end of the name, unless `step` gives it;
-/// then `path` is one checkpoint.
+/// Finds the checkpoints under `path`: a safetensors file, a model's directory, or a
+/// directory of checkpoints. The latter contains model directories such as
+/// `checkpoint-500`, or files such as `checkpoint-500.safetensors` next to one
+/// config.json. The step is the number at the end of the name. If `step` is given, it is
+/// the step, and `path` is a single checkpoint.
 ///
 /// # Errors
-/// [`Error::Io`] when the directory cannot be read; [`Error::Input`] when there is
-/// no checkpoint, or a name has no step.
+/// [`Error::Io`] if the directory cannot be read; [`Error::Input`] if there is no
+/// checkpoint, or if a name has no step.
 pub fn find_checkpoints(path: &Path, step: Option<u64>) -> Result<FoundCheckpoints> {
     let shown = path.display();
     let metadata =
@@ -72,10 +71,10 @@ pub fn find_checkpoints(path: &Path, step: Option<u64>) -> Result<FoundCheckpoin
     Ok(FoundCheckpoints { checkpoints: vec![CheckpointPath { step, path: path.to_owned() }], left_out: None })
 }
 
-/// The checkpoints of a run by rising step.
+/// Sorts the checkpoints of a run by step.
 ///
 /// # Errors
-/// [`Error::Input`] for two of one step.
+/// [`Error::Input`] for two checkpoints of the same step.
 pub fn sort_checkpoints(mut checkpoints: Vec<CheckpointPath>) -> Result<Vec<CheckpointPath>> {
     checkpoints.sort();
     if let Some(pair) = checkpoints.windows(2).find(|pair| pair[0].step == pair[1].step) {
@@ -89,7 +88,7 @@ pub fn sort_checkpoints(mut checkpoints: Vec<CheckpointPath>) -> Result<Vec<Chec
     Ok(checkpoints)
 }
 
-/// The checkpoints in a directory.
+/// Returns the checkpoints in a directory.
 fn within(dir: &Path) -> Result<FoundCheckpoints> {
     let io_error = |source| Error::Io { action: "read", path: dir.to_owned(), source };
     let mut found = FoundCheckpoints::default();
@@ -115,9 +114,9 @@ fn is_weights(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "safetensors")
 }
 
-/// The number at the end of a path's name, its extension left out: all of the name,
-/// or behind a mark or a word for steps. None for a model's own name, such as gpt2,
-/// and for a shard's, such as model-00001-of-00002.
+/// Returns the number at the end of a path's name without its extension. The number must
+/// be the whole name or follow a separator or a word for steps. Returns `None` for a
+/// model's own name, such as gpt2, and for a shard, such as model-00001-of-00002.
 fn step_of(path: &Path) -> Option<u64> {
     let name = if is_weights(path) { path.file_stem() } else { path.file_name() };
     let name = name?.to_str()?.to_ascii_lowercase();
@@ -172,7 +171,7 @@ mod tests {
         let found = find_checkpoints(root.path(), None).unwrap();
         assert_eq!(steps(&found), [250, 1000]);
         assert_eq!(found.left_out, Some(root.path().join("model.safetensors")));
-        // With a step of its own the directory is one checkpoint.
+        // With an explicit step, the directory is one checkpoint.
         let whole = find_checkpoints(root.path(), Some(9)).unwrap();
         assert_eq!((steps(&whole), &whole.checkpoints[0].path), (vec![9], &root.path().to_owned()));
     }

@@ -1,4 +1,4 @@
-//! What the losses of a training run say.
+//! Diagnosis of a training run from its losses.
 
 use std::fmt;
 
@@ -8,38 +8,41 @@ use super::CurvePoint;
 use super::shape::{Place, base, lowest, noise, slope, spikes};
 use crate::eval::statistics::median;
 
-/// Fewer points of a line tell nothing.
+/// Minimum number of points for a diagnosis.
 const POINTS_MIN: usize = 4;
-/// The validation loss rises where it does by so many standard deviations of the
-/// noise, ...
+/// A loss rises if it exceeds its lowest value by more than this many standard deviations
+/// of the noise, ...
 const RISE_NOISE: f64 = 4.0;
-/// ... and by this part of the lowest loss, over at least so many points behind it.
+/// ... by more than this fraction of the lowest loss, and over at least this many points
+/// after it.
 const RISE_PART: f64 = 0.005;
 const RISE_POINTS: usize = 3;
-/// Where the noise is not known: this part, and every one of at least so many
-/// points higher than the one before.
+/// If the noise is unknown, a loss rises if it exceeds its lowest value by more than this
+/// fraction of it, and if each of at least this many points is higher than the one
+/// before.
 const RISE_PART_OF_FEW: f64 = 0.02;
 const RISE_POINTS_OF_FEW: usize = 2;
-/// The last part of the run's steps over which a loss must fall to be falling, ...
+/// A loss is still falling if, over this last fraction of the run's steps, ...
 const LAST: f64 = 0.25;
-/// ... by this part of itself (of few points: the second), ...
+/// ... it falls by more than this fraction of itself (the second if the noise is
+/// unknown), ...
 const FALL_PART: f64 = 0.01;
 const FALL_PART_OF_FEW: f64 = 0.02;
-/// ... and by so many standard errors of the slope.
+/// ... and by more than this many standard errors of the slope.
 const FALL_ERRORS: f64 = 3.0;
 
-/// One of the two losses.
+/// One of the two kinds of loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Series {
-    /// On the text that the model trains on.
+    /// Loss on the training text.
     Train,
-    /// On text held out.
+    /// Loss on held-out text.
     Validation,
 }
 
 impl Series {
-    /// Its name in sentences.
+    /// Returns the name for use in sentences.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -49,97 +52,100 @@ impl Series {
     }
 }
 
-/// How a training run goes. The first of these that holds, on what is left without
-/// spikes; of the validation loss where it has 4 points, else of the training loss:
+/// Diagnosis of a training run: the first of these rules that applies. Rules 2 to 5
+/// ignore spikes and non-finite losses. Rules 3 to 5 use the validation loss if it has 4
+/// points, otherwise the training loss.
 ///
 /// 1. **diverged**: the last loss of either kind is NaN or infinite.
 /// 2. **too few points**: neither loss has 4 points.
-/// 3. **overfitting**, **rising**: step N is the lowest running median of three.
-///    The loss rises from there on if the median of the last half of the points
-///    behind N, of which there are 3 or more, lies above it by more than 4 standard
-///    deviations of the noise and by more than 0.5 %. With fewer than 8 points noise
-///    cannot be told from the line's bend; then every point behind the lowest one, of
-///    which there are 2 or more, must lie above the one before, and the last one 2 %
-///    above the lowest. It is overfitting where from step N on the median training
-///    loss of the second half of the points is below that of the first; else the
-///    training loss rises as well, or is not known.
-/// 4. **still falling**: by the slope over the second half of the steps (median of
-///    the slopes of all pairs of points) the loss falls by more than 1 % within a
-///    quarter of the run, and by more than 3 standard errors of that slope; with
-///    fewer than 8 points by more than 2 %.
-/// 5. **healthy**: none of these; it has levelled off and does not rise.
+/// 3. **overfitting**, **rising**: N is the step with the lowest running median of three.
+///    At least 3 points must follow N. The loss rises from N on if the median of the last
+///    half of these points exceeds the lowest running median by more than 4 standard
+///    deviations of the noise and by more than 0.5 %. With fewer than 8 points, noise
+///    cannot be distinguished from the curve's bend. Then N is the lowest point, at least
+///    2 points must follow it, each must be higher than the one before, and the last must
+///    exceed the lowest by more than 2 %. The rise is overfitting if the median training
+///    loss of the points from N on is lower in their second half than in their first.
+///    Otherwise the training loss also rises, or it is unknown.
+/// 4. **still falling**: by the slope over the second half of the steps (median of the
+///    slopes of all pairs of points), the loss falls within a quarter of the run by more
+///    than 1 % and by more than 3 standard errors of that slope. With fewer than 8
+///    points, it must fall by more than 2 %.
+/// 5. **healthy**: no other rule applies. The loss has levelled off and does not rise.
 ///
-/// The noise is the median of the differences of neighbouring second differences,
-/// scaled to a standard deviation of independent errors.
+/// The noise is the median absolute difference of neighbouring second differences, scaled
+/// to the standard deviation of independent errors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Diagnosis {
-    /// Nothing can be said.
+    /// There are too few points for a diagnosis.
     TooFewPoints {
-        /// Finite losses of the kind that has more of them.
+        /// Number of finite losses, of the kind that has more of them.
         n_points: usize,
-        /// How many it takes.
+        /// Number of losses that a diagnosis needs.
         needed: usize,
     },
-    /// The loss is not finite any more.
+    /// The loss is no longer finite.
     Diverged {
-        /// Which loss.
+        /// Kind of loss.
         series: Series,
-        /// The first step of those to the end that are not finite.
+        /// First step from which on no loss is finite.
         step: u64,
     },
     /// The validation loss rises while the training loss falls.
     Overfitting {
-        /// The step of the lowest validation loss.
+        /// Step of the lowest validation loss.
         from_step: u64,
-        /// The validation loss there, in nats a token.
+        /// Validation loss at that step, in nats per token.
         lowest: f64,
-        /// By how much it has risen since.
+        /// Rise of the loss since that step, in nats per token.
         rise: f64,
     },
-    /// The loss rises, and no training loss falls meanwhile.
+    /// The loss rises, and no training loss is known to fall meanwhile.
     Rising {
-        /// Which loss.
+        /// Kind of loss.
         series: Series,
-        /// The step of the lowest one.
+        /// Step of the lowest loss.
         from_step: u64,
-        /// The loss there, in nats a token.
+        /// Loss at that step, in nats per token.
         lowest: f64,
-        /// By how much it has risen since.
+        /// Rise of the loss since that step, in nats per token.
         rise: f64,
     },
-    /// The loss falls up to the end: training longer would help.
+    /// The loss falls up to the end: longer training would help.
     StillFalling {
-        /// Which loss.
+        /// Kind of loss.
         series: Series,
-        /// By how much it fell within the last quarter of the steps, in nats a token.
+        /// Fall within the last quarter of the steps, in nats per token.
         fall: f64,
     },
     /// The loss has levelled off and does not rise.
     Healthy {
-        /// Which loss: by the training loss alone, overfitting is not seen.
+        /// Kind of loss. The training loss alone cannot reveal overfitting.
         series: Series,
     },
 }
 
-/// A loss far above those around it: by more than 5 standard deviations of the noise
-/// and 5 % (with fewer than 8 points by 20 %) above the median of up to five points
-/// before and above that of up to five behind, or not finite between finite ones.
+/// A loss far above its neighbours, or a non-finite loss followed by finite ones. The
+/// loss is compared with the medians of up to five points before it and of up to five
+/// after it. It must exceed the higher median by more than 5 standard deviations of the
+/// noise and by more than 5 %, or by more than 20 % with fewer than 8 points.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spike {
-    /// Which loss.
+    /// Kind of loss.
     pub series: Series,
-    /// The highest step of the spike.
+    /// Step of the spike's highest loss.
     pub step: u64,
-    /// The loss there, in nats a token.
+    /// Loss at that step, in nats per token.
     #[serde(with = "finite_or_word")]
     pub loss: f64,
-    /// The higher of the medians on either side.
+    /// Higher of the medians before and after; for a non-finite loss the first finite
+    /// loss after it.
     pub level: f64,
 }
 
-/// A loss that must be there.
+/// Serialization of a loss that must be present.
 mod finite_or_word {
     use serde::{Deserializer, Serializer, de::Error};
 
@@ -154,16 +160,17 @@ mod finite_or_word {
     }
 }
 
-/// All that a curve says.
+/// All findings about a curve.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Findings {
-    /// How the run goes.
+    /// Diagnosis of the run.
     pub diagnosis: Diagnosis,
-    /// By rising step; training before validation at the same one.
+    /// Spikes in ascending order of steps; at the same step, training precedes
+    /// validation.
     pub spikes: Vec<Spike>,
 }
 
-/// What `points`, by rising step, say.
+/// Diagnoses `points`, which are in ascending order of steps.
 pub(super) fn diagnose(points: &[CurvePoint]) -> Findings {
     let mut spikes = Vec::new();
     let mut take = |series| {
@@ -179,7 +186,7 @@ pub(super) fn diagnose(points: &[CurvePoint]) -> Findings {
 }
 
 fn trend(points: &[CurvePoint], train: &[Place], validation: &[Place]) -> Diagnosis {
-    // Of two that diverged, the one that did so first.
+    // If both losses diverged, report the one that diverged first.
     let diverged = [Series::Train, Series::Validation]
         .into_iter()
         .filter_map(|series| Some((diverged(points, series)?, series)))
@@ -209,13 +216,13 @@ fn trend(points: &[CurvePoint], train: &[Place], validation: &[Place]) -> Diagno
     }
 }
 
-/// Steps and finite losses of one kind.
+/// Returns steps and finite losses of one kind.
 fn finite(points: &[CurvePoint], series: Series) -> Vec<Place> {
     let losses = points.iter().filter_map(|point| Some((point.step as f64, point.loss(series)?)));
     losses.filter(|place| place.1.is_finite()).collect()
 }
 
-/// The line without its spikes, and those.
+/// Returns the line without its spikes, and the spikes.
 fn without_spikes(series: Series, line: &[Place]) -> (Vec<Place>, Vec<Spike>) {
     let peaks = spikes(line);
     let spike = |&i: &usize| Spike { series, step: line[i].0 as u64, loss: line[i].1, level: base(line, i) };
@@ -223,7 +230,7 @@ fn without_spikes(series: Series, line: &[Place]) -> (Vec<Place>, Vec<Spike>) {
     (rest.collect(), peaks.iter().map(spike).collect())
 }
 
-/// Losses that are not finite, with finite ones behind.
+/// Returns the non-finite losses that finite ones follow.
 fn interruptions(points: &[CurvePoint], series: Series, line: &[Place]) -> Vec<Spike> {
     let Some(&(last, _)) = line.last() else { return Vec::new() };
     let mut found: Vec<Spike> = Vec::new();
@@ -232,7 +239,7 @@ fn interruptions(points: &[CurvePoint], series: Series, line: &[Place]) -> Vec<S
         let step = point.step as f64;
         let broken = !loss.is_finite() && step < last;
         if broken && !inside {
-            // The level behind, as nothing may stand before.
+            // Use the level after the gap, since there may be no point before it.
             let level = line.iter().find(|place| place.0 > step).map_or(f64::NAN, |place| place.1);
             found.push(Spike { series, step: point.step, loss, level });
         }
@@ -241,13 +248,13 @@ fn interruptions(points: &[CurvePoint], series: Series, line: &[Place]) -> Vec<S
     found
 }
 
-/// The first step of those to the end whose loss is not finite.
+/// Returns the first step from which on no loss is finite.
 fn diverged(points: &[CurvePoint], series: Series) -> Option<u64> {
     let losses = points.iter().rev().filter_map(|point| Some((point.step, point.loss(series)?)));
     losses.take_while(|(_, loss)| !loss.is_finite()).last().map(|(step, _)| step)
 }
 
-/// From which step on a line rises, the loss there and the rise.
+/// Returns the step from which on a line rises, the loss at that step, and the rise.
 fn rise(line: &[Place]) -> Option<(f64, f64, f64)> {
     let Some(noise) = noise(line) else {
         let (from, _) = line.iter().enumerate().min_by(|a, b| a.1.1.total_cmp(&b.1.1))?;
@@ -265,19 +272,20 @@ fn rise(line: &[Place]) -> Option<(f64, f64, f64)> {
     (rise > (RISE_NOISE * noise).max(RISE_PART * lowest.abs())).then_some((line[from].0, lowest, rise))
 }
 
-/// Whether the training loss falls from a step on.
+/// Returns whether the training loss falls from `step` on.
 fn falls_from(train: &[Place], step: f64) -> bool {
     let tail: Vec<f64> = train.iter().filter(|place| place.0 >= step).map(|place| place.1).collect();
     let (first, second) = tail.split_at(tail.len() / 2);
-    // Of fewer than two points one half is empty, and its median NaN.
+    // With fewer than two points, one half is empty and its median is NaN.
     median(second.iter().copied()) < median(first.iter().copied())
 }
 
-/// By how much a line falls within the last quarter of its steps, where it does.
+/// Returns by how much a line falls within the last quarter of its steps, or `None` if it
+/// does not fall.
 fn fall(line: &[Place]) -> Option<f64> {
     let (first, last) = (line.first()?.0, line.last()?.0);
     let half = line.partition_point(|place| place.0 < first + (last - first) / 2.0);
-    // A slope takes three points at least.
+    // A slope needs at least three points.
     let tail = &line[half.min(line.len().saturating_sub(3))..];
     let quarter = LAST * (last - first);
     let fall = -slope(tail) * quarter;
@@ -289,8 +297,8 @@ fn fall(line: &[Place]) -> Option<f64> {
     (fall > least).then_some(fall)
 }
 
-/// The root of the sum of the squared distances of a line's steps from their mean: the
-/// noise over it is the standard error of a fitted slope.
+/// Returns the square root of the sum of squared distances between the line's steps and
+/// their mean. The noise divided by it is the standard error of a fitted slope.
 fn spread(line: &[Place]) -> f64 {
     let mean = line.iter().map(|place| place.0).sum::<f64>() / line.len() as f64;
     line.iter().map(|place| (place.0 - mean).powi(2)).sum::<f64>().sqrt()

@@ -1,4 +1,4 @@
-//! Losses of a run's checkpoints on texts.
+//! Losses of a training run's checkpoints on texts.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -14,90 +14,92 @@ use crate::eval::perplexity::{self, Document, PerplexityOptions, Protocol};
 use crate::gpu::Gpu;
 use crate::model::{LoadProgress, ModelOptions};
 
-/// The texts, as tokens of the models' tokenizer; at least one of them.
+/// Texts as tokens of the models' tokenizer; at least one must be given.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CurveTexts<'a> {
     /// Text that the run trained on.
     pub train: Option<&'a [u32]>,
-    /// Text that it did not see.
+    /// Text that the run did not see.
     pub validation: Option<&'a [u32]>,
 }
 
-/// How checkpoints are evaluated.
+/// Options of an evaluation of checkpoints.
 #[derive(Clone, Debug, Default)]
 pub struct CurveOptions {
-    /// Tokens from one window's start to the next; half the context by default.
+    /// Tokens from the start of one window to the start of the next. The default is half
+    /// the context.
     pub stride: Option<usize>,
-    /// A flag that ends the evaluation, also within a checkpoint, with the
-    /// checkpoints that are known by then.
+    /// Flag that ends the evaluation, even within a checkpoint. The result then contains
+    /// the checkpoints completed so far.
     pub cancel: Option<CancelFlag>,
 }
 
 /// The result of [`evaluate`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CurveEvaluation {
-    /// How the texts were scored: that of [`perplexity::evaluate`].
+    /// Protocol by which [`perplexity::evaluate`] scored the texts.
     pub protocol: &'static str,
-    /// Length of a window.
+    /// Window length in tokens.
     pub context: usize,
-    /// Tokens from one window's start to the next.
+    /// Tokens from the start of one window to the start of the next.
     pub stride: usize,
-    /// Whether a begin-of-text token is put in front.
+    /// Whether a begin-of-text token precedes the text.
     pub bos: bool,
-    /// Tokens of the training text that each checkpoint was scored on.
+    /// Tokens of the training text on which each checkpoint was scored.
     pub train_tokens_scored: u64,
-    /// The same of the validation text.
+    /// Tokens of the validation text on which each checkpoint was scored.
     pub validation_tokens_scored: u64,
-    /// Parameters of the model.
+    /// Number of parameters of the model.
     pub n_parameters: u64,
-    /// Whether all checkpoints were evaluated; false for a cancelled evaluation.
+    /// Whether all checkpoints were evaluated; false if the evaluation was cancelled.
     pub complete: bool,
-    /// Losses of the checkpoints, by rising step.
+    /// Losses of the checkpoints in ascending order of steps.
     pub points: Vec<CurvePoint>,
 }
 
-/// How far an evaluation is.
+/// Progress of an evaluation.
 #[derive(Clone, Copy)]
 pub struct CurveProgress<'a> {
-    /// Checkpoints that are behind.
+    /// Number of checkpoints completed.
     pub checkpoints_done: usize,
-    /// Checkpoints in all.
+    /// Total number of checkpoints.
     pub n_checkpoints: usize,
-    /// The step of the checkpoint at hand.
+    /// Step of the current checkpoint.
     pub step: u64,
-    /// What is being done with it.
+    /// Stage of the current checkpoint.
     pub stage: CurveStage<'a>,
 }
 
-/// What is being done with a checkpoint.
+/// Stage of the evaluation of a checkpoint.
 #[derive(Clone, Copy)]
 pub enum CurveStage<'a> {
-    /// It is being loaded.
+    /// The checkpoint is being loaded.
     Load(LoadProgress),
-    /// It is loaded; it goes when its losses are known.
+    /// The checkpoint is loaded. It is dropped when its losses are known.
     Loaded(&'a Engine),
-    /// It is being scored.
+    /// The checkpoint is being scored.
     Score {
-        /// Tokens that are behind, of both texts.
+        /// Tokens of both texts processed so far.
         tokens_done: usize,
-        /// Tokens of both texts.
+        /// Total tokens of both texts.
         n_tokens: usize,
     },
-    /// Its losses are known.
+    /// The losses of the checkpoint are known.
     Done(CurvePoint),
 }
 
-/// The callback of [`evaluate`]; its `Break` cancels.
+/// Callback of [`evaluate`]; its `Break` cancels the evaluation.
 pub type CurveProgressFn<'f> = dyn FnMut(CurveProgress<'_>) -> ControlFlow<()> + 'f;
 
-/// Evaluates checkpoints, one after the other, on one device: mean negative
-/// log-likelihoods in nats a token, in sliding windows as [`perplexity::evaluate`].
+/// Evaluates checkpoints one by one on one device. Computes mean negative log-likelihoods
+/// in nats per token, in sliding windows as in [`perplexity::evaluate`].
 ///
 /// # Errors
-/// [`Error::Input`] for no checkpoint, no text, what [`perplexity::evaluate`] refuses,
-/// and for checkpoints whose vocabulary, tokenizer or context differ from the first
-/// one's; those of opening and loading a model; [`Error::Cancelled`] before the first
-/// checkpoint was evaluated. An unacceptable input is reported with the step.
+/// [`Error::Input`] for no checkpoint, for no text, for input that
+/// [`perplexity::evaluate`] refuses, and for a checkpoint whose vocabulary, tokenizer or
+/// context differs from the first one's; errors of opening and loading a model;
+/// [`Error::Cancelled`] before the first checkpoint was evaluated. An input error of a
+/// checkpoint names its step.
 pub fn evaluate(
     checkpoints: &[CheckpointPath],
     texts: CurveTexts<'_>,
@@ -145,7 +147,7 @@ pub fn evaluate(
     result.ok_or(Error::Cancelled)
 }
 
-/// What the checkpoints share.
+/// Inputs that all checkpoints share.
 struct Run<'a> {
     texts: CurveTexts<'a>,
     gpu: &'a Arc<Gpu>,
@@ -154,7 +156,7 @@ struct Run<'a> {
     first: ModelFiles,
 }
 
-/// One text's score under one checkpoint.
+/// Score of one text under one checkpoint.
 #[derive(Clone, Copy)]
 struct TextScore {
     protocol: &'static str,
@@ -165,11 +167,11 @@ struct TextScore {
     nll: f64,
 }
 
-/// One checkpoint's scores.
+/// Scores of one checkpoint.
 struct Scored {
     train: Option<TextScore>,
     validation: Option<TextScore>,
-    /// The one or the other.
+    /// Either of the two scores, for the settings that they share.
     any: TextScore,
     n_parameters: u64,
 }
@@ -180,7 +182,7 @@ impl Scored {
         CurvePoint { step, tokens: None, train: loss(self.train), validation: loss(self.validation) }
     }
 
-    /// A result without points.
+    /// Returns a result without points.
     fn header(&self) -> CurveEvaluation {
         let count = |score: Option<TextScore>| score.map_or(0, |score| score.tokens_scored);
         CurveEvaluation {
@@ -213,7 +215,7 @@ impl Run<'_> {
             return Err(Error::Cancelled);
         }
         let texts = [self.texts.train, self.texts.validation];
-        // All but a text's first token are scored.
+        // All tokens of a text except its first are scored.
         let n_tokens = texts.iter().flatten().map(|text| text.len().saturating_sub(1)).sum();
         let mut done = 0;
         let mut one = |text: Option<&[u32]>| -> Result<Option<TextScore>> {
@@ -229,7 +231,7 @@ impl Run<'_> {
     }
 }
 
-/// One text under one checkpoint: the only place that knows how texts are scored.
+/// Scores one text under one checkpoint. Only this function decides how texts are scored.
 fn score_text(
     engine: &Engine,
     text: &[u32],
@@ -247,7 +249,7 @@ fn score_text(
         report(usize::try_from(state.tokens_done).unwrap_or(usize::MAX))
     })?;
     let scored = scored.report;
-    // Half a text is no point of a curve.
+    // A score of half a text must not become a point of the curve.
     let nll = scored.nll.filter(|_| scored.complete).ok_or(Error::Cancelled)?;
     Ok(TextScore {
         protocol: scored.protocol.name(),

@@ -11,10 +11,10 @@ use super::{Curve, CurvePoint};
 use crate::checkpoint::read_bounded;
 use crate::error::{Error, Result};
 
-/// Longest log in bytes: a million lines of transformers'.
+/// Maximum size of a log in bytes: a million lines as transformers writes them.
 const BYTES_MAX: u64 = 256 << 20;
 
-/// What a field of an entry, or a column, holds.
+/// Meaning of an entry's field or of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Field {
     Step,
@@ -23,7 +23,7 @@ enum Field {
     Validation,
 }
 
-/// The names that trainers give them.
+/// Field names that trainers use.
 const FIELDS: &[(&str, Field)] = &[
     ("step", Field::Step),
     ("iter", Field::Step),
@@ -45,25 +45,27 @@ fn field(name: &str) -> Option<Field> {
     FIELDS.iter().find(|(known, _)| *known == name).map(|(_, field)| *field)
 }
 
-/// Reads a log of losses in nats a token. By its content it is one of
+/// Reads a log of losses in nats per token. The content decides which of these formats it
+/// is:
 ///
-/// - **JSON**: an array of entries, or an object with one under `log_history`
-///   (transformers' `trainer_state.json`), `points` or `results` (what `wgpt curve
-///   --json` prints, also within a record);
-/// - **JSON lines**: an entry a line;
-/// - **CSV** with a header line, an empty cell being no loss.
+/// - **JSON**: an array of entries, or an object that contains one under `log_history`
+///   (transformers' `trainer_state.json`), `points` or `results` (printed by `wgpt curve
+///   --json`, also within a record);
+/// - **JSON lines**: one entry per line;
+/// - **CSV** with a header line; an empty cell means no loss.
 ///
-/// An entry has a `step` (or `iter`, `iteration`) and at least one of `train`,
-/// `train_loss`, `training_loss`, `loss` for training and `validation`,
-/// `validation_loss`, `val`, `val_loss`, `eval_loss` for held-out text; `tokens` or
-/// `num_input_tokens_seen` for the tokens trained on so far. Other fields, entries
-/// without a loss and the summary of a run (with `train_runtime`) are left out. NaN and
-/// Infinity are losses. An object around the entries may tell `tokens_per_step` and
-/// `n_parameters`.
+/// An entry has a `step` (or `iter`, `iteration`) and at least one loss: `train`,
+/// `train_loss`, `training_loss` or `loss` for the training text, and `validation`,
+/// `validation_loss`, `val`, `val_loss` or `eval_loss` for held-out text. `tokens` or
+/// `num_input_tokens_seen` gives the number of tokens trained on so far. Other fields,
+/// entries without a loss, and the summary of a run (with `train_runtime`) are ignored.
+/// NaN and Infinity are valid losses. An object around the entries may contain
+/// `tokens_per_step` and `n_parameters`.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Input`] naming file and line where the text is none of
-/// these, a field is missing or no number, or a step has two losses of one kind.
+/// [`Error::Io`]; [`Error::Input`], which names the file and usually the line, if the
+/// text is in none of these formats, a field is missing or not a number, or a step has
+/// two losses of one kind.
 pub fn read_log(path: &Path) -> Result<Curve> {
     let name = path.display().to_string();
     let bytes = read_bounded(path, BYTES_MAX)?;
@@ -74,13 +76,13 @@ pub fn read_log(path: &Path) -> Result<Curve> {
     parse_log(&name, text)
 }
 
-/// Reads a log's text, as [`read_log`]; `name` stands for the file in messages.
+/// Parses the text of a log as [`read_log`] does; `name` denotes the file in messages.
 ///
 /// # Errors
-/// [`Error::Input`], as [`read_log`].
+/// [`Error::Input`], as for [`read_log`].
 pub fn parse_log(name: &str, text: &str) -> Result<Curve> {
     let failed = |message: String| Error::input(format!("{name}: {message}"));
-    // Windows' editors begin a text with a mark.
+    // Windows editors write a byte order mark at the start of a text.
     let text = text.trim_start_matches('\u{feff}');
     let log = if text.trim_start().starts_with(['{', '[']) { json(text) } else { csv(text) };
     let log = log.map_err(failed)?;
@@ -96,7 +98,7 @@ pub fn parse_log(name: &str, text: &str) -> Result<Curve> {
     Ok(curve)
 }
 
-/// What a part of a JSON log holds: an entry, or several.
+/// Content of a JSON value in a log: one or more entries, and sizes of the run.
 #[derive(Default)]
 struct Log {
     points: Vec<CurvePoint>,
@@ -116,14 +118,14 @@ fn json(text: &str) -> Result<Log, String> {
     let text = with_quoted_words(text);
     let mut log = Log::default();
     for part in serde_json::Deserializer::from_str(&text).into_iter::<Log>() {
-        // serde_json's messages end with line and column.
+        // The messages of serde_json end with line and column.
         log.add(part.map_err(|error| error.to_string())?);
     }
     Ok(log)
 }
 
-/// Python writes NaN and Infinity, which are not JSON: they become strings, on the
-/// lines where they stood.
+/// Quotes NaN and Infinity, which Python writes although they are not JSON. Line numbers
+/// do not change.
 fn with_quoted_words(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let (mut in_string, mut escaped) = (false, false);
@@ -193,7 +195,7 @@ impl<'de> Visitor<'de> for LogVisitor {
     }
 }
 
-/// A line of a log.
+/// One entry of a log.
 #[derive(Default)]
 struct Entry {
     step: Option<u64>,
@@ -212,7 +214,7 @@ impl Entry {
         Ok(())
     }
 
-    /// The point, where there is a loss.
+    /// Returns the point, or `None` without a loss.
     fn point(self) -> Result<Option<CurvePoint>, String> {
         let Entry { step, tokens, train, validation } = self;
         if train.is_none() && validation.is_none() {
@@ -223,7 +225,7 @@ impl Entry {
     }
 }
 
-/// A whole number, also where a table's program wrote it as 100.0.
+/// A whole number, also if a spreadsheet wrote it as 100.0.
 struct Whole(u64);
 
 impl<'de> Deserialize<'de> for Whole {
@@ -236,7 +238,7 @@ impl<'de> Deserialize<'de> for Whole {
 }
 
 fn whole(value: f64) -> Option<u64> {
-    // Beyond 2^53 an f64 does not hold every whole number.
+    // Above 2^53 an f64 cannot represent every whole number.
     (value >= 0.0 && value.fract() == 0.0 && value <= 2f64.powi(53)).then_some(value as u64)
 }
 

@@ -1,4 +1,4 @@
-//! Losses in JSON, which has no NaN and no infinity: those are strings, as
+//! Serialization of losses. JSON has no NaN or infinity, so these become strings with
 //! Python's words for them.
 
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Python's and Rust's words for what is not finite.
+/// Parses the words of Python and Rust for non-finite numbers.
 pub(super) fn word(text: &str) -> Option<f64> {
     match text {
         "NaN" | "nan" => Some(f64::NAN),
@@ -30,7 +30,7 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     Ok(Loss::deserialize(deserializer)?.0)
 }
 
-/// A loss as it stands in a file; null is none.
+/// A loss as read from a file; null means no loss.
 pub(super) struct Loss(pub Option<f64>);
 
 impl<'de> Deserialize<'de> for Loss {

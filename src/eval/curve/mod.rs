@@ -1,10 +1,10 @@
-//! Losses along a training run: read from a log or computed from checkpoints, and
-//! what they say about it.
+//! Losses along a training run, read from a log or computed from checkpoints, and their
+//! diagnosis.
 //!
-//! A [`Curve`] holds the losses by step; [`Curve::diagnose`] reads it by a stated
-//! rule, [`Curve::budget`] sets the tokens beside what Hoffmann et al. 2022 found
-//! to be enough. [`read_log`] takes the losses from a file, [`evaluate`] computes
-//! them from checkpoints ([`find_checkpoints`]) on texts of one's own.
+//! A [`Curve`] holds the losses by step. [`Curve::diagnose`] judges them by a documented
+//! rule. [`Curve::budget`] compares the number of tokens with the number that Hoffmann et
+//! al. 2022 found to be enough. [`read_log`] reads the losses from a file. [`evaluate`]
+//! computes them from checkpoints ([`find_checkpoints`]) on the caller's texts.
 
 mod checkpoints;
 mod diagnosis;
@@ -24,32 +24,32 @@ pub use log::{parse_log, read_log};
 
 use crate::error::{Error, Result};
 
-/// Training tokens for each parameter at which a model of a given cost is best:
-/// Hoffmann et al. 2022 ("Training compute-optimal large language models"), whose
-/// three ways of fitting all lead to about 20.
+/// Training tokens per parameter at which a model of a given compute cost is best.
+/// Hoffmann et al. 2022 ("Training compute-optimal large language models") fit this ratio
+/// in three ways, which all give about 20.
 pub const CHINCHILLA_RATIO: f64 = 20.0;
 
-/// Losses at one step of a training run, in nats a token.
+/// Losses at one step of a training run, in nats per token.
 ///
-/// Losses that are not finite are kept: a run that diverged has them. In JSON they
-/// are the strings "NaN", "Infinity" and "-Infinity".
+/// Non-finite losses are kept, since a run that diverged has them. In JSON they are the
+/// strings "NaN", "Infinity" and "-Infinity".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CurvePoint {
-    /// Optimizer steps so far.
+    /// Number of optimizer steps so far.
     pub step: u64,
-    /// Tokens trained on so far, repeated ones counted, where they are known.
+    /// Tokens trained on so far, counting repeated ones, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<u64>,
-    /// Loss on the text that the model trains on.
+    /// Loss on the training text.
     #[serde(default, with = "loss")]
     pub train: Option<f64>,
-    /// Loss on text held out.
+    /// Loss on held-out text.
     #[serde(default, with = "loss")]
     pub validation: Option<f64>,
 }
 
 impl CurvePoint {
-    /// One of the two losses.
+    /// Returns one of the two losses.
     #[must_use]
     pub fn loss(&self, series: Series) -> Option<f64> {
         match series {
@@ -62,17 +62,18 @@ impl CurvePoint {
 /// Losses along a training run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Curve {
-    /// By rising step, each once.
+    /// In ascending order of steps, each step once.
     points: Vec<CurvePoint>,
-    /// Tokens of one step, where they are known.
+    /// Tokens per step, if known.
     pub tokens_per_step: Option<f64>,
-    /// Parameters of the model, where they are known.
+    /// Parameters of the model, if known.
     pub n_parameters: Option<u64>,
 }
 
 impl Curve {
-    /// A curve through `points` in any order. Points of one step are joined where
-    /// they hold different losses, as logs write training and validation apart.
+    /// Creates a curve from `points` in any order. Points of the same step are merged if
+    /// they hold different kinds of loss, since logs write training and validation losses
+    /// in separate entries.
     ///
     /// # Errors
     /// [`Error::Input`] for a step with two losses of one kind.
@@ -91,26 +92,26 @@ impl Curve {
         Ok(Curve { points, tokens_per_step, n_parameters: None })
     }
 
-    /// The losses by rising step.
+    /// Returns the losses in ascending order of steps.
     #[must_use]
     pub fn points(&self) -> &[CurvePoint] {
         &self.points
     }
 
-    /// Tokens trained on up to one of the points: what the point says, else its step
-    /// times the tokens of a step.
+    /// Returns the tokens trained on up to a point: the point's own number, otherwise its
+    /// step times the tokens per step.
     #[must_use]
     pub fn tokens(&self, point: &CurvePoint) -> Option<u64> {
         point.tokens.or_else(|| Some((self.tokens_per_step? * point.step as f64).round() as u64))
     }
 
-    /// What the losses say; the rule stands at [`Diagnosis`].
+    /// Diagnoses the losses by the rule documented at [`Diagnosis`].
     #[must_use]
     pub fn diagnose(&self) -> Findings {
         diagnosis::diagnose(&self.points)
     }
 
-    /// Tokens of the run for each parameter; `None` where either is not known.
+    /// Returns the run's tokens per parameter, or `None` if either number is unknown.
     #[must_use]
     pub fn budget(&self) -> Option<Budget> {
         let tokens = self.points.iter().filter_map(|point| self.tokens(point)).max()?;
@@ -136,15 +137,15 @@ fn join(point: &mut CurvePoint, other: &CurvePoint) -> Result<()> {
     Ok(())
 }
 
-/// Tokens of a run beside the size of its model.
+/// Tokens of a run in relation to the size of its model.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Budget {
-    /// Tokens trained on, repeated ones counted.
+    /// Tokens trained on, counting repeated ones.
     pub tokens: u64,
-    /// Parameters of the model, embeddings included.
+    /// Parameters of the model, including embeddings.
     pub n_parameters: u64,
-    /// Their quotient.
+    /// Tokens divided by parameters.
     pub tokens_per_parameter: f64,
-    /// [`CHINCHILLA_RATIO`]
+    /// The value of [`CHINCHILLA_RATIO`].
     pub chinchilla_ratio: f64,
 }

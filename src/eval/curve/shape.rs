@@ -1,29 +1,31 @@
-//! The shape of a noisy line: its noise, its spikes, its slope.
+//! The shape of a noisy line: its noise, spikes and slope.
 
 use crate::eval::statistics::median;
 
-/// From so many points on, noise can be told from the bend of the line.
+/// Minimum number of points to distinguish noise from the bend of the line.
 pub(super) const NOISE_FROM: usize = 8;
-/// Standard deviation of a normal distribution over its median absolute value.
+/// Standard deviation of a normal distribution divided by its median absolute value.
 const NORMAL: f64 = 1.4826;
-/// Points on either side that a spike is compared with: one up to 5 points wide is
-/// then seen at its middle.
+/// Points on either side with which a spike is compared. A spike of up to 5 points is
+/// then detected at its middle.
 const NEIGHBOURS: usize = 5;
-/// A spike stands out by so many standard deviations of the noise, ...
+/// A spike exceeds its neighbours by more than this many standard deviations of the
+/// noise, ...
 const SPIKE_NOISE: f64 = 5.0;
-/// ... and by this part of the loss; ...
+/// ... and by more than this fraction of the loss, ...
 const SPIKE_PART: f64 = 0.05;
-/// ... by this part where the noise is not known.
+/// ... or, if the noise is unknown, by more than this fraction.
 const SPIKE_PART_OF_FEW: f64 = 0.20;
 
 /// A step and its loss.
 pub(super) type Place = (f64, f64);
 
-/// Standard deviation of the noise; `None` below [`NOISE_FROM`] points.
+/// Returns the standard deviation of the noise, or `None` for fewer than [`NOISE_FROM`]
+/// points.
 ///
-/// From differences of second differences, which vanish on a parabola whose steps
-/// are even, so that the bend of the line does not count; from their median, so
-/// that neither a spike nor a steep beginning does.
+/// The estimate uses differences of second differences. These vanish on a parabola with
+/// equal steps, so the bend of the line does not count. It takes their median, so neither
+/// a spike nor a steep start counts.
 pub(super) fn noise(line: &[Place]) -> Option<f64> {
     if line.len() < NOISE_FROM {
         return None;
@@ -40,8 +42,9 @@ pub(super) fn noise(line: &[Place]) -> Option<f64> {
     Some(NORMAL * median(residuals))
 }
 
-/// Indices of the spikes of a line: points above the medians of the neighbours on
-/// either side by more than the noise explains. Of neighbours the highest one.
+/// Returns the indices of the spikes of a line: points that exceed the medians of their
+/// neighbours on both sides by more than the noise explains. Of adjacent points, only the
+/// highest is returned.
 pub(super) fn spikes(line: &[Place]) -> Vec<usize> {
     let noise = noise(line);
     let mut peaks: Vec<usize> = Vec::new();
@@ -68,8 +71,8 @@ pub(super) fn spikes(line: &[Place]) -> Vec<usize> {
     peaks
 }
 
-/// The level beside a point: the higher of the medians of either side, so that
-/// neither a falling nor a rising line is a spike.
+/// Returns the level around a point: the higher of the medians on both sides. With it,
+/// neither a falling nor a rising line counts as a spike.
 pub(super) fn base(line: &[Place], i: usize) -> f64 {
     let before = &line[i.saturating_sub(NEIGHBOURS)..i];
     let behind = &line[i + 1..line.len().min(i + 1 + NEIGHBOURS)];
@@ -77,8 +80,8 @@ pub(super) fn base(line: &[Place], i: usize) -> f64 {
     level(before).max(level(behind))
 }
 
-/// The lowest place of a line by running medians of three, which one low point
-/// does not sway: its index and the median there.
+/// Returns the lowest place of a line as its index and the running median of three there.
+/// A single low point does not affect the median.
 pub(super) fn lowest(line: &[Place]) -> Option<(usize, f64)> {
     let at = |i: usize| {
         if i == 0 || i + 1 == line.len() {
@@ -86,15 +89,16 @@ pub(super) fn lowest(line: &[Place]) -> Option<(usize, f64)> {
         }
         median(line[i - 1..i + 2].iter().map(|place| place.1))
     };
-    // Where the bottom is sharp its neighbours have the same median.
+    // At a sharp minimum, the neighbours have the same median; the lower loss decides.
     let order = |i: &usize, j: &usize| at(*i).total_cmp(&at(*j)).then(line[*i].1.total_cmp(&line[*j].1));
     (0..line.len()).min_by(order).map(|i| (i, at(i)))
 }
 
-/// The slope of a line: the median of the slopes between all pairs of its points
-/// (Theil 1950, Sen 1968). 0 of fewer than two points.
+/// Returns the slope of a line: the median of the slopes between all pairs of its points
+/// (Theil 1950, Sen 1968), or 0 for fewer than two points.
 pub(super) fn slope(line: &[Place]) -> f64 {
-    // Pairs grow with the square: of long lines every n-th point will do.
+    // The number of pairs grows with the square of the points, so long lines use every
+    // n-th point.
     const POINTS_MAX: usize = 500;
     let line: Vec<Place> = line.iter().copied().step_by(line.len() / POINTS_MAX + 1).collect();
     let pairs = line
@@ -122,7 +126,7 @@ mod tests {
 
     #[test]
     fn noise_is_a_standard_deviation() {
-        // Signs of an incompressible look, each loss off by 0.01.
+        // Irregular signs; each loss deviates by 0.01.
         let signs = "++-+---+++-+--+-++++--+-+-++---+---++-++-+-+--".chars();
         let losses: Vec<f64> = signs.map(|c| if c == '+' { 2.01 } else { 1.99 }).collect();
         let found = noise(&line(&losses)).unwrap();
@@ -135,7 +139,7 @@ mod tests {
         assert!(spikes(&line(&losses)).is_empty());
         (losses[7], losses[8], losses[9], losses[15]) = (3.5, 4.0, 3.6, 3.2);
         assert_eq!(spikes(&line(&losses)), [8, 15]);
-        // A rise that stays is none.
+        // A rise that stays is not a spike.
         let step: Vec<f64> = (0..20).map(|i| if i < 10 { 3.0 } else { 4.0 }).collect();
         assert!(spikes(&line(&step)).is_empty());
     }
@@ -154,7 +158,7 @@ mod tests {
     fn one_low_point_is_not_the_lowest_place() {
         // Medians of three: 4, 3, 3.1, 3.1.
         assert_eq!(lowest(&line(&[5.0, 1.0, 4.0, 3.0, 3.1, 3.2])), Some((2, 3.0)));
-        // A sharp bottom is where it is.
+        // A sharp minimum is found exactly.
         assert_eq!(lowest(&line(&[3.0, 2.0, 1.0, 2.0, 3.0])), Some((2, 2.0)));
         assert_eq!(lowest(&[]), None);
     }

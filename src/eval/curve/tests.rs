@@ -1,4 +1,4 @@
-//! Curves, and their diagnosis on synthetic runs.
+//! Tests of curves and of their diagnosis on synthetic runs.
 
 use super::*;
 
@@ -57,7 +57,7 @@ fn losses_that_are_not_finite_survive_json() {
     assert_eq!(back[1..], points[1..]);
 }
 
-/// Independent errors of standard deviation 1: sums of twelve numbers of a linear
+/// Independent errors of standard deviation 1: sums of twelve numbers from a linear
 /// congruential generator (Knuth's MMIX).
 struct Errors(u64);
 
@@ -71,8 +71,8 @@ impl Errors {
     }
 }
 
-/// A run of `n` points, 100 steps apart, with both losses as functions of the part of
-/// the run that is behind.
+/// Returns a run of `n` points, 100 steps apart. Both losses are functions of the
+/// completed fraction of the run.
 fn run(n: u64, train: impl Fn(f64) -> f64, validation: impl Fn(f64) -> f64) -> Curve {
     let points = (1..=n).map(|i| {
         let part = i as f64 / n as f64;
@@ -81,7 +81,7 @@ fn run(n: u64, train: impl Fn(f64) -> f64, validation: impl Fn(f64) -> f64) -> C
     Curve::new(points).unwrap()
 }
 
-/// The same with errors on both losses.
+/// Returns the curve with errors added to both losses.
 fn noisy(curve: &Curve, deviation: f64, seed: u64) -> Curve {
     let mut errors = Errors(seed);
     let mut off = |loss: Option<f64>| loss.map(|loss| loss + deviation * errors.next());
@@ -89,17 +89,18 @@ fn noisy(curve: &Curve, deviation: f64, seed: u64) -> Curve {
     Curve::new(points.collect::<Vec<_>>()).unwrap()
 }
 
-/// Falls and levels off.
+/// A loss that falls and levels off.
 fn level(part: f64) -> f64 {
     2.5 + 3.0 * (-part / 0.08).exp()
 }
 
-/// Falls to the end, as a power of the steps does.
+/// A loss that falls to the end as a power of the steps.
 fn falling(part: f64) -> f64 {
     1.5 + 1.0 * part.powf(-0.3)
 }
 
-/// Falls until four tenths of the run, then rises by half a nat.
+/// A loss that falls during the first four tenths of the run and then rises by half a
+/// nat.
 fn overfit(part: f64) -> f64 {
     level(part) + (part - 0.4).max(0.0) * 0.8
 }
@@ -122,7 +123,8 @@ fn a_run_that_falls_to_its_end_is_still_falling() {
         let Diagnosis::StillFalling { series: Series::Validation, fall } = found.diagnosis else {
             panic!("{n}: {found:?}")
         };
-        // The curve itself falls by 0.09 over the last quarter, by 0.12 over the one before.
+        // The curve itself falls by 0.09 over the last quarter, and by 0.12 over the
+        // quarter before.
         assert!((0.08..0.14).contains(&fall), "{n}: {fall}");
     }
 }
@@ -136,7 +138,7 @@ fn overfitting_begins_at_the_lowest_validation_loss() {
         let Diagnosis::Overfitting { from_step, lowest: loss, rise } = curve.diagnose().diagnosis else {
             panic!("{n}: {:?}", curve.diagnose())
         };
-        // A running median of three may move it by a point.
+        // The running median of three may shift the step by one point.
         assert!(from_step.abs_diff(lowest.unwrap().step) <= 100, "{n}: {from_step}");
         assert!(
             (loss - lowest.unwrap().validation.unwrap()).abs() < 0.1 && (0.2..0.5).contains(&rise),
@@ -159,8 +161,8 @@ fn overfitting_is_seen_through_noise() {
     }
 }
 
-/// At one percent of the loss few curves of few points may look like a rise; from
-/// eight points on, where the noise is known, of hundreds none but a handful.
+/// With noise of one percent of the loss, some curves of few points look like a rise.
+/// From eight points on the noise is known, and only a handful of hundreds are misjudged.
 #[test]
 fn noise_is_neither_a_rise_nor_a_spike_nor_a_fall() {
     for (n, deviation, wrong_max) in [
@@ -224,7 +226,7 @@ fn spikes_are_named_and_do_not_count_as_a_rise() {
     assert_eq!((found.spikes[0].loss, found.spikes[2].loss), (5.5, 3.5));
     assert!((2.4..3.0).contains(&found.spikes[0].level) && found.spikes[1].loss.is_nan());
     assert!(matches!(found.diagnosis, Diagnosis::StillFalling { .. }), "{found:?}");
-    // Few points: a fifth above both sides.
+    // With few points, a spike exceeds both sides by a fifth.
     let few = [3.5, 3.1, 4.2, 2.9, 2.8].into_iter().enumerate();
     let few = Curve::new(few.map(|(i, loss)| point(i as u64, None, Some(loss)))).unwrap().diagnose();
     assert_eq!(few.spikes.iter().map(|spike| spike.step).collect::<Vec<_>>(), [2]);
@@ -240,7 +242,7 @@ fn losses_that_end_in_nan_or_infinity_have_diverged() {
     let found = Curve::new(points.clone()).unwrap().diagnose();
     assert_eq!(found.diagnosis, Diagnosis::Diverged { series: Series::Train, step: 800 });
     assert!(found.spikes.is_empty());
-    // Also with too few points for anything else.
+    // Divergence is also found with too few points for any other diagnosis.
     let two = Curve::new(points[8..].iter().map(|p| CurvePoint { train: None, ..*p })).unwrap().diagnose();
     assert_eq!(two.diagnosis, Diagnosis::Diverged { series: Series::Validation, step: 1000 });
 }

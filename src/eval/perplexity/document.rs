@@ -1,39 +1,39 @@
-//! Texts as documents: tokens, and the bytes and words behind each.
+//! Texts as documents: their tokens, and the bytes and words of each token.
 
 use crate::error::{Error, Result};
 use crate::text::{StreamDecoder, Tokenizer};
 
-/// What a token adds to the text.
+/// Bytes and words that a token adds to the text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extent {
-    /// Bytes of UTF-8. A character that is spread over several tokens counts with
-    /// the last of them.
+    /// Bytes of UTF-8. A character that spans several tokens counts with its last token.
     pub n_bytes: u32,
-    /// Words that begin in it: runs of characters that are not white space.
+    /// Words that begin in the token. A word is a run of characters that are not white
+    /// space.
     pub n_words: u32,
 }
 
-/// A text with its tokens.
+/// A text and its tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document {
-    /// Where it comes from, for messages and reports.
+    /// Source of the text, for messages and reports.
     pub name: String,
-    /// Its tokens, without any that a protocol puts in front.
+    /// Tokens of the text, without any token that a protocol prepends.
     pub tokens: Vec<u32>,
-    /// One for each token; empty where the text is not known.
+    /// Extent of each token; empty if the text is unknown.
     pub extents: Vec<Extent>,
-    /// Pieces without a character that lm-evaluation-harness counts as words:
-    /// `re.split(r"\s+", text)` has one in front of white space that begins a text
-    /// and one behind white space that ends it.
+    /// Empty pieces that lm-evaluation-harness counts as words: `re.split(r"\s+", text)`
+    /// returns one before white space at the start of a text and one after white space at
+    /// its end. The counts are (start, end).
     pub(super) edge_words: (u32, u32),
 }
 
 impl Document {
-    /// The document of a text.
+    /// Creates the document of a text.
     ///
     /// # Errors
-    /// [`Error::Input`] for an empty text, [`Error::Model`] when the tokenizer
-    /// cannot encode it.
+    /// [`Error::Input`] for an empty text, [`Error::Model`] if the tokenizer cannot
+    /// encode it.
     pub fn new(tokenizer: &Tokenizer, name: impl Into<String>, text: &str) -> Result<Self> {
         let name = name.into();
         if text.is_empty() {
@@ -46,7 +46,8 @@ impl Document {
         Ok(Document { name, tokens, extents, edge_words })
     }
 
-    /// Tokens whose text is not known: bytes and words are then not reported.
+    /// Creates a document of tokens whose text is unknown. Bytes and words are then not
+    /// reported.
     #[must_use]
     pub fn from_tokens(name: impl Into<String>, tokens: Vec<u32>) -> Self {
         Document { name: name.into(), tokens, extents: Vec::new(), edge_words: (0, 0) }
@@ -77,33 +78,33 @@ fn extents(tokenizer: &Tokenizer, tokens: &[u32]) -> Result<Vec<Extent>> {
     Ok(extents)
 }
 
-/// White space as Python's `\s` has it: Unicode's, and the four separators of
-/// ASCII, which Rust does not count.
+/// Returns whether `c` is white space in Python's `\s`: Unicode's white space and the
+/// four separators of ASCII, which Rust does not include.
 fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
-/// How a file is cut into documents.
+/// Method of splitting a file into documents.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Split {
-    /// A file is a document.
+    /// The whole file is one document.
     #[default]
     File,
-    /// A line is a document, without its line end; blank ones are left out.
+    /// Each line is a document, without its line end. Blank lines are skipped.
     Lines,
-    /// Lines between blank ones are a document, without the line end of the last.
+    /// Each block of lines between blank lines is a document, without the last line end.
     BlankLines,
-    /// A line is a row as the datasets library reads wikitext's files: with its
-    /// line end, and empty where it is blank. Joined they are the text of the
-    /// protocol hf's published figures.
+    /// Each line is a row, as the datasets library reads wikitext's files: with its line
+    /// end, or empty if the line is blank. The joined rows are the text of the published
+    /// figures for protocol hf.
     Rows,
-    /// What stands between two occurrences of the string is a document, without
-    /// the white space at its ends; what is empty then is left out.
+    /// Each piece between occurrences of the string is a document, trimmed of white
+    /// space. Pieces that are then empty are skipped.
     Separator(String),
 }
 
 impl Split {
-    /// The documents of a text, in order.
+    /// Returns the documents of a text, in order.
     #[must_use]
     pub fn apply<'t>(&self, text: &'t str) -> Vec<&'t str> {
         match self {
@@ -123,7 +124,7 @@ impl Split {
 
 fn paragraphs(text: &str) -> Vec<&str> {
     let mut all = Vec::new();
-    // Where the paragraph at hand begins.
+    // Start of the current paragraph.
     let mut start = None;
     let mut at = 0;
     for line in text.split_inclusive('\n') {
@@ -138,8 +139,8 @@ fn paragraphs(text: &str) -> Vec<&str> {
     all.into_iter().map(|paragraph| paragraph.trim_end_matches(['\r', '\n'])).collect()
 }
 
-/// The one text of a protocol that knows no documents: joined by a blank line, as
-/// the protocol hf joins wikitext's rows.
+/// Joins documents into the single text of a stream protocol. They are separated by a
+/// blank line, as protocol hf joins wikitext's rows.
 #[must_use]
 pub fn join(documents: &[&str]) -> String {
     documents.join("\n\n")
@@ -180,7 +181,7 @@ mod tests {
 
     #[test]
     fn white_space_at_the_ends_counts_as_in_python() {
-        // len(re.split(r"\s+", text)) of Python 3.11
+        // Expected: len(re.split(r"\s+", text)) in Python 3.11
         let tokenizer = Tokenizer::from_file("weights/tokenizer.json").unwrap();
         for (text, expected) in [("a b", 2), (" a b\n", 4), ("\u{1f}a", 2), (" ", 2), ("a  \n b ", 3)] {
             let document = Document::new(&tokenizer, "test", text).unwrap();

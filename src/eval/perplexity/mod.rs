@@ -1,9 +1,9 @@
-//! Perplexity of a model on a text, by the protocols in use.
+//! Perplexity of a model on a text, by several common protocols.
 //!
-//! A text is one or several [`Document`]s; a [`Protocol`] cuts them into windows
-//! and says which tokens are scored. [`evaluate`] runs the windows, several at a
-//! time, and adds up the log-probabilities of the scored tokens: computed in f32
-//! on the GPU, summed in f64.
+//! A text is one or more [`Document`]s. A [`Protocol`] splits them into windows and
+//! decides which tokens are scored. [`evaluate`] runs several windows at a time and adds
+//! up the log-probabilities of the scored tokens. They are computed in f32 on the GPU and
+//! summed in f64.
 //!
 //! ```no_run
 //! use std::ops::ControlFlow;
@@ -46,30 +46,32 @@ use run::Runner;
 use windows::Window;
 pub(super) use windows::hf as sliding_windows;
 
-/// What is evaluated and how.
+/// Options of an evaluation.
 #[derive(Clone, Debug, Default)]
 pub struct PerplexityOptions {
-    /// How the text is cut and what is scored.
+    /// How the text is split and which tokens are scored.
     pub protocol: Protocol,
-    /// Tokens of a window: the engine's context by default, under protocol llama at
-    /// most 512 of it.
+    /// Window length in tokens. The default is the engine's context, but at most 512
+    /// under protocol llama.
     pub context: Option<usize>,
-    /// Protocol hf: tokens from one window's start to the next; half the context by
-    /// default. Smaller strides give each token more context and take longer.
+    /// Protocol hf: tokens from the start of one window to the start of the next. The
+    /// default is half the context. A smaller stride gives each token more context and
+    /// takes longer.
     pub stride: Option<usize>,
-    /// Protocol llama: whether the begin-of-text token is substituted.
+    /// Protocol llama: whether the begin-of-text token replaces the first token of each
+    /// chunk.
     pub bos: BosChoice,
-    /// The most windows (hf, llama) or documents (lm-eval, segments) to score, from
-    /// the first on.
+    /// Maximum number of windows (hf, llama) or documents (lm-eval, segments) to score,
+    /// counted from the first.
     pub limit: Option<usize>,
-    /// Tokens that are run together: windows enter a batch until it holds so many.
-    /// By default two of the engine's prefill chunks.
+    /// Number of tokens in a batch: windows join it until it contains at least this many.
+    /// The default is two of the engine's prefill chunks.
     pub batch_tokens: Option<usize>,
-    /// Whether [`Evaluation::tokens`] is filled, at the cost of rank and best token
-    /// of each row.
+    /// Whether to fill [`Evaluation::tokens`]. This also computes the rank and the best
+    /// token of each row.
     pub tokens: bool,
-    /// A flag that ends the evaluation, also within a window, with what is known by
-    /// then.
+    /// Flag that ends the evaluation, even within a window. The result then covers the
+    /// tokens scored so far.
     pub cancel: Option<CancelFlag>,
 }
 
@@ -78,28 +80,28 @@ pub struct PerplexityOptions {
 pub struct Evaluation {
     /// The figures.
     pub report: PerplexityReport,
-    /// Every scored token in the order of the text, where the options ask for them.
+    /// Every scored token in text order, if [`PerplexityOptions::tokens`] is set.
     pub tokens: Vec<TokenRecord>,
 }
 
-/// How far an evaluation is.
+/// Progress of an evaluation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PerplexityProgress {
-    /// Windows that are behind.
+    /// Number of windows scored.
     pub windows_done: u64,
-    /// Tokens that were scored.
+    /// Number of tokens scored.
     pub tokens_done: u64,
-    /// Tokens to score in all.
+    /// Number of tokens to score in total.
     pub n_tokens: u64,
-    /// The estimate so far.
+    /// Perplexity of the tokens scored so far.
     pub perplexity: Option<f64>,
 }
 
 impl PerplexityOptions {
-    /// Checks what needs no model.
+    /// Checks the options as far as possible without a model.
     ///
     /// # Errors
-    /// [`Error::Input`] for an option of another protocol, and for a limit of 0.
+    /// [`Error::Input`] for an option of another protocol and for a limit of 0.
     pub fn validate(&self) -> Result<()> {
         let protocol = self.protocol;
         if protocol != Protocol::Hf && self.stride.is_some() {
@@ -120,16 +122,17 @@ impl PerplexityOptions {
     }
 }
 
-/// Evaluates documents. The callback comes at the start and after each window; its
-/// `Break` and the cancel flag end the evaluation early with what is known so far.
+/// Evaluates documents. The callback runs at the start and after each window. Its `Break`
+/// or the cancel flag ends the evaluation early; the result then covers the tokens scored
+/// so far.
 ///
-/// Under the protocols hf and llama each document is a stream of its own; a text in
-/// several parts is joined before ([`join`]).
+/// Under protocols hf and llama each document is a separate stream. Join the parts of one
+/// text beforehand with [`join`].
 ///
 /// # Errors
-/// [`Error::Input`] for no document, a document that is too short for the protocol,
-/// a token outside the vocabulary, options that do not fit the protocol or the
-/// model; errors of the device; [`Error::Cancelled`] before the first token was
+/// [`Error::Input`] for no document, for a document that is too short for the protocol,
+/// for a token outside the vocabulary, and for options that do not fit the protocol or
+/// the model; errors of the device; [`Error::Cancelled`] before the first token was
 /// scored.
 pub fn evaluate(
     engine: &Engine,
@@ -170,7 +173,7 @@ pub fn evaluate(
     Ok(Evaluation { report, tokens: sums.records })
 }
 
-/// The most windows of a batch: the pages of so many contexts are in use at once.
+/// Maximum windows per batch. The KV cache holds pages for all of them at the same time.
 const BATCH_WINDOWS_MAX: usize = 64;
 
 fn next_batch(pending: &mut dyn Iterator<Item = Window>, n_tokens: usize) -> Vec<Window> {
@@ -184,7 +187,7 @@ fn next_batch(pending: &mut dyn Iterator<Item = Window>, n_tokens: usize) -> Vec
     batch
 }
 
-/// Refuses documents of which the protocol scores nothing.
+/// Returns an error for a document in which the protocol scores no token.
 fn check(plan: &Plan, documents: &[Document]) -> Result<()> {
     if documents.is_empty() {
         return Err(Error::input("there is no document to score: the text is empty"));
@@ -211,7 +214,7 @@ fn check(plan: &Plan, documents: &[Document]) -> Result<()> {
     Ok(())
 }
 
-/// What was scored so far.
+/// Results of the windows scored so far.
 #[derive(Default)]
 struct Sums {
     totals: Totals,

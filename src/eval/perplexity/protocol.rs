@@ -1,4 +1,4 @@
-//! The four protocols, and what one asks of an engine.
+//! The four protocols, and their requirements for an engine.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,36 +9,37 @@ use super::PerplexityOptions;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 
-/// How a text is cut into windows and which tokens are scored. Figures of two
-/// protocols cannot be compared.
+/// How a text is split into windows and which tokens are scored. Figures of different
+/// protocols are not comparable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
-    /// Hugging Face's "Perplexity of fixed-length models": a document is a stream
-    /// with nothing in front; a window of the context moves by the stride, what
-    /// overlaps is context, and every token but the document's first is scored
-    /// once. With stride = context the first token of each window is context.
+    /// Hugging Face's "Perplexity of fixed-length models". A document is a stream without
+    /// a begin-of-text token. A window of the context's length moves by the stride.
+    /// Tokens that overlap the window before are context, and every token except the
+    /// document's first is scored once. With stride = context, the first token of each
+    /// window is context.
     #[default]
     Hf,
-    /// `llama-perplexity`: a document is cut into chunks that do not overlap, the
-    /// begin-of-text token takes the place of each one's first where the model
-    /// uses it, and the second half is scored: 255 tokens of 512. What remains
-    /// behind the last whole chunk is dropped.
+    /// `llama-perplexity`. A document is split into chunks that do not overlap. If the
+    /// model uses the begin-of-text token, it replaces the first token of each chunk. The
+    /// second half of a chunk is scored: 255 tokens of 512. Tokens after the last whole
+    /// chunk are dropped.
     Llama,
-    /// The rolling log-likelihood of lm-evaluation-harness: the begin- or
-    /// end-of-text token in front, windows of the context that do not overlap but
-    /// for one token, every token of a document scored.
+    /// Rolling log-likelihood of lm-evaluation-harness. The begin- or end-of-text token
+    /// precedes the document. Windows of the context's length overlap by only one token,
+    /// and every token of a document is scored.
     LmEval,
-    /// Each document by itself, from the begin-of-text token on, cut off where the
-    /// context ends.
+    /// Each document separately, starting with the begin-of-text token and cut off at the
+    /// end of the context.
     Segments,
 }
 
 impl Protocol {
-    /// All of them.
+    /// All protocols.
     pub const ALL: [Protocol; 4] = [Protocol::Hf, Protocol::Llama, Protocol::LmEval, Protocol::Segments];
 
-    /// Its name on the command line and in reports.
+    /// Returns the name on the command line and in reports.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -49,8 +50,8 @@ impl Protocol {
         }
     }
 
-    /// Whether the text is one stream of tokens: several documents are then joined
-    /// ([`super::join`]).
+    /// Returns whether the protocol treats the text as one stream of tokens. Several
+    /// documents are then joined with [`super::join`].
     #[must_use]
     pub fn is_stream(self) -> bool {
         matches!(self, Protocol::Hf | Protocol::Llama)
@@ -74,35 +75,34 @@ impl FromStr for Protocol {
     }
 }
 
-/// Whether protocol llama puts the begin-of-text token in the place of each
-/// chunk's first token.
+/// Whether protocol llama replaces each chunk's first token with the begin-of-text token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BosChoice {
-    /// Where the tokenizer puts it in front of every text, as Llama's does and
-    /// GPT-2's does not.
+    /// Replace it if the tokenizer prepends the begin-of-text token to every text.
+    /// Llama's tokenizer does, GPT-2's does not.
     #[default]
     Auto,
-    /// In any case.
+    /// Always replace it.
     Always,
-    /// In no case.
+    /// Never replace it.
     Never,
 }
 
-/// What was done with the begin-of-text token.
+/// Use of the begin-of-text token in an evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BosPolicy {
-    /// The text stands alone.
+    /// The token is not used.
     None,
-    /// It stands in front of the stream and in the place of each chunk's first token.
+    /// The token precedes the stream and replaces each chunk's first token.
     Substituted,
-    /// It stands in front of each document and is not scored.
+    /// The token precedes each document and is not scored.
     Prefixed,
 }
 
 impl BosPolicy {
-    /// In words.
+    /// Returns a description for reports.
     #[must_use]
     pub fn description(self) -> &'static str {
         match self {
@@ -113,31 +113,31 @@ impl BosPolicy {
     }
 }
 
-/// Tokens of a chunk that `llama-perplexity` takes by default.
+/// Default chunk length of `llama-perplexity`, in tokens.
 const LLAMA_CONTEXT: usize = 512;
 
-/// A protocol with its sizes: how documents become windows.
+/// A protocol and its sizes, which decide how documents become windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
     pub protocol: Protocol,
-    /// Tokens of a window.
+    /// Window length in tokens.
     pub context: usize,
-    /// Tokens from one window's first scored token to the next one's.
+    /// Tokens from the first scored token of one window to that of the next.
     pub stride: usize,
-    /// The begin-of-text token, where the protocol uses one.
+    /// Begin-of-text token, if the protocol uses one.
     pub bos: Option<u32>,
 }
 
 impl Plan {
     /// # Errors
-    /// [`Error::Input`] for a context or a stride that does not fit the model, and where the protocol needs a begin-of-text token that the
-    /// model does not name.
+    /// [`Error::Input`] for a context or a stride that does not fit the model, and if the
+    /// protocol needs a begin-of-text token that the model does not name.
     pub fn new(engine: &Engine, options: &PerplexityOptions) -> Result<Self> {
         let protocol = options.protocol;
         let n_ctx = engine.n_ctx();
         let default = if protocol == Protocol::Llama { n_ctx.min(LLAMA_CONTEXT) } else { n_ctx };
         let context = options.context.unwrap_or(default);
-        // Fewer leave nothing to score.
+        // A shorter window would leave nothing to score.
         let least = if protocol == Protocol::Llama { 3 } else { 2 };
         if context < least || context > n_ctx {
             return Err(Error::input(format!(
@@ -152,7 +152,7 @@ impl Plan {
         Ok(Plan { protocol, context, stride: stride(options, context)?, bos })
     }
 
-    /// What is done with the begin-of-text token.
+    /// Returns how the begin-of-text token is used.
     pub fn bos_policy(&self) -> BosPolicy {
         match (self.bos, self.protocol) {
             (None, _) => BosPolicy::None,

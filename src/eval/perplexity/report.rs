@@ -1,4 +1,4 @@
-//! What an evaluation found.
+//! Results of an evaluation.
 
 use std::f64::consts::LN_2;
 
@@ -8,50 +8,51 @@ use super::document::Extent;
 use super::protocol::{BosPolicy, Protocol};
 use crate::sampling::NllSum;
 
-/// The result of [`super::evaluate`]: what was measured, how, and over what.
+/// Figures from [`super::evaluate`], with the protocol and the text that they refer to.
 ///
-/// A figure that does not exist, or is infinite because a token has the
-/// probability 0, is `None`.
+/// A figure is `None` if it does not exist, or if it is infinite because a token has
+/// probability 0.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PerplexityReport {
-    /// How the text was cut and what was scored.
+    /// How the text was split and which tokens were scored.
     pub protocol: Protocol,
-    /// Tokens of a window.
+    /// Window length in tokens.
     pub context: usize,
-    /// Tokens from one window's start to the next; the context where windows do
-    /// not overlap.
+    /// Tokens from the start of one window to the start of the next; equal to the context
+    /// if windows do not overlap.
     pub stride: usize,
-    /// What was done with the begin-of-text token.
+    /// Use of the begin-of-text token.
     pub bos: BosPolicy,
-    /// Its id, where there was one.
+    /// Id of the begin-of-text token, if it was used.
     pub bos_token: Option<u32>,
-    /// Documents of the text.
+    /// Number of documents in the text.
     pub n_documents: usize,
-    /// Tokens of the text.
+    /// Number of tokens in the text.
     pub n_tokens: usize,
-    /// The most windows of a stream, else documents, that were asked for.
+    /// Requested maximum: of windows under a stream protocol, of documents otherwise.
     pub limit: Option<usize>,
-    /// Whether all that was asked for was scored; false for a cancelled evaluation.
+    /// Whether all requested tokens were scored; false if the evaluation was cancelled.
     pub complete: bool,
-    /// Windows that were scored.
+    /// Number of scored windows.
     pub windows_scored: u64,
-    /// Tokens that were scored.
+    /// Number of scored tokens.
     pub tokens_scored: u64,
-    /// Bytes of text that they stand for.
+    /// Bytes of text in the scored tokens.
     pub bytes_scored: Option<u64>,
-    /// Words that begin in them; under lm-eval the pieces of `re.split(r"\s+", text)`.
+    /// Words that begin in the scored tokens; under lm-eval the pieces of
+    /// `re.split(r"\s+", text)`.
     pub words_scored: Option<u64>,
-    /// Mean negative log-likelihood of a scored token, in nats.
+    /// Mean negative log-likelihood of the scored tokens, in nats.
     pub nll: Option<f64>,
-    /// Standard error of the mean, as if tokens were independent.
+    /// Standard error of that mean, assuming independent tokens.
     pub nll_stderr: Option<f64>,
     /// `exp(nll)`
     pub perplexity: Option<f64>,
-    /// Its standard error by the delta method: `perplexity * nll_stderr`.
+    /// Standard error of the perplexity by the delta method: `perplexity * nll_stderr`.
     pub perplexity_stderr: Option<f64>,
-    /// Sum of the negative log-likelihoods in bits a byte of text.
+    /// Sum of the negative log-likelihoods in bits, per byte of text.
     pub bits_per_byte: Option<f64>,
-    /// The same a word.
+    /// Sum of the negative log-likelihoods in bits, per word of text.
     pub bits_per_word: Option<f64>,
     /// `2^bits_per_byte`
     pub byte_perplexity: Option<f64>,
@@ -62,48 +63,51 @@ pub struct PerplexityReport {
 /// One scored token.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TokenRecord {
-    /// Index of its document.
+    /// Index of the token's document.
     pub document: usize,
-    /// Its index among the document's tokens.
+    /// Index of the token in its document.
     pub index: usize,
-    /// Its position in the window that scored it; what stands in front is its context.
+    /// Position in the window that scored the token. The tokens before it are its
+    /// context.
     pub position: usize,
-    /// Its id.
+    /// Id of the token.
     pub token: u32,
-    /// Its natural log-probability.
+    /// Natural log-probability of the token.
     pub logprob: f32,
-    /// How many tokens were more probable; of equals the lower id is.
+    /// Number of tokens that were more probable; among equals, a lower id counts as more
+    /// probable.
     pub rank: u32,
-    /// The most probable token in its place.
+    /// Most probable token at this position.
     pub best: u32,
-    /// The natural log-probability of that.
+    /// Natural log-probability of the most probable token.
     pub best_logprob: f32,
 }
 
 impl TokenRecord {
-    /// The negative log-likelihood, in nats.
+    /// Returns the negative log-likelihood in nats.
     #[must_use]
     pub fn nll(&self) -> f64 {
-        // Subtracted, so that certainty gives 0 and not -0.
+        // Subtract, so that certainty gives 0 and not -0.
         0.0 - f64::from(self.logprob)
     }
 
-    /// The probability.
+    /// Returns the probability of the token.
     #[must_use]
     pub fn probability(&self) -> f64 {
         f64::from(self.logprob).exp()
     }
 
-    /// The most probable token and its probability, where it is another one.
+    /// Returns the most probable token and its probability, or `None` if it is this
+    /// token.
     #[must_use]
     pub fn alternative(&self) -> Option<(u32, f64)> {
         (self.best != self.token).then(|| (self.best, f64::from(self.best_logprob).exp()))
     }
 }
 
-/// For each record whether it dominates: the fewest tokens that together make up
-/// at least half of the sum of all negative log-likelihoods do; of equal ones the
-/// earlier.
+/// Returns for each record whether it dominates. The dominating records are the smallest
+/// set that makes up at least half of the sum of all negative log-likelihoods. Among
+/// equal records, earlier ones are taken first.
 #[must_use]
 pub fn dominating(records: &[TokenRecord]) -> Vec<bool> {
     let mut order: Vec<usize> = (0..records.len()).collect();
@@ -130,14 +134,15 @@ pub(super) struct Totals {
 }
 
 impl Totals {
-    /// Adds a token by its natural log-probability.
+    /// Adds a token with the given natural log-probability.
     pub fn add(&mut self, logprob: f32, extent: Extent) {
         self.nlls.add(0.0 - f64::from(logprob));
         self.n_bytes += u64::from(extent.n_bytes);
         self.n_words += u64::from(extent.n_words);
     }
 
-    /// The sum of the negative log-likelihoods in bits, a unit.
+    /// Returns the sum of the negative log-likelihoods in bits, divided by `n` units, or
+    /// `None` without units.
     pub fn bits_per(&self, n: Option<u64>) -> Option<f64> {
         n.filter(|&n| n > 0).map(|n| self.nlls.sum() / LN_2 / n as f64)
     }
@@ -160,14 +165,14 @@ mod tests {
         }
     }
 
-    /// The ten probabilities of a worked example, through the sums of the command.
+    /// Ten probabilities of a worked example, added up as an evaluation does.
     #[test]
     fn worked_example() {
         let mut totals = Totals::default();
         for p in [0.85_f64, 0.72, 0.30, 0.95, 0.60, 0.45, 0.88, 0.15, 0.70, 0.55] {
             totals.add(p.ln() as f32, Extent { n_bytes: 3, n_words: 1 });
         }
-        // f32 holds a log-probability to 6e-8 of it.
+        // f32 represents a log-probability with a relative error of 6e-8.
         let near = |found: Option<f64>, expected: f64| {
             assert!((found.unwrap() - expected).abs() < 6e-7, "{found:?}, not {expected}");
         };

@@ -1,4 +1,4 @@
-//! Windows through the engine.
+//! Evaluation of windows by the engine.
 
 use super::windows::Window;
 use super::{Document, PerplexityOptions};
@@ -6,11 +6,11 @@ use crate::engine::{Engine, Session, TokenScore};
 use crate::error::Result;
 use crate::sampling::token_logprobs;
 
-/// The scored tokens of one window.
+/// Scores of one window's tokens.
 pub(super) struct Scores {
-    /// Natural log-probabilities.
+    /// Natural log-probability of each token.
     pub logprobs: Vec<f32>,
-    /// One for each, where they were asked for.
+    /// Detailed score of each token, if requested.
     pub details: Vec<TokenScore>,
 }
 
@@ -19,8 +19,8 @@ pub(super) struct Runner<'a> {
     engine: &'a Engine,
     documents: &'a [Document],
     options: &'a PerplexityOptions,
-    /// The begin-of-text token alone: run once, shared by every window that begins
-    /// with it.
+    /// Session that holds only the begin-of-text token. The token is evaluated once and
+    /// shared by all windows that begin with it.
     root: Option<Session>,
 }
 
@@ -29,16 +29,16 @@ impl<'a> Runner<'a> {
         Runner { engine, documents, options, root: None }
     }
 
-    /// The scores of each window.
+    /// Returns the scores of each window.
     ///
     /// # Errors
-    /// Those of the device, and [`crate::Error::Cancelled`].
+    /// Errors of the device, and [`crate::Error::Cancelled`].
     pub fn run(&mut self, batch: &[Window]) -> Result<Vec<Scores>> {
         let mut sessions = batch.iter().map(|window| self.begin(window)).collect::<Result<Vec<_>>>()?;
         if self.options.tokens {
             return sessions.iter_mut().zip(batch).map(|(session, w)| self.detailed(session, w)).collect();
         }
-        // A window whose only token lies beyond the context asks for nothing here.
+        // A window whose only scored token is beyond the context needs no request.
         let mut requests: Vec<(&mut Session, &[u32])> = sessions
             .iter_mut()
             .zip(batch)
@@ -67,8 +67,9 @@ impl<'a> Runner<'a> {
         Ok(Scores { logprobs: details.iter().map(|score| score.logprob).collect(), details })
     }
 
-    /// The tokens to score; apart the last of a window that is one longer than the
-    /// context, as those of protocol lm-eval are: it is predicted, but never run.
+    /// Returns the tokens to score. In a window that is one token longer than the
+    /// context, as in protocol lm-eval, the last token is predicted but never evaluated.
+    /// It is returned separately.
     fn targets(&self, window: &Window) -> (&'a [u32], Option<u32>) {
         let tokens = &self.documents[window.document].tokens[window.scored.clone()];
         match tokens.split_last() {
@@ -79,7 +80,7 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// A session that holds the context of a window.
+    /// Returns a session that holds the context of a window.
     fn begin(&mut self, window: &Window) -> Result<Session> {
         let context = &self.documents[window.document].tokens[window.context.clone()];
         if let (Some(bos), []) = (window.bos, context) {
@@ -103,8 +104,7 @@ impl<'a> Runner<'a> {
     }
 }
 
-/// The score of the token behind a full context, from the logits of the last one
-/// in it.
+/// Scores the token after a full context by evaluating the context's last token again.
 fn score_beyond(session: &mut Session, token: u32) -> Result<TokenScore> {
     let last = session.len() - 1;
     let input = session.tokens()[last];

@@ -1,32 +1,33 @@
-//! Documents cut into windows, by protocol.
+//! Division of documents into windows, by protocol.
 
 use std::ops::Range;
 
 use super::document::Document;
 use super::protocol::{Plan, Protocol};
 
-/// A stretch of a document that is run at once.
+/// A part of a document that is evaluated at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Window {
     /// Index of the document.
     pub document: usize,
-    /// The token that stands in front of `context`, if any.
+    /// Begin-of-text token before `context`, if any.
     pub bos: Option<u32>,
-    /// Tokens of the document that are context; they end where `scored` begins.
+    /// Tokens of the document that are only context; the range ends where `scored`
+    /// begins.
     pub context: Range<usize>,
     /// Tokens of the document that are scored.
     pub scored: Range<usize>,
 }
 
 impl Window {
-    /// Tokens in front of the first scored one: at least one.
+    /// Returns the number of tokens before the first scored one: at least one.
     pub fn n_context(&self) -> usize {
         usize::from(self.bos.is_some()) + self.context.len()
     }
 }
 
-/// The windows of a document of `n_tokens`, in the order of the text. None is
-/// without a scored token.
+/// Returns the windows of a document of `n_tokens` in text order. Each has at least one
+/// scored token.
 pub(super) fn windows(plan: &Plan, document: usize, n_tokens: usize) -> Box<dyn Iterator<Item = Window>> {
     let Plan { context, stride, bos, protocol } = *plan;
     let scored: Box<dyn Iterator<Item = (Range<usize>, Range<usize>)>> = match protocol {
@@ -36,14 +37,16 @@ pub(super) fn windows(plan: &Plan, document: usize, n_tokens: usize) -> Box<dyn 
         Protocol::Segments => Box::new(std::iter::once((0..0, 0..n_tokens.min(context - 1)))),
     };
     Box::new(scored.filter(|(_, scored)| !scored.is_empty()).map(move |(context, scored)| {
-        // A rolling window has one token of context: the document's, behind the first.
+        // A rolling window has one token of context. After the first window, this is a
+        // token of the document.
         let bos = bos.filter(|_| protocol != Protocol::LmEval || scored.start == 0);
         Window { document, bos, context, scored }
     }))
 }
 
-/// Each window, as its context and what it scores, scores the tokens that no earlier one held, except its first,
-/// which has no context: with overlapping windows that is the text's first alone.
+/// Returns the context and the scored range of each window. A window scores the tokens
+/// that no earlier window contained. It never scores its own first token, which has no
+/// context: with overlapping windows this affects only the first token of the text.
 pub(in crate::eval) fn hf(
     n_tokens: usize,
     context: usize,
@@ -52,7 +55,7 @@ pub(in crate::eval) fn hf(
     let end = move |begin: usize| (begin + context).min(n_tokens);
     (0..n_tokens)
         .step_by(stride)
-        // The window that reaches the end is the last.
+        // The window that reaches the end of the text is the last.
         .take_while(move |&begin| begin == 0 || end(begin - stride) < n_tokens)
         .map(move |begin| {
             let before = if begin == 0 { 0 } else { end(begin - stride) };
@@ -61,13 +64,14 @@ pub(in crate::eval) fn hf(
         })
 }
 
-/// Chunk k of the stream; with a begin-of-text token that takes the place of a
-/// chunk's first one, the stream also begins with it, so that position i of the
-/// stream is token i - 1 of the text.
+/// Returns the context and the scored range of each chunk. A begin-of-text token replaces
+/// the first token of each chunk, and it also begins the stream. Position i of the stream
+/// is then token i - 1 of the text.
 fn llama(n_tokens: usize, context: usize, bos: bool) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
     let lead = usize::from(bos);
     let n_chunks = (n_tokens + lead) / context;
-    // Of 512 logits the program takes those at 256 to 510, which predict 257 to 511.
+    // Of 512 rows of logits, llama-perplexity uses those at 256 to 510, which predict
+    // tokens 257 to 511.
     let first = context / 2 + 1;
     (0..n_chunks).map(move |k| {
         let start = k * context;
@@ -76,18 +80,20 @@ fn llama(n_tokens: usize, context: usize, bos: bool) -> impl Iterator<Item = (Ra
 }
 
 /// `get_rolling_token_windows` with `context_len` 1, then `make_disjoint_window`
-/// (lm-evaluation-harness, `lm_eval/utils.py`): as many targets as the context has
-/// positions; the last window is filled up with context in front.
+/// (lm-evaluation-harness, `lm_eval/utils.py`). Each window has as many targets as the
+/// context has positions. The last window has fewer, and preceding tokens fill it up as
+/// context.
 fn rolling(n_tokens: usize, context: usize) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
     (0..n_tokens).step_by(context).map(move |begin| {
         let end = (begin + context).min(n_tokens);
-        // A window is as long as the context where the text in front allows it.
+        // A window has the context's length if enough text precedes its end.
         let start = if begin == 0 { 0 } else { end - context - 1 };
         (start..begin, begin..end)
     })
 }
 
-/// The windows of all documents; `limit` counts windows of a stream, else documents.
+/// Returns the windows of all documents. `limit` counts windows under a stream protocol,
+/// documents otherwise.
 pub(super) fn all<'d>(
     plan: &'d Plan,
     documents: &'d [Document],
@@ -114,7 +120,7 @@ mod tests {
         windows(plan, 0, n_tokens).collect()
     }
 
-    /// Tokens that no window scores; none is scored twice.
+    /// Returns the tokens that no window scores; asserts that no token is scored twice.
     fn left_out(windows: &[Window], n_tokens: usize) -> Vec<usize> {
         let mut times = vec![0; n_tokens];
         windows.iter().flat_map(|window| window.scored.clone()).for_each(|i| times[i] += 1);
@@ -145,11 +151,13 @@ mod tests {
         let ranges: Vec<_> = all.iter().map(|w| (w.context.clone(), w.scored.clone())).collect();
         assert_eq!(ranges, [(0..257, 257..512), (512..769, 769..1024)]);
         assert!(all.iter().all(|window| window.scored.len() == 255 && window.n_context() == 257));
-        // One token more, the begin-of-text token, makes the third chunk whole.
+        // The begin-of-text token makes the stream one token longer, so the third chunk
+        // is whole.
         let all = of(&plan(Protocol::Llama, 512, 512, Some(1)), 1535);
         assert_eq!((all.len(), all[0].bos, all[0].n_context()), (3, Some(1), 257));
         assert_eq!((all[0].context.clone(), all[0].scored.clone()), (0..256, 256..511));
-        // Position 512 of the stream is token 511, which the begin-of-text token replaces.
+        // Position 512 of the stream is token 511, which the begin-of-text token
+        // replaces.
         assert_eq!((all[1].context.clone(), all[1].scored.clone()), (512..768, 768..1023));
         assert_eq!(all[2].scored, 1280..1535);
         let odd = of(&plan(Protocol::Llama, 7, 7, None), 7);
@@ -157,8 +165,8 @@ mod tests {
         assert_eq!(of(&plan(Protocol::Llama, 512, 512, None), 511), []);
     }
 
-    /// The example of lm-evaluation-harness' own tests
-    /// (`test_get_rolling_token_windows_v1`, and `make_disjoint_window` on it).
+    /// The example from the tests of lm-evaluation-harness
+    /// (`test_get_rolling_token_windows_v1`, followed by `make_disjoint_window`).
     #[test]
     fn rolling_windows_are_those_of_lm_eval() {
         let all = of(&plan(Protocol::LmEval, 10, 10, Some(99)), 34);

@@ -1,4 +1,4 @@
-//! Any questions with answers to choose from.
+//! Arbitrary multiple-choice questions.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -11,16 +11,16 @@ use crate::error::Result;
 struct Choices {
     context: String,
     choices: Vec<String>,
-    /// Which one is right: a number from 0, or a letter from A.
+    /// The right answer: a number from 0, or a letter from A.
     answer: Value,
 }
 
-/// Reads `{"context": ..., "choices": [...], "answer": ...}` lines. Their number may
-/// differ from line to line.
+/// Reads lines of the form `{"context": ..., "choices": [...], "answer": ...}`. The
+/// number of choices may differ from line to line.
 ///
 /// # Errors
-/// [`crate::Error::Input`] with file and line for whatever is missing, empty or out of
-/// range, and for fewer than two choices.
+/// [`crate::Error::Input`] with file and line for a missing, empty or out-of-range value,
+/// and for fewer than two choices.
 pub(super) fn read(file: &TextFile) -> Result<Vec<Question>> {
     file.json_lines()
         .map(|line| {
@@ -48,7 +48,7 @@ pub(super) fn read(file: &TextFile) -> Result<Vec<Question>> {
         .collect()
 }
 
-/// The number of a capital letter, A being 0.
+/// Returns the number of a capital letter; A is 0.
 pub(super) fn letter(text: &str) -> Option<usize> {
     match text.as_bytes() {
         [letter @ b'A'..=b'Z'] => Some(usize::from(letter - b'A')),

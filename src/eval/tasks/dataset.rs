@@ -1,4 +1,4 @@
-//! The questions of a task, read and worded.
+//! The questions of a task, read and formatted as prompts.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,22 +10,22 @@ use super::question::{Convention, Question, Subject};
 use super::{choices, hellaswag, lambada, mmlu};
 use crate::error::{Error, Result};
 
-/// What is asked.
+/// A kind of questions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Task {
-    /// Which of four endings follows (Zellers et al. 2019).
+    /// Choice of the right one of four endings (Zellers et al. 2019).
     Hellaswag,
-    /// Questions of 57 subjects with four answers (Hendrycks et al. 2021).
+    /// Questions from 57 subjects with four answers each (Hendrycks et al. 2021).
     Mmlu,
-    /// The last word of a passage (Paperno et al. 2016, OpenAI's form).
+    /// The last word of a passage (Paperno et al. 2016, in OpenAI's form).
     Lambada,
-    /// Any questions with answers.
+    /// Arbitrary multiple-choice questions.
     Choices,
 }
 
 impl Task {
-    /// The name in reports and on the command line.
+    /// Returns the name in reports and on the command line.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -43,44 +43,44 @@ impl fmt::Display for Task {
     }
 }
 
-/// How data are worded.
+/// Options for reading a task's data.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DataOptions {
-    /// Whose wording.
+    /// Convention for prompts and figures.
     pub convention: Convention,
-    /// Answered questions in front of each: the first ones of MMLU's `dev` split, or of
-    /// `shots_file`. llm.c has none.
+    /// Number of answered questions before each question: the first ones of MMLU's `dev`
+    /// split or of `shots_file`. Convention llmc has none.
     pub shots: usize,
-    /// A file of the task's format that the shots of HellaSwag and of choices come from.
+    /// File with the shots of HellaSwag or of choices, in the task's format.
     pub shots_file: Option<PathBuf>,
 }
 
 /// The questions of a task.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
-    /// What is asked.
+    /// The task.
     pub task: Task,
-    /// Whose wording.
+    /// Convention for prompts and figures.
     pub convention: Convention,
-    /// Shots of each prompt, before any are dropped.
+    /// Number of shots in each prompt, before any are dropped.
     pub shots: usize,
-    /// One, or MMLU's subjects in the order of their names.
+    /// A single subject, or MMLU's subjects sorted by name.
     pub subjects: Vec<Subject>,
-    /// The questions, in the order of the files; those of a subject stand together.
+    /// Questions in file order; those of the same subject are adjacent.
     pub questions: Vec<Question>,
-    /// SHA-256 in hexadecimal: of a single file its own; of several that of the lines
-    /// which `sha256sum` prints for them, with `test/SUBJECT_test.csv` and
-    /// `dev/SUBJECT_dev.csv` or `shots` as names.
+    /// SHA-256 in hexadecimal. For a single file it is the file's hash. For several files
+    /// it is the hash of the lines that `sha256sum` prints for them, with the names
+    /// `test/SUBJECT_test.csv` and `dev/SUBJECT_dev.csv`, or the task's name and `shots`.
     pub sha256: String,
 }
 
 impl Dataset {
     /// Reads the questions of `task` from `path`: a jsonl or six-line file of HellaSwag,
-    /// a folder of MMLU's csv files, a jsonl of LAMBADA or of choices.
+    /// a folder of MMLU's csv files, or a jsonl file of LAMBADA or of choices.
     ///
     /// # Errors
-    /// [`Error::Io`] when a file cannot be read; [`Error::Input`] with file and line for
-    /// a bad datum, and for shots that there are not.
+    /// [`Error::Io`] if a file cannot be read; [`Error::Input`] with file and line for an
+    /// invalid datum, and for shots that are not available.
     pub fn read(task: Task, path: &Path, options: &DataOptions) -> Result<Self> {
         check(task, options)?;
         let DataOptions { convention, shots, .. } = *options;
@@ -104,14 +104,15 @@ impl Dataset {
         Ok(Dataset { task, convention, shots, subjects: vec![subject], questions, sha256 })
     }
 
-    /// The context of a question behind all of its shots but the first `dropped`.
+    /// Returns the context of a question, preceded by all its shots except the first
+    /// `dropped`.
     #[must_use]
     pub fn prompt(&self, question: &Question, dropped: usize) -> String {
         self.subjects[question.subject].prompt(question, dropped)
     }
 }
 
-/// What a convention and a task have no shots for.
+/// Returns an error for a combination of convention, task and shots that does not exist.
 fn check(task: Task, options: &DataOptions) -> Result<()> {
     let DataOptions { convention, shots, ref shots_file } = *options;
     let llmc = convention == Convention::Llmc;
@@ -146,7 +147,7 @@ fn read_questions(task: Task, file: &TextFile, convention: Convention) -> Result
     }
 }
 
-/// The first `n` questions, answered.
+/// Returns the first `n` questions with their answers.
 fn take_shots(questions: &[Question], n: usize, path: &Path) -> Result<Vec<String>> {
     match questions.get(..n) {
         Some(some) => Ok(some.iter().map(Question::as_shot).collect()),

@@ -1,4 +1,4 @@
-//! Questions as tokens that fit the context.
+//! Tokenization of questions to fit the context.
 
 use super::dataset::Dataset;
 use super::file::fault;
@@ -8,42 +8,42 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::text::Tokenizer;
 
-/// A question as tokens.
+/// A tokenized question.
 pub(super) struct Encoded {
-    /// Index into the dataset's questions.
+    /// Index into the questions of the dataset.
     pub(super) index: usize,
-    /// What all endings follow; at least one token.
+    /// Context that all endings follow; at least one token.
     pub(super) context: Vec<u32>,
-    /// The tokens that are scored, an ending each, none empty.
+    /// Scored tokens of each ending; none is empty.
     pub(super) endings: Vec<Vec<u32>>,
-    /// Shots left out at the front.
+    /// Number of shots dropped from the start.
     pub(super) shots_dropped: usize,
     /// Whether an ending lacks the beginning of its context.
     pub(super) truncated: bool,
 }
 
 impl Encoded {
-    /// Length of the longest ending.
+    /// Returns the length of the longest ending.
     pub(super) fn longest(&self) -> usize {
         self.endings.iter().map(Vec::len).max().unwrap_or(0)
     }
 }
 
-/// Turns questions into tokens.
+/// Tokenizes questions.
 pub(super) struct Encoder<'a> {
     dataset: &'a Dataset,
     tokenizer: &'a Tokenizer,
-    /// Stands for an empty context: the model's begin-of-text token, else its
-    /// end-of-text one.
+    /// Replaces an empty context: the model's begin-of-text token, or else its
+    /// end-of-text token.
     begin: Option<u32>,
     n_ctx: usize,
 }
 
 impl<'a> Encoder<'a> {
-    /// For the model of `engine`.
+    /// Creates an encoder for the model of `engine`.
     ///
     /// # Errors
-    /// As [`Engine::tokenizer`].
+    /// The errors of [`Engine::tokenizer`].
     pub(super) fn new(engine: &'a Engine, dataset: &'a Dataset) -> Result<Self> {
         Ok(Encoder {
             dataset,
@@ -53,11 +53,11 @@ impl<'a> Encoder<'a> {
         })
     }
 
-    /// The questions of `indices`, on all cores: with five shots, tokenizing a question
-    /// of MMLU takes as long as a GPU takes to answer it.
+    /// Encodes the questions of `indices` on all cores. With five shots, tokenizing a
+    /// question of MMLU takes as long as a GPU takes to answer it.
     ///
     /// # Errors
-    /// As [`Encoder::encode`], for the first question that has one.
+    /// The error of [`Encoder::encode`] for the first question that has one.
     pub(super) fn encode_all(&self, indices: &[usize]) -> Result<Vec<Encoded>> {
         let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
         let share = indices.len().div_ceil(n_threads).max(1);
@@ -74,12 +74,12 @@ impl<'a> Encoder<'a> {
         Ok(parts.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
     }
 
-    /// The question at `index`. Shots are left out from the front on until context and
-    /// longest ending fit; a context that is still too long loses its beginning when it
-    /// is scored, as in lm-eval.
+    /// Encodes the question at `index`. Shots are dropped from the start until the
+    /// context and the longest ending fit. A context that is still too long loses its
+    /// beginning when it is scored, as in lm-eval.
     ///
     /// # Errors
-    /// [`Error::Input`] with file and line for an ending that gives no token or more
+    /// [`Error::Input`] with file and line for an ending of no tokens or of more tokens
     /// than the context holds; errors of the tokenizer.
     pub(super) fn encode(&self, index: usize) -> Result<Encoded> {
         let question = &self.dataset.questions[index];
@@ -101,7 +101,7 @@ impl<'a> Encoder<'a> {
                     ),
                 ));
             }
-            // The last token of an ending is no input.
+            // The last token of an ending is predicted but not evaluated.
             let truncated = context.len() + longest > self.n_ctx + 1;
             return Ok(Encoded { index, context, endings, shots_dropped, truncated });
         }
@@ -127,8 +127,9 @@ impl<'a> Encoder<'a> {
         Ok((vec![begin], endings))
     }
 
-    /// lm-eval's `_encode_pair`: white space at the context's end belongs to the endings,
-    /// and an ending's tokens are those of both together behind the context's own.
+    /// Encodes like lm-eval's `_encode_pair`: white space at the end of the context
+    /// belongs to the endings. The tokens of an ending are those of context and ending
+    /// together, after as many tokens as the context has.
     fn joined(&self, question: &Question, prompt: &str) -> Result<(Vec<u32>, Vec<Vec<u32>>)> {
         let text = rstrip(prompt);
         let context = self.tokenizer.encode(text)?;

@@ -1,4 +1,4 @@
-//! The loop over a task's questions.
+//! The loop over the questions of a task.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -14,49 +14,52 @@ use super::scoring::{Scorer, Scores};
 use crate::engine::{CancelFlag, Engine};
 use crate::error::{Error, Result};
 
-/// Questions that are tokenized at once.
+/// Number of questions tokenized at a time.
 const BLOCK: usize = 64;
-/// What a program that is killed loses of a run with a resume file, at the most.
+/// Interval between saves of the resume file. A run that is killed loses the answers
+/// since the last save.
 const SAVE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How a task is evaluated.
+/// Options of a task evaluation.
 #[derive(Clone, Debug, Default)]
 pub struct TaskOptions {
-    /// Asks this many of the questions, drawn by the seed.
+    /// Number of questions to ask, drawn at random by `seed`; `None` asks all.
     pub limit: Option<usize>,
-    /// Decides which questions a limit draws.
+    /// Seed that decides which questions a limit draws.
     pub seed: u64,
-    /// Whether contexts are shared.
+    /// Whether endings share the context that they have in common.
     pub sharing: Sharing,
-    /// Keeps the answers in this file, and goes on from those that it holds.
+    /// File that stores the answers. A run resumes from the answers that the file
+    /// contains.
     pub resume: Option<PathBuf>,
-    /// A flag that ends the evaluation, also within a batch, with what is known by then.
+    /// Flag that ends the evaluation, even within a batch. The report then covers the
+    /// questions answered so far.
     pub cancel: Option<CancelFlag>,
 }
 
-/// How far an evaluation is.
+/// Progress of an evaluation.
 #[derive(Clone, Copy, Debug)]
 pub struct TaskProgress {
-    /// Questions that are answered.
+    /// Number of questions answered.
     pub done: usize,
-    /// Questions to be asked.
+    /// Number of questions to answer.
     pub total: usize,
-    /// Of those, answered when the run began.
+    /// Number of these questions that were answered in the resume file.
     pub resumed: usize,
-    /// The share of right answers so far.
+    /// Fraction of right answers so far.
     pub acc: f64,
-    /// The share by normalized sums, where the task has one.
+    /// Fraction of right answers so far by normalized sums, if the task has them.
     pub acc_norm: Option<f64>,
 }
 
-/// Asks a model the questions of a task. The callback's `Break` and the cancel flag end
-/// it early with what is known so far.
+/// Asks a model the questions of a task. A `Break` from the callback or the cancel flag
+/// ends the evaluation early; the report then covers the questions answered so far.
 ///
 /// # Errors
-/// [`Error::Input`] for a limit of 0, a question whose ending exceeds the context, a model
-/// without a tokenizer, and a resume file that is damaged or of another run;
-/// [`Error::Io`] when it cannot be written; errors of the device; [`Error::Cancelled`]
-/// before the first question was answered.
+/// [`Error::Input`] for a limit of 0, for a question whose ending exceeds the context,
+/// for a model without a tokenizer, and for a resume file that is damaged or belongs to
+/// another run; [`Error::Io`] if that file cannot be written; errors of the device;
+/// [`Error::Cancelled`] before the first question was answered.
 pub fn evaluate(
     engine: &Engine,
     dataset: &Dataset,
@@ -86,12 +89,12 @@ pub fn evaluate(
     }
 }
 
-/// What an evaluation has so far.
+/// State of an evaluation.
 struct Run<'a> {
     engine: &'a Engine,
     dataset: &'a Dataset,
     scorer: Scorer<'a>,
-    /// Sorted by question.
+    /// In ascending order of question indices.
     answers: Vec<Answer>,
     n_held: usize,
     cost: Cost,
@@ -114,7 +117,7 @@ impl<'a> Run<'a> {
         Run { engine, dataset, scorer, n_held: answers.len(), answers, cost, measured: Measured::default() }
     }
 
-    /// Asks what is wanted and not answered yet.
+    /// Asks the questions of `wanted` that have no answer yet.
     fn ask(
         &mut self,
         wanted: &[usize],
@@ -153,7 +156,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Questions whose endings fill a chunk of prefill together, at least one.
+    /// Returns the number of questions whose endings together fit into one prefill chunk;
+    /// at least one.
     fn batch_len(&self, items: &[Encoded]) -> usize {
         let mut rows = 0;
         let fits = |item: &&Encoded| {
@@ -180,7 +184,7 @@ impl<'a> Run<'a> {
         Ok(scores)
     }
 
-    /// Scores a batch the other way, for the comparison.
+    /// Scores a batch again without sharing, to compare both ways.
     fn measure(&mut self, batch: &[Encoded], shared: &[Scores], tokens: u64, time: Duration) -> Result<()> {
         let (begun, before) = (Instant::now(), self.scorer.tokens);
         let apart = self.scorer.apart(batch)?;
@@ -200,7 +204,7 @@ impl<'a> Run<'a> {
     }
 
     fn report(mut self, wanted: &[usize], options: &TaskOptions, model_sha256: String) -> Result<TaskReport> {
-        // A resume file may hold answers beyond the limit.
+        // A resume file may contain answers beyond the limit.
         let n_answers = self.answers.len();
         self.answers.retain(|answer| wanted.binary_search(&answer.index).is_ok());
         let asked = n_answers - self.n_held;
@@ -264,7 +268,7 @@ fn answer(item: &Encoded, scores: Scores) -> Answer {
     }
 }
 
-/// The running shares.
+/// Running counts of right answers.
 struct Tally {
     total: usize,
     resumed: usize,

@@ -1,4 +1,4 @@
-//! Files of data: read whole, as UTF-8, with errors that name file and line.
+//! Data files, read whole as UTF-8. Errors name the file and the line.
 
 use std::path::{Path, PathBuf};
 
@@ -7,20 +7,20 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
-/// A text with its name and its digest.
+/// A text with its path and its digest.
 pub(super) struct TextFile {
     pub(super) path: PathBuf,
     pub(super) text: String,
-    /// SHA-256 of the file's bytes, in hexadecimal.
+    /// SHA-256 of the file's bytes in hexadecimal.
     pub(super) sha256: String,
 }
 
 impl TextFile {
-    /// Reads a file; a byte order mark at its start is left out.
+    /// Reads a file and drops a byte order mark at its start.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be read; [`Error::Input`] with file and line
-    /// when it is not UTF-8, or empty.
+    /// [`Error::Io`] if the file cannot be read; [`Error::Input`] with file and line if
+    /// it is empty or not UTF-8.
     pub(super) fn read(path: &Path) -> Result<Self> {
         let bytes =
             std::fs::read(path).map_err(|source| Error::Io { action: "read", path: path.into(), source })?;
@@ -37,11 +37,11 @@ impl TextFile {
         Ok(TextFile { path: path.to_owned(), text, sha256 })
     }
 
-    /// Each line that holds something, as JSON, with its number.
+    /// Parses each non-blank line as JSON and returns it with its line number.
     ///
     /// # Errors
-    /// [`Error::Input`] with file and line for a line that is no JSON, lacks a field
-    /// of `T` or has another type in it.
+    /// [`Error::Input`] with file and line for a line that is not JSON, lacks a field of
+    /// `T`, or has a field of the wrong type.
     pub(super) fn json_lines<T: DeserializeOwned>(&self) -> impl Iterator<Item = Result<(usize, T)>> {
         let lines = self.text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         lines.map(|(i, line)| match serde_json::from_str(line) {
@@ -65,12 +65,12 @@ impl TextFile {
     }
 }
 
-/// What is wrong with a line of a file.
+/// Returns an input error that names the file and the line.
 pub(super) fn fault(path: &Path, line: usize, message: impl std::fmt::Display) -> Error {
     Error::input(format!("{} line {line}: {message}", path.display()))
 }
 
-/// The SHA-256 of `bytes` in hexadecimal.
+/// Returns the SHA-256 of `bytes` in hexadecimal.
 pub(super) fn hex_sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

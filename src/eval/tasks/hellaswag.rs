@@ -1,4 +1,4 @@
-//! HellaSwag (Zellers et al. 2019): four endings of a described scene.
+//! HellaSwag (Zellers et al. 2019): four possible endings of a described scene.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -8,13 +8,13 @@ use super::python::{capitalize, strip, without_brackets};
 use super::question::{Convention, Question};
 use crate::error::{Error, Result};
 
-/// Endings of a question.
+/// Number of endings per question.
 const N_ENDINGS: usize = 4;
-/// Lines of a question in the text form: context, answer, endings.
+/// Lines per question in the text form: context, answer, endings.
 const LINES: usize = 2 + N_ENDINGS;
 
-/// A line of the published jsonl; `ind`, `split`, `source_id` and the like are not
-/// looked at.
+/// A line of the published jsonl file. Other fields, such as `ind`, `split` and
+/// `source_id`, are ignored.
 #[derive(Deserialize)]
 struct Raw {
     activity_label: Option<String>,
@@ -25,11 +25,11 @@ struct Raw {
     label: Value,
 }
 
-/// Reads both forms: jsonl where the first line begins with a brace.
+/// Reads both forms; a file whose first line begins with a brace is jsonl.
 ///
 /// # Errors
-/// [`Error::Input`] with file and line for whatever is missing, empty or out of
-/// range; for the text form with the llmc convention, whose raw context it lacks.
+/// [`Error::Input`] with file and line for a missing, empty or out-of-range value, and
+/// for the text form under convention llmc, since it lacks the raw context.
 pub(super) fn read(file: &TextFile, convention: Convention) -> Result<Vec<Question>> {
     if file.text.trim_start().starts_with('{') {
         return file
@@ -76,12 +76,13 @@ fn question(file: &TextFile, line: usize, raw: &Raw, convention: Convention) -> 
     })
 }
 
-/// lm-eval's `preprocess`: brackets are left from WikiHow's pages.
+/// Cleans a text like lm-eval's `preprocess`: WikiHow's pages leave brackets in it.
 fn preprocess(text: &str) -> String {
     without_brackets(&strip(text).replace(" [title]", ". ")).replace("  ", " ")
 }
 
-/// A number, or one as a text, as the copy on the hub has it; else what was found.
+/// Returns the label: a number, or a number as text as in the hub's copy. The error is
+/// the invalid value as text.
 fn label(value: &Value) -> Result<usize, String> {
     let number = match value {
         Value::Number(number) => number.as_u64(),

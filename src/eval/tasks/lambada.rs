@@ -11,12 +11,12 @@ struct Passage {
     text: String,
 }
 
-/// Reads `{"text": ...}` lines. The last word is what follows the last blank; the
-/// blank goes with it.
+/// Reads lines of the form `{"text": ...}`. The last word is the text after the last
+/// space, and the space belongs to it.
 ///
 /// # Errors
-/// [`crate::Error::Input`] with file and line for a missing field or a text without
-/// a word at its end.
+/// [`crate::Error::Input`] with file and line for a missing field, and for a text that
+/// does not end in a word.
 pub(super) fn read(file: &TextFile) -> Result<Vec<Question>> {
     file.json_lines()
         .map(|line| {

@@ -1,4 +1,5 @@
-//! MMLU (Hendrycks et al. 2021): questions in 57 subjects, a csv file each.
+//! MMLU (Hendrycks et al. 2021): questions in 57 subjects, one csv file per subject and
+//! split.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,7 @@ use crate::error::{Error, Result};
 const COLUMNS: usize = 6;
 const LETTERS: [&str; 4] = ["A", "B", "C", "D"];
 
-/// The questions of a split of one subject.
+/// Questions of one subject and split.
 pub(super) struct SubjectFile {
     pub(super) name: String,
     pub(super) path: PathBuf,
@@ -22,7 +23,7 @@ pub(super) struct SubjectFile {
     pub(super) sha256: String,
 }
 
-/// What begins each prompt of a subject.
+/// Returns the text that begins each prompt of a subject.
 pub(super) fn heading(subject: &str, convention: Convention) -> String {
     match convention {
         Convention::LmEval => format!(
@@ -33,11 +34,11 @@ pub(super) fn heading(subject: &str, convention: Convention) -> String {
     }
 }
 
-/// Reads `folder/test/SUBJECT_test.csv`, in the order of the names.
+/// Reads the files `folder/test/SUBJECT_test.csv` in the order of their names.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Input`] when there is no such folder or no such file, and as
-/// [`read_file`].
+/// [`Error::Io`]; [`Error::Input`] if the folder does not exist or has no such file; the
+/// errors of [`read_file`].
 pub(super) fn read_test(folder: &Path, convention: Convention) -> Result<Vec<SubjectFile>> {
     let dir = folder.join("test");
     let names = std::fs::read_dir(&dir).map_err(|source| {
@@ -65,10 +66,10 @@ pub(super) fn read_test(folder: &Path, convention: Convention) -> Result<Vec<Sub
     subjects.into_iter().map(|(name, path)| read_file(name, path, convention)).collect()
 }
 
-/// Reads `folder/dev/SUBJECT_dev.csv`.
+/// Reads the file `folder/dev/SUBJECT_dev.csv`.
 ///
 /// # Errors
-/// As [`read_file`], and [`Error::Input`] where there is no such file.
+/// The errors of [`read_file`], and [`Error::Input`] if the file does not exist.
 pub(super) fn read_dev(folder: &Path, subject: &str, convention: Convention) -> Result<SubjectFile> {
     let path = folder.join("dev").join(format!("{subject}_dev.csv"));
     if !path.exists() {
@@ -83,8 +84,8 @@ pub(super) fn read_dev(folder: &Path, subject: &str, convention: Convention) -> 
 /// Reads a file of questions, with or without a header.
 ///
 /// # Errors
-/// [`Error::Io`] when it cannot be read; [`Error::Input`] with file and line for bad
-/// csv, another number of columns, an empty cell, an answer that is none.
+/// [`Error::Io`] if the file cannot be read; [`Error::Input`] with file and line for
+/// invalid csv, a wrong number of columns, an empty cell or an invalid answer.
 fn read_file(name: String, path: PathBuf, convention: Convention) -> Result<SubjectFile> {
     let file = TextFile::read(&path)?;
     let mut reader =
@@ -96,7 +97,8 @@ fn read_file(name: String, path: PathBuf, convention: Convention) -> Result<Subj
             fault(&path, line as usize, format!("bad csv: {error}"))
         })?;
         let line = record.position().map_or(1, csv::Position::line) as usize;
-        // An open quote swallows the rest of the file, which shows in the columns.
+        // An unclosed quote swallows the rest of the file; the column count then reveals
+        // it.
         if record.len() != COLUMNS {
             return Err(fault(
                 &path,

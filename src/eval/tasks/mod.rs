@@ -1,8 +1,8 @@
 //! Multiple-choice tasks and LAMBADA: is the right ending the most probable one?
 //!
-//! A [`Dataset`] is read and worded by a [`Convention`], then [`evaluate`] asks a model.
-//! Wording and tokenization agree to the byte and the token with
-//! lm-evaluation-harness 0.4 (`lm_eval/tasks`, `lm_eval/api/model.py`) or with llm.c
+//! A [`Dataset`] contains questions, formatted as prompts by a [`Convention`].
+//! [`evaluate`] asks a model these questions. Prompts and tokens are identical to those
+//! of lm-evaluation-harness 0.4 (`lm_eval/tasks`, `lm_eval/api/model.py`) or of llm.c
 //! (`dev/data/hellaswag.py`, `mmlu.py`).
 //!
 //! ```no_run

@@ -1,27 +1,29 @@
-//! Python's string functions as the conventions use them: prompts must agree to
-//! the byte.
+//! Python's string functions that the conventions use. Prompts must be identical to the
+//! byte.
 
-/// `str.isspace` of one character: Unicode's white space and the four separators
-/// of ASCII, which Rust does not count.
+/// Python's `str.isspace` for one character: Unicode's white space and the four
+/// separators of ASCII, which Rust does not include.
 fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
-/// `text.strip()`
+/// Python's `text.strip()`.
 pub(super) fn strip(text: &str) -> &str {
     text.trim_matches(is_space)
 }
 
-/// `text.rstrip()`
+/// Python's `text.rstrip()`.
 pub(super) fn rstrip(text: &str) -> &str {
     text.trim_end_matches(is_space)
 }
 
-/// `text.capitalize()`: the first character a capital, the others small.
+/// Python's `text.capitalize()`: converts the first character to title case and the rest
+/// to lower case.
 ///
-/// Python takes the title case of the first one, which Rust does not know. It is
-/// the capital, of several letters the first alone (`Ss`); the few digraphs that
-/// are one character (U+01C6 and the like) keep their capital here.
+/// Rust has no title case, so this function uses the upper case of the first character.
+/// If that consists of several letters, only the first of them stays upper case (`Ss`).
+/// The few digraphs that are a single character (U+01C6 and the like) become upper case
+/// here.
 pub(super) fn capitalize(text: &str) -> String {
     let mut rest = text.chars();
     let Some(first) = rest.next() else { return String::new() };
@@ -31,8 +33,8 @@ pub(super) fn capitalize(text: &str) -> String {
     all + &rest.as_str().to_lowercase()
 }
 
-/// `re.sub(r"\[.*?\]", "", text)`: a bracket that closes on its own line is
-/// removed with what it holds, since `.` is anything but a newline.
+/// Python's `re.sub(r"\[.*?\]", "", text)`: removes each bracket that closes on its own
+/// line, with its content. `.` matches any character except a newline.
 pub(super) fn without_brackets(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     let mut rest = text;
@@ -58,13 +60,13 @@ mod tests {
     fn white_space_is_pythons() {
         assert_eq!(strip("\u{1c} \u{a0}\ta b\u{3000}\n\u{1f}"), "a b");
         assert_eq!(rstrip(" a \n\u{85}"), " a");
-        // The zero width space is none.
+        // The zero width space is not white space.
         assert_eq!(strip("\u{200b}a"), "\u{200b}a");
     }
 
     #[test]
     fn capitals_are_pythons() {
-        // As Python 3.11 prints them.
+        // Expected: output of Python 3.11.
         for (text, expected) in [
             ("", ""),
             ("he", "He"),
@@ -81,7 +83,7 @@ mod tests {
 
     #[test]
     fn brackets_close_on_their_line() {
-        // As Python 3.11 prints them.
+        // Expected: output of Python 3.11.
         for (text, expected) in [
             ("[header] How [title] to", " How  to"),
             ("a [b", "a [b"),

@@ -1,4 +1,4 @@
-//! What an evaluation found, and what it cost.
+//! Results and cost of an evaluation.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,94 +10,99 @@ use super::results::{Answer, Figures, GroupFigures, SubjectFigures};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sharing {
-    /// Each context runs once, and neighbours keep what they begin with in common.
+    /// Each context is evaluated once. Consecutive contexts share their common prefix.
     #[default]
     Shared,
-    /// Each ending runs behind a context of its own: the other side of a measurement.
+    /// Each ending is evaluated after its own copy of the context; the baseline of the
+    /// measurement.
     Apart,
-    /// Batch by batch both, timed; the results are those of the first.
+    /// Each batch is evaluated and timed both ways. The results come from the shared
+    /// contexts.
     Measured,
 }
 
-/// What an evaluation cost, and what sharing saved. Answers that a resume file held cost
+/// Cost of an evaluation, and the savings by sharing. Answers from a resume file cost
 /// nothing here.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
-    /// Whether contexts were shared.
+    /// Whether endings shared the context that they have in common.
     pub sharing: Sharing,
-    /// Tokens that were run through the model.
+    /// Number of tokens that the model evaluated.
     pub tokens: u64,
-    /// Tokens that are run when each ending has a context of its own.
+    /// Number of tokens to evaluate if each ending has its own copy of the context.
     pub tokens_apart: u64,
-    /// Seconds that the model took; tokenizing is not among them.
+    /// Seconds that the model took, without tokenizing.
     pub seconds: f64,
-    /// [`Sharing::Measured`]: what both ways took.
+    /// [`Sharing::Measured`]: cost of both ways.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub measured: Option<Gain>,
 }
 
-/// Both ways over the same batches; the first one, which warms the device up, is left out.
+/// Cost of both ways over the same batches. The first batch, which warms up the device,
+/// is excluded.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Gain {
-    /// Tokens with shared contexts.
+    /// Tokens evaluated with shared contexts.
     pub tokens_shared: u64,
-    /// Tokens without.
+    /// Tokens evaluated without sharing.
     pub tokens_apart: u64,
     /// Seconds with shared contexts.
     pub seconds_shared: f64,
-    /// Seconds without.
+    /// Seconds without sharing.
     pub seconds_apart: f64,
-    /// By which factor sharing is faster.
+    /// Factor by which sharing is faster.
     pub gain: f64,
-    /// By which factor it runs fewer tokens: the gain that the counts allow.
+    /// Factor by which sharing evaluates fewer tokens: the gain expected from the token
+    /// counts.
     pub gain_of_tokens: f64,
-    /// The largest difference between the sums of an ending's log-probabilities, in nats.
+    /// Largest difference between both ways in the summed log-probability of an ending,
+    /// in nats.
     pub largest_difference: f64,
 }
 
 /// The result of [`super::evaluate`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskReport {
-    /// What was asked.
+    /// The task.
     pub task: Task,
-    /// Whose wording and norm.
+    /// Convention for prompts and figures.
     pub convention: Convention,
-    /// Shots of each prompt, before any were dropped.
+    /// Number of shots in each prompt, before any were dropped.
     pub shots: usize,
-    /// The limit, if there was one.
+    /// Requested number of questions, if limited.
     pub limit: Option<usize>,
-    /// The seed of the limit's draw.
+    /// Seed that drew the questions of the limit.
     pub seed: u64,
-    /// Positions of the model's context.
+    /// Length of the model's context in positions.
     pub context: usize,
-    /// Questions of the data.
+    /// Number of questions in the data.
     pub n_questions: usize,
-    /// Whether all questions that were wanted were answered; false for a cancelled run.
+    /// Whether all requested questions were answered; false for a cancelled run.
     pub complete: bool,
-    /// Answers that the resume file held.
+    /// Number of answers from the resume file.
     pub n_resumed: usize,
-    /// The figures over all questions.
+    /// Figures over all answered questions.
     #[serde(flatten)]
     pub figures: Figures,
-    /// MMLU: the figures of the groups that have an answer.
+    /// MMLU: figures of the groups with at least one answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<GroupFigures>,
-    /// MMLU: the figures of the subjects that have an answer.
+    /// MMLU: figures of the subjects with at least one answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subjects: Vec<SubjectFigures>,
-    /// Questions that lost shots to the context's length.
+    /// Number of questions that lost shots because the context was too short.
     pub n_shots_dropped: usize,
-    /// Shots that they lost in all.
+    /// Total number of shots that they lost.
     pub shots_dropped: usize,
-    /// Questions whose context was cut at its beginning.
+    /// Number of questions whose context was cut at its start.
     pub n_truncated: usize,
-    /// What it cost.
+    /// Cost of the evaluation.
     pub cost: Cost,
     /// SHA-256 of the weights ([`crate::checkpoint::Checkpoint::sha256`]).
     pub model_sha256: String,
     /// SHA-256 of the data ([`super::Dataset::sha256`]).
     pub data_sha256: String,
-    /// The answers in the order of the questions.
+    /// Answers in the order of the questions.
     #[serde(skip)]
     pub answers: Vec<Answer>,
 }

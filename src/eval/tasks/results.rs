@@ -1,4 +1,4 @@
-//! From the scores of questions to figures.
+//! Computation of figures from the scores of questions.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use super::question::{Convention, Question};
 use super::statistics::{Estimate, mean, perplexity, pooled};
 use super::subjects::Group;
 
-/// What a model made of one question: all that figures are computed from.
+/// A model's scores for one question: the input of all figures.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Answer {
@@ -15,25 +15,26 @@ pub struct Answer {
     pub index: usize,
     /// Sum of the log-probabilities of each ending's tokens, in nats.
     pub logprobs: Vec<f64>,
-    /// Tokens of each ending.
+    /// Number of tokens in each ending.
     pub n_tokens: Vec<usize>,
     /// LAMBADA: whether each token of the word is the most probable one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub greedy: Option<bool>,
-    /// Shots that did not fit.
+    /// Number of shots that did not fit the context.
     pub shots_dropped: usize,
     /// Whether an ending was scored without the beginning of its context.
     pub truncated: bool,
 }
 
 impl Answer {
-    /// The most probable ending, the first of equals.
+    /// Returns the most probable ending; among equals the first.
     #[must_use]
     pub fn best(&self) -> usize {
         first_largest(self.logprobs.iter().copied())
     }
 
-    /// The most probable ending for its length: characters (lm-eval) or tokens (llmc).
+    /// Returns the most probable ending after division by its length in characters
+    /// (lm-eval) or tokens (llmc).
     #[must_use]
     pub fn best_normalized(&self, question: &Question, convention: Convention) -> usize {
         first_largest(self.logprobs.iter().enumerate().map(|(i, logprob)| match convention {
@@ -47,7 +48,7 @@ impl Answer {
     }
 }
 
-/// As numpy's argmax.
+/// Returns the index of the first maximum, like numpy's argmax.
 fn first_largest(values: impl Iterator<Item = f64>) -> usize {
     let better = |best: (usize, f64), (i, value)| if value > best.1 { (i, value) } else { best };
     values.enumerate().fold((0, f64::NEG_INFINITY), better).0
@@ -56,17 +57,16 @@ fn first_largest(values: impl Iterator<Item = f64>) -> usize {
 /// The figures of a set of questions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
-    /// Questions that were scored.
+    /// Number of scored questions.
     pub n: usize,
-    /// Share of right answers by summed log-probability; LAMBADA: of words that the model
-    /// would have written.
+    /// Fraction of right answers by summed log-probability; for LAMBADA, fraction of
+    /// words that the model would have written.
     pub acc: Estimate,
-    /// The share when sums are divided by lengths; none for LAMBADA and for lm-eval's
-    /// MMLU, whose endings are letters.
+    /// Fraction of right answers by sums divided by lengths; `None` for LAMBADA and for
+    /// lm-eval's MMLU, whose endings are letters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub acc_norm: Option<Estimate>,
-    /// LAMBADA: perplexity of the words, exp of the mean of their negative
-    /// log-probabilities.
+    /// LAMBADA: perplexity of the words, exp of their mean negative log-probability.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perplexity: Option<Estimate>,
 }
@@ -74,9 +74,9 @@ pub struct Figures {
 /// The figures of one subject.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SubjectFigures {
-    /// The subject.
+    /// Name of the subject.
     pub subject: String,
-    /// Its group, if it is one of the 57.
+    /// Group of the subject, if it is one of the 57.
     pub group: Option<Group>,
     /// The figures.
     #[serde(flatten)]
@@ -88,14 +88,14 @@ pub struct SubjectFigures {
 pub struct GroupFigures {
     /// The group.
     pub group: Group,
-    /// Subjects of it that were asked.
+    /// Number of its subjects that were asked.
     pub n_subjects: usize,
     /// The figures.
     #[serde(flatten)]
     pub figures: Figures,
 }
 
-/// Whether a task has an acc_norm by a convention.
+/// Returns whether figures include acc_norm for the dataset's task and convention.
 pub(super) fn is_normalized(dataset: &Dataset) -> bool {
     match dataset.task {
         Task::Lambada => false,
@@ -104,7 +104,7 @@ pub(super) fn is_normalized(dataset: &Dataset) -> bool {
     }
 }
 
-/// The figures of some answers; none without an answer.
+/// Returns the figures of `answers`, or `None` without an answer.
 pub(super) fn figures(dataset: &Dataset, answers: &[&Answer]) -> Option<Figures> {
     let share = |right: &dyn Fn(&Answer, &Question) -> bool| {
         let rights: Vec<f64> = answers
@@ -125,7 +125,8 @@ pub(super) fn figures(dataset: &Dataset, answers: &[&Answer]) -> Option<Figures>
     })
 }
 
-/// The figures of each subject that has an answer, in the order of the subjects.
+/// Returns the figures of each subject with at least one answer, in the order of the
+/// subjects.
 pub(super) fn by_subject(dataset: &Dataset, answers: &[&Answer]) -> Vec<SubjectFigures> {
     let of = |answer: &&Answer| dataset.questions[answer.index].subject;
     answers
@@ -138,7 +139,8 @@ pub(super) fn by_subject(dataset: &Dataset, answers: &[&Answer]) -> Vec<SubjectF
         .collect()
 }
 
-/// The figures over subjects, weighted by their questions; none without a subject.
+/// Returns the number of subjects and their pooled figures, weighted by numbers of
+/// questions, or `None` without a subject.
 pub(super) fn over<'s>(subjects: impl Iterator<Item = &'s SubjectFigures>) -> Option<(usize, Figures)> {
     let all: Vec<&Figures> = subjects.map(|subject| &subject.figures).collect();
     let accs: Vec<_> = all.iter().map(|figures| (figures.n, figures.acc)).collect();
@@ -149,7 +151,7 @@ pub(super) fn over<'s>(subjects: impl Iterator<Item = &'s SubjectFigures>) -> Op
     Some((all.len(), figures))
 }
 
-/// The figures of each group that has an answer.
+/// Returns the figures of each group with at least one answer.
 pub(super) fn by_group(subjects: &[SubjectFigures]) -> Vec<GroupFigures> {
     let of = |group| over(subjects.iter().filter(move |subject| subject.group == Some(group)));
     Group::ALL

@@ -1,4 +1,4 @@
-//! The file by which an interrupted evaluation goes on.
+//! The file from which an interrupted evaluation resumes.
 
 use std::path::{Path, PathBuf};
 
@@ -12,12 +12,13 @@ use crate::error::{Error, Result};
 use crate::gpu::cache_file;
 use crate::tensor::DType;
 
-/// Version of the file's format.
+/// Version of the file format.
 const FORMAT: u32 = 1;
-/// An answer takes some 200 bytes; a million of them are far from any task.
+/// Maximum file size in bytes. An answer takes about 200 bytes, and no task has anywhere
+/// near a million of them.
 const BYTES_MAX: u64 = 1 << 30;
 
-/// What the answers of a run depend on.
+/// Settings on which the answers of a run depend.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Identity {
@@ -42,19 +43,19 @@ struct Content<'a> {
     answers: std::borrow::Cow<'a, [Answer]>,
 }
 
-/// Where the answers of a run are kept.
+/// File that stores the answers of a run.
 pub(super) struct ResumeFile {
     path: PathBuf,
     run: Identity,
 }
 
 impl ResumeFile {
-    /// Opens the file at `path`, or begins it where there is none, and returns the
-    /// answers that it holds.
+    /// Opens the file at `path`, or creates it if it does not exist, and returns the
+    /// answers in it.
     ///
     /// # Errors
-    /// [`Error::Io`] when the place cannot be read or written; [`Error::Input`] for a
-    /// file of another run, naming the first difference, and for one that is damaged.
+    /// [`Error::Io`] if the file cannot be read or written; [`Error::Input`] for a
+    /// damaged file, and for a file of another run, with the first difference.
     pub(super) fn open(
         path: &Path,
         engine: &Engine,
@@ -76,7 +77,7 @@ impl ResumeFile {
             features_floor: engine.gpu().options().features_floor,
             context: engine.n_ctx(),
         };
-        // A link stays; what it points to is replaced.
+        // Keep a symbolic link and replace its target.
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let file = ResumeFile { path, run };
         let read = cache_file::read(&file.path, BYTES_MAX);
@@ -85,8 +86,8 @@ impl ResumeFile {
             Some(bytes) => file.parse(&bytes, dataset)?,
             None => Vec::new(),
         };
-        // Whether the place can be written shows now, not after an hour. No folder is
-        // made for it: a mistyped path would leave one.
+        // Find out now, not after an hour, whether the file can be written. Do not create
+        // its folder, since a mistyped path would leave one behind.
         if !file.dir().is_dir() {
             let source = std::io::ErrorKind::NotFound.into();
             return Err(Error::Io { action: "write", path: file.path, source });
@@ -130,10 +131,10 @@ impl ResumeFile {
         self.path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
 
-    /// Replaces the file by one with these answers, whole or not at all.
+    /// Replaces the file atomically with one that contains `answers`.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be written.
+    /// [`Error::Io`] if the file cannot be written.
     pub(super) fn save(&self, answers: &[Answer]) -> Result<()> {
         let content = Content { format: FORMAT, run: self.run.clone(), answers: answers.into() };
         let bytes = serde_json::to_vec(&content)
@@ -144,7 +145,7 @@ impl ResumeFile {
     }
 }
 
-/// The first field in which a file differs from this run.
+/// Returns the first field in which the file differs from this run.
 fn difference(file: &Identity, here: &Identity) -> Option<String> {
     let fields = |run: &Identity| {
         [

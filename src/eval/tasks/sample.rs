@@ -1,11 +1,12 @@
-//! A part of the questions, drawn by a seed.
+//! Random selection of questions by a seed.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// The indices of `limit` of `n` questions in rising order, all without a limit. They are
-/// the first of a permutation that the seed alone decides (Fisher and Yates, numbers from
-/// ChaCha8), so a larger limit keeps what a smaller one has.
+/// Returns the indices of `limit` of `n` questions in ascending order, or of all without
+/// a limit. They are the first ones of a permutation that depends only on the seed
+/// (Fisher and Yates, numbers from ChaCha8). A larger limit therefore includes the
+/// questions of a smaller one.
 pub(super) fn sample(n: usize, limit: Option<usize>, seed: u64) -> Vec<usize> {
     let mut indices: Vec<usize> = (0..n).collect();
     let Some(limit) = limit.filter(|&limit| limit < n) else { return indices };
@@ -18,8 +19,8 @@ pub(super) fn sample(n: usize, limit: Option<usize>, seed: u64) -> Vec<usize> {
     indices
 }
 
-/// A number below `n`, each as likely as the others: draws of the uneven rest at the top
-/// are repeated.
+/// Returns a uniform random number below `n`. Draws from the incomplete interval at the
+/// top are repeated.
 fn below(rng: &mut ChaCha8Rng, n: u64) -> u64 {
     let uneven = u64::MAX % n;
     loop {
@@ -43,7 +44,8 @@ mod tests {
         assert_eq!((small.len(), large.len()), (10, 20));
         assert!(small.is_sorted() && small.iter().all(|i| large.contains(i)));
         assert_ne!(sample(1000, Some(10), 8), small);
-        // Each of 10 is drawn 2000 times in the mean of 4000 draws of 5, give or take 32.
+        // In 4000 draws of 5, each of the 10 is drawn 2000 times on average, with a
+        // standard deviation of 32.
         let mut counts = [0; 10];
         (0..4000).for_each(|seed| sample(10, Some(5), seed).iter().for_each(|&i| counts[i] += 1));
         assert!(counts.iter().all(|count| (1800..2200).contains(count)), "{counts:?}");
@@ -51,7 +53,7 @@ mod tests {
 
     #[test]
     fn a_seed_means_the_same_everywhere() {
-        // As a second implementation in Python draws them.
+        // Expected: draws of a second implementation in Python.
         assert_eq!(sample(10_042, Some(4), 0), [7364, 8914, 9720, 10_034]);
         assert_eq!(sample(10_042, Some(4), 1), [4384, 5429, 6247, 7578]);
     }

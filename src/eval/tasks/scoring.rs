@@ -1,42 +1,44 @@
-//! Log-probabilities of endings, with the context that they share computed once.
+//! Log-probabilities of endings. A shared context is evaluated once.
 
 use super::encode::Encoded;
 use crate::engine::{CancelFlag, Engine, Session};
 use crate::error::Result;
 use crate::sampling::{negative_log_likelihood, token_logprobs};
 
-/// What the model gives the endings of a question.
+/// Scores of a question's endings.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Scores {
-    /// The sum of log-probabilities of each ending's tokens.
+    /// Summed log-probability of each ending's tokens.
     pub(super) logprobs: Vec<f64>,
-    /// Whether the first ending is what the model would have written; where asked.
+    /// Whether the model would have written the first ending; only if requested.
     pub(super) greedy: Option<bool>,
 }
 
-/// How a question is scored.
+/// Method of scoring a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route {
-    /// Endings of one token: the logits behind the context have them all.
+    /// All endings have one token. The logits after the context contain them all.
     Logits,
-    /// Sessions behind the context, an ending each, with those of other questions.
+    /// Each ending is scored in its own session after the context, in one batch with
+    /// other questions.
     Batch,
-    /// By itself, with the most probable tokens.
+    /// The question is scored separately, with the rank of each token.
     Detailed,
-    /// What does not fit, by itself from the logits, each ending with what precedes it.
+    /// The context does not fit. Each ending is scored separately from the logits, after
+    /// the part of the context that fits.
     Cut,
 }
 
-/// Scores questions and counts the tokens that it runs through the model.
+/// Scores questions and counts the tokens that the model evaluates.
 pub(super) struct Scorer<'e> {
     engine: &'e Engine,
-    /// Holds the last context: the next one keeps what they have in common, as MMLU's
-    /// shots.
+    /// Session with the last context. The next context reuses their common prefix, such
+    /// as MMLU's shots.
     base: Session,
     cancel: Option<CancelFlag>,
-    /// Whether [`Scores::greedy`] is wanted.
+    /// Whether to compute [`Scores::greedy`].
     greedy: bool,
-    /// Tokens run so far.
+    /// Number of tokens evaluated so far.
     pub(super) tokens: u64,
 }
 
@@ -68,11 +70,11 @@ impl<'e> Scorer<'e> {
         }
     }
 
-    /// Scores a batch: each context runs once, its endings follow in forks of its
-    /// session, those of all questions together.
+    /// Scores a batch. Each context is evaluated once, and its endings follow in forks of
+    /// its session. The endings of all questions are evaluated together.
     ///
     /// # Errors
-    /// As [`Engine::score`].
+    /// The errors of [`Engine::score`].
     pub(super) fn shared(&mut self, batch: &[Encoded]) -> Result<Vec<Scores>> {
         let mut forks = Vec::new();
         let mut all = Vec::with_capacity(batch.len());
@@ -98,11 +100,11 @@ impl<'e> Scorer<'e> {
         Ok(all)
     }
 
-    /// As [`Scorer::shared`], but each ending has a session with a context of its own:
-    /// what sharing is measured against.
+    /// Scores a batch like [`Scorer::shared`], but evaluates the context anew for each
+    /// ending. It is the baseline for measuring the gain by sharing.
     ///
     /// # Errors
-    /// As [`Engine::score`].
+    /// The errors of [`Engine::score`].
     pub(super) fn apart(&mut self, batch: &[Encoded]) -> Result<Vec<Scores>> {
         let mut sessions = Vec::new();
         let mut all = Vec::with_capacity(batch.len());
@@ -135,7 +137,7 @@ impl<'e> Scorer<'e> {
         Ok(all)
     }
 
-    /// The tokens that [`Scorer::apart`] runs for a question.
+    /// Returns the number of tokens that [`Scorer::apart`] evaluates for a question.
     pub(super) fn tokens_apart(&self, item: &Encoded) -> u64 {
         let context = item.context.len();
         let of = |ending: &Vec<u32>| match self.route(item) {
@@ -147,7 +149,8 @@ impl<'e> Scorer<'e> {
     }
 
     /// Scores the endings of several questions in shared passes. The last token of each
-    /// context runs again with every ending: its logits give the first token.
+    /// context is evaluated again with every ending, because its logits score the
+    /// ending's first token.
     fn score_forks(&mut self, forks: &mut [(usize, Session, &[u32])], all: &mut [Scores]) -> Result<()> {
         if forks.is_empty() {
             return Ok(());
@@ -168,7 +171,8 @@ impl<'e> Scorer<'e> {
         if rest.is_empty() { Ok(()) } else { self.base.prefill(rest) }
     }
 
-    /// A question of one ending that is compared with what the model would write.
+    /// Scores a question, usually of one ending, and compares the ending with what the
+    /// model would write.
     fn detailed(&mut self, item: &Encoded) -> Result<Scores> {
         self.keep_and_prefill(item)?;
         let (mut logprobs, mut greedy) = (Vec::with_capacity(item.endings.len()), None);
@@ -182,8 +186,8 @@ impl<'e> Scorer<'e> {
         Ok(Scores { logprobs, greedy })
     }
 
-    /// A question whose context is cut: each ending keeps the tokens in front of it that
-    /// fill the context, and its own last token is no input (lm-eval's
+    /// Scores a question whose context is cut. Each ending keeps as many of the preceding
+    /// tokens as fit the context, and its own last token is not evaluated (lm-eval's
     /// `_loglikelihood_tokens`).
     fn cut(&mut self, item: &Encoded) -> Result<Scores> {
         let (mut logprobs, mut greedy) = (Vec::with_capacity(item.endings.len()), None);
@@ -211,8 +215,8 @@ impl<'e> Scorer<'e> {
     }
 }
 
-/// Leaves in `session` what it has in common with `context`, but for the last `rerun`
-/// tokens of it; returns the rest.
+/// Truncates `session` to its common prefix with `context`, without the last `rerun`
+/// tokens of `context`, and returns the rest of `context`.
 fn keep_common<'c>(session: &mut Session, context: &'c [u32], rerun: usize) -> &'c [u32] {
     let common = session.tokens().iter().zip(context).take_while(|(a, b)| a == b).count();
     let common = common.min(context.len() - rerun);

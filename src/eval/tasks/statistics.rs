@@ -2,17 +2,18 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A mean.
+/// A mean and its standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// The mean.
     pub value: f64,
-    /// Its standard error; none where there is one value alone.
+    /// Standard error of the mean; `None` for a single value.
     pub stderr: Option<f64>,
 }
 
-/// The mean of `values` with the sample's standard deviation (n - 1) over the root of
-/// their number: lm-eval's `mean_stderr`. `None` of nothing.
+/// Returns the mean of `values`, or `None` without values. The standard error is the
+/// sample's standard deviation (divisor n - 1) divided by the square root of n, as in
+/// lm-eval's `mean_stderr`.
 pub(super) fn mean(values: &[f64]) -> Option<Estimate> {
     let n = values.len() as f64;
     let value = (!values.is_empty()).then(|| values.iter().sum::<f64>() / n)?;
@@ -21,15 +22,16 @@ pub(super) fn mean(values: &[f64]) -> Option<Estimate> {
     Some(Estimate { value, stderr })
 }
 
-/// The mean over groups weighted by their sizes, its error from the pooled variance:
-/// lm-eval's `aggregate_subtask_metrics` and `pooled_sample_stderr`. `None` of nothing.
+/// Returns the mean over groups, weighted by their sizes, with a standard error from the
+/// pooled variance: lm-eval's `aggregate_subtask_metrics` and `pooled_sample_stderr`.
+/// Returns `None` if there are no values.
 pub(super) fn pooled(groups: &[(usize, Estimate)]) -> Option<Estimate> {
     let n: usize = groups.iter().map(|(size, _)| size).sum();
     if n == 0 {
         return None;
     }
     let value = groups.iter().map(|(size, group)| group.value * *size as f64).sum::<f64>() / n as f64;
-    // A group of one has no deviation to add.
+    // A group of one value adds no deviation.
     let squares: f64 = groups
         .iter()
         .filter_map(|(size, group)| {
@@ -41,8 +43,8 @@ pub(super) fn pooled(groups: &[(usize, Estimate)]) -> Option<Estimate> {
     Some(Estimate { value, stderr })
 }
 
-/// The perplexity of mean log-probabilities; its error is that of the mean times the
-/// perplexity (lm-eval bootstraps it).
+/// Returns the perplexity of mean log-probabilities. Its standard error is that of the
+/// mean times the perplexity (lm-eval bootstraps it).
 pub(super) fn perplexity(logprobs: &[f64]) -> Option<Estimate> {
     let mean = mean(logprobs)?;
     let value = (-mean.value).exp();
@@ -59,7 +61,8 @@ mod tests {
 
     #[test]
     fn means_are_those_of_the_sample() {
-        // 3 of 4: deviations 1/4 and 3/4, squares 0.75, over 3 and over 4: 1/16.
+        // 3 of 4 are right: deviations 1/4 and 3/4, sum of squares 0.75, divided by 3 and
+        // by 4: 1/16.
         let estimate = mean(&[1.0, 1.0, 0.0, 1.0]).unwrap();
         assert_eq!(estimate.value, 0.75);
         close(estimate.stderr, 0.25);
@@ -72,7 +75,7 @@ mod tests {
         let groups = [(4, mean(&[1.0, 1.0, 0.0, 1.0]).unwrap()), (2, mean(&[0.0, 1.0]).unwrap())];
         let all = pooled(&groups).unwrap();
         close(Some(all.value), 4.0 / 6.0);
-        // Squares 0.75 and 0.5 over 6 - 2 and over 6.
+        // Sums of squares 0.75 and 0.5, divided by 6 - 2 and by 6.
         close(all.stderr, (1.25_f64 / 4.0 / 6.0).sqrt());
         let one = (1, mean(&[1.0]).unwrap());
         assert_eq!(pooled(&[one, one]), Some(Estimate { value: 1.0, stderr: None }));

@@ -1,5 +1,5 @@
-//! MMLU's subjects in their four groups (Hendrycks et al. 2021, `categories.py`; the
-//! same in lm-evaluation-harness).
+//! The subjects of MMLU in their four groups (Hendrycks et al. 2021, `categories.py`;
+//! lm-evaluation-harness has the same groups).
 
 use serde::{Deserialize, Serialize};
 
@@ -87,10 +87,10 @@ const OTHER: [&str; 13] = [
 ];
 
 impl Group {
-    /// All four, in the order of the reports.
+    /// All four groups in the order of the reports.
     pub const ALL: [Group; 4] = [Group::Stem, Group::Humanities, Group::SocialSciences, Group::Other];
 
-    /// The subjects, sorted.
+    /// Returns the subjects of the group in alphabetical order.
     #[must_use]
     pub const fn subjects(self) -> &'static [&'static str] {
         match self {
@@ -101,13 +101,13 @@ impl Group {
         }
     }
 
-    /// The group of a subject; none for one that is not among the 57.
+    /// Returns the group of a subject, or `None` if it is not one of the 57.
     #[must_use]
     pub fn of(subject: &str) -> Option<Group> {
         Group::ALL.into_iter().find(|group| group.subjects().contains(&subject))
     }
 
-    /// The name in reports.
+    /// Returns the name in reports.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,11 +1,11 @@
-//! Steps, matrices and numbers of the bed.
+//! The test bed's steps, matrices and buffers of numbers.
 
 use crate::error::Result;
 use crate::gpu::{BoundBuffer, BufferUse, Gpu, GpuBuffer, MemoryGroup, Work};
 use crate::kernels::{Batch, Matrix, MatrixLayout, Op, Piece, Row, Step, StepRows};
 use crate::tensor::DType;
 
-/// Steps of one kind: a chunk of prefill or a row of decode.
+/// The step buffers of one kind: a prefill chunk or a decode row.
 pub(super) struct Rows {
     pub(super) step: GpuBuffer,
     batch: GpuBuffer,
@@ -13,7 +13,8 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// `n_rows` of one sequence, the last of them at position `kv_len` - 1.
+    /// Creates a step of `n_rows` rows of one sequence; the last row is at position
+    /// `kv_len` - 1.
     pub(super) fn new(gpu: &Gpu, n_rows: usize, kv_len: usize) -> Result<Self> {
         let work = Work { n_rows: n_rows as u32, kv_len: kv_len as u32 };
         let position = work.kv_len - work.n_rows;
@@ -33,7 +34,7 @@ impl Rows {
         })
     }
 
-    /// As `op` binds them.
+    /// Returns the rows in the form that `op` binds.
     pub(super) fn bound(&self, op: Op) -> StepRows<'_> {
         let chunk = matches!(op, Op::AttentionPrefill | Op::Gemm);
         let batch = (!chunk).then(|| BoundBuffer::from(&self.batch));
@@ -41,7 +42,7 @@ impl Rows {
     }
 }
 
-/// A matrix of padded sizes in pieces that fit the device.
+/// Allocates a matrix of padded sizes in pieces that fit the device's bindings.
 pub(super) fn matrix(gpu: &Gpu, n_rows: usize, n_columns: usize, dtype: DType) -> Result<Matrix> {
     let at_once = Matrix::rows_per_piece(n_columns, dtype, gpu.max_binding_bytes());
     let pieces = (0..n_rows).step_by(at_once).map(|first_row| {
@@ -53,16 +54,16 @@ pub(super) fn matrix(gpu: &Gpu, n_rows: usize, n_columns: usize, dtype: DType) -
     Ok(Matrix { dtype, layout, n_rows, n_columns, pieces: pieces.collect::<Result<_>>()? })
 }
 
-/// Bytes that are written at once.
+/// Bytes written per upload.
 const BLOCK_BYTES: usize = 1 << 20;
 
-/// A buffer of numbers between -1/8 and 1/8: zeros alone may be quicker to compute
-/// with or to read than what a model holds.
+/// Allocates a buffer of numbers between -1/8 and 1/8. Zeros might be faster to read or
+/// to compute with than a model's values.
 pub(super) fn numbers(gpu: &Gpu, name: &str, bytes: u64, dtype: DType) -> Result<GpuBuffer> {
     let group = if dtype == DType::F32 { MemoryGroup::Activations } else { MemoryGroup::Weights };
     let buffer = gpu.allocate(name, bytes, BufferUse::Storage, group)?;
     let elems = BLOCK_BYTES.min(bytes as usize) / dtype.size_bytes();
-    // Knuth's multiplicative hash; 16 bits of it are exact in f32.
+    // Knuth's multiplicative hash; its upper 16 bits are exact in f32.
     let number = |i: u32| ((i.wrapping_mul(2_654_435_769) >> 16) as f32 / 32_768.0 - 1.0) / 8.0;
     let values = (0..elems as u32).map(number);
     let block: Vec<u8> = match dtype {

@@ -1,16 +1,16 @@
-//! Activation functions as the reference has them, and how exact the shaders' are.
+//! Activation functions of the reference, and error bounds of the shaders' versions.
 
 use super::data::U;
 use crate::kernels::Activation;
 use crate::reference;
 
-/// Slope of the steepest activation, GELU.
+/// Maximum slope of any activation, reached by GELU.
 pub(super) const STEEPEST: f64 = 1.13;
 
-/// Relative error of a soft cap, as the shader states it.
+/// Relative error of a soft cap, as documented in the shader.
 pub(super) const SOFT_CAP_ERROR: f64 = 1.5e-6;
 
-/// The reference's function.
+/// Returns the reference's function.
 pub(super) fn function(activation: Activation) -> fn(f64) -> f64 {
     match activation {
         Activation::None => |x| x,
@@ -23,16 +23,16 @@ pub(super) fn function(activation: Activation) -> fn(f64) -> f64 {
     }
 }
 
-/// Absolute error that the shader's function may have at `±magnitude`.
+/// Returns the absolute error that the shader's function may have at `±magnitude`.
 pub(super) fn function_error(activation: Activation, magnitude: f64) -> f64 {
     match activation {
         Activation::None | Activation::Relu => 0.0,
-        // 1 - 2 / (e + 1): a division of 2.5 ulp (WGSL's bound) and two
-        // roundings near 1.
+        // 1 - 2 / (e + 1) has one division of 2.5 ulp (WGSL's bound) and two roundings
+        // near 1.
         Activation::Tanh => 8.0 * U,
-        // x times a factor in [0, 1] whose absolute error is as above; the
-        // polynomial of erf adds 1.5e-7, exp's relative error of 3 + 2|y| ulp
-        // counts as y e^-y at most.
+        // x times a factor in [0, 1] whose absolute error is as above. The polynomial of
+        // erf adds 1.5e-7. The relative error of exp, 3 + 2|y| ulp, counts as at most
+        // y e^-y.
         Activation::GeluTanh | Activation::Gelu | Activation::QuickGelu | Activation::Silu => {
             16.0 * U * magnitude
         }

@@ -16,51 +16,51 @@ use crate::reference;
 use crate::tensor::{Axis, DType, pad_row};
 use crate::tune::output::{Expected, Format, Output, Prepared};
 
-/// Attention of rows over the cache.
+/// Attention of some rows over the cache.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttentionCase {
-    /// The cache.
+    /// Shape of the cache.
     pub kv: KvShape,
-    /// Position of the first row: keys of earlier chunks.
+    /// Position of the first row. The keys before it belong to earlier chunks.
     pub position: usize,
-    /// Rows. Those of a decode are sequences of their own: row i sees the positions
-    /// behind the first i pages, the last of them for all rows `position`. Those of a
-    /// packed pass are runs of 1, 2, 3 ... rows of sequences that begin alike, the last
-    /// row of each at `position`.
+    /// Number of rows. In a decode, each row is a separate sequence: row i sees the
+    /// positions from page i up to `position`. In a packed pass, run i has i + 1 rows of
+    /// one sequence. It begins at page i, and its last row is at `position`.
     pub n_rows: usize,
-    /// Factor of the queries: 1 spreads the weights over all keys, 40 leaves
-    /// a few and scores of some hundreds.
+    /// Factor of the queries. 1 spreads the weights over all keys; 40 concentrates them
+    /// on a few keys and gives scores of some hundreds.
     pub sharpness: f32,
-    /// Positions that a row sees.
+    /// Number of positions that a row attends to.
     pub window: Option<usize>,
-    /// Bound of the scores.
+    /// Soft bound of the scores.
     pub soft_cap: Option<f32>,
 }
 
 impl AttentionCase {
-    /// Random rows without a window or a cap.
+    /// Creates a case of random rows without a window or a cap.
     #[must_use]
     pub fn plain(kv: KvShape, position: usize, n_rows: usize) -> Self {
         AttentionCase { kv, position, n_rows, sharpness: 1.0, window: None, soft_cap: None }
     }
 
-    /// What the window leaves of a sequence's positions.
+    /// Returns the positions of a sequence that are inside the window.
     pub(super) fn visible(&self, sequence: &Range<usize>) -> Range<usize> {
         sequence.start.max(sequence.end.saturating_sub(self.window.unwrap_or(usize::MAX)))..sequence.end
     }
 
-    /// The sequence's positions up to each row of a prefill.
+    /// Returns for each row of a prefill the sequence's positions up to it.
     pub(super) fn chunk(&self) -> Vec<Range<usize>> {
         (0..self.n_rows).map(|row| 0..self.position + row + 1).collect()
     }
 
-    /// The sequence's positions up to each row of a decode.
+    /// Returns for each row of a decode its sequence's positions up to it.
     pub(super) fn batch(&self) -> Vec<Range<usize>> {
         let end = self.position + 1;
         (0..self.n_rows).map(|row| row.min(self.position / PAGE_SIZE) * PAGE_SIZE..end).collect()
     }
 
-    /// The sequence's positions up to each row of a packed pass, run by run.
+    /// Returns for each row of a packed pass its sequence's positions up to it, run by
+    /// run.
     fn runs(&self) -> Vec<Vec<Range<usize>>> {
         let (mut left, mut runs) = (self.n_rows, Vec::new());
         while left > 0 {
@@ -73,7 +73,7 @@ impl AttentionCase {
         runs
     }
 
-    /// The sequence's positions up to each row of a packed pass.
+    /// Returns for each row of a packed pass its sequence's positions up to it.
     pub(super) fn packed(&self) -> Vec<Range<usize>> {
         self.runs().concat()
     }
@@ -85,8 +85,9 @@ impl AttentionCase {
         reference::Attention { n_head, n_kv_head, head_dim, scale, soft_cap, window }
     }
 
-    /// The pages of sequences of which rows see positions from `first` on; `None` for
-    /// those that hold none of them and are no longer the sequence's.
+    /// Yields `pages` for the page table of rows that see positions from `first` on. A
+    /// page before the first visible one no longer belongs to the sequence and becomes
+    /// `None`.
     fn listed(&self, pages: Range<usize>, first: usize) -> impl Iterator<Item = Option<usize>> {
         pages.map(move |page| (page >= first / PAGE_SIZE).then_some(page))
     }
@@ -129,8 +130,8 @@ impl AttentionCase {
         self.prepare(gpu, candidate, case, (&seen, Some(&batch(gpu, &rows)?), &table), record)
     }
 
-    /// `sequences`: the positions up to each row; `batch`: the rows, where they are no
-    /// chunk; `table`: the pages that the page table lists.
+    /// `sequences` are the positions up to each row. `batch` contains the rows if they
+    /// are not a chunk. `table` lists the pages of the page table.
     fn prepare(
         &self,
         gpu: &Gpu,
@@ -142,8 +143,7 @@ impl AttentionCase {
         let seen: Vec<_> = sequences.iter().map(|sequence| self.visible(sequence)).collect();
         let kv_len = seen.iter().map(|seen| seen.end).max().unwrap_or(0);
         let first = seen.iter().map(|seen| seen.start).min().unwrap_or(0);
-        // Longer than the cache and higher than the chunk: not all of the
-        // scratch is in use.
+        // The scratch has space for more positions and rows than the case uses.
         let (n_ctx, max_rows) = (self.position + self.n_rows + 300, self.n_rows + 3);
         let (n_head, head_dim) = (self.kv.n_head, pad_row(self.kv.head_dim));
         let (n_kv_head, window) = (self.kv.n_kv_head, self.window);
@@ -153,7 +153,7 @@ impl AttentionCase {
             Output::new(gpu, "scratch", Format::Float(DType::F32), &[], vec![Expected::Any; elems])?;
         let kv = self.kv;
         let inputs = Inputs::new(self, kv_len);
-        // The new keys and values are read from the cache alone.
+        // The kernel must read the new keys and values only from the cache.
         let axis = Axis::grouped(kv.n_head, kv.head_dim);
         let mut qkv = pad_columns(&inputs.q, axis);
         let width = axis.padded_len();
@@ -205,7 +205,8 @@ impl AttentionCase {
     }
 }
 
-/// A row that sees these positions, from the page on that its table begins with.
+/// Returns a row that sees these positions. Its pages begin at `first_page` of the page
+/// table.
 fn row(seen: &Range<usize>, first_page: u32) -> Row {
     Row { position: seen.len() as u32 - 1, kv_len: seen.len() as u32, first_page, unused: 0 }
 }
@@ -223,7 +224,7 @@ impl fmt::Display for AttentionCase {
     }
 }
 
-/// Queries, keys and values without padding, and where the cache has them.
+/// Queries, keys and values without padding, and their places in the cache.
 struct Inputs {
     /// `[n_rows, n_head, head_dim]`
     q: Vec<f32>,
@@ -243,9 +244,10 @@ impl Inputs {
         Inputs { q, k, v, pages: Pages::scattered(kv, kv_len, &mut random) }
     }
 
-    /// The slabs' elements. Where no position is that a row sees, from `first` on, keys
-    /// are large, for scores that would count (a NaN can vanish in a maximum), and
-    /// values NaN; the first page, whose entry stands for pages left behind, is all NaN.
+    /// Returns the elements of the slabs. Positions before `first` and unused pages,
+    /// which no row sees, hold NaN values and large keys. Large keys would give scores
+    /// that count, while a NaN key can vanish in a maximum. The first page, whose entry
+    /// represents pages left behind by a window, is all NaN.
     fn slabs(&self, kv: KvShape, first: usize) -> Vec<Vec<f32>> {
         let run = kv.n_kv_head * PAGE_SIZE * pad_row(kv.head_dim);
         let mut random = Random::new(8);
@@ -267,7 +269,7 @@ impl Inputs {
         slabs
     }
 
-    /// Value and tolerance of `[n_rows, n_head, head_dim]`.
+    /// Returns value and tolerance of `[n_rows, n_head, head_dim]`.
     fn expected(&self, case: &AttentionCase, sequences: &[Range<usize>]) -> Vec<Expected> {
         let (kv, twin) = (case.kv, case.twin());
         let (head_dim, width) = (kv.head_dim, kv.n_head * kv.head_dim);
@@ -290,7 +292,8 @@ impl Inputs {
                 let (k, v) = (&self.k[elems.clone()], &self.v[elems]);
                 let relative = relative_error(&one_head, q, k);
                 for (d, &want) in want.iter().enumerate() {
-                    // Weights are relative to their sum: |v| at most counts.
+                    // The weights are normalized by their sum, so the error scales with
+                    // at most the largest |v|.
                     let values = v.iter().skip(d).step_by(head_dim);
                     let largest = values.fold(0.0f64, |max, v| max.max(f64::from(v.abs())));
                     let want = f64::from(want);
@@ -303,8 +306,9 @@ impl Inputs {
     }
 }
 
-/// Relative error of softmax weights, once in the weighted values and once in
-/// their sum: from the scores' absolute error, from exp and from the sums, and from a cap's.
+/// Returns the relative error of the softmax weights. It counts twice: in the weighted
+/// values and in their sum. It comes from the scores' absolute error, from exp, from the
+/// sums and from the soft cap.
 fn relative_error(twin: &reference::Attention, q: &[f32], k: &[f32]) -> f64 {
     let scale = f64::from(twin.scale);
     let (mut magnitude, mut low, mut high) = (0.0f64, f64::INFINITY, f64::NEG_INFINITY);
@@ -314,7 +318,7 @@ fn relative_error(twin: &reference::Attention, q: &[f32], k: &[f32]) -> f64 {
         let score = twin.score(q, k);
         (low, high) = (low.min(score), high.max(score));
     }
-    // Weights below e^-15 do not count; their exp may be as wrong as it likes.
+    // Weights below e^-15 do not matter, whatever the error of their exp.
     let spread = (high - low).min(15.0);
     let n_keys = k.len() / q.len();
     let cap = twin.soft_cap.map_or(0.0, |_| SOFT_CAP_ERROR * high.abs().max(low.abs()));

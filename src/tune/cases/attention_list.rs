@@ -1,11 +1,11 @@
-//! Which cases of attention there are.
+//! The list of attention cases.
 
 use super::list::{LARGE_HEAD, shapes};
 use super::{AttentionCase, Case, KvShape, ReduceCase};
 use crate::kernels::ROWS_MAX;
 use crate::tensor::DType;
 
-/// Pushes those of every kernel of attention.
+/// Pushes the cases of all attention kernels.
 pub(super) fn push(all: &mut Vec<Case>) {
     prefill(all);
     packed(all);
@@ -15,8 +15,9 @@ pub(super) fn push(all: &mut Vec<Case>) {
     capped(all);
 }
 
-/// Caches whose heads are shared by groups of 2, 3, 4, 7 and 8 heads of q, the last two
-/// multi-query; heads of 256 elements in groups of 4 and 8. Types and slabs vary along.
+/// Returns caches in which groups of 2, 3, 4, 7 and 8 query heads share a key/value head.
+/// They include multi-query caches, and heads of 256 elements in groups of 4 and 8. Types
+/// and numbers of slabs also vary.
 pub(super) fn grouped() -> Vec<KvShape> {
     let shape =
         |n_head, n_kv_head, head_dim, dtype, n_slabs| KvShape { n_head, n_kv_head, head_dim, dtype, n_slabs };
@@ -31,7 +32,8 @@ pub(super) fn grouped() -> Vec<KvShape> {
     ]
 }
 
-/// Windows around a page of 16, a tile of 32 keys, a split; positions around theirs.
+/// Windows around the sizes of a page (16), of tiles (32 keys) and of splits; positions
+/// around the boundaries of pages, tiles and splits and around the window's size.
 fn windows(all: &mut Vec<Case>) {
     let shapes = [grouped()[0], grouped()[2], shapes()[3]];
     for kv in shapes {
@@ -40,7 +42,7 @@ fn windows(all: &mut Vec<Case>) {
                 window: Some(window),
                 ..AttentionCase::plain(kv, position, n_rows)
             };
-            // Rows before the window is full, behind it, across pages and tiles.
+            // Rows before and after the window is full, and across pages and tiles.
             for (position, n_rows) in [(0, 20), (window, 3), (95, 18), (200, 33), (331, 1)] {
                 all.push(Case::AttentionPrefill(case(position, n_rows)));
             }
@@ -61,7 +63,8 @@ fn windows(all: &mut Vec<Case>) {
     }
 }
 
-/// Caps of Gemma 2's size, far above the scores too, and one that bends every score.
+/// Caps of Gemma 2's size with scores far below and far above them, and a cap that bends
+/// every score.
 fn capped(all: &mut Vec<Case>) {
     for (kv, cap, sharpness) in [
         (grouped()[0], 50.0, 1.0),
@@ -92,7 +95,7 @@ fn prefill(all: &mut Vec<Case>) {
         }));
     };
     for kv in shapes() {
-        // Rows around 8 and 16, keys around 8 and 32, chunks behind others.
+        // Rows around 8 and 16, keys around 8 and 32, chunks after other chunks.
         for (n_rows, position) in [(1, 0), (7, 0), (16, 0), (17, 15), (33, 0), (1, 31), (3, 32), (9, 63)] {
             push(kv, n_rows, position, 1.0);
         }
@@ -117,7 +120,7 @@ fn packed(all: &mut Vec<Case>) {
         }));
     };
     for kv in shapes() {
-        // Runs of 1, 2, 3 ... rows over the borders of groups of 8 and 16.
+        // Runs of 1, 2, 3 ... rows across the boundaries of groups of 8 and 16.
         for (n_rows, position) in [(1, 0), (3, 5), (21, 40), (55, 63), (40, 130)] {
             push(kv, n_rows, position, 1.0);
         }
@@ -141,13 +144,12 @@ fn decode(all: &mut Vec<Case>) {
         }));
     };
     for kv in shapes() {
-        // Positions around the pages of 16, the tiles of 64 and the splits of
-        // 256.
+        // Positions around the pages (16), the tiles (64) and the splits (256).
         for kv_len in [1, 2, 16, 17, 31, 33, 63, 64, 65, 255, 256, 257, 600] {
             push(kv, 1, kv_len, 1.0);
         }
         push(kv, 1, 270, 40.0);
-        // Rows of several sequences, each of another length.
+        // Rows of several sequences of different lengths.
         for (n_rows, kv_len) in [(2, 3), (3, 40), (5, 300), (16, 290)] {
             push(kv, n_rows, kv_len, 1.0);
         }
@@ -158,7 +160,8 @@ fn decode(all: &mut Vec<Case>) {
             push(kv, n_rows, kv_len, 1.0);
         }
     }
-    // Splits of per_thread: of 3072 positions of one head, 1024 of three, 768 of four.
+    // Split sizes of per_thread: 3072 positions for one head, 1024 for three, 768 for
+    // four.
     for (kv, lengths) in [
         (shapes()[1], [3072, 3073, 6200]),
         (grouped()[2], [1024, 1025, 2100]),
@@ -178,7 +181,7 @@ fn reduce(all: &mut Vec<Case>) {
         (2, 64, 4, 256, 256, None),
         (2, 64, 4, 256, 257, None),
         (3, 80, 9, 256, 2304, None),
-        // Splits begin with the page of the first position that is seen: 880, 1136.
+        // Splits begin at the page of the first visible position: 880, 1136.
         (2, 64, 4, 256, 1137, Some(250)),
         (2, 64, 4, 256, 1136, Some(250)),
         (2, 8, 10, 64, 600, Some(600)),

@@ -1,5 +1,5 @@
-//! What a case must move and compute at the least: the figures behind GB/s,
-//! GFLOP/s and a roofline.
+//! The minimum bytes and operations of a case, from which GB/s, GFLOP/s and the roofline
+//! are computed.
 
 use std::ops::Range;
 
@@ -9,35 +9,36 @@ use super::{
 };
 use crate::kernels::Norm;
 
-/// The least work of an operation, by its shape alone: padding, scratch and
-/// what a kernel reads twice do not count.
+/// Minimum work of an operation by its shape. Padding, scratch and repeated reads do not
+/// count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
-    /// Bytes of inputs read once and of outputs written once.
+    /// Bytes of the inputs, read once, and of the outputs, written once.
     pub bytes: u64,
-    /// Floating-point operations of the sums; a multiply-add is two. Comparisons,
+    /// Floating-point operations of the sums; a multiply-add counts as two. Comparisons,
     /// exp and activation functions do not count.
     pub flops: u64,
 }
 
-/// Bytes of an f32: activations, biases and norms.
+/// Bytes of an f32, the type of activations, biases and norms.
 const F32: usize = 4;
 
 impl Case {
-    /// Bytes and floating-point operations of the case.
+    /// Returns the minimum bytes and floating-point operations of the case.
     #[must_use]
     pub fn cost(&self) -> Cost {
         let (bytes, flops) = match self {
             Case::Gemv(case) | Case::Gemm(case) => matmul(case),
             Case::NormGemv(case) => norm_gemv(case),
-            // Gate and up are read, an output is written.
+            // Gate and up are read, one output is written.
             Case::Gated(GatedCase { n_rows, n, .. }) => (3 * n_rows * n * F32, n_rows * n),
             Case::LayerNorm(case) => layer_norm(case),
             Case::RmsNorm(case) => rms_norm(case),
             Case::QkNorm(case) => qk_norm(case),
             Case::Embedding(case) => embedding(case),
             Case::Argmax(ArgmaxCase { n, .. }) | Case::Sample(SampleCase { n, .. }) => (n * F32, 0),
-            // A target and a result of five words a row; weights are sums of a term a logit.
+            // Each row also has one target and five result words. Its sum of weights has
+            // one term per logit.
             Case::Score(ScoreCase { n_rows, n, .. }) => (n_rows * (n + 6) * F32, n_rows * n),
             Case::KvAppend(case) => kv_append(case),
             Case::AttentionPrefill(case) => attention(case, case.chunk()),
@@ -59,21 +60,21 @@ fn matmul(case: &MatmulCase) -> (usize, usize) {
     (read + written, 2 * m * n * k)
 }
 
-/// Mean (1), variance (3), scale and shift (4) for each element.
+/// Operations per element: mean (1), variance (3), scale and shift (4).
 fn layer_norm(case: &LayerNormCase) -> (usize, usize) {
     let elems = case.n_rows * case.n;
     ((2 * elems + 2 * case.n) * F32, 8 * elems)
 }
 
-/// Mean of the squares (2), scale (2), and the addition, for each element.
+/// Operations per element: mean of the squares (2), scale (2), and the addition if there
+/// is one.
 fn rms_norm(case: &RmsNormCase) -> (usize, usize) {
     let elems = case.n_rows * case.n;
     let added = if case.accumulate { elems } else { 0 };
     ((2 * elems + added + case.n) * F32, 4 * elems + added)
 }
 
-/// The norm, then three operations for each rotated element; a row of the table for
-/// each position.
+/// The norm, three operations per rotated element, and one table row per position.
 fn qk_norm(case: &QkNormCase) -> (usize, usize) {
     let heads = case.n_rows * (case.n_head + case.n_kv_head);
     let (elems, rotated) = (heads * case.head_dim, case.rotated.unwrap_or(0));
@@ -92,8 +93,8 @@ fn kv_append(case: &KvAppendCase) -> (usize, usize) {
     (elems * (F32 + case.kv.dtype.size_bytes()), 0)
 }
 
-/// Each row meets the keys that it sees: a product for the score and one for the
-/// value. Keys that several rows see count once.
+/// Each row computes, for every key that it sees, one product for the score and one for
+/// the value. Keys that several rows see count once.
 fn attention(case: &AttentionCase, seen: Vec<Range<usize>>) -> (usize, usize) {
     let (rows, width) = (case.n_rows, case.kv.n_head * case.kv.head_dim);
     let seen: Vec<_> = seen.into_iter().map(|positions| case.visible(&positions)).collect();
@@ -104,8 +105,8 @@ fn attention(case: &AttentionCase, seen: Vec<Range<usize>>) -> (usize, usize) {
     (cached + 2 * rows * width * F32, 4 * pairs * width)
 }
 
-/// The norm's input, weight and bias (an RMS norm has none); the projection's weights,
-/// bias and output, k and v in the cache's type.
+/// Counts the norm's input, weight and bias (an RMS norm has no bias), the projection's
+/// weights, bias and output, and k and v in the cache's type.
 fn norm_gemv(case: &NormGemvCase) -> (usize, usize) {
     let NormGemvCase { norm, m, n_embd, dtype, behind, .. } = *case;
     let (scales, normalizing) = match norm {
@@ -125,10 +126,10 @@ fn norm_gemv(case: &NormGemvCase) -> (usize, usize) {
     (read + m * written * F32 - cached, 2 * m * n * n_embd + normalizing * m * n_embd)
 }
 
-/// Each split's sums are scaled and added.
+/// The sums of each split are scaled and added.
 fn reduce(case: &ReduceCase) -> (usize, usize) {
     let splits = case.n_splits();
-    // One split has written the output itself.
+    // A single split writes the output directly.
     if splits < 2 {
         return (0, 0);
     }
@@ -150,16 +151,16 @@ mod tests {
 
     #[test]
     fn worked_figures() {
-        // 3072 x 768 halves, 768 and 3072 floats; 2 x 3072 x 768 operations.
+        // 3072 x 768 f16 elements, 768 and 3072 f32 elements; 2 x 3072 x 768 operations.
         let gemv = MatmulCase::plain(1, 3072, 768, DType::F16);
         assert_eq!(cost(Case::Gemv(gemv.clone())), (4_718_592 + 3072 + 12_288, 4_718_592));
-        // Bias, and the output read as well.
+        // The bias and the output are read as well.
         let residual = MatmulCase { bias: true, accumulate: true, ..gemv };
         assert_eq!(cost(Case::Gemv(residual)).0, 4_718_592 + 3072 + 3 * 12_288);
-        // Padding does not count: 75 of 3 are 225 features.
+        // Padding does not count: 75 groups of 3 are 225 features.
         let grouped = MatmulCase { n: Axis::grouped(75, 3), ..MatmulCase::plain(2, 1, 10, DType::F32) };
         assert_eq!(cost(Case::Gemm(grouped)), ((2250 + 20 + 450) * 4, 9000));
-        // Gate and up are rows of weights, their product is the output.
+        // Gate and up are rows of weights; the output is their product.
         let gated = MatmulCase::gated(1, 10, 6, DType::F32, Activation::Silu);
         assert_eq!(cost(Case::Gemv(gated)), ((120 + 6 + 10) * 4, 240));
         let gated = GatedCase { n_rows: 2, n: 10, activation: Activation::Silu };
@@ -170,7 +171,7 @@ mod tests {
         let norm = RmsNormCase { n_rows: 3, first_row: 5, n: 10, input, accumulate: false };
         assert_eq!(cost(Case::RmsNorm(norm.clone())), ((30 + 10 + 30) * 4, 120));
         assert_eq!(cost(Case::RmsNorm(RmsNormCase { accumulate: true, ..norm })), ((60 + 10 + 30) * 4, 150));
-        // 2 rows of 3 heads of 8, of which 4 are rotated.
+        // 2 rows of 3 heads of 8 elements, of which 4 are rotated.
         let heads = QkNormCase { rotated: Some(4), ..QkNormCase::usual(2, 2, 1, 8) };
         assert_eq!(cost(Case::QkNorm(heads)), ((48 + 16 + 8 + 48) * 4, 4 * 48 + 3 * 6 * 4));
         assert_eq!(cost(Case::Argmax(ArgmaxCase { n: 100, input: ArgmaxInput::Random })), (400, 0));
@@ -191,26 +192,28 @@ mod tests {
         let kv = KvShape { n_head: 2, n_kv_head: 2, head_dim: 8, dtype: DType::F16, n_slabs: 1 };
         let append = KvAppendCase { kv, position: 7, n_rows: 3, batch: false, planted: None };
         assert_eq!(cost(Case::KvAppend(append)), (96 * 6, 0));
-        // Two rows at position 3 see 4 and 5 keys; 5 positions are cached.
+        // The two rows from position 3 on see 4 and 5 keys; 5 positions are cached.
         let attention = AttentionCase::plain(kv, 3, 2);
         assert_eq!(
             cost(Case::AttentionPrefill(attention.clone())),
             (2 * 5 * 16 * 2 + 2 * 2 * 16 * 4, 4 * 9 * 16)
         );
-        // As sequences of a batch, both see 4 positions.
+        // As sequences of a batch, both rows see 4 positions.
         assert_eq!(cost(Case::AttentionDecode(attention)), (2 * 4 * 16 * 2 + 2 * 2 * 16 * 4, 4 * 8 * 16));
-        // Four heads on two of keys, and a window: rows see 3 keys each, of positions 1 to 4.
+        // Four query heads share two key/value heads. With the window, each row sees 3
+        // keys, from positions 1 to 4.
         let grouped =
             AttentionCase { window: Some(3), ..AttentionCase::plain(KvShape { n_head: 4, ..kv }, 3, 2) };
         assert_eq!(cost(Case::AttentionPrefill(grouped)), (2 * 4 * 16 * 2 + 2 * 2 * 32 * 4, 4 * 6 * 32));
-        // 24 features of q, k and v behind a norm of 10; k and v are stored as halves.
+        // 24 features of q, k and v after a norm of 10 features; k and v are stored as
+        // f16.
         let projection = NormGemvCase::one_row(Norm::Layer, 10, DType::F16, Behind::Cache(kv));
         let bytes = (10 + 20 + 48) * 4 + 48 * 10 * 2 + 16 * 4 + 32 * 2;
         assert_eq!(cost(Case::NormGemv(projection.clone())), (bytes, 2 * 48 * 10 + 80));
-        // No bias of the norm, half of its operations.
+        // An RMS norm has no bias and half of the operations.
         let projection = NormGemvCase { norm: Norm::Rms, ..projection };
         assert_eq!(cost(Case::NormGemv(projection)), (bytes - 40, 2 * 48 * 10 + 40));
-        // One head of k and of v for both of q.
+        // One key head and one value head for both query heads.
         let shared = Behind::Cache(KvShape { n_kv_head: 1, ..kv });
         let projection = NormGemvCase::one_row(Norm::Layer, 10, DType::F16, shared);
         let bytes = (10 + 20 + 32) * 4 + 32 * 10 * 2 + 16 * 4 + 16 * 2;

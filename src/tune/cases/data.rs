@@ -1,4 +1,4 @@
-//! Seeded numbers, rounding and the padded layout.
+//! Seeded random numbers, rounding and the padded layout.
 
 use half::f16;
 use rand_chacha::ChaCha8Rng;
@@ -13,15 +13,15 @@ use crate::tune::output::GUARD;
 /// Unit roundoff of f32.
 pub(super) const U: f64 = 5.960_464_477_539_063e-8;
 
-/// A bound of the error of a sum of `n` f32 terms in any order, relative to the
-/// sum of their magnitudes: Higham and Mary 2019 ("A new approach to
-/// probabilistic rounding error analysis") bound it by `λ sqrt(n) u`, with
-/// λ = 8 except with a probability below 1e-13.
+/// Returns an error bound for a sum of `n` f32 terms in any order, relative to the sum of
+/// their magnitudes. Higham and Mary 2019 ("A new approach to probabilistic rounding
+/// error analysis") bound it by `λ sqrt(n) u`. With λ = 8 the bound fails with a
+/// probability below 1e-13.
 pub(super) fn sum_error(n: usize) -> f64 {
     8.0 * (n as f64 + 1.0).sqrt() * U
 }
 
-/// Random numbers that are the same in each run.
+/// Random numbers that are equal in every run.
 pub(super) struct Random(ChaCha8Rng);
 
 impl Random {
@@ -33,13 +33,13 @@ impl Random {
         ((u64::from(self.0.next_u32()) * n as u64) >> 32) as usize
     }
 
-    /// `n` numbers between -`scale` and `scale`.
+    /// Returns `n` numbers between -`scale` and `scale`.
     pub(super) fn uniform(&mut self, n: usize, scale: f32) -> Vec<f32> {
-        // 24 bits: every value is exact in f32.
+        // With 24 bits, every value is exact in f32.
         (0..n).map(|_| ((self.0.next_u32() >> 8) as f32 / 8_388_608.0 - 1.0) * scale).collect()
     }
 
-    /// The numbers 0 to `n` - 1 in random order.
+    /// Returns the numbers 0 to `n` - 1 in random order.
     pub(super) fn permutation(&mut self, n: usize) -> Vec<usize> {
         let mut all: Vec<usize> = (0..n).collect();
         for i in (1..n).rev() {
@@ -50,7 +50,7 @@ impl Random {
     }
 }
 
-/// Rounds to what `dtype` can hold.
+/// Rounds values to those that `dtype` can represent.
 pub(super) fn rounded(dtype: DType, values: Vec<f32>) -> Vec<f32> {
     match dtype {
         DType::F16 => values.into_iter().map(|x| f16::from_f32(x).to_f32()).collect(),
@@ -58,7 +58,7 @@ pub(super) fn rounded(dtype: DType, values: Vec<f32>) -> Vec<f32> {
     }
 }
 
-/// The bytes of `values` in `dtype`.
+/// Returns the bytes of `values` in `dtype`.
 pub(super) fn encode(dtype: DType, values: &[f32]) -> Vec<u8> {
     match dtype {
         DType::F16 => {
@@ -69,7 +69,7 @@ pub(super) fn encode(dtype: DType, values: &[f32]) -> Vec<u8> {
     }
 }
 
-/// `[n, columns]` with the padding of `columns`, as zeros.
+/// Returns `[n, columns]` with zeros in the padding of `columns`.
 pub(super) fn pad_columns(values: &[f32], columns: Axis) -> Vec<f32> {
     let n = values.len() / columns.len();
     let mut padded = vec![0.0; n * columns.padded_len()];
@@ -81,7 +81,7 @@ pub(super) fn pad_columns(values: &[f32], columns: Axis) -> Vec<f32> {
     padded
 }
 
-/// `[rows, columns]` with the padding of both, as zeros.
+/// Returns `[rows, columns]` with zeros in the padding of both.
 pub(super) fn pad_matrix(values: &[f32], rows: Axis, columns: Axis) -> Vec<f32> {
     let width = columns.padded_len();
     let mut padded = vec![0.0; rows.padded_len() * width];
@@ -91,8 +91,8 @@ pub(super) fn pad_matrix(values: &[f32], rows: Axis, columns: Axis) -> Vec<f32> 
     padded
 }
 
-/// `values`, `[rows, columns]`, as a matrix with padding, in pieces of
-/// `piece_rows`, laid out as models on the device have it.
+/// Uploads `values`, `[rows, columns]`, as a padded matrix in pieces of `piece_rows`, in
+/// the layout that models use on the device.
 pub(super) fn matrix(
     gpu: &Gpu,
     dtype: DType,
@@ -106,7 +106,8 @@ pub(super) fn matrix(
     let mut pieces = Vec::new();
     let layout = MatrixLayout::preferred_by(gpu.capabilities().strategy);
     for (index, rows) in padded.chunks(piece_rows * n_columns).enumerate() {
-        // No guard behind: the size of the binding is under test as well.
+        // There is no guard after a piece, since the size of its binding is tested as
+        // well.
         let bytes = encode(dtype, &laid_out(layout, rows, n_columns));
         let buffer = gpu.allocate_with("weights", &bytes, MemoryGroup::Weights)?;
         pieces.push(Piece { first_row: index * piece_rows, n_rows: rows.len() / n_columns, buffer });
@@ -114,7 +115,7 @@ pub(super) fn matrix(
     Ok(Matrix { dtype, layout, n_rows, n_columns, pieces })
 }
 
-/// The rows of a piece in a layout.
+/// Returns the rows of a piece in the given layout.
 fn laid_out(layout: MatrixLayout, rows: &[f32], n_columns: usize) -> Vec<f32> {
     let (n_rows, n_packs) = (rows.len() / n_columns, n_columns / 8);
     let mut out = vec![0.0; rows.len()];
@@ -125,7 +126,7 @@ fn laid_out(layout: MatrixLayout, rows: &[f32], n_columns: usize) -> Vec<f32> {
     out
 }
 
-/// An input with guard words behind it, so that reading too far shows as NaN.
+/// Uploads an input with guard words after it, so that reading past its end shows as NaN.
 pub(super) fn input(gpu: &Gpu, name: &str, bytes: &[u8]) -> Result<GpuBuffer> {
     let mut padded = bytes.to_vec();
     padded.resize(bytes.len().next_multiple_of(4), 0);
@@ -133,12 +134,12 @@ pub(super) fn input(gpu: &Gpu, name: &str, bytes: &[u8]) -> Result<GpuBuffer> {
     gpu.allocate_with(name, &padded, MemoryGroup::Activations)
 }
 
-/// As [`input`], of f32.
+/// Uploads f32 values as [`input`] does.
 pub(super) fn floats(gpu: &Gpu, name: &str, values: &[f32]) -> Result<GpuBuffer> {
     input(gpu, name, bytemuck::cast_slice(values))
 }
 
-/// The step as a uniform.
+/// Uploads a step as a uniform.
 pub(super) fn step(gpu: &Gpu, step: Step) -> Result<GpuBuffer> {
     let bytes = size_of::<Step>() as u64;
     let buffer = gpu.allocate("step", bytes, BufferUse::Uniform, MemoryGroup::Activations)?;
@@ -146,9 +147,9 @@ pub(super) fn step(gpu: &Gpu, step: Step) -> Result<GpuBuffer> {
     Ok(buffer)
 }
 
-/// The rows of a batch as a uniform.
+/// Uploads the rows of a batch as a uniform.
 pub(super) fn batch(gpu: &Gpu, rows: &[Row]) -> Result<GpuBuffer> {
-    // Rows beyond the batch point far away.
+    // Rows outside the batch point far away.
     let far = Row { position: 1 << 20, kv_len: 1 << 20, first_page: 1 << 20, unused: 0 };
     let mut batch = Batch { rows: [far; ROWS_MAX] };
     batch.rows[..rows.len()].copy_from_slice(rows);
@@ -158,9 +159,9 @@ pub(super) fn batch(gpu: &Gpu, rows: &[Row]) -> Result<GpuBuffer> {
     Ok(buffer)
 }
 
-/// Records with room for the parameters of one case.
+/// Records dispatches, with space for the parameters of one case.
 pub(super) fn record(gpu: &Gpu, with: impl FnOnce(&mut Recorder<'_>) -> Result<()>) -> Result<Vec<Dispatch>> {
-    // A matrix in pieces has a slot a piece.
+    // A matrix in pieces uses one slot per piece.
     let mut params = Params::new(gpu, 32)?;
     let mut recorder = contract::recorder(gpu, &mut params);
     with(&mut recorder)?;

@@ -1,12 +1,12 @@
-//! Cases of gemv and gemm in other forms than the plain one: gated, rotated, with a
-//! soft cap; by themselves and behind a norm.
+//! Cases of gemv and gemm in forms other than the plain one: gated, rotated and with a
+//! soft cap, both alone and after a norm.
 
 use super::list::shapes;
 use super::{Behind, Case, GatedCase, KvShape, MatmulCase, MatmulInput, NormGemvCase, RotaryShape};
 use crate::kernels::{Activation, Norm};
 use crate::tensor::DType;
 
-/// Adds all of them.
+/// Adds all of these cases.
 pub(super) fn all(all: &mut Vec<Case>) {
     gated(all);
     rotated(all);
@@ -14,7 +14,7 @@ pub(super) fn all(all: &mut Vec<Case>) {
     behind_norm(all);
 }
 
-/// As gemv where it has few rows, and as gemm.
+/// Adds the case as gemm, and also as gemv if it has few rows.
 fn push(all: &mut Vec<Case>, case: MatmulCase) {
     if case.m <= 16 {
         all.push(Case::Gemv(case.clone()));
@@ -25,8 +25,9 @@ fn push(all: &mut Vec<Case>, case: MatmulCase) {
 fn gated(all: &mut Vec<Case>) {
     use Activation::{GeluTanh, Silu};
     for dtype in [DType::F16, DType::F32] {
-        // 172 of TinyStories' Llama, padded to 176; n around a pack and a workgroup,
-        // k around the threads of one; rows around the batches and the tiles.
+        // 172 is from TinyStories' Llama and is padded to 176. Other values: n around a
+        // pack and a workgroup, k around the threads of a workgroup, rows around batches
+        // and tiles.
         for (m, n, k) in [
             (1, 172, 64),
             (1, 1, 1),
@@ -41,7 +42,7 @@ fn gated(all: &mut Vec<Case>) {
             push(all, MatmulCase::gated(m, n, k, dtype, Silu));
         }
         let biased = MatmulCase { bias: true, ..MatmulCase::gated(3, 75, 20, dtype, GeluTanh) };
-        // Several pieces, and several dispatches a piece.
+        // Several pieces, and several dispatches per piece.
         push(all, MatmulCase { piece_rows: 24, ..biased.clone() });
         push(all, MatmulCase { rows_at_once: Some(64), ..biased.clone() });
         push(all, MatmulCase { m: 70, ..biased });
@@ -59,8 +60,8 @@ fn gated(all: &mut Vec<Case>) {
 fn rotated(all: &mut Vec<Case>) {
     let shape =
         |n_head, n_kv_head, head_dim, rotary_dim| RotaryShape { n_head, n_kv_head, head_dim, rotary_dim };
-    // Heads of 3, padded to 8, of which two elements are rotated; fewer heads of k and
-    // v; heads that are rotated in part (GPT-NeoX, Phi); a head that is no multiple of
+    // Heads of 3 elements, padded to 8, two of which are rotated; fewer key/value heads;
+    // partially rotated heads (GPT-NeoX, Phi); a head size that is not a multiple of
     // eight.
     for (rotary, dtype) in [
         (shape(5, 5, 3, 2), DType::F16),
@@ -84,7 +85,7 @@ fn rotated(all: &mut Vec<Case>) {
 }
 
 fn soft_cap(all: &mut Vec<Case>) {
-    // Gemma 2's cap of logits, and one within the sums.
+    // Gemma 2's cap of logits, and a cap in the range of the sums.
     for (m, cap) in [(1, 30.0), (3, 1.5), (40, 30.0)] {
         let capped = |case| MatmulCase { soft_cap: Some(cap), ..case };
         push(all, capped(MatmulCase::plain(m, 33, 75, DType::F16)));
@@ -104,7 +105,7 @@ fn behind_norm(all: &mut Vec<Case>) {
             all.push(Case::NormGemv(NormGemvCase { m, ..one_row }));
         }
     };
-    // Widths around a vec4 a thread; 4100 columns exceed the workgroup memory of the
+    // Widths around one vec4 per thread; 4100 columns exceed the workgroup memory of the
     // per-thread kernel.
     for (m, n_embd) in [(1, 1), (1, 20), (1, 768), (1, 4100), (3, 75)] {
         for dtype in [DType::F16, DType::F32] {
@@ -115,7 +116,7 @@ fn behind_norm(all: &mut Vec<Case>) {
         push(m, 20, DType::F16, Behind::Rotated(kv, None));
         push(1, 75, DType::F32, Behind::Rotated(kv, None));
     }
-    // Heads of k and v that several of q share, rotated and not.
+    // Key/value heads shared by several query heads, with and without rotation.
     for (n_head, n_kv_head, head_dim, dtype) in [(6, 2, 3, DType::F16), (4, 1, 16, DType::F32)] {
         let kv = KvShape { n_head, n_kv_head, head_dim, dtype, n_slabs: 1 };
         for (m, kv) in [(1, kv), (4, kv), (1, KvShape { n_slabs: 2, ..kv })] {
@@ -127,8 +128,9 @@ fn behind_norm(all: &mut Vec<Case>) {
     let kv = KvShape { n_head: 6, n_kv_head: 2, head_dim: 3, dtype: DType::F16, n_slabs: 1 };
     push(1, 20, DType::F16, Behind::Planted(kv, 1e5));
     push(1, 20, DType::F16, Behind::Rotated(kv, Some(1e5)));
-    // Beside the flag, whose append is apart.
-    // Infinity times the sine of no angle would be NaN in the padding of an odd head.
+    // With the f16 overflow flag, a rotated append is a separate dispatch. Infinity is
+    // left out: in the padding of an odd head its product with the sine of an unrotated
+    // pair, 0, would be NaN.
     for number in [65_519.0, 65_520.0, 1e5] {
         push(1, 20, DType::F16, Behind::Rotated(shapes()[0], Some(number)));
     }

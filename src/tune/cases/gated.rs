@@ -11,14 +11,14 @@ use crate::reference;
 use crate::tensor::{Axis, DType, pad_row};
 use crate::tune::output::{Expected, Format, Output, Prepared};
 
-/// `activate(gate) * up` of rows.
+/// `activate(gate) * up` for some rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GatedCase {
-    /// Rows.
+    /// Number of rows.
     pub n_rows: usize,
     /// Columns of the output.
     pub n: usize,
-    /// Applied to the gate.
+    /// Activation of the gate.
     pub activation: Activation,
 }
 
@@ -55,8 +55,8 @@ impl GatedCase {
     }
 }
 
-/// Rows of `k` values, `n` gates then `n` ups, in the order of the matrix that has
-/// both, with its padding.
+/// Reorders rows of `k` values, `n` gates followed by `n` ups, into the order and padding
+/// of the matrix that contains both.
 pub(super) fn interleaved(values: &[f32], n: usize, k: usize) -> Vec<f32> {
     let mut out = vec![0.0; 2 * pad_row(n) * k];
     for (at, row) in out.chunks_mut(k).enumerate() {
@@ -68,8 +68,8 @@ pub(super) fn interleaved(values: &[f32], n: usize, k: usize) -> Vec<f32> {
     out
 }
 
-/// Value and tolerance of a gated MLP of `n` outputs, `[m, n]`; `sums` has gates, then
-/// ups, in each row, each with an error.
+/// Returns value and tolerance of a gated MLP with `n` outputs, `[m, n]`. Each row of
+/// `sums` contains gates, then ups. `sum_error` returns the error of each sum.
 pub(super) fn gated_expected(
     activation: Activation,
     n: usize,

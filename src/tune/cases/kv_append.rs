@@ -1,4 +1,4 @@
-//! Cases of the append to the cache.
+//! Cases of the append to the KV cache.
 
 use std::fmt;
 
@@ -11,20 +11,20 @@ use crate::reference;
 use crate::tensor::{Axis, DType, pad_row};
 use crate::tune::output::{Expected, Format, Output, Prepared};
 
-/// Append of rows to the cache.
+/// Append of some rows to the cache.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KvAppendCase {
-    /// The cache.
+    /// Shape of the cache.
     pub kv: KvShape,
     /// Position of the first row.
     pub position: usize,
-    /// Rows.
+    /// Number of rows.
     pub n_rows: usize,
-    /// Whether the rows are a batch: each then a sequence of its own, whose pages
-    /// begin at a place of its own in the page table.
+    /// Whether the rows are a batch. Each row is then a separate sequence, whose pages
+    /// begin at a separate place in the page table.
     pub batch: bool,
-    /// A number that keys and values of some rows hold, where the flag of what f16
-    /// cannot hold is bound.
+    /// Number planted in keys and values of some rows. If set, the f16 overflow flag is
+    /// bound.
     pub planted: Option<f32>,
 }
 
@@ -87,7 +87,7 @@ impl KvAppendCase {
         })
     }
 
-    /// The row of a batch that is appended where row `row` of a chunk would be.
+    /// Returns the batch row that appends at the same place as row `row` of a chunk.
     fn row(&self, row: usize) -> Row {
         let position = self.position + row;
         let first_page = row.min(position / PAGE_SIZE);
@@ -95,13 +95,13 @@ impl KvAppendCase {
         Row { position, kv_len: position + 1, first_page: first_page as u32, unused: 0 }
     }
 
-    /// Elements of a row of q, k and v.
+    /// Returns the number of elements in a row of q, k and v.
     fn row_width(&self) -> usize {
         (self.kv.n_head + 2 * self.kv.n_kv_head) * self.kv.head_dim
     }
 
-    /// Plants the number in the middle row and the last one: in an element of the
-    /// first head's key, and of the last head's value.
+    /// Plants the number in the middle row and in the last row: in an element of the
+    /// first head's key and in one of the last head's value.
     fn plant(&self, qkv: &mut [f32]) {
         let Some(number) = self.planted else { return };
         let (width, row_width) = (self.kv.n_head * self.kv.head_dim, self.row_width());
@@ -111,7 +111,7 @@ impl KvAppendCase {
         }
     }
 
-    /// The lowest position of a key and of a value that exceed f16.
+    /// Returns the lowest position of a key, and of a value, that overflows f16.
     fn noted(&self, qkv: &[f32]) -> [Option<usize>; 2] {
         let KvShape { n_head, n_kv_head, head_dim, .. } = self.kv;
         [n_head, n_head + n_kv_head].map(|head| {
@@ -125,12 +125,13 @@ impl KvAppendCase {
         })
     }
 
-    /// What each slab must hold; all but the appended rows stays as it was.
+    /// Returns the expected content of each slab. Everything except the appended rows
+    /// must stay unchanged.
     fn expected(&self, pages: &Pages, qkv: &[f32]) -> Vec<Vec<Expected>> {
         let KvAppendCase { kv, position, n_rows, .. } = *self;
         let mut slabs = vec![vec![Expected::Untouched; pages.slab_elems()]; kv.n_slabs];
         let relative = if kv.dtype == DType::F16 { 1.0 / 1024.0 } else { 0.0 };
-        // Of subnormal halves.
+        // Absolute error of subnormal f16 values.
         let absolute = if kv.dtype == DType::F16 { 1.0 / f64::from(1 << 24) } else { 0.0 };
         for (part, head) in (0..2).flat_map(|part| (0..kv.n_kv_head).map(move |head| (part, head))) {
             let column = (kv.n_head + part * kv.n_kv_head + head) * kv.head_dim;
@@ -144,7 +145,7 @@ impl KvAppendCase {
                 run.fill(Expected::exactly(0.0));
                 for (element, &want) in run.iter_mut().zip(&cache[at * kv.head_dim..][..kv.head_dim]) {
                     if kv.dtype == DType::F16 && reference::exceeds_f16(want) {
-                        // WGSL leaves it open.
+                        // WGSL leaves the result open.
                         *element = Expected::Any;
                         continue;
                     }

@@ -1,5 +1,5 @@
-//! Which cases there are: sizes of 1, one below, at and above each tile, odd
-//! ones, and extreme values.
+//! The list of cases: sizes of 1, sizes one below, at and above each tile, odd sizes, and
+//! extreme values.
 
 use super::attention_list::{self, grouped};
 use super::forms;
@@ -15,8 +15,8 @@ use crate::tensor::{Axis, DType};
 
 const DTYPES: [DType; 2] = [DType::F16, DType::F32];
 
-/// A case or more of each kernel, quick to compile and to run: all cases but
-/// those of attention with heads of more than 8 elements or several slabs.
+/// Returns at least one case of each kernel, quick to compile and to run: all cases
+/// except those of attention with heads of more than 8 elements or with several slabs.
 #[must_use]
 pub fn quick() -> Vec<Case> {
     let small = |kv: &KvShape| kv.head_dim <= 8 && kv.n_slabs == 1;
@@ -30,7 +30,7 @@ pub fn quick() -> Vec<Case> {
     all
 }
 
-/// All cases.
+/// Returns all cases.
 #[must_use]
 pub fn all() -> Vec<Case> {
     let mut all = Vec::new();
@@ -47,8 +47,8 @@ pub fn all() -> Vec<Case> {
     all
 }
 
-/// Each kernel at the shapes of a GPT-2 (124M: 768 features, 12 heads, 50257
-/// tokens): a prefill of 128 tokens and a decode step at position 1000.
+/// Returns each kernel's cases at the shapes of a GPT-2 (124M: 768 features, 12 heads,
+/// 50257 tokens): a prefill of 128 tokens and a decode step at position 1000.
 #[must_use]
 pub fn gpt2_shapes(n_embd: usize, n_head: usize, vocab_size: usize) -> Vec<Case> {
     let (m, dtype) = (128, DType::F16);
@@ -101,8 +101,8 @@ pub fn gpt2_shapes(n_embd: usize, n_head: usize, vocab_size: usize) -> Vec<Case>
 
 fn matmul(all: &mut Vec<Case>) {
     for dtype in DTYPES {
-        // n around a workgroup of the per-thread kernels (32) and gemm's tile
-        // (64); k around gemm's tiles (16, 32) and the threads of gemv (64 times 8).
+        // n around a workgroup of the per-thread kernels (32) and a tile of gemm (64); k
+        // around the tiles of gemm (16, 32) and the threads of gemv (64 times 8).
         for (n, k) in [
             (1, 1),
             (7, 20),
@@ -125,12 +125,13 @@ fn matmul(all: &mut Vec<Case>) {
         for m in [16, 32, 63, 64, 65, 127, 128, 129] {
             all.push(Case::Gemm(MatmulCase::plain(m, 72, 24, dtype)));
         }
-        // Each batch that one pass over the weights may serve, and around them.
+        // Every batch size that one pass over the weights may serve, and sizes around
+        // them.
         for m in [1, 2, 3, 4, 5, 7, 8, 9, 15, 16] {
             all.push(Case::Gemv(MatmulCase::plain(m, 72, 24, dtype)));
             all.push(Case::Gemv(MatmulCase { bias: true, ..MatmulCase::plain(m, 33, 520, dtype) }));
         }
-        // q, k and v of 25 heads; the projection behind 25 heads.
+        // q, k and v of 25 heads; the projection after 25 heads.
         for (n, k) in [(Axis::grouped(75, 3), Axis::plain(75)), (Axis::plain(75), Axis::grouped(25, 3))] {
             let case = MatmulCase {
                 n,
@@ -164,8 +165,8 @@ fn matmul(all: &mut Vec<Case>) {
         all.push(Case::Gemv(MatmulCase { m: 1, ..case.clone() }));
         all.push(Case::Gemm(case));
     }
-    // A grid beyond 65,535 workgroups in one dimension, and a vocabulary of
-    // 128 k with its usual pieces.
+    // A grid of more than 65,535 workgroups in one dimension, and a vocabulary of 128 k
+    // in its usual pieces.
     all.push(Case::Gemv(MatmulCase::plain(1, 4 * 65_535 + 9, 5, DType::F16)));
     let vocabulary = MatmulCase { piece_rows: 65_536, ..MatmulCase::plain(2, 128_256, 8, DType::F16) };
     all.push(Case::Gemv(MatmulCase { m: 1, ..vocabulary.clone() }));
@@ -180,8 +181,8 @@ fn norm_gemv(all: &mut Vec<Case>) {
             all.push(Case::NormGemv(NormGemvCase { m, first_row, ..one_row }));
         }
     };
-    // Widths around a vec4 a thread; 4100 columns exceed the workgroup memory of
-    // the per-thread kernel.
+    // Widths around one vec4 per thread; 4100 columns exceed the workgroup memory of the
+    // per-thread kernel.
     for (m, n_embd) in [(1, 1), (1, 20), (1, 257), (1, 768), (1, 4100), (2, 40), (3, 75), (7, 520)] {
         for dtype in DTYPES {
             push(m, 0, n_embd, dtype, Behind::Activation(Activation::GeluTanh, 33));
@@ -194,14 +195,14 @@ fn norm_gemv(all: &mut Vec<Case>) {
         push(m, 0, 20, DType::F16, Behind::Cache(kv));
         push(1, 0, 75, DType::F32, Behind::Cache(kv));
     }
-    // One slab, whose append may be fused, and three.
+    // One slab, for which the append may be fused, and three.
     for kv in [shapes()[0], shapes()[3]] {
         for number in AROUND_F16 {
             push(1, 0, 20, DType::F16, Behind::Planted(kv, number));
         }
     }
     push(5, 0, 20, DType::F16, Behind::Planted(shapes()[0], 1e5));
-    // Residual streams grow: the squares of a row may be 1e12 together.
+    // Residual streams grow: the squares of a row may add up to 1e12.
     for (norm, m) in [(Norm::Layer, 1), (Norm::Rms, 1), (Norm::Rms, 3)] {
         let behind = Behind::Activation(Activation::None, 33);
         let one_row = NormGemvCase::one_row(norm, 520, DType::F16, behind);
@@ -215,7 +216,7 @@ fn embedding(all: &mut Vec<Case>) {
             (1, 0, 11, 8, 16),
             (3, 7, 257, 20, 264),
             (65, 1, 131, 75, 136),
-            // Tokens in all of several pieces, the last of them smaller.
+            // The tokens span several pieces, the last of which is smaller.
             (40, 30, 50, 24, 16),
         ] {
             for batch in [false, true] {
@@ -242,10 +243,10 @@ fn embedding(all: &mut Vec<Case>) {
     }
 }
 
-/// Caches: heads of 3 (padded to 8), 8, 20 (padded to 24), 64, 80 and 128
-/// elements; 1, 2 and 25 heads; one to three slabs. Types and slabs vary along
-/// with the head instead of in each combination: each is a pipeline of its own,
-/// which software adapters take seconds to compile.
+/// Returns caches with heads of 3 (padded to 8), 8, 20 (padded to 24), 64, 80 and 128
+/// elements, with 1, 2 and 25 heads, and with one to four slabs. Types and slabs vary
+/// with the head size instead of in every combination, since each combination is a
+/// separate pipeline, which software adapters take seconds to compile.
 pub(super) fn shapes() -> Vec<KvShape> {
     let shape =
         |n_head, head_dim, dtype, n_slabs| KvShape { n_head, n_kv_head: n_head, head_dim, dtype, n_slabs };
@@ -259,14 +260,14 @@ pub(super) fn shapes() -> Vec<KvShape> {
     ]
 }
 
-/// One head of a size that only odd models have.
+/// One head of a size that only unusual models have.
 pub(super) const LARGE_HEAD: KvShape =
     KvShape { n_head: 1, n_kv_head: 1, head_dim: 600, dtype: DType::F16, n_slabs: 1 };
 
 fn cache(all: &mut Vec<Case>) {
     let four_slabs = KvShape { n_slabs: 4, ..shapes()[0] };
     for kv in shapes().into_iter().chain([four_slabs, LARGE_HEAD]).chain(grouped()) {
-        // One row; rows across page borders; a chunk behind others.
+        // One row; rows across page boundaries; a chunk after other chunks.
         for (n_rows, position) in [(1, 0), (1, 17), (16, 0), (35, 15), (17, 48)] {
             all.push(Case::KvAppend(KvAppendCase { kv, position, n_rows, batch: false, planted: None }));
             if n_rows <= ROWS_MAX {

@@ -1,4 +1,4 @@
-//! Which cases of norms there are.
+//! The list of norm cases.
 
 use super::{Case, LayerNormCase, LayerNormInput, QkNormCase, RmsNormCase, RmsNormInput};
 use crate::kernels::ROWS_MAX;
@@ -15,14 +15,14 @@ pub(super) fn layer_norm(all: &mut Vec<Case>) {
     for n_rows in [1, 7, 8, 9] {
         push(n_rows, 0, 20, Random);
     }
-    // The head normalizes the last row of a chunk alone.
+    // The head normalizes only the last row of a chunk.
     push(1, 6, 75, Random);
     for n in [20, 75, 600] {
         push(3, 0, n, LargeMean);
         push(3, 0, n, Constant);
         push(3, 0, n, Outlier);
     }
-    // More rows than workgroups in one dimension.
+    // More rows than a grid has workgroups in one dimension.
     push(65_600, 0, 5, Random);
 }
 
@@ -39,7 +39,7 @@ pub(super) fn rms_norm(all: &mut Vec<Case>) {
     for n_rows in [1, 7, 8, 9] {
         push(n_rows, 0, 20, Random, false);
     }
-    // The head normalizes the last row of a chunk alone.
+    // The head normalizes only the last row of a chunk.
     push(1, 6, 75, Random, false);
     push(2, 6, 75, Random, true);
     for n in [20, 75, 600] {
@@ -48,14 +48,14 @@ pub(super) fn rms_norm(all: &mut Vec<Case>) {
         }
         push(3, 0, n, Large, true);
     }
-    // More rows than workgroups in one dimension.
+    // More rows than a grid has workgroups in one dimension.
     push(65_600, 0, 5, Random, false);
 }
 
 pub(super) fn qk_norm(all: &mut Vec<Case>) {
     let mut push = |case: QkNormCase| all.push(Case::QkNorm(case));
-    // Heads below and above a vec4 for each of the eight threads, padded ones; one, two
-    // and several heads of q for one of k.
+    // Head sizes below and above one vec4 for each of the eight threads, and padded ones;
+    // one, two and several query heads per key head.
     for (n_head, n_kv_head, head_dim) in [
         (1, 1, 1),
         (2, 1, 4),
@@ -71,7 +71,7 @@ pub(super) fn qk_norm(all: &mut Vec<Case>) {
             let usual =
                 QkNormCase { position: 17, batch, ..QkNormCase::usual(3, n_head, n_kv_head, head_dim) };
             push(QkNormCase { rotated: None, ..usual.clone() });
-            // A part of the head, as Phi rotates.
+            // Rotation of a part of the head, as in Phi.
             push(QkNormCase { rotated: Some(head_dim / 4 * 2), ..usual.clone() });
             push(usual);
         }
@@ -80,7 +80,7 @@ pub(super) fn qk_norm(all: &mut Vec<Case>) {
         push(QkNormCase { scale, ..QkNormCase::usual(2, 4, 2, 64) });
     }
     push(QkNormCase { batch: true, ..QkNormCase::usual(ROWS_MAX, 2, 1, 16) });
-    // Long contexts, and more heads than workgroups in one dimension.
+    // Long contexts, and more heads than a grid has workgroups in one dimension.
     push(QkNormCase { position: 8000, ..QkNormCase::usual(2, 2, 1, 64) });
     push(QkNormCase { rotated: None, ..QkNormCase::usual(21_900, 2, 1, 8) });
 }

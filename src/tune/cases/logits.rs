@@ -1,8 +1,8 @@
-//! Cases of what reads rows of logits.
+//! Cases of the operations that read rows of logits.
 
 use super::{ArgmaxCase, ArgmaxInput, Case, SampleCase, SampleInput, ScoreCase, ScoreInput};
 
-/// Adds all of them.
+/// Adds all of these cases.
 pub(super) fn all(all: &mut Vec<Case>) {
     argmax(all);
     sample(all);
@@ -24,7 +24,7 @@ fn argmax(all: &mut Vec<Case>) {
 }
 
 fn sample(all: &mut Vec<Case>) {
-    // 256 and 2048 are the threads and the chunk of a workgroup.
+    // A workgroup has 256 threads and a chunk of 2048 logits.
     for n in [1, 2, 255, 256, 257, 2047, 2048, 2049, 5000, 50_257] {
         for input in [SampleInput::Random, SampleInput::Ties, SampleInput::Masked, SampleInput::Nan] {
             for (temperature, top_k, top_p, min_p) in [
@@ -45,7 +45,7 @@ fn score(all: &mut Vec<Case>) {
         Certain, Equal, Infinity, Large, Masked, Nan, NegativeNan, NoneFinite, OneFinite, Peak, Random,
     };
     let mut push = |n_rows, n, input| all.push(Case::Score(ScoreCase { n_rows, n, input }));
-    // 8192 logits are a chunk, 1024 those of a vec4 for each of its threads.
+    // A chunk is 8192 logits; 1024 logits are one vec4 for each thread of a workgroup.
     for n in [1, 2, 7, 8, 9, 1023, 1025, 8191, 8192, 8193, 50_257, 131_072] {
         for input in [Random, Equal, Peak, Certain, Large, Masked, OneFinite] {
             push(3, n, input);
@@ -56,7 +56,7 @@ fn score(all: &mut Vec<Case>) {
             push(3, n, input);
         }
     }
-    // Rows around a workgroup of the merge.
+    // Row counts around a workgroup of the merge.
     for n_rows in [1, 7, 8, 9, 65] {
         push(n_rows, 257, Random);
     }

@@ -15,71 +15,71 @@ use crate::reference;
 use crate::tensor::{Axis, DType, pad_row};
 use crate::tune::output::{Expected, Format, Output, Prepared};
 
-/// Where the inputs come from.
+/// Values of the inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MatmulInput {
     /// Uniform in [-1, 1].
     Random,
-    /// So that the sums before the activation run through extreme values.
+    /// Inputs for which the sums before the activation take extreme values.
     Extremes,
 }
 
-/// Arguments of the activation functions: around 0, where they bend, where
-/// they saturate, and where exp or a cube would overflow.
+/// Arguments of the activation functions: around 0, where the functions bend or saturate,
+/// and where exp or a cube would overflow.
 const EXTREMES: [f32; 24] = [
     0.0, 1e-7, -1e-7, 1e-3, -1e-3, 0.1, -0.1, 0.5, -0.5, 1.0, -1.0, 3.0, -3.0, 5.5, -5.5, 9.0, -9.0, 12.0,
     -12.0, 90.0, -90.0, 1e4, -1e4, -6e4,
 ];
 
-/// What becomes of the sums.
+/// Meaning of the sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MatmulOutput {
-    /// The output.
+    /// The sums are the output.
     Plain,
-    /// Gate and up of a gated MLP.
+    /// The sums are gate and up of a gated MLP.
     Gated,
-    /// q, k and v, of which q and k are rotated.
+    /// The sums are q, k and v; q and k are rotated.
     Rotated {
-        /// The row of q, k and v.
+        /// Shape of the row of q, k and v.
         rotary: RotaryShape,
-        /// Position of the first row.
+        /// Position of the first row of a chunk, or of the last row of a batch.
         position: usize,
-        /// Whether the rows are a batch, their positions falling.
+        /// Whether the rows are a batch with descending positions.
         batch: bool,
     },
 }
 
-/// `out = activate(x * weights^T + bias) [+ out]`, in one of several forms.
+/// `out = activate(x * weights^T + bias) [+ out]` in one of several forms.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MatmulCase {
-    /// Rows of x; 1 or a few for gemv.
+    /// Number of rows of x; 1 or a few for gemv.
     pub m: usize,
-    /// Output features; of a gated MLP, of the gate and of up each.
+    /// Output features; for a gated MLP, the features of the gate, and of up.
     pub n: Axis,
     /// Input features.
     pub k: Axis,
-    /// Type of the weights.
+    /// Data type of the weights.
     pub dtype: DType,
     /// Whether there is a bias.
     pub bias: bool,
-    /// Applied after the bias.
+    /// Activation after the bias.
     pub activation: Activation,
-    /// Bound of the soft cap behind the activation.
+    /// Bound of the soft cap after the activation.
     pub soft_cap: Option<f32>,
-    /// What becomes of the sums.
+    /// Meaning of the sums.
     pub output: MatmulOutput,
-    /// Whether the result is added to what the output holds.
+    /// Whether the result is added to the output's previous content.
     pub accumulate: bool,
-    /// Rows of a piece of the weights; a multiple of 8.
+    /// Rows per piece of the weights; a multiple of 8.
     pub piece_rows: usize,
-    /// Rows of the weights that a dispatch takes.
+    /// Rows of the weights per dispatch.
     pub rows_at_once: Option<usize>,
-    /// The inputs.
+    /// Values of the inputs.
     pub input: MatmulInput,
 }
 
 impl MatmulCase {
-    /// Random inputs, one piece, nothing in the epilogue.
+    /// Creates a case with random inputs, a single piece and an empty epilogue.
     #[must_use]
     pub fn plain(m: usize, n: usize, k: usize, dtype: DType) -> Self {
         MatmulCase {
@@ -98,14 +98,16 @@ impl MatmulCase {
         }
     }
 
-    /// A gated MLP of `n` outputs, with random inputs in one piece.
+    /// Creates a case of a gated MLP with `n` outputs, with random inputs and a single
+    /// piece.
     #[must_use]
     pub fn gated(m: usize, n: usize, k: usize, dtype: DType, activation: Activation) -> Self {
         let (output, piece_rows) = (MatmulOutput::Gated, 2 * pad_row(n));
         MatmulCase { activation, output, piece_rows, ..MatmulCase::plain(m, n, k, dtype) }
     }
 
-    /// q, k and v of neighbouring rows or of a batch, with random inputs in one piece.
+    /// Creates a case of q, k and v for consecutive rows or a batch, with random inputs
+    /// and a single piece.
     #[must_use]
     pub fn rotated(
         m: usize,
@@ -119,12 +121,12 @@ impl MatmulCase {
         MatmulCase { n, output, piece_rows: n.padded_len(), ..MatmulCase::plain(m, 1, k, dtype) }
     }
 
-    /// Rows of the weights and of the bias, without padding.
+    /// Returns the number of rows of the weights and of the bias, without padding.
     pub(super) fn n_weight_rows(&self) -> usize {
         if self.output == MatmulOutput::Gated { 2 * self.n.len() } else { self.n.len() }
     }
 
-    /// Rows of the matrix.
+    /// Returns the row axis of the matrix.
     pub(super) fn matrix_rows(&self) -> Axis {
         match self.output {
             MatmulOutput::Gated => Axis::plain(2 * self.n.padded_len()),
@@ -132,7 +134,7 @@ impl MatmulCase {
         }
     }
 
-    /// Rows of the weights, `[.., k]`, in the order that the matrix has them.
+    /// Returns the rows of the weights, `[.., k]`, in the order of the matrix.
     fn in_order(&self, values: &[f32], k: usize) -> Vec<f32> {
         match self.output {
             MatmulOutput::Gated => interleaved(values, self.n.len(), k),
@@ -140,15 +142,15 @@ impl MatmulCase {
         }
     }
 
-    /// x, weights, bias and output, without padding; x and weights such that
-    /// `candidate` does not round them.
+    /// Returns x, weights, bias and output without padding. x and weights have values
+    /// that `candidate` does not round.
     fn inputs(&self, candidate: &Candidate) -> Inputs {
         let (n, k) = (self.n_weight_rows(), self.k.len());
         let mut random = Random::new(1);
         let mut x = random.uniform(self.m * k, 1.0);
         let mut weights = random.uniform(n * k, 1.0);
         if self.input == MatmulInput::Extremes {
-            // Column 0 holds the sum, x picks it out.
+            // Column 0 of the weights contains the sum, and x selects it.
             x.fill(0.0);
             weights.fill(0.0);
             x.iter_mut().step_by(k).for_each(|x| *x = 1.0);
@@ -164,7 +166,7 @@ impl MatmulCase {
         Inputs { x, weights: rounded(self.dtype, weights), bias, residual }
     }
 
-    /// Value and tolerance of each output, `[m, n]`.
+    /// Returns value and tolerance of each output, `[m, n]`.
     fn expected(&self, candidate: &Candidate, inputs: &Inputs) -> Vec<Expected> {
         let k = self.k.len();
         let bias = inputs.bias.as_deref();
@@ -204,7 +206,7 @@ impl MatmulCase {
         expected
     }
 
-    /// Where a row of q, k and v stands in its sequence.
+    /// Returns the position of a row of q, k and v in its sequence.
     fn row_position(&self, row: usize) -> usize {
         match self.output {
             MatmulOutput::Rotated { position, batch, .. } => {
@@ -238,7 +240,7 @@ impl MatmulCase {
         let initial = if self.accumulate { pad_columns(&inputs.residual, self.n) } else { Vec::new() };
         let (output, out) =
             Output::new(gpu, "out", Format::Float(DType::F32), bytemuck::cast_slice(&initial), expected)?;
-        // Guard words behind it, and nothing to compare within.
+        // The scratch has guard words after it; its content is not compared.
         let scratch = |name, elems: usize| -> Result<Option<(Output, GpuBuffer)>> {
             let any = vec![Expected::Any; elems];
             let format = Format::Float(DType::F32);
@@ -283,7 +285,7 @@ impl MatmulCase {
         })
     }
 
-    /// The table of a rotation, and the rows where they are a batch.
+    /// Returns the table of a rotation, and the rows if they are a batch.
     fn rope(&self, gpu: &Gpu) -> Result<Option<Rope>> {
         let MatmulOutput::Rotated { rotary, position, batch: is_batch } = self.output else {
             return Ok(None);
@@ -308,14 +310,14 @@ impl MatmulCase {
     }
 }
 
-/// What a rotation binds.
+/// Buffers of a rotation.
 struct Rope {
     table: GpuBuffer,
     batch: Option<GpuBuffer>,
 }
 
-/// Values that f16 holds as normal numbers: those below its smallest become zero,
-/// as on matrix units that flush them.
+/// Rounds values to normal numbers of f16. Values below its smallest normal number become
+/// zero, as on matrix units that flush them.
 fn to_normal_f16(values: Vec<f32>) -> Vec<f32> {
     let smallest = f16::MIN_POSITIVE.to_f32();
     let mut values = rounded(DType::F16, values);
@@ -323,10 +325,10 @@ fn to_normal_f16(values: Vec<f32>) -> Vec<f32> {
     values
 }
 
-/// A bound of the error of a sum of `k` products, relative to the sum of their
-/// magnitudes. Matrix units add exact products but truncate (Fasi, Higham,
-/// Mikaitis and Pranesh 2021, "Numerical behavior of NVIDIA tensor cores"): errors
-/// of one sign, a unit in the last place an addition at most.
+/// Returns an error bound for a sum of `k` products, relative to the sum of their
+/// magnitudes. Matrix units add exact products but truncate (Fasi, Higham, Mikaitis and
+/// Pranesh 2021, "Numerical behavior of NVIDIA tensor cores"). All errors then have the
+/// same sign, and each addition has an error of at most one unit in the last place.
 fn relative_error(candidate: &Candidate, k: usize) -> f64 {
     if candidate.rounds_to_f16() { (k as f64 + 1.0) * 2.0 * U } else { sum_error(k) }
 }

@@ -1,9 +1,8 @@
-//! The one list of cases, for tests and benchmarks.
+//! The single list of cases for tests and benchmarks.
 //!
-//! A case is an operation with its shape, types and flags. Inputs are random
-//! with a fixed seed, laid out with padding as [`crate::tensor::Axis`] says;
-//! weights and caches in f16 are rounded before the reference sees them, so
-//! that errors come from f32 arithmetic alone.
+//! A case is an operation with its shape, types and flags. Inputs are random with a fixed
+//! seed and padded as described at [`crate::tensor::Axis`]. f16 weights and caches are
+//! rounded before the reference reads them, so that errors come only from f32 arithmetic.
 
 mod activation;
 mod attention;
@@ -50,49 +49,49 @@ pub use rows::{ArgmaxCase, ArgmaxInput, EmbeddingCase, LayerNormCase, LayerNormI
 pub use sample::{SampleCase, SampleInput};
 pub use score::{ScoreCase, ScoreInput};
 
-/// One operation with its shape, types and flags.
+/// An operation with its shape, types and flags.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Case {
-    /// Matrix times one row, or a few.
+    /// Product of a matrix and one or a few rows.
     Gemv(MatmulCase),
-    /// The same behind a norm.
+    /// Norm of one or a few rows, followed by the product with a matrix.
     NormGemv(NormGemvCase),
-    /// Matrix times rows.
+    /// Product of a matrix and many rows.
     Gemm(MatmulCase),
-    /// Gate and up of a gated MLP.
+    /// Product of gate and up in a gated MLP.
     Gated(GatedCase),
     /// Layer normalization.
     LayerNorm(LayerNormCase),
     /// RMS normalization.
     RmsNorm(RmsNormCase),
-    /// RMS normalization and rotation of q and k heads.
+    /// RMS normalization and rotation of the heads of q and k.
     QkNorm(QkNormCase),
     /// Token and position embedding.
     Embedding(EmbeddingCase),
     /// Index of the largest logit.
     Argmax(ArgmaxCase),
-    /// The next token.
+    /// Choice of the next token.
     Sample(SampleCase),
     /// Log-probabilities of tokens.
     Score(ScoreCase),
-    /// Append to the cache.
+    /// Append to the KV cache.
     KvAppend(KvAppendCase),
-    /// Causal attention of rows.
+    /// Causal attention of consecutive rows of one sequence.
     AttentionPrefill(AttentionCase),
-    /// Causal attention of rows of several sequences.
+    /// Causal attention of packed rows of several sequences.
     AttentionPacked(AttentionCase),
-    /// Attention of single rows.
+    /// Attention of single rows, one per sequence.
     AttentionDecode(AttentionCase),
-    /// Merge of partial results.
+    /// Merge of partial attention results.
     AttentionReduce(ReduceCase),
 }
 
 impl Case {
-    /// Uploads the case's inputs and records its kernels, those that `choices`
-    /// names.
+    /// Uploads the inputs of the case and records its kernels with the implementations
+    /// that `choices` names.
     ///
     /// # Errors
-    /// As [`Gpu::allocate`] and [`crate::gpu::Recorder::dispatch`].
+    /// The errors of [`Gpu::allocate`] and [`crate::gpu::Recorder::dispatch`].
     pub fn prepare(&self, gpu: &Gpu, choices: &Choices) -> Result<Prepared> {
         let name = self.to_string();
         match self {
@@ -122,7 +121,7 @@ impl Case {
         }
     }
 
-    /// The operation, where it has more than one implementation.
+    /// Returns the operation, or `None` if it has only one implementation.
     #[must_use]
     pub fn op(&self) -> Option<Op> {
         match self {
@@ -144,8 +143,8 @@ impl Case {
         }
     }
 
-    /// The implementations of its operation that a device can run; none where the
-    /// operation has a single one, which needs no choice.
+    /// Returns the implementations of the operation that a device can run. The list is
+    /// empty if the operation has only one implementation and needs no choice.
     #[must_use]
     pub fn candidates(&self, device: &Capabilities) -> Vec<&'static Candidate> {
         let all = self.op().map_or(&[][..], Op::candidates);
@@ -155,7 +154,7 @@ impl Case {
     /// Runs the case once and compares its outputs with the reference.
     ///
     /// # Errors
-    /// As [`Case::prepare`] and [`Prepared::check`].
+    /// The errors of [`Case::prepare`] and [`Prepared::check`].
     pub fn check(&self, gpu: &Gpu, choices: &Choices) -> Result<Outcome> {
         self.prepare(gpu, choices)?.check(gpu)
     }

@@ -1,4 +1,4 @@
-//! Cases of a projection behind a norm.
+//! Cases of a projection after a norm.
 
 use std::fmt;
 
@@ -19,45 +19,46 @@ use crate::reference;
 use crate::tensor::{Axis, DType, pad_row};
 use crate::tune::output::{Expected, Format, Output, Prepared};
 
-/// What is behind the projection.
+/// Operation after the projection.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Behind {
-    /// An activation and an output of that many features.
+    /// An activation, with the given number of output features.
     Activation(Activation, usize),
-    /// A gated MLP with an output of that many features.
+    /// A gated MLP, with the given number of output features.
     Gated(Activation, usize),
-    /// q, k and v, of which k and v are appended to a cache.
+    /// The projection is q, k and v; k and v are appended to a cache.
     Cache(KvShape),
-    /// As `Cache` of f16, with a number that a key and a value hold, and the flag of
-    /// what f16 cannot hold.
+    /// Like `Cache` with f16 elements. The given number is planted in a key and in a
+    /// value, and the f16 overflow flag is bound.
     Planted(KvShape, f32),
-    /// As `Cache` or, with a number, as `Planted`, of q and k that are rotated whole.
+    /// Like `Cache`, or like `Planted` if there is a number, but q and k are rotated over
+    /// the whole head.
     Rotated(KvShape, Option<f32>),
 }
 
-/// `activate(norm(x) * weights^T + bias)` of a few rows.
+/// `activate(norm(x) * weights^T + bias)` for a few rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NormGemvCase {
     /// The norm.
     pub norm: Norm,
-    /// Rows.
+    /// Number of rows.
     pub m: usize,
-    /// The first of them in x.
+    /// Index of the first of these rows in x.
     pub first_row: usize,
     /// Features of the norm.
     pub n_embd: usize,
-    /// Type of the weights.
+    /// Data type of the weights.
     pub dtype: DType,
-    /// What is behind the projection.
+    /// Operation after the projection.
     pub behind: Behind,
-    /// What x is multiplied by; about 1 without it.
+    /// Factor of x; x is about 1 without it.
     pub magnitude: f32,
 }
 
 const EPSILON: f32 = 1e-5;
 
 impl NormGemvCase {
-    /// One row of numbers of about 1.
+    /// Creates a case of one row with values of about 1.
     #[must_use]
     pub fn one_row(norm: Norm, n_embd: usize, dtype: DType, behind: Behind) -> Self {
         NormGemvCase { norm, m: 1, first_row: 0, n_embd, dtype, behind, magnitude: 1.0 }
@@ -70,13 +71,13 @@ impl NormGemvCase {
         }
     }
 
-    /// Rows of the weights, without padding.
+    /// Returns the number of rows of the weights, without padding.
     fn n_weight_rows(&self) -> usize {
         let n = self.outputs().len();
         if matches!(self.behind, Behind::Gated(..)) { 2 * n } else { n }
     }
 
-    /// The cache that k and v go to, and the number that is planted there.
+    /// Returns the cache that k and v are appended to, and the number planted there.
     fn cache(&self) -> Option<(KvShape, Option<f32>)> {
         match self.behind {
             Behind::Activation(..) | Behind::Gated(..) => None,
@@ -93,15 +94,15 @@ impl NormGemvCase {
         }
     }
 
-    /// Row i is a sequence whose pages begin behind i others; it is appended at
-    /// position 17, the second of its second page.
+    /// Returns row i of the batch: a sequence whose pages follow those of i others. It is
+    /// appended at position 17, the second position of its second page.
     fn row(row: usize) -> Row {
         Row { position: 17, kv_len: 18, first_page: 2 * row as u32, unused: 0 }
     }
 
     /// Plants the number in the last element of the first head's key and of the last
-    /// head's value, which no rotation touches where heads are odd: as their bias, with
-    /// weights of zero.
+    /// head's value. In odd heads, no rotation affects that element. The number is the
+    /// element's bias, and its weights are zero.
     fn plant(&self, weights: &mut [f32], bias: &mut [f32]) {
         let Some((kv, Some(number))) = self.cache() else { return };
         let shape = row_of(kv);
@@ -111,7 +112,7 @@ impl NormGemvCase {
         }
     }
 
-    /// Value and tolerance of `[m, outputs]`.
+    /// Returns value and tolerance of `[m, outputs]`.
     fn expected(&self, x: &[f32], scale: &[Vec<f32>; 2], weights: &[f32], bias: &[f32]) -> Vec<Expected> {
         let k = self.n_embd;
         let normed = match self.norm {
@@ -121,8 +122,8 @@ impl NormGemvCase {
         let activate = function(self.activation());
         let sums = reference::gemm(&normed, weights, Some(bias), k, |sum| sum);
         let magnitudes = |values: &[f32]| values.iter().map(|x| x.abs()).collect::<Vec<f32>>();
-        // The norm's own error, relative to its outputs' largest: two sums of k
-        // terms, and what its weight and bias add.
+        // The error of the norm relative to its largest output: two sums of k terms, plus
+        // the rounding by weight and bias.
         let largest = normed.iter().fold(1.0f32, |max, x| max.max(x.abs()));
         let ones = vec![largest; normed.len()];
         let magnitude = reference::gemm(&ones, &magnitudes(weights), Some(&magnitudes(bias)), k, |sum| sum);
@@ -152,7 +153,7 @@ impl NormGemvCase {
         let (axis, columns) = (self.outputs(), Axis::plain(self.n_embd));
         let mut random = Random::new(9);
         let rows = self.first_row + self.m;
-        // Rows with means and spreads of their own.
+        // Rows with different means and spreads.
         let mut x = random.uniform(rows * self.n_embd, 1.0);
         for (row, x) in x.chunks_mut(self.n_embd).enumerate() {
             x.iter_mut().for_each(|x| *x = (*x * (1.0 + row as f32) + 0.5 * row as f32) * self.magnitude);
@@ -235,7 +236,7 @@ impl NormGemvCase {
         })
     }
 
-    /// The output buffer: k and v may stand there as well or not.
+    /// Returns the expected output buffer. k and v may be written there or not.
     fn expected_out(&self, expected: &[Expected]) -> Vec<Expected> {
         let axis = self.outputs();
         let width = axis.padded_len();
@@ -263,18 +264,19 @@ impl NormGemvCase {
     }
 }
 
-/// The row of q, k and v before a cache; heads are rotated as far as pairs go.
+/// Returns the row of q, k and v for a cache. Heads are rotated as far as they consist of
+/// pairs.
 fn row_of(kv: KvShape) -> RotaryShape {
     let KvShape { n_head, n_kv_head, head_dim, .. } = kv;
     RotaryShape { n_head, n_kv_head, head_dim, rotary_dim: head_dim / 2 * 2 }
 }
 
-/// Whether a number exceeds f16 and is to be stored so.
+/// Returns whether a number overflows the f16 cache that stores it.
 fn exceeds_f16(kv: KvShape, want: f64) -> bool {
     kv.dtype == DType::F16 && reference::exceeds_f16(want as f32)
 }
 
-/// A cache and what it must hold.
+/// A cache and its expected content.
 struct Cache {
     kv: KvShape,
     page_table: GpuBuffer,
@@ -285,7 +287,7 @@ struct Cache {
 }
 
 impl Cache {
-    /// `expected`: value and tolerance of q, k and v, rows of heads.
+    /// `expected` contains value and tolerance of q, k and v, as rows of heads.
     fn new(
         gpu: &Gpu,
         kv: KvShape,
@@ -309,10 +311,10 @@ impl Cache {
                 let from = row * width + (shape.n_head + part * n_kv_head + head) * kv.head_dim;
                 for (element, &value) in run.iter_mut().zip(&expected[from..from + kv.head_dim]) {
                     *element = match value {
-                        // WGSL leaves it open.
+                        // WGSL leaves the result open.
                         Expected::Value { want, .. } if exceeds_f16(kv, want) => Expected::Any,
                         Expected::Value { want, tolerance } => {
-                            // One unit of the cache's type, subnormal ones too.
+                            // One unit of the cache's type, also for subnormal values.
                             let unit = want.abs() * rounding + rounding / f64::from(1 << 14);
                             Expected::Value { want, tolerance: tolerance + unit }
                         }

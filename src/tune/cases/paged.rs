@@ -1,4 +1,4 @@
-//! A paged cache whose pages are scattered over slabs.
+//! A paged KV cache whose pages are scattered over slabs.
 
 use std::fmt;
 
@@ -9,18 +9,18 @@ use crate::kernels::{OverflowFlag, PAGE_SIZE, POSITIONS_MAX, page_entry};
 use crate::tensor::{DType, pad_row};
 use crate::tune::output::{Expected, Format, Output};
 
-/// Shape of one layer's cache.
+/// Shape of one layer's KV cache.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct KvShape {
-    /// Heads of q.
+    /// Number of query heads.
     pub n_head: usize,
-    /// Heads of k and v.
+    /// Number of key heads, and of value heads.
     pub n_kv_head: usize,
-    /// Elements of a head, without padding.
+    /// Elements per head, without padding.
     pub head_dim: usize,
-    /// Element type.
+    /// Data type of the elements.
     pub dtype: DType,
-    /// Buffers of pages.
+    /// Number of slabs: buffers that contain pages.
     pub n_slabs: usize,
 }
 
@@ -35,20 +35,20 @@ impl fmt::Display for KvShape {
     }
 }
 
-/// Where the pages of one session stand.
+/// Places of the pages of one session.
 pub(super) struct Pages {
     shape: KvShape,
     /// The page table.
     pub(super) entries: Vec<u32>,
-    /// Slab and page of each entry.
+    /// Slab and page index of each entry.
     places: Vec<(usize, usize)>,
     pages_per_slab: usize,
 }
 
 impl Pages {
-    /// Room for `n_positions`: neighbouring pages in different slabs, in random
-    /// places there, with one page a slab that belongs to nobody. That of the first slab
-    /// is page 0, whose entry stands for pages that a window has left behind.
+    /// Creates pages for `n_positions`. Consecutive pages are in different slabs, at
+    /// random places. Each slab has one page that belongs to no sequence. In the first
+    /// slab this is page 0, whose entry represents pages that a window has left behind.
     pub(super) fn scattered(shape: KvShape, n_positions: usize, random: &mut Random) -> Self {
         let n_pages = n_positions.div_ceil(PAGE_SIZE);
         let pages_per_slab = n_pages.div_ceil(shape.n_slabs) + 1;
@@ -62,13 +62,13 @@ impl Pages {
         Pages { shape, entries, places, pages_per_slab }
     }
 
-    /// Elements of a slab.
+    /// Returns the number of elements per slab.
     pub(super) fn slab_elems(&self) -> usize {
         self.pages_per_slab * 2 * self.shape.n_kv_head * PAGE_SIZE * pad_row(self.shape.head_dim)
     }
 
-    /// Slab of a position and the index there of a kv head's first element in
-    /// k (part 0) or v (part 1).
+    /// Returns the slab of a position, and the index in it of a key/value head's first
+    /// element in k (part 0) or v (part 1).
     pub(super) fn locate(&self, part: usize, position: usize, kv_head: usize) -> (usize, usize) {
         let (slab, page) = self.places[position / PAGE_SIZE];
         let run = (page * 2 + part) * self.shape.n_kv_head + kv_head;
@@ -76,7 +76,8 @@ impl Pages {
     }
 }
 
-/// Numbers of f16 and beyond it: the largest, what still rounds to it, what does not.
+/// Numbers around the range of f16: the largest, numbers that still round to it, and
+/// numbers beyond it.
 pub(super) const AROUND_F16: [f32; 11] = [
     65_504.0,
     65_519.0,
@@ -91,19 +92,19 @@ pub(super) const AROUND_F16: [f32; 11] = [
     f32::NAN,
 ];
 
-/// A flag of what f16 cannot hold, and what it must hold after an append.
+/// An f16 overflow flag and its expected content after an append.
 pub(super) struct Flag {
     output: Output,
     buffer: GpuBuffer,
 }
 
-/// What the append is tagged with.
+/// Tag of the append.
 const TAG: usize = 7;
 
 impl Flag {
-    /// `noted`: the lowest position of a key and of a value that exceed f16. The word
-    /// of keys is empty before; that of values holds a note of a higher tag, which
-    /// gives way.
+    /// Creates the flag. `noted` is the lowest position of a key, and of a value, that
+    /// overflows f16. Initially the word of keys is empty. The word of values contains a
+    /// note with a higher tag, which a note of this append replaces.
     pub(super) fn new(gpu: &Gpu, noted: [Option<usize>; 2]) -> Result<Self> {
         let word = |tag: usize, position: usize| u32::MAX - (tag * POSITIONS_MAX + position) as u32;
         let initial = [0, word(TAG + 1, 0)];

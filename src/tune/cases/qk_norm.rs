@@ -12,32 +12,32 @@ use crate::reference;
 use crate::tensor::{Axis, DType, pad_row};
 use crate::tune::output::{Expected, Format, Output, Prepared};
 
-/// RMS normalization of the heads of q and k, then their rotation.
+/// RMS normalization of the heads of q and k, followed by their rotation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QkNormCase {
-    /// Rows.
+    /// Number of rows.
     pub n_rows: usize,
-    /// Position of the first.
+    /// Position of the first row of a chunk, or of the last row of a batch.
     pub position: usize,
-    /// Heads of q.
+    /// Number of query heads.
     pub n_head: usize,
-    /// Heads of k, and of v.
+    /// Number of key heads, and of value heads.
     pub n_kv_head: usize,
-    /// Elements of a head, without padding.
+    /// Elements per head, without padding.
     pub head_dim: usize,
-    /// Largest magnitude of q and k.
+    /// Maximum magnitude of q and k.
     pub scale: f32,
-    /// Elements of a head that are rotated, an even number; `None` without a table.
+    /// Rotated elements per head, an even number; `None` without a rotary table.
     pub rotated: Option<usize>,
-    /// Whether the rows are a batch, their positions falling.
+    /// Whether the rows are a batch with descending positions.
     pub batch: bool,
 }
 
-/// Qwen 3's.
+/// Epsilon of Qwen 3.
 const EPSILON: f32 = 1e-6;
 
 impl QkNormCase {
-    /// Rows of numbers up to 1 from position 0 on, whole heads rotated.
+    /// Creates a case of numbers up to 1 from position 0 on. Whole heads are rotated.
     #[must_use]
     pub fn usual(n_rows: usize, n_head: usize, n_kv_head: usize, head_dim: usize) -> Self {
         let rotated = Some(head_dim / 2 * 2);
@@ -48,7 +48,7 @@ impl QkNormCase {
         self.position + if self.batch { self.n_rows - 1 - row } else { row }
     }
 
-    /// Cosine and sine of each rotated pair at a position.
+    /// Returns cosine and sine of each rotated pair at a position.
     fn cos_sin(&self, position: usize) -> Vec<[f32; 2]> {
         let n = self.rotated.unwrap_or(0);
         let turn = |pair: usize| {
@@ -59,7 +59,7 @@ impl QkNormCase {
         (0..n / 2).map(turn).collect()
     }
 
-    /// `[n_ctx, pad_row(head_dim) / 2]` pairs of cosine and sine.
+    /// Returns the table of `[n_ctx, pad_row(head_dim) / 2]` pairs of cosine and sine.
     fn table(&self, n_ctx: usize) -> Vec<f32> {
         let row = |position| {
             let mut cos_sin = self.cos_sin(position);
@@ -69,7 +69,7 @@ impl QkNormCase {
         (0..n_ctx).flat_map(row).collect()
     }
 
-    /// A row's q, k and v, which stands as it was.
+    /// Returns the expected q, k and v of a row; v stays unchanged.
     fn expected(&self, position: usize, row: &[f32], weights: &[Vec<f32>; 2]) -> Vec<Expected> {
         let (cos_sin, dim) = (self.cos_sin(position), self.head_dim);
         let (q, rest) = row.split_at(self.n_head * dim);
@@ -79,7 +79,7 @@ impl QkNormCase {
             let want = reference::qk_norm(heads, weight, EPSILON, &cos_sin);
             let normed = reference::rms_norm(heads, weight, EPSILON);
             expected.extend(want.iter().enumerate().map(|(i, &want)| {
-                // An element comes of itself and of its neighbour.
+                // A rotated element depends on itself and on its neighbour.
                 let rotates = i % dim / 2 < cos_sin.len();
                 let neighbour = if rotates { normed[i - i % dim + ((i % dim) ^ 1)].abs() } else { 0.0 };
                 let magnitude = f64::from(normed[i].abs() + neighbour);

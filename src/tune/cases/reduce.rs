@@ -13,23 +13,23 @@ use crate::tune::output::{Expected, Format, Output, Prepared};
 /// Merge of the partial results of a decode.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReduceCase {
-    /// Heads.
+    /// Number of heads.
     pub n_head: usize,
-    /// Elements of a head, a multiple of 8.
+    /// Elements per head, a multiple of 8.
     pub head_dim: usize,
-    /// Room for splits.
+    /// Number of splits for which there is space.
     pub max_splits: usize,
-    /// Positions of a split at the most.
+    /// Maximum positions per split.
     pub split_keys: usize,
-    /// Positions in the cache.
+    /// Number of positions in the cache.
     pub kv_len: usize,
-    /// Positions that the row sees.
+    /// Number of positions that the row attends to.
     pub window: Option<usize>,
 }
 
 impl ReduceCase {
-    /// Splits that count: as few of equal sizes as there may be, of whole pages, from that
-    /// of the first position on that is seen.
+    /// Returns the number of splits in use: as few as possible, of equal sizes in whole
+    /// pages, from the page of the first visible position on.
     pub(super) fn n_splits(&self) -> usize {
         let first = self.kv_len.saturating_sub(self.window.unwrap_or(self.kv_len)) / PAGE_SIZE * PAGE_SIZE;
         let n_keys = self.kv_len - first;
@@ -58,11 +58,11 @@ impl ReduceCase {
                 slot[..self.head_dim].copy_from_slice(&state.acc);
                 slot[self.head_dim..].copy_from_slice(&[state.max, state.sum, 0.0, 0.0]);
             }
-            // One split has written the output itself.
+            // A single split writes the output directly.
             let written = splits.len() == 1;
             let relative = 2.0 * (sum_error(splits.len()) + (3.0 + 2.0 * 12.0) * 2.0 * U);
             expected.extend(reference::attention_reduce(splits).into_iter().map(|want| {
-                // acc is at most 9, a sum at least 0.5.
+                // |acc| is at most 9, and a sum is at least 0.5.
                 if written { Expected::Untouched } else { value(want, 18.0 * relative) }
             }));
         }

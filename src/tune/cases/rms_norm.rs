@@ -10,40 +10,41 @@ use crate::reference;
 use crate::tensor::{Axis, DType};
 use crate::tune::output::{Expected, Format, Output, Prepared};
 
-/// What rows of an RMS norm look like.
+/// Values of the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RmsNormInput {
     /// Uniform in [-1, 1].
     Random,
     /// Uniform in ± 10,000.
     Large,
-    /// Uniform in ± 1e-4: the epsilon is most of the denominator.
+    /// Uniform in ± 1e-4, where epsilon dominates the denominator.
     Small,
-    /// Zeros.
+    /// All zeros.
     Zero,
-    /// One feature of 30,000 among others below 1, as in residual streams.
+    /// One feature of 30,000 per row, others below 1, as in residual streams.
     Outlier,
 }
 
-/// RMS normalization of rows.
+/// RMS normalization of some rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RmsNormCase {
-    /// Rows.
+    /// Number of rows.
     pub n_rows: usize,
-    /// The first of them in the input.
+    /// Index of the first of these rows in the input.
     pub first_row: usize,
-    /// Features.
+    /// Features per row.
     pub n: usize,
-    /// The rows.
+    /// Values of the rows.
     pub input: RmsNormInput,
-    /// Whether the result is added to what the output holds.
+    /// Whether the result is added to the output's previous content.
     pub accumulate: bool,
 }
 
 const EPSILON: f32 = 1e-5;
 
-/// The relative error of a normalized element of `n`: half of the sum's, since it is
-/// under the root; WGSL's `inverseSqrt` has 2 units, the products one each.
+/// Returns the relative error of a normalized element of a row of `n`. The sum's error
+/// counts half, since the sum is under a root. WGSL's `inverseSqrt` adds 2 units, and
+/// each product adds one.
 pub(super) fn relative_error(n: usize) -> f64 {
     0.5 * sum_error(n) + 8.0 * U
 }

@@ -1,4 +1,4 @@
-//! Rows of q, k and v of which q and k are rotated.
+//! Rows of q, k and v in which q and k are rotated.
 
 use std::fmt;
 
@@ -9,42 +9,42 @@ use crate::reference;
 use crate::tensor::{Axis, pad_row};
 use crate::tune::output::Expected;
 
-/// A row of q, k and v, and how much of each head of q and k is rotated.
+/// A row of q, k and v, and the rotated part of each head of q and k.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RotaryShape {
-    /// Heads of q.
+    /// Number of query heads.
     pub n_head: usize,
-    /// Heads of k, and of v.
+    /// Number of key heads, and of value heads.
     pub n_kv_head: usize,
-    /// Elements of a head, without padding.
+    /// Elements per head, without padding.
     pub head_dim: usize,
-    /// Those of them that are rotated, the first: an even number.
+    /// Number of rotated elements at the start of each head; even.
     pub rotary_dim: usize,
 }
 
-/// Base of the angles (Su et al. 2021, section 3.2.2).
+/// Base of the rotation angles (Su et al. 2021, section 3.2.2).
 const THETA: f64 = 10_000.0;
 
 impl RotaryShape {
-    /// A row of q, k and v.
+    /// Returns the axis of a row of q, k and v.
     #[must_use]
     pub const fn axis(&self) -> Axis {
         Axis::grouped(self.n_head + 2 * self.n_kv_head, self.head_dim)
     }
 
-    /// Heads that are rotated.
+    /// Returns the number of rotated heads.
     pub(super) const fn n_rotated(&self) -> usize {
         self.n_head + self.n_kv_head
     }
 
-    /// Cosine and sine of each rotated pair.
+    /// Returns cosine and sine of each rotated pair.
     fn cos_sin(&self, position: usize) -> Vec<[f32; 2]> {
         let pairs = (0..self.rotary_dim).step_by(2);
         let angle = |i: usize| position as f64 * THETA.powf(-(i as f64) / self.rotary_dim as f64);
         pairs.map(angle).map(|angle| [angle.cos() as f32, angle.sin() as f32]).collect()
     }
 
-    /// `[n_ctx, head_dim / 2, 2]` with padding, as the kernels read it.
+    /// Uploads the padded table `[n_ctx, head_dim / 2, 2]` that the kernels read.
     pub(super) fn table(&self, gpu: &Gpu, n_ctx: usize) -> Result<GpuBuffer> {
         let rows = (0..n_ctx).flat_map(|position| {
             let mut row = self.cos_sin(position);
@@ -54,7 +54,7 @@ impl RotaryShape {
         floats(gpu, "rope", rows.collect::<Vec<_>>().as_flattened())
     }
 
-    /// What is expected of a row, without padding, once it is rotated.
+    /// Rotates the expected values of a row without padding.
     pub(super) fn rotate(&self, row: &mut [Expected], position: usize) {
         let cos_sin = self.cos_sin(position);
         for head in row.chunks_mut(self.head_dim).take(self.n_rotated()) {
@@ -68,7 +68,7 @@ impl RotaryShape {
             for (i, &[cos, sin]) in cos_sin.iter().enumerate() {
                 let [cos, sin] = [cos, sin].map(|x| f64::from(x.abs()));
                 let [(a, error_a), (b, error_b)] = [before[2 * i], before[2 * i + 1]];
-                // Two products and their sum, of values that are rounded themselves.
+                // Two products and their sum, of values that are themselves rounded.
                 let rounding = 4.0 * U * (a.abs() + b.abs());
                 for (j, through) in
                     [cos * error_a + sin * error_b, sin * error_a + cos * error_b].into_iter().enumerate()

@@ -10,7 +10,7 @@ use crate::reference;
 use crate::tensor::{Axis, DType, pad_row};
 use crate::tune::output::{Expected, Format, Output, Prepared};
 
-/// What rows of a layer norm look like.
+/// Values of the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LayerNormInput {
     /// Uniform in [-1, 1].
@@ -19,20 +19,20 @@ pub enum LayerNormInput {
     LargeMean,
     /// All features equal: the variance is 0.
     Constant,
-    /// One feature of 30,000 among others below 1, as in residual streams.
+    /// One feature of 30,000 per row, others below 1, as in residual streams.
     Outlier,
 }
 
-/// Layer normalization of rows.
+/// Layer normalization of some rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerNormCase {
-    /// Rows.
+    /// Number of rows.
     pub n_rows: usize,
-    /// The first of them in the input.
+    /// Index of the first of these rows in the input.
     pub first_row: usize,
-    /// Features.
+    /// Features per row.
     pub n: usize,
-    /// The rows.
+    /// Values of the rows.
     pub input: LayerNormInput,
 }
 
@@ -57,7 +57,8 @@ impl LayerNormCase {
 
     fn expected(&self, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<Expected> {
         let want = reference::layer_norm(x, weight, bias, EPSILON);
-        // What is left of the mean's error after its correction.
+        // Relative error of the sums. After its correction, the mean has only an error of
+        // second order.
         let error = sum_error(self.n);
         x.chunks(self.n)
             .zip(want.chunks(self.n))
@@ -127,19 +128,19 @@ impl fmt::Display for LayerNormCase {
 /// Token embedding plus position embedding.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EmbeddingCase {
-    /// Tokens in the step.
+    /// Number of tokens in the step.
     pub n_tokens: usize,
-    /// Position of the first.
+    /// Position of the first token of a chunk, or of the last row of a batch.
     pub position: usize,
-    /// Rows of wte.
+    /// Number of rows of wte.
     pub vocab_size: usize,
     /// Features.
     pub n_embd: usize,
-    /// Type of the weights.
+    /// Data type of the weights.
     pub dtype: DType,
-    /// Rows of a piece of wte; a multiple of 8.
+    /// Rows per piece of wte; a multiple of 8.
     pub piece_rows: usize,
-    /// Whether the rows are a batch, their positions falling.
+    /// Whether the rows are a batch with descending positions.
     pub batch: bool,
     /// Whether there are position embeddings.
     pub wpe: bool,
@@ -157,7 +158,7 @@ impl EmbeddingCase {
         let n_positions = self.position + self.n_tokens;
         let wte = rounded(self.dtype, random.uniform(self.vocab_size * self.n_embd, 1.0));
         let wpe = rounded(self.dtype, random.uniform(n_positions * self.n_embd, 1.0));
-        // The first and the last token, then any.
+        // The last and the first token of the vocabulary, then random ones.
         let mut tokens: Vec<u32> = (0..self.n_tokens).map(|_| random.below(self.vocab_size) as u32).collect();
         tokens[0] = self.vocab_size as u32 - 1;
         if let Some(last) = tokens.get_mut(1) {
@@ -174,7 +175,8 @@ impl EmbeddingCase {
         let want: Vec<f32> = tokens.iter().zip(&positions).flat_map(row).collect();
         for (i, want) in want.into_iter().enumerate() {
             let want = f64::from(want);
-            // A factor of 1 is exact; the product of another one is rounded, then the sum.
+            // A factor of 1 is exact. With any other factor, the product and then the sum
+            // are rounded.
             let tolerance =
                 if self.scale == 1.0 { 0.0 } else { U * (f64::from(self.scale) + 2.0 * want.abs()) };
             expected[i / self.n_embd * width + axis.position(i % self.n_embd)] =
@@ -225,24 +227,24 @@ impl fmt::Display for EmbeddingCase {
     }
 }
 
-/// What logits look like.
+/// Values of the logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ArgmaxInput {
     /// Uniform in [-10, 10].
     Random,
-    /// All below zero.
+    /// All negative.
     Negative,
     /// Two equal maxima, a third of the row apart.
     Ties,
-    /// -0, then +0 in all other places: equal.
+    /// -0 in the first place and +0 in all others: all are equal.
     Zeros,
-    /// All minus infinity but one.
+    /// All minus infinity except one.
     OneFinite,
     /// All minus infinity.
     NoneFinite,
-    /// One NaN, the last.
+    /// One NaN in the last place.
     Nan,
-    /// One NaN with its sign set, the first.
+    /// One NaN with its sign bit set, in the first place.
     NegativeNan,
     /// One plus infinity.
     Infinity,
@@ -251,9 +253,9 @@ pub enum ArgmaxInput {
 /// Index of the largest logit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ArgmaxCase {
-    /// Logits.
+    /// Number of logits.
     pub n: usize,
-    /// The logits.
+    /// Values of the logits.
     pub input: ArgmaxInput,
 }
 
@@ -284,8 +286,8 @@ impl ArgmaxCase {
         logits
     }
 
-    /// Two rows, the second one reversed, with NaN between them: reading too far
-    /// raises the flag.
+    /// Prepares two rows, the second one reversed, with NaN between them. Reading past
+    /// the end of a row then raises the flag.
     pub(super) fn prepare(&self, gpu: &Gpu, case: String) -> Result<Prepared> {
         let row = self.logits();
         let reversed: Vec<f32> = row.iter().rev().copied().collect();

@@ -12,43 +12,44 @@ use crate::kernels::sample::{self, NO_TOKEN, SampleParams, SampleScratch, Sample
 use crate::reference;
 use crate::tune::output::{Expected, Format, Output, Prepared};
 
-/// What logits look like.
+/// Values of the logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SampleInput {
     /// Uniform in [-10, 10].
     Random,
-    /// Whole numbers from -3 to 3: ties at every threshold.
+    /// Integers from -3 to 3, which tie at every threshold.
     Ties,
-    /// Every second one minus infinity.
+    /// Every second logit is minus infinity.
     Masked,
-    /// One NaN, the last.
+    /// One NaN in the last place.
     Nan,
 }
 
 /// One draw from a row of logits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SampleCase {
-    /// Logits.
+    /// Number of logits.
     pub n: usize,
-    /// The logits.
+    /// Values of the logits.
     pub input: SampleInput,
-    /// 0 is greedy.
+    /// Temperature; 0 means greedy.
     pub temperature: f32,
-    /// 0 is off.
+    /// Number of tokens that top-k keeps; 0 disables it.
     pub top_k: usize,
-    /// 1 is off.
+    /// Probability that top-p keeps; 1 disables it.
     pub top_p: f32,
-    /// 0 is off.
+    /// Threshold of min-p; 0 disables it.
     pub min_p: f32,
 }
 
-/// Slots of the ring of results.
+/// Number of slots in the ring of results.
 const N_SLOTS: usize = 3;
-/// The step whose slot is written: 7 modulo 3 is 1.
+/// Step whose slot is written: 7 modulo 3 is slot 1.
 const STEP: u32 = 7;
 
 impl SampleCase {
-    /// Random logits with the usual filters: temperature 0.8, top-k 40, top-p 0.95.
+    /// Creates a case of random logits with the usual filters: temperature 0.8, top-k 40,
+    /// top-p 0.95.
     #[must_use]
     pub fn usual(n: usize) -> Self {
         SampleCase { n, input: SampleInput::Random, temperature: 0.8, top_k: 40, top_p: 0.95, min_p: 0.0 }

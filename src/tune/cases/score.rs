@@ -1,4 +1,4 @@
-//! Cases of scores.
+//! Cases of the log-probabilities of tokens.
 
 use std::fmt;
 
@@ -10,54 +10,57 @@ use crate::reference;
 use crate::tensor::{DType, pad_row};
 use crate::tune::output::{Expected, Format, Output, Prepared};
 
-/// What logits look like.
+/// Values of the logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScoreInput {
     /// Uniform in [-10, 10].
     Random,
     /// All equal.
     Equal,
-    /// One above the others by what makes exp's error weigh most: ten.
+    /// One logit about ten above the others, where the error of exp has the greatest
+    /// weight.
     Peak,
-    /// One above the others by a hundred: as good as certain.
+    /// One logit a hundred above the others: practically certain.
     Certain,
-    /// Alternating between 1e30 and -1e30, rows of the largest and smallest f32.
+    /// Alternating between 1e30 and -1e30; in the first row, between the largest and the
+    /// smallest f32.
     Large,
-    /// Every second one minus infinity.
+    /// Every second logit is minus infinity.
     Masked,
-    /// All minus infinity but the last.
+    /// All minus infinity except the last.
     OneFinite,
     /// All minus infinity.
     NoneFinite,
     /// One NaN.
     Nan,
-    /// One NaN with its sign set.
+    /// One NaN with its sign bit set.
     NegativeNan,
     /// One plus infinity.
     Infinity,
 }
 
-/// Scores of rows.
+/// Scores of some rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScoreCase {
-    /// Rows.
+    /// Number of rows.
     pub n_rows: usize,
-    /// Logits of a row.
+    /// Number of logits per row.
     pub n: usize,
-    /// The logits.
+    /// Values of the logits.
     pub input: ScoreInput,
 }
 
-/// The first row of targets and of results.
+/// First row of targets and of results.
 const FIRST_ROW: usize = 2;
-/// Additions that a term passes through at the most, for up to 2^17 logits: those
-/// of a block, of blocks, of a vec4, of a block of partial results, of these blocks.
+/// Maximum additions that a term passes through, for up to 2^17 logits: within a block,
+/// over blocks, within a vec4, within a block of partial results, over these blocks.
 const ADDITIONS: f64 = 16.0 + 16.0 + 4.0 + 8.0 + 16.0;
-/// An ulp relative to a value, at the most.
+/// Maximum size of an ulp relative to a value.
 const ULP: f64 = 2.0 * U;
 
 impl ScoreCase {
-    /// The logits of a row, each row turned by some places.
+    /// Returns the logits of a row. The place of its special logit differs from row to
+    /// row.
     fn logits(&self, row: usize) -> Vec<f32> {
         let n = self.n;
         let mut logits = Random::new(11 + row as u64).uniform(n, 10.0);
@@ -84,7 +87,7 @@ impl ScoreCase {
         logits
     }
 
-    /// Both ends, then any.
+    /// Returns the target of a row: first the two ends, then arbitrary ones.
     fn target(&self, row: usize) -> usize {
         match row {
             0 => 0,
@@ -106,7 +109,7 @@ impl ScoreCase {
             details.extend(rest);
             targets.push(target as u32);
             all.extend(logits);
-            // Padding is no logit.
+            // Padding does not count as logits.
             all.resize((row + 1) * stride, f32::NAN);
         }
         let logits = floats(gpu, "logits", &all)?;
@@ -142,7 +145,8 @@ impl ScoreCase {
     }
 }
 
-/// The four words of a row's details; integers as the f32 with their bits.
+/// Returns the expected four words of a row's details. Integers appear as the f32 with
+/// their bits.
 fn expected(logits: &[f32], target: usize) -> [Expected; 4] {
     let Some(score) = reference::score(logits, target) else {
         return [Expected::NotANumber, Expected::Any, Expected::Any, Expected::NotANumber];
@@ -150,19 +154,19 @@ fn expected(logits: &[f32], target: usize) -> [Expected; 4] {
     let index = |i: usize| Expected::exactly(f64::from(f32::from_bits(i as u32)));
     let max = f64::from(logits[score.best]);
     let below = |x: &f32| (f64::from(*x) - max).max(-100.0);
-    // Sums of weights, and of their distances from the maximum.
+    // Sums of the weights, and of the weights times their distances from the maximum.
     let (sum, distances) = logits
         .iter()
         .map(below)
         .fold((0.0, 0.0), |(sum, distances), x| (sum + x.exp(), distances - x * x.exp()));
-    // exp once in a chunk's sum and once when these are merged; the rounding of its
-    // argument.
+    // exp is applied once in a chunk's sum and once in the merge of chunks; its argument
+    // is rounded.
     let weights = 2.0 * (3.0 + 2.0 * distances / sum) * ULP + distances / sum * U;
     let log = (3.0 * ULP * sum.ln()).max(2.0f64.powi(-21));
     let normaliser = weights + ADDITIONS * U + log;
     let value = |logprob: f64, distance: f64| {
         let tolerance = normaliser + U * (distance.abs() + logprob.abs());
-        // What f32 cannot hold is minus infinity.
+        // A value below the range of f32 is minus infinity.
         let logprob = if logprob < f64::from(f32::MIN) { f64::NEG_INFINITY } else { logprob };
         Expected::Value { want: logprob, tolerance }
     };
