@@ -1,4 +1,4 @@
-// Shows the figures of the token that is pointed at, tapped, or reached with the arrow keys.
+// Figures of the token that is pointed at, tapped, or reached by the arrow keys.
 (() => {
   const maps = JSON.parse(document.getElementById("figures").textContent);
   const map = document.getElementById("map");
