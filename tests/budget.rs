@@ -140,7 +140,7 @@ fn a_budget_divides_a_pass_at_every_dispatch_or_nowhere() {
     run(LEAST, 1);
     let (reports, dispatches, submits) = run(LEAST, 1);
     assert_eq!(dispatches, whole);
-    // Each dispatch is a step of its own, and the logits take one more submit.
+    // Each dispatch takes a separate step, and the logits take one more submit.
     assert_eq!((reports.len() as u64, submits), (whole, whole + 1));
     assert_eq!(reports.iter().map(|report| report.submits as u64).sum::<u64>(), submits);
     // Every dispatch took longer than a nanosecond, and is named.
@@ -153,8 +153,8 @@ fn a_budget_divides_a_pass_at_every_dispatch_or_nowhere() {
     assert_eq!((reports.len(), dispatches, submits), (1, whole, 2));
     assert!(reports[0].overruns.is_empty());
     assert!(reports[0].gpu_time <= reports[0].time);
-    // The measurements at load time cover chunks of any length, so no dispatch is
-    // separate for want of a known time.
+    // The measurements at load time cover chunks of any length, so no dispatch runs
+    // separately because its time is unknown.
     let (reports, _, submits) = run(Budget::new(FOREVER), 100);
     assert_eq!((reports.len(), submits), (1, 2));
 }

@@ -20,8 +20,8 @@ use super::run_info::RunInfo;
 /// Ask a model questions with known answers: HellaSwag, MMLU, LAMBADA, or your own
 ///
 /// Words and tokenizes prompts as lm-evaluation-harness 0.4 or llm.c does. acc picks the
-/// ending with the largest sum of log-probabilities. acc_norm divides that sum by the
-/// ending's length, in characters (lm-eval) or tokens (llmc). LAMBADA counts the words
+/// ending with the largest sum of log-probabilities. acc_norm first divides each sum by
+/// its ending's length, in characters (lm-eval) or tokens (llmc). LAMBADA counts the words
 /// that greedy decoding would have written. Ctrl-C prints the results so far.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

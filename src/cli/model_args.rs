@@ -50,8 +50,8 @@ pub struct RunArgs {
     #[arg(long, default_value = "f16", value_parser = dtype())]
     pub kv_dtype: DType,
     /// Stop and report layer and position if a key or a value is too large for f16 when
-    /// it is written to the KV cache. Every chunk of a prompt is then waited for. On by
-    /// default only in debug builds
+    /// it is written to the KV cache. The program then waits after every chunk of a
+    /// prompt. On by default only in debug builds
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "true", default_value_t = ModelOptions::default().detect_overflow)]
     pub detect_overflow: bool,

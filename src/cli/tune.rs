@@ -130,7 +130,7 @@ pub fn warn(gpu: &Gpu) {
 pub fn behind_a_text(engine: &Engine, asked: Option<Duration>) {
     let gpu = engine.gpu();
     // On software adapters, the default order of the candidates already comes from
-    // measurements, and compiling the candidates takes longer than the time budget.
+    // measurements, and compiling the candidates takes longer than the tuning budget.
     let usual = if gpu.report().is_software() { Duration::ZERO } else { Budget::USUAL.time };
     let time = asked.unwrap_or(usual);
     let Some(dir) = &gpu.options().cache_dir else { return };

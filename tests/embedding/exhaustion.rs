@@ -1,4 +1,4 @@
-//! Makes each allocation in turn fail for want of memory, and each call of a step lose
+//! Makes each allocation in turn fail with out of memory, and each call of a step lose
 //! the device.
 
 use std::ops::ControlFlow;

@@ -1,4 +1,4 @@
-//! Evaluates checkpoints to losses, with progress bars.
+//! Computes the losses of checkpoints, with progress bars.
 
 use std::ops::ControlFlow;
 use std::path::Path;
