@@ -186,7 +186,7 @@ fn a_failing_step_changes_nothing() {
     let expected: Vec<Vec<f32>> = logits.rows().map(<[f32]>::to_vec).collect();
     assert_eq!(engine.kv_pages().0, pages);
 
-    // The last session is at fault.
+    // The last session is at fault, in the last of 19 passes.
     for (last, token, what) in [
         (&mut foreign, 5, "session 18 of the step belongs to another engine"),
         (&mut full, 5, "session 18 of the step: 1 tokens behind 128 exceed the context"),

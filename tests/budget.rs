@@ -33,8 +33,8 @@ fn load_on(gpu: &Arc<Gpu>, options: &ModelOptions) -> Engine {
     Engine::load(files, Arc::clone(gpu), options, &mut |_| std::ops::ControlFlow::Continue(())).unwrap()
 }
 
-/// Deterministic, so equal sequences give equal bits. Overflow detection is off, because
-/// it waits after each chunk and would add submits to the counts.
+/// 128 positions; deterministic, so equal sequences give equal bits. Overflow detection is
+/// off, because it waits after each chunk and would add submits to the counts.
 fn options() -> ModelOptions {
     let detect_overflow = false;
     ModelOptions { deterministic: true, max_submit: FOREVER, detect_overflow, ..ModelOptions::default() }

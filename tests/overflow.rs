@@ -71,8 +71,8 @@ fn write(layer: usize, what: &str, trigger: Trigger) -> TempDir {
             data[0] = 0.0;
         } else if name.contains(&own) && name.ends_with("attn.c_attn.weight") {
             let part = if what == "key" { 1 } else { 2 };
-            // The feature is about 8 at the trigger and near 0 elsewhere; this weight
-            // scales it.
+            // This weight multiplies the feature, about 8 at the trigger and near 0
+            // elsewhere.
             data[part * N_EMBD + ELEMENT] = 20_000.0;
             data.iter_mut().skip(ELEMENT).step_by(columns).for_each(|x| *x = 0.0);
         } else if name.contains(&own) && name.ends_with("attn.c_attn.bias") {
@@ -255,7 +255,8 @@ fn a_grown_cache_is_watched_as_well() {
     }
 }
 
-/// Without detection, the model computes with infinities and reports no error.
+/// Without detection, the model computes with what f16 makes of the value, and no error
+/// is reported.
 #[test]
 fn without_the_option_nothing_is_told() {
     let dir = write(1, "key", Trigger::Token(T));

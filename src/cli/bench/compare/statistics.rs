@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(found.method, Method::None);
     }
 
-    /// Returns 24 samples around `center` and one that the system disturbed.
+    /// Returns 25 samples: 24 around `center` and one that the system disturbed.
     fn samples(center: f64, seed: u64) -> Vec<f64> {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let noise = |bits: u32| f64::from(bits) / f64::from(u32::MAX) - 0.5;

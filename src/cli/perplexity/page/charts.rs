@@ -67,7 +67,7 @@ fn axes(x: &Scale, y: &Scale, x_label: &str, y_label: &str) -> Markup {
 
 /// Width of a bar of the histogram, in nats.
 const BAR_NATS: f64 = 0.5;
-/// Maximum number of bars; the last one also counts all larger values.
+/// Maximum number of bars; the last one, from 19.5 nats on, counts all larger values.
 const BARS_MAX: usize = 40;
 
 /// Draws how often each negative log-likelihood occurs, and marks `mean`.
