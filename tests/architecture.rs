@@ -1,11 +1,11 @@
-//! The direction of imports and the size of files, as ARCHITECTURE.md has them.
+//! Checks the direction of imports and the size of files against ARCHITECTURE.md.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// What each room may import; `error` is everyone's.
+/// The modules that each module may import; all may import `error`.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("tensor", &[]),
     ("reference", &["tensor"]),
@@ -24,7 +24,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("error", &["memory"]),
 ];
 
-/// Rooms that must not name wgpu.
+/// Modules that must not name wgpu.
 const WITHOUT_WGPU: &[&str] = &[
     "tensor",
     "memory",
@@ -61,24 +61,24 @@ fn all_sources() -> Vec<PathBuf> {
     all
 }
 
-/// The first folder or file under `src/`.
+/// Returns the module of a path: its first folder or file under `src/`.
 fn room(path: &Path) -> String {
     let first = path.components().nth(1).unwrap().as_os_str().to_string_lossy().into_owned();
     first.trim_end_matches(".rs").to_owned()
 }
 
-/// A line without its comment.
+/// Returns a line without its comment.
 fn code(line: &str) -> &str {
     line.split("//").next().unwrap_or("")
 }
 
-/// First names after each `crate::` of a text, with their lines: `crate::a::b`
+/// Returns the first name after each `crate::` of a text, with its line. `crate::a::b`
 /// gives a; `crate::{a::{b, c}, d}`, on one line or several, gives a and d.
 fn imports(text: &str) -> Vec<(usize, String)> {
     let text = text.lines().map(code).collect::<Vec<_>>().join("\n");
     let mut found = Vec::new();
     for (at, prefix) in text.match_indices("crate::") {
-        // Not the end of a longer name, nor a macro's `$crate::`.
+        // Skip the end of a longer name and a macro's `$crate::`.
         if text[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '$') {
             continue;
         }
@@ -110,8 +110,8 @@ fn first_names(path: &str) -> Vec<String> {
     names
 }
 
-/// The room of a name after `crate::`; what `lib.rs` re-exports counts as the
-/// room's that defines it.
+/// Returns the module of a name after `crate::`. A re-export of `lib.rs` counts for the
+/// module that defines it.
 fn room_of(name: &str) -> &str {
     match name {
         "Error" | "ErrorKind" | "Result" => "error",

@@ -1,4 +1,4 @@
-//! Steps over many sessions: each session computes what it would by itself.
+//! Steps over many sessions: each session computes what it would compute alone.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -17,14 +17,16 @@ use wgpt::model::ModelOptions;
 use wgpt::tensor::DType;
 use wgpt::{BatchLogits, Engine, Error, Session};
 
-/// With f32 weights and cache, as for whole models (tests/golden.rs): the order of
-/// sums is all that may differ.
+/// For f32 weights and cache, as for whole models (tests/golden.rs): only the order of
+/// sums may differ.
 const TOLERANCE_F32: f32 = 2e-4;
-/// With an f16 cache a key or value on a border between two f16 values may be
-/// rounded the other way, 2^-11 of it, which the layers carry on: 5e-4 was seen.
+/// With an f16 cache, a key or value close to the middle between two f16 values may be
+/// rounded the other way, by 2^-11 of its size, and the layers carry this on. The largest
+/// difference seen was 5e-4.
 const TOLERANCE_F16: f32 = 5e-3;
 
-/// Every strategy of the adapter; the floor, with bounds checks in the shaders.
+/// One device per strategy of the adapter, and the floor with bounds checks in the
+/// shaders.
 static GPUS: LazyLock<Vec<Arc<Gpu>>> = LazyLock::new(|| {
     let open = |strategy| open_gpu(GpuOptions { strategy, ..GpuOptions::default() });
     let mut all: Vec<Gpu> = open(None).strategies().into_iter().map(|s| open(Some(s))).collect();
@@ -49,10 +51,10 @@ fn token(seed: usize) -> u32 {
     ((seed as u32).wrapping_mul(2_654_435_769) >> 8) % 1000
 }
 
-/// `n` sessions of 0 to 70 tokens, about every third a fork of the one before; and
-/// as many that share nothing, with the same tokens.
+/// Returns `n` sessions of 0 to 70 tokens, about every third a fork of the one before,
+/// and twins with the same tokens that share nothing.
 fn sessions(engine: &Engine, n: usize) -> (Vec<Session>, Vec<Session>) {
-    // Around the borders of pages of 16 positions.
+    // Lengths around the boundaries of pages of 16 positions.
     const LENGTHS: [usize; 8] = [0, 15, 16, 30, 1, 47, 70, 33];
     let (mut together, mut alone): (Vec<Session>, Vec<Session>) = (Vec::new(), Vec::new());
     for i in 0..n {
@@ -74,7 +76,7 @@ fn sessions(engine: &Engine, n: usize) -> (Vec<Session>, Vec<Session>) {
     (together, alone)
 }
 
-/// Forks among [`sessions`] that end within a page: a pass copies it.
+/// Counts the forks among [`sessions`] that end inside a page; a pass copies that page.
 fn shared_begun_pages(sessions: &[Session]) -> usize {
     let forks = sessions.windows(2).enumerate().filter(|(i, pair)| {
         i % 3 == 1 && pair[0].len() % PAGE_SIZE != 0 && pair[0].tokens() == pair[1].tokens()
@@ -86,7 +88,7 @@ fn refs(sessions: &mut [Session]) -> Vec<&mut Session> {
     sessions.iter_mut().collect()
 }
 
-/// The largest difference of a logit over some steps of `n` sessions.
+/// Returns the largest difference of a logit over `steps` steps of `n` sessions.
 fn worst(engine: &Engine, n: usize, steps: usize) -> f32 {
     let (mut together, mut alone) = sessions(engine, n);
     let mut logits = BatchLogits::new();
@@ -116,7 +118,8 @@ fn worst(engine: &Engine, n: usize, steps: usize) -> f32 {
 #[test]
 fn a_step_computes_what_each_session_would() {
     for (g, gpu) in GPUS.iter().enumerate() {
-        // All sizes once; on further devices those of one and two passes.
+        // All sizes on the first device; on the others one size of one pass and one of
+        // two.
         let sizes: &[usize] = if g == 0 { &[1, 2, 3, 5, 8, 9, 16, 17, 35] } else { &[4, 17] };
         for (options, tolerance, name) in [
             (deterministic(), 0.0, "deterministic"),
@@ -183,7 +186,7 @@ fn a_failing_step_changes_nothing() {
     let expected: Vec<Vec<f32>> = logits.rows().map(<[f32]>::to_vec).collect();
     assert_eq!(engine.kv_pages().0, pages);
 
-    // The last session is at fault: in the last of 19 passes, and of two.
+    // The last session is at fault, in the last of 19 passes.
     for (last, token, what) in [
         (&mut foreign, 5, "session 18 of the step belongs to another engine"),
         (&mut full, 5, "session 18 of the step: 1 tokens behind 128 exceed the context"),
@@ -208,14 +211,15 @@ fn a_failing_step_changes_nothing() {
         assert!(matches!(error, Error::Cancelled) && next.is_empty(), "{error}");
     }
     assert_eq!(lengths(&own), before);
-    // The passes before the cancelled one were taken back; a begun page that a fork
-    // shares was copied for them, and no page is held for a position that is not.
+    // The passes before the cancelled one were undone. The partly filled pages shared by
+    // forks were copied for those passes and stay copied; no page is held for an undone
+    // position.
     assert_eq!(engine.kv_pages().0, pages + shared_begun_pages(&own));
     assert_eq!((foreign.len(), full.len(), stopped.len()), (0, 128, 0));
     engine.step(&mut [], &[], &mut logits).unwrap();
     assert!(logits.is_empty());
 
-    // Then all of them go on as if nothing had been.
+    // Afterwards all sessions continue as if nothing had happened.
     engine.step(&mut refs(&mut own), &tokens[..18], &mut logits).unwrap();
     assert!(logits.rows().eq(expected.iter()));
     flag.store(false, Ordering::Relaxed);
@@ -238,7 +242,7 @@ fn passes_that_ran_before_a_failure_are_taken_back() {
         assert!(engine.gpu().step_timings().dispatches > submits, "the first pass ran");
         let after = own.iter().map(Session::len).collect::<Vec<_>>();
         assert_eq!(after, before);
-        // Of the first 16 sessions alone.
+        // Only pages of the first 16 sessions were copied.
         assert_eq!(engine.kv_pages().0, pages + shared_begun_pages(&own[..16]));
         flag.store(false, Ordering::Relaxed);
         engine.step(&mut refs(&mut own), &[3; 20], &mut logits).unwrap();
@@ -250,7 +254,7 @@ fn passes_that_ran_before_a_failure_are_taken_back() {
 
 #[test]
 fn a_full_pool_fails_a_step_and_loses_nothing() {
-    // 256 KiB a binding hold 64 pages of gpt2-tiny's cache, four bindings 256.
+    // 256 KiB per binding hold 64 pages of gpt2-tiny's cache, so four bindings hold 256.
     let gpu = open_gpu(GpuOptions { max_binding_bytes: Some(256 << 10), ..GpuOptions::default() });
     let engine = load(&Arc::new(gpu), &ModelOptions::default());
     let mut all: Vec<Session> = (0..18)
@@ -260,7 +264,7 @@ fn a_full_pool_fails_a_step_and_loses_nothing() {
             session
         })
         .collect();
-    // 18 x 7 pages; further ones until 17 pages are left: the last one is missing.
+    // 18 x 7 pages, and more sessions until 17 pages are left: one too few.
     let mut rest: Vec<Session> = Vec::new();
     while engine.kv_pages().0 < 256 - 17 {
         let n = (256 - 17 - engine.kv_pages().0).min(8) * 16;

@@ -1,5 +1,5 @@
-//! Work in bounded pieces: the same results whatever the budget, however sessions
-//! take turns, wherever it ends.
+//! Work in bounded pieces gives the same results for every frame budget, every
+//! interleaving of sessions, and every place where a piece ends.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -18,10 +18,10 @@ use wgpt::{Budget, Engine, Error, GenerateOptions, Generation, GenerationStep, S
 
 static GPU: LazyLock<Arc<Gpu>> = LazyLock::new(|| Arc::new(open_gpu(GpuOptions::default())));
 
-/// Long enough that only budgets divide the work.
+/// Long enough that only frame budgets divide the work.
 const FOREVER: Duration = Duration::from_secs(1000);
 
-/// Each dispatch alone.
+/// A frame budget that fits one dispatch at a time.
 const LEAST: Budget = Budget::new(Duration::from_nanos(1));
 
 fn load(options: &ModelOptions) -> Engine {
@@ -33,8 +33,8 @@ fn load_on(gpu: &Arc<Gpu>, options: &ModelOptions) -> Engine {
     Engine::load(files, Arc::clone(gpu), options, &mut |_| std::ops::ControlFlow::Continue(())).unwrap()
 }
 
-/// 128 positions; equal sequences give equal bits. Without what looks at a flag behind
-/// each chunk, so that submits can be counted.
+/// 128 positions; deterministic, so equal sequences give equal bits. Overflow detection is
+/// off, because it waits after each chunk and would add submits to the counts.
 fn options() -> ModelOptions {
     let detect_overflow = false;
     ModelOptions { deterministic: true, max_submit: FOREVER, detect_overflow, ..ModelOptions::default() }
@@ -48,7 +48,7 @@ fn advance(engine: &Engine, tokens: &[u32]) -> Vec<f32> {
     engine.session().advance(tokens).unwrap().to_vec()
 }
 
-/// Steps until it is done.
+/// Steps until the session is done.
 fn finish(session: &mut Session, budget: Budget) -> Vec<StepReport> {
     let mut reports = Vec::new();
     loop {
@@ -62,7 +62,7 @@ fn finish(session: &mut Session, budget: Budget) -> Vec<StepReport> {
     }
 }
 
-/// Dispatches and submits of the device during `run`.
+/// Returns the dispatches and submits of the device during `run`.
 fn counted<T>(gpu: &Gpu, run: impl FnOnce() -> T) -> (T, u64, u64) {
     let before = gpu.step_timings();
     let value = run();
@@ -83,7 +83,7 @@ fn every_budget_gives_the_bits_of_advance() {
                 let case = format!("chunks of {prefill_chunk}, {n} tokens, {budget:?}");
                 let mut session = engine.session();
                 assert_eq!(session.logits(), None);
-                // In two feeds, of which the second comes while the first is under way.
+                // In two feeds; the second one comes while the first is in progress.
                 session.feed(&all[..n.div_ceil(2)]).unwrap();
                 let first = session.step(budget).unwrap();
                 assert!(first.submits > 0, "{case}");
@@ -94,7 +94,7 @@ fn every_budget_gives_the_bits_of_advance() {
                 finish(&mut session, budget);
                 assert_eq!(session.tokens(), &all[..n], "{case}");
                 assert_eq!(session.logits().unwrap(), expected[0], "{case}");
-                // Decoding goes on from there, with and without a budget.
+                // Decoding continues from there, with and without a budget.
                 session.feed(&all[n..]).unwrap();
                 finish(&mut session, budget);
                 assert_eq!(session.logits().unwrap(), expected[1], "{case}");
@@ -119,14 +119,14 @@ fn without_deterministic_results_are_within_the_rule_of_batches() {
         finish(&mut session, budget);
         let furthest =
             session.logits().unwrap().iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        // What an f16 cache may move a logit by (tests/batch.rs).
+        // The largest change of a logit that an f16 cache may cause (tests/batch.rs).
         assert!(furthest <= 5e-3, "{budget:?}: {furthest}");
     }
 }
 
 #[test]
 fn a_budget_divides_a_pass_at_every_dispatch_or_nowhere() {
-    // A device of its own: its counters are shared by whoever uses it.
+    // A separate device, because all users of a device share its counters.
     let gpu = Arc::new(open_gpu(GpuOptions::default()));
     let engine = load_on(&gpu, &options());
     let run = |budget: Budget, n: usize| {
@@ -136,14 +136,14 @@ fn a_budget_divides_a_pass_at_every_dispatch_or_nowhere() {
     };
     let (_, whole, submits) = counted(&gpu, || advance(&engine, &tokens(1)));
     assert_eq!(submits, 1, "without a budget a short pass is one submit");
-    // Before the counts: the first step makes what times pieces.
+    // Before the counts: the first step creates the objects that time pieces.
     run(LEAST, 1);
     let (reports, dispatches, submits) = run(LEAST, 1);
     assert_eq!(dispatches, whole);
-    // Each dispatch alone, a step each; the logits come in a submit of their own.
+    // Each dispatch takes a separate step, and the logits take one more submit.
     assert_eq!((reports.len() as u64, submits), (whole, whole + 1));
     assert_eq!(reports.iter().map(|report| report.submits as u64).sum::<u64>(), submits);
-    // All took longer than a nanosecond, and are named.
+    // Every dispatch took longer than a nanosecond, and is named.
     for report in &reports {
         let [overrun] = &report.overruns[..] else { panic!("{report:?}") };
         assert!(!overrun.label.is_empty() && overrun.dispatches == 1, "{overrun:?}");
@@ -153,8 +153,8 @@ fn a_budget_divides_a_pass_at_every_dispatch_or_nowhere() {
     assert_eq!((reports.len(), dispatches, submits), (1, whole, 2));
     assert!(reports[0].overruns.is_empty());
     assert!(reports[0].gpu_time <= reports[0].time);
-    // What was measured at loading covers chunks of any length: nothing is alone
-    // because its time is not known.
+    // The measurements at load time cover chunks of any length, so no dispatch runs
+    // separately because its time is unknown.
     let (reports, _, submits) = run(Budget::new(FOREVER), 100);
     assert_eq!((reports.len(), submits), (1, 2));
 }
@@ -168,18 +168,18 @@ fn no_pass_is_longer_than_a_submit_may_be() {
     let engine = load_on(&gpu, &ModelOptions { max_submit: least, ..options() });
     let (before, start) = (gpu.step_timings(), std::time::Instant::now());
     let (logits, dispatches, submits) = counted(&gpu, || advance(&engine, &all));
-    // The parts of the host's time do not overlap, also where one encoder follows another.
+    // The parts of the host's time do not overlap, even when encoders follow one another.
     let (host, all_time) = (gpu.step_timings().since(before), start.elapsed());
     let parts = host.encode + host.submit + host.wait + host.read;
     assert!(parts <= all_time, "{host:?} within {all_time:?}");
     assert_eq!(logits, advance(&whole, &all));
     assert!(submits >= dispatches, "{submits} submits of {dispatches} dispatches");
-    // A budget does not lift it.
+    // A frame budget does not lift the limit of `max_submit`.
     let mut session = engine.session();
     session.feed(&all[..2]).unwrap();
     let (reports, dispatches, submits) = counted(&gpu, || finish(&mut session, Budget::new(FOREVER)));
     assert_eq!((reports.len(), submits), (1, dispatches + 1));
-    // Batches, scores and greedy steps go the same way.
+    // The limit also applies to batches, scores and greedy steps.
     let mut sessions = [engine.session(), engine.session(), engine.session()];
     let mut tested: Vec<&mut Session> = sessions.iter_mut().collect();
     let mut other = [whole.session(), whole.session(), whole.session()];
@@ -232,14 +232,15 @@ fn work_without_a_budget_in_between_loses_nothing() {
         for _ in 0..steps {
             session.step(LEAST).unwrap();
         }
-        // The pass that was begun ends, and its results wait.
+        // The unfinished pass is completed first, and its results are kept for their
+        // session.
         let mut other = engine.session();
         let text = tokens(31);
         assert_eq!(other.advance(&text).unwrap(), advance(&engine, &text));
         other.advance_greedy(&[7]).unwrap();
         engine.step_greedy(&mut [&mut other], &[3], &mut Vec::new()).unwrap();
         other.score(&text[..5]).unwrap();
-        // A fork has what the session holds, not what it is fed.
+        // A fork has the tokens that the session holds, without those that were only fed.
         let mut twin = session.fork();
         assert_eq!((twin.tokens(), twin.remaining()), (session.tokens(), 0));
         assert_eq!(twin.advance(&all[session.len()..]).unwrap(), expected);
@@ -259,7 +260,7 @@ fn a_fork_in_the_midst_of_a_pass_shares_no_page_of_it() {
     session.feed(&all[20..]).unwrap();
     session.step(LEAST).unwrap();
     let mut twin = session.fork();
-    // The twin writes behind the same begun page while the pass is under way.
+    // The twin writes into the same partly filled page while the pass is in progress.
     twin.feed(&tokens(9)).unwrap();
     twin.step(LEAST).unwrap();
     finish(&mut session, Budget::millis(4));
@@ -285,7 +286,7 @@ fn sessions_end_in_the_midst_of_a_pass() {
         match ends {
             0 => {}
             1 => {
-                // Nothing but its end, or a step, may follow.
+                // Only truncation or another step may follow.
                 assert!(
                     matches!(session.advance(&[1]), Err(Error::Input(message)) if message.contains("34 tokens"))
                 );
@@ -333,13 +334,14 @@ fn a_fault_in_the_midst_of_a_pass_leaves_completed_chunks() {
         assert_eq!(faults.clear(), 0, "{case}");
         assert_eq!(session.remaining(), 0, "{case}: what was fed beyond is forgotten");
         assert_eq!(engine.kv_pages().0, session.len().div_ceil(16), "{case}");
-        // The session goes on where it is.
+        // The session continues from its current length.
         let rest = all[session.len()..].to_vec();
         session.feed(&rest).unwrap();
         finish(&mut session, Budget::millis(4));
         assert_eq!(session.logits().unwrap(), expected, "{case}");
     }
-    // A fault that strikes while another session ends the pass is its owner's to see.
+    // If a fault occurs while another session completes the pass, only the pass's owner
+    // gets the error.
     let mut session = engine.session();
     session.feed(&all[..1]).unwrap();
     session.step(LEAST).unwrap();
@@ -375,13 +377,13 @@ fn a_head_in_slices_has_the_same_bits() {
     let all = tokens(70);
     for deterministic in [true, false] {
         let whole = load(&ModelOptions { deterministic, ..options() });
-        // Slices are made where the matrix takes longer than half a submit may.
+        // The head is sliced if its matrix takes longer than half of `max_submit`.
         let least = Duration::from_nanos(1);
         let gpu = Arc::new(open_gpu(GpuOptions::default()));
         let sliced = load_on(&gpu, &ModelOptions { deterministic, max_submit: least, ..options() });
         let decode = |engine: &Engine| {
             let mut session = engine.session();
-            // Token by token: chunks of both engines are the same.
+            // Token by token, so that the chunks of both engines are the same.
             let rows: Vec<Vec<f32>> =
                 all.iter().map(|&token| session.advance(&[token]).unwrap().to_vec()).collect();
             rows
@@ -395,7 +397,7 @@ fn a_head_in_slices_has_the_same_bits() {
     }
 }
 
-/// Tokens, text and end of a generation in steps.
+/// Runs a generation in steps; returns its tokens, its text and its end.
 fn run(generation: &mut Generation, budget: Budget) -> (Vec<u32>, String, Option<FinishReason>) {
     let mut text = String::new();
     loop {
@@ -437,7 +439,8 @@ fn generations_in_steps_are_those_of_the_iterator() {
         for budget in [Budget::new(Duration::from_micros(100)), Budget::new(FOREVER)] {
             assert_eq!(run(&mut generate(), budget), expected);
         }
-        // Steps behind pieces, pieces behind steps, one of them in the midst of a pass.
+        // Alternates iterator calls and steps; one change happens in the middle of a
+        // pass.
         let mut mixed = generate();
         let mut text = String::new();
         for _ in 0..3 {

@@ -1,4 +1,5 @@
-//! Chat templates: renderings of transformers to the byte, and templates that misbehave.
+//! Chat templates: renderings equal to transformers' byte for byte, and misbehaving
+//! templates.
 
 #![allow(clippy::unwrap_used, reason = "clippy.toml's permission does not reach the helpers of tests")]
 
@@ -14,7 +15,7 @@ use wgpt::text::{ChatTemplate, TemplateInput};
 
 const GOLDEN: &str = "tests/golden/chat";
 
-/// A rendering of transformers; values of minijinja keep the order of a map's keys.
+/// A rendering by transformers; values of minijinja keep the order of a map's keys.
 #[derive(Deserialize)]
 struct Case {
     case: String,
@@ -84,7 +85,7 @@ fn hello() -> TemplateInput {
     TemplateInput::new(&[BTreeMap::from([("role", "user"), ("content", "Hello")])])
 }
 
-/// The message of a template that is refused when it is compiled or rendered.
+/// Returns the message for a template that is refused when it is compiled or rendered.
 #[track_caller]
 fn fault(source: &str) -> String {
     let error = compile(source).and_then(|template| template.render(&hello())).unwrap_err();
@@ -130,7 +131,7 @@ fn templates_without_an_end_are_stopped() {
     let loops = "{% for a in range(9999) %}".repeat(3) + &"{% endfor %}".repeat(3);
     for source in [
         loops.as_str(),
-        // Sizes that double.
+        // Values whose size doubles.
         "{% set ns = namespace(x='x' * 99) %}{% for i in range(999) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
         "{% set ns = namespace(x=[1]) %}{% for i in range(25) %}{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x | tojson }}",
         "{{ 'x' * 99999999999 }}",
@@ -161,7 +162,7 @@ fn deep_nesting_is_no_stack_overflow() {
     ] {
         let _ = fault(&source);
     }
-    // Values within values, as deep as the work lets them be.
+    // Values nested as deeply as the work limit allows.
     for (wrap, show) in [
         ("[ns.x]", ""),
         ("{'a': ns.x}", ""),

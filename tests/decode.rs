@@ -1,6 +1,6 @@
-//! What decoding costs beside arithmetic: nothing may be created for a token.
+//! The costs of decoding besides arithmetic: no GPU object may be created per token.
 //!
-//! One test in a binary of its own, since it counts every heap allocation.
+//! One test in a separate binary, because it counts every heap allocation.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -11,7 +11,7 @@ use wgpt::gpu::GpuOptions;
 use wgpt::sampling::{Sampler, SamplingParams};
 use wgpt::{BatchLogits, Engine, Error, GenerateOptions, Session};
 
-/// Bytes allocated since the start, and bytes held.
+/// Heap bytes allocated, and heap bytes freed, since the start.
 static ALLOCATED: AtomicU64 = AtomicU64::new(0);
 static FREED: AtomicU64 = AtomicU64::new(0);
 
@@ -22,13 +22,13 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATED.fetch_add(layout.size() as u64, Ordering::Relaxed);
-        // SAFETY: the caller's contract is the system allocator's.
+        // SAFETY: the caller upholds the system allocator's contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         FREED.fetch_add(layout.size() as u64, Ordering::Relaxed);
-        // SAFETY: the caller's contract is the system allocator's.
+        // SAFETY: the caller upholds the system allocator's contract.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -36,7 +36,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Heap bytes allocated and bytes held after, for each of `n` tokens.
+/// Returns, for each of `n` tokens, the heap bytes allocated and the bytes held
+/// afterwards.
 fn decode(session: &mut Session, sampler: &mut Option<Sampler>, n: usize) -> Vec<(u64, u64)> {
     let mut token = 5;
     let mut costs = Vec::with_capacity(n);
@@ -73,7 +74,7 @@ fn decoding_creates_nothing() -> Result<(), Error> {
     Ok(())
 }
 
-/// Heap bytes that a token takes, and that are held behind it.
+/// Heap bytes that a token allocates, and that are held afterwards.
 #[derive(Debug)]
 struct Cost {
     allocated: u64,
@@ -81,8 +82,8 @@ struct Cost {
 }
 
 impl Cost {
-    /// The least of some tokens: whether wgpu finds an encoder to use again
-    /// depends on when the last one was given back, and varies by tens of kB.
+    /// Returns the minimum over some tokens. Whether wgpu finds an encoder to reuse
+    /// depends on when the last one was returned, which changes the count by tens of kB.
     fn least(tokens: &[(u64, u64)]) -> Cost {
         let least = |value: fn(&(u64, u64)) -> u64| tokens.iter().map(value).min().unwrap_or(0);
         Cost { allocated: least(|token| token.0), held: least(|token| token.1) }
@@ -95,7 +96,7 @@ fn check(engine: &Engine, sampled: bool) -> Result<(), Error> {
         true => Some(Sampler::new(SamplingParams::default(), engine.vocab_size())?),
         false => None,
     };
-    // Growth with the position shows in every run, a busy machine in some.
+    // Growth with the position shows in every run, noise of a busy machine only in some.
     let mut seen = Vec::new();
     for _ in 0..3 {
         let mut session = engine.session();
@@ -103,12 +104,12 @@ fn check(engine: &Engine, sampled: bool) -> Result<(), Error> {
         decode(&mut session, &mut sampler, 20);
         let before = engine.gpu().counters();
         let costs = decode(&mut session, &mut sampler, 400);
-        // No buffer, bind group, pipeline; no write_buffer.
+        // No buffer, bind group or pipeline was created, and no write_buffer was called.
         assert_eq!(before, engine.gpu().counters(), "{case}");
-        // wgpu allocates for each encoder, dispatch and submit; that must not
-        // grow with the position, and must not stay. Both parts lie beyond
-        // position 256, where the split attention has its merge, a dispatch
-        // more a layer. The page table's u32 entries are all that may differ.
+        // wgpu allocates for each encoder, dispatch and submit. This must not grow with
+        // the position, and must be freed. Both ranges are beyond position 256, where
+        // split attention has its merge, one more dispatch per layer. Only the page
+        // table's u32 entries may differ.
         let (early, late) = (Cost::least(&costs[236..316]), Cost::least(&costs[316..]));
         assert!(early.allocated > 0, "{case}: nothing was counted");
         if late.allocated <= early.allocated + 256 && late.held <= early.held + 4096 {
@@ -120,7 +121,7 @@ fn check(engine: &Engine, sampled: bool) -> Result<(), Error> {
     panic!("{case}: the heap grows with the position: {seen:?}");
 }
 
-/// Heap bytes of each of `n` steps of some sessions.
+/// Returns the heap bytes of each of `n` steps of some sessions.
 fn steps(
     engine: &Engine,
     sessions: &mut [Session],
@@ -139,7 +140,7 @@ fn steps(
             engine.step(&mut sessions, &tokens, &mut logits)?;
         }
         let allocated = ALLOCATED.load(Ordering::Relaxed);
-        // The first one makes room for the rows.
+        // The first step allocates space for the rows.
         if step > 0 {
             costs.push((allocated - before, allocated - FREED.load(Ordering::Relaxed)));
         }
@@ -151,7 +152,7 @@ fn check_batches(engine: &Engine) -> Result<(), Error> {
     for n_sessions in [3, 19] {
         let case = format!("{:?}, {n_sessions} sessions", engine.gpu().strategy());
         let mut sessions: Vec<Session> = (0..n_sessions).map(|_| engine.session()).collect();
-        // Once to the last position of all, so that the pool of pages has grown.
+        // Run once to the last position of all, so that the page pool has grown.
         sessions.iter_mut().try_for_each(|session| session.prefill(&[1; 100]))?;
         sessions.iter_mut().enumerate().for_each(|(i, session)| session.truncate(i));
         for greedy in [false, true] {
@@ -173,13 +174,13 @@ fn check_batches(engine: &Engine) -> Result<(), Error> {
             });
             assert!(!grows, "{case}, greedy {greedy}: the heap grows: {seen:?}");
         }
-        // No buffer, bind group, pipeline; no write_buffer.
+        // No buffer, bind group or pipeline was created, and no write_buffer was called.
         assert_eq!(before, engine.gpu().counters(), "{case}");
     }
     Ok(())
 }
 
-/// Once every size of batch was recorded, drafts create nothing on the device.
+/// Once every batch size has been recorded, drafts create nothing on the device.
 fn check_drafts(engine: &Engine) -> Result<(), Error> {
     let prompt: Vec<u32> = [1, 2, 3, 4, 5].repeat(8);
     let generate = |draft_len: usize| -> Result<usize, Error> {

@@ -15,14 +15,14 @@ use wgpt::engine::CancelFlag;
 use wgpt::gpu::GpuOptions;
 use wgpt::kernels::{Candidate, Choices, Op};
 
-/// The device that the other tests run on, without a benchmark.
+/// Options for the device of the other tests, without a benchmark.
 fn options() -> Options {
     let device = std::env::var("WGPT_DEVICE").ok().filter(|device| !device.is_empty());
     let gpu = GpuOptions { device, ..GpuOptions::default() };
     Options { gpu, benchmark: Duration::ZERO, ..Options::new().unwrap() }
 }
 
-/// A check-up of `candidates` alone.
+/// Runs a check-up of only `candidates`.
 fn report_of(options: &Options, candidates: &[&'static Candidate]) -> Report {
     let of = |op| candidates.iter().copied().filter(|candidate| candidate.op() == op).collect();
     doctor::run_among(options, &of, &mut |_| {}, &CancelFlag::default()).unwrap()
@@ -43,7 +43,7 @@ fn a_wrong_kernel_that_nobody_takes_is_a_warning() {
     let report = report_of(&options(), &[&[sound], &faulty().map(|(candidate, _)| candidate)[..]].concat());
     let passed = line(&report, sound);
     assert_eq!((passed.status, passed.default, passed.in_use), (Status::Passed, true, true));
-    // What `faulty` makes, in its order.
+    // The faults made by `faulty`, in its order.
     for (line, fault) in
         report.kernels[1..].iter().zip(["wrong elements", " 0 wrong elements, 4 stray", "compile"])
     {
@@ -103,7 +103,7 @@ fn what_the_device_lacks_is_named() {
     assert!(report.limits.len() >= 14 && report.limits.iter().all(|limit| limit.reaches_floor));
     let floor = report.floor.unwrap();
     assert!(floor.opened && floor.kernels.len() == Op::ALL.len());
-    // Forced, it is the caller's mistake.
+    // Forcing such a variant is the caller's mistake.
     options.model.variants = vec![subgroup];
     let refused = doctor::run(&options, &mut |_| {}, &CancelFlag::default());
     assert!(matches!(&refused, Err(Error::Input(message)) if message.contains("Subgroups")));

@@ -1,6 +1,6 @@
-//! The examples run, and print what they are there to show.
+//! The examples run, and print the results they are meant to show.
 //!
-//! `cargo test` builds them; beside `--test examples`, `cargo build --examples` does.
+//! `cargo test` builds them; with `--test examples`, run `cargo build --examples` first.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -21,7 +21,7 @@ fn run(name: &str) -> String {
 #[test]
 fn generate() {
     let text = run("generate");
-    // The seed is drawn: a short text is one too.
+    // The seed is random, so the text may be short.
     assert!(text.starts_with("Once upon a time") && text.ends_with('\n'), "{text}");
 }
 
@@ -38,7 +38,7 @@ fn chat() {
         })
         .collect();
     let [[first, none], [second, reused]] = turns.try_into().unwrap();
-    // All of the first prompt is the beginning of the second one.
+    // The whole first prompt is the beginning of the second one.
     assert!(none == 0 && reused >= first && reused < second, "{text}");
     assert!(text.ends_with("4 messages\n"), "{text}");
 }
@@ -48,8 +48,8 @@ fn cancel() {
     let text = run("cancel");
     let (_, tokens) = text.rsplit_once("ended after ").unwrap();
     let (n, reason) = tokens.split_once(" tokens: ").unwrap();
-    // Some pieces are on their way when the flag is raised; the seed is drawn, so that
-    // the text may have ended before.
+    // Some pieces are on their way when the flag is raised. The seed is random, so the
+    // text may end before that.
     let n: usize = n.parse().unwrap();
     assert!(reason == "stop\n" || (reason == "cancelled\n" && n >= 20), "{text}");
 }
@@ -67,7 +67,7 @@ fn shared_prefix() {
     let tokens: usize = first.split_once(' ').unwrap().0.parse().unwrap();
     let ends: Vec<usize> = last.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     assert_eq!(pages(first), tokens.div_ceil(16));
-    // Full pages of the beginning are there once.
+    // The full pages of the shared beginning exist once.
     let apart = ends[0].div_ceil(16) + ends[1].div_ceil(16);
     assert_eq!(pages(last), apart - tokens / 16, "{text}");
 }
@@ -77,7 +77,7 @@ fn host_device() {
     let text = run("host_device");
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.iter().filter(|line| line.contains('.') && line.len() == 13).count(), 24, "{text}");
-    // The largest logit is greedy decoding's choice.
+    // Greedy decoding chooses the largest logit.
     let engine = wgpt::Engine::builder().build().unwrap();
     let tokenizer = engine.tokenizer().unwrap();
     let mut session = engine.session();

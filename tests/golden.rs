@@ -18,17 +18,17 @@ use wgpt::model::ModelOptions;
 use wgpt::tensor::DType;
 use wgpt::{Engine, Session};
 
-/// With f32 weights and cache: largest absolute error of a logit. The logits
-/// have a standard deviation of 3 to 5; sums of up to 256 terms in f32 in two
-/// to four layers leave a few 1e-5.
+/// With f32 weights and cache: the largest absolute error of a logit. The logits have a
+/// standard deviation of 3 to 5; f32 sums of up to 256 terms in two to four layers leave
+/// an error of a few 1e-5.
 const TOLERANCE_F32: f64 = 2e-4;
 
-/// With f16 weights and cache, against the naive model on the rounded weights:
-/// rounding keys and values costs up to 2^-11 relative each, which softmax and
-/// the layers carry on to logits of up to 20.
+/// With f16 weights and cache, against the naive model on the rounded weights. Rounding
+/// keys and values costs a relative error of up to 2^-11 each, which softmax and the
+/// layers carry on to logits of up to 20.
 const TOLERANCE_F16: f64 = 2e-2;
 
-/// Every folder of tests/golden with a model and its logits.
+/// Returns every folder of tests/golden with a model and its logits.
 fn golden_dirs() -> Vec<PathBuf> {
     let inner = |dir: &Path| -> Vec<PathBuf> {
         let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
@@ -36,7 +36,7 @@ fn golden_dirs() -> Vec<PathBuf> {
     };
     let tops = inner(Path::new("tests/golden"));
     let mut dirs: Vec<PathBuf> = tops.iter().flat_map(|top| inner(top)).chain(tops.clone()).collect();
-    // stories260k has a test of its own: texts of different lengths.
+    // stories260k has a separate test, because its texts differ in length.
     dirs.retain(|dir| dir.join("config.json").exists() && !dir.ends_with("stories260k"));
     dirs.sort();
     assert!(dirs.len() >= 40, "golden models are missing: {}", dirs.len());
@@ -46,10 +46,11 @@ fn golden_dirs() -> Vec<PathBuf> {
 /// Rows of tokens with their logits, and the greedy continuation.
 struct Golden {
     rows: Vec<Vec<u32>>,
-    /// For each row `[positions, vocab_size]`; positions and rows may be fewer than tokens.
+    /// For each row `[positions, vocab_size]`; there may be fewer positions than tokens
+    /// and fewer entries than rows.
     logits: Vec<Vec<f64>>,
-    /// For each row and position the logarithm of the sum of e to the logits, where it
-    /// is known.
+    /// For each row and position the logarithm of the sum of the exponentials of the
+    /// logits, if known.
     logsumexp: Option<Vec<Vec<f64>>>,
     greedy: Option<(Vec<u32>, usize)>,
 }
@@ -82,8 +83,8 @@ impl Golden {
         }
     }
 
-    /// The largest error of the logits of row `row`, `[tokens, vocab_size]`, or of their
-    /// sums, which stand for those that are not in the file.
+    /// Returns the largest error of the logits of row `row`, `[tokens, vocab_size]`, or
+    /// of their log-sums, which check the logits that are not in the file.
     fn error(&self, row: usize, found: &[f32]) -> f64 {
         let vocab_size = found.len() / self.rows[row].len();
         assert_eq!(found.len(), self.rows[row].len() * vocab_size);
@@ -100,8 +101,8 @@ impl Golden {
     }
 }
 
-/// Every strategy that the adapter runs, on its real limits and on the floor,
-/// there with bounds checks in the shaders. Opened once: models share pipelines.
+/// Every strategy that the adapter runs, on its real limits and on the floor, there with
+/// bounds checks in the shaders. Opened once, so that models share pipelines.
 static GPUS: LazyLock<Vec<Arc<Gpu>>> = LazyLock::new(|| {
     let open = |features_floor: bool, strategy: Option<Strategy>| {
         let options = GpuOptions {
@@ -120,13 +121,13 @@ static GPUS: LazyLock<Vec<Arc<Gpu>>> = LazyLock::new(|| {
     all
 });
 
-/// The devices that run a model in f16: all for GPT-2, one for the others, which all
-/// devices run in f32.
+/// Returns the devices that run a model in f16: all for GPT-2, one for the other
+/// architectures, which all devices run in f32.
 fn gpus(dir: &Path) -> Vec<&'static Arc<Gpu>> {
     GPUS.iter().take(if is_gpt2(dir) { GPUS.len() } else { 1 }).collect()
 }
 
-/// GPT-2 stands for the scheduler: it takes every path.
+/// GPT-2 is the model that tests the scheduler: it takes every path.
 fn is_gpt2(dir: &Path) -> bool {
     ModelFiles::open(dir).unwrap().config().architecture == "gpt2"
 }
@@ -136,7 +137,7 @@ fn engine(gpu: &Arc<Gpu>, dir: &Path, options: &ModelOptions) -> Engine {
     Engine::load(files, Arc::clone(gpu), options, &mut |_| std::ops::ControlFlow::Continue(())).unwrap()
 }
 
-/// What a failure names.
+/// Describes the device for a failure message.
 fn setup(gpu: &Gpu) -> String {
     format!("{:?} features_floor={}", gpu.strategy(), gpu.options().features_floor)
 }
@@ -152,8 +153,9 @@ enum Feed {
 
 const FEEDS: [Feed; 5] = [Feed::Whole, Feed::Chunks(1), Feed::Chunks(3), Feed::Chunks(16), Feed::Decode];
 
-/// How a row of a model is fed: GPT-2's in all ways; of the other architectures one row in chunks and token by token, the other one whole, as
-/// there are many and a step takes milliseconds on software adapters.
+/// Returns how a row of a model is fed. GPT-2's rows are fed in all ways. For the other
+/// architectures, the first row is fed in chunks and token by token, the others whole,
+/// because there are many of them and a step takes milliseconds on software adapters.
 fn feeds(dir: &Path, row: usize) -> &'static [Feed] {
     if is_gpt2(dir) {
         &FEEDS
@@ -164,7 +166,7 @@ fn feeds(dir: &Path, row: usize) -> &'static [Feed] {
     }
 }
 
-/// Logits of all positions, `[n, vocab_size]`.
+/// Returns the logits of all positions, `[n, vocab_size]`.
 fn logits(session: &mut Session, tokens: &[u32], feed: Feed) -> Vec<f32> {
     session.truncate(0);
     let mut all = Vec::new();
@@ -236,10 +238,11 @@ fn f32_logits_and_greedy_tokens_equal_transformers_on_every_path() {
     println!("largest error {:e} in {}", worst.0, worst.1);
 }
 
-/// Every implementation that a device can run, forced in turn, on both floors.
+/// Forces every implementation that a device can run in turn, on both floors.
 #[test]
 fn every_variant_forced_in_turn_equals_transformers() {
-    // GPT-2, and what it lacks: an RMSNorm, rotation, a gate, fewer heads of k and v.
+    // GPT-2, then a model with what GPT-2 lacks: an RMSNorm, rotation, a gate, fewer
+    // heads of k and v.
     every_variant("gpt2-tiny", &[&GPUS[0], &GPUS[GPUS.len() - 1]], &[Op::RmsNorm, Op::RmsGemv]);
     every_variant("llama/gqa-tied", &[&GPUS[0]], &[Op::LayerNorm, Op::NormGemv, Op::Score]);
 }
@@ -267,7 +270,7 @@ fn every_variant(dir: &str, gpus: &[&Arc<Gpu>], but: &[Op]) {
     }
 }
 
-/// The most probable tokens, one by one.
+/// Checks the most probable tokens, one by one.
 fn check_greedy(session: &mut Session, golden: &Golden, case: &str) {
     let Some((ids, n_prompt)) = &golden.greedy else { return };
     session.truncate(0);
@@ -298,7 +301,7 @@ fn nano_sort_sorts() {
     }
 }
 
-/// Compares with the naive model on weights rounded to f16; returns the worst error.
+/// Compares with the naive model on weights rounded to f16; returns the largest error.
 fn compare_with_naive(gpu: &Arc<Gpu>, dir: &Path, kv_dtype: DType, naive_kv: DType) -> f64 {
     let engine = engine(gpu, dir, &ModelOptions { kv_dtype, ..ModelOptions::default() });
     let files = engine.files();
@@ -336,10 +339,10 @@ fn f16_weights_equal_the_naive_model_on_rounded_weights() {
 fn f16_weights_and_cache_stay_near_the_naive_model() {
     for dir in golden_dirs() {
         for gpu in gpus(&dir) {
-            // Scores that are not scaled by 1 / sqrt(head_dim), or that small models
-            // with large weights have, multiply the cache's rounding: there the
-            // naive model rounds its cache too, and what remains is a key now and
-            // then rounded to its other neighbour.
+            // Scores that are not scaled by 1 / sqrt(head_dim), or those of small models
+            // with large weights, amplify the cache's rounding. For such models the naive
+            // model rounds its cache too, so the only remaining difference is an
+            // occasional key rounded to its other neighbour.
             let scaled = ModelFiles::open(&dir).unwrap().config().attention_scale(0) < 1.0;
             let naive_kv = if scaled && is_gpt2(&dir) { DType::F32 } else { DType::F16 };
             let error = compare_with_naive(gpu, &dir, DType::F16, naive_kv);
@@ -380,8 +383,8 @@ fn deterministic_logits_do_not_depend_on_the_chunks() {
     }
 }
 
-/// A gemm that splits k has the right logits; where results must not depend on the
-/// number of rows it is refused.
+/// A gemm that splits k gives the right logits; it is refused in deterministic mode,
+/// where results must not depend on the number of rows.
 #[test]
 fn a_split_gemm_is_right_and_refused_in_deterministic_mode() {
     let dir = Path::new("tests/golden/gpt2-tiny");

@@ -1,4 +1,4 @@
-//! Every kernel variant that the adapter can run against its naive reference.
+//! Every kernel variant that the adapter can run, against its naive reference.
 
 mod support;
 
@@ -10,7 +10,7 @@ use wgpt::kernels::{Candidate, Choices};
 use wgpt::tune::Outcome;
 use wgpt::tune::cases::{self, Case};
 
-/// One failed case, as lines for the reader.
+/// Formats one failed case as lines for a reader.
 fn describe(outcome: &Outcome) -> String {
     let Outcome { case, variant, max_error, tolerance, reason, worst, wrong_elements, stray_writes } =
         outcome;
@@ -23,17 +23,17 @@ fn describe(outcome: &Outcome) -> String {
     text
 }
 
-/// Runs `cases` with every implementation of a strategy that the device can run
-/// (operations with a single one are per_thread's); returns a description of each
-/// failure.
+/// Runs `cases` with every implementation of a strategy that the device can run, and
+/// returns a description of each failure. Operations with a single implementation count
+/// as per_thread.
 fn failures(gpu: &Gpu, strategy: Strategy, cases: &[Case]) -> Vec<String> {
     let (mut failed, mut n_run, mut closest) = (Vec::new(), 0, 0.0f64);
     let device = gpu.capabilities();
     for (i, case) in cases.iter().enumerate() {
         let candidates = case.candidates(&device);
         let own = candidates.into_iter().filter(|candidate| candidate.strategy() == strategy);
-        // Those that differ from the first of their kind in sizes alone, which
-        // compile for long, run every seventh case.
+        // Implementations that differ from the first of their kind only in sizes take
+        // long to compile, so they run only every seventh case.
         let own = own.filter(|candidate| is_first(candidate) || i % 7 == 0).map(Some);
         let single = case.op().is_none() && strategy == Strategy::PerThread;
         for candidate in own.chain(single.then_some(None)) {
@@ -57,7 +57,7 @@ fn failures(gpu: &Gpu, strategy: Strategy, cases: &[Case]) -> Vec<String> {
     failed
 }
 
-/// Whether it is the first of the implementations with its shaders and needs.
+/// Returns whether it is the first implementation with its shaders and requirements.
 fn is_first(candidate: &Candidate) -> bool {
     let same = |other: &&Candidate| {
         (other.strategy(), other.needs(), other.kernels())
@@ -66,8 +66,8 @@ fn is_first(candidate: &Candidate) -> bool {
     candidate.op().candidates().iter().find(same) == Some(candidate)
 }
 
-/// Runs `cases` on a device for each of `options` with those of `strategies`
-/// that it has kernels for.
+/// Runs `cases` on one device for each of `options`, with those of `strategies` that the
+/// device supports.
 fn check(options: &[GpuOptions], strategies: &[Strategy], cases: &[Case]) {
     let mut failed = Vec::new();
     for options in options {
@@ -78,7 +78,7 @@ fn check(options: &[GpuOptions], strategies: &[Strategy], cases: &[Case]) {
             if gpu.strategies().contains(&strategy) {
                 failed.extend(failures(&gpu, strategy, cases));
             } else {
-                // Only the floor may lack what the adapter offers.
+                // Only the floor may lack features that the adapter offers.
                 let offered = strategy == Strategy::Subgroup && gpu.report().subgroups;
                 assert!(options.features_floor || !offered, "{} kernels were not run", strategy.name());
                 println!("{}: the device has no such kernels", strategy.name());
@@ -88,14 +88,15 @@ fn check(options: &[GpuOptions], strategies: &[Strategy], cases: &[Case]) {
     assert!(failed.is_empty(), "{} runs failed:\n{}", failed.len(), failed.join("\n"));
 }
 
-/// A device with all it offers, then one with the portable floor alone.
+/// A device with everything it offers, then one with only the portable floor.
 fn both_floors() -> [GpuOptions; 2] {
     [GpuOptions::default(), GpuOptions { features_floor: true, ..GpuOptions::default() }]
 }
 
 const ALL: [Strategy; 3] = [Strategy::PerThread, Strategy::Workgroup, Strategy::Subgroup];
 
-// A test a strategy: software adapters compile for long, and so on two cores.
+// One test per strategy: software adapters compile for a long time, and this way they use
+// two cores.
 
 #[test]
 fn per_thread_kernels_match_their_reference() {
@@ -117,21 +118,21 @@ fn quick_cases_of_every_kernel() {
     check(&[GpuOptions::default()], &ALL, &cases::quick());
 }
 
-/// With bounds checks and zeroed workgroup memory the results are the same:
-/// no kernel leans on what the unchecked mode leaves undefined.
+/// With bounds checks and zeroed workgroup memory the results are the same: no kernel
+/// relies on behaviour that the unchecked mode leaves undefined.
 #[test]
 fn kernels_match_their_reference_with_checks() {
     check(&[GpuOptions { checked_shaders: true, ..GpuOptions::default() }], &ALL, &cases::quick());
 }
 
-/// No kernel assumes a subgroup size: lavapipe's is the width of its vectors,
-/// which a variable sets for a whole process.
+/// No kernel assumes a subgroup size. lavapipe's subgroup size is its vector width, which
+/// an environment variable sets for a whole process.
 #[test]
 fn kernels_match_their_reference_at_other_subgroup_sizes() {
     rerun_at_other_widths(&["quick_cases_of_every_kernel"]);
 }
 
-/// The whole list on both floors; minutes, nearly all of them compilation.
+/// All cases on both floors; this takes minutes, nearly all of them for compilation.
 #[test]
 #[ignore = "takes minutes: make test-all"]
 fn all_cases_at_other_subgroup_sizes() {
@@ -142,9 +143,9 @@ fn all_cases_at_other_subgroup_sizes() {
     ]);
 }
 
-/// Runs tests of this program again with vectors of 128 or 256 bits, whichever the adapter
-/// has not got by itself. The driver's shader cache does not tell widths apart (Mesa
-/// 25.0.7): with the usual one the code of the other width would run.
+/// Runs tests of this program again with vectors of 128 or 256 bits, for each width that
+/// the adapter does not already use. The driver's shader cache does not distinguish
+/// widths (Mesa 25.0.7), so with the usual cache the code for the other width would run.
 fn rerun_at_other_widths(tests: &[&str]) {
     let name = open_gpu(GpuOptions::default()).report().name.clone();
     if !name.starts_with("llvmpipe") {
@@ -166,7 +167,7 @@ fn rerun_at_other_widths(tests: &[&str]) {
         println!("vectors of {width} bits:\n{text}");
         let passed = format!("{} passed", tests.len());
         assert!(
-            // The name shows that the variable was heeded.
+            // The name shows that the variable took effect.
             output.status.success() && text.contains(&passed) && text.contains(&format!("{width} bits")),
             "vectors of {width} bits: {}\n{text}\n{}",
             output.status,

@@ -1,5 +1,5 @@
-//! Contexts of more than 8,192 positions: the same logits as the naive model's, within the
-//! memory that was planned.
+//! Contexts of more than 8,192 positions: the same logits as the naive model's, within
+//! the planned memory.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -17,10 +17,10 @@ use wgpt::gpu::GpuOptions;
 use wgpt::model::ModelOptions;
 use wgpt::tensor::DType;
 
-/// Rotary scaling as Llama 3's, four heads of q that share one of k and v.
+/// Rotary scaling as in Llama 3; four query heads share one head of k and v.
 const GOLDEN: &str = "llama/llama3";
 const N_CTX: usize = 8208;
-/// The last ones are decoded.
+/// The number of tokens at the end that are decoded.
 const N_DECODED: usize = 5;
 
 #[test]
@@ -38,7 +38,7 @@ fn a_context_beyond_8192_is_the_naive_models() {
         Engine::load(Arc::clone(&files), Arc::clone(&gpu), &options, &mut |_| ControlFlow::Continue(()))
             .unwrap();
     let tokens: Vec<u32> = (0..N_CTX as u32).map(|i| (i * i * 7 + i * 31 + 11) % 997).collect();
-    // It takes as long as the engine does here.
+    // The naive model takes as long as the engine does here.
     let naive = std::thread::spawn({
         let (files, tokens) = (Arc::clone(&files), tokens.clone());
         move || {

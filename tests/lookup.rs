@@ -1,4 +1,4 @@
-//! Prompt-lookup decoding gives what plain greedy decoding gives, in fewer passes.
+//! Prompt-lookup decoding gives the tokens of plain greedy decoding, in fewer passes.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -19,7 +19,7 @@ use wgpt::{Engine, Error, GenerateOptions};
 
 static GPU: LazyLock<Arc<Gpu>> = LazyLock::new(|| Arc::new(open_gpu(GpuOptions::default())));
 
-/// A prompt that the demo model goes on repeating.
+/// A prompt that the demo model keeps repeating.
 const RED_BALL: &str = "Tom had a red ball. Tom had a red ball. Tom had a red ball. Tom had a";
 
 const DRAFT_LENGTHS: [usize; 4] = [1, 2, 5, 15];
@@ -47,7 +47,7 @@ fn greedy(prompt_lookup: Option<usize>, max_new_tokens: usize) -> GenerateOption
     }
 }
 
-/// All that a caller sees of a generation.
+/// Everything a caller sees of a generation.
 #[derive(Debug, PartialEq)]
 struct Run {
     pieces: Vec<Piece>,
@@ -63,7 +63,7 @@ fn run(engine: &Engine, prompt: &[u32], options: &GenerateOptions) -> (Run, Look
     (found, generation.timings().lookup.unwrap_or_default())
 }
 
-/// Generates plainly and with drafts of each length, and asks for the same pieces.
+/// Generates plainly and with drafts of each length, and asserts equal pieces.
 fn same_with_drafts(engine: &Engine, prompt: &[u32], options: &GenerateOptions) -> Run {
     let plain = run(engine, prompt, &GenerateOptions { prompt_lookup: None, ..options.clone() }).0;
     for draft_len in DRAFT_LENGTHS {
@@ -78,8 +78,8 @@ fn scattered(n: usize, vocab_size: usize, seed: u32) -> Vec<u32> {
     (0..n as u32).map(hash).collect()
 }
 
-/// Prompts that repeat themselves, that do not, and whose tokens are never followed
-/// by the same one twice.
+/// Returns prompts that repeat themselves, that do not, and whose tokens are never
+/// followed by the same token twice.
 fn prompts(engine: &Engine) -> Vec<Vec<u32>> {
     let vocab_size = engine.vocab_size();
     let mut prompts = vec![
@@ -140,7 +140,7 @@ fn drafts_change_only_tokens_that_are_as_good() {
                     compared += n;
                     continue;
                 };
-                // Behind it the texts are two.
+                // After the first difference, the texts diverge.
                 compared += at + 1;
                 let mut session = engine.session();
                 let logits = session.advance(&[&prompt, &plain[..at]].concat()).unwrap();
@@ -172,8 +172,8 @@ fn drafts_that_are_all_wrong_cost_passes_and_no_token() {
     for seed in 0..12 {
         let prompt = scattered(20, 1000, 50 + seed);
         let next = run(&engine, &prompt, &greedy(None, 2)).0.tokens;
-        // In front stands the token that the model is about to choose, and behind it
-        // one that it does not go on with.
+        // The prompt starts with the token that the model will choose next, followed by a
+        // token that the model does not continue with.
         let prompt = [&[next[0], (next[1] + 1) % 1000], &prompt[..]].concat();
         let plain = run(&engine, &prompt, &greedy(None, 3)).0;
         let (found, stats) = run(&engine, &prompt, &greedy(Some(15), 3));
@@ -203,7 +203,7 @@ fn the_contexts_end_stops_or_slides_as_without_drafts() {
     for prompt in [vec![5; 100], scattered(10, 1000, 4).repeat(10), vec![5; 127], vec![5; 128]] {
         let options = GenerateOptions { max_new_tokens: None, ..greedy(None, 0) };
         let plain = same_with_drafts(&engine, &prompt, &options);
-        // The last token chosen needs no position of its own.
+        // The last chosen token needs no position.
         assert_eq!((plain.tokens.len(), plain.finish), (129 - prompt.len(), Some(FinishReason::Length)));
         let options = GenerateOptions { overflow: Overflow::Slide, ..greedy(None, 80) };
         assert_eq!(same_with_drafts(&engine, &prompt, &options).tokens.len(), 80);
@@ -229,7 +229,7 @@ fn a_stop_string_cuts_an_accepted_run() {
     assert!(stopped > 3, "{text:?}");
 }
 
-/// The demo model, its texts ending at `eos`.
+/// Loads the demo model with `eos` as its end token.
 fn demo_with_eos(eos: u32) -> Engine {
     let dir = tempfile::tempdir().unwrap();
     for name in ["config.json", "model.safetensors", "tokenizer.json"] {
@@ -240,8 +240,8 @@ fn demo_with_eos(eos: u32) -> Engine {
     load(ModelFiles::open(dir.path()).unwrap(), true)
 }
 
-/// Indices of the tokens that came without a pass of their own and are not the last
-/// of theirs: what lies within an accepted run.
+/// Returns the indices of tokens inside an accepted run: tokens that took no separate
+/// pass and are not the last of their pass.
 fn within_accepted_runs(engine: &Engine, prompt: &[u32], options: &GenerateOptions) -> Vec<usize> {
     let mut generation = engine.generate_tokens(prompt, options.clone()).unwrap();
     let mut passes = vec![0];

@@ -1,5 +1,5 @@
-//! Keys and values that exceed f16 on their way into the cache: every way of running
-//! tokens names layer and position, undoes the step, and goes on.
+//! Keys and values too large for f16 on their way into the cache (f16 overflow): every
+//! way of running tokens reports layer and position, undoes the step, and can continue.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -19,8 +19,8 @@ use wgpt::sampling::SamplingParams;
 use wgpt::tensor::DType;
 use wgpt::{BatchLogits, Engine, Error, Session};
 
-/// Every strategy of the adapter; the floor, with bounds checks in the shaders; one
-/// whose bindings hold 64 pages, so that the cache has several slabs.
+/// One device per strategy of the adapter; the floor, with bounds checks in the shaders;
+/// and one whose bindings hold 64 pages, so that the cache has several slabs.
 static GPUS: LazyLock<Vec<Arc<Gpu>>> = LazyLock::new(|| {
     let open = |strategy| open_gpu(GpuOptions { strategy, ..GpuOptions::default() });
     let mut all: Vec<Gpu> = open(None).strategies().into_iter().map(|s| open(Some(s))).collect();
@@ -29,7 +29,7 @@ static GPUS: LazyLock<Vec<Arc<Gpu>>> = LazyLock::new(|| {
     all.into_iter().map(Arc::new).collect()
 });
 
-/// What makes a key or a value exceed f16.
+/// The cause of an f16 overflow.
 #[derive(Clone, Copy, Debug)]
 enum Trigger {
     Token(u32),
@@ -37,14 +37,15 @@ enum Trigger {
 }
 
 const T: u32 = 700;
-/// Where in the vector of all keys or values it does: the second head.
+/// The index of the element that overflows in the vector of all keys or values: it is in
+/// the second head.
 const ELEMENT: usize = 21;
 const N_EMBD: usize = 64;
 
-/// A copy of gpt2-tiny in which the trigger, and it alone, makes an element of the
-/// layer's keys or values exceed f16. The first feature of the residual stream is 0
-/// but for the trigger, and nothing writes to it; nor does anything read the element,
-/// so that without f16 the trigger is a token like others.
+/// Writes a copy of gpt2-tiny in which only the trigger makes an element of the layer's
+/// keys or values exceed f16. The first feature of the residual stream is 0 except for
+/// the trigger, and nothing writes to it. Nothing reads the element either, so without
+/// f16 the trigger is an ordinary token.
 fn write(layer: usize, what: &str, trigger: Trigger) -> TempDir {
     let golden = |name: &str| format!("tests/golden/gpt2-tiny/{name}");
     let bytes = std::fs::read(golden("model.safetensors")).unwrap();
@@ -54,7 +55,7 @@ fn write(layer: usize, what: &str, trigger: Trigger) -> TempDir {
     for (name, tensor) in file.tensors() {
         let mut data: Vec<f32> = bytemuck::pod_collect_to_vec(tensor.data());
         let columns = *tensor.shape().last().unwrap();
-        // wte and wpe, and what is added to the residual stream.
+        // wte and wpe, and the matrices whose output is added to the residual stream.
         if ["wte.weight", "wpe.weight", "c_proj.weight", "c_proj.bias"].iter().any(|end| name.ends_with(end))
         {
             data.iter_mut().step_by(columns).for_each(|x| *x = 0.0);
@@ -70,7 +71,8 @@ fn write(layer: usize, what: &str, trigger: Trigger) -> TempDir {
             data[0] = 0.0;
         } else if name.contains(&own) && name.ends_with("attn.c_attn.weight") {
             let part = if what == "key" { 1 } else { 2 };
-            // The feature, about 8 where it is not near 0, times this.
+            // This weight multiplies the feature, about 8 at the trigger and near 0
+            // elsewhere.
             data[part * N_EMBD + ELEMENT] = 20_000.0;
             data.iter_mut().skip(ELEMENT).step_by(columns).for_each(|x| *x = 0.0);
         } else if name.contains(&own) && name.ends_with("attn.c_attn.bias") {
@@ -99,19 +101,19 @@ fn detecting() -> ModelOptions {
     ModelOptions { detect_overflow: true, prefill_chunk: 16, ..ModelOptions::default() }
 }
 
-/// `n` tokens without the trigger.
+/// Returns `n` tokens without the trigger.
 fn clean(n: usize) -> Vec<u32> {
     (0..n as u32).map(|i| (i * 37 + 11) % 600).collect()
 }
 
-/// As [`clean`], with the trigger at one place or more.
+/// Like [`clean`], with the trigger at one or more places.
 fn with(n: usize, places: &[usize]) -> Vec<u32> {
     let mut all = clean(n);
     places.iter().for_each(|&place| all[place] = T);
     all
 }
 
-/// What an engine must report.
+/// The report that an engine must give.
 #[derive(Clone, Copy)]
 struct Wanted<'a> {
     engine: &'a Engine,
@@ -136,7 +138,7 @@ impl Wanted<'_> {
         }
     }
 
-    /// A session that failed goes on as one that never did, and so does another.
+    /// Checks that a session continues after a failure like one that never failed.
     #[track_caller]
     fn goes_on(&self, mut session: Session, len: usize) {
         assert_eq!(session.len(), len);
@@ -152,7 +154,8 @@ impl Wanted<'_> {
     }
 
     fn prefill(&self) {
-        // The second chunk of 16 is at fault, in the middle, at its start and its end.
+        // The overflow is in the second chunk of 16: at its start, in its middle, at its
+        // end.
         for place in [16, 21, 31] {
             let tokens = with(40, &[place, 35]);
             let mut session = self.engine.session();
@@ -231,7 +234,7 @@ fn every_path_names_layer_and_position_and_goes_on() {
     }
 }
 
-/// A cache of several slabs, which other kernels write.
+/// Tests a cache of several slabs, which other kernels write.
 #[test]
 fn a_grown_cache_is_watched_as_well() {
     let gpu = GPUS.last().unwrap();
@@ -239,7 +242,7 @@ fn a_grown_cache_is_watched_as_well() {
         let dir = write(layer, what, Trigger::Token(T));
         let engine = load(gpu, &dir, detecting());
         let wanted = Wanted { engine: &engine, layer, what };
-        // 8 pages each: beyond the first slab's 64.
+        // 8 pages each: more than the first slab's 64.
         let held: Vec<Session> = (0..9).map(|_| wanted.session(128)).collect();
         assert!(engine.kv_pages().0 > 64);
         let mut session = wanted.session(20);
@@ -252,7 +255,8 @@ fn a_grown_cache_is_watched_as_well() {
     }
 }
 
-/// Nobody looks: the model's output is what f16 makes of it, and no error names it.
+/// Without detection, the model computes with what f16 makes of the value, and no error
+/// is reported.
 #[test]
 fn without_the_option_nothing_is_told() {
     let dir = write(1, "key", Trigger::Token(T));
@@ -280,7 +284,7 @@ fn an_f32_cache_runs_through() {
     }
 }
 
-/// Tokens until the end or an error.
+/// Returns the tokens up to the end or an error.
 fn generate(engine: &Engine, options: GenerateOptions) -> (Vec<u32>, Option<Error>) {
     let mut tokens = Vec::new();
     for piece in engine.generate_tokens(&clean(10), options).unwrap() {
@@ -292,8 +296,8 @@ fn generate(engine: &Engine, options: GenerateOptions) -> (Vec<u32>, Option<Erro
     (tokens, None)
 }
 
-/// The step whose token is at the position fails; the tokens before it are those of
-/// a text that ends there, also where the pass that failed ran ahead of them.
+/// The step whose token is at the position fails. The tokens before it equal those of a
+/// text that ends there, even if the failed pass ran ahead of them.
 #[test]
 fn generated_texts_reach_the_position_whatever_runs_ahead() {
     const POSITION: usize = 30;
@@ -316,7 +320,7 @@ fn generated_texts_reach_the_position_whatever_runs_ahead() {
         };
         let plain = engine(0);
         for sampling in [greedy(), sampled()] {
-            // 20 positions are left, and the last of them chooses a token more.
+            // 20 positions are left, and the last of them chooses one more token.
             let (expected, end) = generate(&plain, options(sampling.clone(), 21));
             assert_eq!(expected.len(), 21);
             assert!(end.is_none(), "{end:?}");
@@ -324,7 +328,7 @@ fn generated_texts_reach_the_position_whatever_runs_ahead() {
                 let drafts = options.prompt_lookup.is_some();
                 let (tokens, end) = generate(engine, options);
                 assert_eq!(tokens.len(), expected.len());
-                // Drafts sum in another order, and may part at a tie.
+                // Drafts sum in another order, and may diverge at a tie.
                 assert!(tokens == expected || (drafts && !deterministic));
                 Wanted { engine, layer: 1, what: "key" }.at(end.map_or(Ok(()), Err), POSITION);
                 assert_eq!(engine.kv_pages().0, 0);
@@ -352,7 +356,7 @@ fn debug_builds_detect_by_default() {
     assert_eq!(ModelOptions::default().detect_overflow, cfg!(debug_assertions));
 }
 
-/// The first position is what a load warms up with.
+/// A load warms up with the first position.
 #[test]
 fn a_model_loads_whose_first_position_exceeds_f16() {
     let dir = write(0, "key", Trigger::Position(0));

@@ -1,5 +1,5 @@
-//! Perplexity by every protocol against transformers' figures
-//! (tools/export_nll.py), and what an evaluation does on its way.
+//! Perplexity by every protocol against transformers' figures (tools/export_nll.py), and
+//! the behaviour of an evaluation on its way.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -20,7 +20,7 @@ use wgpt::tensor::DType;
 use wgpt::text::Tokenizer;
 use wgpt::{Engine, Error};
 
-/// Relative, of means over hundreds of tokens in f32. Seen: below 2e-6.
+/// Relative, for means over hundreds of tokens in f32. Seen: below 2e-6.
 const TOLERANCE: f64 = 1e-4;
 
 fn engine(dir: &str, dtype: DType) -> Engine {
@@ -34,7 +34,8 @@ fn excerpt() -> String {
     std::fs::read_to_string("tests/golden/demo-excerpt.txt").unwrap()
 }
 
-/// Token b is byte b, in the alphabet of byte-level BPE without a merge.
+/// Returns a tokenizer whose token b is byte b, in the alphabet of byte-level BPE without
+/// merges.
 fn byte_tokenizer() -> Tokenizer {
     let printable = |byte: u8| matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
     let mut others = 0x100..;
@@ -54,7 +55,7 @@ fn byte_tokenizer() -> Tokenizer {
     Tokenizer::from_bytes("bytes", file.to_string().as_bytes()).unwrap()
 }
 
-/// The excerpt as a protocol takes it: one stream, or its stories.
+/// Returns the excerpt in the form that a protocol needs: one stream, or its stories.
 fn documents(tokenizer: &Tokenizer, protocol: Protocol, n_bytes: usize) -> Vec<Document> {
     let text = &excerpt()[..n_bytes];
     let split = if protocol.is_stream() { Split::File } else { Split::Separator("<|endoftext|>".into()) };
@@ -70,7 +71,7 @@ fn near(found: Option<f64>, expected: &Value, what: &str) {
     assert!((found / expected - 1.0).abs() < TOLERANCE, "{what}: {found}, not {expected}");
 }
 
-/// The report's figures are those of the golden case.
+/// Compares the report's figures with those of the golden case.
 fn compare(report: &PerplexityReport, case: &Value) {
     assert_eq!(report.tokens_scored, case["tokens_scored"], "{case}");
     assert!(report.complete, "{report:?}");
@@ -92,7 +93,7 @@ fn compare(report: &PerplexityReport, case: &Value) {
     }
 }
 
-/// The sums of the first windows, and the first tokens one by one.
+/// Compares the sums of the first windows, and the first tokens one by one.
 fn compare_tokens(tokens: &[TokenRecord], case: &Value) {
     let mut rest = tokens;
     for window in case["windows"].as_array().unwrap() {
@@ -102,7 +103,7 @@ fn compare_tokens(tokens: &[TokenRecord], case: &Value) {
         rest = behind;
     }
     for (token, expected) in tokens.iter().zip(case["first_nlls"].as_array().unwrap()) {
-        // Single ones are near 0 at times: absolute.
+        // Absolute, because single values may be near 0.
         assert!((token.nll() - expected.as_f64().unwrap()).abs() < 1e-3, "{token:?}, not {expected}");
     }
 }
@@ -139,7 +140,7 @@ fn golden(model: &str, dir: &str, tokenizer: &Tokenizer) {
         assert_eq!((found.tokens.len(), found.report.bos_token.is_none()), (0, case["bos"].is_null()));
         worst = worst.max((found.report.nll.unwrap() / case["nll"].as_f64().unwrap() - 1.0).abs());
 
-        // Token by token, a part: the same sums, from other kernels.
+        // Token by token, for a part of the windows: the same sums, from other kernels.
         let n_windows = case["windows"].as_array().unwrap().len();
         options = PerplexityOptions { tokens: true, limit: Some(n_windows.min(8)), ..options };
         let Evaluation { report, tokens } = evaluate(&engine, &documents, &options, &mut quiet).unwrap();
@@ -164,13 +165,13 @@ fn every_protocol_equals_transformers_with_gpt2_tiny() {
     golden("gpt2-tiny", "tests/golden/gpt2-tiny", &byte_tokenizer());
 }
 
-/// By the library, as a signal would come at any moment.
+/// Uses the library, where a signal can come at any moment.
 #[test]
 fn a_cancelled_evaluation_knows_what_it_scored() {
     let engine = engine("weights", DType::F16);
     let documents = [Document::from_tokens("ones", vec![1; 1200])];
     let flag = Arc::new(AtomicBool::new(false));
-    // Windows of 512 tokens by themselves.
+    // Windows of 512 tokens, each in its own batch.
     let options = || PerplexityOptions {
         batch_tokens: Some(1),
         cancel: Some(Arc::clone(&flag)),
@@ -187,7 +188,7 @@ fn a_cancelled_evaluation_knows_what_it_scored() {
     assert_eq!((report.tokens_scored, report.windows_scored, report.complete), (511, 1, false));
     let nothing = evaluate(&engine, &documents, &options(), &mut quiet);
     assert!(matches!(nothing, Err(Error::Cancelled)), "{nothing:?}");
-    // The callback ends it too, after any window of a batch.
+    // The callback also ends the evaluation, after any window of a batch.
     flag.store(false, Ordering::Relaxed);
     let options = PerplexityOptions { batch_tokens: Some(2000), ..options() };
     let found = evaluate(&engine, &documents, &options, &mut |state| match state.windows_done {
@@ -244,7 +245,7 @@ fn what_makes_no_sense_is_refused() {
     }
     let none = evaluate(&engine, &[], &PerplexityOptions::default(), &mut quiet).unwrap_err();
     assert!(none.to_string().contains("no document"), "{none}");
-    // One token less than a chunk: the begin-of-text token in front completes it.
+    // One token less than a chunk: the begin-of-text token before it completes the chunk.
     let documents = [Document::from_tokens("a.txt", vec![1; 127])];
     let options = PerplexityOptions { bos: BosChoice::Always, ..llama };
     assert_eq!(evaluate(&engine, &documents, &options, &mut quiet).unwrap().report.tokens_scored, 63);

@@ -1,5 +1,5 @@
-//! The sampler allocates nothing after construction. Alone in its file, since
-//! it replaces the allocator.
+//! The sampler allocates nothing after construction. The test is in a separate file,
+//! because it replaces the allocator.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -9,12 +9,12 @@ use wgpt::sampling::{Sampler, SamplingParams};
 struct Counting;
 
 thread_local! {
-    /// Allocations of this thread; the test harness has threads of its own.
+    /// Allocations of this thread; the test harness has other threads.
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
 }
 
 fn count() {
-    // `try_with`: an allocation may come while the thread is torn down.
+    // `try_with`, because an allocation may occur while the thread is torn down.
     let _ = ALLOCATIONS.try_with(|n| n.set(n.get() + 1));
 }
 
@@ -23,7 +23,7 @@ fn count() {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
-        // SAFETY: the caller keeps to `alloc`'s contract.
+        // SAFETY: the caller upholds `alloc`'s contract.
         unsafe { System.alloc(layout) }
     }
 

@@ -1,4 +1,4 @@
-//! Sessions in files: they go on as they were; whatever is wrong with a file is said.
+//! Saved sessions continue exactly as before, and every fault of a file is reported.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -51,7 +51,7 @@ fn session(engine: &Engine, n: usize) -> Session {
     session
 }
 
-/// The next logits as bits, and a second step's.
+/// Returns the next logits and those of a second step, as bits.
 fn goes_on(session: &mut Session) -> Vec<u32> {
     let mut all = session.advance(&[7, 8, 9]).unwrap().to_vec();
     all.extend(session.advance(&[299]).unwrap());
@@ -62,7 +62,7 @@ fn saved(session: &Session) -> Vec<u8> {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("session");
     session.save(&path).unwrap();
-    // Nothing else stays.
+    // No other file is left.
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     fs::read(path).unwrap()
 }
@@ -74,7 +74,7 @@ fn restore(engine: &Engine, bytes: &[u8]) -> wgpt::Result<Session> {
     engine.restore(&path)
 }
 
-/// The message of a refusal, which names the file; nothing is left behind.
+/// Returns the message of a refusal, which names the file. No page stays in use.
 fn refused(engine: &Engine, bytes: &[u8]) -> String {
     let held = engine.kv_pages().0;
     let error = restore(engine, bytes).err().expect("the file was taken");
@@ -84,12 +84,12 @@ fn refused(engine: &Engine, bytes: &[u8]) -> String {
     message
 }
 
-/// Bytes of magic, version, length of the header, header, digest.
+/// Returns the size of magic, version, header length, header and digest, in bytes.
 fn front_bytes(file: &[u8]) -> usize {
     16 + u32::from_le_bytes(file[12..16].try_into().unwrap()) as usize + 32
 }
 
-/// The file with another header and sound digests.
+/// Returns the file with a changed header and valid digests.
 fn with_header(file: &[u8], change: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
     let front = front_bytes(file);
     let mut header: serde_json::Value = serde_json::from_slice(&file[16..front - 32]).unwrap();
@@ -121,9 +121,9 @@ fn a_session_goes_on_with_the_same_bits() {
             assert!(pages_of(&file));
             let mut second = restore(&engine, &file).unwrap();
             assert_eq!(second.tokens(), first.tokens());
-            // The file of the restored one is the same, too.
+            // The restored session's file is the same, too.
             assert_eq!(saved(&second), file, "{kv_dtype} {n}");
-            // It holds pages of its own; nothing is run again for them.
+            // The restored session has its own pages; nothing is run again for them.
             assert_eq!(engine.kv_pages().0, 2 * n.div_ceil(PAGE_SIZE));
             assert_eq!(goes_on(&mut second), goes_on(&mut first), "{kv_dtype} {n}");
         }
@@ -133,7 +133,8 @@ fn a_session_goes_on_with_the_same_bits() {
 
 #[test]
 fn the_pages_themselves_are_taken_not_the_tokens_alone() {
-    // Keys and values that no model computes: zeros. What follows must show it.
+    // All keys and values are set to zero, which no model computes; the logits must show
+    // it.
     let engine = engine(&deterministic());
     let mut first = session(&engine, 40);
     let mut file = saved(&first);
@@ -157,14 +158,14 @@ fn empty_forked_and_rewound_sessions() {
     fork.prefill(&[5, 6]).unwrap();
     let mut twin = restore(&engine, &saved(&fork)).unwrap();
     assert_eq!(goes_on(&mut twin), goes_on(&mut fork));
-    // The first one is what it was, and so is its file.
+    // The first session is unchanged, and so is its file.
     assert_eq!(saved(&first), saved(&session(&engine, 50)));
 }
 
 #[test]
 fn a_file_holds_nothing_of_other_sessions() {
     let engine = engine(&deterministic());
-    // Leaves its keys and values in the pages that the next one takes.
+    // This session leaves its keys and values in pages that the next one takes.
     drop(session(&engine, 120));
     let one = session(&engine, 20);
     let file = saved(&one);
@@ -174,8 +175,8 @@ fn a_file_holds_nothing_of_other_sessions() {
 
 #[test]
 fn long_pages_pass_in_pieces_and_over_several_slabs() {
-    // A binding holds 5 pages: two slabs. The readback is that of the logits, less
-    // than a page: [2, 5, 16, 8] f32.
+    // A binding holds 5 pages, so there are two slabs. The readback buffer is sized for
+    // the logits, which is less than a page: [2, 5, 16, 8] f32.
     let shape = "n_layer=3,n_embd=40,n_head=5,n_inner=48,vocab_size=8,n_positions=120";
     let options = ModelOptions { kv_dtype: DType::F32, prefill_chunk: 3, ..deterministic() };
     let gpu = Arc::new(support::open_gpu(GpuOptions {
@@ -215,7 +216,7 @@ fn other_chunks_contexts_and_devices_take_the_pages() {
     first.rebind(Arc::clone(&other)).unwrap();
     let mut restored = restore(&first, &file).unwrap();
     assert_eq!(goes_on(&mut restored), expected);
-    // A context that is too short says so.
+    // A context that is too short is reported.
     let tiny = engine(&ModelOptions { n_ctx: Some(59), ..deterministic() });
     let message = refused(&tiny, &file);
     assert!(message.contains("60 tokens") && message.contains("59"), "{message}");
@@ -271,7 +272,7 @@ fn every_truncation_is_detected() {
     let engine = engine(&deterministic());
     let file = saved(&session(&engine, 20));
     let front = front_bytes(&file);
-    // All of the front, and a class each of what follows.
+    // Every length in the front part, and samples of each later part.
     let mut lengths: Vec<usize> = (0..front + 4 * 20 + 8).collect();
     lengths.extend((front + 88..file.len() - 40).step_by(997));
     lengths.extend(file.len() - 40..file.len());
@@ -335,7 +336,8 @@ fn headers_that_lie_are_refused_without_believing_them() {
         let told = ["cut short", "damaged"].iter().any(|word| message.contains(word));
         assert!(told, "{pointer} {value}: {message}");
     }
-    // Numbers that agree with the length, not with the session: the tokens are taken.
+    // These numbers agree with the length, but not with the session: only the tokens are
+    // used.
     let mut restored = restore(
         &engine,
         &with_header(&file, |header| {
@@ -366,7 +368,7 @@ fn random_damage_never_panics() {
     };
     for round in 0..400 {
         let mut damaged = file.clone();
-        // Half of them near the front, where the numbers stand.
+        // Half of the changes are in the front part, which holds the numbers.
         let end = if round % 2 == 0 { front_bytes(&file) } else { file.len() };
         for _ in 0..random(6) + 1 {
             match random(4) {
@@ -396,19 +398,19 @@ fn a_failed_save_leaves_the_old_file_whole() {
     first.save(&path).unwrap();
     let old = fs::read(&path).unwrap();
     let mut longer = session(&engine, 30);
-    // Cancelled in the midst of the pages.
+    // Cancelled in the middle of the pages.
     longer.set_cancel(Arc::new(std::sync::atomic::AtomicBool::new(true)));
     assert!(matches!(longer.save(&path), Err(Error::Cancelled)));
     assert_eq!(fs::read(&path).unwrap(), old);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing half-written stays");
-    // Places that cannot be written.
+    // Paths that cannot be written.
     for place in [dir.path().join("missing/story.session"), dir.path().to_owned(), path.join("x")] {
         let error = first.save(&place).unwrap_err();
         let message = error.to_string();
         assert!(matches!(error, Error::Io { action: "write", .. }), "{message}");
         assert!(message.contains(place.to_str().unwrap()), "{message}");
     }
-    // Over an existing one.
+    // Over an existing file.
     session(&engine, 30).save(&path).unwrap();
     assert_eq!(engine.restore(&path).unwrap().len(), 30);
     let error = engine.restore(dir.path()).err().unwrap().to_string();
@@ -447,12 +449,12 @@ fn a_text_goes_on_where_it_was_saved() {
             let mut rest = restored.generate(&[], greedy(40 - n, lookup)).unwrap();
             assert_eq!(generated(&mut rest), whole[n..], "{steps_ahead} {lookup:?} {n}");
             assert_eq!(rest.timings().prompt_tokens, 1, "only the last token runs again");
-            // Dropped in the midst of a text, with steps on their way.
+            // Dropped in the middle of a text, with steps in flight.
             let mut broken = engine.generate_tokens(&prompt, greedy(40, lookup)).unwrap();
             broken.by_ref().take(n).for_each(drop);
             assert_eq!(broken.into_session().unwrap().tokens(), [&prompt[..], &whole[..n]].concat());
         }
-        // With a prompt behind it, as if it had been one.
+        // With the rest of the prompt appended, as if it had been one prompt.
         let start = session(&engine, 12);
         let mut run = start.generate(&prompt[12..], greedy(40, lookup)).unwrap();
         assert_eq!((run.prompt_tokens().len(), generated(&mut run)), (20, whole));

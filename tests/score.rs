@@ -1,5 +1,5 @@
-//! Log-probabilities of given continuations: on the GPU, of one session and of many
-//! at once, against a softmax of the full logits on the CPU.
+//! Log-probabilities of given continuations: on the GPU, of one session and of many at
+//! once, against a softmax of the full logits on the CPU.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -22,17 +22,16 @@ use wgpt::reference;
 use wgpt::tensor::DType;
 use wgpt::{Engine, Error, Session, TokenScore};
 
-/// Of a log-probability from the same logits: what f32's exp, log and sums may err by
-/// is 6e-6 of its magnitude at the most (`kernels::score::record`), and logits here
-/// are small.
+/// For a log-probability from the same logits. The error of f32's exp, log and sums is at
+/// most 6e-6 of its magnitude (`kernels::score::record`), and logits here are small.
 const TOLERANCE: f64 = 1e-5;
-/// Of log-probabilities whose logits were summed in another order, by the type of
+/// For log-probabilities whose logits were summed in another order, by the type of
 /// weights and cache: as for whole models (tests/batch.rs).
 const TOLERANCE_F32: f64 = 2e-4;
 const TOLERANCE_F16: f64 = 5e-3;
 
-/// Every strategy of the adapter; the floor, with bounds checks in the shaders; one
-/// whose bindings hold 65 rows of logits, fewer than a chunk has.
+/// One device per strategy of the adapter; the floor, with bounds checks in the shaders;
+/// and one whose bindings hold 65 rows of logits, fewer than a chunk has.
 static GPUS: LazyLock<Vec<Arc<Gpu>>> = LazyLock::new(|| {
     let open = |strategy| open_gpu(GpuOptions { strategy, ..GpuOptions::default() });
     let mut all: Vec<Gpu> = open(None).strategies().into_iter().map(|s| open(Some(s))).collect();
@@ -41,7 +40,7 @@ static GPUS: LazyLock<Vec<Arc<Gpu>>> = LazyLock::new(|| {
     all.into_iter().map(Arc::new).collect()
 });
 
-/// 256 KiB a binding hold 64 pages of gpt2-tiny's cache, four bindings 256.
+/// 256 KiB per binding hold 64 pages of gpt2-tiny's cache, so four bindings hold 256.
 fn small_bindings() -> Gpu {
     open_gpu(GpuOptions { max_binding_bytes: Some(256 << 10), ..GpuOptions::default() })
 }
@@ -69,8 +68,8 @@ fn session(engine: &Engine, context: &[u32]) -> Session {
     session
 }
 
-/// Scores of `tokens` behind `context` from full logits, in f64, the rows cut into
-/// chunks as `Session::score` cuts them.
+/// Returns the scores of `tokens` after `context`, from full logits in f64, with the rows
+/// split into chunks like those of `Session::score`.
 fn expected(engine: &Engine, context: &[u32], tokens: &[u32]) -> Vec<reference::Score> {
     let (last, before) = context.split_last().unwrap();
     let mut twin = engine.session();
@@ -87,7 +86,7 @@ fn expected(engine: &Engine, context: &[u32], tokens: &[u32]) -> Vec<reference::
     scores
 }
 
-/// The largest difference; a NaN counts as an error.
+/// Returns the largest difference; a NaN counts as an error.
 fn worst<'a>(found: &[f32], expected: impl IntoIterator<Item = &'a f32>) -> f64 {
     let expected: Vec<&f32> = expected.into_iter().collect();
     assert_eq!(found.len(), expected.len());
@@ -106,7 +105,7 @@ fn scores_are_those_of_the_full_logits() {
         ] {
             let engine = load(gpu, &options);
             let mut error = 0.0_f64;
-            // Positions around the borders of pages; two lengths that end a chunk of 7.
+            // Positions around page boundaries, and two lengths that end a chunk of 7.
             for (context, n) in [(1, 1), (15, 2), (16, 20), (17, 13), (18, 6), (33, 70), (1, 127)] {
                 let (context, new) = (tokens(1, context), tokens(2, n));
                 let expected = expected(&engine, &context, &new);
@@ -148,7 +147,7 @@ fn a_scored_session_goes_on_as_any_other() {
 #[test]
 fn forks_do_not_see_each_other() {
     let engine = load(&GPUS[0], &deterministic());
-    // The last token held alone on a page, in the middle of one, at its end.
+    // The last token is alone on a page, in the middle of one, at its end.
     for len in [17, 20, 32, 33] {
         let context = tokens(3, len);
         let original = session(&engine, &context);
@@ -168,7 +167,7 @@ fn forks_do_not_see_each_other() {
     }
 }
 
-/// Sessions with their continuations: forks of a few contexts, of all lengths.
+/// Returns sessions with their continuations: forks of a few contexts, of all lengths.
 fn requests(engine: &Engine, n: usize) -> Vec<(Session, Vec<u32>)> {
     const CONTEXTS: [usize; 5] = [1, 17, 32, 60, 47];
     const LENGTHS: [usize; 7] = [20, 1, 16, 5, 44, 2, 9];
@@ -207,13 +206,13 @@ fn sessions_scored_together_are_those_scored_alone() {
                     let expected = twin.score(tokens).unwrap();
                     error = error.max(worst(found, &expected));
                     assert_eq!(session.tokens(), twin.tokens());
-                    // The pool of small bindings has no room for all of them.
+                    // The pool of small bindings does not have space for all of them.
                     twin.truncate(0);
                 }
                 println!("{:?} {options:?}, {n} sessions: {error:e}", gpu.strategy());
-                // Untuned, no kernel's sums depend on the number of rows.
+                // Without tuning, no kernel's sums depend on the number of rows.
                 assert!(error == 0.0, "{:?} {options:?}, {n} sessions: {error:e}", gpu.strategy());
-                // What entered the cache is what plain prefill enters.
+                // The cache entries equal those of a plain prefill.
                 let mut fresh = session(&engine, together[n - 1].0.tokens());
                 let (found, expected) =
                     (together[n - 1].0.advance(&[7]).unwrap(), fresh.advance(&[7]).unwrap());
@@ -317,7 +316,8 @@ fn a_raised_flag_ends_a_score_and_changes_nothing() {
 #[test]
 fn passes_that_ran_before_a_failure_are_taken_back() {
     let engine = load(&Arc::new(small_bindings()), &ModelOptions::default());
-    // 30 sessions of a page each, of which a continuation takes 4 more: 150 of 256.
+    // 30 sessions of one page each, whose continuations take 4 more pages each: 150 of
+    // 256.
     let mut all: Vec<(Session, Vec<u32>)> =
         (0..30).map(|i| (session(&engine, &tokens(i, 16)), tokens(100 + i, 60))).collect();
     let mut rest: Vec<Session> = Vec::new();
@@ -331,7 +331,7 @@ fn passes_that_ran_before_a_failure_are_taken_back() {
     assert!(engine.gpu().step_timings().dispatches > dispatches, "the first pass ran");
     assert_eq!(engine.kv_pages().0, 156);
     assert!(all.iter().enumerate().all(|(i, (session, _))| session.tokens() == tokens(i, 16)));
-    // A single session meets the same end; then there is room.
+    // A single session fails the same way; then there is space.
     rest.push(session(&engine, &vec![1; 128]));
     while engine.kv_pages().0 < 255 {
         let n = (255 - engine.kv_pages().0).min(8) * 16;

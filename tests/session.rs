@@ -1,4 +1,4 @@
-//! Sessions: forking, rewinding, the page pool, generation at its ends.
+//! Sessions: forking, rewinding, the page pool, generation at its limits.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -51,10 +51,10 @@ fn a_fork_shares_full_pages_and_copies_a_begun_one() {
         assert_eq!(held, n.div_ceil(PAGE_SIZE));
         let mut second = first.fork();
         assert_eq!(engine.kv_pages().0, held, "a fork takes no page");
-        // The two go on differently, and neither sees the other.
+        // The two continue differently, and neither sees the other.
         let left = logits(&mut first, &all[n..n + 2]);
         let right = logits(&mut second, &[1, 2, 3]);
-        // Each writes into a page of its own: the begun one was copied once.
+        // Each writes into its own page: the partly filled one was copied once.
         assert_eq!(engine.kv_pages().0, held + if begun == 0 { 2 } else { extra_pages(n) });
         let mut fresh = engine.session();
         assert_eq!(left, logits(&mut fresh, &all[..n + 2]), "begun {begun}");
@@ -66,8 +66,9 @@ fn a_fork_shares_full_pages_and_copies_a_begun_one() {
     }
 }
 
-/// Pages that appending 2 and 3 tokens behind `n` takes in two sessions that
-/// share a begun page: one copy, and one page where a border is crossed.
+/// Returns the number of pages taken by appending 2 and 3 tokens after `n` in two
+/// sessions that share a partly filled page: one copy, and one page for each crossed page
+/// boundary.
 fn extra_pages(n: usize) -> usize {
     let crossed = |more: usize| (n + more).div_ceil(PAGE_SIZE) - n.div_ceil(PAGE_SIZE);
     1 + crossed(2) + crossed(3)
@@ -141,9 +142,8 @@ fn many_sessions_in_any_order_leave_the_pool_as_it_was() {
 
 #[test]
 fn the_pool_grows_over_several_bindings() {
-    // gpt2-tiny's page of one layer is 2 x 4 heads x 16 x 16 x 2 bytes = 4 KiB in
-    // f16: a binding of 256 KiB holds 64 pages, and the weights fit. Twice that
-    // in f32.
+    // gpt2-tiny's page of one layer is 2 x 4 heads x 16 x 16 x 2 bytes = 4 KiB in f16: a
+    // binding of 256 KiB holds 64 pages, and the weights fit. Twice that in f32.
     grows_over_four_slabs(DType::F16, 256 << 10);
     grows_over_four_slabs(DType::F32, 512 << 10);
 }
@@ -258,7 +258,7 @@ fn a_callback_may_use_the_engine_and_may_panic() {
         })
     }));
     assert!(caught.is_err());
-    // Everything goes on, this session with the tokens that were computed.
+    // Everything continues; this session keeps the tokens that were computed.
     assert_eq!(session.len(), 50);
     let mut fresh = engine.session();
     let whole = session.tokens().to_vec();
@@ -281,7 +281,7 @@ fn a_full_context_stops_or_slides() {
     let engine = tiny();
     let mut run = engine.generate_tokens(&tokens(100), greedy(None, Overflow::Stop)).unwrap();
     let found: Vec<u32> = run.by_ref().filter_map(|piece| piece.unwrap().token).collect();
-    // The last token chosen needs no position of its own.
+    // The last chosen token needs no position.
     assert_eq!(found.len(), 29);
     assert_eq!(run.finish_reason(), Some(FinishReason::Length));
     assert_eq!(run.tokens(), found);
@@ -290,7 +290,7 @@ fn a_full_context_stops_or_slides() {
     let slid: Vec<u32> = run.by_ref().filter_map(|piece| piece.unwrap().token).collect();
     assert_eq!((slid.len(), run.finish_reason()), (60, Some(FinishReason::Length)));
     assert_eq!(slid[..29], found, "the same until the context is full");
-    // Then the newer half is all that the model sees.
+    // Then the model sees only the newer half.
     let mut history = tokens(100);
     history.extend(&slid[..29]);
     let mut session = engine.session();

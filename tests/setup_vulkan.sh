@@ -1,12 +1,12 @@
 #!/bin/sh
-# Tests which apt entry tools/setup_vulkan.sh derives from a machine's own.
+# Tests which apt entry tools/setup_vulkan.sh derives from a machine's entries.
 set -eu
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failed=0
 
-# check NAME EXPECTED: compares the derived entry of $work/NAME, its lines
+# check NAME EXPECTED: compares the entry derived from $work/NAME, with its lines
 # joined by '|'.
 check() {
     found=$(tools/setup_vulkan.sh --print-entry "$work/$1" | tr '\n' '|')
@@ -16,7 +16,7 @@ check() {
     fi
 }
 
-# machine NAME CODENAME: an etc/ with that release.
+# machine NAME CODENAME: creates an etc/ of that release.
 machine() {
     mkdir -p "$work/$1/etc/apt/sources.list.d"
     printf 'ID=debian\nVERSION_CODENAME=%s\n' "$2" >"$work/$1/etc/os-release"

@@ -1,4 +1,4 @@
-//! Models beside one another: comparisons and training curves, by the library.
+//! Several models at once, through the library: comparisons and training curves.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -41,12 +41,12 @@ fn tiny(options: &ModelOptions) -> Engine {
     load(ModelFiles::open(Path::new(TINY)).unwrap(), options)
 }
 
-/// Random weights in the shape of gpt2-tiny.
+/// Returns random weights in the shape of gpt2-tiny.
 fn random_files() -> ModelFiles {
     ModelFiles::random(ModelFiles::open(Path::new(TINY)).unwrap().config().clone(), 5).unwrap()
 }
 
-/// A row of golden tokens, and transformers' logits behind each of them.
+/// Returns a row of golden tokens, and transformers' logits after each of them.
 fn golden() -> (Vec<u32>, Vec<Vec<f64>>) {
     let bytes = std::fs::read(Path::new(TINY).join("golden.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -58,7 +58,7 @@ fn golden() -> (Vec<u32>, Vec<Vec<f64>>) {
     (tokens, logits.chunks(1000).map(<[f64]>::to_vec).collect())
 }
 
-/// Tokens of any kind.
+/// Returns arbitrary tokens.
 fn tokens(n: usize) -> Vec<u32> {
     (0..n as u32).map(|i| (i * i * 7 + i * 13 + 5) % 1000).collect()
 }
@@ -67,7 +67,7 @@ fn compared(a: &Engine, b: &Engine, tokens: &[u32], options: &CompareOptions) ->
     compare(a, b, tokens, options, &mut |_| ControlFlow::Continue(())).unwrap()
 }
 
-/// Logits to probabilities, plainly.
+/// Converts logits to probabilities, directly.
 fn softmax(logits: &[f64]) -> Vec<f64> {
     let max = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let sum: f64 = logits.iter().map(|l| (l - max).exp()).sum();
@@ -78,7 +78,7 @@ fn argmax(values: &[f64]) -> usize {
     (0..values.len()).rev().max_by(|&i, &j| values[i].total_cmp(&values[j])).unwrap()
 }
 
-/// What a report should say of rows of logits, each with its target.
+/// The figures that a report should give for rows of logits, each with its target.
 struct Plain {
     nll: [f64; 2],
     kl: Vec<f64>,
@@ -102,7 +102,7 @@ fn plain(rows: &[(Vec<f64>, Vec<f64>, u32)]) -> Plain {
 }
 
 /// Logits of the engine are within 2e-4 (tests/golden.rs): the divergence of two
-/// distributions some nats apart moves by a few of these.
+/// distributions some nats apart changes by a small multiple of that.
 fn assert_report(report: &CompareReport, plain: &Plain) {
     let close = |found: f64, expected: f64, name: &str| {
         let tolerance = 2e-4 * expected.abs().max(1.0);
@@ -146,7 +146,7 @@ fn figures_are_those_of_transformers_logits() {
     assert!(plain.kl.iter().sum::<f64>() > 36.0 * 0.5, "the models are not alike");
     assert_report(&report, &plain);
     assert_eq!((report.context, report.stride, report.complete), (128, 64, true));
-    // The places that differ most, and what stands there.
+    // The places that differ most, and the tokens there.
     let mut order: Vec<usize> = (0..plain.kl.len()).collect();
     order.sort_by(|&i, &j| plain.kl[j].total_cmp(&plain.kl[i]));
     for (found, &row) in report.most_different.iter().zip(&order) {
@@ -158,8 +158,8 @@ fn figures_are_those_of_transformers_logits() {
     assert_eq!(report.most_different.len(), 5);
 }
 
-/// Windows of 16 tokens that move by 6: each token but the first once, with the
-/// context that its window gives it.
+/// Windows of 16 tokens that move by 6: each token but the first is scored once, with the
+/// context of its window.
 #[test]
 fn windows_are_those_of_the_protocol() {
     let tokens = tokens(45);
@@ -196,7 +196,7 @@ fn a_model_does_not_differ_from_itself() {
     assert!(report.most_different.is_empty() && report.tokens_scored == 299);
 }
 
-/// Rounding to f16 moves the logits by less than 2e-2 (tests/golden.rs), and the
+/// Rounding to f16 changes the logits by less than 2e-2 (tests/golden.rs), and the
 /// divergence by the square of that.
 #[test]
 fn half_precision_is_close() {
@@ -227,7 +227,7 @@ fn unlike_vocabularies_are_refused() {
     assert!(error.ends_with("cut the text differently from token 2 on"), "{error}");
 }
 
-/// gpt2-tiny with a tokenizer of its own.
+/// Returns a directory with gpt2-tiny and another tokenizer.
 fn word_model(vocab: &[&str], merges: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for file in ["config.json", "model.safetensors"] {
@@ -278,7 +278,7 @@ fn a_comparison_needs_two_tokens_and_a_stride_within_the_context() {
     assert!(error(&[1, 1000], None).contains("1000"));
 }
 
-/// A run of three steps: random weights, gpt2-tiny, gpt2-tiny again as a directory.
+/// A run of three steps: halved weights, gpt2-tiny, and gpt2-tiny again as a directory.
 struct Run {
     dir: tempfile::TempDir,
 }
@@ -294,7 +294,7 @@ impl Run {
         let weights = Path::new(TINY).join("model.safetensors");
         std::fs::copy(&weights, last.join("model.safetensors")).unwrap();
         std::fs::copy(&weights, dir.path().join("checkpoint-20.safetensors")).unwrap();
-        // At half its values the first one is another model.
+        // With halved values, the first checkpoint is another model.
         let bytes = std::fs::read(&weights).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let halves: Vec<_> = file
@@ -328,7 +328,7 @@ impl Run {
     }
 }
 
-/// The mean over one window that holds the whole text.
+/// Returns the mean loss over one window that holds the whole text.
 fn loss(files: ModelFiles, text: &[u32]) -> f64 {
     let engine = load(files, &ModelOptions::default());
     let mut sum = 0.0;
@@ -393,7 +393,7 @@ fn a_cancelled_curve_has_the_checkpoints_that_are_done() {
     let flag: CancelFlag = Arc::new(AtomicBool::new(false));
     let options = CurveOptions { cancel: Some(Arc::clone(&flag)), ..CurveOptions::default() };
     let result = run.evaluate(texts, &options, &mut |state| {
-        // Within the second checkpoint.
+        // During the second checkpoint.
         flag.store(state.step == 20 && matches!(state.stage, CurveStage::Loaded(_)), Ordering::Relaxed);
         ControlFlow::Continue(())
     });

@@ -1,6 +1,6 @@
-//! What every shader promises: one entry point named like its file, bindings as
-//! its descriptor says, parameters laid out as in Rust, within the portable
-//! limits, and translatable for every backend. No adapter is needed.
+//! The contract of every shader: one entry point named like its file, bindings that match
+//! its descriptor, parameters laid out as in Rust, within the portable limits, and
+//! translatable for every backend. No adapter is needed.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -15,17 +15,17 @@ use naga::{AddressSpace, Module, StorageAccess, TypeInner};
 use wgpt::gpu::{Binding, BindingKind, Strategy, Variant};
 use wgpt::kernels::{self, AttentionParams, MatmulParams, Step};
 
-/// Whether the variant loads 64 bits at a time.
+/// Returns whether the variant loads 64 bits at a time.
 fn is_wide(variant: &Variant) -> bool {
     variant.fragments.iter().any(|fragment| fragment.name.ends_with("_wide"))
 }
 
-/// Whether the variant has subgroup operations.
+/// Returns whether the variant uses subgroup operations.
 fn uses_subgroups(variant: &Variant) -> bool {
     variant.strategy == Strategy::Subgroup || variant.fragments.iter().any(|f| f.name == "lane_subgroup")
 }
 
-/// Whether the variant multiplies cooperative matrices: an extension of naga's.
+/// Returns whether the variant multiplies cooperative matrices, a naga extension.
 fn is_cooperative(variant: &Variant) -> bool {
     variant.enables().any(|extension| extension == "wgpu_cooperative_matrix")
 }
@@ -34,8 +34,8 @@ fn parse(variant: &Variant) -> (Module, ModuleInfo) {
     let text = variant.wgsl();
     let module = naga::front::wgsl::parse_str(&text)
         .unwrap_or_else(|e| panic!("{}:\n{}", variant.label(), e.emit_to_string(&text)));
-    // unpack2x16float is core WGSL (the flag is for GLES); subgroup operations and
-    // 64-bit integers only where the variant says so.
+    // unpack2x16float is core WGSL (the flag is for GLES). Subgroup operations and 64-bit
+    // integers are allowed only if the variant declares them.
     let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     let cooperative = is_cooperative(variant);
     capabilities.set(Capabilities::SUBGROUP, uses_subgroups(variant) || cooperative);
@@ -58,7 +58,7 @@ fn names_in(folder: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// What the name of a shader has behind that of its operation.
+/// The suffixes that follow the operation's name in a shader's name.
 const PARTS: [&str; 11] = [
     "_per_thread",
     "_scores",
@@ -85,7 +85,7 @@ fn every_file_is_registered_and_serves() {
         let file = format!("shaders/{}.wgsl", variant.kernel.name);
         assert_eq!(std::fs::read_to_string(&file).unwrap(), variant.kernel.source, "{file}");
     }
-    // Each kernel has its file and each operation its twin.
+    // Each kernel has its file, and each operation its twin.
     let files = |folder: &str| -> BTreeSet<String> {
         std::fs::read_dir(folder)
             .unwrap()
@@ -127,8 +127,8 @@ fn one_entry_point_named_like_the_file_within_the_portable_limits() {
             workgroup_bytes <= limits.max_compute_workgroup_storage_size,
             "{label}: {workgroup_bytes} bytes"
         );
-        // The phases of decode attention meet, and lanes share a fused norm; nothing
-        // else per thread waits.
+        // Only the phases of decode attention and the lanes that share a fused norm
+        // synchronize; no other per-thread kernel waits.
         let fused = variant.fragments.iter().any(|fragment| fragment.name == "input_norm_per_thread");
         if variant.strategy == Strategy::PerThread && entry.name != "attention_decode_per_thread" && !fused {
             assert_eq!(workgroup_bytes, 0, "{label}: per-thread kernels use no workgroup memory");
@@ -302,7 +302,7 @@ fn numbers_of_activations_agree() {
 
 #[test]
 fn constants_of_the_host_are_used() {
-    // Those that only some fragments of a family need.
+    // Constants that only some fragments of a family need.
     let shared = ["HEAD_DIM", "PAGE_SIZE", "KEYS"];
     for variant in kernels::registry() {
         let mut body: String = variant.fragments.iter().map(|fragment| fragment.source).collect();
@@ -318,7 +318,7 @@ fn every_variant_translates_for_every_backend() {
     for variant in kernels::registry() {
         let label = variant.label();
         let (module, info) = parse(&variant);
-        // Subgroup operations are in SPIR-V since 1.3.
+        // SPIR-V has subgroup operations since 1.3.
         let options = spv::Options { lang_version: (1, 3), ..spv::Options::default() };
         spv::write_vec(&module, &info, &options, None).unwrap_or_else(|e| panic!("{label}: SPIR-V: {e}"));
 
@@ -327,12 +327,13 @@ fn every_variant_translates_for_every_backend() {
             .unwrap_or_else(|e| panic!("{label}: MSL: {e}"));
 
         if is_cooperative(&variant) {
-            // naga has no HLSL for them, and wgpu offers them on Vulkan and Metal alone.
+            // naga has no HLSL for cooperative matrices, and wgpu offers them only on
+            // Vulkan and Metal.
             continue;
         }
         let options = hlsl::Options {
             shader_model: hlsl::ShaderModel::V6_2,
-            // Where wgpu passes the number of workgroups.
+            // The place where wgpu passes the number of workgroups.
             special_constants_binding: Some(hlsl::BindTarget { space: 1, ..hlsl::BindTarget::default() }),
             ..hlsl::Options::default()
         };
@@ -351,7 +352,7 @@ fn tint_accepts_every_variant() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    // 64-bit integers and cooperative matrices are extensions of naga's.
+    // 64-bit integers and cooperative matrices are naga extensions.
     let portable =
         kernels::registry().into_iter().filter(|variant| !is_wide(variant) && !is_cooperative(variant));
     for (i, variant) in portable.enumerate() {

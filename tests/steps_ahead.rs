@@ -1,5 +1,5 @@
-//! Generations whose steps are encoded ahead, sampled on the GPU, against those
-//! that are sampled on the CPU: the same tokens, the same ends.
+//! Generations with steps encoded ahead and sampled on the GPU, against those sampled on
+//! the CPU: the same tokens, the same ends.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -38,7 +38,7 @@ fn options(sampling: SamplingParams, max_new_tokens: Option<usize>) -> GenerateO
     GenerateOptions { sampling, max_new_tokens, ..GenerateOptions::default() }
 }
 
-/// Tokens, text, and why it ended.
+/// Returns tokens, text, and the reason for the end.
 fn run(engine: &Engine, prompt: &[u32], options: GenerateOptions) -> (Vec<u32>, String, FinishReason) {
     let mut generation = engine.generate_tokens(prompt, options).unwrap();
     let text: String = generation.by_ref().map(|piece| piece.unwrap().text).collect();
@@ -57,7 +57,7 @@ fn tokens_equal_those_of_the_cpus_sampler() {
         sampled(1),
         SamplingParams { top_k: 0, top_p: 1.0, ..sampled(2) },
         SamplingParams { top_k: 0, top_p: 0.9, min_p: 0.02, temperature: 1.5, ..sampled(3) },
-        // The GPU's sampler has no penalties: the CPU's serves.
+        // The GPU's sampler has no penalties, so the CPU's is used.
         SamplingParams { repetition_penalty: 1.3, ..sampled(4) },
     ];
     for sampling in params {
@@ -91,14 +91,14 @@ fn texts_end_where_they_end_on_the_cpu() {
     let story = plain.tokenizer().unwrap().encode("Once upon a time").unwrap();
     let mut ends = [0; 2];
     for seed in 0..12 {
-        // An end token, or the number of tokens.
+        // The end is an end token or the token limit.
         let go = |engine: &Engine| run(engine, &story, options(sampled(seed), Some(180)));
         let expected = go(&plain);
         assert_eq!(go(&ahead), expected, "seed {seed}");
         ends[usize::from(expected.2 == FinishReason::Eos)] += 1;
     }
     assert!(ends[0] > 0 && ends[1] > 0, "both ends occur: {ends:?}");
-    // A stop string throws away what was computed ahead.
+    // A stop string discards the steps computed ahead.
     let stop = |engine: &Engine| {
         let options = GenerateOptions { stop: vec![".".into()], ..options(sampled(3), Some(100)) };
         run(engine, &story, options)
@@ -160,17 +160,17 @@ fn generations_run_on_several_threads() {
     std::thread::scope(|scope| {
         for (seed, expected) in expected.iter().enumerate() {
             let (ahead, go) = (&ahead, &go);
-            // Each finds the others' steps between its own.
+            // Each text finds other texts' steps between its own.
             scope.spawn(move || (0..5).for_each(|_| assert_eq!(&go(ahead, seed as u64), expected)));
         }
     });
 }
 
-/// A pool that fills up within the text: running ahead gives way, and every token
-/// that plain decoding brings comes before the error.
+/// The pool fills up during the text: running ahead stops, and every token that plain
+/// decoding gives comes before the error.
 #[test]
 fn a_full_pool_costs_no_token() {
-    // A binding of 256 KiB holds 64 pages of a layer; four of them 256 pages.
+    // A binding of 256 KiB holds 64 pages of a layer, so four of them hold 256 pages.
     let gpu = GpuOptions { max_binding_bytes: Some(256 << 10), ..GpuOptions::default() };
     let gpu = Arc::new(open_gpu(gpu));
     let tokens_until_full = |steps_ahead: usize| {
@@ -202,7 +202,7 @@ fn a_full_pool_costs_no_token() {
         panic!("the pool did not fill up");
     };
     let expected = tokens_until_full(0);
-    // The last of the 112 positions brings one token more.
+    // The last of the 112 positions gives one more token.
     assert_eq!(expected.len(), 13);
     for steps_ahead in [1, 3, STEPS_AHEAD_MAX] {
         assert_eq!(tokens_until_full(steps_ahead), expected, "{steps_ahead}");
@@ -211,7 +211,7 @@ fn a_full_pool_costs_no_token() {
 
 #[test]
 fn a_running_generation_creates_nothing() {
-    // The other tests create things on theirs.
+    // A separate device, because the other tests create objects on the shared one.
     let gpu = Arc::new(open_gpu(GpuOptions::default()));
     let model = ModelOptions { steps_ahead: Some(4), ..ModelOptions::default() };
     let go_on = &mut |_| std::ops::ControlFlow::Continue(());

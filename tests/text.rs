@@ -1,5 +1,5 @@
-//! The tokenizer and the text streams with real vocabularies: GPT-2's and the
-//! demo model's.
+//! The tokenizer and the text streams with real vocabularies: GPT-2's and the demo
+//! model's.
 
 #![allow(clippy::unwrap_used, reason = "clippy.toml's permission does not reach the helpers of tests")]
 
@@ -20,8 +20,8 @@ struct Golden {
     ids: Vec<u32>,
 }
 
-/// Emoji joined by zero-width joiners, skin tones, flags, three scripts,
-/// combining marks, a real U+FFFD.
+/// Emoji joined by zero-width joiners, skin tones, flags, three scripts, combining marks,
+/// a real U+FFFD.
 const MIXED: &str = "👩‍👩‍👧‍👦 👍🏽 🇫🇷🚀 日本語の文章。 한국어 Ελληνικά naïve e\u{301} \u{fffd}\u{fffd} שלום\r\n\0end";
 
 fn gpt2() -> Tokenizer {
@@ -73,7 +73,7 @@ fn streamed_pieces_are_whole_characters_and_final() {
             held += usize::from(piece.is_empty());
             text.push_str(&piece);
             assert!(MIXED.starts_with(&text), "{text:?}");
-            // Nothing but the beginning of one character is held back.
+            // Only the beginning of one character is held back.
             let whole = tokenizer.decode(&ids[..=i], false).unwrap();
             assert!(text == whole || whole.strip_prefix(&text) == Some("\u{fffd}"), "{text:?} {whole:?}");
         }
@@ -94,14 +94,15 @@ fn an_emoji_over_several_tokens_comes_at_once() {
 #[test]
 fn random_tokens_stream_to_the_lossy_decoding_of_the_whole() {
     let tokenizer = gpt2();
-    // Tokens that are not valid UTF-8 by themselves: pieces of characters.
+    // Tokens that are not valid UTF-8 on their own: parts of characters.
     let broken: Vec<u32> =
         (0..50256).filter(|&id| tokenizer.decode(&[id], false).unwrap().contains('\u{fffd}')).collect();
     assert!(broken.len() > 300, "{}", broken.len());
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let mut below = |n: usize| (rng.next_u64() % n as u64) as usize;
     for round in 0..2000 {
-        // Every id, now and then pieces of characters alone, ids without token.
+        // Alternately any id, including ids without a token, and only parts of
+        // characters.
         let ids: Vec<u32> = (0..1 + below(60))
             .map(|_| if round % 2 == 0 { below(50_300) as u32 } else { broken[below(broken.len())] })
             .collect();
@@ -214,7 +215,8 @@ fn tokens_by_themselves_are_bytes() {
     assert_eq!(tokenizer.token_bytes(u32::MAX), [0; 0]);
 }
 
-/// A SentencePiece vocabulary with byte tokens and a template that begins a text.
+/// A SentencePiece vocabulary with byte tokens, and a template with a begin-of-text
+/// token.
 #[test]
 fn a_template_names_the_token_in_front() {
     assert_eq!(gpt2().leading_token().unwrap(), None);

@@ -1,4 +1,4 @@
-//! Tuning: the canary, the search, the file of choices, and what a model makes of it.
+//! Tuning: the canary, the search, the file of choices, and how a model uses it.
 
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
@@ -20,7 +20,7 @@ use wgpt::tune::cache::{self, Key};
 use wgpt::tune::{Budget, OpTuning, Progress, Shapes, Tuning, canary, run, run_among};
 use wgpt::{Engine, Error, ErrorKind};
 
-/// Sizes with ragged rows and heads.
+/// Returns sizes with ragged rows and heads.
 fn shapes(dtype: DType) -> Shapes {
     Shapes {
         n_layer: 3,
@@ -40,7 +40,7 @@ fn shapes(dtype: DType) -> Shapes {
     }
 }
 
-/// Time for whatever a test lets the search look at.
+/// Enough time for every candidate that a test lets the search try.
 const PATIENT: Budget = Budget { time: Duration::from_secs(600), full: false };
 
 fn no_cancel() -> AtomicBool {
@@ -76,16 +76,16 @@ fn the_canary_passes_what_is_right_and_names_what_is_wrong() {
         for op in Op::ALL {
             assert_eq!(canary::check(&gpu, choices.get(op), &choices, &llama), None, "{op} {dtype}");
         }
-        // The device has taken no harm.
+        // The device is unharmed.
         assert_eq!(canary::check(&gpu, choices.get(Op::LayerNorm), &choices, &shapes), None);
     }
 }
 
 #[test]
 fn the_search_drops_what_is_wrong_and_takes_what_is_clearly_better() {
-    // Kernels that wait at barriers are many times slower on software adapters (most
-    // of all those with a norm in every workgroup), those without workgroups' memory
-    // on GPUs: either way, one default loses.
+    // Kernels that wait at barriers are many times slower on software adapters, most of
+    // all kernels with a norm in every workgroup. On GPUs, kernels without workgroup
+    // memory are slower. Either way, one default loses.
     let software = open_gpu(GpuOptions::default()).report().is_software();
     let (op, slow, fast, better) = if software {
         (Op::NormGemv, Strategy::Workgroup, Strategy::PerThread, "per_thread")
@@ -123,7 +123,7 @@ fn the_search_drops_what_is_wrong_and_takes_what_is_clearly_better() {
     assert!(tuning.is_complete());
 }
 
-/// What a Llama runs is looked at and timed: a gated MLP, rotated q and k.
+/// The kernels of a Llama are checked and timed: a gated MLP, rotated q and k.
 #[test]
 fn a_gated_and_rotated_model_is_tuned() {
     let gpu = open_gpu(GpuOptions::default());
@@ -171,7 +171,7 @@ fn a_budget_is_kept_and_a_search_can_be_cancelled() {
     let shapes = shapes(DType::F16);
     let none = Budget { time: Duration::ZERO, full: true };
     assert_eq!(run(&gpu, &shapes, none, &mut |_| {}, &no_cancel()).unwrap(), Tuning::default());
-    // Nothing fits: at most the first operation's default is looked at.
+    // Nothing fits the tuning budget: at most the first operation's default is tried.
     let short = Budget { time: Duration::from_nanos(1), full: true };
     let tuning = run(&gpu, &shapes, short, &mut |_| {}, &no_cancel()).unwrap();
     assert!(tuning.ops.len() <= 1 && !tuning.is_complete());
@@ -189,8 +189,8 @@ fn a_budget_is_kept_and_a_search_can_be_cancelled() {
     assert_eq!(n, 3);
 }
 
-/// A device with a cache, the smallest model, and a tuning that chooses something
-/// else than the default for attention.
+/// A device with a cache, the smallest model, and a tuning that chooses something other
+/// than the default for attention.
 struct Setup {
     dir: tempfile::TempDir,
     config: Decoder,
@@ -233,7 +233,7 @@ impl Setup {
         Engine::load(files, Arc::new(gpu), options, progress).unwrap()
     }
 
-    /// What the model loads with from the cache; the warnings.
+    /// Loads the model with the cache; returns the engine and the warnings.
     fn reload(&self) -> (Engine, Vec<String>) {
         let engine = self.load(self.gpu(), &ModelOptions::default());
         let warnings = engine.gpu().take_warnings();
@@ -255,7 +255,7 @@ fn a_model_runs_with_its_tuned_choices() {
     assert_eq!(tuned.choices().get(OP), setup.other);
     assert_eq!(tuned.choices().get(Op::Gemm), untuned.choices().get(Op::Gemm));
 
-    // Forced ones win; deterministic models and other shapes are not tuned.
+    // Forced choices win; deterministic models and other shapes are not tuned.
     let load = |options| setup.load(setup.gpu(), &options);
     let usual = ModelOptions::default;
     let forced = load(ModelOptions { variants: vec![default], ..usual() });
@@ -268,12 +268,12 @@ fn a_model_runs_with_its_tuned_choices() {
         let other = load(options);
         assert_eq!((other.is_tuned(), other.choices().get(OP)), (false, default));
     }
-    // Without a directory nothing is looked for.
+    // Without a cache directory nothing is looked up.
     let none = setup.load(open_gpu(GpuOptions::default()), &usual());
     assert_eq!((none.is_tuned(), none.choices().get(OP)), (false, default));
 }
 
-/// The file with one JSON string or number replaced.
+/// Returns the file with one JSON string or number replaced.
 fn edited(text: &str, from: &str, to: &str) -> Vec<u8> {
     assert_eq!(text.matches(from).count(), 1, "{from} in {text}");
     text.replace(from, to).into_bytes()
@@ -303,7 +303,7 @@ fn a_damaged_or_foreign_file_is_ignored_and_rewritten() {
         assert!(!engine.is_tuned(), "{message}");
         let [warning] = &warnings[..] else { panic!("{message}: {warnings:?}") };
         assert!(warning.contains(message) && warning.contains(&*path.to_string_lossy()), "{warning}");
-        // Written anew, it counts again.
+        // Once rewritten, the file is used again.
         assert_eq!(setup.store(), path);
         let (engine, warnings) = setup.reload();
         assert!(engine.is_tuned() && warnings.is_empty(), "{warnings:?}");
@@ -328,7 +328,7 @@ fn each_key_has_a_file_of_its_own() {
         assert_ne!(cache::store(setup.dir.path(), other, &setup.tuning).unwrap(), path);
     }
     assert_eq!(key.kernels, wgpt::kernels::source_hash());
-    // What the device cannot run is not taken, whatever the file says.
+    // A choice that the device cannot run is not used, whatever the file says.
     let floor = open_gpu(GpuOptions { features_floor: true, ..GpuOptions::default() }).capabilities();
     if !setup.other.runs_on(&floor) {
         let found = cache::load(setup.dir.path(), &key, &floor);
@@ -372,7 +372,7 @@ fn a_tuned_model_is_found_again_and_computes_the_same() {
     let gpu = setup.gpu();
     let options = ModelOptions::default();
     let (before, _) = setup.reload();
-    // Enough for some of the operations.
+    // Enough time for some of the operations.
     let budget = Budget { time: Duration::from_millis(500), full: false };
     let tuning = tune_model(&gpu, &setup.config, &options, budget, &mut |_| {}, &no_cancel()).unwrap();
     assert!(gpu.take_warnings().is_empty() && tuning.dropped.is_empty(), "{:?}", tuning.dropped);

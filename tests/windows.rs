@@ -1,5 +1,5 @@
-//! Models of which all layers or some have a window: pages that fall out of it are given
-//! back, and nothing that a session can do depends on them.
+//! Models with a window in all or some layers: pages that fall out of the window are
+//! freed, and nothing that a session can do depends on them.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -17,11 +17,11 @@ use wgpt::{Engine, GenerateOptions, Session};
 
 static GPU: LazyLock<Arc<Gpu>> = LazyLock::new(|| Arc::new(support::open_gpu(GpuOptions::default())));
 
-/// A golden model with windows, its context lengthened.
+/// A golden model with windows, with a longer context.
 struct Windowed {
     golden: &'static str,
     window: usize,
-    /// Layers with the window, and those that see everything.
+    /// The number of layers with the window, and of layers that see everything.
     n_layers: [usize; 2],
     /// Bytes of k and v of one position in one layer: f16, heads padded to 8.
     row_bytes: usize,
@@ -31,7 +31,7 @@ const N_CTX: usize = 1000;
 
 const EVERY_LAYER: Windowed =
     Windowed { golden: "mistral/window7", window: 7, n_layers: [2, 0], row_bytes: 2 * 24 * 2 };
-/// Every third layer has none, and another rotation.
+/// Every third layer has no window, and another rotation.
 const SOME_LAYERS: Windowed = Windowed {
     golden: "gemma3_text/pattern3-linear",
     window: 9,
@@ -41,14 +41,14 @@ const SOME_LAYERS: Windowed = Windowed {
 const MODELS: [Windowed; 2] = [EVERY_LAYER, SOME_LAYERS];
 
 impl Windowed {
-    /// Pages that a session holds at the most in layers with the window: the window, the 64
-    /// positions in front of it that are kept, the chunk, and a page that is begun at
-    /// either end.
+    /// Returns the maximum number of pages that a session holds in layers with the
+    /// window: the window, the 64 positions before it that are kept, the chunk, and a
+    /// partly used page at either end.
     const fn most_near(&self, chunk: usize) -> usize {
         (self.window + 64 + chunk).div_ceil(PAGE_SIZE) + 1
     }
 
-    /// Pages that a session of `len` positions holds at the most.
+    /// Returns the maximum number of pages that a session of `len` positions holds.
     const fn most_pages(&self, chunk: usize, len: usize) -> usize {
         let far = if self.n_layers[1] > 0 { len.div_ceil(PAGE_SIZE) } else { 0 };
         self.most_near(chunk) + far
@@ -82,7 +82,7 @@ fn a_long_sequence_holds_the_pages_of_its_window() {
         let whole = if model.n_layers[1] > 0 { N_CTX.div_ceil(PAGE_SIZE) } else { 0 };
         let pages = model.n_layers[0] * model.most_near(32) + model.n_layers[1] * whole;
         let page_bytes = PAGE_SIZE * model.row_bytes;
-        // Beside them a page to copy by way of and the flag of overflows.
+        // The plan also has a page for copies and the overflow flag.
         assert!(planned < ((pages + 2) * page_bytes) as u64, "{}: {planned} bytes", model.golden);
         let at_first = model.most_near(32) + whole;
         assert_eq!(engine.kv_pages().1, at_first, "the pools begin with what the windows need");
@@ -149,7 +149,7 @@ fn truncated_sessions_go_on_as_fresh_ones() {
     let all = tokens(400);
     for model in MODELS {
         let engine = model.chunks_of(32);
-        // Within what is kept, at its border, and far behind it.
+        // Within the kept positions, at their border, and far before it.
         for len in [399, 380, 337, 336, 335, 200, 3] {
             let mut session = engine.session();
             session.prefill(&all).unwrap();
@@ -171,7 +171,7 @@ fn forks_keep_what_they_see() {
         let mut first = engine.session();
         first.prefill(&all[..150]).unwrap();
         let mut second = first.fork();
-        // The first one gives back pages that the second one still sees.
+        // The first session frees pages that the second one still sees.
         first.prefill(&all[150..]).unwrap();
         let late = logits(&mut first, &[9]);
         let early = logits(&mut second, &all[150..160]);
@@ -210,7 +210,7 @@ fn a_saved_session_without_its_first_pages_goes_on() {
     }
 }
 
-/// Where another engine's layers begin elsewhere, the tokens serve.
+/// If another engine groups its layers differently, the tokens are run again.
 #[test]
 fn a_saved_session_goes_on_where_the_context_is_another() {
     let all = tokens(70);
@@ -229,7 +229,7 @@ fn a_saved_session_goes_on_where_the_context_is_another() {
     let mut cut = long.session();
     cut.prefill(&tokens(95)).unwrap();
     cut.prefill(&[7]).unwrap();
-    // A page is gone, and those that position 72 sees are there.
+    // One page is gone, and the pages that position 72 sees are there.
     cut.truncate(72);
     cut.save(&path).unwrap();
     let mut restored = short.restore(&path).unwrap();
@@ -242,7 +242,7 @@ fn drafts_are_taken_back_within_a_window() {
         let text = |lookup| {
             let engine = model.chunks_of(32);
             let at_first = engine.kv_pages().1;
-            // A period, so that drafts are made and fail at times.
+            // A periodic prompt, so that drafts are made and sometimes fail.
             let prompt: Vec<u32> = (0..300).map(|i| [4, 9, 2, 77, 50][i % 5]).collect();
             let options = GenerateOptions {
                 max_new_tokens: Some(150),

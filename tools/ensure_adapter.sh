@@ -1,13 +1,13 @@
 #!/bin/sh
-# Succeeds when wgpt finds an adapter, after installing a software one where
-# there is none and the system is Debian or Ubuntu.
+# Succeeds if wgpt finds an adapter. If there is none on Debian or Ubuntu, it
+# installs a software adapter first.
 #
 # Usage: tools/ensure_adapter.sh WGPT
 set -eu
 wgpt=${1:?usage: tools/ensure_adapter.sh WGPT}
 NO_ADAPTER=3 # wgpt's exit code
 
-# adapters: lists them; the exit code is wgpt's.
+# adapters: lists the adapters; returns wgpt's exit code.
 adapters() { "$wgpt" devices >&2; }
 
 code=0

@@ -1,21 +1,21 @@
 #!/usr/bin/env python3
-"""Makes and checks the golden checkpoints tests/golden/MODEL_TYPE/VARIANT of the architectures beside GPT-2.
+"""Makes and checks the golden checkpoints tests/golden/MODEL_TYPE/VARIANT of the architectures other than GPT-2.
 
     export_architectures.py export [MODEL_TYPE/VARIANT ...]
-                                   the cases of tools/reference/*.py, all or those named: random weights, the logits of
-                                   transformers (of tools/reference where the case says why)
+                                   the cases of tools/reference/*.py, all or only the named ones: random weights, with
+                                   logits by transformers (by tools/reference if the case gives a reason)
     export_architectures.py import MODEL_TYPE/VARIANT DIR
-                                   one of IMPORTED, a checkpoint whose golden.safetensors was made elsewhere: copies
-                                   what the tests need of it
+                                   copies one of IMPORTED, a checkpoint whose golden.safetensors was made elsewhere,
+                                   as far as the tests need it
     export_architectures.py stories DIR
-                                   the trained stories260k with its golden.safetensors, and logits in float64 of it
+                                   the trained stories260k with its golden.safetensors, and its logits in float64
     export_architectures.py verify compares all of it with the float64 decoders of tools/reference, which share no code
-                                   with transformers, and shows that each case catches an engine deaf to its fields;
-                                   needs numpy alone
-    export_architectures.py table  puts what the folders' READMEs say into the table of tests/golden/README.md
+                                   with transformers, and shows that each case catches an engine that ignores its
+                                   fields; needs only numpy
+    export_architectures.py table  copies the text of the folders' READMEs into the table of tests/golden/README.md
 
 Set-up as in tools/export_golden.py. A second run writes the same bytes: random weights come from numpy's PCG64, seeded
-by the folder's name; a seed whose greedy path has a near tie is passed over.
+by the folder's name; a seed whose greedy path has a near tie is skipped.
 """
 import argparse
 import contextlib
@@ -48,9 +48,9 @@ IMPORTED = {
 STORIES = "llama/stories260k"
 GREEDY_PROMPT, GREEDY_NEW = 8, 24
 SEEDS = 200
-GREEDY_GAP = 0.05  # more than twice the 2e-2 that an engine in f16 may be off
+GREEDY_GAP = 0.05  # more than twice the error of 2e-2 that an engine in f16 may have
 AGREEMENT = 1e-9  # both sides are float64
-# The imported goldens are of models whose norms and rotary positions stayed float32 in an otherwise float64 run.
+# The models of the imported goldens kept norms and rotary positions in float32 in an otherwise float64 run.
 AGREEMENT_IMPORTED = 1e-5
 DEAF = 1e-3  # engines are held to 2e-4
 LICENCE = "Random numbers, no licence needed; placed under this repository's MIT OR Apache-2.0."
@@ -62,8 +62,8 @@ LICENCE = "Random numbers, no licence needed; placed under this repository's MIT
 def random_tensors(shapes, model_type, seed):
     """Weights scaled so that logits have a deviation of some units and activations leave their linear part.
 
-    Gemma multiplies embeddings by sqrt(hidden_size) and has them as its head: at the others' size a token would
-    predict itself. They are small here, and the last norm makes up for it.
+    Gemma multiplies embeddings by sqrt(hidden_size) and also uses them as its head: with embeddings as large as in the
+    other models, a token would predict itself. They are small here, and the last norm compensates for that.
     """
     rng, out, gemma = np.random.default_rng(seed), {}, model_type.startswith("gemma")
     for name, shape in sorted(shapes.items()):
@@ -120,7 +120,7 @@ def read_model(folder):
 
 @contextlib.contextmanager
 def float32_means_float64():
-    """Lets the casts to float32 inside of transformers' models (norms, rotary positions, softmax) keep float64."""
+    """Makes the casts to float32 inside transformers' models (norms, rotary positions, softmax) keep float64."""
     import torch
     kept = torch.float32, torch.float, torch.Tensor.float
     torch.float32 = torch.float = torch.float64
@@ -146,7 +146,7 @@ class Transformers:
             setattr(config, field, value)
         dtype = "float64" if double else "float32"
         with self.mode():
-            # Position tables and the like are made here, so that loading the weights alone would not do.
+            # Position tables and similar buffers are created here; loading only the weights would omit them.
             self.model = transformers.AutoModelForCausalLM.from_config(
                 config, attn_implementation="eager", torch_dtype=getattr(torch, dtype)).eval()
         weights = {k: torch.from_numpy(v.astype(dtype))
@@ -159,7 +159,7 @@ class Transformers:
         return float32_means_float64() if self.double else contextlib.nullcontext()
 
     def logits(self, ids):
-        """[n, vocab_size] of one row."""
+        """The logits [n, vocab_size] of one row."""
         import torch
         ids = torch.as_tensor(np.array([ids]))
         with torch.no_grad(), self.mode():
@@ -204,11 +204,11 @@ def log_sum_exp(logits):
 
 
 def write_golden(path, ids, logits, greedy_ids, made_with, positions=None):
-    """Logits of row 0 up to `positions`, of the rest what tells whether they are right."""
+    """Logits of row 0 up to `positions`; for the rest, values that show whether they are right."""
     from safetensors.numpy import save_file
     out = {"input_ids": np.asarray(ids, np.int64), "logits_f64": np.ascontiguousarray(logits[:1, :positions]),
            "logsumexp_f64": log_sum_exp(logits), "greedy_ids": np.array([greedy_ids], np.int64)}
-    # one metadata key alone: safetensors writes several in random order
+    # only one metadata key: safetensors writes several in random order
     save_file(out, path, metadata={"made_with": made_with})
 
 
@@ -262,7 +262,7 @@ def copy_files(source, folder, names):
 
 
 def import_golden(name, source):
-    """Without the float32 logits and hidden states, and with the full logits of row 0 alone."""
+    """Omits the float32 logits and hidden states, and keeps the full logits of row 0 only."""
     folder, golden = GOLDEN / name, read_safetensors(source / "golden.safetensors")
     copy_files(source, folder, ("config.json", "model.safetensors"))
     positions, n = IMPORTED[name][0], golden["input_ids"].shape[1]
@@ -273,7 +273,7 @@ def import_golden(name, source):
 
 
 def export_stories(source):
-    """golden.safetensors stays as it is; rows of golden_f64.safetensors are its two greedy texts."""
+    """golden.safetensors stays unchanged; the rows of golden_f64.safetensors are its two greedy texts."""
     folder = GOLDEN / STORIES
     copy_files(source, folder, ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
                                 "golden.safetensors", "README"))

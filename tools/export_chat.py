@@ -1,7 +1,7 @@
 """Renderings of chat templates by transformers, for tests/chat_template.rs.
 
 pip install "transformers==4.46.3" jinja2; usage: export_chat.py [tests/golden/chat]
-Reads each folder's tokenizer_config.json and chat_template.jinja, writes cases.json beside them.
+Reads each folder's tokenizer_config.json and chat_template.jinja, writes cases.json next to them.
 """
 
 import json
@@ -72,7 +72,7 @@ THINKING = conversation(
 REFUSED = conversation((USER, "a"), ("refuse", "for a reason"))
 SKIPPED = conversation((USER, "a"), ("skip", "left out"), (ASSISTANT, "b"), ("stop", "end"), (USER, "c"))
 
-# Conversations, with further variables, for the templates that have a use for them.
+# Conversations with additional variables, for the templates that use them.
 MORE = {
     "llama-3.2": [("tools", WITH_TOOLS, {"tools": [WEATHER]}), ("tools beside", WITH_TOOLS[:2], {"tools": [WEATHER], "tools_in_user_message": False})],
     "mistral-7b-v0.3": [("tools", WITH_TOOLS[1:], {"tools": [WEATHER, WEATHER]})],
@@ -85,7 +85,7 @@ MORE = {
     "several-templates": [("tools", WITH_TOOLS[1:2], {"tools": [WEATHER]})],
     "every-extension": [("refused", REFUSED, {}), ("skipped", SKIPPED, {}), ("none", [], {})],
 }
-# A fixed day, where the template asks for today's.
+# A fixed date, if the template asks for today's.
 ALWAYS = {"llama-3.2": {"date_string": "26 Jul 2024"}}
 
 
@@ -97,7 +97,7 @@ def load(folder):
         vocabulary = tokenizers.models.WordLevel({"[UNK]": 0}, unk_token="[UNK]")
         tokenizers.Tokenizer(vocabulary).save(str(directory / "tokenizer.json"))
         tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(directory)
-    # Later versions read this file themselves; it wins over tokenizer_config.json.
+    # Later versions read this file, which takes precedence over tokenizer_config.json.
     if (folder / "chat_template.jinja").exists():
         tokenizer.chat_template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
     return tokenizer
@@ -116,7 +116,7 @@ def render(tokenizer, name, messages, variables, generation_prompt):
 def render_text(tokenizer, messages, variables, generation_prompt):
     if messages:
         return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation_prompt, **variables)
-    # `apply_chat_template` itself needs a message.
+    # `apply_chat_template` needs at least one message.
     template = transformers.utils.chat_template_utils._compile_jinja_template(tokenizer.chat_template)
     return template.render(
         messages=messages, tools=None, documents=None, add_generation_prompt=generation_prompt, **tokenizer.special_tokens_map

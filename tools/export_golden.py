@@ -9,7 +9,7 @@
                                    tools/train_demo.py writes) also the excerpt and the figures over all of FILE
     export_golden.py verify [--validation FILE]
                                    compares all of it with the float64 GPT-2 of gpt2_numpy.py, which shares
-                                   no code with transformers; needs numpy and tokenizers alone
+                                   no code with transformers; needs only numpy and tokenizers
     export_golden.py all [--validation FILE]
 
 Set-up on Debian 12, whose own torch (1.13, CPU) is used:
@@ -20,7 +20,7 @@ Set-up on Debian 12, whose own torch (1.13, CPU) is used:
     VENV/bin/python tools/export_golden.py all
 
 A second run writes the same bytes. Random weights come from numpy's PCG64; a seed whose greedy path
-has a near tie is passed over, so that no rounding of an engine can change the greedy ids.
+has a near tie is skipped, so that no rounding of an engine can change the greedy ids.
 """
 import argparse
 import hashlib
@@ -43,11 +43,11 @@ PERPLEXITY = GOLDEN / "demo-perplexity.json"
 SEPARATOR = "\n<|endoftext|>\n"
 EXCERPT_BYTES = 12 * 1024
 GREEDY_PROMPT, GREEDY_NEW = 8, 16
-GREEDY_GAP = 0.05  # more than twice the 2e-2 that an engine in f16 may be off
-AGREEMENT = 1e-9  # both sides are float64; what is seen is below 1e-12
+GREEDY_GAP = 0.05  # more than twice the error of 2e-2 that an engine in f16 may have
+AGREEMENT = 1e-9  # both sides are float64; differences seen are below 1e-12
 LICENCE = "Random numbers, no licence needed; placed under this repository's MIT OR Apache-2.0."
 
-# name -> (config beside DEFAULTS, how it is written, what it covers)
+# name -> (config in addition to DEFAULTS, how it is written, what it covers)
 CASES = {
     "gelu-inner37": (
         dict(activation_function="gelu", n_inner=37, vocab_size=101, n_positions=32, n_embd=20, n_layer=2, n_head=4),
@@ -181,7 +181,7 @@ def versions():
 
 
 def load_hf(folder, dtype):
-    """The checkpoint by transformers, without its bars and its words on mask buffers, which it leaves unused."""
+    """The checkpoint loaded by transformers, without progress bars and warnings about unused mask buffers."""
     import torch
     import transformers
     transformers.logging.set_verbosity_error()
@@ -208,7 +208,7 @@ def greedy(model, prompt, new):
 
 
 def export_random(folder, case, first_seed, n):
-    """Writes the first seed's model whose greedy path is safe (no near tie) and not one repeated token."""
+    """Writes the model of the first seed whose greedy path is safe (no near tie) and not one repeated token."""
     from safetensors.numpy import save_file
     config, how, covers = case
     config = {**DEFAULTS, **config}
@@ -235,7 +235,7 @@ def export_random(folder, case, first_seed, n):
         out["logsumexp_f64"] = peak + np.log(np.exp(logits - peak[..., None]).sum(-1))
         note = (f"logits_f64 {shape} belong to the first {rows} row(s) and {positions} positions of input_ids "
                 f"{list(ids.shape)}; argmax_ids and logsumexp_f64 {list(ids.shape)} stand for all of them")
-    # one metadata key alone: safetensors writes several in random order
+    # only one metadata key: safetensors writes several in random order
     save_file(out, folder / "golden.safetensors", metadata={"made_with": versions()})
     (folder / "README").write_text(
         f"GPT-2 with random weights (seed {seed}), {sum(map(math.prod, shapes(config).values()))} parameters: {covers}. "
@@ -286,8 +286,8 @@ def demo_ids(path):
 def hf_perplexity(model, ids, window, stride):
     """The loop of transformers' "Perplexity of fixed-length models": labels at -100 are context.
 
-    Returns the result and what each window gave to it. Cross-entropy and sums are float64 whatever the model computes in. Tokens are counted after the shift of the
-    labels by one, which is where the first token of a window drops out.
+    Returns the result and the contribution of each window. Cross-entropy and sums are float64, whatever type the model
+    computes in. Tokens are counted after the labels are shifted by one, which drops the first token of a window.
     """
     import torch
     ids, windows, previous = torch.tensor([ids]), [], 0
@@ -338,7 +338,7 @@ def export_perplexity(validation):
 
 
 def neighbours(config):
-    """Field -> the value that an engine deaf to the field would use."""
+    """Field -> the value that an engine ignoring the field would use."""
     c = {**DEFAULTS, **config}
     out = {k: v for k, v in DEFAULTS.items() if c[k] != v and k not in ("activation_function", "n_inner")}
     out["activation_function"] = "gelu_new" if c["activation_function"] == "gelu" else "gelu"
@@ -361,8 +361,8 @@ def verify_folder(folder, file="golden.safetensors"):
         assert (found.argmax(-1) == golden["argmax_ids"]).all(), f"{folder.name}: argmax"
         lse = np.log(np.exp(found).sum(-1))
         assert abs(lse - golden["logsumexp_f64"]).max() < AGREEMENT, f"{folder.name}: logsumexp"
-    # Only a case in which the field shows can catch an engine that ignores it. Engines are held to 2e-4;
-    # gelu against its tanh form, the least of them all, must lie at least five times above.
+    # Only a case whose logits depend on the field can catch an engine that ignores it. Engines must be within 2e-4;
+    # the smallest difference, gelu against its tanh form, must be at least five times larger.
     effect = {}
     for field, value in neighbours(config).items():
         other = {**tensors, "lm_head.weight": tensors["wte.weight"]} if field == "tie_word_embeddings" else tensors

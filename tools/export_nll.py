@@ -3,19 +3,19 @@
 
     export_nll.py export     writes the file: transformers in float64 and float32
     export_nll.py verify     compares it with the float64 GPT-2 of gpt2_numpy.py, which shares no code with
-                             transformers; needs numpy and tokenizers alone
+                             transformers; needs only numpy and tokenizers
 
-Set-up: that of export_golden.py. The protocols are written here from their published descriptions:
+Set-up as in export_golden.py. The protocols are written here from their published descriptions:
 
-hf        huggingface.co/docs/transformers/perplexity, the loop of the page
+hf        huggingface.co/docs/transformers/perplexity, the loop on that page
 llama     llama.cpp, tools/perplexity/perplexity.cpp, function perplexity
 lm-eval   lm-evaluation-harness, loglikelihood_rolling of models/huggingface.py, process_results of
           tasks/wikitext/preprocess_wikitext.py
-segments  each document by itself: begin-of-text token, then the text, cut off at the context
+segments  each document separately: begin-of-text token, then the text, cut off at the context
 
-The text is demo-excerpt.txt. Where a protocol knows documents they are the stories, without the white space around
-"<|endoftext|>"; where it does not, the text is the file as it stands. The demo model reads it by its own tokenizer,
-gpt2-tiny, which has none, as bytes, the first 2,500 of them: token b is byte b.
+The text is demo-excerpt.txt. If a protocol has documents, they are the stories, without the white space around
+"<|endoftext|>"; otherwise the text is the whole file unchanged. The demo model uses its own tokenizer. gpt2-tiny has
+no tokenizer and gets the first 2,500 bytes: token b is byte b.
 """
 import argparse
 import json
@@ -29,8 +29,8 @@ from gpt2_numpy import forward, read_model
 
 OUT = GOLDEN / "perplexity.json"
 SEPARATOR = "<|endoftext|>"
-BOS = 0  # of both models, by their config.json
-WINDOWS = 8  # whose sums the file lists
+BOS = 0  # for both models, from their config.json
+WINDOWS = 8  # number of windows whose sums the file lists
 
 
 def log_softmax(logits):
@@ -39,17 +39,17 @@ def log_softmax(logits):
 
 
 def nll(model, inputs, targets):
-    """-ln p of each target, which the last len(targets) of the inputs' logits predict."""
+    """-ln p of each target; the last len(targets) rows of the inputs' logits predict them."""
     rows = log_softmax(model(inputs))[len(inputs) - len(targets):]
     return [-float(row[target]) for row, target in zip(rows, targets)]
 
 
-# ---- the protocols: lists of nll, one a window ----------------------------------------------------------------------
+# ---- the protocols: lists of nll, one per window --------------------------------------------------------------------
 
 
 def hf(model, ids, window, stride):
-    """The page's loop: trg_len new tokens a window, the labels shifted by one, so that the first window loses one; with
-    stride = window each does."""
+    """The page's loop: trg_len new tokens per window. The labels are shifted by one, so the first window loses one
+    token; with stride = window every window does."""
     out, previous = [], 0
     for begin in range(0, len(ids), stride):
         end = min(begin + window, len(ids))
@@ -75,8 +75,8 @@ def llama(model, ids, n_ctx, bos):
 
 
 def rolling(model, ids, max_length, prefix):
-    """Windows of max_length inputs and targets without overlap, as loglikelihood_rolling has them with context_len 1;
-    the last one's inputs reach back until they are max_length, too."""
+    """Windows of max_length inputs and targets without overlap, like those of loglikelihood_rolling with context_len 1;
+    the inputs of the last window reach back so that they are max_length, too."""
     out = [nll(model, ([prefix] + ids)[:min(max_length, len(ids))], ids[:max_length])]
     done = len(out[0])
     while done < len(ids):
@@ -95,7 +95,7 @@ def segments(model, ids, n_ctx, bos):
 
 
 def summary(windows, texts=None):
-    """Mean, standard error and perplexity over all tokens; with texts those of lm-eval."""
+    """Mean, standard error and perplexity over all tokens; with texts, also the figures of lm-eval."""
     values = [x for window in windows for x in window]
     mean = math.fsum(values) / len(values)
     deviation = math.sqrt(math.fsum((x - mean) ** 2 for x in values) / (len(values) - 1))
@@ -108,7 +108,7 @@ def summary(windows, texts=None):
         n_bytes = sum(len(text.encode()) for text in texts)
         out.update(words_scored=words, bytes_scored=n_bytes, word_perplexity=math.exp(total / words),
                    byte_perplexity=math.exp(total / n_bytes), bits_per_byte=total / n_bytes / math.log(2))
-    # The first windows by their sums and the first tokens one by one, for whoever looks for a difference.
+    # The sums of the first windows and the first tokens one by one, to help locate a difference.
     out["windows"] = [dict(tokens=len(window), nll_sum=math.fsum(window)) for window in windows[:WINDOWS]]
     out["first_nlls"] = values[:8]
     return out
@@ -158,7 +158,7 @@ def export():
             f64["nll_f32"] = f32["nll"]
         out["models"][name] = dict(model_sha256=sha256(folder / "model.safetensors"), n_positions=n_positions,
                                    n_bytes=n_bytes, n_tokens=len(encode(text)), cases=results["float64"])
-    # A window a line.
+    # One window per line.
     OUT.write_text(re.sub(r'\{\s+"tokens": (\d+),\s+"nll_sum": ([^\s]+)\s+\}', r'{"tokens": \1, "nll_sum": \2}',
                           json.dumps(out, indent=1)) + "\n")
     for name, model in out["models"].items():

@@ -3,10 +3,10 @@
 
     export_tasks.py fixtures CORPORA   hellaswag-200.txt, mmlu/ and lambada-60.jsonl, short questions of the published
                                        data in CORPORA (hellaswag_val_full.txt, mmlu/, lambada_test.jsonl)
-    export_tasks.py prompts            prompts.json: every wording, written from the conventions' descriptions
-    export_tasks.py scores             scores.json: the demo model's log-probabilities by transformers in float64
+    export_tasks.py prompts            prompts.json: every wording, written after the conventions' descriptions
+    export_tasks.py scores             scores.json: the demo model's log-probabilities, by transformers in float64
 
-Set-up as for export_golden.py. Nothing here is wgpt's or lm-eval's code: it follows the task descriptions of
+Set-up as in export_golden.py. The code is independent of wgpt and lm-eval: it follows the task descriptions of
 lm-evaluation-harness 0.4 (lm_eval/tasks/{hellaswag,mmlu,lambada}, api/task.py, api/model.py) and of llm.c
 (dev/data/{hellaswag,mmlu}.py). A second run writes the same bytes.
 """
@@ -22,9 +22,9 @@ ROOT = Path(__file__).resolve().parent.parent
 TASKS = ROOT / "tests" / "golden" / "tasks"
 DEMO = ROOT / "weights"
 MMLU_SUBJECTS = ["astronomy", "high_school_biology", "philosophy", "world_religions", "high_school_psychology",
-                 "sociology", "marketing", "nutrition"]  # two of each group
+                 "sociology", "marketing", "nutrition"]  # two from each group
 N_HELLASWAG, N_MMLU, N_LAMBADA = 200, 25, 60
-GAP = 1e-3  # of the sum, between the two best endings: 500 times what f32 is seen to differ by
+GAP = 1e-3  # relative, between the sums of the two best endings: 500 times the difference seen with f32
 
 
 # ---- data ---------------------------------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ PROMPTS = [
     ("choices", "choices.jsonl", "lm-eval", 1, "choices.jsonl"),
     ("choices", "choices.jsonl", "llmc", 0, None),
 ]
-WHOLE = 8  # questions of which the text is kept; of all there is a digest
+WHOLE = 8  # number of questions whose text is kept; all questions are in a digest
 
 
 def export_prompts():
@@ -186,7 +186,7 @@ class Model:
         return out
 
     def score(self, context, ending):
-        """The sum of the ending's log-probabilities and whether it is the greedy one; lm-eval cuts on the left."""
+        """The sum of the ending's log-probabilities, and whether the ending is greedy; lm-eval cuts on the left."""
         tokens = (context + ending)[-(self.n_ctx + 1):]
         with self.torch.no_grad():
             rows = self.model(self.torch.tensor([tokens[:-1]])).logits[0, -len(ending):].log_softmax(-1)
@@ -216,7 +216,7 @@ def best(values):
 
 
 def gap(values):
-    """By how much the best leads, relative to its size."""
+    """The lead of the best ending, relative to its size."""
     first, second = sorted(values, reverse=True)[:2] if len(values) > 1 else (0, -1)
     return (first - second) / max(1, abs(first)) if len(values) > 1 else 1.0
 

@@ -1,6 +1,6 @@
-"""GPT-2 in numpy float64, its files and its perplexity: the second opinion of export_golden.py.
+"""GPT-2 in numpy float64, its files and its perplexity: an independent check for export_golden.py.
 
-Written from the paper's formulas and the config fields' meaning; shares no code with transformers.
+Written from the paper's formulas and the meaning of the config fields; shares no code with transformers.
 """
 import json
 import math
@@ -65,7 +65,7 @@ def forward(config, t, ids):
 
 
 def read_safetensors(path):
-    """Name -> array, bf16 widened to float32: numpy has no bf16, hence not safetensors.numpy."""
+    """Name -> array, bf16 widened to float32. numpy has no bf16, so safetensors.numpy cannot be used."""
     data = Path(path).read_bytes()
     start = 8 + struct.unpack("<Q", data[:8])[0]
     kinds = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "U8": "u1"}
@@ -81,7 +81,7 @@ def read_safetensors(path):
 
 
 def read_model(folder):
-    """config.json and the tensors in float64, `transformer.` taken off."""
+    """config.json and the tensors in float64, without the prefix `transformer.`."""
     files = sorted(folder.glob("model*.safetensors"))
     t = {k.removeprefix("transformer."): v.astype(np.float64) for f in files for k, v in read_safetensors(f).items()}
     return json.loads((folder / "config.json").read_text()), t
@@ -92,7 +92,7 @@ def perplexity(logits_of, ids, window, stride):
     total, count, done = 0.0, 0, 0
     for begin in range(0, len(ids), stride):
         end = min(begin + window, len(ids))
-        first = max(done, begin + 1)  # the window's own first token has no context
+        first = max(done, begin + 1)  # the window's first token has no context
         logits = logits_of(ids[begin:end])[first - begin - 1 : end - begin - 1]
         peak = logits.max(-1)
         nll = peak + np.log(np.exp(logits - peak[:, None]).sum(-1)) - logits[np.arange(end - first), ids[first:end]]

@@ -4,25 +4,26 @@
 #
 # Usage:
 #   tools/gpu_bench.sh pack PACKED_DIR
-#       builds, and puts what a run needs into PACKED_DIR (this script too)
+#       builds, and copies everything that a run needs into PACKED_DIR,
+#       including this script
 #   PACKED_DIR/gpu_bench.sh run PACKED_DIR OUT_DIR
 #       writes OUT_DIR/gpu_bench.json, OUT_DIR/gpu_bench.md, OUT_DIR/gpu_bench.svg
-#       (kernels on the roofline, tokens a second by depth), a log a step and a
-#       Chrome trace a profile
+#       (kernels on the roofline, tokens per second by depth), one log per step
+#       and one Chrome trace per profile
 #
 # A run needs a POSIX shell, coreutils, awk and a Vulkan driver. It ends within
-# 8 minutes: each step has a limit, and a step that finds no time left is
-# skipped and listed as such. The exit code is 1 where a step failed.
+# 8 minutes: each step has a limit, and a step without time left is skipped and
+# listed as skipped. The exit code is 1 if a step failed.
 #
 # Environment of a run:
-#   WGPT_DEVICE         the adapter, as wgpt takes it
+#   WGPT_DEVICE         the adapter, as for wgpt
 #   GPU_BENCH_SECONDS   time for all steps [450]
 #   GPU_BENCH_ARGS      arguments of `wgpt bench model` [its defaults]
 #   GPU_BENCH_KERNELS   arguments of `wgpt bench kernels` [--model gpt2,gpt2-xl]
 #   GPU_BENCH_SHAPES    shapes of `wgpt --random` [gpt2 gpt2-medium gpt2-large gpt2-xl llama-3.2-1b llama-3.1-8b]
-#   GPU_BENCH_PROFILES  shapes that are profiled too [gpt2 gpt2-xl llama-3.2-1b]
-#   GPU_BENCH_TORCH     shapes that PyTorch is measured on, where there is one with CUDA [gpt2 gpt2-xl]
-#   GPU_BENCH_TUNED     shapes that are tuned and measured again [gpt2 gpt2-xl llama-3.2-1b]
+#   GPU_BENCH_PROFILES  shapes that are also profiled [gpt2 gpt2-xl llama-3.2-1b]
+#   GPU_BENCH_TORCH     shapes to measure with PyTorch, if it is installed with CUDA [gpt2 gpt2-xl]
+#   GPU_BENCH_TUNED     shapes to tune and measure again [gpt2 gpt2-xl llama-3.2-1b]
 set -eu
 
 usage() {
@@ -66,7 +67,7 @@ now() { date +%s; }
 left() { echo $((deadline - $(now))); }
 
 # record NAME STATUS SECONDS [RESULTS_FILE]: adds a step to both reports.
-# RESULTS_FILE is JSON that the step wrote, embedded as it is.
+# RESULTS_FILE is JSON that the step wrote; it is embedded unchanged.
 record() {
     {
         printf '%s    {"step": "%s", "status": "%s", "seconds": %s' "$separator" "$1" "$2" "$3"
@@ -82,8 +83,8 @@ record() {
     printf 'gpu_bench: %-18s %s, %s s\n' "$1" "$2" "$3" >&2
 }
 
-# step NAME LIMIT COMMAND...: runs the command within LIMIT and the time left;
-# standard output goes to NAME.out, messages to NAME.log. Sets $status.
+# step NAME LIMIT COMMAND...: runs the command within LIMIT and the time left.
+# Standard output goes to NAME.out, messages to NAME.log. Sets $status.
 step() {
     name=$1 limit=$2
     shift 2
@@ -101,10 +102,10 @@ step() {
     case $code in
     0)
         status=ok
-        # Test programs report in words, wgpt in JSON.
+        # Test programs print text, wgpt prints JSON.
         case $name in bench_* | profile_* | tune_* | devices) results=$out/$name.out ;; esac
         ;;
-    # What `timeout` says when it ended or killed the command.
+    # Exit codes of `timeout` when it ended or killed the command.
     124 | 137)
         status="timeout after $limit s"
         if [ -n "$cut" ]; then status="ended after $limit s: no time left"; else failed=1; fi
@@ -114,9 +115,9 @@ step() {
     record "$name" "$status" "$(($(now) - started))" "$results"
 }
 
-# Rows of the benchmark table from the JSON of one `wgpt bench model`.
+# Prints rows of the benchmark table from the JSON of one `wgpt bench model`.
 bench_rows() {
-    # One field a line, whatever the layout. Values of these fields hold no comma.
+    # One field per line, whatever the layout. Values of these fields contain no comma.
     tr ',{}' '[\n*]' <"$1" | awk '
         function value() { sub(/^[^:]*:[ \t]*/, ""); gsub(/"/, ""); return $0 }
         /^[ \t]*"model"[ \t]*:/ { model = value() }
@@ -129,7 +130,7 @@ bench_rows() {
         }'
 }
 
-# Rows of the profile table from the JSON of one `wgpt profile`.
+# Prints rows of the profile table from the JSON of one `wgpt profile`.
 profile_rows() {
     tr ',{}' '[\n*]' <"$1" | awk '
         function value() { sub(/^[^:]*:[ \t]*/, ""); gsub(/"/, ""); return $0 }
@@ -144,7 +145,7 @@ profile_rows() {
         }'
 }
 
-# Puts the two reports together from what the steps left.
+# Assembles the two reports from the files of the steps.
 write_reports() {
     {
         printf '{\n  "date": "%s",\n  "commit": "%s",\n' "$date" "$commit"
@@ -180,7 +181,7 @@ run() {
     out=$(cd "$2" && pwd)
     # Test programs read tests/golden from here.
     cd "$packed"
-    # Nothing of an earlier run may pass for this one's.
+    # Removes the results of an earlier run.
     rm -f "$out"/*.out "$out"/*.log "$out"/*.tmp "$out"/trace_*.json "$out/gpu_bench.svg"
     : >"$out/steps.tmp"
     : >"$out/steps_md.tmp"
@@ -195,7 +196,7 @@ run() {
         export XDG_RUNTIME_DIR="$scratch/runtime"
         mkdir -m 700 "$XDG_RUNTIME_DIR"
     fi
-    # Empty until the last steps tune: all others measure the defaults.
+    # Empty until the last steps tune, so all other steps measure the defaults.
     export WGPT_CACHE_DIR="$scratch/cache"
     step devices 30 bin/wgpt devices --json
     if [ "$status" = ok ]; then
@@ -211,11 +212,11 @@ run() {
 measure() {
     step kernels 180 bin/kernels
     step golden 120 bin/golden
-    # The word splitting of the arguments is wanted.
+    # The word splitting of the arguments is intended.
     # shellcheck disable=SC2086
     step bench_demo 60 bin/wgpt bench model --output json ${GPU_BENCH_ARGS:-}
-    # The roofline and every variant against it; what has no time left is said to
-    # be missing by the record itself.
+    # The roofline and every variant against it. The record lists the variants
+    # for which no time was left.
     # shellcheck disable=SC2086
     step bench_kernels 110 bin/wgpt bench kernels --output json --total-seconds 75 \
         ${GPU_BENCH_KERNELS:---model gpt2,gpt2-xl}
@@ -228,13 +229,13 @@ measure() {
     for shape in ${GPU_BENCH_PROFILES:-gpt2 gpt2-xl llama-3.2-1b}; do
         step "profile_$shape" 90 bin/wgpt profile --random "$shape" --output json --trace "$out/trace_$shape.json"
     done
-    # PyTorch on the same shapes, where the machine has it.
+    # PyTorch on the same shapes, if the machine has it.
     if python3 -c "import torch, sys; sys.exit(not torch.cuda.is_available())" 2>/dev/null; then
         for shape in ${GPU_BENCH_TORCH:-gpt2 gpt2-xl}; do
             step "bench_torch_$shape" 120 python3 torch_gpt2.py "$shape"
         done
     fi
-    # What tuning brings: the same figures with the kernels that it chose.
+    # The gain from tuning: the same figures with the tuned kernels.
     for shape in ${GPU_BENCH_TUNED:-gpt2 gpt2-xl llama-3.2-1b}; do
         step "tune_$shape" 60 bin/wgpt tune --random "$shape" --seconds 20 --json
         # shellcheck disable=SC2086

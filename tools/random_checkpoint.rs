@@ -16,30 +16,30 @@ use wgpt::model::random::SHAPES;
 /// Writes a GPT-2-shaped checkpoint of random weights.
 #[derive(Parser)]
 struct Args {
-    /// Directory to write; made where absent.
+    /// Directory to write; created if missing.
     out_dir: PathBuf,
-    /// Published shape to begin with.
+    /// Published shape to start from.
     #[arg(long, default_value = "gpt2", value_parser = PossibleValuesParser::new(SHAPES.map(|shape| shape.name)))]
     shape: String,
-    /// Blocks.
+    /// Number of blocks.
     #[arg(long)]
     n_layer: Option<usize>,
     /// Width of the residual stream.
     #[arg(long)]
     n_embd: Option<usize>,
-    /// Attention heads.
+    /// Number of attention heads.
     #[arg(long)]
     n_head: Option<usize>,
-    /// Tokens.
+    /// Number of tokens in the vocabulary.
     #[arg(long)]
     vocab_size: Option<usize>,
-    /// Longest context.
+    /// Longest context, in tokens.
     #[arg(long)]
     n_positions: Option<usize>,
     /// Element type of the file.
     #[arg(long, value_enum, default_value = "f32")]
     dtype: FileDType,
-    /// The same seed gives the same file.
+    /// Seed; the same seed gives the same file.
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// A tokenizer.json to copy into the directory.

@@ -1,5 +1,5 @@
-//! GPT-2-shaped checkpoints of random weights as files, for tests of loading:
-//! the values are those of `wgpt --random`.
+//! GPT-2-shaped checkpoints of random weights as files, for tests of loading: the values
+//! are those of `wgpt --random`.
 
 use std::borrow::Cow;
 use std::fs;
@@ -10,18 +10,18 @@ use wgpt::checkpoint::{Checkpoint, ConfigJson, TensorInfo};
 use wgpt::model::Decoder;
 use wgpt::model::random::{self, Shape};
 
-/// What a random checkpoint looks like.
+/// The shape, element type and seed of a random checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RandomGpt2 {
-    /// Blocks.
+    /// Number of blocks.
     pub n_layer: usize,
     /// Width of the residual stream.
     pub n_embd: usize,
-    /// Attention heads; divides `n_embd`.
+    /// Number of attention heads; divides `n_embd`.
     pub n_head: usize,
-    /// Tokens.
+    /// Number of tokens in the vocabulary.
     pub vocab_size: usize,
-    /// Longest context.
+    /// Longest context, in tokens.
     pub n_positions: usize,
     /// F32, F16 or BF16.
     pub dtype: Dtype,
@@ -30,20 +30,19 @@ pub struct RandomGpt2 {
 }
 
 impl RandomGpt2 {
-    /// A published shape, in f32.
+    /// Returns a published shape, in f32.
     pub fn shape(name: &str) -> Option<Self> {
         let shape = Shape::named(name).filter(|shape| shape.model_type == "gpt2")?;
         let Shape { n_layer, n_embd, n_head, vocab_size, n_positions, .. } = shape;
         Some(RandomGpt2 { n_layer, n_embd, n_head, vocab_size, n_positions, dtype: Dtype::F32, seed: 0 })
     }
 
-    /// Writes `config.json` and `model.safetensors` into `dir` (made where
-    /// absent); returns the number of weights. One tensor at a time is in
-    /// memory.
+    /// Writes `config.json` and `model.safetensors` into `dir`, which is created if
+    /// missing; returns the number of weights. One tensor at a time is in memory.
     ///
     /// # Errors
-    /// A config that the library refuses, a dtype that it does not read, and
-    /// what the file system reports.
+    /// A config that the library refuses, a dtype that it does not read, and errors of
+    /// the file system.
     pub fn write(&self, dir: &Path) -> Result<u64, Box<dyn std::error::Error>> {
         if !matches!(self.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
             return Err(format!("dtype {}: expected F32, F16 or BF16", self.dtype).into());

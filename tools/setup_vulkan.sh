@@ -2,8 +2,9 @@
 # Installs Mesa's software Vulkan driver (lavapipe) on Debian or Ubuntu, so that
 # wgpt runs on a machine without a GPU driver.
 #
-# The release's backports suite is preferred where it holds a newer Mesa:
-# Debian 12's own (22.3) runs compute shaders 5 to 10 times slower than 25.0.
+# The release's backports suite is preferred if it has a newer Mesa:
+# Debian 12's standard version (22.3) runs compute shaders 5 to 10 times slower
+# than 25.0.
 # On Debian the backports entry is derived from the machine's own entry (same
 # mirror, same keyring, other suite), and stays in place so that the driver
 # keeps receiving updates.
@@ -11,7 +12,7 @@
 # Usage: tools/setup_vulkan.sh [--yes]
 #        tools/setup_vulkan.sh --print-entry ROOT
 #   --yes           do not ask before using sudo (root and CI are never asked)
-#   --print-entry   print the apt entry that would be added, judged by
+#   --print-entry   print the apt entry that would be added, based on
 #                   ROOT/etc/os-release and ROOT/etc/apt, and change nothing
 set -eu
 
@@ -78,8 +79,8 @@ own_entries() {
     done
 }
 
-# Prints the deb822 entry of the backports suite; nothing where the machine has
-# no entry to derive it from.
+# Prints the deb822 entry of the backports suite; nothing if the machine has no
+# entry to derive it from.
 backports_entry() {
     entry=$(own_entries | head -n 1)
     uri=${entry%% *}
@@ -120,7 +121,7 @@ if [ "${ID:-}" = debian ] && ! apt-cache policy | grep "n=$codename-backports" >
         list=/etc/apt/sources.list.d/wgpt-backports.sources
         say "adding $list (suite $codename-backports of your own mirror)"
         printf '%s\n' "$entry_text" | $as_root tee "$list" >/dev/null
-        # A mirror may lack the suite: then the entry goes again.
+        # A mirror may lack the suite; then the entry is removed.
         if ! $as_root apt-get update -q; then
             say "the mirror does not serve $codename-backports: removing the entry again"
             $as_root rm -f "$list"
@@ -134,7 +135,7 @@ target=
 if apt-cache madison mesa-vulkan-drivers | grep "$codename-backports" >/dev/null; then
     target="-t $codename-backports"
 fi
-# The word splitting of $target is wanted: an option and its value, or nothing.
+# The word splitting of $target is intended: an option and its value, or nothing.
 # shellcheck disable=SC2086
 $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $target \
     mesa-vulkan-drivers libvulkan1

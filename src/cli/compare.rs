@@ -1,4 +1,4 @@
-//! `wgpt compare`: how far apart the predictions of two models are.
+//! `wgpt compare`: how much the predictions of two models differ.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -24,13 +24,13 @@ use super::prompt::read_text;
 use super::run_info::{RunInfo, VERSION};
 use super::table::Table;
 
-/// Compare two models, or two precisions of one, on a text
+/// Compare two models, or two precisions of one model, on a text
 ///
-/// Both perplexities (hf protocol, as wgpt perplexity), the Kullback-Leibler divergence
-/// D(A || B) of their predictions in nats a token, how often both hold the same token
-/// most probable, and the tokens behind which they differ most. Computed in f64 from
-/// the logits of both. The two must have one vocabulary. Ctrl-C prints what is known so
-/// far.
+/// Reports the perplexities of both models (protocol hf, as in wgpt perplexity), the
+/// Kullback-Leibler divergence D(A || B) of their predictions in nats per token, how
+/// often both rank the same token first, and the tokens where their predictions differ
+/// most. All figures are computed in f64 from the logits of both models, which must share
+/// one vocabulary. Ctrl-C prints the results so far.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -39,32 +39,32 @@ Examples:
   wgpt compare out/checkpoint-500.safetensors out/checkpoint-1000.safetensors story.txt --top 20
   wgpt compare ./gpt2 ./gpt2 wikitext.txt --kv-dtype f32 --kv-dtype-b f16 --limit 20000 --json")]
 pub struct Args {
-    /// The model to compare with: a directory, a safetensors file beside config.json,
-    /// or demo for the embedded model
+    /// The reference model: a directory, a safetensors file next to config.json, or demo
+    /// for the embedded model
     #[arg(value_name = "A")]
     a: PathBuf,
-    /// The model whose difference is asked for
+    /// The model to compare with A
     #[arg(value_name = "B")]
     b: PathBuf,
     /// The text, UTF-8; `-` for stdin
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Type of B's weights on the GPU [default: A's, that is --dtype]
+    /// Type of B's weights on the GPU [default: A's type, set by --dtype]
     #[arg(long, value_name = "DTYPE", value_parser = dtype())]
     dtype_b: Option<DType>,
-    /// Type of B's cached keys and values [default: A's, that is --kv-dtype]
+    /// Type of B's cached keys and values [default: A's type, set by --kv-dtype]
     #[arg(long, value_name = "DTYPE", value_parser = dtype())]
     kv_dtype_b: Option<DType>,
     /// Tokens from one window to the next [default: half the context]
     #[arg(long, value_name = "N")]
     stride: Option<usize>,
-    /// Compares the first N tokens of the text alone
+    /// Compare only the first N tokens of the text
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// How many of the tokens that differ most are listed
+    /// How many of the most different tokens to list
     #[arg(long, value_name = "N", default_value_t = 10)]
     top: usize,
-    /// Prints one JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -75,7 +75,7 @@ pub struct Args {
 struct Report {
     #[serde(flatten)]
     result: CompareReport,
-    /// The texts of `most_different`, in its order.
+    /// The texts of `most_different`, in the same order.
     most_different_texts: Vec<Texts>,
     model_a: ModelInfo,
     model_b: ModelInfo,
@@ -90,17 +90,17 @@ struct ModelInfo {
     run: RunInfo,
 }
 
-/// A place in words.
+/// One entry of `most_different` as text.
 #[derive(Serialize)]
 struct Texts {
-    /// What stands before the token.
+    /// The text before the token.
     context: String,
     token: String,
     best_a: String,
     best_b: String,
 }
 
-/// Runs the verb.
+/// Runs `wgpt compare`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let cancel = interrupt::flag();
     let (files_a, files_b) = (open_model(&args.a)?, open_model(&args.b)?);
@@ -163,9 +163,9 @@ fn name(files: &ModelFiles, options: &ModelOptions) -> String {
     format!("{} ({}, cache {})", files.name(), options.dtype.name(), options.kv_dtype.name())
 }
 
-/// Tokens before a place that its context shows.
+/// Number of tokens before a place that are kept as its context.
 const CONTEXT_TOKENS: usize = 12;
-/// Characters of it that the table shows.
+/// Number of characters of that context that the table shows.
 const CONTEXT_CHARS: usize = 36;
 
 fn texts(tokenizer: &Tokenizer, tokens: &[u32], places: &[TokenDifference]) -> Result<Vec<Texts>, Error> {
@@ -183,12 +183,13 @@ fn texts(tokenizer: &Tokenizer, tokens: &[u32], places: &[TokenDifference]) -> R
         .collect()
 }
 
-/// As one line, special characters written out, cells of the table left alone.
+/// Returns the text as one quoted line with special characters escaped, and `|` replaced
+/// so that it does not end a table cell.
 fn quoted(text: &str) -> String {
     format!("{:?}", text.replace('|', "\u{2502}"))
 }
 
-/// The end of a context.
+/// Returns the end of a context.
 fn tail(text: &str) -> String {
     let n = text.chars().count();
     text.chars().skip(n.saturating_sub(CONTEXT_CHARS)).collect()

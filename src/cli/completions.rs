@@ -19,9 +19,9 @@ pub struct Args {
     shell: Shell,
 }
 
-/// Runs the verb.
+/// Runs `wgpt completions`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    // Into memory first: clap_complete panics where its writer fails.
+    // Generates into memory first: clap_complete panics when its writer fails.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut super::Cli::command(), "wgpt", &mut script);
     print(&String::from_utf8(script)?)?;

@@ -1,4 +1,4 @@
-//! `wgpt devices`: the adapters of this machine.
+//! `wgpt devices`: the GPU adapters of this machine.
 
 use wgpt::gpu::{AdapterReport, Backend, adapters, no_adapter};
 
@@ -6,7 +6,7 @@ use super::exit::Outcome;
 use super::model_args::backend;
 use super::output::{bytes, labelled, print, print_json};
 
-/// List the adapters, the preferred one first
+/// List the GPU adapters, the preferred one first
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -15,15 +15,15 @@ Examples:
   wgpt generate --device 1 -p \"Hello\"          an adapter by its index
   WGPT_DEVICE=radeon wgpt generate -p \"Hello\"  or by a part of its name")]
 pub struct Args {
-    /// Only adapters of this API
+    /// List only adapters of this API
     #[arg(long, value_parser = backend())]
     backend: Option<Backend>,
-    /// Prints a JSON list
+    /// Print a JSON list
     #[arg(long)]
     json: bool,
 }
 
-/// Runs the verb.
+/// Runs `wgpt devices`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let list = adapters(args.backend);
     if args.json {

@@ -1,20 +1,20 @@
-//! What tells one text from another.
+//! Identifies the text that a report is about.
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 
-/// A text of a report.
+/// The file of a text, and its digest.
 #[derive(Debug, Serialize)]
 pub struct DataInfo {
-    /// The file as it was named.
+    /// The file name as the user gave it.
     file: String,
-    /// The SHA-256 of its bytes, in hexadecimal.
+    /// The SHA-256 of the file's bytes, in hexadecimal.
     sha256: String,
 }
 
 impl DataInfo {
-    /// Of a text that was read from a file.
+    /// Describes a text that was read from the file `path`.
     pub fn new(path: &Path, text: &str) -> Self {
         let digest = Sha256::digest(text.as_bytes());
         let sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();

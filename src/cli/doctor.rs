@@ -1,4 +1,4 @@
-//! `wgpt doctor`: whether all is well on this machine, to paste into an issue.
+//! `wgpt doctor`: a report on whether wgpt works on this machine, to paste into an issue.
 
 use std::time::Duration;
 
@@ -18,13 +18,13 @@ use super::tune::seconds;
 
 /// Check this machine and print a report to paste into an issue
 ///
-/// Looks at adapter, driver, DX12 compiler, features and limits; opens the device, and
-/// a second one with the portable floor alone; checks every implementation of every
-/// operation against the reference at the sizes of a model (the demo model's unless
-/// one is named); looks at the caches; measures bandwidths and the demo model's rates.
-/// The report names no path but those of the cache and what environment variables
-/// hold, with your home directory as ~, and nothing is sent anywhere. A software
-/// adapter takes a minute for it the first time: its driver compiles all kernels.
+/// Inspects the adapter, driver, DX12 compiler, features and limits. Opens the device,
+/// and a second one with only the portable floor. Checks every implementation of every
+/// operation against the reference at a model's sizes (the demo model's unless you name
+/// another). Inspects the caches. Measures bandwidths and the demo model's rates. The
+/// only paths in the report are that of the cache and those in environment variables,
+/// with your home directory shown as ~. Nothing is sent anywhere. The first run on a
+/// software adapter takes about a minute, because its driver compiles all kernels.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -49,17 +49,17 @@ purpose, offered, requested), limits (name, offered, floor, reaches_floor), floo
 unavailable, reason, default, in_use), cache, environment (name, value), benchmark.
 What is not known is null or empty; no field is left out.")]
 pub struct Args {
-    /// Time of the benchmark, about; 0 for none
+    /// Approximate duration of the benchmark in seconds; 0 skips it
     #[arg(long, value_name = "N", default_value = "5", value_parser = seconds)]
     seconds: Duration,
-    /// Prints one JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     model: ModelArgs,
 }
 
-/// Runs the verb.
+/// Runs `wgpt doctor`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let cancel = interrupt::flag();
     let report = check_up(&options(args)?, &cancel)?;
@@ -83,9 +83,9 @@ fn options(args: &Args) -> Result<Options, Error> {
     Ok(Options { gpu, model, config, model_name, benchmark: args.seconds })
 }
 
-/// Runs the check-up with a bar. Panics of wgpu are lines of the report, so they are
-/// not printed as well. Ctrl-C ends the program at once: a driver may compile a kernel
-/// for half a minute, or never come back from it, and nothing is half-written.
+/// Runs the checks with a progress bar. The report lists the panics of wgpu, so they are
+/// not printed as well. Ctrl-C ends the program at once: a driver may take half a minute
+/// to compile a kernel, or never return, and no file is left half-written.
 fn check_up(options: &Options, cancel: &CancelFlag) -> Result<Report, Error> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
@@ -101,7 +101,7 @@ fn check_up(options: &Options, cancel: &CancelFlag) -> Result<Report, Error> {
     result
 }
 
-/// The exit code of a report that was printed.
+/// Returns the outcome for a report that was printed, which sets the exit code.
 fn conclude(report: &Report) -> anyhow::Result<Outcome> {
     if report.verdict != Verdict::Broken {
         return Ok(Outcome::Done);

@@ -1,16 +1,17 @@
-//! The report of `wgpt doctor` as text: aligned, below 100 columns, without colours.
+//! The report of `wgpt doctor` as text: aligned, less than 100 columns wide, without
+//! colours.
 
 use wgpt::doctor::{Benchmark, Cache, CacheFile, Finding, KernelCheck, Report, Status};
 use wgpt::gpu::AdapterReport;
 
 use super::output::{bytes, duration, rate};
 
-/// Columns of a line at the most.
+/// Maximum width of a line, in columns.
 const WIDTH: usize = 99;
-/// Columns of the labels.
+/// Width of the labels, in columns.
 const LABEL: usize = 20;
 
-/// The whole report.
+/// Formats the whole report.
 pub fn text(report: &Report) -> String {
     let sections = [
         ("program", program(report)),
@@ -89,7 +90,7 @@ fn or_none(text: String) -> String {
     if text.is_empty() { "none".to_owned() } else { text }
 }
 
-/// A line of a table whose first column is wide.
+/// Formats a line of a table whose first column is wide.
 fn line(columns: [&str; 4]) -> (String, String) {
     let [name, a, b, c] = columns;
     row(format!("{name:<38}{a:>14} {b:>13}  {c}").trim_end(), "")
@@ -110,7 +111,7 @@ fn limits(report: &Report) -> Rows {
     with_head(["name", "offered", "floor", "enough"], rows)
 }
 
-/// A table, or that nothing is known.
+/// Returns the rows with a header above them, or `unknown` if there are none.
 fn with_head(head: [&str; 4], rows: impl Iterator<Item = (String, String)>) -> Rows {
     let rows: Rows = rows.collect();
     if rows.is_empty() { vec![row("unknown", "")] } else { [vec![line(head)], rows].concat() }
@@ -210,8 +211,8 @@ fn verdict(report: &Report) -> Rows {
     rows
 }
 
-/// A label and a value, cut at spaces where they do not fit into a line, else
-/// anywhere.
+/// Formats a label and a value. A value too long for one line is wrapped at spaces, or
+/// anywhere if there is no space.
 fn wrapped(label: &str, value: &str) -> String {
     const INDENT: &str = "  ";
     if value.is_empty() {
@@ -229,7 +230,7 @@ fn wrapped(label: &str, value: &str) -> String {
     text
 }
 
-/// `line` in pieces of at most `room` characters.
+/// Splits `line` into pieces of at most `room` characters.
 fn pieces(line: &str, room: usize) -> Vec<String> {
     let mut rest: Vec<char> = line.trim_end().chars().collect();
     let mut pieces = Vec::new();

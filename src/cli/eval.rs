@@ -19,11 +19,10 @@ use super::run_info::RunInfo;
 
 /// Ask a model questions with known answers: HellaSwag, MMLU, LAMBADA, or your own
 ///
-/// Prompts are worded and tokenized as lm-evaluation-harness 0.4 or llm.c does it. acc
-/// takes the ending with the largest sum of log-probabilities, acc_norm the one with
-/// the largest sum for its length: in characters (lm-eval) or tokens (llmc). LAMBADA
-/// counts words that greedy decoding would have written. Ctrl-C prints what is known
-/// so far.
+/// Words and tokenizes prompts as lm-evaluation-harness 0.4 or llm.c does. acc picks the
+/// ending with the largest sum of log-probabilities. acc_norm first divides each sum by
+/// its ending's length, in characters (lm-eval) or tokens (llmc). LAMBADA counts the words
+/// that greedy decoding would have written. Ctrl-C prints the results so far.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Data:
@@ -42,41 +41,41 @@ Examples:
   wgpt eval lambada lambada_test.jsonl -m ./gpt2 --json
   wgpt eval choices questions.jsonl")]
 pub struct Args {
-    /// What is asked
+    /// The task
     #[arg(value_name = "TASK", value_enum)]
     task: TaskName,
-    /// The questions: a file, for mmlu a folder
+    /// The questions: a file, or for mmlu a folder
     #[arg(value_name = "DATA")]
     data: PathBuf,
-    /// Whose wording, tokenization and norm
+    /// Whose wording, tokenization and length normalization to use
     #[arg(long, value_enum, default_value = "lm-eval")]
     convention: ConventionName,
-    /// Answered questions in front of each: for mmlu the first N of dev/, else of
-    /// --shots-file. Where they do not fit the context the first ones are left out
+    /// Answered questions before each question: for mmlu the first N of dev/, otherwise
+    /// of --shots-file. If they do not fit the context, the first ones are left out
     #[arg(long, value_name = "N", default_value_t = 0)]
     shots: usize,
-    /// A file of the task's format that the shots of hellaswag and choices come from
+    /// A file in the task's format that provides the shots of hellaswag and choices
     #[arg(long, value_name = "FILE")]
     shots_file: Option<PathBuf>,
-    /// Asks N of the questions, drawn at random
+    /// Ask only N of the questions, drawn at random
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Decides which questions --limit draws; a larger limit keeps a smaller one's
+    /// Seed of the draw of --limit; a larger limit draws all questions of a smaller one
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
-    /// Keeps the answers in FILE, and goes on from those that it holds
+    /// Save the answers in FILE, and resume from the answers it holds
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
-    /// Computes the context anew for each ending, to measure what sharing it saves
+    /// Compute the context anew for each ending, to measure what sharing it saves
     #[arg(long, conflicts_with = "measure_sharing")]
     no_share: bool,
-    /// Runs every batch both with shared contexts and without, and compares the times
+    /// Run every batch both with and without shared contexts, and compare the times
     #[arg(long)]
     measure_sharing: bool,
-    /// Prints one JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
-    /// Adds each question's log-probabilities to the JSON
+    /// Add each question's log-probabilities to the JSON
     #[arg(long, requires = "json")]
     answers: bool,
     #[command(flatten)]
@@ -127,7 +126,7 @@ struct Report<'a> {
     run: RunInfo,
 }
 
-/// An answer beside what was right.
+/// A question's answer with the right one.
 #[derive(Serialize)]
 struct AnswerRow<'a> {
     line: usize,
@@ -139,11 +138,12 @@ struct AnswerRow<'a> {
     answer: &'a Answer,
 }
 
-/// Runs the verb.
+/// Runs `wgpt eval`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let cancel = interrupt::flag();
     let files = args.model.open_files()?;
-    // Before the wait for the GPU: random weights have no tokenizer, data may be bad.
+    // Fails before the slow start of the GPU: random weights have no tokenizer, and the
+    // data may be bad.
     files.tokenizer()?;
     let options = DataOptions {
         convention: args.convention.into(),

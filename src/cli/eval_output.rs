@@ -1,11 +1,12 @@
-//! The result of `wgpt eval` for people.
+//! The result of `wgpt eval` as text.
 
 use wgpt::eval::tasks::{Cost, Estimate, Figures, Gain, Sharing, TaskReport};
 
 use super::output::{duration, labelled};
 use super::table::Table;
 
-/// Figures, then what they are of; MMLU's subjects and groups as tables in front.
+/// Formats the figures and how they were obtained. MMLU's tables of subjects and groups
+/// come first.
 pub fn text(report: &TaskReport) -> String {
     let mut rows = vec![("task", heading(report)), ("acc", estimate(report.figures.acc))];
     let norm = report.figures.acc_norm.map(|norm| ("acc_norm", estimate(norm)));
@@ -99,7 +100,7 @@ fn tables(report: &TaskReport) -> String {
     format!("{subjects}\n{}\n", lines.text)
 }
 
-/// A table of figures, with a column for acc_norm where there is one.
+/// A table of figures; it has a column for acc_norm if the task has that figure.
 struct Lines {
     normalized: bool,
     text: String,
@@ -124,7 +125,7 @@ impl Lines {
     }
 }
 
-/// The longest subject is high_school_government_and_politics.
+/// Width of the longest subject, high_school_government_and_politics.
 const NAME: i32 = 35;
 const OF: i32 = 15;
 const ESTIMATE: i32 = -17;

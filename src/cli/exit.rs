@@ -7,26 +7,26 @@ use wgpt::{Error, ErrorKind};
 
 use super::output::OutputClosed;
 
-/// How a verb ended that did not fail.
+/// How a command ended when it did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// All was done.
+    /// Everything was done.
     Done,
-    /// Ctrl-C ended it; what was known was printed.
+    /// Ctrl-C ended the command; the results so far were printed.
     Interrupted,
-    /// The time that the user gave was over; what was known was printed.
+    /// The user's time limit ended the command; the results so far were printed.
     TimedOut,
 }
 
 /// 128 + SIGINT, as shells report it.
 pub const INTERRUPTED: u8 = 130;
-/// That of `timeout(1)`.
+/// The exit code of `timeout(1)`.
 const TIMED_OUT: u8 = 124;
 const NO_ADAPTER: u8 = 3;
 const BAD_INPUT: u8 = 4;
 const OTHER: u8 = 1;
 
-/// The exit code of a verb's result; an error is printed to stderr.
+/// Returns the exit code for a command's result, and prints an error to stderr.
 pub fn code(result: anyhow::Result<Outcome>) -> ExitCode {
     let error = match result {
         Ok(Outcome::Done) => return ExitCode::SUCCESS,
@@ -34,11 +34,11 @@ pub fn code(result: anyhow::Result<Outcome>) -> ExitCode {
         Ok(Outcome::TimedOut) => return ExitCode::from(TIMED_OUT),
         Err(error) => error,
     };
-    // The reader of a pipe has enough: `wgpt generate | head -c 10`.
+    // The reader of a pipe closed it early, as in `wgpt generate | head -c 10`.
     if error.downcast_ref::<OutputClosed>().is_some() {
         return ExitCode::SUCCESS;
     }
-    // stderr may be closed; there is nobody left to tell.
+    // If stderr is closed, there is nowhere to report the failed write.
     let _ = writeln!(std::io::stderr(), "error: {}", chain(&error));
     ExitCode::from(match error.downcast_ref::<Error>().map(Error::kind) {
         Some(ErrorKind::Input) => BAD_INPUT,
@@ -49,8 +49,8 @@ pub fn code(result: anyhow::Result<Outcome>) -> ExitCode {
     })
 }
 
-/// The error and its causes. Many messages end with their cause, which is not
-/// said twice.
+/// Joins the error and its causes. Many messages already end with their cause, which is
+/// then not repeated.
 fn chain(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1) {

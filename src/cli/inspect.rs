@@ -1,4 +1,4 @@
-//! `wgpt inspect`: a model and its memory, without loading it.
+//! `wgpt inspect`: a model and its memory plan, without loading the model.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -18,8 +18,9 @@ use super::run_info::VERSION;
 
 /// Show a model's architecture and the exact GPU memory that it will take
 ///
-/// Checks names and shapes of all tensors; reads none and allocates nothing.
-/// Without an adapter the plan is the one for the least device there is.
+/// Checks the names and shapes of all tensors, but reads no tensor data and allocates
+/// nothing. Without an adapter, the plan is for a device with default limits and no
+/// optional features.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -29,7 +30,7 @@ Examples:
   wgpt inspect -m ./gpt2 --memory-budget 300MiB     whether it fits, and what would
   wgpt inspect --random gpt2-xl                     without a file")]
 pub struct Args {
-    /// Prints one JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -40,12 +41,12 @@ pub struct Args {
 struct Report {
     model: String,
     config: Decoder,
-    /// The model's description in words, from the embedding to the head.
+    /// The model's architecture in words, from the embedding to the head.
     #[serde(serialize_with = "as_map")]
     block: Vec<(&'static str, String)>,
     parameters: u64,
-    /// Tensors of the file by element type, what is ignored included; empty for
-    /// random weights.
+    /// The file's tensors by element type, including tensors that the model ignores.
+    /// Empty for random weights.
     file_dtypes: BTreeMap<String, FileDType>,
     file_bytes: u64,
     dtype: DType,
@@ -60,7 +61,7 @@ struct Report {
     device: Device,
     /// The implementation of each operation that would run.
     variants: BTreeMap<&'static str, &'static str>,
-    /// Whether they were tuned for the model on this device.
+    /// Whether those implementations were tuned for the model on this device.
     tuned: bool,
     version: &'static str,
 }
@@ -84,7 +85,7 @@ struct Plan {
 struct Budget {
     bytes: u64,
     fits: bool,
-    /// Where it does not fit: changes of which each fits.
+    /// If the plan does not fit: changes, each of which would make it fit.
     would_fit: Vec<Fit>,
     #[serde(skip)]
     verdict: String,
@@ -109,13 +110,13 @@ impl Budget {
 /// The device that the plan is for.
 #[derive(Serialize)]
 struct Device {
-    /// `null` where there is no adapter.
+    /// `null` if there is no adapter.
     name: Option<String>,
     strategy: &'static str,
     max_binding_bytes: u64,
 }
 
-/// Runs the verb.
+/// Runs `wgpt inspect`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let files = args.model.open_files()?;
     check_tensors(files.config(), files.checkpoint())?;
@@ -131,7 +132,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
 fn report(args: &Args, files: &ModelFiles) -> Result<Report, Error> {
     let options = args.model.gpu_options();
     let preview = match DevicePreview::of(&options) {
-        // A device that was asked for by name must exist.
+        // A device that the user named must exist.
         Err(error) if error.kind() == ErrorKind::NoAdapter && options.device.is_none() => {
             DevicePreview::floor(&options)
         }
@@ -175,7 +176,7 @@ fn report(args: &Args, files: &ModelFiles) -> Result<Report, Error> {
     })
 }
 
-/// Pairs as one JSON object, in their order.
+/// Serializes pairs as one JSON object, in order.
 fn as_map<S: Serializer>(pairs: &[(&'static str, String)], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(pairs.iter().map(|(label, text)| (label, text)))
 }

@@ -1,4 +1,4 @@
-//! Ctrl-C.
+//! Handling of Ctrl-C.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,27 +10,28 @@ use wgpt::engine::CancelFlag;
 use super::exit::INTERRUPTED;
 
 static FLAG: OnceLock<CancelFlag> = OnceLock::new();
-/// Nobody looks at the flag at present.
+/// True while no code polls the flag.
 static BLOCKED: AtomicBool = AtomicBool::new(false);
-/// A Ctrl-C soon behind another one is the same.
+/// Whether a Ctrl-C soon after another one counts as the same one.
 static PATIENT: AtomicBool = AtomicBool::new(false);
-/// How soon: impatience, and no more than what an answer takes to stop.
+/// What 'soon' means: an impatient user presses twice, and an answer stops within this
+/// time.
 const SAME: Duration = Duration::from_secs(1);
 static FIRST: Mutex<Option<Instant>> = Mutex::new(None);
-/// Files that are not complete yet: removed when the program ends at once.
+/// Unfinished files, which are removed when the program ends at once.
 static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// Names a file to remove if the program ends at once.
+/// Registers a file to remove if the program ends at once.
 pub fn begin_file(path: &Path) {
     UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_owned());
 }
 
-/// The file is complete, or gone.
+/// Unregisters a file that is complete or gone.
 pub fn end_file(path: &Path) {
     UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).retain(|unfinished| unfinished != path);
 }
 
-/// The flag that the first Ctrl-C raises; the second one ends the program at
+/// Returns the flag that the first Ctrl-C raises. The second Ctrl-C ends the program at
 /// once.
 pub fn flag() -> CancelFlag {
     FLAG.get_or_init(|| {
@@ -52,22 +53,23 @@ pub fn flag() -> CancelFlag {
                 end_at_once();
             }
         };
-        // Where no handler can be set, Ctrl-C ends the program as it always does.
+        // If no handler can be set, Ctrl-C ends the program by the system's default
+        // action.
         let _ = ctrlc::set_handler(handler);
         flag
     })
     .clone()
 }
 
-/// Ends the program without what usually runs at its end: the driver's own clean-up
-/// takes away what its compiler uses in another thread at this moment, and Mesa's then
-/// crashes. Nothing of ours is lost: whatever was printed was flushed.
+/// Ends the program without the usual clean-up. In that clean-up, the driver frees state
+/// that its compiler may still use in another thread; Mesa's compiler then crashes. No
+/// output is lost, because all of it has been flushed.
 #[allow(unsafe_code, reason = "the standard library has no _exit")]
 fn end_at_once() -> ! {
     #[cfg(unix)]
     {
         // SAFETY: the declaration is POSIX's `void _exit(int)`, which never returns and
-        // asks nothing of its caller.
+        // has no preconditions.
         unsafe extern "C" {
             safe fn _exit(status: std::ffi::c_int) -> !;
         }
@@ -77,24 +79,24 @@ fn end_at_once() -> ! {
     std::process::exit(INTERRUPTED.into())
 }
 
-/// Whether Ctrl-C was pressed.
+/// Returns whether Ctrl-C was pressed.
 pub fn raised(flag: &CancelFlag) -> bool {
     flag.load(Ordering::Relaxed)
 }
 
-/// From now on a Ctrl-C within a second of another one ends nothing: who stops an answer
-/// twice means the answer.
+/// From now on, a Ctrl-C within a second of another one is ignored: a user who presses
+/// twice to stop an answer means only the answer.
 pub fn be_patient() {
     PATIENT.store(true, Ordering::Relaxed);
 }
 
-/// Takes back a Ctrl-C that has done its work, such as ending an answer.
+/// Clears a Ctrl-C that has been handled, for example by ending an answer.
 pub fn lower(flag: &CancelFlag) {
     flag.store(false, Ordering::Relaxed);
 }
 
-/// Runs what may wait for the user, such as reading stdin: the first Ctrl-C
-/// ends the program.
+/// Runs something that may block without polling the flag, such as reading stdin. The
+/// first Ctrl-C ends the program meanwhile.
 pub fn blocked<T>(wait: impl FnOnce() -> T) -> T {
     BLOCKED.store(true, Ordering::Relaxed);
     let value = wait();
@@ -102,8 +104,8 @@ pub fn blocked<T>(wait: impl FnOnce() -> T) -> T {
     value
 }
 
-/// As [`blocked`], while the terminal is in another mode: it is put back before the
-/// program ends.
+/// Like [`blocked`], for code that changes the terminal's mode. Ctrl-C restores the mode
+/// before it ends the program.
 pub fn blocked_in_a_mode<T>(wait: impl FnOnce() -> T) -> T {
     *MODE.lock().unwrap_or_else(PoisonError::into_inner) = terminal_mode();
     let value = blocked(wait);
@@ -113,11 +115,11 @@ pub fn blocked_in_a_mode<T>(wait: impl FnOnce() -> T) -> T {
 
 #[cfg(unix)]
 type Mode = nix::sys::termios::Termios;
-/// Windows gives a console back to its owner by itself.
+/// Windows restores a console's mode by itself.
 #[cfg(not(unix))]
 type Mode = ();
 
-/// The terminal's mode of before, where it may be in another one.
+/// The terminal's original mode, set while the mode may be changed.
 static MODE: Mutex<Option<Mode>> = Mutex::new(None);
 
 fn terminal_mode() -> Option<Mode> {

@@ -1,4 +1,4 @@
-//! `wgpt logits`: the model's raw output for a prompt, in a file.
+//! `wgpt logits`: the model's raw output for a prompt, written to a file.
 
 use std::path::PathBuf;
 
@@ -12,10 +12,10 @@ use super::prompt::PromptArgs;
 use super::run_info::VERSION;
 use super::tensor_file::TensorFile;
 
-/// Write the logits behind every token of a prompt to a file
+/// Write the logits after every token of a prompt to a file
 ///
-/// The safetensors file holds `input_ids`, I32 [n], and `logits`, F32
-/// [n, vocab_size]. It appears under its name when it is complete.
+/// The safetensors file holds `input_ids`, I32 [n], and `logits`, F32 [n, vocab_size]. It
+/// appears under its name only when it is complete.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -31,7 +31,7 @@ pub struct Args {
     model: ModelArgs,
 }
 
-/// Runs the verb.
+/// Runs `wgpt logits`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let cancel = interrupt::flag();
     let files = args.model.open_files()?;
@@ -50,7 +50,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         let message = format!("--output {}: that is a file of the model itself", args.output.display());
         return Err(Error::Input(message).into());
     }
-    // Before the wait for the GPU: the place may not be writable.
+    // Fails before the slow start of the GPU if the file cannot be written.
     let mut file = TensorFile::create(&args.output, &tokens, vocab_size, &metadata)?;
     let engine = args.model.load(files, &cancel)?;
     let mut session = engine.session();

@@ -1,6 +1,6 @@
-//! The command line: arguments, printing, progress, exit codes; one file a verb.
+//! The command line: arguments, printing, progress, exit codes; one file per command.
 //!
-//! stdout carries the result alone; notices, progress and errors go to stderr.
+//! stdout carries only the result; notices, progress and errors go to stderr.
 
 mod atomic_file;
 mod bench;
@@ -40,8 +40,8 @@ use clap::{Parser, Subcommand};
 
 use exit::Outcome;
 
-/// Run language models (Llama, Qwen, Mistral, Gemma, GPT-2, ...) on the GPU, by hand-written WGSL kernels on Vulkan, Metal
-/// and DX12.
+/// Run language models (Llama, Qwen, Mistral, Gemma, GPT-2, ...) on the GPU, with
+/// hand-written WGSL kernels on Vulkan, Metal and DX12.
 #[derive(Debug, Parser)]
 #[command(
     name = "wgpt",
@@ -81,12 +81,12 @@ enum Verb {
     Completions(completions::Args),
 }
 
-/// Parses the arguments, runs the verb, reports its error.
+/// Parses the arguments, runs the command and reports its error.
 pub fn main() -> ExitCode {
     let started = Instant::now();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        // Usage errors exit with 2; --help and --version with 0.
+        // Exits with 2 for usage errors, with 0 for --help and --version.
         Err(error) => error.exit(),
     };
     exit::code(run(cli.verb, started))
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn every_verb_shows_examples() {
         for verb in super::Cli::command().get_subcommands() {
-            // `bench` leads to further verbs.
+            // `bench` has subcommands.
             let leaves: Vec<_> = verb.get_subcommands().collect();
             for command in if leaves.is_empty() { vec![verb] } else { leaves } {
                 let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();

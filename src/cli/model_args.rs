@@ -1,4 +1,4 @@
-//! The flags that every verb with a model shares.
+//! The flags shared by every command with a model.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,18 +17,18 @@ use super::output::note;
 use super::progress::LoadBars;
 use super::tune;
 
-/// The model, the device, and how one runs on the other.
+/// The model, the device, and how the model runs on the device.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Model and device")]
 pub struct ModelArgs {
-    /// Directory in Hugging Face layout: config.json, model.safetensors (or an
-    /// index and shards), tokenizer.json. Without it the embedded demo model runs
+    /// Directory in Hugging Face layout: config.json, model.safetensors (or an index and
+    /// shards), tokenizer.json. Without it, the embedded demo model runs
     #[arg(short, long, value_name = "DIR")]
     pub model: Option<PathBuf>,
-    /// Runs random weights instead of a model's, computed while they are loaded:
-    /// for measuring without a file. gpt2, gpt2-medium, gpt2-large, gpt2-xl,
-    /// distilgpt2, demo, smollm2-135m, smollm2-360m, tinyllama-1.1b, llama-3.2-1b,
-    /// llama-3.2-3b or llama-3.1-8b; sizes may follow or, of a GPT-2, stand alone, as in
+    /// Run random weights instead of a model's: they are computed while they are loaded,
+    /// to measure without a file. gpt2, gpt2-medium, gpt2-large, gpt2-xl, distilgpt2,
+    /// demo, smollm2-135m, smollm2-360m, tinyllama-1.1b, llama-3.2-1b, llama-3.2-3b or
+    /// llama-3.1-8b. Sizes may follow the name, or replace it for a GPT-2, as in
     /// n_layer=2,n_embd=768,n_head=12,n_inner=3072,vocab_size=50257,n_positions=1024
     #[arg(long, value_name = "SHAPE", conflicts_with = "model", value_parser = random_shape)]
     pub random: Option<Box<Decoder>>,
@@ -39,7 +39,7 @@ pub struct ModelArgs {
     pub run: RunArgs,
 }
 
-/// How any model runs, and on which device.
+/// How and on which device any model runs.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Model and device")]
 pub struct RunArgs {
@@ -49,61 +49,63 @@ pub struct RunArgs {
     /// Type of the cached keys and values
     #[arg(long, default_value = "f16", value_parser = dtype())]
     pub kv_dtype: DType,
-    /// Stop with layer and position where a key or a value exceeds f16 on its way into
-    /// the KV cache; each chunk of a prompt is then waited for. Off but in debug builds
+    /// Stop and report layer and position if a key or a value is too large for f16 when
+    /// it is written to the KV cache. The program then waits after every chunk of a
+    /// prompt. On by default only in debug builds
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "true", default_value_t = ModelOptions::default().detect_overflow)]
     pub detect_overflow: bool,
     #[command(flatten)]
     pub device: DeviceArgs,
-    /// Use the least that any adapter offers: no f16, no subgroups, default limits
+    /// Use only what every adapter offers: no f16, no subgroups, default limits
     #[arg(long)]
     pub features_floor: bool,
-    /// The same bits however a text is cut into chunks; slower
+    /// Compute the same bits however a text is split into chunks; slower
     #[arg(long)]
     pub deterministic: bool,
     /// Longest context in tokens [default: the model's, at most 8192]
     #[arg(short, long, value_name = "N")]
     pub ctx_size: Option<usize>,
-    /// Tokens of a prompt that are processed at once: bounds the memory
+    /// Tokens of a prompt that are processed at once; bounds the memory
     #[arg(long, value_name = "N", default_value_t = ModelOptions::default().prefill_chunk)]
     pub prefill_chunk: usize,
-    /// Steps that are encoded ahead with the sampler on the GPU; 0 samples on the CPU
+    /// Decode steps to encode ahead, with the sampler on the GPU; 0 samples on the CPU
     /// [default: 4, on CPU adapters 0]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=STEPS_AHEAD_MAX as i64))]
     pub steps_ahead: Option<u8>,
-    /// GPU memory that the model may take, such as 2GiB or 500MB: what does not fit is
-    /// refused before it is allocated, with what would fit
+    /// GPU memory that the model may take, such as 2GiB or 500MB. A model that does not
+    /// fit is refused before anything is allocated, with a list of changes that would fit
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub memory_budget: Option<u64>,
-    /// Run this implementation of an operation, such as gemm=tile_64x64, in place of
-    /// the one that suits the device; may be given several times
+    /// Run this implementation of an operation, such as gemm=tile_64x64, instead of the
+    /// one chosen for the device; may be repeated
     #[arg(long, value_name = "OP=NAME", value_parser = variant)]
     pub variant: Vec<&'static Candidate>,
-    /// Where tuned choices of kernels and compiled pipelines are kept; an empty DIR
-    /// keeps and takes none [default: wgpt in the platform's directory of caches]
+    /// Directory of the cache of tuned kernel choices and compiled pipelines; an empty
+    /// DIR disables the cache [default: wgpt in the platform's cache directory]
     #[arg(long, value_name = "DIR", env = "WGPT_CACHE_DIR")]
     #[arg(value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub cache_dir: Option<PathBuf>,
 }
 
-/// Which adapter runs.
+/// Which adapter to use.
 #[derive(Debug, clap::Args)]
 pub struct DeviceArgs {
-    /// Index or part of the name of an adapter, as `wgpt devices` lists them
+    /// Index of an adapter or part of its name, as `wgpt devices` lists them
     #[arg(long, value_name = "INDEX|NAME", env = "WGPT_DEVICE")]
     pub device: Option<String>,
-    /// Only adapters of this API
+    /// Use only adapters of this API
     #[arg(long, value_parser = backend())]
     pub backend: Option<Backend>,
 }
 
-/// Accepts the names of the types.
+/// Accepts the names of the element types.
 pub fn dtype() -> ValueParser {
     PossibleValuesParser::new([DType::F16.name(), DType::F32.name()]).try_map(|s| s.parse::<DType>()).into()
 }
 
-/// Bytes: a number with B, KiB, MiB, GiB (powers of 1024), kB, MB or GB behind it.
+/// Parses a size in bytes: a number, optionally followed by B, KiB, MiB, GiB (powers of
+/// 1024), kB, MB or GB.
 fn size(s: &str) -> Result<u64, String> {
     let expected = || format!("{s:?}: expected a size such as 500MB, 1.5GiB or 1073741824");
     let digits = s.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(s.len());
@@ -123,7 +125,7 @@ fn size(s: &str) -> Result<u64, String> {
     }
     let number: f64 = number.parse().map_err(|_| expected())?;
     let bytes = number * factor as f64;
-    // Behind a point there are no more digits than an f64 has.
+    // A number with a decimal point has no more digits than an f64 holds.
     if bytes < 2f64.powi(53) { Ok(bytes as u64) } else { Err(expected()) }
 }
 
@@ -138,7 +140,7 @@ pub fn backend() -> ValueParser {
 }
 
 impl RunArgs {
-    /// How the device is opened.
+    /// Returns the options to open the device with.
     pub fn gpu_options(&self) -> GpuOptions {
         GpuOptions {
             device: self.device.device.clone(),
@@ -149,7 +151,8 @@ impl RunArgs {
         }
     }
 
-    /// Where the cache is: none where the user wants none, or has no home.
+    /// Returns the cache directory; `None` if the user disabled the cache or has no home
+    /// directory.
     fn cache_dir(&self) -> Option<PathBuf> {
         match &self.cache_dir {
             Some(dir) => Some(dir.clone()).filter(|dir| !dir.as_os_str().is_empty()),
@@ -157,7 +160,7 @@ impl RunArgs {
         }
     }
 
-    /// How the model runs.
+    /// Returns the options to run the model with.
     pub fn model_options(&self) -> ModelOptions {
         ModelOptions {
             dtype: self.dtype,
@@ -173,7 +176,7 @@ impl RunArgs {
         }
     }
 
-    /// Opens the device, with notices on stderr.
+    /// Opens the device and prints notices to stderr.
     pub fn open_gpu(&self) -> Result<Arc<Gpu>, Error> {
         let gpu = Arc::new(Gpu::open(&self.gpu_options())?);
         for line in notices(gpu.report()) {
@@ -184,12 +187,12 @@ impl RunArgs {
 }
 
 impl ModelArgs {
-    /// How the device is opened.
+    /// Returns the options to open the device with.
     pub fn gpu_options(&self) -> GpuOptions {
         self.run.gpu_options()
     }
 
-    /// How the model runs.
+    /// Returns the options to run the model with.
     pub fn model_options(&self) -> ModelOptions {
         self.run.model_options()
     }
@@ -206,16 +209,15 @@ impl ModelArgs {
         }
     }
 
-    /// Opens the device and loads the model, with bars and notices on stderr.
+    /// Opens the device and loads the model, with progress bars and notices on stderr.
     pub fn load(&self, files: Arc<ModelFiles>, cancel: &CancelFlag) -> Result<Engine, Error> {
         let gpu = self.run.open_gpu()?;
         load(files, gpu, &self.model_options(), cancel)
     }
 }
 
-/// Opens a model that an argument names: a directory, one file of weights with the
-/// model's other files beside it, or `demo` for the embedded one where nothing has
-/// that name.
+/// Opens the model that an argument names: a directory, one weights file with the model's
+/// other files next to it, or `demo` for the embedded model unless a path has that name.
 pub fn open_model(path: &Path) -> Result<Arc<ModelFiles>, Error> {
     if path.is_file() {
         return ModelFiles::open_weights(path).map(Arc::new);
@@ -226,7 +228,7 @@ pub fn open_model(path: &Path) -> Result<Arc<ModelFiles>, Error> {
     ModelFiles::open(path).map(Arc::new)
 }
 
-/// Loads a model onto an opened device, with bars and notices on stderr.
+/// Loads a model onto an open device, with progress bars and notices on stderr.
 pub fn load(
     files: Arc<ModelFiles>,
     gpu: Arc<Gpu>,
@@ -239,7 +241,7 @@ pub fn load(
     Ok(engine)
 }
 
-/// What a user should know of the adapter before waiting for it.
+/// Returns notices about the adapter that a user should see before waiting for it.
 pub fn notices(report: &AdapterReport) -> Vec<String> {
     let mut lines = Vec::new();
     if report.is_software() {
@@ -251,7 +253,7 @@ pub fn notices(report: &AdapterReport) -> Vec<String> {
     lines
 }
 
-/// A shape on the heap: arguments are moved about.
+/// Parses a shape and boxes it, because clap moves argument values around.
 fn random_shape(text: &str) -> Result<Box<Decoder>, Error> {
     random::shape(text).map(Box::new)
 }

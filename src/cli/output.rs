@@ -1,4 +1,4 @@
-//! stdout and stderr, numbers for people.
+//! stdout and stderr, and numbers formatted for people.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Write};
 use serde::Serialize;
 use wgpt::Error;
 
-/// The reader of stdout has closed it: the program ends quietly.
+/// The reader of stdout has closed it; the program ends without an error message.
 #[derive(Debug)]
 pub struct OutputClosed;
 
@@ -35,13 +35,12 @@ pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     print(&(serde_json::to_string_pretty(value)? + "\n"))
 }
 
-/// Writes a line to stderr. One that cannot be written is lost: the result
-/// matters more.
+/// Writes a line to stderr. A failed write is ignored: the result matters more.
 pub fn note(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// A size in bytes with a binary unit.
+/// Formats a size in bytes with a binary unit.
 pub fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = n as f64;
@@ -53,7 +52,7 @@ pub fn bytes(n: u64) -> String {
     if unit == 0 { format!("{n} B") } else { format!("{value:.2} {}", UNITS[unit]) }
 }
 
-/// A duration with a fitting unit.
+/// Formats a duration with a fitting unit.
 pub fn duration(seconds: f64) -> String {
     match seconds {
         s if s >= 1.0 => format!("{s:.2} s"),
@@ -62,7 +61,7 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// A number of parameters as llama-bench prints it.
+/// Formats a number of parameters as llama-bench does.
 pub fn count(n: u64) -> String {
     let value = n as f64;
     match n {
@@ -73,17 +72,17 @@ pub fn count(n: u64) -> String {
     }
 }
 
-/// A rate in tokens a second; "-" where nothing was measured.
+/// Formats a rate in tokens per second; "-" if nothing was measured.
 pub fn rate(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"))
 }
 
-/// The value, where it is a number that JSON has.
+/// Returns the value unless it is infinite or NaN, which JSON cannot express.
 pub fn finite(value: f64) -> Option<f64> {
     value.is_finite().then_some(value)
 }
 
-/// Lines of a label and a value, the values aligned.
+/// Formats lines of a label and a value, with the values aligned.
 pub fn labelled(rows: &[(&str, String)], indent: usize) -> String {
     let width = rows.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
     rows.iter().map(|(label, value)| format!("{:indent$}{label:width$}  {value}\n", "")).collect()

@@ -1,4 +1,4 @@
-//! What pictures share: sizes, colours, texts, ticks of axes.
+//! Shared parts of all pictures: sizes, colours, texts, axis ticks.
 
 use std::path::Path;
 
@@ -10,14 +10,14 @@ use super::atomic_file::AtomicFile;
 
 /// Width of a picture in pixels.
 pub const WIDTH: u32 = 1360;
-/// Margin around it.
+/// Margin around a picture in pixels.
 pub const MARGIN: i32 = 16;
-/// Text and lines that stand back.
+/// Colour of secondary text and lines.
 pub const GREY: RGBColor = RGBColor(96, 96, 96);
-/// Lines of a grid.
+/// Colour of grid lines.
 pub const PALE: RGBColor = RGBColor(222, 222, 222);
-/// Distinct for colour-blind readers too: Wong 2011 ("Points of view: Color
-/// blindness"), without its yellow, and two shades more.
+/// Colours that colour-blind readers can distinguish: Wong 2011 ("Points of view: Color
+/// blindness") without its yellow, plus two more shades.
 pub const COLOURS: [RGBColor; 9] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -33,19 +33,19 @@ pub const COLOURS: [RGBColor; 9] = [
 /// A part of a picture.
 pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// Writes a picture; it appears when it is complete.
+/// Writes a picture to a file, which appears only when it is complete.
 pub fn save(path: &Path, picture: &str) -> anyhow::Result<()> {
     let mut file = AtomicFile::create(path)?;
     file.write(picture.as_bytes())?;
     Ok(file.finish()?)
 }
 
-/// Writes `text` with its upper left corner at `at`.
+/// Draws `text` with its upper left corner at `at`.
 pub fn write(area: &Area<'_>, text: &str, at: (i32, i32), size: u32, colour: RGBColor) -> anyhow::Result<()> {
     write_at(area, text, at, size, colour, Pos::new(HPos::Left, VPos::Top))
 }
 
-/// Writes `text` so that `pos` of it is at `at`.
+/// Draws `text` with its anchor point `pos` at `at`.
 pub fn write_at(
     area: &Area<'_>,
     text: &str,
@@ -59,25 +59,25 @@ pub fn write_at(
     Ok(())
 }
 
-/// The title and the line below it; returns the height that they take.
+/// Draws the title and a line below it; returns their height in pixels.
 pub fn write_title(area: &Area<'_>, title: &str, below: &str) -> anyhow::Result<i32> {
     write(area, title, (MARGIN, 14), 22, BLACK)?;
     write(area, below, (MARGIN, 42), 13, GREY)?;
     Ok(64)
 }
 
-/// A tick of an axis: no more digits than it needs.
+/// Formats an axis tick with no more digits than it needs.
 pub fn tick(value: f64) -> String {
     if value.fract() == 0.0 || value >= 100.0 {
         return format!("{value:.0}");
     }
-    // Steps of 0.1 are not exact in binary.
+    // Multiples of 0.1 are not exact in binary.
     let text = format!("{value:.6}");
     text.trim_end_matches('0').to_owned()
 }
 
-/// A tick of a logarithmic axis: 1, 2 and 5 of each decade, as more would stand
-/// too close.
+/// Formats a tick of a logarithmic axis: only 1, 2 and 5 of each decade, because more
+/// would crowd the axis.
 pub fn log_tick(value: f64) -> String {
     let mantissa = value / 10f64.powf(value.log10().floor());
     let shown = [1.0, 2.0, 5.0, 10.0].iter().any(|digit| (mantissa - digit).abs() < 1e-6);

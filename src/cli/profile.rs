@@ -1,4 +1,4 @@
-//! `wgpt profile`: time by kernel.
+//! `wgpt profile`: time per kernel.
 
 use std::path::PathBuf;
 
@@ -16,11 +16,11 @@ use super::trace;
 
 /// Show the time that each kernel takes in one prefill and one decode step
 ///
-/// The prompt is processed, then one token behind it, each a few times; medians
-/// are shown. Every dispatch runs in a pass of its own between timestamps of the
-/// GPU, or, where the device has none, in a submit of its own by the host's clock,
-/// the driver's work for it included. So kernels take more together than in the
-/// step as it runs otherwise, which is shown as well.
+/// Runs the prompt, then one token after it, each a few times, and shows medians. Each
+/// dispatch runs in its own pass between GPU timestamps. On a device without timestamps,
+/// each dispatch runs in its own submit, timed by the host's clock; that time includes
+/// the driver's work. The kernel times therefore add up to more than a normal step takes,
+/// and the time of a normal step is shown as well.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -31,17 +31,17 @@ pub struct Args {
     /// The prompt
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "n_prompt")]
     prompt: Option<String>,
-    /// Tokens of a prompt of random tokens [default: 128, less in a shorter context]
+    /// Number of tokens of a random prompt [default: 128, less in a shorter context]
     #[arg(short, long, value_name = "N")]
     n_prompt: Option<usize>,
     /// Timed runs of each step
     #[arg(short, long, value_name = "N", default_value_t = 5)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     repetitions: u32,
-    /// Writes a Chrome trace of both steps, dispatch by dispatch
+    /// Write a Chrome trace of both steps, dispatch by dispatch
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
-    /// How the tables are printed
+    /// Output format of the tables
     #[arg(short, long, value_enum, default_value = "md")]
     output: Format,
     #[command(flatten)]
@@ -58,10 +58,10 @@ enum Format {
     Csv,
 }
 
-/// Tokens of the prompt where the user does not say.
+/// Tokens of the random prompt if the user gives no number.
 const DEFAULT_PROMPT: usize = 128;
 
-/// Runs the verb.
+/// Runs `wgpt profile`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let cancel = interrupt::flag();
     let files = args.model.open_files()?;
@@ -73,12 +73,13 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         let message = format!("--trace {}: that is a file of the model itself", path.display());
         return Err(Error::Input(message).into());
     }
-    // Before the wait for the GPU: the place may not be writable.
+    // Fails before the slow start of the GPU if the file cannot be written.
     let trace = args.trace.as_deref().map(AtomicFile::create).transpose()?;
     let engine = args.model.load(files, &cancel)?;
     let n_default = DEFAULT_PROMPT.min(engine.n_ctx().saturating_sub(1)).max(1);
     let prompt = text.unwrap_or_else(|| {
-        // One that does not fit is refused; it need not be made.
+        // `profile` refuses a prompt that fills the context, so a longer one need not be
+        // built.
         profile_tokens(&engine, args.n_prompt.unwrap_or(n_default).min(engine.n_ctx()))
     });
     let profile = profile(&engine, &prompt, args.repetitions as usize, &cancel)?;
@@ -104,7 +105,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
 struct Row {
     step: &'static str,
     kernel: String,
-    /// As `64x2x1`.
+    /// Formatted as `64x2x1`.
     workgroups: String,
     calls: usize,
     total_us: f64,
@@ -113,7 +114,7 @@ struct Row {
 }
 
 fn rows(step: &StepProfile) -> Vec<Row> {
-    // A clock without resolution may see no time at all.
+    // A coarse clock may measure zero.
     let all = step.kernels_ns().max(1) as f64;
     let row = |kernel: KernelTime| Row {
         step: step.name,
@@ -127,7 +128,7 @@ fn rows(step: &StepProfile) -> Vec<Row> {
     step.by_kernel().into_iter().map(row).collect()
 }
 
-/// Bytes of weights a second over the decode step's kernels.
+/// Returns the decode step's bandwidth: bytes of weights over its kernel time, in GB/s.
 fn weights_rate(profile: &Profile) -> f64 {
     profile.weights_bytes as f64 / profile.decode.kernels_ns().max(1) as f64
 }
@@ -194,7 +195,7 @@ struct Report {
     deterministic: bool,
     n_ctx: usize,
     prefill_chunk: usize,
-    /// Whose clock: gpu or wall.
+    /// The clock: gpu or wall.
     clock: Clock,
     weights_bytes: u64,
     decode_weights_gb_per_s: f64,

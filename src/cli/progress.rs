@@ -1,4 +1,4 @@
-//! Bars on stderr, on a terminal only; lines now and then where it is none.
+//! Progress on stderr: bars on a terminal, occasional lines elsewhere.
 
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
@@ -15,7 +15,8 @@ use super::output::{duration, note};
 pub struct Bar(ProgressBar);
 
 impl Bar {
-    /// `template` is indicatif's; `{msg}` shows what [`Bar::set`] was given.
+    /// Creates a bar; `template` is indicatif's, and `{msg}` shows the message of
+    /// [`Bar::set`].
     pub fn new(total: u64, template: &str) -> Self {
         let bar =
             if std::io::stderr().is_terminal() { ProgressBar::new(total) } else { ProgressBar::hidden() };
@@ -25,8 +26,8 @@ impl Bar {
         Bar(bar)
     }
 
-    /// Sets what the bar counts to, of which `before` units were there when it began: they
-    /// do not enter the rate.
+    /// Sets the bar's total, of which `before` units were done when the bar started.
+    /// Those units do not count towards the rate.
     pub fn set_total(&self, total: u64, before: u64) {
         if self.0.length() != Some(total) {
             self.0.set_length(total);
@@ -48,7 +49,7 @@ impl Drop for Bar {
     }
 }
 
-/// Progress of a long run over things that are counted: a bar, or lines in a log.
+/// Progress of a long run over counted units: a bar, or lines in a log.
 pub struct Count {
     bar: Bar,
     unit: &'static str,
@@ -58,11 +59,11 @@ pub struct Count {
     noted: Instant,
 }
 
-/// Between two lines of progress in a log.
+/// Time between two lines of progress in a log.
 const NOTE_EVERY: Duration = Duration::from_secs(20);
 
 impl Count {
-    /// Counts `unit`, a plural.
+    /// Creates a counter of `unit`, a plural noun.
     pub fn new(unit: &'static str) -> Self {
         let bar = Bar::new(0, &format!("{{wide_bar}} {{pos}}/{{len}} {unit}, {{msg}}, {{eta}} left"));
         let now = Instant::now();
@@ -75,7 +76,7 @@ impl Count {
         self.bar.set_total(total, before);
     }
 
-    /// Shows that `done` are done, and what is known by then.
+    /// Shows that `done` units are done, with the results known so far.
     pub fn set(&mut self, done: u64, known: &str) {
         self.bar.set(done, known);
         if !std::io::stderr().is_terminal() && self.noted.elapsed() > NOTE_EVERY && done > self.before {
@@ -84,7 +85,7 @@ impl Count {
         }
     }
 
-    /// What a log gets when `done` took `elapsed`.
+    /// Formats the line for a log when `done` units took `elapsed`.
     fn line(&self, done: u64, known: &str, elapsed: Duration) -> String {
         let Count { unit, total, before, .. } = self;
         let rest = total.saturating_sub(done) as f64 / (done - before) as f64;
@@ -93,21 +94,22 @@ impl Count {
     }
 }
 
-/// The bars of a load, one behind the other.
+/// The progress bars of a load, one after the other.
 pub struct LoadBars {
     cancel: CancelFlag,
     bar: Option<(&'static str, Bar)>,
 }
 
 impl LoadBars {
-    /// Ctrl-C on `cancel` ends the load.
+    /// Creates the bars of a load that Ctrl-C on `cancel` ends.
     pub fn new(cancel: CancelFlag) -> Self {
         LoadBars { cancel, bar: None }
     }
 
-    /// Shows the progress of a load; the engine's callback.
+    /// Shows the progress of a load; the engine calls it.
     pub fn update(&mut self, progress: LoadProgress) -> ControlFlow<()> {
-        // Blocks are read and uploaded in turn: what was read shows how far both are.
+        // Blocks are read and uploaded alternately, so the bytes read show the progress
+        // of both.
         if progress.phase != LoadPhase::Upload {
             let template = template(progress.phase);
             if self.bar.as_ref().is_none_or(|(shown, _)| *shown != template) {

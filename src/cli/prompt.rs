@@ -1,4 +1,4 @@
-//! Prompts: from a flag, a file, stdin, or as token ids.
+//! Prompts from a flag, a file, stdin, or token ids.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -8,22 +8,21 @@ use wgpt::engine::ModelFiles;
 
 use super::interrupt::blocked;
 
-/// Where the prompt comes from: one of four.
+/// The source of the prompt: exactly one of four.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Prompt (one of these)")]
 #[group(required = true, multiple = false)]
 pub struct PromptArgs {
-    /// The prompt; an empty one begins a new text
+    /// The prompt; an empty one starts a new text
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     pub prompt: Option<String>,
-    /// A UTF-8 file that holds the prompt, `-` for stdin; a newline at its end
-    /// is left out
+    /// A UTF-8 file that holds the prompt, `-` for stdin; a newline at its end is dropped
     #[arg(long, value_name = "FILE")]
     pub prompt_file: Option<PathBuf>,
     /// Token ids, separated by commas; needs no tokenizer
     #[arg(long, value_name = "ID,ID,...", value_delimiter = ',', value_parser = token_id)]
     pub tokens: Option<Vec<u32>>,
-    /// Reads the prompt from stdin
+    /// Read the prompt from stdin
     #[arg(value_name = "-", value_parser = ["-"])]
     pub stdin: Option<String>,
 }
@@ -33,10 +32,10 @@ fn token_id(s: &str) -> Result<u32, std::num::ParseIntError> {
 }
 
 impl PromptArgs {
-    /// The prompt's token ids.
+    /// Returns the prompt's token ids.
     ///
-    /// A tokenizer is needed for text alone; with ids a missing one is fine,
-    /// a damaged one is not.
+    /// Only text needs a tokenizer. With token ids the tokenizer may be missing, but not
+    /// damaged.
     pub fn tokens(&self, files: &ModelFiles) -> Result<Vec<u32>, Error> {
         if let Some(tokens) = &self.tokens {
             if files.has_tokenizer() {
@@ -53,7 +52,7 @@ impl PromptArgs {
     }
 }
 
-/// Editors and `echo` end a text with a newline that is not meant.
+/// Removes the final newline, which editors and `echo` add unintentionally.
 fn without_newline(mut text: String) -> String {
     if text.ends_with('\n') {
         text.pop();
@@ -64,13 +63,13 @@ fn without_newline(mut text: String) -> String {
     text
 }
 
-/// The text of a file, or of stdin for `-`.
+/// Reads the text of a file, or of stdin for `-`.
 pub fn read_text(path: &Path) -> Result<String, Error> {
     let mut bytes = Vec::new();
     let (read, path) = if path == Path::new("-") {
         (blocked(|| std::io::stdin().lock().read_to_end(&mut bytes).map(drop)), Path::new("stdin"))
     } else {
-        // A pipe waits for its writer.
+        // The file may be a pipe, which waits for its writer.
         let read = || std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes));
         (blocked(read).map(drop), path)
     };

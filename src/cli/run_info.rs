@@ -1,4 +1,4 @@
-//! What a result was computed with: part of every JSON report.
+//! The setup that a result was computed with: part of every JSON report.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use wgpt::Engine;
 use wgpt::gpu::{AdapterReport, Backend, DeviceType};
 use wgpt::tensor::DType;
 
-/// Model, types and device of a result.
+/// Model, element types and device of a result.
 #[derive(Debug, Serialize)]
 pub struct RunInfo {
     pub model: String,
@@ -18,7 +18,7 @@ pub struct RunInfo {
     pub device: DeviceInfo,
     /// The implementation of each operation.
     pub variants: BTreeMap<&'static str, &'static str>,
-    /// Whether they were tuned for the model on this device.
+    /// Whether those implementations were tuned for the model on this device.
     pub tuned: bool,
     /// GPU memory in use, in bytes.
     pub gpu_bytes: u64,
@@ -41,7 +41,7 @@ pub struct DeviceInfo {
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl RunInfo {
-    /// What `engine` is.
+    /// Describes `engine`.
     pub fn new(engine: &Engine) -> Self {
         let AdapterReport { name, backend, driver, driver_info, device_type, .. } =
             engine.gpu().report().clone();

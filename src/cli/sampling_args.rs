@@ -1,12 +1,12 @@
-//! How tokens are chosen: defaults, the model's own values, flags.
+//! How tokens are chosen: defaults, the model's values, flags.
 
 use std::collections::BTreeMap;
 
 use wgpt::checkpoint::GenerationConfig;
 use wgpt::sampling::SamplingParams;
 
-/// Flags that choose tokens. A flag replaces the value of the model's
-/// generation_config.json, which replaces the default.
+/// Flags for sampling. A flag overrides the value in the model's generation_config.json,
+/// which overrides the default.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(
     next_help_heading = "Sampling (in this order: penalties and bias, temperature, top-k, top-p, min-p)"
@@ -18,17 +18,20 @@ pub struct SamplingArgs {
     /// Keeps the K most likely tokens; 0 is off [default: 40]
     #[arg(long, value_name = "K")]
     top_k: Option<usize>,
-    /// Keeps the most likely tokens whose probabilities reach P; 1 is off [default: 0.95]
+    /// Keeps the most likely tokens whose probabilities add up to P; 1 is off [default:
+    /// 0.95]
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     top_p: Option<f32>,
-    /// Keeps tokens at least P times as likely as the likeliest; 0 is off [default: 0]
+    /// Keeps tokens at least P times as likely as the most likely one; 0 is off [default:
+    /// 0]
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     min_p: Option<f32>,
     /// Divides the logits of tokens that have occurred; 1 is off [default: 1]
     #[arg(long = "repetition-penalty", visible_alias = "repeat-penalty", value_name = "X")]
     #[arg(allow_negative_numbers = true)]
     repetition_penalty: Option<f32>,
-    /// How many of the newest tokens the penalties look at; -1 for all [default: -1]
+    /// How many of the most recent tokens the penalties consider; -1 for all [default:
+    /// -1]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(i64).range(-1..))]
     repeat_last_n: Option<i64>,
@@ -41,8 +44,8 @@ pub struct SamplingArgs {
     /// Added to a token's logit, as 262+1.5, 262-1.5 or 262=-inf (a ban); may be repeated
     #[arg(long, value_name = "ID(+|-|=)BIAS", value_parser = logit_bias)]
     logit_bias: Vec<(u32, f32)>,
-    /// Seed of the draws: the same seed, prompt and machine give the same text
-    /// [default: random, told by the summary]
+    /// Seed of the sampler: the same seed, prompt and machine give the same text
+    /// [default: random, shown in the summary]
     #[arg(short, long, value_name = "N")]
     seed: Option<u64>,
 }
@@ -58,11 +61,11 @@ fn logit_bias(s: &str) -> Result<(u32, f32), String> {
 }
 
 impl SamplingArgs {
-    /// The parameters to sample with.
+    /// Returns the sampling parameters for a model.
     pub fn resolve(&self, model: &GenerationConfig) -> SamplingParams {
         let default = SamplingParams::default();
-        // do_sample = false asks for the most likely token, whatever else the
-        // file says of temperature.
+        // do_sample = false means the most likely token, whatever temperature the file
+        // gives.
         let model_temperature = if model.do_sample == Some(false) { Some(0.0) } else { model.temperature };
         SamplingParams {
             repetition_penalty: self
@@ -71,7 +74,7 @@ impl SamplingArgs {
                 .unwrap_or(default.repetition_penalty),
             frequency_penalty: self.frequency_penalty.unwrap_or(default.frequency_penalty),
             presence_penalty: self.presence_penalty.unwrap_or(default.presence_penalty),
-            // -1 is no usize: all.
+            // -1 means all tokens and does not convert to usize.
             repeat_last_n: self.repeat_last_n.and_then(|n| usize::try_from(n).ok()),
             logit_bias: self.logit_bias.iter().copied().collect::<BTreeMap<_, _>>(),
             temperature: self.temperature.or(model_temperature).unwrap_or(default.temperature),

@@ -1,19 +1,19 @@
-//! Tables of results: markdown whose columns align, and CSV.
+//! Tables of results: markdown with aligned columns, and CSV.
 
 use serde::Serialize;
 
-/// How results are printed.
+/// Output format of results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// A markdown table
     Md,
-    /// Comma-separated values with a header, without the single samples
+    /// Comma-separated values with a header, without the individual samples
     Csv,
-    /// JSON with everything that is known
+    /// JSON with all data
     Json,
 }
 
-/// Columns of a markdown table.
+/// The columns of a markdown table.
 pub struct Table<const N: usize> {
     titles: [&'static str; N],
     widths: [usize; N],
@@ -22,15 +22,16 @@ pub struct Table<const N: usize> {
 }
 
 impl<const N: usize> Table<N> {
-    /// A column is as wide as its title and the given width; a longer cell
-    /// stands out. Widths below zero are those of numbers, which stand right.
+    /// Creates a table from titles and minimum widths in characters. A column is at least
+    /// as wide as its title; a longer cell overflows it. A negative width marks a column
+    /// of numbers, which are right-aligned.
     pub fn new(columns: [(&'static str, i32); N]) -> Self {
         let titles = columns.map(|(title, _)| title);
         let widths = columns.map(|(title, width)| title.chars().count().max(width.unsigned_abs() as usize));
         Table { titles, widths, right: columns.map(|(_, width)| width < 0) }
     }
 
-    /// The two lines of the head.
+    /// Formats the two lines of the header.
     pub fn head(&self) -> String {
         let mut rule = String::from("|");
         for (&width, right) in self.widths.iter().zip(self.right) {
@@ -43,7 +44,7 @@ impl<const N: usize> Table<N> {
         format!("{}{rule}\n", self.row(&self.titles.map(String::from)))
     }
 
-    /// A line.
+    /// Formats a row.
     pub fn row(&self, cells: &[String; N]) -> String {
         let mut line = String::from("|");
         for ((cell, &width), right) in cells.iter().zip(&self.widths).zip(self.right) {
@@ -53,14 +54,14 @@ impl<const N: usize> Table<N> {
     }
 }
 
-/// A row as a line of CSV, the first one with the names of its fields above.
+/// Formats a row as a line of CSV; the first one follows a header with the field names.
 pub fn csv_line(row: &impl Serialize, first: bool) -> anyhow::Result<String> {
     let mut writer = csv::WriterBuilder::new().has_headers(first).from_writer(Vec::new());
     writer.serialize(row)?;
     Ok(String::from_utf8(writer.into_inner()?)?)
 }
 
-/// Nanoseconds with a unit and three or four digits.
+/// Formats nanoseconds with a unit and three or four digits.
 pub fn time(ns: f64) -> String {
     let (value, unit) = match ns {
         _ if ns < 1e3 => (ns, "ns"),
@@ -71,13 +72,13 @@ pub fn time(ns: f64) -> String {
     format!("{value:.*} {unit}", digits(value))
 }
 
-/// A number with three or four digits; "-" for none.
+/// Formats a number with three or four digits; "-" for `None`.
 pub fn number(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.*}", digits(value)))
 }
 
 fn digits(value: f64) -> usize {
-    // What would round to a digit more has one less behind the point.
+    // A value that would round up to one more digit gets one decimal fewer.
     match value.abs() {
         0.0..9.995 => 2,
         9.995..99.95 => 1,

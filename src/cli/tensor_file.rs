@@ -1,4 +1,4 @@
-//! A safetensors file that is written row by row and appears when complete.
+//! A safetensors file that is written row by row and appears only when it is complete.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -10,15 +10,15 @@ use super::atomic_file::AtomicFile;
 
 /// `input_ids` and the growing `logits`, under a temporary name.
 ///
-/// The sizes are known in advance, so that the header comes first and the rows
-/// follow as they are computed; no more than one is held.
+/// The sizes are known in advance, so the header is written first and each row as it is
+/// computed. No more than one row is in memory.
 pub struct TensorFile {
     file: AtomicFile,
     rows_left: usize,
 }
 
 impl TensorFile {
-    /// Starts the file `path` for `[input_ids.len(), vocab_size]` logits.
+    /// Starts the file `path` for logits of shape `[input_ids.len(), vocab_size]`.
     ///
     /// # Errors
     /// As [`AtomicFile::create`].
@@ -34,7 +34,7 @@ impl TensorFile {
         Ok(TensorFile { file, rows_left: input_ids.len() })
     }
 
-    /// Adds the next row of logits.
+    /// Appends the next row of logits.
     ///
     /// # Errors
     /// [`Error::Io`] when the disk is full or fails.
@@ -43,7 +43,7 @@ impl TensorFile {
         logits.iter().try_for_each(|value| self.file.write(&value.to_le_bytes()))
     }
 
-    /// Gives the file its name.
+    /// Flushes the file to disk and renames it to its final name.
     ///
     /// # Errors
     /// [`Error::Io`], also when rows are missing.
@@ -56,8 +56,8 @@ impl TensorFile {
     }
 }
 
-/// The header's length and the header, padded to a multiple of 8 with spaces as
-/// the format asks.
+/// Returns the header's length and the header, padded with spaces to a multiple of 8
+/// bytes as the format requires.
 fn header(n: usize, vocab_size: usize, metadata: &[(&str, &str)]) -> Vec<u8> {
     let ids_bytes = n * 4;
     let metadata: serde_json::Map<_, _> = metadata.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect();

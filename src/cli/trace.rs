@@ -1,6 +1,6 @@
 //! A profile as a Chrome trace, which Perfetto (<https://ui.perfetto.dev>) and
-//! chrome://tracing open. The format: "Trace Event Format" of the Chromium
-//! project, JSON object form.
+//! chrome://tracing open. The format is the JSON object form of the Chromium project's
+//! "Trace Event Format".
 
 use serde_json::{Value, json};
 use wgpt::Error;
@@ -8,12 +8,12 @@ use wgpt::bench::{Profile, StepProfile};
 
 use super::atomic_file::AtomicFile;
 
-/// The kernel of a variant's label, `gemv` of `gemv[workgroup,f16]`.
+/// Returns the kernel of a variant's label, such as `gemv` of `gemv[workgroup,f16]`.
 pub fn kernel_name(variant: &str) -> &str {
     variant.split_once('[').map_or(variant, |(kernel, _)| kernel)
 }
 
-/// Writes the trace of a profile and gives the file its name.
+/// Writes the trace of a profile and renames the file to its final name.
 ///
 /// # Errors
 /// [`Error::Io`] when the file cannot be written.
@@ -35,7 +35,7 @@ fn trace(model: &str, device: &str, profile: &Profile) -> Value {
     })
 }
 
-/// One row of the trace: the dispatches laid end to end, in microseconds.
+/// Adds one row of the trace: a step's dispatches laid end to end, in microseconds.
 fn add(events: &mut Vec<Value>, thread: usize, step: &StepProfile) {
     let name = format!("{} of {} at {}", step.name, step.n_tokens, step.position);
     events.push(json!({"ph": "M", "name": "thread_name", "pid": 1, "tid": thread, "args": {"name": name}}));

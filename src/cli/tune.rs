@@ -16,12 +16,12 @@ use super::progress::Bar;
 
 /// Find the fastest kernels for a model on this device and keep the choice
 ///
-/// Every implementation that the device can run is first checked against the
-/// reference at small sizes; one that is wrong here is dropped. The others are
-/// timed in turn at the model's own sizes: another one than the default is taken
-/// where its median is better by more than 3 % and the quartiles are apart.
-/// What is found is kept in the cache directory; models of the same shape and types
-/// run with it from then on, unless --variant says otherwise.
+/// First checks every implementation that the device can run against the reference at
+/// small sizes, and drops those with wrong results. Then times the others in turn at the
+/// model's own sizes. An implementation replaces the default if its median is better by
+/// more than 3 % and their quartiles do not overlap. The choice is kept in the cache
+/// directory. Models of the same shape and types use it from then on, unless --variant
+/// says otherwise.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -30,21 +30,21 @@ Examples:
   wgpt tune --random gpt2-xl --seconds 10
   wgpt tune --cache-dir ./cache --json")]
 pub struct Args {
-    /// Time to search [default: 2, with --full 60]
+    /// Duration of the search in seconds [default: 2, with --full 60]
     #[arg(long, value_name = "N", value_parser = seconds)]
     seconds: Option<Duration>,
-    /// Searches longer: more samples of each candidate, and on software adapters
-    /// those that are known to be slow there
+    /// Search longer: take more samples of each candidate, and on software adapters also
+    /// time candidates known to be slow there
     #[arg(long)]
     full: bool,
-    /// Prints one JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     model: ModelArgs,
 }
 
-/// Reads a number of seconds.
+/// Parses a number of seconds.
 pub fn seconds(s: &str) -> Result<Duration, String> {
     let seconds = s.parse::<f64>().map_err(|e| e.to_string())?;
     Duration::try_from_secs_f64(seconds).map_err(|_| "expected seconds, 0 or more".to_owned())
@@ -53,11 +53,11 @@ pub fn seconds(s: &str) -> Result<Duration, String> {
 #[derive(Serialize)]
 struct Report {
     device: String,
-    /// gpu or wall.
+    /// The clock: gpu or wall.
     clock: &'static str,
     complete: bool,
     operations: Vec<Operation>,
-    /// What failed its check, and how.
+    /// The candidates that failed their check, and how.
     dropped: Vec<String>,
 }
 
@@ -66,7 +66,7 @@ struct Operation {
     op: &'static str,
     default: &'static str,
     chosen: &'static str,
-    /// Time of the default over that of the choice; `null` where not both were
+    /// Time of the default divided by the time of the choice; `null` unless both were
     /// timed.
     gain: Option<f64>,
     complete: bool,
@@ -80,7 +80,7 @@ struct Candidate {
     n_samples: usize,
 }
 
-/// Runs the verb.
+/// Runs `wgpt tune`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let cancel = interrupt::flag();
     if args.model.run.deterministic || !args.model.run.variant.is_empty() {
@@ -95,7 +95,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     }
     let usual = if args.full { Budget::FULL } else { Budget::USUAL };
     let budget = Budget { time: args.seconds.unwrap_or(usual.time), full: args.full };
-    // Before the search: the place may not be writable.
+    // Fails before the search if the choice cannot be saved.
     match &gpu.options().cache_dir {
         Some(dir) => cache::check_writable(dir)?,
         None => note("note: there is no cache directory: the choice is shown, not kept"),
@@ -117,20 +117,20 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Prints what the device has to tell.
+/// Prints the device's warnings.
 pub fn warn(gpu: &Gpu) {
     for warning in gpu.take_warnings() {
         note(&format!("warning: {warning}"));
     }
 }
 
-/// Tunes behind a finished text, where nobody waits for it any more and the cache
-/// has nothing for the model. Ctrl-C ends the program at once, or, where it was
-/// pressed just before, the search.
+/// Tunes after a text is complete, when nobody waits for it any more, if the cache has no
+/// choice for the model. Ctrl-C ends the program at once; a Ctrl-C from just before the
+/// search ends only the search.
 pub fn behind_a_text(engine: &Engine, asked: Option<Duration>) {
     let gpu = engine.gpu();
-    // On software adapters the order of the candidates is that of measurements
-    // already, and compiling them takes longer than the time.
+    // On software adapters, the default order of the candidates already comes from
+    // measurements, and compiling the candidates takes longer than the tuning budget.
     let usual = if gpu.report().is_software() { Duration::ZERO } else { Budget::USUAL.time };
     let time = asked.unwrap_or(usual);
     let Some(dir) = &gpu.options().cache_dir else { return };
@@ -153,7 +153,7 @@ pub fn behind_a_text(engine: &Engine, asked: Option<Duration>) {
     warn(&gpu);
 }
 
-/// A bar of the time that is over.
+/// A bar that shows the time spent.
 struct TuneBar(Bar);
 
 impl TuneBar {
@@ -166,7 +166,7 @@ impl TuneBar {
     }
 }
 
-/// The default's time and the choice's.
+/// Returns the times of the default and of the choice.
 fn times(op: &OpTuning) -> [String; 2] {
     [op.default, op.chosen].map(|which| {
         let timed = op.timed.iter().find(|timed| timed.candidate == which);

@@ -141,7 +141,7 @@ impl Forward {
     fn warm_up(&mut self, gpu: &Gpu, model: &Model, progress: &mut ProgressFn<'_>) -> Result<()> {
         report(progress, LoadPhase::WarmUp, 0, 3)?;
         if self.sample_scratch.is_some() {
-            // The first text shall find them compiled.
+            // Compiled now, so that the first generation need not wait.
             let recorder = contract::recorder(gpu, &mut self.params);
             sample::variants().iter().try_for_each(|variant| recorder.compile(variant))?;
         }

@@ -1,4 +1,4 @@
-//! What a reader returns.
+//! The values that a reader returns.
 
 use std::fs;
 
@@ -41,9 +41,9 @@ fn every_bit_pattern_is_read_exactly_in_each_dtype() {
 #[test]
 fn any_block_equals_a_slice_of_the_whole() {
     let mut random = Random(2);
-    // Small gaps, rows with gaps beyond 4 kB, rows longer than the 1 MiB
-    // staging buffer, and their neighbours; one part of odd length in front
-    // leaves the next ones unaligned in the file.
+    // Small gaps, rows with gaps beyond 4 kB, rows longer than the 1 MiB staging buffer,
+    // and sizes next to these. A first part of odd length leaves the next parts unaligned
+    // in the file.
     let parts = [
         half_part("a_odd", Dtype::F16, &[7], &mut random),
         half_part("small", Dtype::F16, &[37, 11], &mut random),

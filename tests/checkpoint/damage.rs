@@ -1,4 +1,4 @@
-//! Files that are not what they say.
+//! Damaged files.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use wgpt::checkpoint::Checkpoint;
 use crate::files::{Random, f32_part, half_part, model_error, open_bytes, serialized};
 use crate::heap::{MIB, peak_bytes};
 
-/// A file with a header of one's own making.
+/// Returns a file with the given header.
 fn raw(header: &str, data_bytes: usize) -> Vec<u8> {
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
     bytes.extend_from_slice(header.as_bytes());
@@ -78,7 +78,7 @@ fn damaged_files_are_described() {
     }
     let twice = format!("{{{},{}}}", entry("w", "U8", "[1]", 0, 1), entry("w", "U8", "[1]", 1, 2));
     assert!(model_error(open_bytes(&raw(&twice, 2))).contains("tensor \"w\" occurs twice"));
-    // What only looks odd is accepted: no tensors, a type unknown to everyone.
+    // Unusual but valid files are accepted: no tensors, an unknown element type.
     assert!(open_bytes(&raw("{} ", 0)).unwrap().tensors().is_empty());
     assert!(open_bytes(&raw(&one("F128_NEW", "[3]", 0, 5), 5)).is_ok());
 }
@@ -131,7 +131,7 @@ fn random_damage_never_panics_nor_takes_memory() {
             Err(other) => panic!("round {round}: {other}"),
         }
     }
-    // Both happen often: damage in data or names is not visible, the rest is.
+    // Both happen often: damage in data or names goes unnoticed, other damage does not.
     assert!(accepted > 500 && refused > 3000, "{accepted} accepted, {refused} refused");
 }
 

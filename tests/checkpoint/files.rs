@@ -8,7 +8,8 @@ use safetensors::tensor::{Dtype, TensorView};
 use wgpt::Error;
 use wgpt::checkpoint::Checkpoint;
 
-/// splitmix64 (Steele, Lea and Flood 2014): seeded and the same everywhere.
+/// splitmix64 (Steele, Lea and Flood 2014): seeded, with the same output on every
+/// platform.
 pub struct Random(pub u64);
 
 impl Random {
@@ -38,7 +39,7 @@ pub fn serialized(parts: &[Part]) -> Vec<u8> {
 
 pub fn f32_part(name: &'static str, shape: &[usize], random: &mut Random) -> Part {
     let n: usize = shape.iter().product();
-    // Any bits but those of a NaN, so that values compare with ==.
+    // Any bits except those of a NaN, so that values compare with ==.
     let data = (0..n).flat_map(|_| (random.next() as u32 & 0xBF7F_FFFF).to_le_bytes()).collect();
     (name, Dtype::F32, shape.to_vec(), data)
 }
@@ -49,7 +50,7 @@ pub fn half_part(name: &'static str, dtype: Dtype, shape: &[usize], random: &mut
     (name, dtype, shape.to_vec(), data)
 }
 
-/// The values by the `half` crate's scalar conversion.
+/// Returns the values by the `half` crate's scalar conversion.
 pub fn oracle(dtype: Dtype, data: &[u8]) -> Vec<f32> {
     let halves = data.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
     match dtype {
@@ -67,7 +68,7 @@ pub fn open_bytes(bytes: &[u8]) -> wgpt::Result<Checkpoint> {
     Checkpoint::open_file(&path)
 }
 
-/// The message of an error that must be [`Error::Model`].
+/// Returns the message of an error that must be [`Error::Model`].
 pub fn model_error(result: wgpt::Result<Checkpoint>) -> String {
     match result {
         Err(error @ Error::Model { .. }) => error.to_string(),

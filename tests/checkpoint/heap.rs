@@ -3,8 +3,8 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-/// Counts the heap of each thread for itself, so that tests can run side by
-/// side; loading uses the caller's thread alone.
+/// Counts the heap of each thread separately, so that tests can run in parallel; loading
+/// uses only the caller's thread.
 struct Counting;
 
 thread_local! {
@@ -14,7 +14,7 @@ thread_local! {
 }
 
 fn count(change: isize) {
-    // A thread that is ending has no counters any more.
+    // A thread that is ending has lost its counters.
     let _ = LIVE_BYTES.try_with(|live| {
         live.set(live.get() + change);
         let _ = PEAK_BYTES.try_with(|peak| peak.set(peak.get().max(live.get())));
@@ -24,13 +24,13 @@ fn count(change: isize) {
     }
 }
 
-// SAFETY: every call is passed on to the system allocator unchanged; counting
-// allocates nothing.
+// SAFETY: every call is passed on to the system allocator unchanged; counting allocates
+// nothing.
 #[allow(unsafe_code, reason = "an allocator is an unsafe trait")]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
-        // SAFETY: the caller's promise for `layout` is passed on.
+        // SAFETY: the caller upholds `alloc`'s contract for `layout`.
         unsafe { System.alloc(layout) }
     }
 
@@ -44,7 +44,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The most heap bytes that `action` held beyond those before it.
+/// Returns the largest number of heap bytes that `action` held, beyond those held before.
 pub fn peak_bytes<T>(action: impl FnOnce() -> T) -> (T, usize) {
     let before = LIVE_BYTES.get();
     PEAK_BYTES.set(before);

@@ -9,7 +9,7 @@ use wgpt::checkpoint::Checkpoint;
 
 use crate::files::{Random, f32_part, half_part, model_error, oracle, serialized};
 
-/// A directory with shards `a` (tensors x, y) and `b` (tensor z).
+/// Returns a directory with shards `a` (tensors x, z) and `b` (tensor y).
 fn sharded(index: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let mut random = Random(6);
@@ -43,7 +43,7 @@ fn shards_are_one_checkpoint() {
         reader.read_block(checkpoint.get(name).unwrap(), 0..n_rows, 0..n_cols, &mut found).unwrap();
         assert_eq!(found, oracle(dtype, &data));
     }
-    // A single file comes first, as in transformers.
+    // A single file takes precedence, as in transformers.
     fs::copy(dir.path().join("b.safetensors"), dir.path().join("model.safetensors")).unwrap();
     assert_eq!(Checkpoint::open_dir(dir.path()).unwrap().tensors().len(), 1);
 }

@@ -1,4 +1,4 @@
-//! `wgpt bench model`: tests, formats, figures that agree with one another.
+//! `wgpt bench model`: tests, formats, and figures that agree with one another.
 
 use serde_json::Value;
 
@@ -55,9 +55,9 @@ fn costs_beside_the_rate_agree_with_it() {
         let n_tokens = number("n_prompt") + number("n_gen");
         let parts = ["encode", "submit", "wait", "read"].map(|part| number(&format!("{part}_ns_per_token")));
         assert!(parts.iter().all(|&ns| ns > 0.0), "{row:#}");
-        // The parts lie within the timed runs.
+        // The parts do not exceed the time of the timed runs.
         assert!(parts.iter().sum::<f64>() <= number("avg_ns") / n_tokens, "{row:#}");
-        // Every run takes the same dispatches, at least two a layer.
+        // Every run takes the same number of dispatches, at least two per layer.
         let dispatches = number("dispatches_per_token") * n_tokens;
         assert!((dispatches - dispatches.round()).abs() < 1e-6 && dispatches >= 4.0, "{row:#}");
         if number("n_prompt") == 0.0 {
@@ -67,7 +67,7 @@ fn costs_beside_the_rate_agree_with_it() {
             assert!(number("first_token_cold_ns") > number("load_ns"), "{row:#}");
             let warm = samples("first_token_warm_samples_ns");
             assert!((number("first_token_warm_ns") / (warm.iter().sum::<f64>() / 3.0) - 1.0).abs() < 1e-9);
-            // Behind the prompt's logits there is the sampling.
+            // Sampling follows the prompt's logits.
             assert!(warm.iter().zip(samples("samples_ns")).all(|(first, prompt)| *first > prompt), "{row:#}");
         }
         assert!(number("peak_gpu_bytes") > number("model_size"), "{row:#}");
@@ -93,7 +93,7 @@ fn batches_are_rows_with_all_their_tokens() {
         let ns = row["samples_ns"][0].as_f64().unwrap();
         assert!((tokens * 1e9 / ns / row["samples_ts"][0].as_f64().unwrap() - 1.0).abs() < 1e-9, "{row:#}");
     }
-    // A step of several sequences takes fewer dispatches than as many steps of one.
+    // A step of several sequences takes fewer dispatches than that many steps of one.
     let dispatches = |i: usize| rows[i]["dispatches_per_token"].as_f64().unwrap();
     assert!(dispatches(2) < dispatches(1) && dispatches(3) < dispatches(2), "{rows:#?}");
     let tiny = golden("gpt2-tiny");
@@ -128,7 +128,7 @@ fn the_other_formats_hold_the_same_tests() {
     assert_eq!(records.len(), 2);
     assert_eq!([&records[0][column("test")], &records[1][column("test")]], ["pp4 @ d3", "tg2 @ d3"]);
     assert!(records[0][column("avg_ts")].parse::<f64>().unwrap() > 0.0);
-    // Every field that has one value is a column.
+    // Every field with a single value is a column.
     let object: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
     let single: std::collections::BTreeSet<&str> = object
         .as_object()
@@ -150,7 +150,7 @@ fn the_other_formats_hold_the_same_tests() {
     assert!(cells(lines[2])[6].contains(" ± "));
     let width = lines[0].chars().count();
     assert!(lines[..4].iter().all(|line| line.chars().count() == width), "{table}");
-    // The second table stands behind a line of its own.
+    // An empty line separates the second table.
     assert_eq!(lines[4], "");
     assert_eq!(cells(lines[5])[..3], ["test", "1st token, cold", "1st token, warm"]);
     assert_eq!([&cells(lines[7])[0], &cells(lines[8])[0]], ["pp4", "tg2"]);
@@ -166,7 +166,7 @@ fn tests_beyond_the_context_are_refused() {
         .fails(4, &["test pp129 takes 129 positions, the context holds 128"]);
     wgpt(&["bench", "model", "-m", &tiny, "-n", "100", "-d", "29"])
         .fails(4, &["test tg100 @ d29 takes 129 positions"]);
-    // What fits at another depth of the list is left out and told.
+    // A size that fits at another depth of the list is skipped with a note.
     let args = ["bench", "model", "-m", &tiny, "-r", "1", "-p", "100", "-n", "4", "-d", "0,30", "-o", "json"];
     let run = wgpt(&args).ok();
     assert!(run.stderr.contains("the context holds 128 positions, left out: pp100 @ d30"), "{run:#?}");

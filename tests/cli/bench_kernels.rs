@@ -1,5 +1,5 @@
-//! `wgpt bench kernels`, `compare` and `plot`: formats, figures that agree with
-//! one another, pictures.
+//! `wgpt bench kernels`, `compare` and `plot`: formats, figures that agree with one
+//! another, pictures.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::models::golden;
 use crate::program::{Run, wgpt};
 
-/// Little work: a second, most of it the roofline's.
+/// Flags for little work: about a second, most of it for the roofline.
 const QUICK: [&str; 8] = ["bench", "kernels", "--max-seconds", "0.02", "--cold-mib", "1", "--probe-mib", "1"];
 
 fn kernels(args: &[&str]) -> Run {
@@ -20,7 +20,7 @@ fn number(value: &Value, field: &str) -> f64 {
     value[field].as_f64().unwrap_or_else(|| panic!("{field}: {value:#}"))
 }
 
-/// Asserts what holds of every kernel record.
+/// Asserts the properties of every kernel record.
 fn check_record(record: &Value) {
     for field in ["kernel_hash", "device", "driver", "driver_info", "wgpu_version", "test_time"] {
         assert!(record[field].is_string(), "{field}: {record:#}");
@@ -43,7 +43,7 @@ fn check_record(record: &Value) {
         assert!(number(row, "p10_ns") <= number(row, "median_ns"));
         assert!(number(row, "median_ns") <= number(row, "p90_ns"));
         if row["gb_per_second"].is_null() {
-            // Only a wall time may be hidden by its overhead.
+            // Only a wall time may be smaller than its overhead.
             assert_eq!(row["clock"], "wall", "{row:#}");
             continue;
         }
@@ -62,7 +62,7 @@ fn names(record: &Value) -> Vec<String> {
 
 #[test]
 fn json_carries_samples_roofline_and_circumstances() {
-    // A part of a name: on the floor one variant of each has it.
+    // A part of a name: on the floor, one variant of each operation contains it.
     let args = ["--op", "gemv,gemm", "--shape", "24x40", "--variant", "per_thread", "-o", "json"];
     let record = kernels(&[&args[..], &["--features-floor"]].concat()).json();
     check_record(&record);
@@ -96,7 +96,7 @@ fn json_carries_samples_roofline_and_circumstances() {
 
 #[test]
 fn every_variant_of_every_operation_is_measured() {
-    // One row for each variant: none is wrong on this adapter.
+    // One row per variant, so none is wrong on this adapter.
     for (op, shape, least) in [
         ("gemv", "16x16", 2),
         ("gemv", "3x16x16", 2),
@@ -169,7 +169,7 @@ fn wrong_requests_are_refused_before_anything_is_measured() {
     assert_eq!(wgpt(&["bench", "kernels", "--shape", "8x8"]).code, Some(2));
 }
 
-/// A record of the tiny model.
+/// Writes a record of the tiny model.
 fn model_record(path: &Path, args: &[&str]) -> String {
     let tiny = golden("gpt2-tiny");
     let run = wgpt(&[&["bench", "model", "-m", &tiny, "-r", "4", "-o", "json"], args].concat()).ok();
@@ -193,7 +193,7 @@ fn records_are_compared_and_drawn() {
     assert_eq!(found["only_in_a"].as_array().unwrap().len(), 3);
     assert_eq!(found["warnings"], Value::Array(Vec::new()));
 
-    // A record against itself: no difference in any row.
+    // A record compared with itself: no difference in any row.
     let table = wgpt(&["bench", "compare", &a, &a]).ok().stdout;
     assert_eq!(table.matches("| no difference ").count(), 4, "{table}");
     let csv = wgpt(&["bench", "compare", &a, &b, "-o", "csv"]).ok().stdout;

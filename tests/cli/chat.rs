@@ -1,4 +1,4 @@
-//! `wgpt chat` without a terminal: a line a message.
+//! `wgpt chat` without a terminal: each line is a message.
 
 use std::io::{BufRead, BufReader, Read, Write};
 
@@ -6,14 +6,15 @@ use serde_json::{Value, json};
 
 use crate::program::{Run, spawn, wgpt_with};
 
-/// The demo model, which knows no conversations, by a template that needs none.
+/// The demo model was not trained on conversations; this template needs no such training.
 const PLAIN: &[&str] = &["chat", "--chat-template", "plain", "--temp", "0"];
 
 fn chat(more: &[&str], input: &str) -> Run {
     wgpt_with(&[PLAIN, more].concat(), input, &[])
 }
 
-/// What /stats tells of prompts: (tokens, of them reused), of the last turn and of all.
+/// Returns the prompt counts that /stats prints, as (tokens, reused tokens): of the last
+/// turn and of all turns.
 fn prompts(stderr: &str) -> Vec<(usize, usize)> {
     let lines = stderr.lines().filter(|line| line.ends_with(" of them reused"));
     lines
@@ -40,7 +41,7 @@ fn lines_are_messages_and_answers_go_to_stdout_alone() {
         assert!(run.stderr.contains(part), "{part}: {run:#?}");
     }
     assert!(!run.stderr.contains("> ") && !run.stderr.contains('\u{1b}'), "no prompt, no colour: {run:#?}");
-    // The same questions, the same answers.
+    // The same questions give the same answers.
     assert_eq!(chat(&["-n", "6"], input).stdout, run.stdout);
 }
 
@@ -67,7 +68,7 @@ fn a_conversation_goes_to_a_file_and_back() {
     assert!(loaded.stderr.contains("Be kind."), "{loaded:#?}");
     assert_eq!(chat(&["-n", "5", "--load", file], on).ok().stdout, loaded.stdout);
 
-    // A file that exists is replaced, whole; nothing else is left.
+    // An existing file is replaced as a whole, and no other file is left.
     chat(&["-n", "2"], &format!("Hi\n/save {file}\n")).ok();
     let names: Vec<_> =
         std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -119,7 +120,7 @@ fn commands_do_what_help_says() {
     }
     chat(&[], "/no\n").fails(4, &["/no: no such command; /help lists them"]);
     chat(&[], "/save\n").fails(4, &["/save takes a file"]);
-    // A message that begins with a slash is one like others.
+    // A message that begins with a slash is an ordinary message.
     assert_eq!(chat(&["-n", "1"], "//etc\n").ok().stdout.lines().count(), 1);
 }
 
@@ -167,7 +168,7 @@ fn an_answer_ends_at_any_of_the_models_end_tokens_or_at_a_stop_string() {
     let say = |more: &[&str]| wgpt_with(&[&args, more].concat(), "Tom had a dog.\n/stats\n", &[]).ok();
     let whole = say(&[]);
     let text = whole.stdout.strip_suffix('\n').unwrap();
-    // The word that the answer is then to end at.
+    // The answer is then made to end at this word.
     let (before, _) = text.split_once(" Tom").unwrap();
     let tokenizer = wgpt::text::Tokenizer::from_file("weights/tokenizer.json").unwrap();
     let tom = tokenizer.encode(" Tom").unwrap();
@@ -182,7 +183,7 @@ fn an_answer_ends_at_any_of_the_models_end_tokens_or_at_a_stop_string() {
     assert!(ended.stderr.contains(" tokens, stop\n"), "{ended:#?}");
     std::fs::remove_file(dir.path().join("generation_config.json")).unwrap();
     assert_eq!(say(&["--stop", " Tom"]).stdout, format!("{before}\n"));
-    // The same by tokenizer_config.json's eos_token, as the vocabulary writes it.
+    // The same with tokenizer_config.json's eos_token, spelled as in the vocabulary.
     let written = tokenizer.id_to_token(tom[0]).unwrap();
     std::fs::write(dir.path().join("tokenizer_config.json"), json!({"eos_token": written}).to_string())
         .unwrap();
@@ -219,7 +220,7 @@ fn ctrl_c_stops_the_answer_and_not_the_program() {
     writeln!(stdin, "There was a cat.").unwrap();
     stdout.read_exact(&mut some).unwrap();
     interrupt();
-    // Twice, as someone without patience does.
+    // Twice, as an impatient user does.
     interrupt();
     let mut first = String::new();
     stdout.read_line(&mut first).unwrap();
@@ -246,7 +247,7 @@ fn ctrl_c_between_messages_ends_the_program() {
     writeln!(stdin, "Hi").unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    // The answer's line is out before the next message is waited for.
+    // The answer's line is printed before the next message is awaited.
     let status = loop {
         std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(200));

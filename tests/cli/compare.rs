@@ -13,7 +13,7 @@ fn two_precisions_differ_a_little() {
         ["--limit", "700", "--dtype", "f32", "--kv-dtype", "f32", "--dtype-b", "f16", "--top", "3", "--json"];
     let text = text.to_str().unwrap();
     let report = wgpt(&[&["compare", "demo", "demo", text], &args[..]].concat()).json();
-    // The file is f16 as well: the weights are the same, the kernels are not.
+    // The file is f16 too, so the weights are the same and only the kernels differ.
     let [a, b] = ["a", "b"].map(|side| report[side]["perplexity"].as_f64().unwrap());
     assert!((a / b - 1.0).abs() < 1e-3 && a > 5.0, "{report}");
     assert!(report["kl"]["mean"]["mean"].as_f64().unwrap() < 1e-4, "{report}");
@@ -38,7 +38,7 @@ fn a_model_beside_itself_and_beside_another() {
     assert!(same.stdout.contains("KL(A || B)      0.0000e0 +/- 0.0e0 nats a token"), "{same:#?}");
     assert!(same.stdout.contains("same top token  100.000 +/- 0.000 %"), "{same:#?}");
     assert!(!same.stdout.contains("| position"), "{same:#?}");
-    // A checkpoint of a run, by its file.
+    // A checkpoint of a run, given by its file.
     let other = Model::demo().with_tensors(|tensors| {
         let (_, shape, bytes) = tensors.get_mut("transformer.ln_f.weight").unwrap();
         assert_eq!(shape, &[192]);

@@ -8,10 +8,10 @@ use crate::models::{Model, repository};
 use crate::program::{spawn, wgpt};
 
 const STORY: &str = "Once upon a time there was a little dog. He liked to play with a red ball in the park.";
-/// As a word processor would have it, no story.
+/// Business prose, unlike a story.
 const OTHER: &str = "The quarterly figures exceeded all expectations of the board of directors.";
 
-/// The demo model's weights as two checkpoints of a run, with two texts.
+/// Returns the demo model's weights as two checkpoints of a run, with two texts.
 fn run() -> (Model, [String; 3]) {
     let model = Model::demo();
     let weights = model.read("model.safetensors");
@@ -48,7 +48,7 @@ fn checkpoints_are_evaluated_drawn_and_drawn_again() {
     assert!(evaluation["device"]["name"].is_string() && report["n_parameters"] == 2_271_360);
     let picture = fs::read_to_string(&plot).unwrap();
     assert!(picture.contains("too few points to say: 2") && picture.trim_end().ends_with("</svg>"));
-    // What was printed is a log.
+    // The printed JSON is itself a log.
     model.write("curve.json", run.stdout.as_bytes());
     let (record, again) = (format!("{}/curve.json", model.path()), format!("{}/again.svg", model.path()));
     let read = wgpt(&["curve", &record, "--plot", &again, "--json"]).json();
@@ -122,7 +122,7 @@ fn inputs_that_do_not_fit_are_refused() {
     assert!(!std::path::Path::new(&plot).exists(), "a failed run leaves no picture");
 }
 
-/// Ctrl-C among a thousand checkpoints, all of them one file.
+/// Ctrl-C during the evaluation of a thousand checkpoints, all of them the same file.
 #[cfg(unix)]
 #[test]
 fn an_interrupted_curve_has_the_checkpoints_that_are_done() {
@@ -136,7 +136,7 @@ fn an_interrupted_curve_has_the_checkpoints_that_are_done() {
     let args = ["curve", model.path(), "--train", &train, "--plot", &plot];
     let mut child = spawn(&args);
     let mut stderr = child.stderr.take().unwrap();
-    // The notice of what is left out comes before the first load.
+    // The note about skipped files comes before the first load.
     let mut seen = [0; 20];
     stderr.read_exact(&mut seen).unwrap();
     std::thread::sleep(std::time::Duration::from_millis(2500));
@@ -147,7 +147,7 @@ fn an_interrupted_curve_has_the_checkpoints_that_are_done() {
     child.stdout.take().unwrap().read_to_string(&mut rest[1]).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
     let [stderr, stdout] = rest;
-    // On a slow machine nothing may be known yet.
+    // On a slow machine there may be no result yet.
     if stdout.is_empty() {
         assert!(stderr.ends_with("error: cancelled\n"), "{stderr}");
         assert!(!std::path::Path::new(&plot).exists());
@@ -158,7 +158,7 @@ fn an_interrupted_curve_has_the_checkpoints_that_are_done() {
     }
 }
 
-/// The command that the README gives for its picture.
+/// Runs the command that the README gives for its picture.
 #[test]
 fn the_recorded_curve_is_drawn_without_its_checkpoints() {
     let record = repository("benches/record/2026-11-24-2core-lavapipe25-demo-curve.json");
@@ -184,7 +184,8 @@ fn the_recorded_curve_is_drawn_without_its_checkpoints() {
         (&report["diagnosis"]["kind"], &report["budget"]["tokens"]),
         (&"still_falling".into(), &7_372_800.into())
     );
-    // The loss over the held-out text is that of transformers, which weights/README.md names.
+    // The loss over the held-out text equals that of transformers, which
+    // weights/README.md gives.
     let last = report["points"].as_array().unwrap().last().unwrap();
     assert!((last["validation"].as_f64().unwrap() / 2.711_045_1 - 1.0).abs() < 1e-5, "{last}");
     let picture = fs::read_to_string(&plot).unwrap();

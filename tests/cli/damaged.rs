@@ -1,19 +1,19 @@
-//! Models and inputs that are not what they should be: exit code 4, a message
-//! that names the fault, nothing on stdout.
+//! Damaged models and inputs: exit code 4, a message that names the fault, nothing on
+//! stdout.
 
 use safetensors::Dtype;
 
 use crate::models::{Model, repository};
 use crate::program::wgpt;
 
-/// Runs the model and asserts the error, of `generate` and of `inspect`.
+/// Runs `generate` and `inspect` on the model and asserts the error of both.
 #[track_caller]
 fn is_refused(model: &Model, parts: &[&str]) {
     wgpt(&["generate", "-m", model.path(), "--tokens", "1,2", "-n", "2"]).fails(4, parts);
     wgpt(&["inspect", "-m", model.path()]).fails(4, parts);
 }
 
-/// As [`is_refused`], for a fault that only reading the values shows.
+/// Like [`is_refused`], for a fault that is found only when the values are read.
 #[track_caller]
 fn is_refused_when_loaded(model: &Model, flags: &[&str], parts: &[&str]) {
     let args = [&["generate", "-m", model.path(), "--tokens", "1,2", "-n", "2"], flags].concat();
@@ -99,13 +99,13 @@ fn tensors_that_are_missing_or_unexpected() {
         tensors.insert("h.0.attn.rotary".into(), one);
     });
     is_refused(&with, &["h.0.attn.rotary: unexpected (shape ["]);
-    // Under both names: which of them counts?
+    // The tensor is present under both names, so it is unclear which one counts.
     let twice = Model::tiny().with_tensors(|tensors| {
         let wte = tensors["transformer.wte.weight"].clone();
         tensors.insert("wte.weight".into(), wte);
     });
     is_refused(&twice, &["transformer.wte.weight: wte.weight stands in the file as well"]);
-    // Ignored are masks of layers that exist and a tied head of the right shape.
+    // Only masks of existing layers and a tied head of the right shape are ignored.
     for name in ["h.2.attn.bias", "lm_head.weight"] {
         let model = Model::tiny().with_tensors(|tensors| {
             let one = tensors["transformer.ln_f.bias"].clone();
@@ -113,8 +113,8 @@ fn tensors_that_are_missing_or_unexpected() {
         });
         is_refused(&model, &[&format!("{name}: unexpected (shape [64])")]);
     }
-    // A type that is not read is told before loading; a name does not reach the
-    // terminal as it is.
+    // An unreadable element type is reported before loading; a tensor name does not reach
+    // the terminal unescaped.
     let integers = Model::tiny().with_tensors(|tensors| {
         tensors.get_mut("transformer.ln_f.bias").unwrap().0 = Dtype::I32;
         let one = tensors["transformer.ln_f.bias"].clone();
@@ -133,7 +133,7 @@ fn values_that_f16_cannot_hold() {
     is_refused_when_loaded(&model, &["--dtype", "f32"], &[tensor, "element 70 is NaN"]);
 }
 
-/// 4 million tokens: the head is cut into pieces by rows, not by bytes.
+/// 4 million tokens: the head is split into pieces by its number of rows, not by bytes.
 #[test]
 fn a_vocabulary_of_millions_runs() {
     let model = Model::tiny().with_config("n_embd", 1).with_config("n_head", 1).with_config("n_layer", 1);
@@ -157,7 +157,7 @@ fn a_vocabulary_of_millions_runs() {
             put(&format!("{name}.bias"), vec![1]);
         }
     });
-    // All logits are 0: the lowest id wins.
+    // All logits are 0, so the lowest id wins.
     let run = wgpt(&[
         "generate",
         "-m",

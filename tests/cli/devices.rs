@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::models::golden;
 use crate::program::{Run, wgpt, wgpt_with};
 
-/// The Vulkan loader finds no driver under these.
+/// Environment under which the Vulkan loader finds no driver.
 pub const NO_DRIVER: [(&str, &str); 2] =
     [("VK_DRIVER_FILES", "/nonexistent"), ("VK_ICD_FILENAMES", "/nonexistent")];
 
@@ -51,7 +51,7 @@ fn a_device_is_chosen_by_index_or_name_and_must_exist() {
     chosen(&["--device", "voodoo2"], &[]).fails(3, &["device \"voodoo2\" matches no adapter", known]);
     chosen(&["--device", "99"], &[]).fails(3, &["device \"99\" matches no adapter"]);
     chosen(&[], &[("WGPT_DEVICE", "voodoo2")]).fails(3, &["voodoo2"]);
-    // The flag goes before the environment.
+    // The flag overrides the environment.
     chosen(&["--device", "0"], &[("WGPT_DEVICE", "voodoo2")]).ok();
     wgpt(&["inspect", "--device", "voodoo2"]).fails(3, &["voodoo2"]);
 }
@@ -76,7 +76,7 @@ fn without_an_adapter_the_way_to_one_is_told() {
     assert_eq!((run.code, run.stdout.as_str()), (Some(3), "[]\n"));
     let run = wgpt(&["devices", "--backend", "metal"]);
     run.fails(3, &["no metal adapter"]);
-    // What needs no adapter works without one.
+    // Commands that need no adapter work without one.
     let report = without(&["inspect", "--json"]).json();
     assert_eq!(report["device"]["name"], Value::Null);
     assert_eq!(report["device"]["max_binding_bytes"], 128 << 20);
@@ -87,11 +87,11 @@ fn without_an_adapter_the_way_to_one_is_told() {
 #[test]
 fn inspect_describes_the_model() {
     let report = wgpt(&["inspect", "-m", &golden("gpt2-tiny"), "--json"]).json();
-    // 172,288: the golden model's README.
+    // 172,288 parameters, by the golden model's README.
     assert_eq!([&report["parameters"], &report["config"]["n_positions"]], [172_288, 128]);
     assert_eq!(report["file_dtypes"]["F32"]["bytes"], 172_288 * 4);
     assert_eq!(report["config"]["mlp"]["activation"], "gelu_tanh");
-    // 2 layers of k and v of 64 elements in f16.
+    // 2 layers with k and v of 64 elements each, in f16.
     assert_eq!(report["kv_bytes_per_token"], 2 * 2 * 64 * 2);
     let text = wgpt(&["inspect", "-m", &golden("gpt2-tiny")]).ok().stdout;
     assert!(text.contains("172.29 K (172288)") && text.contains("GPU memory"), "{text}");

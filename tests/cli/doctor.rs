@@ -17,8 +17,8 @@ const SECTIONS: [&str; 10] = [
     "verdict",
 ];
 
-/// What an issue can hold: each section once, lines of fewer than 100 columns,
-/// nothing that a terminal obeys.
+/// Asserts that the report can be pasted into an issue: each section once, lines shorter
+/// than 100 columns, no terminal control characters.
 fn assert_pasteable(text: &str) {
     for section in SECTIONS {
         assert_eq!(text.matches(&format!("\n\n{section}\n")).count(), 1, "{section}: {text}");
@@ -82,7 +82,7 @@ fn the_object_has_every_field() {
         "benchmark",
     ];
     fields(&report, &all);
-    // What --help promises.
+    // The fields that --help promises.
     let help = wgpt(&["doctor", "--help"]).ok().stdout;
     assert!(help.contains("Verdict and exit code:"), "{help}");
     for name in all {
@@ -195,7 +195,7 @@ fn a_cache_that_cannot_be_written_is_a_warning() {
     });
     assert!(unwritable, "{findings:#?}");
 
-    // One that can: its files are named.
+    // A writable cache: its files are named.
     let inner = dir.path().join("inner");
     let environment = [("WGPT_CACHE_DIR", inner.to_str().unwrap())];
     let report = wgpt_with(&["doctor", "--seconds", "0", "--json"], "", &environment).json();
@@ -205,14 +205,14 @@ fn a_cache_that_cannot_be_written_is_a_warning() {
     assert_eq!(cache["pipelines"].is_object(), report["adapter"]["backend"] == "vulkan");
 }
 
-/// While a driver compiles, too: Mesa's, which has no kernel ready here, crashed when
-/// the program ran its clean-up then.
+/// Ctrl-C must also work while a driver compiles. Mesa's driver, which has no kernel in
+/// its cache here, crashed when the program ran its clean-up during compilation.
 #[cfg(unix)]
 #[test]
 fn ctrl_c_ends_it_at_once() {
     use crate::program::spawn_with;
 
-    // Minutes of compilation and benchmark would follow.
+    // Otherwise, minutes of compilation and benchmark would follow.
     for milliseconds in [500, 1500, 3000, 5000] {
         let child = spawn_with(&["doctor", "--seconds", "600"], &[("MESA_SHADER_CACHE_DISABLE", "1")]);
         std::thread::sleep(std::time::Duration::from_millis(milliseconds));

@@ -1,5 +1,5 @@
-//! `wgpt eval`: reports, refusals, interruption. What the figures are is tested by
-//! tests/tasks.
+//! `wgpt eval`: reports, refusals, interruption. tests/tasks tests the figures
+//! themselves.
 
 use std::fs;
 
@@ -83,7 +83,7 @@ fn a_resumed_run_says_so() {
     );
     let other = [&args[..], &["--seed", "9"]].concat();
     wgpt(&other).fails(4, &["run.json: belongs to another run: seed is 0 there and 9 here"]);
-    // A file of something else is left as it was: the model's, for one.
+    // A file with other content is left unchanged, such as the model's config.
     let model = Model::demo();
     let config = format!("{}/config.json", model.path());
     let over = ["eval", "choices", &data("choices.jsonl"), "-m", model.path(), "--resume", &config];
@@ -126,7 +126,7 @@ fn ctrl_c_keeps_the_answers() {
 
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run.json");
-    // Minutes of work: each question many times.
+    // Minutes of work: each question occurs many times.
     let many = dir.path().join("many.txt");
     fs::write(&many, fs::read_to_string(data("hellaswag-200.txt")).unwrap().repeat(50)).unwrap();
     let args = ["eval", "hellaswag", many.to_str().unwrap(), "--resume", path.to_str().unwrap()];

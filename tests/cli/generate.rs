@@ -92,7 +92,7 @@ fn the_report_tells_times_rates_and_the_device() {
     assert_eq!(timings["generated_tokens"], 8);
     let prompt = n_prompt as f64 / positive("prompt_ms") * 1e3;
     assert!((positive("prompt_per_second") / prompt - 1.0).abs() < 1e-3);
-    // The first of the 8 tokens came with the prompt.
+    // The first of the 8 tokens was computed with the prompt.
     let generation = 7.0 / positive("generation_ms") * 1e3;
     assert!((positive("generation_per_second") / generation - 1.0).abs() < 1e-3);
     assert!(positive("first_token_ms") >= positive("load_ms") + positive("prompt_ms") * 0.99);
@@ -128,7 +128,7 @@ fn the_same_seed_gives_the_same_text_and_stdout_holds_nothing_else() {
     assert_eq!(report["seed"], 7);
     let other = wgpt(&[&args[..], &["-s", "8"]].concat()).ok();
     assert_ne!(other.stdout, first.stdout);
-    // A random seed is told, and it is the one in use.
+    // A random seed is reported, and it is the one in use.
     let random = wgpt(&[&args[..], JSON].concat()).json();
     let seed = random["seed"].as_u64().unwrap().to_string();
     let again = wgpt(&[&args[..], JSON, &["--seed", &seed]].concat()).json();
@@ -187,7 +187,7 @@ fn a_time_limit_ends_the_text_with_its_own_exit_code() {
     let some = wgpt(&[&args[..], &["--timeout", "1.5"]].concat());
     assert_eq!(some.code, Some(124), "{some:#?}");
     assert!(some.stdout.ends_with('\n') && some.stderr.contains("[timeout | prompt"), "{some:#?}");
-    // Ended before by itself.
+    // This text ends before its limit.
     wgpt(&["generate", "-p", "Once", "-n", "2", "--timeout", "3600"]).ok();
     wgpt(&["generate", "-p", "Once", "--timeout", "soon"]).fails(2, &["--timeout <SECONDS>", "soon"]);
     wgpt(&["generate", "-p", "Once", "--timeout", "-1"]).fails(2, &[]);
@@ -235,8 +235,8 @@ fn the_context_ends_the_text_or_slides() {
     let tiny = golden("gpt2-tiny");
     let args = ["-m", &tiny, "--tokens", "1,2,3", "-c", "8", "--ignore-eos", "--temp", "0"];
     let stopped = generate(&[&args[..], &["-n", "-1"]].concat());
-    // 8 positions: 3 of the prompt, 5 generated tokens that were run, and the
-    // one that follows them.
+    // 8 positions: 3 for the prompt, 5 for generated tokens that were run; one more token
+    // follows them.
     assert_eq!(stopped["token_ids"].as_array().unwrap().len(), 6);
     assert_eq!(stopped["finish_reason"], "length");
     let slid = generate(&[&args[..], &["-n", "20", "--overflow", "slide"]].concat());
@@ -295,7 +295,7 @@ fn a_saved_session_goes_on_and_its_text_is_not_run_again() {
         [ids(&first["input_ids"]), ids(&first["token_ids"])].concat(),
         "the text so far is in front"
     );
-    // In text mode, with the prompt behind: the file was replaced by the longer text.
+    // In text mode, with a prompt appended: the file now holds the longer text.
     let more = ["generate", "-p", " The end.", "-n", "1", "--echo", "--session", path];
     let text = wgpt(&[&more[..], &args].concat()).ok();
     assert!(
@@ -303,7 +303,7 @@ fn a_saved_session_goes_on_and_its_text_is_not_run_again() {
         "{text:?}"
     );
     assert!(text.stdout.contains(" The end."), "{text:?}");
-    // What is wrong is said.
+    // Faults are reported.
     let go_on = |args: &[&str]| wgpt(&[&["generate", "-p", "", "-n", "1"], args].concat());
     go_on(&["--session", "none.session"]).fails(4, &["none.session"]);
     let tiny = golden("gpt2-tiny");
@@ -321,7 +321,7 @@ fn a_saved_session_goes_on_and_its_text_is_not_run_again() {
 #[test]
 #[cfg(unix)]
 fn a_session_is_written_over_nothing_that_is_read() {
-    // The layout of Hugging Face's cache: links to files of other names elsewhere.
+    // The layout of Hugging Face's cache: symbolic links to files with other names.
     let dir = tempfile::TempDir::new().unwrap();
     let at = |name: &str| dir.path().join(name);
     let (blobs, model) = (at("blobs"), at("model"));
@@ -351,7 +351,7 @@ fn a_session_is_written_over_nothing_that_is_read() {
     wgpt(&["generate", "-p", "", "-n", "1", "--session", &text(&pipe)])
         .fails(4, &["pipe", "expected a saved session"]);
 
-    // A reader that has enough takes nothing from the session.
+    // A reader that closes the pipe early does not affect the session.
     let saved = text(&at("cut.session"));
     let more = ["-p", "Lily", "-n", "60", "--seed", "1", "--ignore-eos", "--save-session", &saved];
     let mut child = spawn(&[&["generate"], &more[..]].concat());

@@ -1,4 +1,4 @@
-//! `wgpt logits`: the file's content, and what remains when it fails.
+//! `wgpt logits`: the content of the file, and what remains if the command fails.
 
 use std::fs;
 
@@ -8,9 +8,8 @@ use safetensors::tensor::Dtype;
 use crate::models::{Model, golden, golden_f64, golden_ids};
 use crate::program::{joined, wgpt};
 
-/// Both in f32; the reference is computed in f64. The bound is the project's
-/// for whole models: sums of 64 to 256 products round to about 1e-5 of logits
-/// of size 10.
+/// The engine computes in f32, the reference in f64. The bound is the project's for whole
+/// models: sums of 64 to 256 products round to about 1e-5 for logits of size 10.
 const TOLERANCE: f64 = 2e-4;
 
 #[test]
@@ -62,7 +61,7 @@ fn places_that_cannot_be_written_are_told_and_nothing_remains() {
     wgpt(&["logits", "-p", "Once", "--output", missing.to_str().unwrap()])
         .fails(1, &["cannot write", "no/such"]);
     wgpt(&["logits", "-p", "Once", "--output", folder]).fails(1, &["cannot write", "it is not a file"]);
-    // A fault of the model, found while the file is open.
+    // A faulty token, found while the file is open.
     let path = dir.path().join("old.safetensors");
     fs::write(&path, "old").unwrap();
     let model = golden("gpt2-tiny");

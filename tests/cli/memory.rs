@@ -1,4 +1,4 @@
-//! `--memory-budget`: what does not fit is refused with what would.
+//! `--memory-budget`: a model that does not fit is refused, with changes that would fit.
 
 use crate::program::wgpt;
 
@@ -13,7 +13,7 @@ fn a_budget_refuses_and_proposes() {
     let less = (total - 1).to_string();
     let over = inspect(&["--memory-budget", &less]);
     assert_eq!((&over["budget"]["fits"], &over["plan"]), (&false.into(), &plain["plan"]));
-    // What is proposed fits.
+    // Every proposed change fits.
     let fits = over["budget"]["would_fit"].as_array().unwrap();
     assert!(!fits.is_empty());
     for fit in fits {

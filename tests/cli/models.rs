@@ -1,4 +1,4 @@
-//! Model directories: the golden ones, and copies with something changed.
+//! Model directories: the golden ones, and modified copies.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,23 +8,23 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A file or folder of the repository.
+/// Returns the path of a file or folder of the repository.
 pub fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// A golden model's directory.
+/// Returns a golden model's directory.
 pub fn golden(name: &str) -> String {
     repository("tests/golden").join(name).into_os_string().into_string().unwrap()
 }
 
-/// A tensor of i64 of `golden.safetensors`.
+/// Returns an i64 tensor of `golden.safetensors`.
 pub fn golden_ids(model: &str, tensor: &str) -> Vec<u64> {
     let words = |b: &[u8]| b.chunks_exact(8).map(|b| u64::from_le_bytes(b.try_into().unwrap())).collect();
     golden_tensor(model, tensor, words)
 }
 
-/// A tensor of f64 of `golden.safetensors`.
+/// Returns an f64 tensor of `golden.safetensors`.
 pub fn golden_f64(model: &str, tensor: &str) -> Vec<f64> {
     let values = |b: &[u8]| b.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect();
     golden_tensor(model, tensor, values)
@@ -35,15 +35,15 @@ fn golden_tensor<T>(model: &str, tensor: &str, convert: impl Fn(&[u8]) -> Vec<T>
     convert(SafeTensors::deserialize(&bytes).unwrap().tensor(tensor).unwrap().data())
 }
 
-/// A model directory of one's own; removed when dropped.
+/// A temporary model directory, removed when dropped.
 pub struct Model(TempDir);
 
-/// Name to element type, shape and bytes.
+/// Maps a name to element type, shape and bytes.
 pub type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
 impl Model {
-    /// A copy of `tests/golden/gpt2-tiny`: 1000 tokens, 128 positions, 2 layers
-    /// of width 64, no tokenizer.
+    /// Copies `tests/golden/gpt2-tiny`: 1000 tokens, 128 positions, 2 layers of width 64,
+    /// no tokenizer.
     pub fn tiny() -> Self {
         let model = Model(tempfile::tempdir().unwrap());
         for file in ["config.json", "model.safetensors"] {
@@ -52,7 +52,7 @@ impl Model {
         model
     }
 
-    /// A copy of the demo model: 2048 tokens, 512 positions, a tokenizer.
+    /// Copies the demo model: 2048 tokens, 512 positions, a tokenizer.
     pub fn demo() -> Self {
         let model = Model(tempfile::tempdir().unwrap());
         for file in ["config.json", "model.safetensors", "tokenizer.json"] {
@@ -109,7 +109,7 @@ impl Model {
         })
     }
 
-    /// Sets one f32 of a tensor.
+    /// Sets one f32 element of a tensor.
     pub fn with_value(self, tensor: &str, index: usize, value: f32) -> Self {
         self.with_tensors(|tensors| {
             let (dtype, _, data) = tensors.get_mut(tensor).unwrap();

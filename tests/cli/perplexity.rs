@@ -1,4 +1,4 @@
-//! `wgpt perplexity`: its figures against transformers', its outputs.
+//! `wgpt perplexity`: its figures against those of transformers, and its outputs.
 
 use serde_json::Value;
 
@@ -33,7 +33,7 @@ fn figures_are_those_of_transformers() {
     }
 }
 
-/// The other protocols at the model's context; tests/perplexity.rs has all cases.
+/// The other protocols, at the model's context; tests/perplexity.rs has all cases.
 #[test]
 fn every_protocol_runs_by_its_name() {
     let golden = std::fs::read(repository("tests/golden/perplexity.json")).unwrap();
@@ -107,7 +107,7 @@ fn text_goes_to_stdout() {
 fn tokens_are_listed_as_table_json_and_csv() {
     let dir = tempfile::tempdir().unwrap();
     let csv = dir.path().join("tokens.csv");
-    // An emoji that the vocabulary has as bytes alone, a quote, a newline.
+    // An emoji that the vocabulary has only as bytes, a quote, a newline.
     let text = "A \"cat\"\nsaw \u{1f389}, and <script>alert(1)</script>.";
     let args = ["perplexity", "-", "--tokens-table", "--csv", csv.to_str().unwrap()];
     let table = wgpt_with(&args, text, &[]).ok().stdout;
@@ -144,7 +144,7 @@ fn the_page_is_whole_and_harmless() {
     assert!(run.stdout.starts_with("perplexity "), "{run:#?}");
     let page = std::fs::read_to_string(&html).unwrap();
     assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>"));
-    // Its own script alone, and the data, which no text can leave.
+    // Only the page's own script and its data, from which no text can escape.
     assert_eq!((page.matches("<script").count(), page.matches("</script>").count()), (2, 2), "{page}");
     let data = page.split_once("id=\"figures\">").unwrap().1.split_once("</script>").unwrap().0;
     let data: Value = serde_json::from_str(data).unwrap();
@@ -153,7 +153,7 @@ fn the_page_is_whole_and_harmless() {
     let cells = data[0].as_array().unwrap();
     assert!(cells.iter().any(|cell| cell.as_array().unwrap().len() > 1 && cell[0][0] == "<0xF0>"), "{data}");
     assert!(page.contains(">\u{1f389}</i>"), "{page}");
-    // Each of the ten most surprising tokens leads to its place.
+    // Each of the ten most surprising tokens links to its place.
     let links: Vec<_> = page.split("href=\"#").skip(1).filter_map(|link| link.split('"').next()).collect();
     assert_eq!(links.len(), 10);
     assert!(links.iter().all(|id| page.matches(&format!("id=\"{id}\"")).count() == 1), "{links:?}");

@@ -21,7 +21,8 @@ fn sum(values: &[Value], field: &str) -> f64 {
     values.iter().map(|value| value[field].as_f64().unwrap()).sum()
 }
 
-/// What holds on every device: parts sum to the whole, in the report and in the trace.
+/// Checks that the parts sum to the whole, in the report and in the trace; this holds on
+/// every device.
 fn check(report: &Value, trace: &Value) {
     let events = trace["traceEvents"].as_array().unwrap();
     assert!(events.iter().all(|event| event["pid"] == 1 && event["name"].is_string()), "{trace:#}");
@@ -46,7 +47,8 @@ fn check(report: &Value, trace: &Value) {
         assert!((sum(&blocks, "dur") / total_us - 1.0).abs() < 1e-6);
         let mut end = 0.0;
         for (i, block) in blocks.iter().enumerate() {
-            // To the thousandth of a nanosecond: microseconds are written as decimals.
+            // Accurate to a thousandth of a nanosecond: microseconds are written as
+            // decimals.
             assert!((block["ts"].as_f64().unwrap() - end).abs() < 1e-6, "{block:#} begins at {end}");
             end += block["dur"].as_f64().unwrap();
             assert_eq!(block["args"]["dispatch"], i);
@@ -92,8 +94,9 @@ fn without_timestamps_the_host_times_each_dispatch_and_says_so() {
 
 #[test]
 fn a_prompt_in_chunks_has_the_dispatches_of_each() {
-    // By kernel, as the head's matrix is several dispatches where it was slow when the
-    // model was loaded. Deterministic, as otherwise its norm may be one with it.
+    // Counts by kernel, because the head's matrix takes several dispatches if it was slow
+    // when the model was loaded. Deterministic, because otherwise the head's norm may be
+    // fused with it.
     let counts = |args: &[&str]| {
         let report = traced(&[&["--deterministic"], args].concat()).0;
         let kernels = report["steps"][0]["kernels"].as_array().unwrap();
@@ -102,7 +105,7 @@ fn a_prompt_in_chunks_has_the_dispatches_of_each() {
             named.map(|entry| entry["calls"].as_u64().unwrap()).sum::<u64>()
         })
     };
-    // The head and the norm in front of it belong to the last chunk alone.
+    // Only the last chunk runs the head and the norm before it.
     assert_eq!(counts(&["-n", "8"]), [1, 2, 2 * 2 + 1]);
     assert_eq!(counts(&["-n", "16", "--prefill-chunk", "8"]), [2, 4, 2 * 4 + 1]);
 }

@@ -1,4 +1,4 @@
-//! The binary and its results.
+//! Runs the binary and captures its results.
 
 use std::process::{Command, Stdio};
 
@@ -6,10 +6,10 @@ use serde_json::Value;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_wgpt");
 
-/// No cache but where a test names one: none of the user's is read or written.
+/// No cache unless a test names one, so that the user's cache is never read or written.
 const QUIET: [(&str, &str); 2] = [("WGPT_CACHE_DIR", ""), ("WGPT_TUNE_SECONDS", "0")];
 
-/// What a run left behind.
+/// The results of a run.
 #[derive(Debug)]
 pub struct Run {
     pub code: Option<i32>,
@@ -41,7 +41,7 @@ pub fn spawn(args: &[&str]) -> std::process::Child {
     spawn_with(args, &[])
 }
 
-/// As [`spawn`], with variables of the environment.
+/// Like [`spawn`], with environment variables.
 pub fn spawn_with(args: &[&str], environment: &[(&str, &str)]) -> std::process::Child {
     Command::new(BINARY)
         .args(args)
@@ -55,14 +55,14 @@ pub fn spawn_with(args: &[&str], environment: &[(&str, &str)]) -> std::process::
 }
 
 impl Run {
-    /// The run, which must have succeeded.
+    /// Returns the run, which must have succeeded.
     #[track_caller]
     pub fn ok(self) -> Self {
         assert_eq!(self.code, Some(0), "{self:#?}");
         self
     }
 
-    /// stdout as JSON of a run that must have succeeded.
+    /// Returns stdout as JSON; the run must have succeeded.
     #[track_caller]
     pub fn json(self) -> Value {
         serde_json::from_str(&self.ok().stdout).unwrap()
@@ -80,12 +80,12 @@ impl Run {
     }
 }
 
-/// The ids of a JSON list.
+/// Returns the ids of a JSON list.
 pub fn ids(value: &Value) -> Vec<u64> {
     value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect()
 }
 
-/// Ids as `--tokens` takes them.
+/// Joins ids in the form that `--tokens` takes.
 pub fn joined(ids: &[u64]) -> String {
     ids.iter().map(u64::to_string).collect::<Vec<_>>().join(",")
 }

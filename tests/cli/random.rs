@@ -1,11 +1,11 @@
-//! `--random`: every verb on weights without a file.
+//! `--random`: every command on weights without a file.
 
 use safetensors::SafeTensors;
 
 use crate::models::golden;
 use crate::program::{wgpt, wgpt_with};
 
-/// Small enough for a debug build, of sizes that no published model has.
+/// Small enough for a debug build, with sizes that no published model has.
 const SHAPE: &str = "n_layer=2,n_embd=48,n_head=3,vocab_size=301,n_positions=64";
 
 #[test]

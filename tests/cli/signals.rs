@@ -1,15 +1,15 @@
-//! Pipes that close and Ctrl-C.
+//! Closed pipes and Ctrl-C.
 
 use std::io::{Read, Write};
 use std::process::Child;
 
 use crate::program::spawn;
 
-/// A text without end.
+/// Arguments for an endless text.
 const ENDLESS: &[&str] =
     &["generate", "-p", "Once upon a time", "-n", "-1", "--overflow", "slide", "--ignore-eos"];
 
-/// What is left on a stream, as text.
+/// Returns the rest of a stream as text.
 fn rest(stream: Option<impl Read>) -> String {
     let mut bytes = Vec::new();
     stream.unwrap().read_to_end(&mut bytes).unwrap();
@@ -66,8 +66,8 @@ fn ctrl_c_ends_the_text_with_a_summary() {
     assert!(!stderr.contains("error"), "{stderr}");
 }
 
-/// Starts a verb that reads stdin and hands it most of a text: when it has taken
-/// more than a pipe holds, it is past setting up Ctrl-C.
+/// Starts a command that reads stdin and writes most of a text to it. Once the command
+/// has taken more than a pipe holds, its Ctrl-C handler is set up.
 #[cfg(unix)]
 fn reading(args: &[&str]) -> (Child, std::process::ChildStdin) {
     let mut child = spawn(args);
@@ -93,7 +93,7 @@ fn ctrl_c_ends_a_load_or_an_evaluation() {
     for (args, first) in [(&["perplexity", "-"][..], "perplexity "), (&compare[..], "A  ")] {
         let (mut child, stdin) = reading(args);
         drop(stdin);
-        // Within tokenizing, loading or the first windows: minutes of work follow.
+        // During tokenizing, loading or the first windows; minutes of work would follow.
         std::thread::sleep(std::time::Duration::from_millis(500));
         interrupt(&child);
         let (stdout, stderr) = (rest(child.stdout.take()), rest(child.stderr.take()));

@@ -1,4 +1,4 @@
-//! `wgpt tune`, and what other verbs make of the cache.
+//! `wgpt tune`, and how other commands use the cache.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ const SHAPE: &str = "n_layer=1,n_embd=16,n_head=2,n_inner=32,vocab_size=50,n_pos
 const GENERATE: &[&str] =
     &["generate", "--random", SHAPE, "--tokens", "1,2,3", "-n", "4", "--temp", "0", "--ignore-eos"];
 
-/// Runs with `dir` as the cache.
+/// Runs the program with `dir` as the cache.
 fn cached(dir: &Path, args: &[&str]) -> Run {
     wgpt_with(args, "", &[("WGPT_CACHE_DIR", dir.to_str().unwrap())])
 }
@@ -22,7 +22,7 @@ fn inspect(dir: &Path) -> (Value, String) {
     (serde_json::from_str(&run.stdout).unwrap(), run.stderr)
 }
 
-/// The file of choices, if there is one.
+/// Returns the file of choices if there is one.
 fn choices(dir: &Path) -> Option<PathBuf> {
     let names = fs::read_dir(dir).ok()?.map(|entry| entry.unwrap().path());
     let mut files = names.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
@@ -48,7 +48,7 @@ fn what_is_tuned_is_kept_and_used() {
     let rows = cached(dir.path(), &rows).json();
     assert_eq!(rows[0]["tuned"], true);
     assert!(rows[0]["variants"].as_str().unwrap().contains("gemm="), "{rows:#}");
-    // A forced one wins.
+    // A forced choice wins.
     let forced = cached(
         dir.path(),
         &["inspect", "--random", SHAPE, "--json", "--variant", "layer_norm=workgroup_128"],
@@ -128,7 +128,7 @@ fn a_text_is_tuned_behind_once_and_only_where_it_may() {
     assert_eq!([&tuned().stdout, &zero.stdout], [&off.stdout; 2]);
     let file = choices(dir.path()).unwrap();
     let written = fs::read(&file).unwrap();
-    // The second time there is nothing to do: a mark in the file stays.
+    // The second time there is nothing to do, so a mark in the file stays.
     fs::write(&file, [&written[..], b"\n \n"].concat()).unwrap();
     assert_eq!(tuned().stdout, off.stdout);
     assert!(fs::read(&file).unwrap().ends_with(b"\n \n"));
@@ -141,8 +141,8 @@ fn ctrl_c_behind_the_text_ends_the_search_at_once() {
 
     let dir = tempfile::tempdir().unwrap();
     let cache = ["--tune-seconds", "600", "--cache-dir", dir.path().to_str().unwrap()];
-    // Weights and kernels of a size that takes a while: a search that went on to its
-    // end would leave a file and exit with 0.
+    // Weights and kernels large enough to take a while. A search that ran to its end
+    // would leave a file and exit with 0.
     let generate = ["generate", "--random", "gpt2,n_layer=2", "--tokens", "1", "-n", "1", "--temp", "0"];
     let mut child = crate::program::spawn(&[&generate[..], &cache].concat());
     let mut stdout = child.stdout.take().unwrap();

@@ -18,7 +18,7 @@ use super::executor::{self, Wakes, poll_once, wait_until};
 use super::host::Host;
 use super::support;
 
-/// Two small layers.
+/// Returns the config of a model with two small layers.
 fn config() -> Decoder {
     random::shape("n_layer=2,n_embd=32,n_head=2,n_inner=128,vocab_size=300,n_positions=64").unwrap()
 }
@@ -33,7 +33,7 @@ fn builder(gpu: &Arc<Gpu>) -> EngineBuilder {
     Engine::builder().files(Arc::clone(&FILES)).gpu(Arc::clone(gpu))
 }
 
-/// The phase of each report of a load.
+/// Returns the phase of each report of a load.
 fn reports(builder: &EngineBuilder) -> Vec<LoadPhase> {
     let mut phases = Vec::new();
     let engine = builder.build_with(&mut |progress| {
@@ -45,7 +45,7 @@ fn reports(builder: &EngineBuilder) -> Vec<LoadPhase> {
     phases
 }
 
-/// Nothing is left of a load, and the next one succeeds.
+/// Checks that nothing is left of a load.
 fn check_released(gpu: &Arc<Gpu>, what: &str) {
     assert_eq!(gpu.ledger().total_bytes(), 0, "{what}");
     assert_eq!(Arc::strong_count(gpu), 1, "{what}: somebody holds the device");
@@ -157,7 +157,7 @@ fn a_future_that_is_dropped_at_any_report_releases_everything() {
 fn stopping_a_future_waits_for_its_end() {
     let gpu = open();
     let mut unpolled = builder(&gpu).build_async();
-    // Polled for a while, then stopped; and never polled.
+    // Stopped after a first poll; below, stopped without any poll.
     for _ in 0..3 {
         let mut future = builder(&gpu).build_async();
         assert!(poll_once(&mut future).is_pending());
@@ -173,7 +173,7 @@ fn stopping_a_future_waits_for_its_end() {
 #[test]
 fn wgpu_holds_no_memory_of_a_load_that_ended() {
     let host = Host::with_required();
-    // None on APIs whose driver allocates by itself (Metal).
+    // `None` on APIs whose driver manages memory itself (Metal).
     let allocated = || host.device.generate_allocator_report().map(|report| report.total_allocated_bytes);
     let gpu = Arc::new(Gpu::from_host(host.context()).unwrap());
     let phases = reports(&builder(&gpu));
@@ -215,14 +215,14 @@ fn a_callback_that_panics_harms_nothing() {
 #[test]
 fn a_future_wakes_whoever_polled_last() {
     let gpu = open();
-    // Two polls: the first, and the one that it is woken for.
+    // Two polls: the first one, and the one after the wake.
     let (engine, polls) = executor::run(builder(&gpu).build_async());
     check_works(&engine.unwrap());
     assert!(polls <= 2, "{polls} polls");
 
     let (go_on, goes_on) = channel::<()>();
     let mut future = builder(&gpu).build_async_with(move |_| {
-        // The sender goes when the test lets the load go on.
+        // Returns when the test drops the sender to let the load continue.
         let _ = goes_on.recv();
         ControlFlow::Continue(())
     });
@@ -252,13 +252,13 @@ fn a_builder_takes_any_source_of_a_device() {
         builder.clone().gpu(Arc::clone(&shared)),
         builder.clone().gpu(support::open_gpu(GpuOptions::default())),
     ] {
-        // A builder serves more than once.
+        // A builder can be used more than once.
         check_works(&builder.build().unwrap());
         check_works(&builder.build().unwrap());
     }
     let engines = [(); 2].map(|()| builder.clone().gpu(Arc::clone(&shared)).build().unwrap());
     assert!(engines.iter().all(|engine| Arc::ptr_eq(&engine.gpu(), &shared)));
-    // The last one named counts.
+    // The last model named counts.
     let engine = Engine::builder().model("no such directory").files(files).gpu(shared).build().unwrap();
     assert_eq!(engine.vocab_size(), 300);
 }

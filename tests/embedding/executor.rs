@@ -1,4 +1,4 @@
-//! The least executor: it polls when it is woken, and counts.
+//! A minimal executor: it polls when it is woken, and counts the polls.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use futures_core::Stream;
 
-/// Long beyond anything that a test waits for.
+/// Far longer than anything that a test waits for.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Wakes a thread and counts how often.
+/// Wakes a thread and counts the wakes.
 pub(super) struct Wakes {
     thread: Thread,
     count: AtomicUsize,
@@ -27,7 +27,7 @@ impl Wakes {
         self.count.load(Ordering::SeqCst)
     }
 
-    /// Waits for a wake behind the first `seen`.
+    /// Waits for a wake after the first `seen` wakes.
     pub(super) fn wait_beyond(&self, seen: usize) {
         let started = Instant::now();
         while self.count() == seen {
@@ -44,8 +44,8 @@ impl Wake for Wakes {
     }
 }
 
-/// Polls until it is ready, each time but the first because it was woken; returns the
-/// value and the number of polls.
+/// Polls until the value is ready, again only after a wake; returns the value and the
+/// number of polls.
 fn drive<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> (T, usize) {
     let wakes = Wakes::new();
     let waker = Waker::from(Arc::clone(&wakes));
@@ -60,13 +60,13 @@ fn drive<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> (T, usize) {
     }
 }
 
-/// A future's value, and how often it was polled.
+/// Runs a future; returns its value and the number of polls.
 pub(super) fn run<F: Future>(future: F) -> (F::Output, usize) {
     let mut future = pin!(future);
     drive(|context| future.as_mut().poll(context))
 }
 
-/// A stream's next item, and how often it was polled.
+/// Returns a stream's next item and the number of polls.
 pub(super) fn next<S: Stream + Unpin>(stream: &mut S) -> (Option<S::Item>, usize) {
     drive(|context| Pin::new(&mut *stream).poll_next(context))
 }
@@ -76,7 +76,7 @@ pub(super) fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Waits until something holds.
+/// Waits until `holds` returns true.
 pub(super) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {

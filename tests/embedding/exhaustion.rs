@@ -1,4 +1,5 @@
-//! Every allocation in turn finds no memory, every call of a step a lost device.
+//! Makes each allocation in turn fail with out of memory, and each call of a step lose
+//! the device.
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, LazyLock};
@@ -39,7 +40,7 @@ fn any_allocation_of_a_load_may_fail() {
     assert_eq!(engine.session().advance(&TOKENS).unwrap().len(), 300);
 }
 
-/// What a session may do, with what it results in.
+/// Something a session can do, and its result.
 type Act = fn(&mut Session) -> Result<Vec<f32>>;
 
 #[test]

@@ -1,5 +1,5 @@
-//! Faults injected at every kind of call: each is a typed error, and what can go on
-//! does.
+//! Injects faults at every kind of call: each becomes a typed error, and whatever can
+//! continue does.
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,13 +15,13 @@ use super::{deterministic, faulty_gpu, load};
 
 const TOKENS: [u32; 40] = [7; 40];
 
-/// What a fault in a call must become.
+/// Returns the kind of error that a fault in a call must become.
 fn expected(call: Call, fault: Fault) -> ErrorKind {
     match fault {
         Fault::Loss => ErrorKind::DeviceLost,
         Fault::OutOfMemory => ErrorKind::OutOfMemory,
         Fault::Validation => ErrorKind::Other,
-        // The compiler's own panic leaves the device alone.
+        // A panic of the compiler does not affect the device.
         Fault::Panic if call == Call::Compile => ErrorKind::Other,
         Fault::Panic => ErrorKind::DeviceLost,
     }
@@ -66,12 +66,12 @@ fn a_fault_while_running_leaves_the_session_where_it_was() {
     for call in RUNNING {
         let mut happened = 0;
         for fault in [Fault::Validation, Fault::OutOfMemory] {
-            // The first, second and third call of the kind within a step.
+            // The first, second and third call of this kind within a step.
             for after in 0..3 {
                 faults.inject(call, after, fault);
                 let result = session.advance(&[3]).map(<[f32]>::to_vec);
                 if faults.clear() > 0 {
-                    // The step makes fewer calls of the kind.
+                    // The step makes fewer calls of this kind.
                     assert_eq!(result.unwrap(), expected_logits, "{call:?} {fault:?} {after}");
                     session.truncate(TOKENS.len());
                     continue;
@@ -124,7 +124,7 @@ fn faults_in_scores_batches_and_texts_leave_the_engine_usable() {
                 assert_eq!(refs[0].score(&[5, 6, 7]).unwrap().len(), 3);
                 refs[0].truncate(TOKENS.len());
 
-                // A text that failed goes on with the token that failed.
+                // After a failure, a text continues with the token that failed.
                 for lookup in [None, Some(3)] {
                     let mut text = engine.generate_tokens(&TOKENS, greedy(lookup)).unwrap();
                     text.next().unwrap().unwrap();
@@ -152,7 +152,7 @@ fn a_pool_that_cannot_grow_costs_nothing() {
     let mut first = engine.session();
     first.prefill(&full).unwrap();
     let (bytes, mut second) = (gpu.ledger().total_bytes(), engine.session());
-    // Both tries: twice the pages, and as many as are needed.
+    // Both attempts fail: to double the pages, and to add only the needed ones.
     faults.inject(Call::Allocate, 0, Fault::OutOfMemory);
     faults.inject(Call::Allocate, 1, Fault::OutOfMemory);
     let error = second.prefill(&[1]).unwrap_err();
@@ -215,7 +215,7 @@ fn dropping_everything_while_work_is_on_its_way_is_harmless() {
         let mut text = engine.generate_tokens(&TOKENS, endless).unwrap();
         text.next().unwrap().unwrap();
         let mut session = engine.session();
-        // Submitted, not waited for.
+        // Submitted but not waited for.
         session.prefill(&TOKENS).unwrap();
         drop(engine);
         drop(session);
@@ -239,13 +239,14 @@ fn a_lost_device_is_told_from_the_first_call_on() {
         assert!(error.to_string().contains("rebind"), "{error}");
     }
     assert!(matches!(gpu.upload(&faultless(&gpu), 0, &[0; 4]), Err(Error::DeviceLost { .. })));
-    // Giving back is no call.
+    // Releasing pages makes no device call.
     let fork = session.fork();
     drop((fork, session));
     assert_eq!(engine.kv_pages().0, 0);
 }
 
-/// A buffer that stands in the accounts of a device: an empty upload needs none.
+/// Returns a small buffer. Its device does not matter, because an empty upload needs
+/// none.
 fn faultless(gpu: &Gpu) -> wgpt::gpu::GpuBuffer {
     let other = super::support::open_gpu(gpu.options().clone());
     other.allocate("other", 16, wgpt::gpu::BufferUse::Storage, wgpt::gpu::MemoryGroup::Params).unwrap()

@@ -1,4 +1,4 @@
-//! The host's own device: shared, not disturbed.
+//! The host application's device: shared, not disturbed.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,7 @@ use wgpt::{Engine, Error, GpuContext, wgpu};
 
 use super::{deterministic, load, support};
 
-/// What an application has.
+/// The wgpu objects of a host application.
 pub(super) struct Host {
     instance: wgpu::Instance,
     adapter: wgpu::Adapter,
@@ -49,7 +49,7 @@ impl Host {
         load(&gpu, &deterministic()).unwrap()
     }
 
-    /// A mistake of the host's own.
+    /// Makes a validation error of the host's own.
     fn blunder(&self) {
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::MAP_WRITE;
         let descriptor = wgpu::BufferDescriptor { label: None, size: 16, usage, mapped_at_creation: false };
@@ -137,7 +137,7 @@ fn the_hosts_scopes_and_handler_see_the_hosts_faults_alone() {
     let scope = host.device.push_error_scope(wgpu::ErrorFilter::Validation);
     let mut session = engine.session();
     session.prefill(&TOKENS).unwrap();
-    // More pages than there are limits for: an error of ours, typed.
+    // More positions than the context holds: a typed error of wgpt.
     assert!(session.prefill(&vec![1; engine.n_ctx()]).is_err());
     assert!(pollster::block_on(scope.pop()).is_none());
 
@@ -173,7 +173,7 @@ fn a_host_that_polls_and_submits_disturbs_nothing() {
             session.prefill(&TOKENS[..20]).unwrap();
             assert_eq!(session.advance(&TOKENS[20..]).unwrap(), expected);
         }
-        // On a busy machine the other thread may come late.
+        // On a busy machine the other thread may start late.
         while submits.load(Ordering::Relaxed) == 0 {
             std::thread::yield_now();
         }
@@ -248,7 +248,7 @@ fn a_loss_that_the_host_reports_is_a_loss() {
     let error = session.advance(&TOKENS[20..]).unwrap_err();
     assert!(matches!(&error, Error::DeviceLost { message } if message.contains("cable")), "{error}");
 
-    // And one that nobody reports: it is found when something is read back.
+    // Then a loss that nobody reports: it is found at the next readback.
     let host = Host::with_required();
     engine.rebind(Gpu::from_host(host.context()).unwrap()).unwrap();
     assert_eq!(session.advance(&TOKENS[20..]).unwrap(), expected);

@@ -1,4 +1,4 @@
-//! Running calls that a flag or a clock ends.
+//! Running calls that a flag or a deadline ends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,8 +16,8 @@ use super::{deterministic, load, support};
 const CHUNK: usize = 8;
 const TOKENS: [u32; 40 * CHUNK] = [7; 40 * CHUNK];
 
-/// The host's device and its queue, by which a test acts in the midst of a prefill: the
-/// queue's callbacks run where the prefill polls.
+/// An engine on the host's device. The queue's callbacks run when the prefill polls, so a
+/// test can act in the middle of a prefill.
 struct Bed {
     queue: wgpu::Queue,
     gpu: Arc<Gpu>,
@@ -37,8 +37,8 @@ impl Bed {
         Bed { queue: host.queue.clone(), gpu, engine, per_chunk }
     }
 
-    /// Lets `act` happen at the next poll; returns where the number of submits by then
-    /// will stand.
+    /// Runs `act` at the next poll; returns where the number of submits by then will be
+    /// stored.
     fn at_the_next_poll(&self, act: impl FnOnce() + Send + 'static) -> Arc<AtomicU64> {
         let submits = Arc::new(AtomicU64::new(0));
         let (seen, gpu) = (Arc::clone(&submits), Arc::downgrade(&self.gpu));
@@ -74,7 +74,7 @@ fn a_running_prefill_is_cancelled_within_one_chunk() {
     let (mut session, result) = prefill.join().unwrap();
     assert!(matches!(result, Err(Error::Cancelled)));
     bed.check(before, &submits, session.len());
-    // It goes on where it stopped.
+    // The session continues where it stopped.
     flag.store(false, Ordering::SeqCst);
     let done = session.len();
     let logits = session.advance(&TOKENS[done..]).unwrap().to_vec();
@@ -85,7 +85,7 @@ fn a_running_prefill_is_cancelled_within_one_chunk() {
 fn a_running_prefill_ends_within_one_chunk_of_its_deadline() {
     let bed = Bed::new();
     let mut session = bed.engine.session();
-    // Far enough away for the prefill to begin.
+    // Far enough away for the prefill to start.
     let deadline = Instant::now() + Duration::from_secs(2);
     session.set_deadline(Some(deadline));
     let before = bed.gpu.step_timings().submits;
@@ -121,7 +121,8 @@ fn behind_its_deadline_a_session_does_nothing() {
     // A fork has the same deadline.
     assert!(matches!(session.fork().prefill(&[5]), Err(Error::Timeout)));
     assert_eq!(gpu.step_timings().submits, before);
-    // A step ends by that of any of its sessions, and takes back what ran before.
+    // A step ends at the deadline of any of its sessions, and undoes the passes that ran
+    // before.
     let step = engine.step(&mut [&mut session, &mut other], &[5, 6], &mut BatchLogits::new());
     assert!(matches!(step, Err(Error::Timeout)));
     assert_eq!((session.tokens(), other.tokens()), (&[1, 2, 3][..], &[4][..]));
@@ -156,7 +157,7 @@ fn a_text_ends_with_its_time_and_keeps_what_there_is() {
         assert_eq!(some.tokens(), [first.token.unwrap()]);
         assert_eq!(some.finish_reason(), Some(FinishReason::Timeout));
 
-        // One beyond what clocks count is none.
+        // A duration beyond the clock's range means no limit.
         let few = GenerateOptions { max_new_tokens: Some(2), ..options(Duration::MAX) };
         let mut few = engine.generate("Once", few).unwrap();
         few.by_ref().for_each(|piece| drop(piece.unwrap()));

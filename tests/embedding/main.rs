@@ -1,5 +1,5 @@
-//! The library inside an application: the host's device, faults, other devices, loads
-//! and texts that end from outside, futures and streams.
+//! The library inside an application: the host's device, faults, changes of device, loads
+//! and texts that are ended from outside, futures and streams.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -24,7 +24,7 @@ use wgpt::engine::ModelFiles;
 use wgpt::gpu::{FaultInjector, Gpu, GpuOptions};
 use wgpt::model::ModelOptions;
 
-/// A device of its own, that faults can be injected into.
+/// Opens a separate device into which faults can be injected.
 fn faulty_gpu() -> (Arc<Gpu>, FaultInjector) {
     let faults = FaultInjector::default();
     let options = GpuOptions { faults: Some(faults.clone()), ..GpuOptions::default() };

@@ -1,4 +1,4 @@
-//! A lost device, a new one, and texts that go on.
+//! A lost device, a new one, and texts that continue.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ fn sessions_go_on_with_the_same_bits() {
     for (token, expected) in expected.iter().enumerate().skip(seen) {
         assert_eq!(fork.advance(&[token as u32]).unwrap(), expected, "token {token}");
     }
-    // Forks and truncations of a session that was not yet used here.
+    // Forks and truncations of a session that has not run on the new device yet.
     let mut twin = kept.fork();
     kept.truncate(33);
     twin.truncate(17);
@@ -113,7 +113,7 @@ fn a_text_goes_on_where_the_loss_cut_it() {
             assert!(cut.by_ref().all(|piece| piece.is_ok()));
             assert_eq!(cut.tokens(), plain, "{steps_ahead} ahead, sampled: {sampled}");
         }
-        // Moved without a loss, in the midst of a text.
+        // Moved to another device without a loss, in the middle of a text.
         let mut moved = text(&engine, true);
         assert!(moved.by_ref().take(7).all(|piece| piece.is_ok()));
         engine.rebind(support::open_gpu(GpuOptions::default())).unwrap();
@@ -135,7 +135,7 @@ fn a_rebind_that_fails_changes_nothing() {
     assert!(Arc::ptr_eq(&engine.gpu(), &gpu));
     let mut twin = session.fork();
     let before = session.advance(&[1]).unwrap().to_vec();
-    // A session that cannot be computed anew yet tries again.
+    // If recomputing a session fails, it tries again later.
     engine.rebind(Arc::clone(&other)).unwrap();
     other_faults.inject(Call::Submit, 0, Fault::OutOfMemory);
     assert_eq!(twin.advance(&[1]).unwrap_err().kind(), ErrorKind::OutOfMemory);

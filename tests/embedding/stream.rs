@@ -14,7 +14,7 @@ use wgpt::{Engine, Error, GenerateOptions, Result};
 use super::executor::{self, poll_once, wait_until};
 use super::{deterministic, faulty_gpu, load};
 
-/// A chunk is one submit, a token another.
+/// A chunk takes one submit, a token another one.
 const CHUNK: usize = 16;
 
 fn engine() -> (Arc<Gpu>, Engine) {
@@ -31,7 +31,7 @@ fn options() -> GenerateOptions {
 
 const PROMPT: &str = "Once upon a time there was";
 
-/// Thirty chunks.
+/// Returns a prompt of thirty chunks.
 fn long_prompt() -> Vec<u32> {
     (0..30 * CHUNK as u32).map(|i| 1 + i * 37 % 2000).collect()
 }
@@ -54,8 +54,8 @@ fn a_stream_gives_the_pieces_of_the_iterator() {
         let mut pieces = Vec::new();
         loop {
             let (item, polls) = executor::next(&mut stream);
-            // The first, and the one that it is woken for; a wake may come late, for an item
-            // that was taken already.
+            // The first poll, and the one after a wake; a late wake may be for an item
+            // that was already taken.
             assert!(polls <= 3, "{polls} polls for one item");
             let Some(item) = item else { break };
             assert!(stream.generation().is_none(), "it runs elsewhere");
@@ -67,7 +67,7 @@ fn a_stream_gives_the_pieces_of_the_iterator() {
         let generation = stream.finish().unwrap();
         assert_eq!(generation.tokens().len(), 30);
         assert_eq!(generation.timings().generated_tokens, 30);
-        // Any executor: here one that knows futures alone.
+        // Any executor works: here one that knows only futures.
         let mut stream = engine.generate_stream(PROMPT, options()).unwrap();
         let next = std::future::poll_fn(|context| {
             futures_core::Stream::poll_next(std::pin::Pin::new(&mut stream), context)
@@ -84,7 +84,7 @@ fn a_stream_that_nobody_reads_waits() {
     let mut stream = engine.generate_stream(PROMPT, options()).unwrap();
     assert_eq!(gpu.step_timings().submits, before, "nothing runs before the first poll");
     let first = executor::next(&mut stream).0.unwrap().unwrap();
-    // Until nothing has happened for a while.
+    // Wait until nothing has happened for a while.
     let (mut submits, mut since) = (before, Instant::now());
     wait_until("the stream comes to rest", || {
         let now = gpu.step_timings().submits;
@@ -93,7 +93,7 @@ fn a_stream_that_nobody_reads_waits() {
         }
         since.elapsed() > Duration::from_millis(300)
     });
-    // One was taken, four lie ready, one waits for room: a submit each.
+    // One token was taken, four are ready, one waits for space: one submit each.
     assert!(submits - before <= 6, "{} tokens of 30 ran ahead", submits - before);
     let rest = collect(&mut stream).into_iter().collect::<Result<Vec<_>>>().unwrap();
     assert_eq!([vec![first], rest].concat(), expected);
@@ -107,7 +107,8 @@ fn a_stream_that_is_dropped_ends_within_a_chunk() {
     session.prefill(&long_prompt()[..CHUNK]).unwrap();
     let per_chunk = gpu.step_timings().submits - before;
     drop(session);
-    // In the midst of the prompt, or of the text while the thread waits for room.
+    // In the middle of the prompt, or in the middle of the text, when the thread waits
+    // for space.
     for prompt in [long_prompt(), vec![1]] {
         let before = gpu.step_timings().submits;
         let mut stream = engine.generate_tokens(&prompt, options()).unwrap().into_stream();
@@ -120,7 +121,7 @@ fn a_stream_that_is_dropped_ends_within_a_chunk() {
         let late = gpu.step_timings().submits - dropped;
         assert!(late <= per_chunk, "{late} submits behind the end, {per_chunk} a chunk");
     }
-    // The thread holds nothing behind its end.
+    // The thread holds nothing after its end.
     let mut stream = engine.generate_tokens(&long_prompt(), options()).unwrap().into_stream();
     assert!(poll_next_once(&mut stream).is_pending());
     drop((stream, engine));
@@ -140,9 +141,9 @@ fn finishing_a_stream_ends_the_text_and_gives_it_back() {
     assert!(executor::next(&mut stream).0.unwrap().is_ok());
     let generation = stream.finish().unwrap();
     assert!((1..30).contains(&generation.tokens().len()), "{}", generation.tokens().len());
-    // By the flag, or between two pieces, where nothing was cancelled.
+    // The flag ended it, or it ended between two pieces, when nothing was cancelled.
     assert!(matches!(generation.finish_reason(), None | Some(FinishReason::Cancelled)));
-    // Never polled: as it was.
+    // A stream that was never polled is returned unchanged.
     let generation = engine.generate_stream(PROMPT, options()).unwrap().finish().unwrap();
     assert_eq!(generation.count(), engine.generate(PROMPT, options()).unwrap().count());
 }
@@ -187,7 +188,7 @@ fn a_session_runs_as_a_future() {
         (result.unwrap(), polls)
     };
     assert!(done.is_ok() && session.tokens() == [3, 4] && polls <= 2);
-    // It goes on, and forks of it are not cancelled with a later call.
+    // The session continues, and its forks are not cancelled by a later call.
     let (mut session, logits) = pollster::block_on(
         session.run_async(|session| (session.fork(), session.advance(&[5]).map(<[f32]>::to_vec))),
     )

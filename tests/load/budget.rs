@@ -1,5 +1,5 @@
-//! A budget of GPU memory: refused before anything is allocated, with what would fit;
-//! kept while sessions come and go.
+//! A budget of GPU memory: a model that does not fit is refused before anything is
+//! allocated, with changes that would fit. The budget holds while sessions come and go.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -64,7 +64,7 @@ fn the_plan_without_a_device_is_what_loading_takes() {
                 for group in MemoryGroup::ALL {
                     assert_eq!(plan.group_bytes(group), gpu.ledger().bytes(group), "{what}: {group:?}");
                 }
-                // With the exact budget it loads, with a byte less it does not.
+                // With the exact budget it loads, with one byte less it does not.
                 let exact = |bytes| ModelOptions { memory_budget: Some(bytes), ..options.clone() };
                 let total = plan.total_bytes();
                 assert_eq!(Engine::plan(&shape(shape_text), &exact(total), &device).unwrap(), plan);
@@ -128,7 +128,7 @@ fn beyond_the_budget_nothing_is_allocated_and_what_is_proposed_fits() {
             }
             let plan = Engine::plan(&shape(text), &changed, &device).unwrap();
             assert_eq!(plan.total_bytes(), fit.total_bytes, "{fit}");
-            // One position more would not fit.
+            // One more position would not fit.
             if let Some(n_ctx) = changed.n_ctx {
                 plan_fails(&shape(text), &ModelOptions { n_ctx: Some(n_ctx + 1), ..changed }, &device);
             }
@@ -140,7 +140,7 @@ fn beyond_the_budget_nothing_is_allocated_and_what_is_proposed_fits() {
             assert!(over.least_bytes <= over.budget_bytes, "{message}");
         }
     }
-    // Every kind of proposal was made, and several changes at once.
+    // Every kind of proposal occurred, and also several changes at once.
     let alone =
         [Change::Context(0), Change::KvDtype(DType::F16), Change::PrefillChunk(0), Change::Dtype(DType::F16)];
     for change in alone {
@@ -160,7 +160,7 @@ fn prefilled(engine: &Engine, n: usize) -> wgpt::Result<Session> {
 fn the_cache_grows_within_the_budget_and_no_further() {
     let _alone = alone();
     let text = "n_layer=2,n_embd=64,n_head=4,n_inner=128,vocab_size=500,n_positions=128";
-    // One slab, and several of eight pages.
+    // One slab, and several slabs of eight pages.
     for max_binding_bytes in [None, Some(32 << 10)] {
         let gpu = Arc::new(Gpu::open(&GpuOptions { max_binding_bytes, ..files::gpu() }).unwrap());
         let options = ModelOptions { prefill_chunk: 16, ..ModelOptions::default() };
@@ -183,12 +183,12 @@ fn the_cache_grows_within_the_budget_and_no_further() {
             assert!(matches!(refused, Error::Limits(_)), "{message}");
             assert!(message.contains(&budget.to_string()) && message.contains("budget"), "{message}");
             let ledger = gpu.ledger();
-            // A pool of one slab grows by a copy of all its pages.
+            // A pool of one slab grows by copying all its pages.
             let grew = engine.kv_pages().1 > 8;
             let can_grow = more_pages > 8 || (more_pages > 0 && max_binding_bytes.is_some());
             assert_eq!(grew, can_grow, "{more_pages} {max_binding_bytes:?}");
             assert!(ledger.total_bytes() <= budget);
-            // All pages that there are were of use, and what is there goes on.
+            // All existing pages were in use, and the existing sessions continue.
             assert_eq!(engine.kv_pages().0, engine.kv_pages().1);
             sessions.pop();
             prefilled(&engine, 16).unwrap();
@@ -196,7 +196,7 @@ fn the_cache_grows_within_the_budget_and_no_further() {
             assert_eq!(ledger.total_bytes(), plan.total_bytes(), "the pool shrinks when nothing is held");
             drop(engine);
         }
-        // The peak of all of these, growth included, was within the largest budget.
+        // The peak of all these engines, growth included, was within the largest budget.
         assert!(gpu.ledger().peak_bytes() <= plan.total_bytes() + 20 * page_bytes);
     }
 }

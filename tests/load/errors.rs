@@ -1,5 +1,5 @@
-//! Checkpoints that do not fit: every message names the tensor, what was
-//! expected and what was found.
+//! Checkpoints that do not fit: every message names the tensor, what was expected and
+//! what was found.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use wgpt::tensor::DType;
 use crate::files::{self, altered_tiny, patch};
 use crate::heap::alone;
 
-/// The tensor and the message of the refusal.
+/// Returns the tensor and the message of the refusal.
 fn refusal(dir: &Path, dtype: DType) -> (String, String) {
     let options = ModelOptions { dtype, ..ModelOptions::default() };
     match files::engine(dir).options(options).build() {
@@ -29,8 +29,8 @@ fn assert_contains(message: &str, parts: &[&str]) {
 #[test]
 fn a_value_beyond_f16_names_tensor_and_index_and_the_way_out() {
     let _alone = alone();
-    // A vector stays f32 in any case; matrices, turned ones too, do not. The
-    // indices lie in a first and in a later read block.
+    // Vectors always stay f32; matrices do not, including transposed ones. The indices
+    // are in a first and in a later read block.
     let cases = [
         ("wte.weight", 7_000_003, 65520.0),
         ("h.0.mlp.c_fc.weight", 3, -70000.0),
@@ -56,7 +56,7 @@ fn a_value_beyond_f16_is_loaded_as_f32() {
     let engine = files::engine(dir.path()).options(options).build().unwrap();
     let mut session = engine.session();
     assert!(session.advance(&[1, 2]).unwrap().iter().all(|logit| logit.is_finite()));
-    // The largest f16, and what rounds to it, pass.
+    // The largest f16, and values that round to it, pass.
     let dir = altered_tiny(|_| ());
     patch(dir.path(), "transformer.h.1.attn.c_proj.weight", 100, 65519.0);
     files::engine(dir.path()).build().unwrap();
@@ -116,13 +116,14 @@ fn one_fault_alone_is_named_alone() {
     assert!(message.starts_with("unexpected (shape [1])\n"), "{message}");
 }
 
-/// A config of another depth makes a family of faults: a dozen are enough.
+/// A config of another depth causes a family of faults: a dozen are enough.
 #[test]
 fn a_long_list_is_cut() {
     let _alone = alone();
     let dir = altered_tiny(|tensors| tensors.retain(|(name, ..)| !name.starts_with("transformer.h.")));
     let (_, message) = refusal(dir.path(), DType::F16);
-    // 24 tensors of two blocks: the first, twelve lines, the rest counted.
+    // 24 tensors of two blocks: the first one, twelve more lines, and a count of the
+    // rest.
     assert_eq!(message.matches("missing").count(), 13, "{message}");
     assert_contains(&message, &["and 11 more"]);
 }

@@ -13,24 +13,25 @@ use wgpt::gpu::GpuOptions;
 
 use crate::random_gpt2::RandomGpt2;
 
-/// The adapter that `WGPT_DEVICE` names, or the best one.
+/// Returns options for the adapter that `WGPT_DEVICE` names, or for the best one.
 pub fn gpu() -> GpuOptions {
     let device = std::env::var("WGPT_DEVICE").ok().filter(|device| !device.is_empty());
     GpuOptions { device, ..GpuOptions::default() }
 }
 
-/// A builder for the model in `dir`.
+/// Returns a builder for the model in `dir`.
 pub fn engine(dir: &Path) -> EngineBuilder {
     Engine::builder().gpu(gpu()).model(dir)
 }
 
-/// A model of `tests/golden`.
+/// Returns the path of a model of `tests/golden`.
 pub fn golden(name: &str) -> PathBuf {
     Path::new("tests/golden").join(name)
 }
 
-/// 12.6 million parameters, f32, 50 MB. Its Conv1D matrices and its embedding
-/// exceed the loader's block of 2^20 elements, and no dimension divides it.
+/// Returns a model of 12.6 million parameters, f32, 50 MB. Its Conv1D matrices and its
+/// embedding exceed the loader's block of 2^20 elements, and no dimension divides that
+/// block.
 pub fn long_matrices() -> RandomGpt2 {
     RandomGpt2 {
         n_layer: 1,
@@ -43,13 +44,13 @@ pub fn long_matrices() -> RandomGpt2 {
     }
 }
 
-/// The directory of [`long_matrices`], written once.
+/// Returns the directory of [`long_matrices`], which is written once.
 pub fn long_matrices_dir() -> &'static Path {
     static DIR: LazyLock<TempDir> = LazyLock::new(|| write(&long_matrices()));
     DIR.path()
 }
 
-/// Writes a model into a directory of its own.
+/// Writes a model into a new temporary directory.
 pub fn write(model: &RandomGpt2) -> TempDir {
     let dir = TempDir::new().unwrap();
     model.write(dir.path()).unwrap();
@@ -59,7 +60,7 @@ pub fn write(model: &RandomGpt2) -> TempDir {
 /// A tensor of a file: name, shape, bytes of its f32 elements.
 pub type Tensor = (String, Vec<usize>, Vec<u8>);
 
-/// A copy of gpt2-tiny whose tensors `change` has altered.
+/// Returns a copy of gpt2-tiny whose tensors `change` has altered.
 pub fn altered_tiny(change: impl FnOnce(&mut Vec<Tensor>)) -> TempDir {
     let bytes = fs::read(golden("gpt2-tiny/model.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();

@@ -1,5 +1,5 @@
-//! Loading a model onto the GPU: what arrives there, the memory that it and its
-//! sessions take on both sides, progress, and every way in which it is refused.
+//! Loading a model onto the GPU: the values there, the memory that it and its sessions
+//! take on both sides, progress, and every way in which a model is refused.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod budget;

@@ -1,5 +1,5 @@
-//! The memory plan is what gets allocated, byte for byte, and tensors larger
-//! than a binding change no result.
+//! The memory plan equals the allocations, byte for byte, and tensors larger than a
+//! binding change no result.
 
 use wgpt::gpu::{GpuOptions, MemoryGroup};
 use wgpt::model::ModelOptions;
@@ -49,17 +49,17 @@ fn the_plan_equals_what_is_allocated() {
         }
         let engine = builder.build().unwrap();
         check(&engine, &what);
-        // A whole context needs no more.
+        // A whole context needs no more memory.
         let tokens: Vec<u32> =
             (0..engine.n_ctx()).map(|i| (i % engine.vocab_size().min(50)) as u32).collect();
         let mut session = engine.session();
         session.advance(&tokens).unwrap();
         check(&engine, &what);
-        // Nor does another session once the first is gone.
+        // Neither does another session once the first is gone.
         drop(session);
         engine.session().advance(&tokens).unwrap();
         check(&engine, &what);
-        // Nor do scores, of one session and of several.
+        // Neither do scores, of one session and of several.
         if engine.n_ctx() >= 32 {
             let [mut one, mut two] = [engine.session(), engine.session()];
             one.advance(&tokens[..1]).unwrap();
@@ -80,7 +80,7 @@ fn the_ledger_remembers_its_peak() {
     let ledger = gpu.ledger();
     let (total, peak) = (ledger.total_bytes(), ledger.peak_bytes());
     assert!(peak >= total, "{peak} < {total}");
-    // Beyond the peak by 4096 bytes while it lives.
+    // While this buffer lives, the total is 4096 bytes above the old peak.
     let bytes = peak - total + 4096;
     let buffer = engine.gpu().allocate_with("test", &vec![0; bytes as usize], MemoryGroup::Params).unwrap();
     assert_eq!([ledger.total_bytes(), ledger.peak_bytes()], [peak + 4096; 2]);
@@ -90,7 +90,7 @@ fn the_ledger_remembers_its_peak() {
     assert_eq!(sum, total);
 }
 
-/// Logits behind a prefill in chunks and behind single tokens, as bits.
+/// Returns the logits after a prefill in chunks and after single tokens, as bits.
 fn logits(engine: &Engine) -> Vec<u32> {
     let tokens: Vec<u32> = (0..40).map(|i| i * 13 % 2048).collect();
     let mut session = engine.session();
@@ -110,8 +110,8 @@ fn tensors_split_over_several_bindings_give_the_same_bits() {
             let gpu = GpuOptions { max_binding_bytes, ..files::gpu() };
             Engine::builder().gpu(gpu).options(options.clone()).build().unwrap()
         };
-        // The embedding is 2048 rows of 384 (768) bytes: 4 pieces, the last one
-        // shorter; the MLP's matrices and the KV pool are split as well.
+        // The embedding has 2048 rows of 384 (768) bytes: 4 pieces, the last one shorter.
+        // The MLP's matrices and the KV pool are split as well.
         let whole = logits(&engine(None));
         let split = logits(&engine(Some(binding)));
         assert_eq!(whole.len(), 4 * 2048);

@@ -35,7 +35,7 @@ fn phases_come_in_order_and_reach_their_totals() {
         assert!(last.total > 0, "{phase:?}");
         assert_eq!(last.done, last.total, "{phase:?} does not end at its total");
     }
-    // Reading and uploading take turns; every other phase waits for those before it.
+    // Reading and uploading alternate; every other phase waits for the phases before it.
     let rank = |phase| match phase {
         LoadPhase::Plan => 0,
         LoadPhase::Read | LoadPhase::Upload => 1,
@@ -47,7 +47,7 @@ fn phases_come_in_order_and_reach_their_totals() {
     assert_eq!(of_phase(LoadPhase::Read).next().unwrap().total, engine.files().checkpoint().total_bytes());
     let weights = engine.memory_plan().group_bytes(MemoryGroup::Weights);
     assert_eq!(of_phase(LoadPhase::Upload).next().unwrap().total, weights);
-    // Long matrices report within: 50 MB in steps of at most 4 MiB.
+    // Long matrices report their progress in between: 50 MB in steps of at most 4 MiB.
     for phase in [LoadPhase::Read, LoadPhase::Upload] {
         let done: Vec<u64> = of_phase(phase).map(|r| r.done).collect();
         assert!(done.windows(2).map(|w| w[1] - w[0]).max().unwrap() <= 4 << 20, "{phase:?}");
@@ -74,6 +74,6 @@ fn a_break_cancels_wherever_it_comes() {
         assert!(matches!(result, Err(Error::Cancelled)), "report {stop_at} of {n_reports}");
         assert_eq!(n, stop_at, "the callback is not asked again");
     }
-    // Nothing of a cancelled load stands in the way of the next.
+    // A cancelled load does not prevent the next one.
     builder.build().unwrap();
 }

@@ -1,5 +1,5 @@
-//! Random weights without a file: the same model as a checkpoint written from
-//! the same seed, in less memory than a copy of it.
+//! Random weights without a file: the same model as a checkpoint written from the same
+//! seed, in less memory than a copy of it.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ fn load(shape: &str, seed: u64, dtype: DType) -> Engine {
     Engine::load(files, gpu, &options, &mut |_| ControlFlow::Continue(())).unwrap()
 }
 
-/// Logits behind a prefill and a decoded token, as bits.
+/// Returns the logits after a prefill and after a decoded token, as bits.
 fn logits(engine: &Engine) -> Vec<u32> {
     let mut session = engine.session();
     let mut all = session.advance(&[1, 20, 300, 4]).unwrap().to_vec();
@@ -58,7 +58,7 @@ fn a_seed_gives_the_logits_of_a_checkpoint_written_from_it() {
 #[test]
 fn random_weights_are_never_held_whole() {
     let _alone = alone();
-    // 25 MB on the GPU in f16, as long_matrices.
+    // 25 MB on the GPU in f16, like long_matrices.
     let shape = "n_layer=1,n_embd=640,n_head=10,vocab_size=12007,n_positions=64";
     for dtype in [DType::F16, DType::F32] {
         let (engine, peak) = peak_bytes(|| load(shape, 1, dtype));

@@ -1,4 +1,4 @@
-//! The memory of sessions: weights and prefixes are shared, everything is given back.
+//! The memory of sessions: weights and prefixes are shared, and all of it is returned.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -33,7 +33,8 @@ fn sessions_share_weights_and_prefix_pages() {
     let at_first = MemoryGroup::ALL.map(|group| ledger.bytes(group));
     let mut first = engine.session();
     first.prefill(&tokens(3 * PAGE_SIZE)).unwrap();
-    // 50 forks with a token each of their own: three pages in common, one each.
+    // 50 forks, each with one token of its own: they share three pages and have one page
+    // each.
     let mut forks: Vec<Session> = (0..50).map(|_| first.fork()).collect();
     assert_eq!(engine.kv_pages().0, 3);
     for (i, fork) in forks.iter_mut().enumerate() {
@@ -45,7 +46,7 @@ fn sessions_share_weights_and_prefix_pages() {
             assert_eq!(ledger.bytes(group), before, "{}", group.name());
         }
     }
-    // The first one goes; its pages live on with the others.
+    // The first session is dropped; its pages stay with the others.
     drop(first);
     assert_eq!(engine.kv_pages().0, 3 + 50);
     for n in (0..50).rev() {
@@ -55,7 +56,7 @@ fn sessions_share_weights_and_prefix_pages() {
     assert_eq!(MemoryGroup::ALL.map(|group| ledger.bytes(group)), at_first);
 }
 
-/// A generator of small numbers, the same ones each time.
+/// A generator of small numbers, the same each time.
 struct Random(u32);
 
 impl Random {
@@ -65,8 +66,8 @@ impl Random {
     }
 }
 
-/// Creates `n_sessions`, by opening and forking, advances, rewinds and drops them in
-/// random order, some on other threads. Returns how many there were at most.
+/// Creates `n_sessions` by opening and forking; advances, rewinds and drops them in
+/// random order, some on other threads. Returns the largest number of sessions at a time.
 fn churn(engine: &Engine, n_sessions: usize, seed: u32) -> usize {
     let mut random = Random(seed);
     let mut sessions: Vec<Session> = Vec::new();
@@ -123,10 +124,10 @@ fn a_thousand_sessions_leave_memory_where_it_began() {
     assert_eq!(state(), at_first);
     let grown = live_bytes().saturating_sub(heap);
     println!("the heap grew by {grown} bytes over a thousand sessions");
-    // A session that stayed behind would be 128 tokens and a row of logits, over 4 KB;
-    // a thousand of them megabytes.
+    // A leaked session would be 128 tokens and a row of logits, over 4 KB; a thousand of
+    // them would be megabytes.
     assert!(grown < 64 << 10, "the heap grew by {grown} bytes");
-    // Every page is as good as it was.
+    // Every page still works as before.
     assert_eq!(logits(), expected);
     drop(engine);
     assert_eq!(ledger.total_bytes(), 0);
@@ -171,7 +172,7 @@ fn saving_and_restoring_hold_a_few_mib() {
     let path = dir.path().join("session");
     let mut session = engine.session();
     session.prefill(&tokens(1000).iter().map(|token| token % 100).collect::<Vec<_>>()).unwrap();
-    // Reads the weights, in pieces of its own.
+    // The first save reads the weights, in pieces.
     session.save(&path).unwrap();
     let file_bytes = std::fs::metadata(&path).unwrap().len() as usize;
     assert!(file_bytes > 31 << 20, "{file_bytes}");
@@ -180,7 +181,7 @@ fn saving_and_restoring_hold_a_few_mib() {
     assert_eq!(restored.tokens(), session.tokens());
     println!("saving {file_bytes} bytes held {saving}, restoring {restoring}");
     assert!(saving < 6 << 20 && restoring < 6 << 20, "{saving}, {restoring}");
-    // A length that lies is not believed, let alone allocated.
+    // A wrong length is not trusted, let alone allocated.
     let mut bytes = std::fs::read(&path).unwrap();
     for at in [8, 12, 16, 40, 400] {
         bytes[at..at + 4].fill(255);

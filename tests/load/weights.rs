@@ -1,4 +1,4 @@
-//! What lies on the GPU is what stands in the file: each matrix turned, padded,
+//! The weights on the GPU equal those in the file: each matrix is transposed, padded,
 //! split and rounded as the kernels expect it.
 
 use std::ops::ControlFlow;
@@ -14,14 +14,15 @@ use wgpt::tensor::DType;
 use crate::files;
 use crate::heap::alone;
 
-/// Where element (row, column) of a piece must lie.
+/// Returns the index of element (row, column) in a piece.
 fn place(matrix: &Matrix, n_rows: usize, row: usize, column: usize) -> usize {
     let width = matrix.n_columns;
     match matrix.layout {
         MatrixLayout::Rows => row * width + column,
         MatrixLayout::Blocks => {
-            // Blocks of 64 rows, or what is left, eight neighbouring ones a thread; in a block
-            // [half of the eight, pack, row of the half, thread, element].
+            // A block has 64 rows, fewer at the end; each thread has eight neighbouring
+            // rows. The order within a block is [half of the eight, pack, row of the
+            // half, thread, element].
             let block = row / 64 * 64;
             let threads = (n_rows - block).min(64) / 8;
             let (thread, half, own) = ((row - block) / 8, row % 8 / 4, row % 4);
@@ -31,7 +32,7 @@ fn place(matrix: &Matrix, n_rows: usize, row: usize, column: usize) -> usize {
     }
 }
 
-/// The whole matrix from its pieces, `[n_rows, n_columns]` with padding.
+/// Joins the pieces of a matrix to `[n_rows, n_columns]`, with padding.
 fn read_back(gpu: &Gpu, matrix: &Matrix) -> Vec<f32> {
     let mut all = Vec::new();
     let row_bytes = matrix.n_columns * matrix.dtype.size_bytes();
@@ -53,7 +54,8 @@ fn read_back(gpu: &Gpu, matrix: &Matrix) -> Vec<f32> {
     all
 }
 
-/// What the GPU must hold for a matrix made of tensors of the checkpoint.
+/// Returns the values that the GPU must hold for a matrix made of tensors of the
+/// checkpoint.
 fn expected(checkpoint: &Checkpoint, config: &Decoder, spec: &TensorSpec, dtype: DType) -> Vec<f32> {
     let n_columns = spec.columns.len();
     let sources: Vec<Vec<f32>> = spec
@@ -87,7 +89,7 @@ fn expected(checkpoint: &Checkpoint, config: &Decoder, spec: &TensorSpec, dtype:
     all
 }
 
-/// Loads and compares every matrix; returns the pieces of the embedding.
+/// Loads and compares every matrix; returns the number of pieces of the embedding.
 fn check(dir: &Path, dtype: DType, strategy: Strategy, max_binding_bytes: Option<u64>) -> usize {
     let gpu = Gpu::open(&GpuOptions { max_binding_bytes, strategy: Some(strategy), ..files::gpu() }).unwrap();
     let config = Decoder::from_json(&ConfigJson::from_file(&dir.join("config.json")).unwrap()).unwrap();
@@ -129,8 +131,8 @@ fn every_matrix_arrives_as_the_file_holds_it() {
             for dir in &small {
                 assert_eq!(check(dir, dtype, strategy, None), 1);
             }
-            // Matrices of several read blocks, in one piece and in many: whole
-            // blocks of the layout, and fewer rows than a block has.
+            // Matrices of several read blocks, in one piece and in many: with whole
+            // blocks of the layout, and with fewer rows than a block.
             let long = files::long_matrices_dir();
             assert_eq!(check(long, dtype, strategy, None), 1);
             assert!(check(long, dtype, strategy, Some(1_000_000)) > 10);

@@ -1,4 +1,4 @@
-//! How near a draw is to a border, from the CPU's distribution in f64.
+//! The distance of a draw from a border, by the CPU's distribution in f64.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -8,16 +8,16 @@ fn candidates(params: SamplingParams, logits: &[f32]) -> Vec<Candidate> {
     Sampler::new(params, logits.len()).unwrap().candidates(logits, &[]).unwrap().to_vec()
 }
 
-/// The uniform number of draw `i`.
+/// Returns the uniform number of draw `i`.
 fn uniform(seed: u64, i: u64) -> f64 {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_word_pos(2 * u128::from(i));
     (rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-/// The distance of draw `i` from the nearest border: of two neighbours in the
-/// cumulative distribution, or of the nucleus, whose mass may almost be top-p
-/// with its last token or without.
+/// Returns the distance of draw `i` from the nearest border. A border is between two
+/// neighbours in the cumulative distribution, or at the edge of the nucleus, whose mass
+/// with or without its last token may almost equal top-p.
 pub fn distance_to_border(params: &SamplingParams, logits: &[f32], i: u64) -> f64 {
     let u = uniform(params.seed.unwrap(), i);
     let mut survivors = candidates(params.clone(), logits);
@@ -50,7 +50,7 @@ fn distances_are_those_of_a_distribution_by_hand() {
         let u = uniform(3, i);
         let of_distribution = (u - 0.5).abs().min((u - 0.75).abs());
         assert!((distance_to_border(&params(1.0), &logits, i) - of_distribution).abs() < 1e-6);
-        // The nucleus of 0.745 holds two tokens, and almost would with 0.75.
+        // The nucleus for 0.745 has two tokens, with a mass of 0.75, close to top-p.
         let of_nucleus = (u - 2.0 / 3.0).abs().min(0.005);
         assert!((distance_to_border(&params(0.745), &logits, i) - of_nucleus).abs() < 1e-6);
     }

@@ -1,4 +1,4 @@
-//! The generator on the GPU is rand_chacha's, word for word.
+//! The generator on the GPU equals rand_chacha's, word for word.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -58,13 +58,13 @@ fn blocks_are_those_of_rand_chacha() {
     }
 }
 
-/// The counter of draws, and that of the blocks behind it, pass 2^32.
+/// The counter of draws, and the counter of blocks behind it, exceed 2^32.
 #[test]
 fn draws_go_on_beyond_32_bits() {
     const N: usize = 1 << 16;
     let device = open_gpu(GpuOptions::default());
     let gpu = GpuSampler::new(&device, N, 8);
-    // All equal: the token is the first 16 bits of the number.
+    // All logits are equal, so the token is the first 16 bits of the number.
     let logits = Kind::Flat.row(N);
     let params = SamplingParams { temperature: 1.0, seed: Some(11), ..SamplingParams::greedy() };
     for draws in [3, (1 << 32) - 4, (1 << 35) - 3, (1 << 63) + 1] {

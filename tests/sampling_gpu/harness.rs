@@ -19,12 +19,12 @@ pub struct GpuSampler<'g> {
 }
 
 impl<'g> GpuSampler<'g> {
-    /// For rows of `n` logits and a ring of `n_slots` results.
+    /// Records for rows of `n` logits and a ring of `n_slots` results.
     pub fn new(gpu: &'g Gpu, n: usize, n_slots: usize) -> Self {
         Self::recorded(gpu, n, n_slots, sample::record)
     }
 
-    /// The same for greedy parameters alone.
+    /// The same, for greedy parameters only.
     pub fn greedy(gpu: &'g Gpu, n: usize, n_slots: usize) -> Self {
         Self::recorded(gpu, n, n_slots, sample::record_greedy)
     }
@@ -56,7 +56,7 @@ impl<'g> GpuSampler<'g> {
         GpuSampler { gpu, dispatches, logits, params, state, results, token_ids }
     }
 
-    /// Uploads a row, and parameters and a state as `sampler` has them.
+    /// Uploads a row, and the parameters and the state of `sampler`.
     pub fn begin(&self, logits: &[f32], sampler: &Sampler, stop_ids: &[u32]) {
         let SamplingParams { temperature, top_k, top_p, min_p, .. } = *sampler.params();
         assert!(sampler.params().gpu_sampler());
@@ -72,14 +72,14 @@ impl<'g> GpuSampler<'g> {
         self.gpu.upload(buffer, 0, bytemuck::cast_slice(values)).unwrap();
     }
 
-    /// Encodes `n` steps in one pass, as steps ahead are.
+    /// Encodes `n` steps in one pass, like steps ahead.
     pub fn steps(&self, n: usize) {
         let mut encoder = self.gpu.encoder().unwrap();
         encoder.pass(|pass| (0..n).for_each(|_| pass.run(&self.dispatches, WORK)));
         encoder.submit(self.gpu).unwrap();
     }
 
-    /// The ring: token and fault flag of each slot.
+    /// Returns the ring: the token and the fault flag of each slot.
     pub fn results(&self) -> Vec<(u32, u32)> {
         let bytes = self.gpu.read_buffer(&self.results).unwrap();
         bytemuck::pod_collect_to_vec::<u8, [u32; 4]>(&bytes).iter().map(|r| (r[0], r[1])).collect()

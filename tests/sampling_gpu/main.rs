@@ -1,4 +1,4 @@
-//! The sampler on the GPU: its draws are the CPU's.
+//! The sampler on the GPU: its draws equal the CPU's.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -19,14 +19,14 @@ use harness::GpuSampler;
 use rows::Kind;
 use support::open_gpu;
 
-/// Vocabularies, with the draws of each configuration: a row of the largest
-/// takes a software adapter and a test build a hundredth of a second.
+/// Vocabulary sizes, with the number of draws for each configuration. A row of the
+/// largest takes a hundredth of a second in a test build on a software adapter.
 const SIZES: [(usize, usize); 9] =
     [(2, 60), (3, 60), (255, 60), (256, 60), (257, 60), (1000, 60), (2048, 60), (50_257, 25), (128_256, 20)];
 
-/// Beyond this distance from a border, CPU and GPU agree.
+/// Farther than this from a border, CPU and GPU agree.
 const BORDER: f64 = 1e-5;
-/// Within it they may differ this often, in 10,000 draws.
+/// Closer to a border, they may differ this often in 10,000 draws.
 const DIFFERENCES_MAX: usize = 5;
 
 /// Temperature, top-k, top-p, min-p: each filter alone, then together.
@@ -56,8 +56,8 @@ fn params((temperature, top_k, top_p, min_p): (f32, usize, f32, f32), seed: u64)
     SamplingParams { temperature, top_k, top_p, min_p, seed: Some(seed), ..SamplingParams::greedy() }
 }
 
-/// A draw for which CPU and GPU differ: a line for the reader, and how near the
-/// next border is.
+/// A draw where CPU and GPU differ: a line for the reader, and the distance to the
+/// nearest border.
 struct Difference(String, f64);
 
 /// Draws `n_draws` tokens from a row on both sides.
@@ -98,7 +98,8 @@ fn ten_thousand_seeded_draws_equal_the_cpus() {
         for kind in Kind::ALL {
             let logits = kind.row(n);
             for _ in 0..2 {
-                // 19 is prime to the number of rows: every row size meets every set.
+                // 19 is coprime to the number of rows, so every row size meets every
+                // parameter set.
                 let params = params(PARAMS[index % PARAMS.len()], index as u64);
                 differences.extend(compare(&gpu, kind, &logits, &params, n_draws));
                 n_total += n_draws;
@@ -115,7 +116,7 @@ fn ten_thousand_seeded_draws_equal_the_cpus() {
     assert!(differences.len() <= DIFFERENCES_MAX * n_total / 10_000);
 }
 
-/// Every set of parameters on every kind of row, at a size of two chunks.
+/// Every parameter set on every kind of row, at a size of two chunks.
 #[test]
 fn every_filter_on_every_kind_of_row() {
     let device = open_gpu(GpuOptions::default());
@@ -129,7 +130,7 @@ fn every_filter_on_every_kind_of_row() {
     }
 }
 
-/// Temperatures as far as f32 reaches, on magnitudes as far as f32 reaches.
+/// Temperatures and magnitudes over the whole range of f32.
 #[test]
 fn extreme_temperatures_equal_the_cpus() {
     let device = open_gpu(GpuOptions::default());

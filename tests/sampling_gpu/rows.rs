@@ -5,21 +5,21 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// About normal, deviation 3.
+    /// About normal, with standard deviation 3.
     Random,
     /// All equal.
     Flat,
-    /// One value of eight, 0.75 apart: ties at every threshold.
+    /// One of eight values, 0.75 apart: ties at every threshold.
     Ties,
-    /// Random, half of them minus infinity.
+    /// Random, with half of them minus infinity.
     Masked,
-    /// All minus infinity but one.
+    /// All minus infinity except one.
     OneFinite,
     /// Magnitudes from 1e-38 to 3e38 with either sign.
     HugeSpread,
     /// Neighbouring floats around 1.
     TinyDifferences,
-    /// A straight line upwards, 12 high: errors of weights add up by id.
+    /// A straight line upwards, 12 high: errors of weights add up over the ids.
     Rising,
     /// The same downwards.
     Falling,
@@ -27,7 +27,7 @@ pub enum Kind {
     Zeros,
     /// One token ahead of all others, which are equal.
     Peak,
-    /// Powers of two up to 2^96 with either sign, and 0: no bits but the first.
+    /// Powers of two up to 2^96 with either sign, and 0: only the leading bit is set.
     Powers,
 }
 
@@ -47,7 +47,7 @@ impl Kind {
         Kind::Powers,
     ];
 
-    /// `n` logits of this kind.
+    /// Returns `n` logits of this kind.
     pub fn row(self, n: usize) -> Vec<f32> {
         let mut rng = ChaCha8Rng::seed_from_u64(n as u64);
         let mut uniform = || f64::from(rng.next_u32()) / 4_294_967_296.0;

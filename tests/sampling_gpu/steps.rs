@@ -1,4 +1,4 @@
-//! What moves on from step to step: stop ids, faults, the ring, the next token.
+//! State that carries over from step to step: stop ids, faults, the ring, the next token.
 
 use wgpt::gpu::GpuOptions;
 use wgpt::kernels::sample::{NO_TOKEN, SampleParams};
@@ -26,7 +26,7 @@ fn a_stop_id_ends_the_draws() {
     let stop = want[10];
     let first = want.iter().position(|&token| token == stop).unwrap();
     assert!(first > 2, "a draw that comes late enough to show something: {want:?}");
-    // The last of eight, then the first of one.
+    // The last of eight stop ids, then the only one.
     for stop_ids in [&[300, 301, 302, 303, 304, 305, 306, stop][..], &[stop]] {
         gpu.begin(&logits, &new(), stop_ids);
         gpu.steps(16);

@@ -1,16 +1,16 @@
-//! Implementations with faults, as a driver could make them of sound ones.
+//! Faulty implementations, like those a driver could make of correct ones.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use wgpt::gpu::Kernel;
 use wgpt::kernels::{Candidate, Op};
 
-/// One of the sound ones.
+/// Returns a correct implementation by name.
 pub fn named(op: Op, name: &str) -> &'static Candidate {
     format!("{op}={name}").parse().expect("a sound candidate")
 }
 
-/// A copy of `candidate` under another name, with `from` replaced in its shader.
+/// Copies `candidate` under another name, with `from` replaced in its shader.
 pub fn corrupted(
     candidate: &'static Candidate,
     name: &'static str,
@@ -23,7 +23,7 @@ pub fn corrupted(
     let source: &'static str = Box::leak(kernel.source.replace(from, to).into_boxed_str());
     let kernel: &'static Kernel =
         Box::leak(Box::new(Kernel { name: kernel.name, source, bindings: kernel.bindings }));
-    // A constant that no shader reads tells its label from the sound one's.
+    // A constant that no shader reads distinguishes its label from the correct one's.
     let copy = COPIES.fetch_add(1, Ordering::Relaxed) as u32;
     let constants = [candidate.constants(), &[("COPY", copy)]].concat();
     altered(candidate, name, Box::leak(Box::new([kernel])), Box::leak(constants.into_boxed_slice()))
@@ -43,9 +43,9 @@ pub fn altered(
     Box::leak(Box::new(unsafe { Candidate::foreign(op, name, strategy, needs, kernels, constants) }))
 }
 
-/// Layer normalizations that a faulty driver could make of the sound one: a wrong
-/// sum, a write behind the rows, one that does not compile; and what is said of
-/// each.
+/// Returns layer normalizations that a faulty driver could make of the correct one: a
+/// wrong sum, a write past the rows, one that does not compile. Each comes with its
+/// expected message.
 pub fn faulty() -> [(&'static Candidate, &'static str); 3] {
     let sound = named(Op::LayerNorm, "per_thread");
     let stray = "out[step.n_rows * params.stride4] = vec4<f32>(1.0);\n    let factor =";

@@ -1,4 +1,4 @@
-//! What several test programs share.
+//! Code shared by several test programs.
 
 #[allow(dead_code, reason = "not every test program needs faults")]
 pub mod faulty;
@@ -8,9 +8,9 @@ use std::path::Path;
 use tempfile::TempDir;
 use wgpt::gpu::{Gpu, GpuOptions};
 
-/// Opens the device that `WGPT_DEVICE` names, or the best one there is.
+/// Opens the device that `WGPT_DEVICE` names, or the best one.
 ///
-/// A machine without an adapter fails the test: nothing is skipped in silence.
+/// Without an adapter the test fails: nothing is skipped silently.
 pub fn open_gpu(options: GpuOptions) -> Gpu {
     let device = std::env::var("WGPT_DEVICE").ok().filter(|device| !device.is_empty());
     match Gpu::open(&GpuOptions { device, ..options }) {
@@ -19,20 +19,19 @@ pub fn open_gpu(options: GpuOptions) -> Gpu {
     }
 }
 
-/// By the rule of the two modes of arithmetic: outside `--deterministic`, paths
-/// that sum in another order may choose another token where plain decoding has
-/// the two closer than this: twice what an f16 cache may move a logit by
-/// (tests/batch.rs).
+/// Bound on the gap between two logits whose tokens may be swapped outside
+/// `--deterministic`, where some paths sum in another order. It is twice the change of a
+/// logit that an f16 cache may cause (tests/batch.rs).
 #[allow(dead_code, reason = "not every test program compares tokens")]
 pub const GREEDY_BOUND: f32 = 1e-2;
 
-/// By how much the logits prefer `expected` over `found`.
+/// Returns by how much the logits prefer `expected` to `found`.
 #[allow(dead_code, reason = "not every test program compares tokens")]
 pub fn gap(logits: &[f32], found: u32, expected: u32) -> f32 {
     logits[expected as usize] - logits[found as usize]
 }
 
-/// A copy of a model of tests/golden with rotary positions, its context lengthened.
+/// Copies a model of tests/golden with rotary positions, with a longer context.
 #[allow(dead_code, reason = "not every test program needs long contexts")]
 pub fn lengthened(golden: &str, n_ctx: usize) -> TempDir {
     let golden = Path::new("tests/golden").join(golden);

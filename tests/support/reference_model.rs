@@ -1,5 +1,5 @@
-//! A decoder put together from the naive twins of the kernels: an independent
-//! computation on weights as the GPU holds them, in the order of the file.
+//! A decoder built from the naive twins of the kernels: an independent computation on the
+//! weights in file order, rounded as on the GPU.
 
 use wgpt::checkpoint::Checkpoint;
 use wgpt::kernels::{Activation, Norm};
@@ -35,13 +35,13 @@ fn add(x: &mut [f32], y: &[f32]) {
 }
 
 impl<'a> ReferenceModel<'a> {
-    /// Matrices are rounded to `dtype`, as loading does; keys and values to
-    /// `kv_dtype`, as the cache does.
+    /// Creates a model. Matrices are rounded to `dtype`, as loading does; keys and values
+    /// to `kv_dtype`, as the cache does.
     pub fn new(config: &'a Decoder, checkpoint: &'a Checkpoint, dtype: DType, kv_dtype: DType) -> Self {
         ReferenceModel { config, checkpoint, dtype, kv_dtype }
     }
 
-    /// A tensor in file order.
+    /// Returns a tensor in file order.
     fn tensor(&self, name: &str) -> Vec<f32> {
         let info = self
             .checkpoint
@@ -61,7 +61,7 @@ impl<'a> ReferenceModel<'a> {
         out
     }
 
-    /// `x`, rows of `n_in`, times a matrix of a block; then `f`.
+    /// Multiplies rows of `n_in` by a matrix of a block, then applies `f`.
     fn linear(
         &self,
         x: &[f32],
@@ -95,7 +95,7 @@ impl<'a> ReferenceModel<'a> {
         }
     }
 
-    /// Rows of q, of k and of v, `[n_tokens, heads of it, head_dim]` each.
+    /// Returns rows of q, k and v, each `[n_tokens, its number of heads, head_dim]`.
     fn qkv(&self, x: &[f32], block: &str) -> [Vec<f32>; 3] {
         let (Attention { n_head, n_kv_head, head_dim, .. }, n) = (&self.config.attention, self.config.n_embd);
         match self.config.attention.qkv {
@@ -137,7 +137,7 @@ impl<'a> ReferenceModel<'a> {
         }
     }
 
-    /// Attention of the rows of a normed stream, projected.
+    /// Computes the attention of the rows of a normed stream, with the output projection.
     fn attention(&self, normed: &[f32], block: &str, layer: usize) -> Vec<f32> {
         let Attention { n_head, n_kv_head, head_dim, soft_cap, qk_norm, ropes, layers, out, .. } =
             &self.config.attention;
@@ -221,7 +221,7 @@ impl<'a> ReferenceModel<'a> {
         }
     }
 
-    /// Logits of all tokens, `[n_tokens, vocab_size]`.
+    /// Returns the logits of all tokens, `[n_tokens, vocab_size]`.
     pub fn logits(&self, tokens: &[u32]) -> Vec<f32> {
         let (n, embedding, head) = (self.config.n_embd, &self.config.embedding, &self.config.head);
         let wte = self.tensor(embedding.tokens);

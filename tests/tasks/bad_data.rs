@@ -1,4 +1,4 @@
-//! Bad data are errors that name file and line and say what to do.
+//! Errors in data name file and line and say what to do.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ fn fault(task: Task, path: &Path, options: &DataOptions) -> String {
     error.to_string()
 }
 
-/// The message for a file of these bytes.
+/// Returns the message for a file with these bytes.
 fn message(task: Task, content: &[u8], convention: Convention) -> String {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.jsonl");
@@ -95,7 +95,7 @@ fn encodings_are_checked() {
         refused(task, b"", &["data.jsonl line 1: the file is empty"]);
         refused(task, b" \n\n", &["the file is empty"]);
     }
-    // A byte order mark is none of the text.
+    // A byte order mark is not part of the text.
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("marked.jsonl");
     fs::write(&path, format!("\u{feff}{GOOD}")).unwrap();
@@ -123,7 +123,7 @@ fn lambada_and_choices_are_checked() {
     }
 }
 
-/// A folder of one subject with this content.
+/// Reads a folder of one subject with this content.
 fn mmlu(test: &[u8], dev: Option<&str>, shots: usize) -> Result<Dataset, Error> {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("test")).unwrap();
@@ -156,7 +156,7 @@ fn mmlu_files_are_checked() {
     bad("", &["line 1: the file is empty"]);
     let error = mmlu(b"Which?,a,b,c,d,2\nWas\xff?,a,b,c,d,2\n", None, 0).unwrap_err().to_string();
     assert!(error.contains("virology_test.csv line 2: is not UTF-8"), "{error}");
-    // A question over several lines counts them.
+    // The lines of a multi-line question are counted.
     let error = mmlu(b"\"Which\none?\",a,b,c,d,2\nWhich?,a,b,c,d,7\n", None, 0).unwrap_err().to_string();
     assert!(error.contains("virology_test.csv line 3: answer \"7\""), "{error}");
     let both = [format!("{header}{good}"), good.replace('2', "C")].map(|text| mmlu(text.as_bytes(), None, 0));
@@ -206,7 +206,7 @@ fn paths_are_checked() {
     assert!(message(Task::Mmlu, dir.path().to_str().unwrap()).contains("holds no SUBJECT_test.csv"));
 }
 
-/// What shows with the model's tokenizer and context alone.
+/// A fault that shows only with the model's tokenizer and context.
 #[test]
 fn endings_must_fit_the_context() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
 //! Tasks with known answers: prompts against the conventions' wording, scores against
-//! transformers, bad data, runs that go on.
+//! transformers, bad data, resumed runs.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -37,12 +37,12 @@ fn load(files: ModelFiles) -> Engine {
     Engine::load(files, Arc::clone(&GPU), &options, &mut |_| ControlFlow::Continue(())).unwrap()
 }
 
-/// A file of `tests/golden/tasks`.
+/// Returns the path of a file of `tests/golden/tasks`.
 fn golden(name: &str) -> PathBuf {
     Path::new("tests/golden/tasks").join(name)
 }
 
-/// What an entry of prompts.json or scores.json is of.
+/// The source of an entry of prompts.json or scores.json.
 #[derive(Debug, Deserialize)]
 struct Source {
     task: Task,
@@ -63,7 +63,7 @@ impl Source {
     }
 }
 
-/// Data in lm-eval's wording without shots.
+/// Returns data in lm-eval's wording without shots.
 fn plain(task: Task, data: &str) -> Dataset {
     Dataset::read(task, &golden(data), &DataOptions::default()).unwrap()
 }

@@ -1,4 +1,4 @@
-//! Every prompt, to the byte, as tools/export_tasks.py words it.
+//! Every prompt equals the wording of tools/export_tasks.py, byte for byte.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -51,7 +51,7 @@ fn prompts_are_those_of_the_conventions() {
     }
 }
 
-/// The published example of HellaSwag's README, and what lm-eval makes of it.
+/// The published example of HellaSwag's README, and lm-eval's prompt for it.
 #[test]
 fn the_published_example_is_worded_by_hand() {
     let dir = tempfile::tempdir().unwrap();
@@ -72,7 +72,7 @@ fn the_published_example_is_worded_by_hand() {
     assert_eq!((question.gold, question.answer_chars(1)), (3, "is ripping level tiles off.".len()));
 }
 
-/// Lengths are characters, not bytes, and dropped shots go from the front.
+/// Lengths are in characters, not bytes, and shots are dropped from the front.
 #[test]
 fn lengths_and_dropped_shots() {
     let dataset = plain(Task::Hellaswag, "hellaswag-raw.jsonl");

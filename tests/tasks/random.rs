@@ -1,4 +1,4 @@
-//! A model that knows nothing guesses.
+//! An untrained model guesses.
 
 use std::fs;
 
@@ -30,7 +30,7 @@ fn random_weights_score_near_a_quarter() {
         for dataset in &tasks {
             let report = run(&engine, dataset, &TaskOptions::default());
             assert_eq!(report.figures.n, 200);
-            // Of 200 guesses at 1 in 4.
+            // For 200 guesses at 1 in 4.
             let stderr = (0.25_f64 * 0.75 / 200.0).sqrt();
             for estimate in [Some(report.figures.acc), report.figures.acc_norm].into_iter().flatten() {
                 let off = (estimate.value - 0.25) / stderr;

@@ -1,4 +1,4 @@
-//! Runs that are interrupted and go on.
+//! Runs that are interrupted and resumed.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -35,12 +35,12 @@ fn an_interrupted_run_goes_on_without_repeating_work() {
     let dataset = plain(Task::Hellaswag, "hellaswag-200.txt");
     let whole = run(&DEMO, &dataset, &TaskOptions { resume: None, ..options(&path, 16) });
 
-    // By the callback.
+    // Interrupted by the callback.
     let broken = evaluate(&DEMO, &dataset, &options(&path, 16), &mut |_| ControlFlow::Break(())).unwrap();
     assert!(!broken.complete && broken.figures.n < 16);
     assert_eq!(held(&path), broken.figures.n);
 
-    // By the flag, which another thread may raise.
+    // Interrupted by the flag, which another thread may raise.
     let cancel = Arc::new(AtomicBool::new(false));
     let cancelled = TaskOptions { cancel: Some(Arc::clone(&cancel)), ..options(&path, 16) };
     let mut seen = Vec::new();
@@ -64,7 +64,7 @@ fn an_interrupted_run_goes_on_without_repeating_work() {
     assert_eq!((fourth.n_resumed, fourth.cost.tokens), (16, 0));
     same(&fourth, &whole);
 
-    // A smaller limit takes fewer of the answers, a larger one keeps them.
+    // A smaller limit uses fewer of the answers, a larger one keeps them.
     let fewer = run(&DEMO, &dataset, &options(&path, 8));
     assert_eq!((fewer.figures.n, fewer.n_resumed, fewer.cost.tokens), (8, 8, 0));
     assert_eq!(held(&path), 16);

@@ -5,8 +5,8 @@ use wgpt::eval::tasks::{Answer, Dataset, Sharing, Task, TaskOptions, TaskReport}
 
 use crate::{DEMO, Source, golden, plain, run};
 
-/// What transformers found for one question: sums, tokens, best, best for its length,
-/// whether the first ending is greedy, shots dropped, whether it was cut.
+/// transformers' result for one question: sums, tokens, best, best for its length,
+/// whether the first ending is greedy, shots dropped, whether it was truncated.
 type Row = (Vec<f64>, Vec<usize>, usize, usize, bool, usize, bool);
 
 #[derive(Deserialize)]
@@ -18,8 +18,8 @@ struct Entry {
     answers: Vec<Row>,
 }
 
-/// Of a sum of some tens of log-probabilities of a model in f32, relative to its size:
-/// seen is 2e-6.
+/// For a sum of some tens of log-probabilities of a model in f32, relative to its size.
+/// The largest error seen is 2e-6.
 const TOLERANCE: f64 = 2e-5;
 
 fn check(dataset: &Dataset, answer: &Answer, expected: &Row) {
@@ -61,14 +61,14 @@ fn answers_are_those_of_transformers() {
         }
         let dropped: usize = answers.iter().map(|row| row.5).sum();
         assert_eq!(report.shots_dropped, dropped);
-        // Five shots do not fit the demo model's context everywhere.
+        // Five shots do not always fit the demo model's context.
         assert_eq!(dropped > 0, source.shots == 5, "{source:?}");
         n_of_200 += usize::from(answers.len() == 200);
     }
     assert_eq!(n_of_200, 4, "HellaSwag, and MMLU three times, have 200 questions");
 }
 
-/// Groups weigh by questions; the table has every subject.
+/// Groups are weighted by questions; the table has every subject.
 #[test]
 fn mmlu_has_subjects_and_groups() {
     let dataset = plain(Task::Mmlu, "mmlu");
@@ -87,7 +87,8 @@ fn mmlu_has_subjects_and_groups() {
     assert!((report.figures.acc.value - share(right.count(), &report)).abs() < 1e-12);
 }
 
-/// Without sharing the same sums, from as many tokens as sharing says it would take.
+/// Without sharing, the sums are the same, and the token count equals the one that
+/// sharing reports for separate contexts.
 #[test]
 fn sharing_changes_the_work_alone() {
     for (task, data) in [
@@ -114,14 +115,14 @@ fn sharing_changes_the_work_alone() {
     }
 }
 
-/// Both ways at once: counts, times, and what the sums differ by.
+/// Both ways at once: counts, times, and the difference of the sums.
 #[test]
 fn a_measurement_counts_both_ways() {
     let dataset = plain(Task::Hellaswag, "hellaswag-200.txt");
     let options = TaskOptions { limit: Some(12), sharing: Sharing::Measured, ..TaskOptions::default() };
     let report = run(&DEMO, &dataset, &options);
     let gain = report.cost.measured.unwrap();
-    // The first batch warms the device up.
+    // The first batch warms up the device and is not counted.
     assert!(0 < gain.tokens_shared && gain.tokens_shared < report.cost.tokens, "{gain:?}");
     assert!(gain.tokens_apart < report.cost.tokens_apart, "{gain:?}");
     assert_eq!(gain.gain_of_tokens, gain.tokens_apart as f64 / gain.tokens_shared as f64);
@@ -129,7 +130,7 @@ fn a_measurement_counts_both_ways() {
     assert!(gain.largest_difference < 1e-3, "{gain:?}");
 }
 
-/// Contexts beyond the model's: what lm-eval keeps of them is the end.
+/// For a context longer than the model's, lm-eval keeps the end.
 #[test]
 fn long_contexts_lose_their_beginning() {
     let dir = tempfile::tempdir().unwrap();
@@ -146,7 +147,7 @@ fn long_contexts_lose_their_beginning() {
     for (i, found) in report.answers[0].logprobs.iter().enumerate() {
         let ending = tokenizer.encode(&dataset.questions[0].continuations[i]).unwrap();
         assert_eq!(report.answers[0].n_tokens[i], ending.len());
-        // 512 inputs and the last target, which is none.
+        // 512 inputs, and the last target, which is not an input.
         let all = [context.as_slice(), &ending].concat();
         let kept = &all[all.len() - 513..];
         let mut session = DEMO.session();

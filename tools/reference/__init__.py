@@ -1,8 +1,8 @@
-"""Plain float64 decoders in numpy, one file an architecture: the second opinion on tests/golden/.
+"""Plain float64 decoders in numpy, one file per architecture: an independent check of tests/golden/.
 
-A file has `MODELS`, the `model_type`s of config.json that it computes, `forward(config, tensors, ids)` with the logits
-[n, vocab_size] of one row of ids, and `CASES`, the golden checkpoints that tools/export_architectures.py makes of it.
-Tensors have Hugging Face's names. Nothing here shares code with transformers; whoever is in doubt reads the formula.
+A file has `MODELS`, the `model_type`s of config.json that it computes; `forward(config, tensors, ids)`, which returns
+the logits [n, vocab_size] of one row of ids; and `CASES`, the golden checkpoints that tools/export_architectures.py
+makes with it. Tensors have Hugging Face's names. Nothing here shares code with transformers: the formulas decide.
 """
 from . import gemma, gpt_bigcode, gpt_neo, gpt_neox, gptj, llama, opt, phi, phi3, starcoder2
 

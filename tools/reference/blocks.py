@@ -1,4 +1,4 @@
-"""What the decoders are built from: norms, rotary positions, attention, activations. Rows are [n, ...]."""
+"""Building blocks of the decoders: norms, rotary positions, attention, activations. Rows are [n, ...]."""
 import math
 
 import numpy as np
@@ -13,7 +13,7 @@ def linear(t, name, x, bias=False):
 
 
 def rms_norm(x, weight, epsilon):
-    """Zhang and Sennrich 2019, equation 4, with epsilon under the root as Llama has it."""
+    """Zhang and Sennrich 2019, equation 4, with epsilon under the root as in Llama."""
     return x / np.sqrt((x * x).mean(-1, keepdims=True) + epsilon) * weight
 
 
@@ -43,7 +43,7 @@ def attention(q, k, v, scale, window=None, soft_cap=None):
 
 
 def rope(n, dim, theta, scaling=None, max_positions=None):
-    """cos and sin [n, dim / 2] of the positions 0..n, for the first dim elements of a head.
+    """cos and sin [n, dim / 2] for the positions 0..n, for the first dim elements of a head.
 
     scaling is config.json's rope_scaling, max_positions its max_position_embeddings.
     """
@@ -65,8 +65,8 @@ def linear_scaling(frequency, n, dim, theta, scaling, max_positions):
 def dynamic_scaling(frequency, n, dim, theta, scaling, max_positions):
     """Beyond max_positions the base grows with the length (bloc97 and emozilla, "dynamic NTK").
 
-    The length is that of the text when the token was decoded: position p has p + 1. A run that takes a long text as one
-    call gives all of it the frequencies of the whole length, so its logits depend on how the text was cut.
+    The length is the text's length when the token was decoded: p + 1 at position p. A run that processes a long text in
+    one call uses the frequencies of the whole length for all of it, so its logits depend on how the text was split.
     """
     factor = scaling["factor"]
     length = np.maximum(np.arange(n) + 1, max_positions)

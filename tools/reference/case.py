@@ -1,4 +1,4 @@
-"""What a golden checkpoint is made from."""
+"""The definition of a golden checkpoint."""
 from dataclasses import dataclass, field
 
 
@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 class Case:
     """One folder of tests/golden/MODEL_TYPE/.
 
-    covers: what it is there for, for its README.
-    config: fields of config.json; the others are the defaults of transformers' config class.
+    covers: what the checkpoint tests, for its README.
+    config: fields of config.json; all other fields have the defaults of transformers' config class.
     deaf: field -> the value that an engine which ignores the field would use. Each must move a logit by 1e-3.
     n: length of a row of ids.
-    dtype: of the file's weights.
-    drop: fields that transformers writes and the published checkpoints lack.
-    by_reference: why the logits come from the reference and not from transformers.
-    hf: fields that transformers 4.46 needs to be given otherwise to mean the same.
-    stepwise: transformers has to be run a token at a time.
+    dtype: type of the file's weights.
+    drop: fields that transformers writes but the published checkpoints lack.
+    by_reference: the reason why the logits come from the reference instead of transformers.
+    hf: fields that need another value in transformers 4.46 to mean the same.
+    stepwise: whether transformers must be run one token at a time.
     """
 
     covers: str

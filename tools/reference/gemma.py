@@ -13,12 +13,12 @@ MODELS = ("gemma", "gemma2", "gemma3_text")
 
 
 def norm(c, t, name, x):
-    """The weight is stored as its distance from one."""
+    """The norm's weight is stored as its difference from one."""
     return rms_norm(x, 1 + t[name + ".weight"], c["rms_norm_eps"])
 
 
 def is_local(c, layer):
-    """Whether a layer sees a window alone: Gemma 2's first and every second one, all but each sixth of Gemma 3."""
+    """Whether a layer sees only a window: Gemma 2's even layers from 0 on, all but every sixth layer of Gemma 3."""
     if c["model_type"] == "gemma":
         return False
     if c["model_type"] == "gemma2":

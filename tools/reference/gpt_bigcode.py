@@ -1,4 +1,4 @@
-"""GPTBigCode (Ben Allal et al. 2023, SantaCoder; Li et al. 2023, StarCoder): GPT-2 with one k and v head."""
+"""GPTBigCode (Ben Allal et al. 2023, SantaCoder; Li et al. 2023, StarCoder): GPT-2 with one head of k and v."""
 import numpy as np
 
 from .blocks import ACTIVATIONS, attention, heads, layer_norm, linear

@@ -1,4 +1,4 @@
-"""GPT-Neo (Black et al. 2021): global and local layers in turn, scores that nothing scales."""
+"""GPT-Neo (Black et al. 2021): alternating global and local layers, unscaled scores."""
 from .blocks import ACTIVATIONS, attention, heads, layer_norm, linear
 from .case import Case
 

@@ -1,7 +1,7 @@
-"""The engine stores three things otherwise than checkpoints do; here is the arithmetic that allows it.
+"""The engine stores three things differently from checkpoints; this is the arithmetic that allows it.
 
-Rows of q and k of a head with half-split rotary pairs (i, i + r / 2) are put in the order of interleaved ones (2i,
-2i + 1), the norm weights of q and k with them. Gate and up become one matrix, four rows of each in turn.
+Rows of q and k of a head with half-split rotary pairs (i, i + r / 2) are reordered to interleaved pairs (2i, 2i + 1),
+together with the norm weights of q and k. Gate and up become one matrix with four rows of each alternately.
 """
 import numpy as np
 
@@ -9,7 +9,7 @@ from .blocks import rms_norm, rope, rotate_half_split, rotate_interleaved
 
 
 def interleaved_order(head_dim, rotary):
-    """order[new] = old for one head: 0, r / 2, 1, r / 2 + 1, ..., then what is not rotated."""
+    """order[new] = old for one head: 0, r / 2, 1, r / 2 + 1, ..., then the elements that are not rotated."""
     pairs = np.arange(rotary).reshape(2, -1).T.ravel()
     return np.concatenate([pairs, np.arange(rotary, head_dim)])
 

@@ -1,4 +1,4 @@
-"""OPT (Zhang et al. 2022), the form with the norm in front (all sizes but 350M)."""
+"""OPT (Zhang et al. 2022), the form with the norm first (all sizes but 350M)."""
 from .blocks import ACTIVATIONS, attention, heads, layer_norm, linear
 from .case import Case
 

@@ -1,5 +1,4 @@
-//! `wgpt bench kernels`: each kernel variant by itself, against what the adapter
-//! can do.
+//! `wgpt bench kernels`: each kernel variant on its own, against the adapter's roofline.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -29,13 +28,14 @@ use crate::cli::table::Format;
 
 /// Measure each kernel variant against the adapter's own roofline
 ///
-/// First the roof: the fastest of some copies and reads (bytes a second) and of
-/// some chains of multiply-adds (f32 operations a second), and what 1, 64 and
-/// 200 smallest dispatches cost, each behind the other or side by side. Then every
-/// variant that the adapter runs, checked against the reference before it is
-/// timed, by the GPU's timestamps where there are any, else by wall time less
-/// the measured time of a submit. Warm: the same buffers in each repetition;
-/// cold: a copy of --cold-mib has passed through the caches before each.
+/// First measures the roofline: the fastest of several copies and reads (bytes per
+/// second), the fastest of several chains of multiply-adds (f32 operations per second),
+/// and the cost of 1, 64 and 200 minimal dispatches, dependent on each other or
+/// independent. Then measures every variant that the adapter runs, after checking it
+/// against the reference. Times come from GPU timestamps if the adapter has them,
+/// otherwise from wall time minus the measured time of a submit. Warm: every repetition
+/// uses the same buffers. Cold: a copy of --cold-mib passes through the caches before
+/// each repetition.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -56,44 +56,45 @@ pub struct Args {
     #[arg(long, value_name = "OP,...", value_delimiter = ',')]
     #[arg(value_parser = PossibleValuesParser::new(OPS.map(|(name, _)| name)))]
     op: Vec<String>,
-    /// Free shapes instead of a model's, as 768x3072; needs --op
+    /// Free shapes instead of a model's, such as 768x3072; needs --op
     #[arg(long, value_name = "SHAPE,...", value_delimiter = ',', requires = "op", conflicts_with = "model")]
     shape: Vec<Shape>,
-    /// Models whose shapes are measured: gpt2, gpt2-medium, gpt2-large, gpt2-xl, all
+    /// Models whose shapes to measure: gpt2, gpt2-medium, gpt2-large, gpt2-xl, all
     #[arg(long, value_name = "MODEL,...", value_delimiter = ',', default_value = "gpt2")]
     #[arg(value_parser = models())]
     model: Vec<String>,
-    /// Only variants with this in their name
+    /// Measure only variants whose name contains NAME
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
-    /// Type of weights and cache
+    /// Element type of weights and KV cache
     #[arg(long, default_value = "f16", value_parser = dtype())]
     dtype: DType,
-    /// States of the caches
+    /// States of the adapter's caches to measure
     #[arg(long, value_enum, value_name = "STATE,...", value_delimiter = ',', default_value = "warm,cold")]
     cache: Vec<CacheArg>,
-    /// MiB that pass through the caches before a cold repetition: at least twice the largest cache
+    /// MiB that pass through the caches before a cold repetition; use at least twice the
+    /// largest cache
     #[arg(long, value_name = "MIB", default_value_t = 128)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=4096))]
     cold_mib: u64,
-    /// MiB that the probes of bandwidth read [default: 128, on software adapters 64]
+    /// MiB that the bandwidth probes read [default: 128, on software adapters 64]
     #[arg(long, value_name = "MIB")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=4096))]
     probe_mib: Option<u64>,
-    /// Samples of each row
+    /// Samples per row
     #[arg(short, long, value_name = "N", default_value_t = 50)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     repetitions: u32,
-    /// Seconds after which a row does with fewer samples, but three at the least
+    /// Seconds after which a row ends with fewer samples, but at least three
     #[arg(long, value_name = "S", default_value = "1", value_parser = seconds)]
     max_seconds: Duration,
-    /// Seconds after which no further row begins
+    /// Seconds after which no further row starts
     #[arg(long, value_name = "S", value_parser = seconds)]
     total_seconds: Option<Duration>,
-    /// Take wall time even where the adapter has timestamps
+    /// Use wall time even if the adapter has timestamps
     #[arg(long)]
     wall: bool,
-    /// How results are printed
+    /// Output format of the results
     #[arg(short, long, value_enum, default_value = "md")]
     output: Format,
     /// Draw the roofline with every row on it
@@ -101,7 +102,7 @@ pub struct Args {
     plot: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Use the least that any adapter offers: no subgroups, no timestamps, default limits
+    /// Use only what every adapter offers: no subgroups, no timestamps, default limits
     #[arg(long)]
     features_floor: bool,
 }
@@ -114,7 +115,7 @@ enum CacheArg {
     Cold,
 }
 
-/// Sizes of a free shape, and what they leave open of attention.
+/// The sizes of a free shape, and its attention options.
 #[derive(Clone, Debug, PartialEq)]
 struct Shape(Vec<usize>, Attends);
 
@@ -134,7 +135,7 @@ fn models() -> PossibleValuesParser {
     PossibleValuesParser::new(MODELS.into_iter().chain(["all"]))
 }
 
-/// A number of seconds from 0 to a day.
+/// Parses a number of seconds from 0 to 86400, which is one day.
 fn seconds(text: &str) -> Result<Duration, String> {
     let value: f64 = text.parse().map_err(|_| format!("{text:?} is no number of seconds"))?;
     if (0.0..=86_400.0).contains(&value) {
@@ -144,10 +145,10 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// What is measured: the model's name (empty for free shapes) and a case of it.
+/// A case to measure, with its model's name (empty for free shapes).
 type Subject = (String, Case);
 
-/// Runs the verb.
+/// Runs `wgpt bench kernels`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let started = Instant::now();
     let cancel = interrupt::flag();
@@ -159,7 +160,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     };
     let gpu = Gpu::open(&options)?;
     let subjects = subjects(args, gpu.max_binding_bytes())?;
-    // A place that cannot be written is found before the time is spent.
+    // Fails before the time is spent if the picture cannot be written.
     let picture = args.plot.as_deref().map(AtomicFile::create).transpose()?;
     notices(gpu.report()).iter().for_each(|line| note(line));
     let header = RecordHeader::new(&gpu);
@@ -198,7 +199,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     }
 }
 
-/// Measures the roof; `None` when interrupted.
+/// Measures the roofline; returns `None` if interrupted.
 fn roofline<'g>(args: &Args, gpu: &'g Gpu, cancel: CancelFlag) -> anyhow::Result<Option<KernelBench<'g>>> {
     let mut caches = Vec::new();
     for cache in &args.cache {
@@ -226,11 +227,11 @@ fn roofline<'g>(args: &Args, gpu: &'g Gpu, cancel: CancelFlag) -> anyhow::Result
     }
 }
 
-/// How the rows ended.
+/// How the measurement of the rows ended.
 enum End {
-    /// All were measured but for so many with wrong results.
+    /// All variants were measured, except this many with wrong results.
     Complete(usize),
-    /// So many were left when the time was spent.
+    /// The time limit left this many variants unmeasured.
     OutOfTime(usize),
     Interrupted,
 }
@@ -273,7 +274,7 @@ fn measure(
                 wrong += 1;
                 note(&format!("wrong result, not timed: {how}"));
             }
-            // Others may fit.
+            // Other variants may fit the device's limits.
             Err(Error::Limits(message)) => note(&format!("{case} [{}]: {message}", candidate.name)),
             Err(Error::Cancelled) => return Ok(End::Interrupted),
             Err(error) => {
@@ -285,7 +286,7 @@ fn measure(
     Ok(End::Complete(wrong))
 }
 
-/// The cases of the shapes or of the models, of the operations asked for.
+/// Returns the cases of the free shapes or of the models, for the selected operations.
 fn subjects(args: &Args, max_binding_bytes: u64) -> wgpt::Result<Vec<Subject>> {
     let mut subjects = Vec::new();
     if !args.shape.is_empty() {

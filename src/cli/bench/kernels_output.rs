@@ -5,7 +5,7 @@ use wgpt::bench::{Clock, KernelFigures, KernelRecord, KernelRow, LatencyRow, Roo
 use crate::cli::output::{bytes, print, print_json};
 use crate::cli::table::{Format, Table, csv_line, number, time};
 
-/// Prints rows as they come, where the format allows it.
+/// Prints rows as they are measured if the format allows it.
 pub struct Writer {
     format: Format,
     table: Table<9>,
@@ -13,7 +13,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Prints what stands before the rows.
+    /// Creates the writer and prints the text before the rows.
     pub fn new(format: Format, record: KernelRecord) -> anyhow::Result<Self> {
         let table = Table::new([
             ("model", 11),
@@ -48,7 +48,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Prints what is known of a run that cannot go on.
+    /// Prints the footer, or for JSON the whole record. A failed run calls it to print
+    /// its rows so far.
     pub fn flush(&self) -> anyhow::Result<()> {
         match self.format {
             Format::Json => print_json(&self.record),
@@ -63,7 +64,7 @@ impl Writer {
         }
     }
 
-    /// Prints what stands behind the rows and hands them out.
+    /// Prints the text after the rows and returns the record.
     pub fn finish(mut self, complete: bool) -> anyhow::Result<KernelRecord> {
         self.record.complete = complete;
         self.flush()?;
@@ -86,7 +87,7 @@ fn cells(figures: &KernelFigures) -> [String; 9] {
     ]
 }
 
-/// What the adapter can do, in words and as a table.
+/// Formats the adapter's limits as text and as a table.
 fn roofline(record: &KernelRecord) -> String {
     let roof = &record.roofline;
     let best = |probe: &str| {

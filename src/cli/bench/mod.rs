@@ -1,4 +1,4 @@
-//! `wgpt bench`: how fast this machine is; one file a subject.
+//! `wgpt bench`: how fast this machine is; one file per subcommand.
 
 mod compare;
 mod kernels;
@@ -25,7 +25,7 @@ enum What {
     Plot(plot::Args),
 }
 
-/// Runs the verb.
+/// Runs `wgpt bench`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     match &args.what {
         What::Model(args) => model::run(args),

@@ -14,17 +14,17 @@ use crate::cli::progress::Bar;
 
 /// Measure a model's prefill (pp) and decode (tg) rates, as llama-bench does
 ///
-/// One warm-up run, then the repetitions. Each run of pp processes random
-/// tokens at once, each run of tg one by one; the logits of the last token are
-/// read back, nothing is sampled. At a depth of D the context holds D tokens
-/// already, which are not timed; of several depths, those are left out that a
-/// test does not fit at.
+/// One warm-up run precedes the repetitions. Each run of pp processes random tokens all
+/// at once, each run of tg one by one. The logits of the last token are read back;
+/// nothing is sampled. At a depth of D, the context already holds D tokens, which are not
+/// timed. If several depths are given, a test is skipped at the depths where it does not
+/// fit.
 ///
-/// A second table, and columns of the other formats, tell the time to the first
-/// token, cold (from opening the device, weights and compilation included, to the
-/// first token behind this prompt) and warm; the host's time for encoding,
-/// submitting, waiting and reading back, a token each; dispatches a token; and
-/// the peak memory up to then on the GPU and of the process.
+/// A second table, or more columns in the other formats, shows: the time to the first
+/// token, cold (from opening the device to the first token after this prompt, including
+/// weights and compilation) and warm; the host's time per token for encoding, submitting,
+/// waiting and reading back; dispatches per token; and the peak memory so far, on the GPU
+/// and of the process.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -34,7 +34,7 @@ Examples:
   wgpt bench model -p 0 -n 32 --batch 1,2,4,8,16    many sequences a step
   wgpt bench model -p 0 -n 32 -r 10 -o json         decode alone, with all samples")]
 pub struct Args {
-    /// Tokens of the prompts; 0 for none [default: 512, less in a shorter context]
+    /// Tokens of each prompt; 0 for none [default: 512, less in a shorter context]
     #[arg(short = 'p', long, value_name = "N,...", value_delimiter = ',')]
     n_prompt: Option<Vec<usize>>,
     /// Tokens to decode; 0 for none [default: 128, less in a shorter context]
@@ -43,8 +43,8 @@ pub struct Args {
     /// Tokens in the context before each test
     #[arg(short = 'd', long, value_name = "N,...", value_delimiter = ',', default_value = "0")]
     n_depth: Vec<usize>,
-    /// Sequences that decode together, one token each a step (tg alone); more than
-    /// 16 take several passes a step
+    /// Sequences to decode together, one token each per step (tg only); more than 16 take
+    /// several passes per step
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=4096))]
     batch: Vec<u32>,
@@ -52,18 +52,18 @@ pub struct Args {
     #[arg(short, long, value_name = "N", default_value_t = 5)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     repetitions: u32,
-    /// How results are printed
+    /// Output format of the results
     #[arg(short, long, value_enum, default_value = "md")]
     output: Format,
     #[command(flatten)]
     model: ModelArgs,
 }
 
-/// llama-bench's tests.
+/// The sizes of llama-bench's tests.
 const DEFAULT_PROMPT: usize = 512;
 const DEFAULT_GEN: usize = 128;
 
-/// Runs the verb.
+/// Runs `wgpt bench model`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let cancel = interrupt::flag();
     let files = args.model.open_files()?;
@@ -111,15 +111,15 @@ fn measure(
     Ok(Row::new(engine, header, load_ns, &result))
 }
 
-/// What is measured, and what fits at other depths but not at its own.
+/// The tests to run, and the tests that do not fit at their depth but fit at another.
 struct Tests {
     tests: Vec<ModelTest>,
     left_out: Vec<ModelTest>,
 }
 
-/// The tests in llama-bench's order: for each depth the prompts, then decoding.
-/// Defaults shrink to the context; what was asked for does not, and is refused
-/// where it fits at none of the depths.
+/// Returns the tests in llama-bench's order: for each depth the prompts, then decoding.
+/// Default sizes shrink to fit the context. Sizes that the user gave do not, and are
+/// refused if they fit at none of the depths.
 fn tests(args: &Args, n_ctx: usize) -> wgpt::Result<Tests> {
     let sizes = |asked: &Option<Vec<usize>>, default: usize, n_depth: usize| match asked {
         Some(sizes) => sizes.clone(),
@@ -145,7 +145,7 @@ fn tests(args: &Args, n_ctx: usize) -> wgpt::Result<Tests> {
             "there is nothing to measure: every test has 0 tokens (the context holds {n_ctx})"
         )));
     }
-    // Before the model is loaded, and before other tests have taken their time.
+    // Fails before the model is loaded and before other tests have taken their time.
     let (tests, left_out): (Vec<_>, Vec<_>) = tests.into_iter().partition(|test| test.check(n_ctx).is_ok());
     for test in &left_out {
         let size = |test: &ModelTest| (test.n_prompt, test.n_gen, test.n_sequences);
@@ -198,7 +198,7 @@ mod tests {
         let error = names("-p 512", 100).unwrap_err().to_string();
         assert!(error.contains("test pp512 takes 512 positions, the context holds 100"), "{error}");
         assert!(names("-p 10 -d 95", 100).is_err());
-        // Of a list of depths, each size needs one that it fits at.
+        // Each size needs at least one depth where it fits.
         let line = "-p 32,128,512,1024 -n 64 -d 0,512,1000";
         assert_eq!(
             names(line, 1024).unwrap(),

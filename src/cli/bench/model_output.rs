@@ -1,5 +1,5 @@
-//! Results of `wgpt bench model` as markdown, CSV, JSON or JSON lines, with
-//! llama-bench's names of columns and fields.
+//! Results of `wgpt bench model` as markdown, CSV, JSON or JSON lines, with llama-bench's
+//! column and field names.
 
 use std::time::Duration;
 
@@ -11,20 +11,20 @@ use wgpt::tensor::DType;
 
 use crate::cli::output::{bytes, count, duration, print, print_json};
 
-/// How results are printed.
+/// Output format of results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// A markdown table
     Md,
-    /// Comma-separated values with a header, without the single samples
+    /// Comma-separated values with a header, without the individual samples
     Csv,
     /// A JSON array
     Json,
-    /// A JSON object a line
+    /// One JSON object per line
     Jsonl,
 }
 
-/// One result with all that it was measured with.
+/// One result with the full setup it was measured with.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     #[serde(flatten)]
@@ -33,11 +33,11 @@ pub struct Row {
     flat: Flat,
     samples_ns: Vec<u64>,
     samples_ts: Vec<f64>,
-    /// Nanoseconds of each repetition to the first token.
+    /// Nanoseconds to the first token in each repetition.
     first_token_warm_samples_ns: Vec<u64>,
 }
 
-/// What has one value: the columns of the CSV form, behind the header's.
+/// The fields with a single value: the columns of the CSV form, after the header's.
 #[derive(Clone, Debug, Serialize)]
 struct Flat {
     model: String,
@@ -48,28 +48,28 @@ struct Flat {
     kv_dtype: DType,
     deterministic: bool,
     n_ctx: usize,
-    /// What was planned for this context, weights included.
+    /// Planned bytes for this context, including the weights.
     plan_bytes: u64,
     plan_kv_bytes: u64,
     plan_activations_bytes: u64,
     prefill_chunk: usize,
-    /// The implementation of each operation, as `gemv=workgroup_64 ...`.
+    /// The implementation of each operation, such as `gemv=workgroup_64 ...`.
     variants: String,
-    /// Whether they were tuned for the model on this device.
+    /// Whether those implementations were tuned for the model on this device.
     tuned: bool,
     n_prompt: usize,
     n_gen: usize,
     n_depth: usize,
-    /// Sequences decoded together.
+    /// Number of sequences decoded together.
     n_sequences: usize,
     test: String,
     avg_ns: f64,
     stddev_ns: f64,
     avg_ts: f64,
     stddev_ts: f64,
-    /// Opening the device, loading weights, compiling, warming up.
+    /// Time to open the device, load the weights, compile and warm up.
     load_ns: u64,
-    /// Loading, then the first run of this prompt up to its sampled token.
+    /// The load time plus the first run of this prompt up to its sampled token.
     first_token_cold_ns: Option<u64>,
     first_token_warm_ns: Option<f64>,
     encode_ns_per_token: f64,
@@ -82,7 +82,7 @@ struct Flat {
 }
 
 impl Row {
-    /// `header` is of the test's start, `load_ns` what loading took.
+    /// Builds a row; `header` is from the start of the test, `load_ns` the load time.
     pub fn new(engine: &Engine, header: RecordHeader, load_ns: u64, result: &ModelBench) -> Self {
         let ((avg_ns, stddev_ns), (avg_ts, stddev_ts)) = (result.nanoseconds(), result.rate());
         let (options, plan) = (engine.options(), engine.memory_plan());
@@ -134,7 +134,7 @@ impl Row {
     }
 }
 
-/// Prints rows as they come, where the format allows it.
+/// Prints rows as they are measured if the format allows it.
 pub struct Writer {
     format: Format,
     rows: Vec<Row>,
@@ -158,7 +158,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Prints what stands behind the rows.
+    /// Prints the text after the rows.
     pub fn finish(self) -> anyhow::Result<()> {
         match (self.format, self.rows.first()) {
             (Format::Json, _) => print_json(&self.rows),
@@ -175,11 +175,11 @@ impl Writer {
     }
 }
 
-/// A line of the table, the first one with the head.
+/// Formats a line of the table; the first one follows the header.
 fn markdown(Row { header, flat, .. }: &Row, first: bool) -> String {
     let model = format!("{} {}", flat.model, flat.dtype);
     let rate = format!("{:.2} ± {:.2}", flat.avg_ts, flat.stddev_ts);
-    // A wider device stays as wide in the head, so that the columns align.
+    // The header column is as wide as a long device name, so that the columns align.
     let width = header.device.chars().count().max("device".len());
     let mut text = String::new();
     if first {
@@ -203,7 +203,7 @@ fn markdown(Row { header, flat, .. }: &Row, first: bool) -> String {
     )
 }
 
-/// The second table: what a token costs beside the rate.
+/// Formats the second table: the costs per token beside the rate.
 fn details(rows: &[Row]) -> String {
     let time = |ns: Option<f64>| ns.map_or_else(|| "-".to_owned(), |ns| duration(ns / 1e9));
     let mut text = format!(

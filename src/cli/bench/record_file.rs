@@ -1,5 +1,5 @@
-//! Records read back: what `wgpt bench model` and `wgpt bench kernels` print as
-//! JSON, by itself or within a file that holds it.
+//! Reads records: the JSON output of `wgpt bench model` and `wgpt bench kernels`, as such
+//! or inside a file that contains it.
 
 use std::fs;
 use std::path::Path;
@@ -9,8 +9,8 @@ use serde_json::Value;
 use wgpt::Error;
 use wgpt::bench::KernelRecord;
 
-/// A row of `wgpt bench model`: the fields that comparing and drawing need.
-/// Those that older records lack have a default.
+/// A row of `wgpt bench model`: the fields that comparisons and pictures need. Fields
+/// missing from older records have a default.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct ModelRow {
     pub model: String,
@@ -30,7 +30,7 @@ pub struct ModelRow {
     pub wgpu_version: String,
     #[serde(default)]
     pub kernel_hash: String,
-    /// Records before version 0.2 have no plan.
+    /// `None` for records from before version 0.2, which have no memory plan.
     #[serde(flatten)]
     pub memory: Option<Memory>,
 }
@@ -52,16 +52,16 @@ pub struct Records {
     pub kernels: Vec<KernelRecord>,
 }
 
-/// Larger files are no records.
+/// Largest size of a record file in bytes.
 const BYTES_MAX: u64 = 1 << 30;
 
 impl Records {
-    /// Reads a file: an array or lines of model rows, a kernel record, or an
-    /// object with these under `results`, also in each of its `steps`.
+    /// Reads a file: an array or lines of model rows, a kernel record, or an object that
+    /// contains these under `results` or `steps`, at any depth.
     ///
     /// # Errors
-    /// [`Error::Io`], and [`Error::Input`] for a file that holds no rows, says
-    /// which field of a row is missing or wrong.
+    /// [`Error::Io`]; [`Error::Input`] for a file without rows, or for a row with a
+    /// missing or wrong field, which the message names.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let failed = |source| Error::Io { action: "read", path: path.to_owned(), source };
         let n_bytes = fs::metadata(path).map_err(failed)?.len();
@@ -107,7 +107,7 @@ impl Records {
                 }
                 Ok(())
             }
-            // Of other programs' making, such as a note beside the results.
+            // Ignores other programs' values, such as a note beside the results.
             _ => Ok(()),
         }
     }
@@ -121,7 +121,7 @@ pub mod tests {
 
     use super::*;
 
-    /// A model row of `test` at a depth.
+    /// Returns a model row at a depth.
     pub fn model_row(n_prompt: usize, n_gen: usize, n_depth: usize, samples_ts: &[f64]) -> Value {
         let kind = if n_gen > 0 { format!("tg{n_gen}") } else { format!("pp{n_prompt}") };
         let test = if n_depth > 0 { format!("{kind} @ d{n_depth}") } else { kind };
@@ -133,10 +133,10 @@ pub mod tests {
         })
     }
 
-    /// Case, variant, cache, flops, bytes, samples.
+    /// The case, variant, cache, flops, bytes and samples of a row.
     pub type RowSpec<'a> = (&'a str, &'a str, Cache, u64, u64, &'a [u64]);
 
-    /// A record with these rows.
+    /// Returns a record with these rows.
     pub fn kernel_record(rows: &[RowSpec<'_>]) -> KernelRecord {
         let header = RecordHeader {
             wgpt_version: "0.1.0".into(),

@@ -1,21 +1,21 @@
-//! What begins with a slash.
+//! Commands, which begin with a slash.
 
 use std::path::PathBuf;
 
-/// A command of the conversation.
+/// A command in a conversation.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command {
     Reset,
     Save(PathBuf),
     Load(PathBuf),
-    /// Without a text the system message is shown.
+    /// Sets the system message, or shows it if there is no text.
     System(Option<String>),
     Stats,
     Help,
     Exit,
 }
 
-/// What /help prints.
+/// The text that /help prints.
 pub const HELP: &str = "\
 /reset         forget the conversation, but not the system message
 /save FILE     write the messages to FILE, as JSON
@@ -32,13 +32,13 @@ A line that ends with \\ goes on in the next one. \"\"\" begins a message of sev
 pub enum Turn {
     Message(String),
     Command(Command),
-    /// Nothing was typed.
+    /// The line was blank.
     Nothing,
-    /// A command that is none, and why.
+    /// An invalid command, with the reason.
     Wrong(String),
 }
 
-/// Reads what a user typed.
+/// Parses what a user typed.
 pub fn parse(text: &str) -> Turn {
     if text.trim().is_empty() {
         return Turn::Nothing;

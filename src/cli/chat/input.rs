@@ -1,4 +1,4 @@
-//! Messages as they are typed, or read from what is no terminal.
+//! Reads messages from a terminal or from other input.
 
 use std::io::{BufRead, IsTerminal, Read};
 use std::path::{Path, PathBuf};
@@ -11,27 +11,27 @@ use wgpt::Error;
 use crate::cli::interrupt::{blocked, blocked_in_a_mode};
 use crate::cli::output::note;
 
-/// Longest line of what is no terminal, in bytes: more is no message.
+/// Longest line of input that is not a terminal, in bytes; a longer line is refused.
 const LINE_BYTES_MAX: u64 = 16 << 20;
 
-/// Where messages come from.
+/// The source of messages.
 pub enum Input {
-    /// With editing of lines and a history.
+    /// A terminal with line editing and a history.
     Terminal { editor: Box<Editor<(), FileHistory>>, history: Option<PathBuf> },
-    /// A line a message.
+    /// Other input: each line is a message.
     Lines,
 }
 
-/// A line, or why there is none.
+/// A line, or the reason why there is none.
 #[derive(Debug, PartialEq, Eq)]
 enum Line {
     Text(String),
-    /// Ctrl-C: what was begun is dropped.
+    /// Ctrl-C: the unfinished message is discarded.
     Dropped,
     End,
 }
 
-/// What reading a message came to.
+/// The result of reading a message.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Typed {
     /// A message or a command.
@@ -43,8 +43,8 @@ pub enum Typed {
 }
 
 impl Input {
-    /// Takes the terminal, where stdin and stdout are one. A history that cannot be read
-    /// is told of; one that is not there begins now.
+    /// Opens the terminal if stdin and stdout are one. A history file that cannot be read
+    /// causes a warning; a missing one is created later.
     pub fn open(history: Option<&Path>) -> Result<Self, Error> {
         if !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
             return Ok(Input::Lines);
@@ -64,12 +64,12 @@ impl Input {
         Ok(Input::Terminal { editor: Box::new(editor), history: history.map(Path::to_owned) })
     }
 
-    /// Whether someone sits in front of it.
+    /// Returns whether a user types at a terminal.
     pub fn is_terminal(&self) -> bool {
         matches!(self, Input::Terminal { .. })
     }
 
-    /// The next message or command, of one line or several.
+    /// Reads the next message or command, of one or several lines.
     pub fn read(&mut self) -> Result<Typed, Error> {
         let typed = joined(|begun| self.line(begun))?;
         if let (Input::Terminal { editor, history }, Typed::Text(text)) = (self, &typed)
@@ -120,8 +120,9 @@ impl Input {
 /// Marks the beginning and the end of a message of several lines.
 const BLOCK: &str = "\"\"\"";
 
-/// One message from lines: those that end with a backslash, or a block. `line` is told
-/// whether a message was begun. A message that the end of the input cuts is one.
+/// Joins lines into one message: lines that end with a backslash, or a block. The
+/// argument of `line` is whether a message has already started. A message that the end of
+/// the input cuts off still counts.
 fn joined(mut line: impl FnMut(bool) -> Result<Line, Error>) -> Result<Typed, Error> {
     let first = match line(false)? {
         Line::Text(text) => text,
@@ -151,7 +152,7 @@ fn joined(mut line: impl FnMut(bool) -> Result<Line, Error>) -> Result<Typed, Er
         }
     }
     if block.is_some() {
-        // The marks stand on lines of their own, or beside text.
+        // The marks may be on their own lines or next to text.
         let own_line = |line: Option<&String>| line.is_some_and(String::is_empty);
         if own_line(lines.first()) {
             lines.remove(0);

@@ -22,11 +22,11 @@ use talk::Talk;
 
 /// Talk with a model that was trained on conversations
 ///
-/// The model's own chat template makes its prompt of the messages: chat_template.jinja
-/// or the one in tokenizer_config.json. What a turn has in common with the one before
-/// is not run again. Ctrl-C stops an answer and not the program; /help tells the
-/// commands. Answers go to stdout, everything else to stderr. Where stdin is no
-/// terminal, each of its lines is a message.
+/// The model's own chat template turns the messages into a prompt; it is in
+/// chat_template.jinja or tokenizer_config.json. The part of the prompt that a turn
+/// shares with the previous one is not run again. Ctrl-C stops an answer, not the
+/// program; /help lists the commands. Answers go to stdout, everything else to stderr. If
+/// stdin is not a terminal, each of its lines is a message.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -45,36 +45,37 @@ pub struct Args {
     model: ModelArgs,
 }
 
-/// What the conversation begins with and how its turns end.
+/// How the conversation starts and how its turns end.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Conversation")]
 struct ChatArgs {
-    /// The system message; /system sets another one
+    /// The system message; /system changes it
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     system: Option<String>,
-    /// A template in place of the model's: a Jinja file, the name of one of several
-    /// that the model has, or one of wgpt's own: chatml, plain
+    /// A template to use instead of the model's: a Jinja file, the name of one of the
+    /// model's templates, or one of wgpt's own: chatml, plain
     #[arg(long, value_name = "FILE|NAME")]
     chat_template: Option<String>,
-    /// A variable for the template, its value as JSON or else as a text; may be repeated
+    /// A variable for the template; its value is JSON, or text if it is not valid JSON;
+    /// may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     template_var: Vec<(String, serde_json::Value)>,
-    /// Goes on with a conversation that /save wrote
+    /// Continue a conversation that /save wrote
     #[arg(long, value_name = "FILE", conflicts_with = "system")]
     load: Option<PathBuf>,
-    /// Most tokens of an answer; -1 for as many as the context holds [default: the
-    /// model's max_new_tokens, else -1]
+    /// Maximum number of tokens in an answer; -1 for as many as fit the context [default:
+    /// the model's max_new_tokens, otherwise -1]
     #[arg(short = 'n', long, visible_alias = "n-predict", value_name = "N", allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(i64).range(-1..))]
     max_new_tokens: Option<i64>,
-    /// Ends an answer where TEXT would occur, which is left out; may be repeated
+    /// End an answer before TEXT, which is not printed; may be repeated
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     stop: Vec<String>,
-    /// What happens where the conversation outgrows the context: it is told and the
-    /// message refused, or the oldest turns are dropped
+    /// What to do when the conversation outgrows the context: report it and refuse the
+    /// message, or drop the oldest turns
     #[arg(long, value_enum, default_value = "stop")]
     overflow: OverflowArg,
-    /// Keeps what is typed in FILE, for the arrow keys of the next time
+    /// Keep what you type in FILE, so that the arrow keys recall it next time
     #[arg(long, value_name = "FILE", env = "WGPT_CHAT_HISTORY")]
     history: Option<PathBuf>,
 }
@@ -93,10 +94,10 @@ fn variable(s: &str) -> Result<(String, serde_json::Value), String> {
     Ok((name.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| value.into())))
 }
 
-/// Runs the verb.
+/// Runs `wgpt chat`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let cancel = interrupt::flag();
-    // Everything that a user can get wrong comes before the wait for the GPU.
+    // Checks all user input before the slow start of the GPU.
     let files = args.model.open_files()?;
     let template = template(&files, args.chat.chat_template.as_deref())?;
     files.end_of_turn_ids(&template)?;
@@ -131,7 +132,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     Talk::new(chat, options, cancel).run(&mut input)
 }
 
-/// The model's template, that of a file, or one that is named.
+/// Returns the template of a file, the one with the given name, or the model's own.
 fn template(files: &ModelFiles, wanted: Option<&str>) -> Result<ChatTemplate, Error> {
     match wanted {
         Some(path) if Path::new(path).exists() => {

@@ -1,4 +1,4 @@
-//! Conversations as files.
+//! Conversations saved in files.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use wgpt::engine::Message;
 
 use crate::cli::atomic_file::AtomicFile;
 
-/// Longest file: some 4 million tokens.
+/// Maximum size of a file in bytes, about 4 million tokens.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// A conversation in a file.
@@ -19,7 +19,7 @@ struct Saved<M> {
     messages: M,
 }
 
-/// Writes messages as JSON; the file appears when it is complete.
+/// Writes messages as JSON; the file appears only when it is complete.
 pub fn save(path: &Path, messages: &[Message]) -> anyhow::Result<()> {
     let mut text = serde_json::to_string_pretty(&Saved { messages })?;
     text.push('\n');
@@ -28,7 +28,7 @@ pub fn save(path: &Path, messages: &[Message]) -> anyhow::Result<()> {
     Ok(file.finish()?)
 }
 
-/// Reads messages: a system message in front of all others, or none, and turns.
+/// Reads messages: an optional system message first, then turns.
 pub fn load(path: &Path) -> Result<Vec<Message>, Error> {
     let name = path.display().to_string();
     let wrong = |message: String| Error::Model { file: name.clone(), message };

@@ -12,7 +12,7 @@ use crate::cli::exit::Outcome;
 use crate::cli::interrupt;
 use crate::cli::output::{duration, finite, labelled, note, print, rate};
 
-/// A conversation, and what it has taken so far.
+/// A conversation and its running totals.
 pub struct Talk {
     chat: Chat,
     options: GenerateOptions,
@@ -30,13 +30,13 @@ struct Total {
 }
 
 impl Talk {
-    /// A conversation that goes on with what `chat` holds.
+    /// Creates a conversation that continues the messages in `chat`.
     pub fn new(chat: Chat, options: GenerateOptions, cancel: CancelFlag) -> Self {
         Talk { chat, options, cancel, total: Total::default() }
     }
 
-    /// Reads messages and commands until there are no more. Where nobody sits in front
-    /// of it, the first error ends it.
+    /// Reads messages and commands until the input ends. If the input is not a terminal,
+    /// the first error ends the conversation.
     pub fn run(mut self, input: &mut Input) -> anyhow::Result<Outcome> {
         interrupt::be_patient();
         if input.is_terminal() {
@@ -60,14 +60,14 @@ impl Talk {
             match done {
                 Ok(true) => return Ok(Outcome::Done),
                 Ok(false) => {}
-                // A mistake that someone can put right; a lost device is none.
+                // The user can correct a mistake, but not a lost device.
                 Err(error) if input.is_terminal() && is_mistake(&error) => note(&format!("error: {error:#}")),
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Whether that was the last command.
+    /// Runs a command; returns whether it ends the conversation.
     fn command(&mut self, command: Command) -> anyhow::Result<bool> {
         match command {
             Command::Exit => return Ok(true),
@@ -98,9 +98,9 @@ impl Talk {
         Ok(false)
     }
 
-    /// Sends a message and prints the answer as it comes.
+    /// Sends a message and prints the answer as it is generated.
     fn answer(&mut self, text: &str) -> anyhow::Result<()> {
-        // A Ctrl-C of before is not meant for this answer.
+        // An earlier Ctrl-C is not meant for this answer.
         interrupt::lower(&self.cancel);
         let mut answer = self.chat.send(text, self.options.clone())?;
         let mut printed = Ok(());
@@ -121,7 +121,7 @@ impl Talk {
                 break;
             }
         }
-        // One that is empty has a line too, so that answers can be told apart.
+        // An empty answer also gets a line, so that answers stay distinguishable.
         if in_line || answer.text().is_empty() {
             printed = print("\n").and(printed);
         }
@@ -172,10 +172,10 @@ impl Total {
     }
 }
 
-/// Whether the conversation can go on behind an error.
+/// Returns whether the conversation can continue after an error.
 fn is_mistake(error: &anyhow::Error) -> bool {
     let kind = error.downcast_ref::<Error>().map(Error::kind);
-    // Also a disk that is full: what was said is worth more.
+    // A failed write, such as to a full disk, must not lose the conversation.
     kind == Some(ErrorKind::Input) || matches!(error.downcast_ref(), Some(Error::Io { action: "write", .. }))
 }
 
@@ -183,7 +183,7 @@ fn end(finish: Option<FinishReason>) -> &'static str {
     finish.map_or("cut", FinishReason::name)
 }
 
-/// What a reader should know of an answer's end.
+/// Returns a remark if an answer was cut or old messages were dropped.
 fn remark(stats: &TurnStats) -> Option<String> {
     let dropped = (stats.dropped_messages > 0)
         .then(|| format!("{} of the oldest messages were dropped to make room", stats.dropped_messages));

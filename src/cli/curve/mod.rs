@@ -17,24 +17,24 @@ use super::output::{note, print, print_json};
 use output::Report;
 use picture::Axis;
 
-/// Show the losses along a training run and what they say
+/// Show the losses along a training run and a verdict on them
 ///
-/// From a log, or by evaluating checkpoints on two texts, one that the run trained on
-/// and one that it did not see (hf protocol, as wgpt perplexity). The name of a
-/// checkpoint ends in its step, as in checkpoint-500; else write STEP=PATH. A directory
-/// of checkpoints stands for all of them.
+/// Reads a log, or evaluates checkpoints on two texts: one that the run trained on and
+/// one that it did not see (protocol hf, as in wgpt perplexity). A checkpoint's name ends
+/// in its step, as in checkpoint-500; otherwise write STEP=PATH. A directory of
+/// checkpoints means all of them.
 ///
-/// Logs are in nats a token: JSON (an array of entries, transformers'
-/// trainer_state.json, what --json prints), JSON lines, or CSV with a header. An entry
-/// has step (iter), train (loss, train_loss) or validation (val_loss, eval_loss) or
-/// both, and possibly tokens (num_input_tokens_seen).
+/// Logs are in nats per token: JSON (an array of entries, transformers'
+/// trainer_state.json, or the output of --json), JSON lines, or CSV with a header. An
+/// entry has step (iter), train (loss, train_loss) or validation (val_loss, eval_loss) or
+/// both, and optionally tokens (num_input_tokens_seen).
 ///
-/// The verdict is one of: diverged; too few points (below 4); overfitting from step N
-/// on (the validation loss rises from its lowest place by more than 4 standard
-/// deviations of its noise and 0.5 % while the training loss falls; with fewer than 8
-/// points at each of two or more points in a row, by 2 %); rising; still falling (by
-/// more than 1 % within the last quarter of the steps); healthy. Spikes are named
-/// apart. The exact rule stands in the documentation of wgpt::eval::curve::Diagnosis.
+/// The verdict is one of: diverged; too few points (below 4); overfitting from step N on
+/// (the validation loss rises from its minimum by more than 4 standard deviations of its
+/// noise and 0.5 % while the training loss falls; with fewer than 8 points, it rises at
+/// each of two or more points in a row, to 2 % above its minimum); rising; still falling
+/// (by more than 1 % within the last quarter of the steps); healthy. Spikes are listed
+/// separately. The documentation of wgpt::eval::curve::Diagnosis has the exact rule.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -54,19 +54,20 @@ pub struct Args {
     /// A text that the run did not see, UTF-8
     #[arg(long, value_name = "FILE")]
     validation: Option<PathBuf>,
-    /// The run's own log: drawn behind the checkpoints, and tells the tokens of a step
+    /// The run's own log: drawn underneath the checkpoints, and used for the tokens per
+    /// step
     #[arg(long, value_name = "LOG")]
     log: Option<PathBuf>,
-    /// Draws the curve as SVG
+    /// Draw the curve as SVG
     #[arg(long, value_name = "OUT.svg")]
     plot: Option<PathBuf>,
     /// Title of the picture
     #[arg(long, value_name = "TEXT", default_value = "Training curve")]
     title: String,
-    /// What the picture's axis counts
+    /// Unit of the picture's x axis
     #[arg(long, value_enum, default_value = "step")]
     x: Axis,
-    /// Tokens of a step: batch size times length [default: the log's]
+    /// Tokens per step: batch size times length [default: the log's]
     #[arg(long, value_name = "N", value_parser = positive)]
     tokens_per_step: Option<f64>,
     /// Parameters of the model [default: the checkpoints', or the log's]
@@ -75,10 +76,10 @@ pub struct Args {
     /// Tokens from one window to the next [default: half the context]
     #[arg(long, value_name = "N")]
     stride: Option<usize>,
-    /// Scores the first N tokens of either text alone
+    /// Score only the first N tokens of each text
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Prints one JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -90,18 +91,18 @@ fn positive(text: &str) -> Result<f64, String> {
     if value > 0.0 && value.is_finite() { Ok(value) } else { Err("expected a number above 0".to_owned()) }
 }
 
-/// What the inputs are.
+/// The kind of the inputs.
 enum Source {
     Checkpoints(Vec<wgpt::eval::curve::CheckpointPath>),
     Log(Curve),
 }
 
-/// Runs the verb.
+/// Runs `wgpt curve`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let source = source(args)?;
     let log = args.log.as_deref().map(read_log).transpose()?;
     if args.x == Axis::Tokens {
-        // Before minutes of evaluation.
+        // Fails before minutes of evaluation.
         let known = args.tokens_per_step.is_some()
             || log.as_ref().is_some_and(|log| log.tokens_per_step.is_some())
             || matches!(&source, Source::Log(curve) if curve.tokens_per_step.is_some());
@@ -111,7 +112,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
             return Err(Error::Input(message.into()).into());
         }
     }
-    // The place may not be writable.
+    // Fails before the evaluation if the picture cannot be written.
     let read = || {
         let texts = [&args.log, &args.train, &args.validation];
         args.inputs.iter().chain(texts.into_iter().flatten()).map(PathBuf::as_path)
@@ -129,7 +130,8 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     curve.n_parameters = args.n_parameters.map(|n| n as u64).or(curve.n_parameters);
     let complete = evaluation.as_ref().is_none_or(|evaluation| evaluation.complete());
     let report = Report::new(curve, log, evaluation);
-    // The figures first: a curve without a finite loss has a verdict and no picture.
+    // Prints the figures first: a curve without a finite loss has a verdict but no
+    // picture.
     if args.json {
         print_json(&report)?;
     } else {
@@ -180,7 +182,7 @@ fn source(args: &Args) -> Result<Source, Error> {
     }
 }
 
-/// The losses of all logs in one.
+/// Joins the losses of all logs into one curve.
 fn joined(logs: &[PathBuf]) -> Result<Curve, Error> {
     if let [only] = logs {
         return read_log(only);
@@ -192,7 +194,8 @@ fn joined(logs: &[PathBuf]) -> Result<Curve, Error> {
     Ok(curve)
 }
 
-/// The step and the path of STEP=PATH; a path that exists is one, whatever its name.
+/// Splits STEP=PATH into the step and the path. An existing path is taken as it is, even
+/// if its name contains `=`.
 fn with_step(input: &Path) -> (Option<u64>, PathBuf) {
     let split = input.to_str().filter(|_| !input.exists()).and_then(|text| text.split_once('='));
     match split.and_then(|(step, path)| Some((step.parse().ok()?, path))) {
@@ -201,7 +204,7 @@ fn with_step(input: &Path) -> (Option<u64>, PathBuf) {
     }
 }
 
-/// Whether a path is among the inputs, with its step.
+/// Returns whether an input, with or without its step, names this path.
 fn named(args: &Args, path: &Path) -> bool {
     args.inputs.iter().any(|input| {
         let named = with_step(input).1;

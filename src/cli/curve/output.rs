@@ -8,7 +8,7 @@ use crate::cli::output::{count, labelled};
 use crate::cli::run_info::VERSION;
 use crate::cli::table::Table;
 
-/// All that is known of a run.
+/// All results for a run.
 #[derive(Debug, Serialize)]
 pub struct Report {
     #[serde(flatten)]
@@ -16,18 +16,18 @@ pub struct Report {
     #[serde(flatten)]
     pub findings: Findings,
     pub budget: Option<Budget>,
-    /// The run's own losses beside those of its checkpoints.
+    /// The losses in the run's own log, in addition to those of its checkpoints.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<Curve>,
-    /// None of a log's losses.
+    /// How the checkpoints were evaluated; `None` if the losses come from a log.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evaluation: Option<Evaluation>,
     wgpt_version: &'static str,
 }
 
 impl Report {
-    /// The log and the curve are of one run: what one of them does not know of its
-    /// tokens the other one may.
+    /// Builds a report. The log and the curve belong to one run, so each takes the
+    /// other's tokens per step if it has none.
     pub fn new(mut curve: Curve, mut log: Option<Curve>, evaluation: Option<Evaluation>) -> Self {
         if let Some(log) = &mut log {
             curve.tokens_per_step = curve.tokens_per_step.or(log.tokens_per_step);
@@ -38,7 +38,7 @@ impl Report {
     }
 }
 
-/// The sentence about tokens and parameters.
+/// Formats the line about tokens and parameters.
 pub fn budget_line(budget: &Budget) -> String {
     let Budget { tokens, n_parameters, tokens_per_parameter, chinchilla_ratio } = *budget;
     format!(
@@ -49,7 +49,7 @@ pub fn budget_line(budget: &Budget) -> String {
     )
 }
 
-/// The table, and what it says.
+/// Formats the table, followed by the verdict.
 pub fn text(report: &Report) -> String {
     let table = Table::new([
         ("step", -7),

@@ -12,13 +12,13 @@ use crate::cli::plot::{Area, COLOURS, GREY, MARGIN, PALE, WIDTH, tick, write, wr
 
 const CHART_HEIGHT: u32 = 420;
 const LINE_HEIGHT: i32 = 18;
-/// Perplexities that differ by this factor stand on a logarithmic scale.
+/// Values that differ by more than this factor are drawn on a logarithmic scale.
 const LOG_FROM: f64 = 10.0;
 const RADIUS: i32 = 4;
-/// Longer lines are drawn without dots.
+/// Lines with more points are drawn without dots.
 const DOTS_MAX: usize = 60;
 
-/// What the axis counts.
+/// Unit of the x axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Axis {
     /// Optimizer steps
@@ -27,11 +27,11 @@ pub enum Axis {
     Tokens,
 }
 
-/// One line of a chart: places of its finite losses.
+/// One line of a chart: the points with a finite loss.
 struct Line {
     name: String,
     colour: RGBColor,
-    /// The run's own log stands back.
+    /// Whether this is the run's own log, which is drawn less prominently.
     is_log: bool,
     places: Vec<(f64, f64)>,
 }
@@ -41,22 +41,22 @@ impl Line {
         if self.is_log { self.colour.mix(0.5).stroke_width(1) } else { self.colour.stroke_width(2) }
     }
 
-    /// Of a log of hundreds of steps the line alone is seen.
+    /// A log of hundreds of steps is drawn without dots.
     fn has_dots(&self) -> bool {
         !self.is_log && self.places.len() <= DOTS_MAX
     }
 }
 
-/// What is marked on the lines.
+/// The marks on the lines.
 #[derive(Default)]
 struct Marks {
-    /// Where the loss begins to rise, or is no more.
+    /// Where the loss starts to rise or stops being finite.
     from: Option<(f64, &'static str)>,
-    /// Spikes that can be drawn, with the step that names them.
+    /// Spikes that can be drawn, with the step in their label.
     spikes: Vec<(f64, f64, u64, Series)>,
 }
 
-/// The picture.
+/// Draws the picture.
 pub fn svg(report: &Report, title: &str, axis: Axis) -> anyhow::Result<String> {
     let lines = lines(report, axis);
     if lines.iter().all(|line| line.places.is_empty()) {
@@ -65,7 +65,7 @@ pub fn svg(report: &Report, title: &str, axis: Axis) -> anyhow::Result<String> {
     let marks = marks(report, axis);
     let mut below: Vec<String> = report.findings.spikes.iter().map(ToString::to_string).collect();
     below.extend(report.budget.as_ref().map(budget_line));
-    // More spikes than lines of text are still on the chart.
+    // Spikes without a line of text are still marked on the chart.
     below.drain(..below.len().saturating_sub(4));
     let mut text = String::new();
     {
@@ -93,7 +93,7 @@ pub fn svg(report: &Report, title: &str, axis: Axis) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// What the lines are, at the right above the charts.
+/// Draws the legend at the right, above the charts.
 fn legend(root: &Area<'_>, lines: &[Line]) -> anyhow::Result<()> {
     let left = WIDTH as i32 - 230;
     for (i, line) in lines.iter().enumerate() {
@@ -114,7 +114,7 @@ fn x(curve: &Curve, point: &CurvePoint, axis: Axis) -> Option<f64> {
     }
 }
 
-/// The log's lines first, so that the checkpoints' lie on them.
+/// Returns the lines, the log's first, so that the checkpoints' lines are drawn on top.
 fn lines(report: &Report, axis: Axis) -> Vec<Line> {
     let mut lines = Vec::new();
     let log = report.log.iter().map(|log| (log, true));
@@ -162,7 +162,7 @@ struct Chart<'a> {
     marks: &'a Marks,
     x_title: &'a str,
     y_title: &'a str,
-    /// What is drawn of a loss.
+    /// Maps a loss to the value that the chart draws.
     of: fn(f64) -> f64,
 }
 
@@ -226,7 +226,8 @@ impl Chart<'_> {
         self.mark(root, chart)
     }
 
-    /// Draws what the verdict names, on the whole picture, whose pixels a chart's are.
+    /// Draws the marks of the verdict on the whole picture, because a chart's pixel
+    /// coordinates are those of the whole picture.
     fn mark<Y>(
         &self,
         root: &Area<'_>,
@@ -261,8 +262,8 @@ impl Chart<'_> {
     }
 }
 
-/// Ticks of a logarithmic axis: 1, 2 and 5 of each decade, all digits where those are few.
-/// plotters itself has none below the first power of ten.
+/// Returns the ticks of a logarithmic axis: 1, 2 and 5 of each decade, or 1 to 9 if that
+/// gives fewer than four. plotters has no ticks below the first power of ten.
 fn log_ticks(low: f64, high: f64) -> Vec<f64> {
     let within = |digits: &[f64]| -> Vec<f64> {
         let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
@@ -273,7 +274,7 @@ fn log_ticks(low: f64, high: f64) -> Vec<f64> {
     if few.len() >= 4 { few } else { within(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]) }
 }
 
-/// A number of steps or tokens: whole, with a unit where it is long.
+/// Formats a number of steps or tokens: only whole numbers, with a unit if they are long.
 fn amount(x: f64) -> String {
     match x {
         x if x >= 1e9 => format!("{} B", tick(x / 1e9)),
@@ -313,7 +314,7 @@ mod tests {
         ] {
             assert!(text.contains(&format!("\n{part}")), "{part}");
         }
-        // Two charts with ten dots each, and two in the legend.
+        // Two charts with ten dots each, and two dots in the legend.
         assert_eq!(text.matches("<circle").count(), 22);
         assert!(text.trim_end().ends_with("</svg>"));
     }

@@ -1,4 +1,4 @@
-//! Checkpoints to losses, with bars.
+//! Computes the losses of checkpoints, with progress bars.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -26,7 +26,7 @@ pub struct Evaluation {
     checkpoints: Vec<CheckpointInfo>,
     train_data: Option<DataInfo>,
     validation_data: Option<DataInfo>,
-    /// Of the first checkpoint.
+    /// Setup of the first checkpoint.
     #[serde(flatten)]
     run: RunInfo,
 }
@@ -56,7 +56,7 @@ impl Evaluation {
         self.how.complete
     }
 
-    /// The lines that tell how the losses came about.
+    /// Returns the lines that explain how the losses were computed.
     pub fn lines(&self) -> [(&'static str, String); 2] {
         let How { protocol, context, stride, train_tokens_scored, validation_tokens_scored, .. } = &self.how;
         [
@@ -115,7 +115,7 @@ pub fn evaluate(args: &Args, checkpoints: &[CheckpointPath]) -> anyhow::Result<(
         ControlFlow::Continue(())
     })?;
     drop(bar);
-    // A result has one checkpoint at least, which was loaded.
+    // A result has at least one checkpoint, which was loaded.
     let run = run.ok_or(Error::Cancelled)?;
     let mut curve = Curve::new(result.points.iter().copied())?;
     curve.n_parameters = Some(result.n_parameters);
@@ -147,7 +147,7 @@ fn checkpoint_info(checkpoint: &CheckpointPath) -> Result<CheckpointInfo, Error>
     Ok(CheckpointInfo { step: checkpoint.step, path: checkpoint.path.display().to_string(), sha256 })
 }
 
-/// One bar over all checkpoints, a thousand units each.
+/// One bar over all checkpoints, with [`UNITS`] units for each.
 #[derive(Default)]
 struct CurveBar {
     bar: Option<Bar>,

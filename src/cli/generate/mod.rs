@@ -1,4 +1,4 @@
-//! `wgpt generate`: text behind a prompt.
+//! `wgpt generate`: generates text after a prompt.
 
 mod report;
 mod text;
@@ -22,12 +22,12 @@ use super::tune;
 use report::{Clock, Report};
 use text::TextWriter;
 
-/// Generate text behind a prompt
+/// Generate text after a prompt
 ///
-/// The text streams to stdout, a summary goes to stderr. Defaults are replaced
-/// by the values of the model's generation_config.json, and these by flags.
-/// Where the model has no tokenizer (with --tokens), ids are printed instead of
-/// text, separated by spaces.
+/// Streams the text to stdout and prints a summary to stderr. The model's
+/// generation_config.json overrides the defaults, and flags override both. If the model
+/// has no tokenizer (with --tokens), token ids separated by spaces are printed instead of
+/// text.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -46,16 +46,16 @@ pub struct Args {
     sampling: SamplingArgs,
     #[command(flatten)]
     output: OutputArgs,
-    /// Goes on from a session that --save-session wrote: its text is not run again;
-    /// the prompt, which may be empty, stands behind it
+    /// Continue a session that --save-session wrote. Its text is not run again; the
+    /// prompt, which may be empty, is appended to it
     #[arg(long, value_name = "FILE")]
     session: Option<PathBuf>,
-    /// Keeps prompt and text with their keys and values in FILE; it may be that of
-    /// --session
+    /// Save prompt and text with their keys and values in FILE, which may be the same
+    /// file as --session
     #[arg(long, value_name = "FILE")]
     save_session: Option<PathBuf>,
-    /// Time to find the fastest kernels behind the first text of a model, where
-    /// none are kept for it yet; 0 for none [default: 2, on software adapters 0]
+    /// Seconds to search for the fastest kernels after the first text of a model without
+    /// a cached choice; 0 for none [default: 2, on software adapters 0]
     #[arg(long, value_name = "N", env = "WGPT_TUNE_SECONDS", value_parser = tune::seconds)]
     tune_seconds: Option<Duration>,
     #[command(flatten)]
@@ -66,36 +66,37 @@ pub struct Args {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Text")]
 struct OutputArgs {
-    /// Most tokens to generate; -1 for as many as the context holds [default: 256]
+    /// Maximum number of tokens to generate; -1 for as many as fit the context [default:
+    /// 256]
     #[arg(short = 'n', long, visible_alias = "n-predict", value_name = "N", allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(i64).range(-1..))]
     max_new_tokens: Option<i64>,
-    /// Ends the text where TEXT would occur, which is left out; may be repeated
+    /// End the text before TEXT, which is not printed; may be repeated
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     stop: Vec<String>,
-    /// Goes on behind end-of-text tokens
+    /// Continue after end-of-text tokens
     #[arg(long)]
     ignore_eos: bool,
-    /// Ends the text after that many seconds, the prompt's included; what was
-    /// generated is kept, the exit code is 124
+    /// End the text after this many seconds, including the prompt's time. The text so far
+    /// is kept, and the exit code is 124
     #[arg(long, value_name = "SECONDS", value_parser = tune::seconds)]
     timeout: Option<Duration>,
-    /// What happens at the context's end: stop, or keep its newer half and go on
+    /// What to do when the context is full: stop, or keep its newer half and continue
     #[arg(long, value_enum, default_value = "stop")]
     overflow: OverflowArg,
-    /// Verifies drafts of up to N tokens a pass, copied from where the newest
-    /// tokens occurred before: the same greedy text, sooner where it repeats
-    /// itself. Needs --temp 0, no penalties, no bias, no --logprobs
+    /// Verify up to N draft tokens per pass, copied from an earlier occurrence of the
+    /// latest tokens. The greedy text stays the same, and repetitive text is faster.
+    /// Needs --temp 0, no penalties, no bias, no --logprobs
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..BATCH_MAX as i64))]
     prompt_lookup: Option<u32>,
-    /// Log-probability of each token and of the N likeliest: in JSON, or as a
-    /// table on stderr
+    /// Show the log-probability of each token and of the N most likely ones: in JSON, or
+    /// as a table on stderr
     #[arg(long, value_name = "N")]
     logprobs: Option<usize>,
-    /// Prints the prompt in front of the text
+    /// Print the prompt before the text
     #[arg(long)]
     echo: bool,
-    /// Text as it is made, or one JSON object at the end
+    /// Text as it is generated, or one JSON object at the end
     #[arg(long, value_enum, default_value = "text")]
     output_format: OutputFormat,
 }
@@ -112,13 +113,13 @@ enum OutputFormat {
     Json,
 }
 
-/// Tokens that are generated where neither flag nor model says how many.
+/// Number of tokens to generate if neither a flag nor the model sets it.
 const DEFAULT_MAX_NEW_TOKENS: usize = 256;
 
-/// Runs the verb; `started` is the program's start.
+/// Runs `wgpt generate`; `started` is the program's start.
 pub fn run(args: &Args, started: Instant) -> anyhow::Result<Outcome> {
     let cancel = interrupt::flag();
-    // Everything that a user can get wrong comes before the wait for the GPU.
+    // Checks all user input before the slow start of the GPU.
     let files = args.model.open_files()?;
     let prompt = args.prompt.tokens(&files)?;
     let sampling = args.sampling.resolve(files.generation_config());
@@ -147,7 +148,7 @@ pub fn run(args: &Args, started: Instant) -> anyhow::Result<Outcome> {
         OutputFormat::Text => run_text(args, &engine, &mut generation, clock),
         OutputFormat::Json => run_json(args, &engine, &mut generation, &options, clock),
     };
-    // A reader that has enough ends the text; its session is wanted all the same.
+    // A reader that closes the pipe ends the text, but its session is still saved.
     if ended.as_ref().is_err_and(|error| !error.is::<OutputClosed>()) {
         return ended.map(|_| Outcome::Done);
     }
@@ -164,10 +165,11 @@ pub fn run(args: &Args, started: Instant) -> anyhow::Result<Outcome> {
     Ok(if interrupt::raised(&cancel) { Outcome::Interrupted } else { Outcome::Done })
 }
 
-/// Whether the files of sessions can be read and written at all.
+/// Checks that the session files can be read and written.
 fn check_sessions(args: &Args, files: &ModelFiles) -> Result<(), Error> {
     if let Some(path) = &args.session {
-        // Opened when the model is there: opening a pipe would wait for its writer.
+        // The file is opened once the model is loaded: opening a pipe would wait for its
+        // writer.
         let found = path.metadata().map(drop);
         found.map_err(|source| Error::Io { action: "open", path: path.clone(), source })?;
     }
@@ -182,7 +184,8 @@ fn check_sessions(args: &Args, files: &ModelFiles) -> Result<(), Error> {
     AtomicFile::create_beside(path, inputs).map(drop)
 }
 
-/// `--max-new-tokens`, else what the model says, else the default.
+/// Returns the limit of `--max-new-tokens`, otherwise the model's, otherwise the default;
+/// `None` is unlimited.
 fn max_new_tokens(flag: Option<i64>, files: &ModelFiles, n_prompt: usize) -> Result<Option<usize>, Error> {
     let model = files.generation_config();
     match (flag, model.max_new_tokens, model.max_length) {
@@ -197,7 +200,7 @@ fn max_new_tokens(flag: Option<i64>, files: &ModelFiles, n_prompt: usize) -> Res
     }
 }
 
-/// Returns why the text ended.
+/// Prints the text and a summary; returns why the text ended.
 fn run_text(
     args: &Args,
     engine: &Engine,
@@ -206,7 +209,7 @@ fn run_text(
 ) -> anyhow::Result<Option<FinishReason>> {
     let mut writer = TextWriter::new(generation.has_text());
     let written = stream(args, engine, generation, &mut writer);
-    // A failure within the text leaves it on a line of its own.
+    // Ends the line first, so that an error message does not follow the text on its line.
     writer.end_line().and(written)?;
     if args.output.logprobs.is_some() {
         note(&writer.logprobs_table(engine.tokenizer().ok()));
@@ -230,7 +233,7 @@ fn stream(
     Ok(())
 }
 
-/// Returns why the text ended.
+/// Prints one JSON object; returns why the text ended.
 fn run_json(
     args: &Args,
     engine: &Engine,

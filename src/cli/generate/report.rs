@@ -1,4 +1,4 @@
-//! What is told of a finished generation: a line on stderr, or JSON.
+//! The summary of a finished generation: a line on stderr, or JSON.
 
 use std::time::{Duration, Instant};
 
@@ -11,12 +11,12 @@ use wgpt::{Engine, GenerateOptions};
 use crate::cli::output::{finite, rate};
 use crate::cli::run_info::RunInfo;
 
-/// Two moments before the generation.
+/// Two times before the generation.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
-    /// The program's start.
+    /// When the program started.
     pub started: Instant,
-    /// The model was ready.
+    /// When the model was ready.
     pub loaded: Instant,
 }
 
@@ -26,7 +26,7 @@ pub struct Report<'a> {
     input_ids: &'a [u32],
     /// New tokens only, without an end-of-text token.
     token_ids: &'a [u32],
-    /// `null` where the model has no tokenizer.
+    /// `null` if the model has no tokenizer.
     text: Option<String>,
     finish_reason: &'static str,
     seed: u64,
@@ -39,8 +39,8 @@ pub struct Report<'a> {
     run: RunInfo,
 }
 
-/// Durations in milliseconds and rates in tokens a second; `null` where
-/// nothing was measured.
+/// Durations in milliseconds and rates in tokens per second; `null` if nothing was
+/// measured.
 #[derive(Debug, Serialize)]
 struct Timings {
     /// From the program's start to the loaded model.
@@ -54,16 +54,17 @@ struct Timings {
     generated_tokens: usize,
     /// From the first token's logits to the end.
     generation_ms: f64,
-    /// The first token, which came with the prompt, is left out.
+    /// Excludes the first token, which is computed with the prompt.
     generation_per_second: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     prompt_lookup: Option<Lookup>,
 }
 
-/// What --prompt-lookup did.
+/// Results of --prompt-lookup.
 #[derive(Debug, Serialize)]
 struct Lookup {
-    /// Times that the model chose tokens, the prompt's last included.
+    /// Number of passes in which the model chose tokens, including the prompt's last
+    /// pass.
     passes: usize,
     drafted_tokens: usize,
     accepted_tokens: usize,
@@ -85,7 +86,7 @@ struct Logprob {
 #[derive(Debug, Serialize)]
 struct Scored {
     token: u32,
-    /// The token by itself; half a character reads as U+FFFD.
+    /// The token decoded on its own; an incomplete character becomes U+FFFD.
     text: Option<String>,
     /// `null` for minus infinity.
     logprob: f32,
@@ -98,7 +99,7 @@ impl Scored {
 }
 
 impl<'a> Report<'a> {
-    /// Collects what is known of a finished generation.
+    /// Collects the data of a finished generation.
     pub fn new(
         engine: &Engine,
         generation: &'a Generation,
@@ -147,7 +148,7 @@ impl Timings {
     }
 }
 
-/// Rates of prompt and generation, where there was something to measure.
+/// Returns the rates of prompt and generation if there was something to measure.
 fn rates(generation: &Generation) -> (Option<f64>, Option<f64>) {
     let timings = generation.timings();
     let prompt = (timings.generated_tokens > 0).then(|| timings.prompt_rate()).and_then(finite);
@@ -159,7 +160,7 @@ fn finish_reason(generation: &Generation) -> &'static str {
     generation.finish_reason().map_or("error", FinishReason::name)
 }
 
-/// The line on stderr.
+/// Formats the line for stderr.
 pub fn summary(generation: &Generation, clock: Clock) -> String {
     let timings = generation.timings();
     let (prompt, generated) = rates(generation);

@@ -1,4 +1,4 @@
-//! The text form of a generation: pieces as they come.
+//! The text form of a generation, printed piece by piece.
 
 use std::fmt::Write;
 
@@ -8,16 +8,16 @@ use wgpt::text::Tokenizer;
 
 use crate::cli::output::print;
 
-/// Writes pieces to stdout, and remembers their log-probabilities.
+/// Writes pieces to stdout and stores their log-probabilities.
 pub struct TextWriter {
     has_text: bool,
-    /// Whether anything was written, and the last of it is not a newline.
+    /// Whether something was written that did not end with a newline.
     in_line: bool,
     logprobs: Vec<TokenLogprobs>,
 }
 
 impl TextWriter {
-    /// With `has_text` false, token ids are written, separated by spaces.
+    /// Creates a writer; without text, it writes token ids separated by spaces.
     pub fn new(has_text: bool) -> Self {
         TextWriter { has_text, in_line: false, logprobs: Vec::new() }
     }
@@ -57,7 +57,7 @@ impl TextWriter {
         if self.in_line { self.write("\n") } else { Ok(()) }
     }
 
-    /// A line a token: its log-probability, then the likeliest ones.
+    /// Formats one line per token: its log-probability, then the most likely tokens.
     pub fn logprobs_table(&self, tokenizer: Option<&Tokenizer>) -> String {
         let name = |id: u32| match tokenizer.and_then(|tokenizer| tokenizer.decode(&[id], false).ok()) {
             Some(text) => format!("{id} {text:?}"),

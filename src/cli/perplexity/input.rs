@@ -1,4 +1,4 @@
-//! Files as documents.
+//! Reads files as documents.
 
 use std::path::{Path, PathBuf};
 
@@ -13,12 +13,12 @@ use crate::cli::prompt::read_text;
 /// The texts of a run.
 pub struct Input {
     pub files: Vec<FileInfo>,
-    /// Of all files' bytes in their order, in hexadecimal.
+    /// SHA-256 of all files' bytes in order, in hexadecimal.
     pub sha256: String,
     pub documents: Vec<Document>,
 }
 
-/// What a report tells of a file.
+/// The data of a file in a report.
 #[derive(Debug, Serialize)]
 pub struct FileInfo {
     pub path: String,
@@ -27,11 +27,11 @@ pub struct FileInfo {
 }
 
 impl Input {
-    /// Reads the files and cuts them as the protocol takes them.
+    /// Reads the files and splits them into documents as the protocol requires.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Input`] for what is not UTF-8, for a file without
-    /// text, and a separator that occurs nowhere.
+    /// [`Error::Io`]; [`Error::Input`] for a file that is not UTF-8 or has no text, and
+    /// for a separator that occurs in no file.
     pub fn read(
         paths: &[PathBuf],
         split: &Split,

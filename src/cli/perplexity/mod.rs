@@ -29,20 +29,21 @@ use tokens::Pieces;
 ///
 /// Figures of two protocols cannot be compared:
 ///
-///   hf        one stream of tokens, nothing in front; a window of the context
-///             moves by --stride, what overlaps is context; every token but the
-///             first is scored once. At stride = context the first of each window
-///             is context
+///   hf        one stream of tokens without a begin-of-text token; a window of the
+///             context's size moves by --stride, and the overlap is only context;
+///             every token but the first is scored once. At stride = context, the
+///             first token of each window is only context
 ///   llama     chunks of 512 tokens (-c) that do not overlap; the second half of
-///             each is scored, 255 tokens of 512; a rest at the end is dropped
-///   lm-eval   each document from the begin- or end-of-text token on, in windows
-///             of the context that overlap by one token; all tokens are scored.
+///             each is scored, 255 tokens of 512; an incomplete chunk at the end is
+///             dropped
+///   lm-eval   each document after a begin- or end-of-text token, in windows of the
+///             context's size that overlap by one token; all tokens are scored.
 ///             Its figures are word_perplexity, byte_perplexity, bits_per_byte
-///   segments  each document by itself from the begin-of-text token on, cut off
-///             where the context ends
+///   segments  each document separately after a begin-of-text token, cut off where
+///             the context ends
 ///
-/// Under hf and llama several documents are joined by a blank line. Ctrl-C prints
-/// what is known so far.
+/// Under hf and llama, several documents are joined by a blank line. Ctrl-C prints
+/// the results so far.
 #[derive(Debug, clap::Args)]
 #[command(
     verbatim_doc_comment,
@@ -60,45 +61,46 @@ perplexity x standard error of the mean NLL. A word is a run of characters witho
 under lm-eval it is a piece of re.split(r\"\\s+\", text), as its tasks count."
 )]
 pub struct Args {
-    /// Texts in UTF-8, each a document; `-` for stdin
+    /// UTF-8 texts, each a document; `-` for stdin
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// How the text is cut and what is scored
+    /// How the text is split and which tokens are scored
     #[arg(long, value_name = "NAME", default_value = "hf", value_parser = protocol())]
     protocol: Protocol,
-    /// Cuts each file into documents: `lines`; `blank-lines` (what stands between them);
-    /// `rows` (lines as the datasets library reads wikitext's: hf and llama alone); any
-    /// other text is a separator, such as '<|endoftext|>' [default: a file is a document]
+    /// How to split each file into documents: `lines`; `blank-lines` (the text between
+    /// them); `rows` (lines as the datasets library reads wikitext's: hf and llama only);
+    /// any other text is a separator, such as '<|endoftext|>' [default: a file is a
+    /// document]
     #[arg(long, value_name = "HOW", value_parser = NonEmptyStringValueParser::new())]
     documents: Option<String>,
-    /// hf: tokens from one window to the next; fewer give more context and take
-    /// longer [default: half the context]
+    /// hf: tokens from one window to the next; fewer give more context and take longer
+    /// [default: half the context]
     #[arg(long, value_name = "N")]
     stride: Option<usize>,
-    /// llama: puts the begin-of-text token in the place of each chunk's first
-    /// [default: auto, where the tokenizer puts it in front of every text]
+    /// llama: replace the first token of each chunk with the begin-of-text token
+    /// [default: auto, if the tokenizer puts one before every text]
     #[arg(long, value_name = "WHEN", value_parser = bos())]
     bos: Option<BosChoice>,
-    /// Scores the first N windows (hf, llama) or documents (lm-eval, segments)
+    /// Score only the first N windows (hf, llama) or documents (lm-eval, segments)
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Tokens that run together: windows are batched up to so many
-    /// [default: twice --prefill-chunk]
+    /// Tokens to run together: windows are batched up to this many [default: twice
+    /// --prefill-chunk]
     #[arg(long, value_name = "N")]
     batch_tokens: Option<usize>,
-    /// Prints every scored token with its probability P, -log P, rank (0: the most
-    /// probable) and the most probable token where that is another; `*` marks those that
-    /// dominate: the fewest that make up half of the sum of -log P
+    /// Print every scored token with its probability P, -log P, its rank (0: the most
+    /// probable) and the most probable token if that is another one. `*` marks the
+    /// dominating tokens: the fewest that make up half of the sum of -log P
     #[arg(long)]
     tokens_table: bool,
-    /// Prints one JSON object, with --tokens-table with all tokens in it
+    /// Print one JSON object; with --tokens-table, it contains all tokens
     #[arg(long)]
     json: bool,
-    /// Writes the tokens as CSV
+    /// Write the tokens as CSV
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
-    /// Writes a report as one page: the text as a heat map, histogram, loss by position,
-    /// the most surprising tokens
+    /// Write a report as one page: the text as a heat map, a histogram, the loss by
+    /// position, the most surprising tokens
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     #[command(flatten)]
@@ -143,7 +145,7 @@ impl Args {
         }
     }
 
-    /// Refuses what makes no sense, before anything is loaded.
+    /// Refuses contradictory arguments before anything is loaded.
     fn check(&self, options: &PerplexityOptions, files: &ModelFiles) -> Result<(), Error> {
         options.validate()?;
         if self.documents.as_deref() == Some("rows") && !self.protocol.is_stream() {
@@ -163,14 +165,14 @@ impl Args {
     }
 }
 
-/// Runs the verb.
+/// Runs `wgpt perplexity`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let options = args.options();
     let files = args.model.open_files()?;
     args.check(&options, &files)?;
     let input =
         Input::read(&args.files, &split(args.documents.as_deref()), args.protocol, files.tokenizer()?)?;
-    // Before the wait for the GPU: a place may not be writable.
+    // Fails before the slow start of the GPU if a file cannot be written.
     let create = |path: &Path| AtomicFile::create_beside(path, args.files.iter().map(PathBuf::as_path));
     let csv = args.csv.as_deref().map(create).transpose()?;
     let html = args.html.as_deref().map(create).transpose()?;
@@ -223,7 +225,7 @@ fn show(count: &mut Count, protocol: Protocol, state: PerplexityProgress) {
     let PerplexityProgress { windows_done, tokens_done, n_tokens, perplexity } = state;
     let estimate = match (perplexity, protocol) {
         (None, _) => String::new(),
-        // As llama-perplexity writes it.
+        // In the format of llama-perplexity.
         (Some(value), Protocol::Llama) => format!("[{windows_done}]{value:.4}"),
         (Some(value), _) => format!("perplexity {value:.4}"),
     };

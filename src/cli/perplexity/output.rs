@@ -13,13 +13,13 @@ use crate::cli::run_info::RunInfo;
 pub struct Report<'a> {
     #[serde(flatten)]
     pub result: PerplexityReport,
-    /// How the files were cut: "files", or the argument.
+    /// How the files were split: "files", or the argument.
     pub documents: String,
     pub files: &'a [FileInfo],
     pub data_sha256: &'a str,
-    /// Left out where no report in a file or as JSON was asked for.
+    /// Only for a JSON or HTML report; otherwise `None`.
     pub model_sha256: Option<String>,
-    /// Time of the evaluation, loading not counted.
+    /// Time of the evaluation in seconds, without loading.
     pub seconds: f64,
     #[serde(flatten)]
     pub run: RunInfo,
@@ -27,7 +27,7 @@ pub struct Report<'a> {
     pub tokens: Option<Vec<TokenRow>>,
 }
 
-/// A figure with its standard error, where there is one.
+/// Formats a figure, with its standard error if there is one.
 pub fn with_error(value: Option<f64>, stderr: Option<f64>, digits: usize) -> String {
     match (value, stderr) {
         // A token of probability 0 makes the mean infinite.
@@ -37,7 +37,7 @@ pub fn with_error(value: Option<f64>, stderr: Option<f64>, digits: usize) -> Str
     }
 }
 
-/// The window and how it moves.
+/// Describes the window and how it moves.
 pub fn windows(result: &PerplexityReport) -> String {
     let moves = match result.protocol {
         Protocol::Hf => format!("stride {}", result.stride),
@@ -48,7 +48,7 @@ pub fn windows(result: &PerplexityReport) -> String {
     format!("{} tokens, {moves}", result.context)
 }
 
-/// What was done with the begin-of-text token.
+/// Describes the use of the begin-of-text token.
 pub fn bos(result: &PerplexityReport) -> String {
     match (result.bos, result.bos_token) {
         (BosPolicy::None, _) | (_, None) => "none".to_owned(),
@@ -56,7 +56,7 @@ pub fn bos(result: &PerplexityReport) -> String {
     }
 }
 
-/// What was scored of what there is.
+/// Describes which part of the input was scored.
 pub fn scored(result: &PerplexityReport) -> String {
     let PerplexityReport { tokens_scored, n_tokens, windows_scored, n_documents, .. } = result;
     let plural = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
@@ -73,7 +73,7 @@ pub fn scored(result: &PerplexityReport) -> String {
     )
 }
 
-/// The figures, a line each.
+/// Formats the figures, one per line.
 pub fn text(result: &PerplexityReport) -> String {
     let per = |bits: Option<f64>, n: Option<u64>, what: &str| {
         bits.zip(n).map(|(bits, n)| format!("{bits:.6} ({n} {what})"))
@@ -103,7 +103,7 @@ pub fn text(result: &PerplexityReport) -> String {
     ]);
     let mut text = labelled(&rows, 0);
     if result.protocol == Protocol::Llama {
-        // As llama-perplexity ends.
+        // The last line of llama-perplexity.
         let figures =
             (result.perplexity.unwrap_or(f64::INFINITY), result.perplexity_stderr.unwrap_or(f64::NAN));
         text += &format!("Final estimate: PPL = {:.4} +/- {:.5}\n", figures.0, figures.1);

@@ -1,4 +1,4 @@
-//! The scored tokens one by one: as a table, as CSV, in the JSON object.
+//! The scored tokens one by one: as a table, as CSV, or in the JSON object.
 
 use serde::Serialize;
 use wgpt::eval::perplexity::{Document, TokenRecord, dominating};
@@ -7,16 +7,17 @@ use wgpt::text::Tokenizer;
 use crate::cli::atomic_file::AtomicFile;
 use crate::cli::table::{Table, csv_line};
 
-/// The scored tokens with what gives them their text.
+/// The scored tokens, with the tokenizer and the documents that give their text.
 pub struct Pieces<'a> {
     pub tokenizer: &'a Tokenizer,
     pub documents: &'a [Document],
     pub records: &'a [TokenRecord],
-    /// Whether each is one of the fewest that make up half of the sum.
+    /// For each record, whether it is one of the fewest that make up half of the sum of
+    /// -log P.
     pub dominates: Vec<bool>,
 }
 
-/// A token as JSON and CSV have it.
+/// A token in the form of the JSON and CSV output.
 #[derive(Debug, Serialize)]
 pub struct TokenRow {
     document: usize,
@@ -38,8 +39,8 @@ impl<'a> Pieces<'a> {
         Pieces { tokenizer, documents, records, dominates: dominating(records) }
     }
 
-    /// The text of a token by itself; bytes that are no whole character are
-    /// written `<0xE6>`, as SentencePiece writes its byte tokens.
+    /// Returns the text of a single token. Bytes that are not a whole character are
+    /// written as `<0xE6>`, as SentencePiece writes its byte tokens.
     pub fn text(&self, token: u32) -> String {
         let bytes = self.tokenizer.token_bytes(token);
         let mut text = String::new();
@@ -50,7 +51,7 @@ impl<'a> Pieces<'a> {
         text
     }
 
-    /// All tokens.
+    /// Returns the rows of all tokens.
     pub fn rows(&self) -> impl Iterator<Item = TokenRow> {
         self.records.iter().zip(&self.dominates).map(|(record, &dominates)| {
             let best = record.alternative();
@@ -72,14 +73,14 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// A probability with three digits that count.
+/// Formats a probability with a few significant digits.
 pub fn probability(p: f64) -> String {
     if p >= 0.001 { format!("{p:.4}") } else { format!("{p:.1e}") }
 }
 
-/// The table, and below it what the marks mean.
+/// Formats the table and, below it, the meaning of the marks.
 pub fn table(pieces: &Pieces<'_>) -> String {
-    // Quoted and escaped: a newline stays on its line.
+    // Quoted and escaped, so that a newline does not break the line.
     let quoted = |token| format!("{:?}", pieces.text(token));
     let width = pieces.records.iter().map(|record| quoted(record.token).chars().count()).max().unwrap_or(0);
     let columns = [
@@ -118,7 +119,7 @@ pub fn table(pieces: &Pieces<'_>) -> String {
     )
 }
 
-/// Writes all tokens, with a head.
+/// Writes all tokens, with a header.
 pub fn write_csv(file: &mut AtomicFile, pieces: &Pieces<'_>) -> anyhow::Result<()> {
     for (i, row) in pieces.rows().enumerate() {
         file.write(csv_line(&row, i == 0)?.as_bytes())?;

@@ -18,40 +18,40 @@ use statistics::Method;
 
 /// Compare two records row by row, with a confidence interval for each change
 ///
-/// A record is what `wgpt bench model` or `wgpt bench kernels` printed with
-/// --output json, also within a file of benches/record or of gpu_bench.sh. Rows
-/// are paired by what was measured. The change is that of the speed: +10 % is
-/// faster. Where both rows have 20 samples or more its interval is a bootstrap
-/// of the ratio of medians (seeded: the same files, the same result), else
-/// Welch's t interval on the logarithms. An interval that holds 0 % is no
-/// difference; of 20 rows without a change, one shows one by chance at 95 %.
+/// A record is the output of `wgpt bench model` or `wgpt bench kernels` with --output
+/// json, also inside a file of benches/record or of gpu_bench.sh. Rows are paired by what
+/// was measured. The change is a change in speed: +10 % is faster. If both rows have 20
+/// samples or more, the interval is a bootstrap of the ratio of medians (with a fixed
+/// seed: the same files give the same result), otherwise Welch's t interval on the
+/// logarithms. An interval that contains 0 % counts as no difference. At 95 %, about one
+/// in 20 unchanged rows shows a difference by chance.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   wgpt bench compare before.json after.json
   wgpt bench compare before.json after.json --confidence 99 -o csv")]
 pub struct Args {
-    /// The record to compare with
+    /// The baseline record
     a: PathBuf,
-    /// The record whose change is asked for
+    /// The record to compare with it
     b: PathBuf,
-    /// Probability in percent that an interval holds the true change
+    /// Probability in percent that an interval contains the true change
     #[arg(long, value_name = "PERCENT", default_value_t = 95)]
     #[arg(value_parser = clap::value_parser!(u32).range(50..=99))]
     confidence: u32,
-    /// How results are printed
+    /// Output format of the results
     #[arg(short, long, value_enum, default_value = "md")]
     output: Format,
 }
 
-/// What a row of two records says.
+/// The verdict on a row of two records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Verdict {
     Faster,
     Slower,
     NoDifference,
-    /// A single sample has no spread.
+    /// One of the two has a single sample, which has no spread.
     TooFewSamples,
 }
 
@@ -83,7 +83,7 @@ struct Row {
     verdict: Verdict,
 }
 
-/// What two records say of one another.
+/// The comparison of two records.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct Comparison {
     confidence_percent: u32,
@@ -93,7 +93,7 @@ struct Comparison {
     only_in_b: Vec<String>,
 }
 
-/// Runs the verb.
+/// Runs `wgpt bench compare`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let (a, b) = (Records::read(&args.a)?, Records::read(&args.b)?);
     let comparison = compare(&a, &b, args.confidence)?;
@@ -113,14 +113,14 @@ struct Samples {
 }
 
 impl Samples {
-    /// Larger values are faster.
+    /// Converts the samples to speeds, so that larger values are faster.
     fn speeds(&self) -> Vec<f64> {
         let inverse = self.unit == "ns";
-        // Below what a clock resolves counts as a nanosecond.
+        // A time below the clock's resolution counts as one nanosecond.
         self.values.iter().map(|&x| if inverse { 1.0 / x.max(1.0) } else { x.max(1e-9) }).collect()
     }
 
-    /// The figure that the reports show: llama-bench's mean, or the median.
+    /// Returns the figure that the reports show: llama-bench's mean, or the median.
     fn figure(&self) -> f64 {
         if self.unit == "ns" { quantile(&self.values, 0.5) } else { mean(&self.values) }
     }
@@ -131,7 +131,7 @@ fn compare(a: &Records, b: &Records, confidence: u32) -> Result<Comparison, Erro
     let mut rows = Vec::new();
     let mut only_in_a = Vec::new();
     for a in samples_a {
-        // The first of the same name, so that repeated rows pair in order.
+        // Takes the first row of the same name, so that repeated rows pair in order.
         match samples_b.iter().position(|b| b.name == a.name && b.unit == a.unit) {
             Some(index) => rows.push(row(&a, &samples_b.remove(index), confidence)),
             None => only_in_a.push(a.name),
@@ -176,7 +176,7 @@ fn row(a: &Samples, b: &Samples, confidence: u32) -> Row {
     }
 }
 
-/// All rows with what tells them apart, whatever they were measured on.
+/// Returns all rows, named by what was measured, without the machine it was measured on.
 fn samples(records: &Records) -> Vec<Samples> {
     let models = records.models.iter().filter(|row| !row.samples_ts.is_empty()).map(|row| {
         let mut name = format!("{} {} {}", row.model, row.dtype, row.test);
@@ -200,7 +200,7 @@ fn samples(records: &Records) -> Vec<Samples> {
     models.chain(kernels).collect()
 }
 
-/// What else differs between the two: each thing with its values.
+/// Describes the circumstances that differ between the two records, with their values.
 fn warnings(a: &Records, b: &Records) -> Vec<String> {
     let (a, b) = (circumstances(a), circumstances(b));
     let mut warnings = Vec::new();
@@ -217,7 +217,7 @@ fn warnings(a: &Records, b: &Records) -> Vec<String> {
     warnings
 }
 
-/// Distinct values of what rows should share.
+/// Returns the distinct values of each circumstance that rows should share.
 fn circumstances(records: &Records) -> BTreeMap<&'static str, Vec<String>> {
     let models = records.models.iter().map(|row| {
         [

@@ -6,7 +6,7 @@ use super::{Comparison, Row, Verdict};
 use crate::cli::output::{print, print_json};
 use crate::cli::table::{Format, Table, csv_line, number, time};
 
-/// A line of the CSV form: a row of both, or the name of one that only one has.
+/// A line of the CSV form: a pair of rows, or the name of a row that only one record has.
 #[derive(Serialize)]
 struct Line<'a> {
     name: &'a str,

@@ -1,4 +1,4 @@
-//! By how much one set of samples is larger than another, and how sure that is.
+//! The ratio of two sets of samples, and its confidence interval.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -6,18 +6,17 @@ use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 use wgpt::bench::{mean, quantile, standard_deviation};
 
-/// How an interval was found.
+/// How an interval was computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
-    /// Ratio of medians, percentile bootstrap (Efron and Tibshirani 1993,
-    /// chapter 13): single samples that the system disturbed do not count.
+    /// Ratio of medians with a percentile bootstrap (Efron and Tibshirani 1993, chapter
+    /// 13). Medians ignore single samples that the system disturbed.
     BootstrapMedians,
-    /// Ratio of geometric means, Welch's t interval on the logarithms (Welch
-    /// 1947): also right for a handful of samples, for which a bootstrap is too
-    /// narrow.
+    /// Ratio of geometric means with Welch's t interval on the logarithms (Welch 1947).
+    /// It is also valid for a handful of samples, for which a bootstrap is too narrow.
     WelchLogs,
-    /// The ratio alone: a set of one sample has no spread.
+    /// Only the ratio, because a set of one sample has no spread.
     None,
 }
 
@@ -25,18 +24,19 @@ pub enum Method {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ratio {
     pub ratio: f64,
-    /// Both ends; the ratio itself where there is no method.
+    /// Both ends; equal to the ratio if there is no method.
     pub interval: (f64, f64),
     pub method: Method,
 }
 
-/// Samples of either set from which medians are bootstrapped.
+/// Medians are bootstrapped if both sets have at least this many samples.
 const BOOTSTRAP_SAMPLES: usize = 20;
-/// Enough that the ends of a 99 % interval rest on 20 of them each.
+/// Enough that 20 resamples are beyond each end of a 99 % interval.
 const RESAMPLES: usize = 4000;
 
-/// `b` over `a`, all above 0, with an interval that holds the true ratio with a
-/// probability of `confidence` (0 to 1). The same samples give the same result.
+/// Returns the ratio of `b` to `a`, whose samples are all above 0, with an interval that
+/// contains the true ratio with a probability of `confidence` (0 to 1). The same samples
+/// give the same result.
 pub fn ratio(a: &[f64], b: &[f64], confidence: f64) -> Ratio {
     if a.len().min(b.len()) >= BOOTSTRAP_SAMPLES {
         return bootstrap(a, b, confidence);
@@ -76,7 +76,7 @@ fn welch(a: &[f64], b: &[f64], confidence: f64) -> Ratio {
     let (va, vb) = (variance(&a), variance(&b));
     let error = (va + vb).sqrt();
     let freedom = (va + vb).powi(2) / (va.powi(2) / (a.len() - 1) as f64 + vb.powi(2) / (b.len() - 1) as f64);
-    // Without any spread the ratio is exact.
+    // Without any spread, the ratio is exact.
     let half = match StudentsT::new(0.0, 1.0, freedom) {
         Ok(t) if error > 0.0 => error * t.inverse_cdf(0.5 + confidence / 2.0),
         _ => 0.0,
@@ -95,10 +95,10 @@ mod tests {
 
     #[test]
     fn welch_by_hand() {
-        // Logarithms 1, 2, 3 and 2, 4, 6: means 2 and 4, variances of the means
-        // 1/3 and 4/3, so an error of sqrt(5/3) and (5/3)^2 / ((1/9 + 16/9) / 2)
-        // = 50/17 degrees of freedom, at which t's quantile of 0.975 is 3.2187586
-        // (by Simpson's rule on its density).
+        // The logarithms are 1, 2, 3 and 2, 4, 6. Their means are 2 and 4, the variances
+        // of the means 1/3 and 4/3. So the error is sqrt(5/3), with (5/3)^2 / ((1/9 +
+        // 16/9) / 2) = 50/17 degrees of freedom. There, t's quantile of 0.975 is
+        // 3.2187586 (by Simpson's rule on its density).
         let of = |logs: [f64; 3]| logs.map(f64::exp);
         let found = welch(&of([1.0, 2.0, 3.0]), &of([2.0, 4.0, 6.0]), 0.95);
         assert!(near(found.ratio.ln(), 2.0), "{found:?}");
@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(found.method, Method::None);
     }
 
-    /// 25 samples around `center`, and one that the system disturbed.
+    /// Returns 25 samples: 24 around `center` and one that the system disturbed.
     fn samples(center: f64, seed: u64) -> Vec<f64> {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let noise = |bits: u32| f64::from(bits) / f64::from(u32::MAX) - 0.5;
@@ -135,7 +135,8 @@ mod tests {
         assert_eq!(ratio(&a, &b, 0.95), found, "the same samples, the same interval");
         let wider = ratio(&a, &b, 0.99);
         assert!(wider.interval.0 <= found.interval.0 && wider.interval.1 >= found.interval.1);
-        // One sample less, and means of logarithms count the disturbed one.
+        // With 19 samples the method changes: means of logarithms include the disturbed
+        // sample.
         assert_eq!(ratio(&a[..19], &b, 0.95).method, Method::WelchLogs);
     }
 
@@ -146,7 +147,7 @@ mod tests {
             let found = ratio(&samples(100.0, 2 * seed), &samples(100.0, 2 * seed + 1), 0.95);
             wrong += usize::from(!(found.interval.0 <= 1.0 && 1.0 <= found.interval.1));
         }
-        // 5 are expected; the percentile bootstrap of medians is near that.
+        // 5 are expected; the percentile bootstrap of medians is close to that.
         assert!(wrong <= 12, "{wrong} of 100");
         let mut wrong = 0;
         for seed in 0..100 {

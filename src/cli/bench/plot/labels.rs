@@ -1,4 +1,4 @@
-//! Where the labels of dots stand, so that none covers another.
+//! Places the labels of dots so that none covers another.
 
 /// A rectangle in pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -10,7 +10,7 @@ pub struct Rect {
 }
 
 impl Rect {
-    /// A square around a point.
+    /// Returns a square around a point.
     pub fn around((x, y): (i32, i32), radius: i32) -> Self {
         Rect { left: x - radius, top: y - radius, width: 2 * radius, height: 2 * radius }
     }
@@ -34,17 +34,17 @@ impl Rect {
     }
 }
 
-/// Distances from a dot that are tried, in pixels: beside it, then farther away,
-/// where a line must lead to it.
+/// Distances from a dot to try, in pixels: first next to it, then farther away, where a
+/// line must lead to it.
 const DISTANCES: [i32; 14] = [0, 6, 14, 24, 36, 50, 66, 84, 104, 128, 156, 188, 224, 264];
-/// From this distance on a line leads to the dot.
+/// A label at this distance or farther, in pixels, needs a line to its dot.
 pub const LEADER_FROM: i32 = 14;
-/// Directions that are tried at each distance.
+/// Number of directions to try at each distance.
 const DIRECTIONS: usize = 16;
 
-/// Places a label of `width` x `height` for each dot of `dots`, the nearest place
-/// within `bounds` that covers neither an `obstacle` nor a label before; `None`
-/// where all of them do.
+/// Places a label for each dot of `dots`, with its width and height in `sizes`. It takes
+/// the nearest place within `bounds` that covers no obstacle, dot or earlier label.
+/// Returns the label and its distance from the dot, or `None` if there is no such place.
 pub fn place(
     dots: &[(i32, i32)],
     sizes: &[(i32, i32)],
@@ -67,10 +67,10 @@ pub fn place(
     placed
 }
 
-/// The label whose nearest edge is `away` from the dot, in a direction; the
-/// first is to the right.
+/// Returns the label whose nearest edge is `away` pixels from the dot, in the direction
+/// number `step`; the first one is to the right.
 fn beside((x, y): (i32, i32), (width, height): (i32, i32), away: i32, step: usize) -> Rect {
-    // Right, left, then ever steeper, each upwards first.
+    // Right, left, then ever steeper; upwards before downwards.
     let turn = std::f64::consts::TAU / DIRECTIONS as f64;
     let order = [0, 8, 1, 15, 7, 9, 2, 14, 6, 10, 3, 13, 5, 11, 4, 12];
     let angle = f64::from(order[step % DIRECTIONS]) * turn;
@@ -108,7 +108,7 @@ mod tests {
     fn a_lonely_label_stands_to_the_right_of_its_dot() {
         let placed = place(&[(100, 100)], &[(20, 10)], 4, &[], BOUNDS);
         assert_eq!(placed, [Some((Rect { left: 106, top: 95, width: 20, height: 10 }, 0))]);
-        // At the right edge to its left.
+        // At the right edge, the label is to the left of its dot.
         let placed = place(&[(590, 100)], &[(20, 10)], 4, &[], BOUNDS);
         assert_eq!(placed[0].unwrap().0.left, 564);
         let all = [BOUNDS];

@@ -13,14 +13,13 @@ use crate::cli::exit::Outcome;
 use crate::cli::plot::{WIDTH, save};
 use rates::Panel;
 
-/// Draw records as SVG: kernels on their roofline, tokens a second by depth, memory
+/// Draw records as SVG: kernels on their roofline, tokens per second by depth, memory
 ///
-/// A record is what `wgpt bench model` or `wgpt bench kernels` printed with
-/// --output json, also within a file of benches/record or of gpu_bench.sh. Each
-/// kernel record becomes a roofline with every row on it, model rows become
-/// lines of tokens a second against the depth, and against the prompt's length
-/// where there are several; rows of several contexts (--ctx-size) become lines of
-/// the planned memory.
+/// A record is the output of `wgpt bench model` or `wgpt bench kernels` with --output
+/// json, also inside a file of benches/record or of gpu_bench.sh. Each kernel record
+/// becomes a roofline with all of its rows. Model rows become lines of tokens per second
+/// against the depth, and against the prompt's length if there are several lengths. Rows
+/// of several contexts (--ctx-size) become lines of the planned memory.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -32,9 +31,9 @@ pub struct Args {
     files: Vec<PathBuf>,
 }
 
-/// Runs the verb.
+/// Runs `wgpt bench plot`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    // clap demands two files at least.
+    // clap requires at least two files.
     let Some((out, inputs)) = args.files.split_last() else { return Ok(Outcome::Done) };
     let mut records = Records::default();
     for input in inputs {
@@ -46,7 +45,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// The picture of all records, one part below the other.
+/// Draws all records as one picture, one part below the other.
 pub fn svg(records: &Records) -> anyhow::Result<String> {
     let panels = rates::panels(&records.models);
     let rooflines: Vec<_> = records.kernels.iter().filter(|record| !record.kernels.is_empty()).collect();
@@ -71,7 +70,7 @@ pub fn svg(records: &Records) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// Distinct values in their order, joined.
+/// Joins the distinct values in order.
 fn distinct(values: impl Iterator<Item = String>) -> String {
     let mut all: Vec<String> = Vec::new();
     for value in values {

@@ -1,4 +1,4 @@
-//! Tokens a second against the depth and against the prompt's length; memory against
+//! Draws tokens per second against the depth and the prompt's length, and memory against
 //! the context.
 
 use plotters::coord::ranged1d::{Ranged, ValueFormatter};
@@ -13,13 +13,13 @@ use crate::cli::plot::{Area, COLOURS, GREY, MARGIN, PALE, log_tick, tick, write,
 const CHART_WIDTH: u32 = 900;
 const HEIGHT: u32 = 460;
 const LINE_HEIGHT: i32 = 18;
-/// Rates that differ by this factor stand on a logarithmic scale.
+/// Rates that differ by more than this factor are drawn on a logarithmic scale.
 const LOG_FROM: f64 = 10.0;
 
 /// One line of a chart.
 struct Series {
     name: String,
-    /// x, mean and standard deviation of the rate.
+    /// x, the mean and the standard deviation of the rate.
     points: Vec<(f64, f64, f64)>,
 }
 
@@ -32,7 +32,7 @@ pub struct Panel {
     series: Vec<Series>,
 }
 
-/// The charts that the rows are good for.
+/// Returns the charts that the rows have data for.
 pub fn panels(rows: &[ModelRow]) -> Vec<Panel> {
     let is_prefill = |row: &ModelRow| row.n_gen == 0;
     let is_decode = |row: &ModelRow| row.n_prompt == 0;
@@ -54,7 +54,7 @@ pub fn panels(rows: &[ModelRow]) -> Vec<Panel> {
         panel.series.iter().any(|series| series.points.iter().any(|point| point.0 != series.points[0].0))
     };
     panels.extend([lengths, memory(rows)].into_iter().filter(has_line));
-    // Points alone are a picture only where there is no curve at all.
+    // Single points are drawn only if there is no line at all.
     let any_line = panels.iter().any(has_line);
     panels.retain(|panel| if any_line { has_line(panel) } else { !panel.series.is_empty() });
     panels
@@ -87,7 +87,7 @@ fn panel(
     Panel { title: title.to_owned(), x_title, y_title, place, series }
 }
 
-/// The planned memory of each model: in all, and of it what grows with the context.
+/// Returns a chart of each model's planned memory: the total and its parts.
 fn memory(rows: &[ModelRow]) -> Panel {
     let mut series: Vec<Series> = Vec::new();
     let planned = || rows.iter().filter_map(|row| Some((row, row.memory?)));
@@ -124,7 +124,7 @@ fn name(row: &ModelRow) -> String {
     format!("{} {}{mode}", row.model, row.dtype)
 }
 
-/// The test without its depth.
+/// Returns the name of the test without its depth.
 fn kind(row: &ModelRow) -> &str {
     row.test.split(" @ d").next().unwrap_or_default()
 }
@@ -134,7 +134,7 @@ fn place(row: &ModelRow) -> String {
 }
 
 impl Panel {
-    /// Height of the picture: the list has its room.
+    /// Returns the height of the picture, which leaves space for the list of lines.
     pub fn height(&self) -> u32 {
         HEIGHT.max(100 + self.series.len() as u32 * LINE_HEIGHT as u32)
     }
@@ -147,7 +147,7 @@ impl Panel {
         let far = points().map(|point| point.0).fold(0.0, f64::max);
         let high = points().map(|point| point.1 + point.2).fold(0.0, f64::max);
         let low = points().map(|point| point.1).fold(f64::INFINITY, f64::min);
-        // One x alone still has an axis.
+        // A single x still needs an axis.
         let x = -far.max(1.0) * 0.02..far.max(1.0) * 1.05;
         let mut builder = ChartBuilder::on(&left);
         builder
@@ -157,7 +157,7 @@ impl Panel {
             .margin_bottom(10)
             .x_label_area_size(46)
             .y_label_area_size(64);
-        // On one scale the slower of unlike models would lie on the axis.
+        // On a linear scale, a much slower model's line would coincide with the axis.
         if low > 0.0 && high > LOG_FROM * low {
             let y = (low / 2.0..high * 1.5).log_scale();
             self.fill(&mut builder.build_cartesian_2d(x, y)?, (far, low / 2.0), log_tick)?;
@@ -174,7 +174,7 @@ impl Panel {
         Ok(())
     }
 
-    /// Draws axes and lines; the last x is `far`, nothing lies below `floor`.
+    /// Draws axes and lines; the last x is `far`, and no value is below `floor`.
     fn fill<Y>(
         &self,
         chart: &mut ChartContext<'_, SVGBackend<'_>, Cartesian2d<RangedCoordf64, Y>>,
@@ -211,7 +211,8 @@ impl Panel {
     }
 }
 
-/// A number of tokens: whole, and none beyond the last that was measured.
+/// Formats a number of tokens; empty unless it is whole and at most `far`, the last one
+/// measured.
 fn whole(x: f64, far: f64) -> String {
     if x.fract() == 0.0 && x <= far.max(0.0) { format!("{x:.0}") } else { String::new() }
 }

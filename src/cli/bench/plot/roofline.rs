@@ -1,4 +1,4 @@
-//! Kernels on the adapter's roofline (Williams, Waterman and Patterson 2009).
+//! Draws kernels on the adapter's roofline (Williams, Waterman and Patterson 2009).
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -8,13 +8,13 @@ use super::labels::{LEADER_FROM, Rect, place};
 use crate::cli::plot::{Area, COLOURS, GREY, MARGIN, PALE, log_tick, write, write_at, write_title};
 use crate::cli::table::number;
 
-/// Width of the chart; the list stands right of it.
+/// Width of the chart; the list is to its right.
 const CHART_WIDTH: u32 = 900;
 const LEAST_HEIGHT: u32 = 760;
 const TITLE_HEIGHT: i32 = 64;
-/// Lines of the list.
+/// Height of a line of the list, in pixels.
 const LINE_HEIGHT: i32 = 15;
-/// Characters of a line of variants in the list.
+/// Maximum number of characters in a line of variants in the list.
 const LINE_CHARS: usize = 64;
 const RADIUS: i32 = 4;
 
@@ -22,11 +22,11 @@ const RADIUS: i32 = 4;
 struct Entry<'r> {
     name: String,
     colour: RGBColor,
-    /// Variants with the row of a warm and of a cold cache.
+    /// Each variant with its rows for a warm and a cold cache.
     variants: Vec<(&'r str, Option<&'r KernelFigures>, Option<&'r KernelFigures>)>,
 }
 
-/// Cases in the order of the record.
+/// Returns the cases in the order of the record.
 fn entries(record: &KernelRecord) -> Vec<Entry<'_>> {
     let (mut entries, mut ops): (Vec<Entry<'_>>, Vec<&str>) = (Vec::new(), Vec::new());
     for figures in record.kernels.iter().map(|row| &row.figures) {
@@ -56,13 +56,13 @@ fn entries(record: &KernelRecord) -> Vec<Entry<'_>> {
     entries
 }
 
-/// a to z, then a2, b2 and so on.
+/// Returns a to z, then a2, b2 and so on.
 fn letter(index: usize) -> String {
     let letter = char::from(b'a' + (index % 26) as u8);
     if index < 26 { letter.to_string() } else { format!("{letter}{}", index / 26 + 1) }
 }
 
-/// Lines of the list below the name of an entry.
+/// Returns the lines of the list below an entry's name.
 fn variant_lines(entry: &Entry<'_>) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for (index, (name, warm, cold)) in entry.variants.iter().enumerate() {
@@ -79,7 +79,7 @@ fn variant_lines(entry: &Entry<'_>) -> Vec<String> {
     lines
 }
 
-/// Height of the picture: the list has its room.
+/// Returns the height of the picture, which leaves space for the list.
 pub fn height(record: &KernelRecord) -> u32 {
     let lines: usize = entries(record).iter().map(|entry| 1 + variant_lines(entry).len()).sum();
     let list = TITLE_HEIGHT + 70 + lines as i32 * LINE_HEIGHT + entries(record).len() as i32 * 5;
@@ -88,17 +88,17 @@ pub fn height(record: &KernelRecord) -> u32 {
 
 /// A dot of the chart.
 struct Dot {
-    /// Operations a byte, and GFLOP/s.
+    /// Operations per byte, and GFLOP/s.
     at: (f64, f64),
     /// The same kernel with cold caches.
     cold: Option<(f64, f64)>,
-    /// Whether `at` is that of cold caches, no warm ones being known.
+    /// Whether `at` is for cold caches because there is no row for warm ones.
     hollow: bool,
     label: String,
     colour: RGBColor,
 }
 
-/// Where the axes end, and what the roof is.
+/// The ranges of the axes, and the roof.
 struct Frame {
     x: (f64, f64),
     y: (f64, f64),
@@ -118,7 +118,7 @@ impl Frame {
             let intensity = figures.flops as f64 / figures.bytes as f64;
             (low, high) = (low.min(intensity), high.max(intensity));
         }
-        // A decade's third for what has no arithmetic and for the labels.
+        // A margin on the left for kernels without arithmetic and for labels.
         let x = (low / 3.0, high * 2.0);
         let mut frame = Frame { x, y: (0.0, roof.1 * 2.5), roof };
         let least = record.kernels.iter().filter_map(|row| frame.point(&row.figures));
@@ -127,8 +127,8 @@ impl Frame {
         frame
     }
 
-    /// Where a row stands; what has no operations at the left edge, as high as
-    /// its bandwidth puts it against the slope.
+    /// Returns a row's place in the chart. A row without operations is at the left edge,
+    /// at the height that its bandwidth has relative to the slope.
     fn point(&self, figures: &KernelFigures) -> Option<(f64, f64)> {
         let gb = figures.gb_per_second.filter(|gb| *gb > 0.0)?;
         let edge = self.x.0 * 1.25;
@@ -209,7 +209,7 @@ pub fn draw(area: &Area<'_>, record: &KernelRecord) -> anyhow::Result<()> {
     list(&right, &entries, record)
 }
 
-/// What stands at the two parts of the roof, with its place in pixels.
+/// Returns the labels of the two parts of the roof, with their places in pixels.
 fn roof_texts(
     frame: &Frame,
     record: &KernelRecord,
@@ -219,7 +219,7 @@ fn roof_texts(
     let roof = &record.roofline;
     let shape = |probe: &str| roof.best(probe).map_or(String::new(), |row| format!(" ({})", row.shape));
     let rate = |probe: &str| roof.best(probe).map_or(0.0, |row| row.per_second);
-    // The faster of the two is the slope.
+    // The faster of the two probes sets the slope.
     let mover = if rate("read") > rate("copy") { "read" } else { "copy" };
     let ceiling = format!("multiply-add {} GFLOP/s{}", number(Some(gflop)), shape("fma"));
     let slope = format!("{mover} {} GB/s{}", number(Some(gb)), shape(mover));
@@ -227,7 +227,7 @@ fn roof_texts(
     let end = pixel((frame.x.1, gflop));
     let above =
         Rect { left: end.0 - width(&ceiling) - 4, top: end.1 - 20, width: width(&ceiling), height: 15 };
-    // Near the ridge, left of the slope: few kernels are there.
+    // Left of the slope, near the ridge, where there are few kernels.
     let middle = (frame.x.0 * (gflop / gb).powi(3)).powf(0.25);
     let (x, y) = pixel((middle, middle * gb));
     let left = (x - width(&slope) - 12).max(pixel((frame.x.0, gflop)).0 + 6);
@@ -235,7 +235,7 @@ fn roof_texts(
     vec![(ceiling, above), (slope, beside)]
 }
 
-/// A line as small squares that labels keep off.
+/// Returns a line as small squares, which labels must not cover.
 fn line(from: (i32, i32), to: (i32, i32)) -> impl Iterator<Item = Rect> {
     let steps = (to.0 - from.0).abs().max((to.1 - from.1).abs()) / 6 + 1;
     (0..=steps).map(move |i| {
@@ -284,7 +284,8 @@ fn draw_dots(
             area.draw(&Circle::new(centre, RADIUS, dot.colour.filled()))?;
         }
         let Some((label, _)) = found else { continue };
-        // Lines end at their label's edge and pass behind the others.
+        // The white rectangle ends a leader line at its label's edge, and hides lines to
+        // other labels.
         let corners = [(label.left, label.top), (label.left + label.width, label.top + label.height)];
         area.draw(&Rectangle::new(corners, WHITE.filled()))?;
         let pos = Pos::new(HPos::Center, VPos::Center);
@@ -293,7 +294,7 @@ fn draw_dots(
     Ok(())
 }
 
-/// The list of the numbers.
+/// Draws the list that explains the labels.
 fn list(area: &Area<'_>, entries: &[Entry<'_>], record: &KernelRecord) -> anyhow::Result<()> {
     let clock = match record.roofline.clock {
         Clock::Gpu => "GPU time",
@@ -369,14 +370,15 @@ mod tests {
 
     #[test]
     fn dots_stand_where_their_figures_say() {
-        // 2000 operations and 1000 bytes in 4 ns: 500 GFLOP/s at 2 a byte.
+        // 2000 operations and 1000 bytes in 4 ns: 500 GFLOP/s at 2 operations per byte.
         let record = kernel_record(&[
             ("gemv n=8", "a", Cache::Warm, 2000, 1000, &[4]),
             ("argmax n=8", "a", Cache::Warm, 0, 1000, &[4]),
         ]);
         let frame = Frame::new(&record);
         assert_eq!(frame.point(&record.kernels[0].figures), Some((2.0, 500.0)));
-        // At a quarter of the bandwidth, wherever on the slope.
+        // It runs at a quarter of the bandwidth, so it is at a quarter of the slope's
+        // height.
         let (x, y) = frame.point(&record.kernels[1].figures).unwrap();
         assert!((y / (x * frame.roof.0) - 0.25).abs() < 1e-12);
         assert!(frame.x.0 < x && x < frame.x.1 && frame.y.0 < y && y < frame.y.1);

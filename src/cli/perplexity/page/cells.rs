@@ -1,4 +1,4 @@
-//! The text as cells of a heat map: each a token, or the tokens that share a
+//! The text as cells of a heat map: each is a token, or several tokens that share a
 //! character.
 
 use std::collections::BTreeMap;
@@ -9,25 +9,25 @@ use wgpt::text::StreamDecoder;
 
 use crate::cli::perplexity::tokens::Pieces;
 
-/// The most tokens that the map shows: some 1 MB of page, which a phone still
-/// scrolls smoothly.
+/// Maximum number of tokens in the map: about 1 MB of page, which a phone still scrolls
+/// smoothly.
 pub const TOKENS_MAX: usize = 20_000;
 
-/// A piece of text that is marked as one.
+/// A piece of text that is marked as one unit.
 #[derive(Debug, Default, PartialEq)]
 pub struct Cell {
-    /// Whole characters, line ends and other control characters made visible.
+    /// Whole characters, with line ends and other control characters made visible.
     pub text: String,
-    /// The sum of its tokens' negative log-likelihoods, where any was scored.
+    /// The sum of its tokens' negative log-likelihoods; `None` if no token was scored.
     pub nll: Option<f64>,
-    /// Indices into the records of its scored tokens.
+    /// Indices of its scored tokens in the records.
     pub records: Vec<usize>,
-    /// What the page shows on demand, a token each.
+    /// The figures that the page shows on demand, one entry per token.
     pub figures: Vec<Figures>,
 }
 
-/// A token's figures as the page's script takes them: text, -log P, rank, the most
-/// probable token and its probability where that is another.
+/// A token's figures in the order that the page's script expects: text, -log P, rank, and
+/// the most probable token with its probability if that is another token.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Figures(String, Option<f64>, Option<u32>, Option<String>, Option<f64>);
 
@@ -37,8 +37,9 @@ pub struct Map<'a> {
     pub cells: Vec<Cell>,
 }
 
-/// The documents' maps, up to the last scored token of each and [`TOKENS_MAX`] in
-/// all; and whether that left tokens out.
+/// Returns the documents' maps, each up to its last scored token, with at most
+/// [`TOKENS_MAX`] tokens in total. Also returns whether tokens were left out for that
+/// limit.
 pub fn maps<'a>(pieces: &Pieces<'a>) -> wgpt::Result<(Vec<Map<'a>>, bool)> {
     let mut last: BTreeMap<usize, usize> = BTreeMap::new();
     for record in pieces.records {
@@ -75,7 +76,8 @@ fn cells(pieces: &Pieces<'_>, tokens: &[u32], records: &[(usize, &TokenRecord)])
         let record = records.next_if(|(_, record)| record.index == index);
         cell.add(pieces, token, record.copied());
         let text = decoder.push(token)?;
-        // A token without text is the beginning of a character that the next ones complete.
+        // A token without text is the beginning of a character that the next tokens
+        // complete.
         if !text.is_empty() {
             cell.text = visible(&text);
             cells.push(std::mem::take(&mut cell));
@@ -90,7 +92,7 @@ fn cells(pieces: &Pieces<'_>, tokens: &[u32], records: &[(usize, &TokenRecord)])
 
 impl Cell {
     fn add(&mut self, pieces: &Pieces<'_>, token: u32, record: Option<(usize, &TokenRecord)>) {
-        // Three digits of -log P are what the page prints; the file stays small.
+        // The page prints three decimals of -log P; rounding keeps the file small.
         let digits = |value: f64, n: f64| (value * n).round() / n;
         let best = record.and_then(|(_, record)| record.alternative());
         self.figures.push(Figures(
@@ -107,7 +109,8 @@ impl Cell {
     }
 }
 
-/// Control characters by Unicode's pictures of them; a line end keeps its effect.
+/// Replaces control characters with Unicode's symbols for them; a line end still breaks
+/// the line.
 pub fn visible(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -164,14 +167,14 @@ mod tests {
         let token = tokenizer.encode("a").unwrap()[0];
         let documents =
             [TOKENS_MAX - 5, 3, 9, 4].map(|n_tokens| Document::from_tokens("test", vec![token; n_tokens]));
-        // Of the second document nothing was scored.
+        // Nothing was scored in the second document.
         let all: Vec<_> = [0, 2, 3].into_iter().flat_map(|i| records(i, &documents[i].tokens, 0)).collect();
         let shown = |records: &[TokenRecord]| {
             let (maps, left_out) = maps(&Pieces::new(&tokenizer, &documents, records)).unwrap();
             (maps.iter().map(|map| map.cells.len()).collect::<Vec<_>>(), left_out)
         };
         assert_eq!(shown(&all), (vec![TOKENS_MAX - 5, 5], true));
-        // Up to the last scored token of a document.
+        // A map ends at its document's last scored token.
         assert_eq!(shown(&all[..100]), (vec![100], false));
         assert_eq!(shown(&all[..TOKENS_MAX]), (vec![TOKENS_MAX - 5, 5], false));
         assert_eq!(shown(&[]), (vec![], false));

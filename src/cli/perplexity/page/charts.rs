@@ -1,4 +1,4 @@
-//! The page's two charts: SVG whose colours are the page's.
+//! The page's two charts, as SVG in the page's colours.
 
 use maud::{Markup, html};
 use wgpt::eval::perplexity::TokenRecord;
@@ -10,7 +10,7 @@ const RIGHT: f64 = 10.0;
 const TOP: f64 = 24.0;
 const BOTTOM: f64 = 52.0;
 
-/// A range of values on a range of pixels.
+/// Maps a range of values to a range of pixels.
 struct Scale {
     from: f64,
     to: f64,
@@ -23,7 +23,7 @@ impl Scale {
         self.start + (value - self.from) / (self.to - self.from) * (self.end - self.start)
     }
 
-    /// Round values, at most about `n` of them.
+    /// Returns round values, about `n` at most.
     fn ticks(&self, n: usize) -> Vec<f64> {
         let rough = (self.to - self.from) / n as f64;
         let decade = 10_f64.powf(rough.log10().floor());
@@ -42,7 +42,7 @@ fn y_scale(to: f64) -> Scale {
     Scale { from: 0.0, to, start: HEIGHT - BOTTOM, end: TOP }
 }
 
-/// A value without more digits than it needs.
+/// Formats a value with no more digits than it needs.
 fn tick(value: f64) -> String {
     let text = format!("{value:.3}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
@@ -67,10 +67,10 @@ fn axes(x: &Scale, y: &Scale, x_label: &str, y_label: &str) -> Markup {
 
 /// Width of a bar of the histogram, in nats.
 const BAR_NATS: f64 = 0.5;
-/// What is rarer than e^-20 falls into the last bar.
+/// Maximum number of bars; the last one, from 19.5 nats on, counts all larger values.
 const BARS_MAX: usize = 40;
 
-/// How often each negative log-likelihood occurs; `mean` is marked.
+/// Draws how often each negative log-likelihood occurs, and marks `mean`.
 pub fn histogram(records: &[TokenRecord], mean: Option<f64>) -> Markup {
     let bar = |nll: f64| ((nll / BAR_NATS) as usize).min(BARS_MAX - 1);
     let n_bars = records.iter().map(|record| bar(record.nll()) + 1).max().unwrap_or(1).max(4);
@@ -104,10 +104,10 @@ pub fn histogram(records: &[TokenRecord], mean: Option<f64>) -> Markup {
     }
 }
 
-/// The most groups of neighbouring positions whose means are drawn.
+/// Maximum number of groups of neighbouring positions whose means are drawn.
 const GROUPS_MAX: usize = 48;
 
-/// Mean negative log-likelihood by the position in the window.
+/// Draws the mean negative log-likelihood by position in the window.
 pub fn by_position(records: &[TokenRecord]) -> Markup {
     let positions = || records.iter().map(|record| record.position);
     let (first, last) = (positions().min().unwrap_or(0), positions().max().unwrap_or(0));
@@ -117,7 +117,7 @@ pub fn by_position(records: &[TokenRecord]) -> Markup {
         let group = &mut groups[(record.position - first) / size];
         *group = (group.0 + record.nll(), group.1 + 1);
     }
-    // First position, last position, mean, number.
+    // First position, last position, mean, number of tokens.
     let points: Vec<(usize, usize, f64, usize)> = groups
         .iter()
         .enumerate()
@@ -182,7 +182,7 @@ mod tests {
         {
             assert!(picture.contains(text), "{text}: {picture}");
         }
-        // Five hundred positions in groups of eleven; the infinite one is left out.
+        // 500 positions in groups of 11; the infinite value is left out.
         let mut many = records(&[1.0; 500]);
         many[499].logprob = f32::NEG_INFINITY;
         let picture = by_position(&many).into_string();

@@ -1,4 +1,4 @@
-//! The report as one page: nothing is fetched, everything is escaped.
+//! The report as one page, which loads nothing; all text in it is escaped.
 
 mod cells;
 mod charts;
@@ -12,18 +12,19 @@ use cells::{Cell, Map, visible};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
-/// The page may run and look as it says itself, and load nothing.
+/// The page may use its inline style and script, and load nothing.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
                       base-uri 'none'; form-action 'none'";
 
-/// Colours of the map: a cell's is its nats, rounded down, up to the last.
+/// Number of colours of the map. A cell's colour is its nats, rounded down and limited to
+/// the last colour.
 const COLOURS: usize = 9;
-/// Tokens of the list of the most surprising ones.
+/// Number of tokens in the list of the most surprising ones.
 const SURPRISES: usize = 10;
-/// Tokens that the list shows in front of a surprising one.
+/// Number of tokens that the list shows before a surprising one.
 const SURPRISE_CONTEXT: usize = 12;
 
-/// The whole page.
+/// Returns the whole page.
 ///
 /// # Errors
 /// [`wgpt::Error::Model`] when the tokenizer's decoder fails.
@@ -174,8 +175,8 @@ fn cell_markup(cell: &Cell, surprises: &[usize]) -> Markup {
     }
 }
 
-/// Indices of the most surprising records, the most surprising first; of equal ones
-/// the earlier.
+/// Returns the indices of the most surprising records, the most surprising first; equal
+/// records keep their order.
 fn surprises(records: &[TokenRecord]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..records.len()).collect();
     order.sort_by(|&a, &b| records[b].nll().total_cmp(&records[a].nll()));
@@ -184,7 +185,7 @@ fn surprises(records: &[TokenRecord]) -> Vec<usize> {
 }
 
 fn surprise_table(pieces: &Pieces<'_>, maps: &[Map<'_>], surprises: &[usize]) -> Markup {
-    // The first record of its cell, where the map goes that far.
+    // The first record of the cell, if the map includes it.
     let place = |i| {
         let cell = maps.iter().flat_map(|map| &map.cells).find(|cell| cell.records.contains(&i));
         cell.map(|cell| cell.records[0])
@@ -226,23 +227,24 @@ fn surprise_table(pieces: &Pieces<'_>, maps: &[Map<'_>], surprises: &[usize]) ->
     }
 }
 
-/// A token's text with what cannot be seen made visible.
+/// Returns a token's text with invisible characters made visible.
 fn shown(pieces: &Pieces<'_>, token: u32) -> String {
     visible(&pieces.text(token)).replace(' ', "\u{2423}").replace(['\n', '\t'], "")
 }
 
-/// The text in front of a token, on one line.
+/// Returns the text before a token, on one line.
 fn before(pieces: &Pieces<'_>, record: &TokenRecord) -> String {
     let start = record.index.saturating_sub(SURPRISE_CONTEXT);
     let tokens = &pieces.documents[record.document].tokens[start..record.index];
     let bytes: Vec<u8> = tokens.iter().flat_map(|&token| pieces.tokenizer.token_bytes(token)).collect();
-    // The first of them may begin inside of a character.
+    // The first token may begin in the middle of a character.
     let text: String = bytes.utf8_chunks().map(|chunk| chunk.valid()).collect();
     let text = visible(&text).replace(['\n', '\t'], " ");
     if start > 0 { format!("\u{2026}{text}") } else { text }
 }
 
-/// The cells' figures as JSON that no text can leave: `<` is escaped.
+/// Returns the cells' figures as JSON with `<` escaped, so that no text can end the
+/// script element.
 fn data(maps: &[Map<'_>]) -> serde_json::Result<String> {
     let figures: Vec<Vec<_>> =
         maps.iter().map(|map| map.cells.iter().map(|cell| &cell.figures).collect()).collect();
