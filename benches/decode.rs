@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use wgpt::Engine;
-use wgpt::gpu::GpuOptions;
+use wgpt::GpuOptions;
 
 static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
     let options = GpuOptions { device: std::env::var("WGPT_DEVICE").ok(), ..GpuOptions::default() };

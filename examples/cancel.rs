@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 
-use wgpt::engine::CancelFlag;
+use wgpt::CancelFlag;
 use wgpt::{Engine, GenerateOptions};
 
 fn main() -> wgpt::Result<()> {

@@ -3,8 +3,8 @@
 //! back:
 //! `cargo run --release --example host_device`.
 
-use wgpt::engine::{GpuOutputs, OutputRows};
 use wgpt::{Engine, Error, GpuContext, wgpu};
+use wgpt::{GpuOutputs, OutputRows};
 
 /// The application's pass: finds index and value of the largest logit.
 const LARGEST: &str = "

@@ -158,7 +158,8 @@ impl Error {
         }
     }
 
-    pub(crate) fn model(file: impl Into<String>, message: impl Into<String>) -> Self {
+    /// An [`Error::Model`] about `file`.
+    pub fn model(file: impl Into<String>, message: impl Into<String>) -> Self {
         Error::Model { file: file.into(), message: message.into() }
     }
 
@@ -171,7 +172,8 @@ impl Error {
         Error::Tensor { tensor: tensor.collect(), message: message.into() }
     }
 
-    pub(crate) fn input(message: impl Into<String>) -> Self {
+    /// An [`Error::Input`].
+    pub fn input(message: impl Into<String>) -> Self {
         Error::Input(message.into())
     }
 }

@@ -22,26 +22,53 @@
 //! [`Session`] is the lower-level API: tokens in, logits out, with [`Session::fork`] and
 //! [`Session::truncate`]. ARCHITECTURE.md in the repository describes the modules.
 
-pub mod bench;
-pub mod checkpoint;
-pub mod doctor;
-pub mod engine;
-mod error;
-pub mod eval;
-pub mod gpu;
-pub mod kernels;
-pub mod memory;
-pub mod model;
-pub mod reference;
-pub mod sampling;
-pub mod tensor;
-pub mod text;
-pub mod tune;
+#![cfg_attr(
+    not(feature = "internals"),
+    allow(dead_code, unused_imports, reason = "the program and the tests use the rest through `internals`")
+)]
 
+mod bench;
+mod checkpoint;
+pub mod doctor;
+mod engine;
+mod error;
+pub mod files;
+mod gpu;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
+mod kernels;
+mod memory;
+mod model;
+mod reference;
+mod sampling;
+mod tensor;
+mod text;
+mod tune;
+
+// The engine, its sessions and texts.
 pub use engine::{
-    BatchLogits, Budget, Chat, Engine, EngineBuilder, GenerateOptions, Generation, GenerationStep, Session,
-    StepReport, TokenScore,
+    Answer, Background, BatchLogits, Budget, CancelFlag, Chat, ChatOverflow, Engine, EngineBuilder,
+    FinishReason, GenerateOptions, Generation, GenerationStep, GenerationStream, GpuOutputs, LookupStats,
+    Message, ModelFiles, OutputRows, Overflow, Overrun, Piece, Session, StepReport, Timings, TokenScore,
+    TurnStats,
 };
 pub use error::{Error, ErrorKind, Result};
-pub use gpu::{GpuContext, required};
+// How a model is loaded, and the memory that it takes.
+pub use checkpoint::GenerationConfig;
+pub use kernels::Candidate as KernelCandidate;
+pub use memory::{Change, Fit, MemoryGroup, MemoryPlan, OverBudget, PlanEntry};
+pub use model::{LoadPhase, LoadProgress, ModelOptions, ProgressFn};
+pub use tensor::DType;
+pub use tune::{Budget as TuningBudget, Progress as TuningProgress, Tuning};
+// Adapters and devices, the host's too.
+pub use gpu::{
+    AdapterReport, Backend, Call, DevicePreview, DeviceType, Fault, FaultInjector, Gpu, GpuContext,
+    GpuOptions, GpuSource, LossSignal, Required, Strategy, adapters, required,
+};
 pub use wgpu;
+// Text and numbers around a model.
+pub use sampling::{
+    LogSoftmax, NllSum, Sampler, SamplingParams, TokenLogprobs, negative_log_likelihood, token_logprobs,
+};
+pub use text::{ChatTemplate, StreamDecoder, TemplateInput, Tokenizer};

@@ -118,14 +118,6 @@ impl Axis {
         i / self.size * self.padded + i % self.size
     }
 
-    /// Returns the number of elements of the checkpoint's axis before `position`, which
-    /// is at most [`Axis::padded_len`].
-    #[must_use]
-    pub const fn elements_before(&self, position: usize) -> usize {
-        let (group, offset) = (position / self.padded, position % self.padded);
-        group * self.size + if offset < self.size { offset } else { self.size }
-    }
-
     /// Returns the element of the checkpoint's axis at `position`; `None` in the padding.
     #[must_use]
     pub const fn element(&self, position: usize) -> Option<usize> {
@@ -146,14 +138,12 @@ mod tests {
             assert_eq!(axis.padded_len() % ROW_ALIGN_ELEMS, 0);
             let mut used = 0;
             for position in 0..axis.padded_len() {
-                assert_eq!(axis.elements_before(position), used);
                 if let Some(i) = axis.element(position) {
                     assert_eq!(axis.position(i), position);
                     used += 1;
                 }
             }
             assert_eq!(used, axis.len());
-            assert_eq!(axis.elements_before(axis.padded_len()), used);
         }
     }
 }

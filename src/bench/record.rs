@@ -17,7 +17,7 @@ pub struct RecordHeader {
     pub wgpt_version: String,
     /// Version of wgpu.
     pub wgpu_version: String,
-    /// Hash of the kernel sources, from [`kernels::source_hash`].
+    /// Hash of the kernel sources, from [`kernels::SOURCE_HASH`].
     pub kernel_hash: String,
     /// Name of the adapter.
     pub device: String,
@@ -59,7 +59,7 @@ impl RecordHeader {
         RecordHeader {
             wgpt_version: env!("CARGO_PKG_VERSION").to_owned(),
             wgpu_version: WGPU_VERSION.to_owned(),
-            kernel_hash: kernels::source_hash(),
+            kernel_hash: kernels::SOURCE_HASH.to_owned(),
             device: report.name.clone(),
             device_type: report.device_type.name().to_owned(),
             backend: report.backend.name().to_owned(),
@@ -154,7 +154,7 @@ mod tests {
         let header = RecordHeader::new(&gpu);
         assert!(header.features_floor && header.max_binding_bytes == 1 << 20 && header.cpu_cores > 0);
         assert_eq!(header.max_workgroup_invocations, 256);
-        assert_eq!(header.kernel_hash, kernels::source_hash());
+        assert_eq!(header.kernel_hash, kernels::SOURCE_HASH.to_owned());
         assert!(header.place().contains(&gpu.report().name));
         let text = serde_json::to_string(&header).unwrap();
         assert_eq!(serde_json::from_str::<RecordHeader>(&text).unwrap(), header);

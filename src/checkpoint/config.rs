@@ -162,14 +162,6 @@ impl ConfigJson {
         self.required(field, json::str)
     }
 
-    /// Returns a string, if present.
-    ///
-    /// # Errors
-    /// [`Error::Config`].
-    pub fn optional_str(&self, field: &str) -> Result<Option<&str>> {
-        self.optional(field, json::str)
-    }
-
     /// Returns one token id or a list of them; an empty list if the field is absent.
     ///
     /// # Errors
@@ -274,7 +266,6 @@ mod tests {
         assert_eq!(config.optional_bool("tie").unwrap(), Some(true));
         assert_eq!(config.optional_bool("n_inner").unwrap(), None);
         assert_eq!(config.str("act").unwrap(), "gelu_new");
-        assert_eq!(config.optional_str("n_inner").unwrap(), None);
         assert_eq!(config.one_of("act", &[("relu", 1), ("gelu_new", 2)]).unwrap(), Some(2));
         assert_eq!(config.one_of("n_inner", &[("relu", 1)]).unwrap(), None);
     }

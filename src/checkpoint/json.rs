@@ -1,14 +1,13 @@
 //! Helpers shared by the configuration files: a bounded JSON object, and conversions to
 //! Rust types with a message that says what was expected.
 
-use std::fs::File;
-use std::io::Read;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::files::read_bounded;
 
 /// Maximum size of a configuration file in bytes. Published ones are smaller than 100 kB;
 /// the longest have long label lists.
@@ -23,26 +22,6 @@ pub(super) type Expected = String;
 /// Reads a configuration file.
 pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
     read_bounded(path, MAX_FILE_BYTES)
-}
-
-/// Reads a regular file of at most `max_bytes`.
-///
-/// # Errors
-/// [`Error::Io`] when it cannot be read; [`Error::Model`] when it is not a file or is
-/// longer.
-pub fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
-    let io_error = |action: &'static str| move |source| Error::Io { action, path: path.to_owned(), source };
-    if !path.metadata().map_err(io_error("open"))?.is_file() {
-        return Err(Error::model(path.display().to_string(), "expected a file, found a directory or device"));
-    }
-    let file = File::open(path).map_err(io_error("open"))?;
-    let mut bytes = Vec::new();
-    file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(io_error("read"))?;
-    if bytes.len() as u64 > max_bytes {
-        let message = format!("has more than {max_bytes} bytes, the most that such a file may have");
-        return Err(Error::model(path.display().to_string(), message));
-    }
-    Ok(bytes)
 }
 
 /// Parses `bytes` as a JSON object. Messages call the file `name`.

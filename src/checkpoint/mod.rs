@@ -30,7 +30,6 @@ use std::path::Path;
 pub use config::ConfigJson;
 pub use convert::{OutOfRange, convert_f16};
 pub use generation_config::GenerationConfig;
-pub use json::read_bounded;
 pub use reader::Reader;
 pub use synthetic::{Fill, SyntheticTensor};
 pub use tokenizer_config::{SpecialToken, TemplateSource, TokenizerConfig};

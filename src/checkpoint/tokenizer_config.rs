@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::json;
 use crate::error::{Error, Result};
+use crate::files;
 
 /// The files' names in a model directory.
 const FILE: &str = "tokenizer_config.json";
@@ -72,7 +73,7 @@ impl TokenizerConfig {
             None => Self::default(),
         };
         let path = dir.join(TEMPLATE_FILE);
-        if let Some(bytes) = optional(json::read_bounded(&path, TEMPLATE_BYTES_MAX))? {
+        if let Some(bytes) = optional(files::read_bounded(&path, TEMPLATE_BYTES_MAX))? {
             let file = path.display().to_string();
             let source = utf8(&file, bytes)?;
             config.templates = vec![TemplateSource { name: DEFAULT.into(), file, source }];

@@ -4,30 +4,29 @@
 //! If a driver fails during the check-up, by an error or by a panic inside wgpu, the
 //! failure becomes a line of the report. With `panic = "abort"` a panic ends the process.
 
-mod benchmark;
-mod kernels;
-mod report;
-mod surroundings;
+pub(crate) mod benchmark;
+pub(crate) mod kernels;
+pub(crate) mod report;
+pub(crate) mod surroundings;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-pub use benchmark::{Benchmark, ModelRates};
-pub use kernels::{KernelCheck, Status};
-pub use report::{Device, Finding, Floor, ModelSizes, Report, Subject, Verdict};
-pub use surroundings::{Cache, CacheFile, Program, VARIABLES, Variable};
+pub use report::{Finding, Report, Subject, Verdict};
 
 use crate::bench::{Machine, utc};
-use crate::engine::{CancelFlag, Selection, select, tuned_shapes};
+use crate::engine::{CancelFlag, ModelFiles, Selection, select, tuned_shapes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Gpu, GpuOptions, Support, adapters};
 use crate::kernels::{Candidate, Choices, Op};
 use crate::model::{Decoder, ModelOptions, random};
 use crate::tune::Shapes;
-use kernels::Running;
-use surroundings::shown;
+use benchmark::Benchmark;
+use kernels::{KernelCheck, Running, Status};
+use report::{Details, Device, Floor, ModelSizes};
+use surroundings::{Cache, Program, shown};
 
 /// Options of a check-up.
 #[derive(Clone, Debug)]
@@ -36,12 +35,12 @@ pub struct Options {
     pub gpu: GpuOptions,
     /// Options of the model: types and forced implementations.
     pub model: ModelOptions,
-    /// Model whose sizes the kernel checks use.
-    pub config: Decoder,
-    /// Name of that model in the report.
-    pub model_name: String,
     /// Approximate time of the benchmark; zero skips it.
     pub benchmark: Duration,
+    /// Model whose sizes the kernel checks use.
+    config: Decoder,
+    /// Name of that model in the report.
+    model_name: String,
 }
 
 impl Options {
@@ -56,10 +55,16 @@ impl Options {
         Ok(Options {
             gpu: GpuOptions::default(),
             model: ModelOptions::default(),
+            benchmark: Self::BENCHMARK,
             config: random::shape("demo")?,
             model_name: "demo".to_owned(),
-            benchmark: Self::BENCHMARK,
         })
+    }
+
+    /// Checks kernels at the sizes of a model's files in place of the demo model's.
+    pub fn set_model(&mut self, files: &ModelFiles) {
+        self.config = files.config().clone();
+        self.model_name = files.name().to_owned();
     }
 }
 
@@ -90,7 +95,8 @@ pub fn run(options: &Options, progress: &mut dyn FnMut(Progress), cancel: &Cance
 ///
 /// # Errors
 /// The same as for [`run`].
-pub fn run_among(
+#[cfg_attr(feature = "internals", visibility::make(pub))]
+pub(crate) fn run_among(
     options: &Options,
     candidates: &dyn Fn(Op) -> Vec<&'static Candidate>,
     progress: &mut dyn FnMut(Progress),
@@ -145,23 +151,25 @@ fn begin(options: &Options) -> Report {
     Report {
         verdict: Verdict::Ok,
         findings: Vec::new(),
-        time: utc(now),
-        program: Program::this(),
-        machine: Machine::this(),
-        adapter: None,
-        other_adapters: Vec::new(),
-        device: None,
-        features: Vec::new(),
-        limits: Vec::new(),
-        floor: None,
-        model: ModelSizes {
-            name: shown(&options.model_name),
-            shapes: tuned_shapes(&options.config, &options.model),
+        details: Details {
+            time: utc(now),
+            program: Program::this(),
+            machine: Machine::this(),
+            adapter: None,
+            other_adapters: Vec::new(),
+            device: None,
+            features: Vec::new(),
+            limits: Vec::new(),
+            floor: None,
+            model: ModelSizes {
+                name: shown(&options.model_name),
+                shapes: tuned_shapes(&options.config, &options.model),
+            },
+            kernels: Vec::new(),
+            cache: Cache::of(options.gpu.cache_dir.as_ref()),
+            environment: surroundings::variables(),
+            benchmark: None,
         },
-        kernels: Vec::new(),
-        cache: Cache::of(options.gpu.cache_dir.as_ref()),
-        environment: surroundings::variables(),
-        benchmark: None,
     }
 }
 
@@ -179,9 +187,9 @@ fn examine(
             for text in [&mut adapter.name, &mut adapter.driver, &mut adapter.driver_info] {
                 *text = shown(text);
             }
-            report.adapter = Some(adapter);
-            report.features = support.features;
-            report.limits = support.limits;
+            report.details.adapter = Some(adapter);
+            report.details.features = support.features;
+            report.details.limits = support.limits;
         }
         Err(error) => {
             let none = error.kind() == ErrorKind::NoAdapter;
@@ -190,7 +198,7 @@ fn examine(
             return Ok(());
         }
     }
-    report.other_adapters = others(options, report);
+    report.details.other_adapters = others(options, report);
     step.next("device")?;
     let gpu = match guarded("open", || Gpu::open(&options.gpu)) {
         Ok(gpu) => Arc::new(gpu),
@@ -210,7 +218,7 @@ fn examine(
 /// Returns the adapters that were not selected.
 fn others(options: &Options, report: &Report) -> Vec<String> {
     let all = guarded("look for adapters", || Ok(adapters(options.gpu.backend))).unwrap_or_default();
-    let taken = report.adapter.as_ref().map(|adapter| adapter.index);
+    let taken = report.details.adapter.as_ref().map(|adapter| adapter.index);
     let others = all.iter().filter(|other| Some(other.index) != taken);
     others.map(|other| shown(&format!("{}: {} ({})", other.index, other.name, other.backend))).collect()
 }
@@ -233,30 +241,30 @@ fn examine_device(
     report: &mut Report,
     step: &mut Step<'_>,
 ) -> Result<()> {
-    let shapes = report.model.shapes.clone();
-    report.device = Some(Device {
+    let shapes = report.details.model.shapes.clone();
+    report.details.device = Some(Device {
         strategy: gpu.strategy().name(),
         features_floor: options.gpu.features_floor,
         max_binding_bytes: gpu.max_binding_bytes(),
     });
-    report.cache.look_for(gpu, &shapes);
+    report.details.cache.look_for(gpu, &shapes);
     let device = gpu.capabilities();
     let selected = select(Some(gpu.report()), &device, &options.gpu, &options.config, &options.model)?;
     let Selection { choices: in_use, tuned, warning } = selected;
-    report.cache.tuned = tuned;
+    report.details.cache.tuned = tuned;
     if let Some(warning) = warning {
         report.find(Verdict::Warnings, Subject::Cache, shown(&warning));
     }
     let running = Running { default: Choices::new(&device, &[])?, in_use };
-    report.kernels = kernels::check_all(gpu, candidates, &running, &shapes, step)?;
-    report.floor = Some(floor(options, &shapes, report, step)?);
+    report.details.kernels = kernels::check_all(gpu, candidates, &running, &shapes, step)?;
+    report.details.floor = Some(floor(options, &shapes, report, step)?);
     if options.benchmark.is_zero() {
         return Ok(());
     }
     let wrong = |kernel: &KernelCheck| kernel.in_use && kernel.status == Status::Demoted;
-    let sound = !report.kernels.iter().any(wrong);
+    let sound = !report.details.kernels.iter().any(wrong);
     let (found, faults) = Benchmark::run(gpu, &options.model, options.benchmark, sound, step)?;
-    report.benchmark = Some(found);
+    report.details.benchmark = Some(found);
     for fault in faults {
         report.find(Verdict::Broken, Subject::Benchmark, fault);
     }

@@ -111,14 +111,21 @@ pub struct Floor {
     pub kernels: Vec<KernelCheck>,
 }
 
-/// All results of a check-up. Its strings contain no control characters except line
-/// feeds, and the home directory appears as `~`.
+/// The result of a check-up. It serializes to all that was found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Severity of the worst finding.
     pub verdict: Verdict,
     /// The problems found, the worst first.
     pub findings: Vec<Finding>,
+    #[serde(flatten)]
+    pub(super) details: Details,
+}
+
+/// What a check-up found in detail. Its strings contain no control characters except line
+/// feeds, and the home directory appears as `~`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Details {
     /// Start time, as `2026-01-31T12:00:00Z`.
     pub time: String,
     /// Versions of the program.
@@ -150,6 +157,12 @@ pub struct Report {
 }
 
 impl Report {
+    /// Everything that was found.
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn details(&self) -> &Details {
+        &self.details
+    }
+
     /// Returns whether the check-up ended because no adapter was found.
     #[must_use]
     pub fn has_no_adapter(&self) -> bool {
@@ -162,17 +175,17 @@ impl Report {
 
     /// Derives the remaining findings and the verdict.
     pub(super) fn conclude(mut self) -> Self {
-        if let Some(adapter) = &self.adapter {
+        if let Some(adapter) = &self.details.adapter {
             let mut found = adapter_findings(adapter);
             self.findings.append(&mut found);
         }
-        let mut found = kernel_findings(&self.kernels);
+        let mut found = kernel_findings(&self.details.kernels);
         self.findings.append(&mut found);
-        if let Some(floor) = &self.floor {
-            let mut found = floor_findings(floor, &self.limits);
+        if let Some(floor) = &self.details.floor {
+            let mut found = floor_findings(floor, &self.details.limits);
             self.findings.append(&mut found);
         }
-        let problem = self.cache.problem.clone();
+        let problem = self.details.cache.problem.clone();
         if let Some(problem) = problem {
             self.find(Verdict::Warnings, Subject::Cache, problem);
         }

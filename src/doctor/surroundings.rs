@@ -17,7 +17,7 @@ pub struct Program {
     pub wgpt: &'static str,
     /// Version of wgpu.
     pub wgpu: &'static str,
-    /// Hash of the kernel sources, from [`kernels::source_hash`].
+    /// Hash of the kernel sources, from [`kernels::SOURCE_HASH`].
     pub kernels: String,
     /// Whether the build embeds the demo model.
     pub demo_model: bool,
@@ -28,7 +28,7 @@ impl Program {
         Program {
             wgpt: env!("CARGO_PKG_VERSION"),
             wgpu: WGPU_VERSION,
-            kernels: kernels::source_hash(),
+            kernels: kernels::SOURCE_HASH.to_owned(),
             demo_model: cfg!(feature = "demo-model"),
         }
     }

@@ -7,8 +7,9 @@ mod identity;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::checkpoint::{Checkpoint, ConfigJson, GenerationConfig, TokenizerConfig, read_bounded};
+use crate::checkpoint::{Checkpoint, ConfigJson, GenerationConfig, TokenizerConfig};
 use crate::error::{Error, Result};
+use crate::files::read_bounded;
 use crate::model::{Decoder, random};
 use crate::text::Tokenizer;
 pub(super) use identity::Identity;
@@ -113,7 +114,8 @@ impl ModelFiles {
     ///
     /// # Errors
     /// [`Error::Tensor`] for a shape whose size in bytes exceeds 2^64.
-    pub fn random(config: Decoder, seed: u64) -> Result<Self> {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn random(config: Decoder, seed: u64) -> Result<Self> {
         Ok(ModelFiles {
             name: random::name(&config),
             checkpoint: random::checkpoint(&config, seed)?,
@@ -130,7 +132,8 @@ impl ModelFiles {
     /// target of a link with such a name. A directory in a Hugging Face cache contains links
     /// to weights that are stored elsewhere under other names.
     #[must_use]
-    pub fn contains(&self, path: &Path) -> bool {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn contains(&self, path: &Path) -> bool {
         let Ok(path) = path.canonicalize() else { return false };
         let Some(Ok(entries)) = self.dir().map(std::fs::read_dir) else { return false };
         entries.flatten().map(|entry| entry.path()).any(|own| {
@@ -159,13 +162,15 @@ impl ModelFiles {
 
     /// The configuration.
     #[must_use]
-    pub fn config(&self) -> &Decoder {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn config(&self) -> &Decoder {
         &self.config
     }
 
     /// The tensors.
     #[must_use]
-    pub fn checkpoint(&self) -> &Checkpoint {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
     }
 

@@ -211,7 +211,8 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::advance`].
-    pub fn profile(&mut self, tokens: &[u32]) -> Result<Vec<DispatchTiming>> {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn profile(&mut self, tokens: &[u32]) -> Result<Vec<DispatchTiming>> {
         self.check(tokens)?;
         let mut timings = Vec::new();
         let pieces = tokens.chunks(self.shared.bound().dims.chunk);

@@ -112,7 +112,8 @@ pub fn tune_model(
 impl Engine {
     /// The implementation of each operation.
     #[must_use]
-    pub fn choices(&self) -> Choices {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn choices(&self) -> Choices {
         self.shared.bound().model.choices
     }
 

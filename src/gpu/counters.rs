@@ -32,7 +32,8 @@ pub struct CounterReading {
 impl Gpu {
     /// Returns the current values of the counters.
     #[must_use]
-    pub fn counters(&self) -> CounterReading {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn counters(&self) -> CounterReading {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         CounterReading {
             buffers: read(&self.counters.buffers),

@@ -24,7 +24,8 @@ pub struct Pass<'e> {
 
 impl Pass<'_> {
     /// Encodes the dispatches for a step. wgpt itself allocates nothing here.
-    pub fn run(&mut self, dispatches: &[Dispatch], work: Work) {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn run(&mut self, dispatches: &[Dispatch], work: Work) {
         for dispatch in dispatches {
             *self.dispatches += u64::from(dispatch.encode(&mut self.raw, work));
         }
@@ -54,7 +55,15 @@ impl Encoder {
     }
 
     /// Encodes a copy of `bytes` (a multiple of 4) between two buffers.
-    pub fn copy(&mut self, from: &GpuBuffer, from_offset: u64, to: &GpuBuffer, to_offset: u64, bytes: u64) {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn copy(
+        &mut self,
+        from: &GpuBuffer,
+        from_offset: u64,
+        to: &GpuBuffer,
+        to_offset: u64,
+        bytes: u64,
+    ) {
         self.raw.copy_buffer_to_buffer(&from.raw, from_offset, &to.raw, to_offset, bytes);
     }
 
@@ -101,7 +110,8 @@ impl Gpu {
     ///
     /// # Errors
     /// [`crate::Error::DeviceLost`], [`crate::Error::OutOfMemory`], [`crate::Error::Gpu`].
-    pub fn encoder(&self) -> Result<Encoder> {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn encoder(&self) -> Result<Encoder> {
         let create = || self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         Ok(Encoder {
             started: Instant::now(),
@@ -125,7 +135,8 @@ impl Gpu {
     ///
     /// # Errors
     /// [`crate::Error::Gpu`] when the driver reports a fault.
-    pub fn finish(&self, encoder: Encoder) -> Result<()> {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn finish(&self, encoder: Encoder) -> Result<()> {
         let index = encoder.submit_raw(self)?;
         self.wait(index)
     }

@@ -149,7 +149,8 @@ impl Gpu {
     /// Returns why the device is lost; `None` as long as no loss is known. A lost device
     /// does no more work; [`crate::Engine::rebind`] switches to another one.
     #[must_use]
-    pub fn loss(&self) -> Option<&str> {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn loss(&self) -> Option<&str> {
         self.loss.reason()
     }
 

@@ -11,7 +11,6 @@ use crate::error::{Error, Result};
 /// installs no handler or callback on the device.
 #[derive(Clone, Debug)]
 pub struct GpuContext {
-    instance: wgpu::Instance,
     adapter: wgpu::Adapter,
     device: wgpu::Device,
     queue: wgpu::Queue,
@@ -24,14 +23,9 @@ impl GpuContext {
     /// fine. [`required`] returns the features and limits to request when the device is
     /// opened.
     #[must_use]
-    pub fn from_host(
-        instance: wgpu::Instance,
-        adapter: wgpu::Adapter,
-        device: wgpu::Device,
-        queue: wgpu::Queue,
-    ) -> Self {
+    pub fn from_host(adapter: wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Self {
         let (options, loss) = (GpuOptions::default(), LossSignal::default());
-        GpuContext { instance, adapter, device, queue, options, loss }
+        GpuContext { adapter, device, queue, options, loss }
     }
 
     /// Sets how kernels are chosen and where caches are stored. Options that choose an
@@ -47,12 +41,6 @@ impl GpuContext {
     #[must_use]
     pub fn loss_signal(&self) -> LossSignal {
         self.loss.clone()
-    }
-
-    /// Returns the instance of the adapter.
-    #[must_use]
-    pub fn instance(&self) -> &wgpu::Instance {
-        &self.instance
     }
 }
 

@@ -5,7 +5,6 @@
 
 pub mod adapter;
 mod buffer;
-pub(crate) mod cache_file;
 mod capabilities;
 mod counters;
 mod encoder;
@@ -158,7 +157,8 @@ impl Gpu {
     /// Takes the warnings since the last call, one line each. They report faults that
     /// stopped no work: cache files that were ignored or could not be written.
     #[must_use]
-    pub fn take_warnings(&self) -> Vec<String> {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn take_warnings(&self) -> Vec<String> {
         std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -194,7 +194,8 @@ impl Gpu {
 
     /// Returns the strategies whose kernels this device can run.
     #[must_use]
-    pub fn strategies(&self) -> Vec<Strategy> {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn strategies(&self) -> Vec<Strategy> {
         let mut all = vec![Strategy::PerThread, Strategy::Workgroup];
         if self.device.features().contains(wgpu::Features::SUBGROUP) {
             all.push(Strategy::Subgroup);
@@ -204,7 +205,8 @@ impl Gpu {
 
     /// Returns the capabilities that decide which kernel variants run.
     #[must_use]
-    pub fn capabilities(&self) -> Capabilities {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn capabilities(&self) -> Capabilities {
         let (min_subgroup_size, _) = self.report.subgroup_size;
         Capabilities::new(self.strategy, self.device.features(), self.report.cooperative, min_subgroup_size)
     }
@@ -212,25 +214,29 @@ impl Gpu {
     /// Returns the size in bytes of the largest storage binding. Larger tensors are
     /// split.
     #[must_use]
-    pub fn max_binding_bytes(&self) -> u64 {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn max_binding_bytes(&self) -> u64 {
         adapter::max_binding_bytes(&self.limits, &self.options)
     }
 
     /// Returns the limits with which the device was opened.
     #[must_use]
-    pub fn limits(&self) -> &wgpu::Limits {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn limits(&self) -> &wgpu::Limits {
         &self.limits
     }
 
     /// Returns the ledger of allocated bytes, by group.
     #[must_use]
-    pub fn ledger(&self) -> &Ledger {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
     /// Returns the running totals of the host's time and work.
     #[must_use]
-    pub fn step_timings(&self) -> StepTimings {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn step_timings(&self) -> StepTimings {
         self.clock.read()
     }
 
@@ -240,7 +246,8 @@ impl Gpu {
     /// [`Error::Limits`] when the size exceeds the device's limits,
     /// [`Error::OutOfMemory`] when the driver has no memory for it;
     /// [`Error::DeviceLost`], [`Error::Gpu`].
-    pub fn allocate(
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn allocate(
         &self,
         label: &str,
         bytes: u64,
@@ -277,7 +284,8 @@ impl Gpu {
     ///
     /// # Errors
     /// As [`Gpu::allocate`].
-    pub fn allocate_with(&self, label: &str, data: &[u8], group: MemoryGroup) -> Result<GpuBuffer> {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn allocate_with(&self, label: &str, data: &[u8], group: MemoryGroup) -> Result<GpuBuffer> {
         let buffer = self.allocate(label, data.len() as u64, BufferUse::Storage, group)?;
         self.upload(&buffer, 0, data)?;
         Ok(buffer)
@@ -288,7 +296,8 @@ impl Gpu {
     ///
     /// # Errors
     /// [`Error::Gpu`] when the driver reports a fault.
-    pub fn upload(&self, buffer: &GpuBuffer, offset: u64, data: &[u8]) -> Result<()> {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn upload(&self, buffer: &GpuBuffer, offset: u64, data: &[u8]) -> Result<()> {
         if data.is_empty() {
             return Ok(());
         }
@@ -303,7 +312,8 @@ impl Gpu {
     ///
     /// # Errors
     /// [`Error::Gpu`] when the driver reports a fault.
-    pub fn flush(&self) -> Result<()> {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn flush(&self) -> Result<()> {
         self.unflushed_bytes.store(0, Ordering::Relaxed);
         let index = self.guarded(Call::Submit, "submit", || self.queue.submit([]))?;
         self.wait(index)

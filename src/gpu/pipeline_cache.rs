@@ -5,8 +5,9 @@ use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
-use super::{AdapterReport, Call, Gpu, cache_file, unchecked};
+use super::{AdapterReport, Call, Gpu, unchecked};
 use crate::error::{Error, Result};
+use crate::files;
 
 /// The first bytes of the file: its kind and the version of its format.
 const MAGIC: &[u8; 8] = b"wgptpc01";
@@ -40,7 +41,7 @@ impl PipelineCache {
         // A new driver gets a new file, because it cannot use the old one's pipelines.
         let name = format!("{key}-{}.bin", hex(&digest[..4]));
         let path = dir.join(&name);
-        let data = match cache_file::read(&path, BYTES_MAX) {
+        let data = match files::read_if_present(&path, BYTES_MAX) {
             Ok(None) => None,
             Ok(Some(bytes)) => {
                 let data = unseal(&owner, &bytes).map(<[u8]>::to_vec);
@@ -82,7 +83,7 @@ impl PipelineCache {
         if *stored == Some(digest) {
             return Ok(false);
         }
-        cache_file::write(&self.dir, &self.name, &seal(&self.owner, &data))?;
+        files::write(&self.dir, &self.name, &seal(&self.owner, &data))?;
         *stored = Some(digest);
         Ok(true)
     }
@@ -95,7 +96,8 @@ impl Gpu {
     /// directory was given, if the device cannot return pipelines (only Vulkan can), or
     /// if nothing has changed. A directory that cannot be written only causes a warning
     /// ([`Gpu::take_warnings`]).
-    pub fn save_pipelines(&self) -> bool {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn save_pipelines(&self) -> bool {
         let Some(cache) = &self.pipeline_cache else { return false };
         cache.save().unwrap_or_else(|error: Error| {
             self.warn(format!("pipeline cache: {error}"));
@@ -106,7 +108,8 @@ impl Gpu {
     /// Returns the file that [`Gpu::save_pipelines`] writes, whether or not it exists;
     /// `None` if it would write none.
     #[must_use]
-    pub fn pipeline_cache_file(&self) -> Option<PathBuf> {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn pipeline_cache_file(&self) -> Option<PathBuf> {
         self.pipeline_cache.as_ref().map(|cache| cache.dir.join(&cache.name))
     }
 }

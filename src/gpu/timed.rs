@@ -8,7 +8,8 @@ use crate::error::Result;
 impl Gpu {
     /// Returns whether the device can time passes.
     #[must_use]
-    pub fn has_timestamps(&self) -> bool {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn has_timestamps(&self) -> bool {
         self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY)
     }
 
@@ -22,7 +23,8 @@ impl Gpu {
     ///
     /// # Panics
     /// When `timestamps` has too few passes.
-    pub fn run_timed(
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn run_timed(
         &self,
         dispatches: &[(&Dispatch, Work)],
         timestamps: Option<&mut Timestamps>,

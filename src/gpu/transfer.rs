@@ -326,7 +326,8 @@ impl Gpu {
     ///
     /// # Errors
     /// [`Error::Gpu`] when the driver reports a fault.
-    pub fn read_buffer(&self, buffer: &GpuBuffer) -> Result<Vec<u8>> {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn read_buffer(&self, buffer: &GpuBuffer) -> Result<Vec<u8>> {
         let mut readback = Readback::new(self, buffer.bytes())?;
         let mut encoder = self.encoder()?;
         readback.copy_from(&mut encoder, buffer, buffer.bytes());

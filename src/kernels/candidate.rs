@@ -50,7 +50,8 @@ impl Op {
 
     /// The name that `--variant` takes and reports print.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Op::LayerNorm => "layer_norm",
             Op::Gemv => "gemv",
@@ -135,7 +136,8 @@ pub struct Candidate {
 impl Candidate {
     /// The operation.
     #[must_use]
-    pub const fn op(&self) -> Op {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) const fn op(&self) -> Op {
         self.op
     }
 
@@ -147,31 +149,36 @@ impl Candidate {
 
     /// How it divides the work.
     #[must_use]
-    pub const fn strategy(&self) -> Strategy {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) const fn strategy(&self) -> Strategy {
         self.strategy
     }
 
     /// What it needs from the device.
     #[must_use]
-    pub const fn needs(&self) -> Needs {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) const fn needs(&self) -> Needs {
         self.needs
     }
 
     /// Its shaders, in the order of their dispatches.
     #[must_use]
-    pub const fn kernels(&self) -> &'static [&'static Kernel] {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) const fn kernels(&self) -> &'static [&'static Kernel] {
         self.kernels
     }
 
     /// Tile sizes and the like, `const` lines before the shaders.
     #[must_use]
-    pub const fn constants(&self) -> &'static [(&'static str, u32)] {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) const fn constants(&self) -> &'static [(&'static str, u32)] {
         self.constants
     }
 
     /// Whether a device can run it.
     #[must_use]
-    pub fn runs_on(&self, device: &Capabilities) -> bool {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn runs_on(&self, device: &Capabilities) -> bool {
         match self.needs {
             Needs::Floor => true,
             Needs::Subgroups => device.subgroups,
@@ -186,7 +193,8 @@ impl Candidate {
     /// # Panics
     /// When there is no such constant: the tables are part of the program.
     #[must_use]
-    pub fn constant(&self, name: &str) -> u32 {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn constant(&self, name: &str) -> u32 {
         let found = self.constants.iter().find(|(other, _)| *other == name);
         found.unwrap_or_else(|| panic!("{self} has no constant {name}")).1
     }
@@ -194,20 +202,28 @@ impl Candidate {
     /// Its shader number `index` with fragments in front, with its own constants
     /// and `more`.
     #[must_use]
-    pub fn variant(&self, index: usize, fragments: Vec<Fragment>, more: &[(&'static str, u32)]) -> Variant {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn variant(
+        &self,
+        index: usize,
+        fragments: Vec<Fragment>,
+        more: &[(&'static str, u32)],
+    ) -> Variant {
         let constants = self.constants.iter().chain(more).copied().collect();
         Variant { kernel: self.kernels[index], strategy: self.strategy, fragments, constants }
     }
 
     /// Whether its loads are 64 bits wide.
     #[must_use]
-    pub fn is_wide(&self) -> bool {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn is_wide(&self) -> bool {
         matches!(self.needs, Needs::Int64 | Needs::Int64AndQuads)
     }
 
     /// Whether four threads of a subgroup load an input together.
     #[must_use]
-    pub fn loads_in_quads(&self) -> bool {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn loads_in_quads(&self) -> bool {
         self.needs == Needs::Int64AndQuads
     }
 
@@ -215,13 +231,15 @@ impl Candidate {
     /// each factor are left, values beyond 65504 become 65504, NaN may become a
     /// number, and what is below 2^-14 may become zero.
     #[must_use]
-    pub fn rounds_to_f16(&self) -> bool {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn rounds_to_f16(&self) -> bool {
         matches!(self.needs, Needs::CooperativeMatrix(_))
     }
 
     /// Into how many parts it divides a sum over k where rows are few.
     #[must_use]
-    pub fn splits(&self) -> u32 {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn splits(&self) -> u32 {
         self.constants.iter().find(|(name, _)| *name == "SPLITS").map_or(1, |(_, splits)| *splits)
     }
 
@@ -229,7 +247,8 @@ impl Candidate {
     /// there are: not where few rows are summed in parts, nor on matrix units,
     /// whose order nobody promises.
     #[must_use]
-    pub fn is_deterministic(&self) -> bool {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn is_deterministic(&self) -> bool {
         self.splits() == 1 && !self.rounds_to_f16()
     }
 }

@@ -55,7 +55,8 @@ impl Candidate {
     /// without [`checked_shaders`](crate::gpu::GpuOptions::checked_shaders) they must keep
     /// the contract of [`crate::kernels::contract`] as the candidates of `op` do.
     #[must_use]
-    pub const unsafe fn foreign(
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) const unsafe fn foreign(
         op: Op,
         name: &'static str,
         strategy: Strategy,

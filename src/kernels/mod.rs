@@ -50,7 +50,7 @@ pub use matmul_form::{Form, MatmulForm, Rotary, gated_row};
 pub use matrix::{Matrix, MatrixLayout, Piece};
 pub use norm_gemv::Norm;
 pub use paged::{PAGE_SIZE, PagedKv, SLABS_MAX, page_entry, page_pack_bytes};
-pub use source_hash::source_hash;
+pub use source_hash::SOURCE_HASH;
 pub use step::{BATCH_MAX, Batch, ROWS_MAX, Row, Rows, Step, StepRows};
 
 /// Every variant of every kernel at a sample of its constants: what the shader

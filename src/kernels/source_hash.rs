@@ -1,53 +1,5 @@
-//! Which kernels a measurement was made with.
+//! The state of the kernels that a measurement was made with.
 
-use sha2::{Digest, Sha256};
-
-use super::registry;
-use crate::gpu::Variant;
-
-/// Hexadecimal digits of the hash that are kept: 64 bits, enough to tell
-/// versions of one program apart.
-const DIGITS: usize = 16;
-
-/// A hash over the WGSL text of every variant of the registry, constants and
-/// fragments included: equal where the kernels are, whatever the program around
-/// them.
-#[must_use]
-pub fn source_hash() -> String {
-    hash(&registry())
-}
-
-fn hash(variants: &[Variant]) -> String {
-    let mut texts: Vec<(String, String)> = variants.iter().map(|v| (v.label(), v.wgsl())).collect();
-    texts.sort();
-    let mut hasher = Sha256::new();
-    for text in texts.iter().flat_map(|(label, wgsl)| [label, wgsl]) {
-        // The length in front: no text can pass for parts of two.
-        hasher.update((text.len() as u64).to_le_bytes());
-        hasher.update(text.replace("\r\n", "\n"));
-    }
-    let mut digits: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    digits.truncate(DIGITS);
-    digits
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_hash_depends_on_texts_and_not_on_their_order() {
-        let mut variants = registry();
-        let before = hash(&variants);
-        assert_eq!(before.len(), DIGITS);
-        assert_eq!(before, source_hash());
-        variants.reverse();
-        assert_eq!(hash(&variants), before);
-        variants[0].constants.push(("ANOTHER", 1));
-        assert_ne!(hash(&variants), before);
-        variants.remove(0);
-        assert_ne!(hash(&variants), before);
-        // The first digits of SHA-256 of nothing.
-        assert_eq!(hash(&[]), "e3b0c44298fc1c14");
-    }
-}
+/// A hash of the WGSL and of the Rust code that composes and records it, 16 hexadecimal
+/// digits, computed when the library is built (`build.rs`).
+pub const SOURCE_HASH: &str = env!("WGPT_KERNEL_SOURCES");

@@ -115,12 +115,6 @@ impl Forward {
         Ok(forward)
     }
 
-    /// Returns the sizes of the buffers.
-    #[must_use]
-    pub fn dims(&self) -> &Dims {
-        &self.dims
-    }
-
     /// Returns the buffers that [`Output::OnGpu`] fills: hidden states after the final
     /// norm, and logits.
     #[must_use]

@@ -24,15 +24,14 @@ pub use ahead::{AheadLoop, AheadToken};
 pub use decoder::Decoder;
 pub use dims::Dims;
 pub use forward::{DispatchTiming, Forward, Overrun, PassOwner, PieceTime, ScoredSequence, Sequence};
-pub use kv_cache::{GroupPages, KV_GROUPS_MAX, KvCache, KvGroup, KvPool, PageList, PageLists};
-pub use loader::{Weights, check_tensors, weight_bytes};
-pub use options::{MAX_SUBMIT, ModelOptions, STEPS_AHEAD, STEPS_AHEAD_MAX};
+pub use kv_cache::{KvPool, PageLists};
+pub use loader::{Weights, check_tensors};
+pub use options::{ModelOptions, STEPS_AHEAD_MAX};
 pub use output::{Output, Scores, bad_logits, kv_overflow};
 pub(crate) use progress::report;
 pub use progress::{LoadPhase, LoadProgress, PLAN_STEPS, ProgressFn};
 
 use crate::kernels::Choices;
-pub use crate::memory::{MemoryPlan, PlanEntry};
 
 /// The immutable half of a model: its configuration and its weights.
 #[derive(Debug)]

@@ -79,14 +79,16 @@ impl SamplingParams {
     /// Returns whether the choice is the largest of the model's own logits, so that an
     /// argmax on the GPU can replace the sampler.
     #[must_use]
-    pub fn is_plain_greedy(&self) -> bool {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn is_plain_greedy(&self) -> bool {
         self.temperature == 0.0 && !self.changes_logits()
     }
 
     /// Returns whether the GPU sampler supports every option in use. It supports neither
     /// penalties nor bias.
     #[must_use]
-    pub fn gpu_sampler(&self) -> bool {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn gpu_sampler(&self) -> bool {
         !self.changes_logits()
     }
 

@@ -89,7 +89,8 @@ impl Sampler {
 
     /// See [`SamplingParams::is_plain_greedy`].
     #[must_use]
-    pub fn is_plain_greedy(&self) -> bool {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn is_plain_greedy(&self) -> bool {
         self.params.is_plain_greedy()
     }
 
@@ -125,7 +126,8 @@ impl Sampler {
     ///
     /// # Errors
     /// As [`Sampler::sample`].
-    pub fn candidates(&mut self, logits: &[f32], history: &[u32]) -> Result<&[Candidate]> {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn candidates(&mut self, logits: &[f32], history: &[u32]) -> Result<&[Candidate]> {
         let (logits, max) = self.scratch.adjust(&self.params, self.vocab_size, logits, history)?;
         candidates::survivors(&self.params, logits, max, &mut self.candidates);
         Ok(&self.candidates)
@@ -134,7 +136,8 @@ impl Sampler {
     /// Returns the state of the generator, so that another sampler can continue its
     /// draws.
     #[must_use]
-    pub fn generator(&self) -> Generator {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn generator(&self) -> Generator {
         let seed = self.rng.get_seed();
         let mut key = [0; 8];
         for (word, bytes) in key.iter_mut().zip(seed.chunks_exact(4)) {
@@ -145,7 +148,8 @@ impl Sampler {
 
     /// Sets the generator to its state after `draws` draws from its seed, as counted by
     /// [`Generator::draws`]. Call this after another sampler has continued the draws.
-    pub fn set_draws(&mut self, draws: u64) {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn set_draws(&mut self, draws: u64) {
         self.rng.set_word_pos(u128::from(draws) * WORDS_A_DRAW);
     }
 }

@@ -217,7 +217,8 @@ impl Tokenizer {
     ///
     /// # Errors
     /// [`Error::Model`] when the highest id is outside the model's vocabulary.
-    pub fn check_vocab(&self, model_vocab_size: usize) -> Result<()> {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn check_vocab(&self, model_vocab_size: usize) -> Result<()> {
         match &self.inner.highest_id {
             Some((id, token)) if *id as usize >= model_vocab_size => Err(Error::model(
                 &self.inner.name,

@@ -9,8 +9,9 @@ use sha2::{Digest, Sha256};
 
 use super::{Shapes, Tuning};
 use crate::error::{Error, Result};
-use crate::gpu::{AdapterReport, Capabilities, WGPU_VERSION, cache_file};
-use crate::kernels::{Candidate, source_hash};
+use crate::files;
+use crate::gpu::{AdapterReport, Capabilities, WGPU_VERSION};
+use crate::kernels::{Candidate, SOURCE_HASH};
 
 /// Version of the file format.
 const FORMAT: u32 = 1;
@@ -42,7 +43,7 @@ pub struct Key {
     pub int64: bool,
     /// Sizes of the cooperative matrices that may be used.
     pub cooperative: Vec<u32>,
-    /// Hash of the kernel sources, from [`source_hash`].
+    /// Hash of the kernel sources, from [`SOURCE_HASH`].
     pub kernels: String,
     /// Sizes and types of the model.
     pub shapes: Shapes,
@@ -75,7 +76,7 @@ impl Key {
             subgroups: device.subgroups,
             int64: device.int64,
             cooperative: [8, 16].into_iter().filter(|&size| device.cooperative.has(size)).collect(),
-            kernels: source_hash(),
+            kernels: SOURCE_HASH.to_owned(),
             shapes,
         }
     }
@@ -114,7 +115,7 @@ pub fn file(dir: &Path, key: &Key) -> Result<PathBuf> {
 pub fn load(dir: &Path, key: &Key, device: &Capabilities) -> Found {
     let read = || -> std::result::Result<_, (PathBuf, String)> {
         let path = file(dir, key).map_err(|e| (dir.to_owned(), e.to_string()))?;
-        let bytes = cache_file::read(&path, BYTES_MAX).map_err(|e| (path.clone(), e.to_string()))?;
+        let bytes = files::read_if_present(&path, BYTES_MAX).map_err(|e| (path.clone(), e.to_string()))?;
         let Some(bytes) = bytes else { return Ok(None) };
         parse(&bytes, key, device).map(Some).map_err(|message| (path, message))
     };
@@ -169,7 +170,7 @@ pub fn store(dir: &Path, key: &Key, tuning: &Tuning) -> Result<PathBuf> {
         dropped: tuning.dropped.iter().map(|d| (d.candidate.to_string(), d.reason.clone())).collect(),
     };
     let json = serde_json::to_vec_pretty(&contents).map_err(|e| Error::input(format!("tuning: {e}")))?;
-    cache_file::write(dir, &name, &[&json[..], b"\n"].concat())?;
+    files::write(dir, &name, &[&json[..], b"\n"].concat())?;
     Ok(dir.join(name))
 }
 
@@ -178,5 +179,5 @@ pub fn store(dir: &Path, key: &Key, tuning: &Tuning) -> Result<PathBuf> {
 /// # Errors
 /// [`Error::Io`] if it could not.
 pub fn check_writable(dir: &Path) -> Result<()> {
-    cache_file::check_writable(dir)
+    files::check_writable(dir)
 }

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use wgpt::gpu::Kernel;
-use wgpt::kernels::{Candidate, Op};
+use wgpt::internals::gpu::Kernel;
+use wgpt::internals::kernels::{Candidate, Op};
 
 /// Returns a correct implementation by name.
 pub fn named(op: Op, name: &str) -> &'static Candidate {

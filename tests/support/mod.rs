@@ -6,7 +6,7 @@ pub mod faulty;
 use std::path::Path;
 
 use tempfile::TempDir;
-use wgpt::gpu::{Gpu, GpuOptions};
+use wgpt::{Gpu, GpuOptions};
 
 /// Opens the device that `WGPT_DEVICE` names, or the best one.
 ///

@@ -1,15 +1,15 @@
 //! A decoder built from the naive twins of the kernels: an independent computation on the
 //! weights in file order, rounded as on the GPU.
 
-use wgpt::checkpoint::Checkpoint;
-use wgpt::kernels::{Activation, Norm};
-use wgpt::model::Decoder;
-use wgpt::model::decoder::{Attention, Linear, Qkv, Residual, Up};
-use wgpt::model::rope::{Pairing, Rope};
-use wgpt::model::spec::HeadSources;
+use wgpt::DType;
+use wgpt::internals::checkpoint::Checkpoint;
+use wgpt::internals::kernels::{Activation, Norm};
+use wgpt::internals::model::Decoder;
+use wgpt::internals::model::decoder::{Attention, Linear, Qkv, Residual, Up};
+use wgpt::internals::model::rope::{Pairing, Rope};
+use wgpt::internals::model::spec::HeadSources;
+use wgpt::internals::reference::activation as act;
 use wgpt::reference as naive;
-use wgpt::reference::activation as act;
-use wgpt::tensor::DType;
 
 /// A checkpoint in host memory with its config.
 pub struct ReferenceModel<'a> {

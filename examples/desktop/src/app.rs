@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use eframe::egui::{self, CentralPanel, Frame, Margin, Panel, Rect, ScrollArea, Ui, UiBuilder, pos2, vec2};
 use serde_json::json;
-use wgpt::model::ModelOptions;
+use wgpt::ModelOptions;
 
 use crate::bars;
 use crate::editor::Editor;

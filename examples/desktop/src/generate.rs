@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use wgpt::engine::{Budget, CancelFlag, FinishReason, Generation, GenerationStep, Overflow, Piece};
+use wgpt::{Budget, CancelFlag, FinishReason, Generation, GenerationStep, Overflow, Piece};
 use wgpt::{Engine, GenerateOptions};
 
 use crate::pace::Pace;

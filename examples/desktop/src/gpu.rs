@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use eframe::egui_wgpu::{WgpuSetup, WgpuSetupExisting};
 use eframe::wgpu;
 use wgpt::GpuContext;
-use wgpt::gpu::Gpu;
+use wgpt::Gpu;
 
 /// The APIs that the engine runs on.
 const BACKENDS: wgpu::Backends =
@@ -56,7 +56,7 @@ impl HostDevice {
         found.sort_by_key(|adapter| preference(adapter.get_info().device_type));
         let adapters: Vec<AdapterInfo> = found.iter().map(describe).collect();
         if found.is_empty() {
-            return Err(wgpt::gpu::no_adapter(None).to_string());
+            return Err(wgpt::internals::gpu::no_adapter(None).to_string());
         }
         let by_name = |wanted: &str| {
             let lower = wanted.to_lowercase();

@@ -1,6 +1,6 @@
 //! The loaded model, and the load in progress.
 
-use wgpt::model::{LoadPhase, LoadProgress};
+use wgpt::{LoadPhase, LoadProgress};
 
 use crate::worker::{ModelInfo, Source};
 

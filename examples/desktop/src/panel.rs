@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use eframe::egui::{self, Align, ComboBox, DragValue, Layout, ProgressBar, RichText, Slider, Ui, vec2};
-use wgpt::model::{LoadPhase, LoadProgress};
+use wgpt::{LoadPhase, LoadProgress};
 
 use crate::frames::FrameLog;
 use crate::gpu::HostDevice;

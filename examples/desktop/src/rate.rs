@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use wgpt::engine::{CancelFlag, TokenScore};
-use wgpt::text::Tokenizer;
+use wgpt::{CancelFlag, TokenScore};
+use wgpt::Tokenizer;
 use wgpt::{Engine, Session};
 
 use crate::pace::Pace;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use wgpt::engine::FinishReason;
+use wgpt::FinishReason;
 
 /// The displayed rate covers the tokens of this time.
 const RATE_OVER: Duration = Duration::from_secs(2);

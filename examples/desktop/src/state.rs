@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use eframe::egui;
 use etcetera::BaseStrategy as _;
 use serde::{Deserialize, Serialize};
-use wgpt::sampling::SamplingParams;
+use wgpt::SamplingParams;
 
 use crate::args::StateFile;
 

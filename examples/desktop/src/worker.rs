@@ -9,9 +9,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use eframe::egui;
-use wgpt::engine::{CancelFlag, FinishReason, ModelFiles};
-use wgpt::model::{LoadProgress, ModelOptions, random};
-use wgpt::sampling::SamplingParams;
+use wgpt::{CancelFlag, FinishReason, ModelFiles};
+use wgpt::{LoadProgress, ModelOptions};
+use wgpt::internals::model::random;
+use wgpt::SamplingParams;
 use wgpt::{Engine, Error};
 
 use crate::generate::{self, Prompt};

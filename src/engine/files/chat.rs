@@ -13,7 +13,8 @@ impl ModelFiles {
     ///
     /// # Errors
     /// As [`TokenizerConfig::from_dir`].
-    pub fn tokenizer_config(&self) -> Result<&TokenizerConfig> {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn tokenizer_config(&self) -> Result<&TokenizerConfig> {
         if let Some(config) = self.tokenizer_config.get() {
             return Ok(config);
         }

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{ModelFiles, TOKENIZER_BYTES_MAX, TokenizerSource};
-use crate::checkpoint::read_bounded;
 use crate::error::{Error, Result};
+use crate::files::read_bounded;
 use crate::model::Decoder;
 
 /// Hashes of a model's weights, configuration and vocabulary. Models with equal identities

@@ -40,12 +40,6 @@ impl Generation {
         step
     }
 
-    /// The report of the last [`Generation::step`], including overruns.
-    #[must_use]
-    pub fn step_report(&self) -> &StepReport {
-        &self.report
-    }
-
     fn step_within(&mut self, budget: Budget) -> Result<GenerationStep> {
         self.report = StepReport::default();
         let piece = |piece: Option<Piece>| piece.map_or(GenerationStep::Ended, GenerationStep::Piece);

@@ -2,7 +2,7 @@
 //! reading.
 
 use std::fs::File;
-use std::io::{BufReader, Read, Write};
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::engine::files::Identity;
 use crate::error::{Error, Result};
-use crate::gpu::cache_file::NewFile;
+use crate::files::NewFile;
 use crate::tensor::DType;
 
 const MAGIC: [u8; 8] = *b"wgptsess";
@@ -80,7 +80,7 @@ impl Writer {
     pub(super) fn create(path: &Path, header: &Header) -> Result<Self> {
         let failed = |source| Error::Io { action: "write", path: path.to_owned(), source };
         let json = serde_json::to_vec(header).map_err(|error| failed(error.into()))?;
-        let file = NewFile::create(path).map_err(failed)?;
+        let file = NewFile::create(path)?;
         let mut writer = Writer { file, hasher: Sha256::new() };
         writer.write(&MAGIC)?;
         writer.write(&VERSION.to_le_bytes())?;
@@ -92,7 +92,7 @@ impl Writer {
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.hasher.update(bytes);
-        self.file.write_all(bytes).map_err(|source| self.file.failed(source))
+        self.file.write(bytes)
     }
 
     fn digest(&mut self) -> Result<()> {

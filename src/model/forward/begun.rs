@@ -284,12 +284,6 @@ impl Forward {
         self.begun.ended.push(ended);
     }
 
-    /// Returns whether the owner's pass is unfinished.
-    #[must_use]
-    pub fn is_begun_by(&self, owner: PassOwner) -> bool {
-        self.begun.current.as_ref().is_some_and(|begun| begun.owner == owner)
-    }
-
     /// Returns the number of tokens of the owner's pass if it finished since the last
     /// call, otherwise `None`. A finished pass's logits replace `logits`, which is
     /// emptied if none were requested.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use eframe::egui;
 use serde_json::json;
-use wgpt::engine::FinishReason;
+use wgpt::FinishReason;
 use wgpt::{Error, ErrorKind};
 
 use super::{App, Outcome};

@@ -1,0 +1,375 @@
+//! `wgpt bench kernels`: each kernel variant on its own, against the adapter's roofline.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use clap::builder::PossibleValuesParser;
+use wgpt::CancelFlag;
+use wgpt::DType;
+use wgpt::Error;
+use wgpt::internals::bench::{
+    Attends, Cache, Candidate, KernelBench, KernelOptions, KernelRecord, MODELS, Measured, OPS, RecordHeader,
+    free_case, model_cases,
+};
+use wgpt::internals::tune::cases::Case;
+use wgpt::{Gpu, GpuOptions};
+
+use super::kernels_output::Writer;
+use super::{plot, record_file};
+use crate::exit::Outcome;
+use crate::interrupt;
+use crate::model_args::{DeviceArgs, dtype, notices};
+use crate::output::note;
+use crate::progress::Bar;
+use crate::table::Format;
+use wgpt::files::NewFile;
+
+/// Measure each kernel variant against the adapter's own roofline
+///
+/// First measures the roofline: the fastest of several copies and reads (bytes per
+/// second), the fastest of several chains of multiply-adds (f32 operations per second),
+/// and the cost of 1, 64 and 200 minimal dispatches, dependent on each other or
+/// independent. Then measures every variant that the adapter runs, after checking it
+/// against the reference. Times come from GPU timestamps if the adapter has them,
+/// otherwise from wall time minus the measured time of a submit. Warm: every repetition
+/// uses the same buffers. Cold: a copy of --cold-mib passes through the caches before
+/// each repetition.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  wgpt bench kernels                                   the kernels of GPT-2 124M
+  wgpt bench kernels --op gemv,gemm --model all        all four sizes of GPT-2
+  wgpt bench kernels --op gemv --shape 4096x4096       a free shape, outputs x inputs
+  wgpt bench kernels --op attention_decode --shape 8000x9x64:kv=3:window=4096
+  wgpt bench kernels -o json --plot roofline.svg > record.json
+
+Free shapes, by operation:
+  gemv and rms_gemv NxK or MxNxK (a batch of M rows), norm_gemv NxK, gemm MxNxK or NxK (128 rows), gated,
+  layer_norm and rms_norm ROWSxN, qk_norm ROWSxHEADSxHEAD_DIM (half of them k's), embedding TOKENSxN_EMBD, argmax
+  and sample N, score ROWSxN, kv_append and attention_prefill ROWSxHEADSxHEAD_DIM, attention_decode and attention_reduce
+  KV_LENxHEADSxHEAD_DIM. Behind the sizes of attention and kv_append, each after a colon: kv=N heads of k and v that
+  the others share, window=N positions that a row sees, cap=X bound of the scores, depth=N positions before a prefill")]
+pub struct Args {
+    /// Operations to measure [default: all]
+    #[arg(long, value_name = "OP,...", value_delimiter = ',')]
+    #[arg(value_parser = PossibleValuesParser::new(OPS.map(|(name, _)| name)))]
+    op: Vec<String>,
+    /// Free shapes instead of a model's, such as 768x3072; needs --op
+    #[arg(long, value_name = "SHAPE,...", value_delimiter = ',', requires = "op", conflicts_with = "model")]
+    shape: Vec<Shape>,
+    /// Models whose shapes to measure: gpt2, gpt2-medium, gpt2-large, gpt2-xl, all
+    #[arg(long, value_name = "MODEL,...", value_delimiter = ',', default_value = "gpt2")]
+    #[arg(value_parser = models())]
+    model: Vec<String>,
+    /// Measure only variants whose name contains NAME
+    #[arg(long, value_name = "NAME")]
+    variant: Option<String>,
+    /// Element type of weights and KV cache
+    #[arg(long, default_value = "f16", value_parser = dtype())]
+    dtype: DType,
+    /// States of the adapter's caches to measure
+    #[arg(long, value_enum, value_name = "STATE,...", value_delimiter = ',', default_value = "warm,cold")]
+    cache: Vec<CacheArg>,
+    /// MiB that pass through the caches before a cold repetition; use at least twice the
+    /// largest cache
+    #[arg(long, value_name = "MIB", default_value_t = 128)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=4096))]
+    cold_mib: u64,
+    /// MiB that the bandwidth probes read [default: 128, on software adapters 64]
+    #[arg(long, value_name = "MIB")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=4096))]
+    probe_mib: Option<u64>,
+    /// Samples per row
+    #[arg(short, long, value_name = "N", default_value_t = 50)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    repetitions: u32,
+    /// Seconds after which a row ends with fewer samples, but at least three
+    #[arg(long, value_name = "S", default_value = "1", value_parser = seconds)]
+    max_seconds: Duration,
+    /// Seconds after which no further row starts
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    total_seconds: Option<Duration>,
+    /// Use wall time even if the adapter has timestamps
+    #[arg(long)]
+    wall: bool,
+    /// Output format of the results
+    #[arg(short, long, value_enum, default_value = "md")]
+    output: Format,
+    /// Draw the roofline with every row on it
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Use only what every adapter offers: no subgroups, no timestamps, default limits
+    #[arg(long)]
+    features_floor: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum CacheArg {
+    /// The same buffers in each repetition
+    Warm,
+    /// Other bytes pass through the caches before each repetition
+    Cold,
+}
+
+/// The sizes of a free shape, and its attention options.
+#[derive(Clone, Debug, PartialEq)]
+struct Shape(Vec<usize>, Attends);
+
+impl FromStr for Shape {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (sizes, options) = text.split_once(':').unwrap_or((text, ""));
+        let sizes: Result<Vec<usize>, _> = sizes.split('x').map(str::parse).collect();
+        let sizes = sizes.map_err(|_| format!("{text:?}: expected sizes such as 768x3072"))?;
+        let attends = options.parse().map_err(|error: Error| error.to_string())?;
+        Ok(Shape(sizes, attends))
+    }
+}
+
+fn models() -> PossibleValuesParser {
+    PossibleValuesParser::new(MODELS.into_iter().chain(["all"]))
+}
+
+/// Parses a number of seconds from 0 to 86400, which is one day.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let value: f64 = text.parse().map_err(|_| format!("{text:?} is no number of seconds"))?;
+    if (0.0..=86_400.0).contains(&value) {
+        Ok(Duration::from_secs_f64(value))
+    } else {
+        Err("expected 0 to 86400 seconds".to_owned())
+    }
+}
+
+/// A case to measure, with its model's name (empty for free shapes).
+type Subject = (String, Case);
+
+/// Runs `wgpt bench kernels`.
+pub fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let started = Instant::now();
+    let cancel = interrupt::flag();
+    let options = GpuOptions {
+        device: args.device.device.clone(),
+        backend: args.device.backend,
+        features_floor: args.features_floor,
+        ..GpuOptions::default()
+    };
+    let gpu = Gpu::open(&options)?;
+    let subjects = subjects(args, gpu.max_binding_bytes())?;
+    // Fails before the time is spent if the picture cannot be written.
+    let picture = args.plot.as_deref().map(NewFile::create).transpose()?;
+    notices(gpu.report()).iter().for_each(|line| note(line));
+    let header = RecordHeader::new(&gpu);
+    let Some(mut bench) = roofline(args, &gpu, cancel)? else {
+        note("interrupted: nothing was measured yet");
+        return Ok(Outcome::Interrupted);
+    };
+    let record = KernelRecord {
+        header,
+        repetitions: args.repetitions as usize,
+        max_seconds: args.max_seconds.as_secs_f64(),
+        cold_bytes: bench.cold_bytes(),
+        complete: false,
+        roofline: bench.roofline().clone(),
+        kernels: Vec::new(),
+    };
+    let mut writer = Writer::new(args.output, record)?;
+    let end = measure(args, started, &mut bench, &subjects, &mut writer)?;
+    let record = writer.finish(end.is_complete())?;
+    if let Some(mut file) = picture {
+        let records = record_file::Records { kernels: vec![record], ..Default::default() };
+        file.write(plot::svg(&records)?.as_bytes())?;
+        file.finish()?;
+    }
+    match end {
+        End::Interrupted => {
+            note("interrupted");
+            Ok(Outcome::Interrupted)
+        }
+        End::OutOfTime(left) => {
+            note(&format!("note: --total-seconds were spent; {left} variants were not measured"));
+            Ok(Outcome::Done)
+        }
+        End::Complete(0) => Ok(Outcome::Done),
+        End::Complete(wrong) => bail!("{wrong} variants computed wrong results and were not timed"),
+    }
+}
+
+/// Measures the roofline; returns `None` if interrupted.
+fn roofline<'g>(args: &Args, gpu: &'g Gpu, cancel: CancelFlag) -> anyhow::Result<Option<KernelBench<'g>>> {
+    let mut caches = Vec::new();
+    for cache in &args.cache {
+        let cache = match cache {
+            CacheArg::Warm => Cache::Warm,
+            CacheArg::Cold => Cache::Cold,
+        };
+        if !caches.contains(&cache) {
+            caches.push(cache);
+        }
+    }
+    let options = KernelOptions {
+        repetitions: args.repetitions as usize,
+        max_time: args.max_seconds,
+        caches,
+        cold_bytes: args.cold_mib << 20,
+        probe_bytes: args.probe_mib.map(|mib| mib << 20),
+        wall: args.wall,
+    };
+    let bar = Bar::new(1, "roofline  {msg}");
+    match KernelBench::new(gpu, options, cancel, &mut |probe| bar.set(0, probe)) {
+        Ok(bench) => Ok(Some(bench)),
+        Err(Error::Cancelled) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// How the measurement of the rows ended.
+enum End {
+    /// All variants were measured, except this many with wrong results.
+    Complete(usize),
+    /// The time limit left this many variants unmeasured.
+    OutOfTime(usize),
+    Interrupted,
+}
+
+impl End {
+    fn is_complete(&self) -> bool {
+        matches!(self, End::Complete(0))
+    }
+}
+
+fn measure(
+    args: &Args,
+    started: Instant,
+    bench: &mut KernelBench<'_>,
+    subjects: &[Subject],
+    writer: &mut Writer,
+) -> anyhow::Result<End> {
+    let wanted = |candidate: &Candidate| {
+        args.variant.as_ref().is_none_or(|part| candidate.name.contains(part.as_str()))
+    };
+    let mut todo = Vec::new();
+    for (model, case) in subjects {
+        let candidates = bench.candidates(case).into_iter().filter(wanted);
+        todo.extend(candidates.map(|candidate| (model, case, candidate)));
+    }
+    if todo.is_empty() {
+        let part = args.variant.as_deref().unwrap_or_default();
+        return Err(Error::Input(format!("--variant {part}: no variant of these operations has it")).into());
+    }
+    let bar = Bar::new(todo.len() as u64, "{msg}  {wide_bar} {pos}/{len}");
+    let mut wrong = 0;
+    for (done, (model, case, candidate)) in todo.iter().enumerate() {
+        if args.total_seconds.is_some_and(|total| started.elapsed() >= total) {
+            return Ok(End::OutOfTime(todo.len() - done));
+        }
+        bar.set(done as u64, format!("{case} [{}]", candidate.name));
+        match bench.measure(model, case, candidate) {
+            Ok(Measured::Rows(rows)) => writer.rows(rows)?,
+            Ok(Measured::Wrong(how)) => {
+                wrong += 1;
+                note(&format!("wrong result, not timed: {how}"));
+            }
+            // Other variants may fit the device's limits.
+            Err(Error::Limits(message)) => note(&format!("{case} [{}]: {message}", candidate.name)),
+            Err(Error::Cancelled) => return Ok(End::Interrupted),
+            Err(error) => {
+                writer.flush()?;
+                return Err(error.into());
+            }
+        }
+    }
+    Ok(End::Complete(wrong))
+}
+
+/// Returns the cases of the free shapes or of the models, for the selected operations.
+fn subjects(args: &Args, max_binding_bytes: u64) -> wgpt::Result<Vec<Subject>> {
+    let mut subjects = Vec::new();
+    if !args.shape.is_empty() {
+        for op in &args.op {
+            for Shape(sizes, attends) in &args.shape {
+                let case = attends.apply(free_case(op, sizes, args.dtype, max_binding_bytes)?)?;
+                subjects.push((String::new(), case));
+            }
+        }
+        return Ok(subjects);
+    }
+    let all = args.model.iter().any(|model| model == "all");
+    for model in MODELS.into_iter().filter(|name| all || args.model.iter().any(|model| model == name)) {
+        for case in model_cases(model, args.dtype, max_binding_bytes).unwrap_or_default() {
+            let name = case.to_string();
+            let op = name.split(' ').next().unwrap_or_default();
+            if args.op.is_empty() || args.op.iter().any(|wanted| wanted == op) {
+                subjects.push(((*model).to_owned(), case));
+            }
+        }
+    }
+    Ok(subjects)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(line: &str) -> Result<Args, clap::Error> {
+        let words = std::iter::once("bench").chain(line.split_whitespace());
+        Line::try_parse_from(words).map(|line| line.args)
+    }
+
+    fn names(line: &str) -> Vec<String> {
+        let subjects = subjects(&parse(line).unwrap(), 1 << 27).unwrap();
+        subjects.into_iter().map(|(model, case)| format!("{model}: {case}")).collect()
+    }
+
+    #[test]
+    fn subjects_follow_operations_models_and_shapes() {
+        assert_eq!(
+            names("--op gemv,gemm --shape 8x16"),
+            [": gemv m=1 n=8 k=16 f16", ": gemm m=128 n=8 k=16 f16"]
+        );
+        assert_eq!(
+            names("--op attention_decode --shape 40x9x64:kv=3:window=16,40x2x8"),
+            [
+                ": attention_decode 9/3x64 f16 slabs=1 rows=1 at 39 window=16",
+                ": attention_decode 2x8 f16 slabs=1 rows=1 at 39"
+            ]
+        );
+        let gpt2 = names("--op gemv");
+        assert_eq!(gpt2.len(), 5);
+        assert_eq!(gpt2[0], "gpt2: gemv m=1 n=2304 k=768 f16 bias");
+        assert_eq!(names("--op argmax --model all").len(), MODELS.len());
+        assert_eq!(names("--op argmax --model gpt2-xl,gpt2").len(), 2);
+        assert!(names("").len() > 15);
+        assert!(names("--op gemv --model gpt2-xl").iter().any(|name| name.contains("pieces of")));
+    }
+
+    #[test]
+    fn arguments_that_contradict_are_refused() {
+        for line in [
+            "--shape 8x8",
+            "--op gemv --shape 8x8 --model gpt2",
+            "--op gemv --shape 8y8",
+            "--op conv",
+            "--op gemv --shape 8x8:kv",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        for line in ["--max-seconds x", "--max-seconds -1", "--max-seconds NaN", "--cold-mib 0"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        let args = parse("--op gemv --shape 8x8x8x8").unwrap();
+        assert!(subjects(&args, 1 << 27).unwrap_err().to_string().contains("gemv takes NxK"));
+    }
+}

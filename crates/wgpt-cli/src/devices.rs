@@ -1,0 +1,75 @@
+//! `wgpt devices`: the GPU adapters of this machine.
+
+use wgpt::internals::gpu::no_adapter;
+use wgpt::{AdapterReport, Backend, adapters};
+
+use super::exit::Outcome;
+use super::model_args::backend;
+use super::output::{bytes, labelled, print, print_json};
+
+/// List the GPU adapters, the preferred one first
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  wgpt devices
+  wgpt devices --backend vulkan --json
+  wgpt generate --device 1 -p \"Hello\"          an adapter by its index
+  WGPT_DEVICE=radeon wgpt generate -p \"Hello\"  or by a part of its name")]
+pub struct Args {
+    /// List only adapters of this API
+    #[arg(long, value_parser = backend())]
+    backend: Option<Backend>,
+    /// Print a JSON list
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `wgpt devices`.
+pub fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let list = adapters(args.backend);
+    if args.json {
+        print_json(&list)?;
+    } else {
+        print(&list.iter().map(table).collect::<Vec<_>>().join("\n"))?;
+    }
+    if list.is_empty() {
+        return Err(no_adapter(args.backend).into());
+    }
+    Ok(Outcome::Done)
+}
+
+fn table(report: &AdapterReport) -> String {
+    let yes_no = |value: bool| if value { "yes" } else { "no" }.to_owned();
+    let (least, most) = report.subgroup_size;
+    let mut rows = vec![
+        ("backend", report.backend.to_string()),
+        ("type", report.device_type.name().to_owned()),
+        ("driver", format!("{} {}", report.driver, report.driver_info).trim().to_owned()),
+        ("f16", yes_no(report.shader_f16)),
+        ("subgroups", if report.subgroups { format!("yes, of {least} to {most}") } else { "no".into() }),
+        ("timestamps", yes_no(report.timestamps)),
+        (
+            "cooperative matrices",
+            if report.cooperative_matrices.is_empty() {
+                "none".into()
+            } else {
+                report.cooperative_matrices.join(", ")
+            },
+        ),
+        ("storage binding", bytes(report.max_storage_binding_bytes)),
+        ("buffer", bytes(report.max_buffer_bytes)),
+        (
+            "workgroup",
+            format!(
+                "{} threads, {} of memory",
+                report.max_workgroup_invocations,
+                bytes(report.max_workgroup_memory_bytes.into())
+            ),
+        ),
+        ("storage buffers", format!("{} a kernel", report.max_storage_buffers)),
+    ];
+    if let Some(compiler) = &report.shader_compiler {
+        rows.push(("shader compiler", compiler.clone()));
+    }
+    format!("{}: {}\n{}", report.index, report.name, labelled(&rows, 3))
+}

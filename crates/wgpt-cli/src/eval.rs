@@ -1,0 +1,205 @@
+//! `wgpt eval`: tasks with known answers.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use serde::Serialize;
+use wgpt_eval::tasks::{
+    Answer, Convention, DataOptions, Dataset, Sharing, Task, TaskOptions, TaskProgress, TaskReport, evaluate,
+};
+
+use super::eval_output::text;
+use super::exit::Outcome;
+use super::interrupt;
+use super::model_args::ModelArgs;
+use super::output::{note, print, print_json};
+use super::progress::Count;
+use super::run_info::RunInfo;
+
+/// Ask a model questions with known answers: HellaSwag, MMLU, LAMBADA, or your own
+///
+/// Words and tokenizes prompts as lm-evaluation-harness 0.4 or llm.c does. acc picks the
+/// ending with the largest sum of log-probabilities. acc_norm first divides each sum by
+/// its ending's length, in characters (lm-eval) or tokens (llmc). LAMBADA counts the words
+/// that greedy decoding would have written. Ctrl-C prints the results so far.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Data:
+  hellaswag  the published jsonl (activity_label, ctx_a, ctx_b, ctx, endings, label), or six
+             lines a question: context, number of the right ending, four endings; these are
+             taken as they stand
+  mmlu       a folder with test/SUBJECT_test.csv and, for shots, dev/SUBJECT_dev.csv; with or
+             without a header; answers 0 to 3 or A to D
+  lambada    {\"text\": ...} lines; the last word is to be guessed
+  choices    {\"context\": ..., \"choices\": [...], \"answer\": number or letter} lines
+
+Examples:
+  wgpt eval hellaswag hellaswag_val.jsonl -m ./gpt2
+  wgpt eval hellaswag hellaswag_val.jsonl -m ./gpt2 --convention llmc --limit 1000
+  wgpt eval mmlu ./mmlu -m ./gpt2 --shots 5 --resume mmlu.json
+  wgpt eval lambada lambada_test.jsonl -m ./gpt2 --json
+  wgpt eval choices questions.jsonl")]
+pub struct Args {
+    /// The task
+    #[arg(value_name = "TASK", value_enum)]
+    task: TaskName,
+    /// The questions: a file, or for mmlu a folder
+    #[arg(value_name = "DATA")]
+    data: PathBuf,
+    /// Whose wording, tokenization and length normalization to use
+    #[arg(long, value_enum, default_value = "lm-eval")]
+    convention: ConventionName,
+    /// Answered questions before each question: for mmlu the first N of dev/, otherwise
+    /// of --shots-file. If they do not fit the context, the first ones are left out
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    shots: usize,
+    /// A file in the task's format that provides the shots of hellaswag and choices
+    #[arg(long, value_name = "FILE")]
+    shots_file: Option<PathBuf>,
+    /// Ask only N of the questions, drawn at random
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Seed of the draw of --limit; a larger limit draws all questions of a smaller one
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+    /// Save the answers in FILE, and resume from the answers it holds
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
+    /// Compute the context anew for each ending, to measure what sharing it saves
+    #[arg(long, conflicts_with = "measure_sharing")]
+    no_share: bool,
+    /// Run every batch both with and without shared contexts, and compare the times
+    #[arg(long)]
+    measure_sharing: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    /// Add each question's log-probabilities to the JSON
+    #[arg(long, requires = "json")]
+    answers: bool,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum TaskName {
+    Hellaswag,
+    Mmlu,
+    Lambada,
+    Choices,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ConventionName {
+    LmEval,
+    Llmc,
+}
+
+impl From<TaskName> for Task {
+    fn from(name: TaskName) -> Self {
+        match name {
+            TaskName::Hellaswag => Task::Hellaswag,
+            TaskName::Mmlu => Task::Mmlu,
+            TaskName::Lambada => Task::Lambada,
+            TaskName::Choices => Task::Choices,
+        }
+    }
+}
+
+impl From<ConventionName> for Convention {
+    fn from(name: ConventionName) -> Self {
+        match name {
+            ConventionName::LmEval => Convention::LmEval,
+            ConventionName::Llmc => Convention::Llmc,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    result: &'a TaskReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answers: Option<Vec<AnswerRow<'a>>>,
+    #[serde(flatten)]
+    run: RunInfo,
+}
+
+/// A question's answer with the right one.
+#[derive(Serialize)]
+struct AnswerRow<'a> {
+    line: usize,
+    subject: &'a str,
+    gold: usize,
+    predicted: usize,
+    predicted_norm: usize,
+    #[serde(flatten)]
+    answer: &'a Answer,
+}
+
+/// Runs `wgpt eval`.
+pub fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let cancel = interrupt::flag();
+    let files = args.model.open_files()?;
+    // Fails before the slow start of the GPU: random weights have no tokenizer, and the
+    // data may be bad.
+    files.tokenizer()?;
+    let options = DataOptions {
+        convention: args.convention.into(),
+        shots: args.shots,
+        shots_file: args.shots_file.clone(),
+    };
+    let dataset = Dataset::read(args.task.into(), &args.data, &options)?;
+    let engine = args.model.load(files, &cancel)?;
+    let options = TaskOptions {
+        limit: args.limit,
+        seed: args.seed,
+        sharing: match (args.no_share, args.measure_sharing) {
+            (true, _) => Sharing::Apart,
+            (_, true) => Sharing::Measured,
+            _ => Sharing::Shared,
+        },
+        resume: args.resume.clone(),
+        cancel: Some(cancel),
+    };
+    let mut count = Count::new("questions");
+    let mut progress = |state: TaskProgress| {
+        show(&mut count, state);
+        ControlFlow::Continue(())
+    };
+    let result = evaluate(&engine, &dataset, &options, &mut progress)?;
+    drop(count);
+    if args.json {
+        let answers = args.answers.then(|| rows(&dataset, &result));
+        print_json(&Report { result: &result, answers, run: RunInfo::new(&engine) })?;
+    } else {
+        print(&text(&result))?;
+    }
+    if result.complete {
+        return Ok(Outcome::Done);
+    }
+    note("interrupted: the figures are of the questions that were answered");
+    Ok(Outcome::Interrupted)
+}
+
+fn show(count: &mut Count, state: TaskProgress) {
+    let norm = state.acc_norm.map_or_else(String::new, |norm| format!(", acc_norm {norm:.4}"));
+    count.set_total(state.total as u64, state.resumed as u64);
+    count.set(state.done as u64, &format!("acc {:.4}{norm}", state.acc));
+}
+
+fn rows<'a>(dataset: &'a Dataset, result: &'a TaskReport) -> Vec<AnswerRow<'a>> {
+    let row = |answer: &'a Answer| {
+        let question = &dataset.questions[answer.index];
+        AnswerRow {
+            line: question.line,
+            subject: &dataset.subjects[question.subject].name,
+            gold: question.gold,
+            predicted: answer.best(),
+            predicted_norm: answer.best_normalized(question, dataset.convention),
+            answer,
+        }
+    };
+    result.answers.iter().map(row).collect()
+}

@@ -1,0 +1,274 @@
+//! Files that are read in bounds, and written completely or not at all.
+//!
+//! A new file is written under a temporary name in its directory and renamed when it is
+//! complete: no reader sees a part of it, and the old file stays until then.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use tempfile::NamedTempFile;
+
+use crate::error::{Error, Result};
+
+/// Reads a regular file of at most `max_bytes`.
+///
+/// # Errors
+/// [`Error::Io`] when it cannot be read; [`Error::Model`] when it is not a file or is
+/// longer.
+pub fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
+    let io_error = |action: &'static str| move |source| Error::Io { action, path: path.to_owned(), source };
+    if !path.metadata().map_err(io_error("open"))?.is_file() {
+        return Err(Error::model(path.display().to_string(), "expected a file, found a directory or device"));
+    }
+    let file = File::open(path).map_err(io_error("open"))?;
+    let mut bytes = Vec::new();
+    file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(io_error("read"))?;
+    if bytes.len() as u64 > max_bytes {
+        let message = format!("has more than {max_bytes} bytes, the most that such a file may have");
+        return Err(Error::model(path.display().to_string(), message));
+    }
+    Ok(bytes)
+}
+
+/// Reads a file of at most `max_bytes`; returns `None` if there is none.
+///
+/// # Errors
+/// The error of the operating system; also an error if the file is longer.
+pub fn read_if_present(path: &Path, max_bytes: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    file.take(max_bytes + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max_bytes {
+        return Err(io::Error::other(format!("it has more than {max_bytes} bytes")));
+    }
+    Ok(Some(bytes))
+}
+
+/// Writes `dir/name`. The last of several writers wins. Creates the directory if it is
+/// missing.
+///
+/// # Errors
+/// [`Error::Io`] when the place cannot be written.
+pub fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    let path = dir.join(name);
+    let write = || -> io::Result<()> {
+        std::fs::create_dir_all(dir)?;
+        let mut file = Temporary::create(dir)?;
+        file.write_all(bytes)?;
+        file.rename(&path)
+    };
+    write().map_err(|source| Error::Io { action: "write", path: path.clone(), source })
+}
+
+/// Checks that [`write()`] could write into `dir`.
+///
+/// # Errors
+/// [`Error::Io`] when it could not.
+pub(crate) fn check_writable(dir: &Path) -> Result<()> {
+    std::fs::create_dir_all(dir).and_then(|()| Temporary::create(dir)).map(drop).map_err(|source| Error::Io {
+        action: "write",
+        path: dir.to_owned(),
+        source,
+    })
+}
+
+/// A file that appears under its name only when it is complete. It is deleted if it is
+/// dropped unfinished.
+pub struct NewFile {
+    target: PathBuf,
+    temporary: BufWriter<Temporary>,
+}
+
+impl NewFile {
+    /// Starts writing the file `path`. An existing file of that name stays until
+    /// [`NewFile::finish`].
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the directory cannot be written, or `path` exists and is not a
+    /// file.
+    pub fn create(path: &Path) -> Result<Self> {
+        let failed = |source| Error::Io { action: "write", path: path.to_owned(), source };
+        // A symbolic link stays; its target is replaced.
+        let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        if target.exists() && !target.is_file() {
+            return Err(failed(io::Error::other("it is not a file")));
+        }
+        if target.file_name().is_none() {
+            return Err(failed(io::Error::other("it has no file name")));
+        }
+        let dir = target.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let temporary = BufWriter::new(Temporary::create(dir).map_err(failed)?);
+        Ok(NewFile { target, temporary })
+    }
+
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the disk is full or fails.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.temporary.write_all(bytes).map_err(|source| self.failed(source))
+    }
+
+    /// Gives the complete file its name.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the disk is full or fails.
+    pub fn finish(self) -> Result<()> {
+        let NewFile { target, temporary } = self;
+        let file = temporary.into_inner().map_err(io::IntoInnerError::into_error);
+        file.and_then(|file| {
+            file.file.as_file().sync_all()?;
+            file.rename(&target)
+        })
+        .map_err(|source| Error::Io { action: "write", path: target, source })
+    }
+
+    /// Returns the error for a failed write to this file.
+    pub fn failed(&self, source: io::Error) -> Error {
+        Error::Io { action: "write", path: self.target.clone(), source }
+    }
+}
+
+/// Deletes every file that is being written, for a program that is about to end without
+/// dropping its values.
+pub fn remove_unfinished() {
+    for path in UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        // Nothing more can be done about it.
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+/// The temporary files that exist.
+static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// A file with a temporary name, deleted unless it is renamed.
+struct Temporary {
+    file: NamedTempFile,
+    /// Dropped after the file.
+    _entry: Entry,
+}
+
+/// A file's entry in [`UNFINISHED`].
+struct Entry(PathBuf);
+
+impl Temporary {
+    fn create(dir: &Path) -> io::Result<Self> {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".wgpt-").suffix(".tmp");
+        #[cfg(unix)]
+        let builder = {
+            use std::os::unix::fs::PermissionsExt;
+            // The umask applies, as to any new file.
+            builder.permissions(std::fs::Permissions::from_mode(0o666))
+        };
+        // Locked while the file appears, so that no file escapes `remove_unfinished`.
+        let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = builder.tempfile_in(dir)?;
+        let path = file.path().to_owned();
+        unfinished.push(path.clone());
+        Ok(Temporary { file, _entry: Entry(path) })
+    }
+
+    fn rename(self, target: &Path) -> io::Result<()> {
+        self.file.persist(target).map(drop).map_err(|error| error.error)
+    }
+}
+
+impl Write for Temporary {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).retain(|path| *path != self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_read_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = dir.path().join("a/b");
+        assert!(read_if_present(&inner.join("x"), 10).unwrap().is_none());
+        write(&inner, "x", b"first").unwrap();
+        write(&inner, "x", b"second").unwrap();
+        assert_eq!(read_if_present(&inner.join("x"), 6).unwrap().unwrap(), b"second");
+        let error = read_if_present(&inner.join("x"), 5).unwrap_err().to_string();
+        assert!(error.contains("more than 5 bytes"), "{error}");
+        check_writable(&inner).unwrap();
+        assert_eq!(std::fs::read_dir(&inner).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let error = write(&file, "x", b"").unwrap_err().to_string();
+        assert!(error.contains("cannot write") && error.contains("file"), "{error}");
+        assert!(check_writable(&file).is_err());
+    }
+
+    #[test]
+    fn writers_at_once_leave_a_whole_file() {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for writer in 0..8u8 {
+                let dir = dir.path();
+                scope.spawn(move || {
+                    for _ in 0..20 {
+                        write(dir, "x", &[writer; 10_000]).unwrap();
+                        let found = read_if_present(&dir.join("x"), 10_000).unwrap().unwrap();
+                        assert!(found.len() == 10_000 && found.iter().all(|byte| *byte == found[0]));
+                    }
+                });
+            }
+        });
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_unfinished_file_is_deleted_and_the_old_one_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        std::fs::write(&path, "old").unwrap();
+        let mut file = NewFile::create(&path).unwrap();
+        file.write(b"new").unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+        drop(file);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        let mut file = NewFile::create(&path).unwrap();
+        file.write(b"new").unwrap();
+        file.finish().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn modes_follow_the_umask() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
+        std::fs::write(dir.path().join("plain"), "").unwrap();
+        write(dir.path(), "written", b"").unwrap();
+        NewFile::create(&dir.path().join("new")).unwrap().finish().unwrap();
+        assert_eq!((mode("written"), mode("new")), (mode("plain"), mode("plain")));
+    }
+}

@@ -1,0 +1,70 @@
+//! The door to the rooms that are private otherwise: for the program `wgpt`, for
+//! benchmarks, and for tests of kernels. Nothing here is stable.
+//!
+//! What it opens is sound or an `unsafe fn` with a `# Safety` section: a [`kernels`]
+//! recording compiles shaders with bounds checks unless it was made by
+//! [`gpu::Recorder::unchecked`], and a kernel candidate comes from the library's own lists
+//! unless it was made by [`kernels::Candidate::foreign`].
+
+/// Readings of the machine, models and kernels timed, records.
+pub mod bench {
+    pub use crate::bench::*;
+}
+
+/// Files of weights, and the small files beside them.
+pub mod checkpoint {
+    pub use crate::checkpoint::*;
+}
+
+/// The check-up with chosen kernel candidates.
+pub mod doctor {
+    pub use crate::doctor::run_among;
+    pub use crate::doctor::{benchmark::*, kernels::*, report::*, surroundings::*};
+}
+
+/// How kernels and sizes are decided before a model is loaded.
+pub mod engine {
+    pub use crate::engine::{Selection, check_budget, prepare, select, tune_model, tuned_shapes};
+}
+
+/// Buffers, recordings, timestamps.
+pub mod gpu {
+    pub use crate::gpu::*;
+}
+
+/// One operation a file, its kernel candidates and their WGSL.
+pub mod kernels {
+    pub use crate::kernels::*;
+}
+
+/// The description of a model, its tensors, random weights.
+pub mod model {
+    pub use crate::model::{
+        Decoder, Dims, STEPS_AHEAD_MAX, Weights, arch, check_tensors, decoder, random, rope, spec,
+    };
+}
+
+/// The naive twins of the kernels.
+pub mod reference {
+    pub use crate::reference::*;
+}
+
+/// The sampler's list of tokens.
+pub mod sampling {
+    pub use crate::sampling::*;
+}
+
+/// Padded axes.
+pub mod tensor {
+    pub use crate::tensor::*;
+}
+
+/// Templates that are known by name, text without special tokens.
+pub mod text {
+    pub use crate::text::*;
+}
+
+/// Cases of kernels, the canary, the search, its file of choices.
+pub mod tune {
+    pub use crate::tune::*;
+}

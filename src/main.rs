@@ -1,7 +1,0 @@
-//! The `wgpt` program: see `wgpt --help`.
-
-mod cli;
-
-fn main() -> std::process::ExitCode {
-    cli::main()
-}

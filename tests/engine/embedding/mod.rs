@@ -1,0 +1,42 @@
+//! The library inside an application: the host's device, faults, changes of device, loads
+//! and texts that are ended from outside, futures and streams.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod builder;
+mod executor;
+mod exhaustion;
+mod faults;
+mod host;
+mod limits;
+mod rebind;
+mod stream;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wgpt::Engine;
+use wgpt::ModelFiles;
+use wgpt::ModelOptions;
+use wgpt::{FaultInjector, Gpu, GpuOptions};
+
+/// Opens a separate device into which faults can be injected.
+fn faulty_gpu() -> (Arc<Gpu>, FaultInjector) {
+    let faults = FaultInjector::default();
+    let options = GpuOptions { faults: Some(faults.clone()), ..GpuOptions::default() };
+    (Arc::new(support::open_gpu(options)), faults)
+}
+
+fn load(gpu: &Arc<Gpu>, options: &ModelOptions) -> wgpt::Result<Engine> {
+    let files = ModelFiles::demo()?;
+    Engine::load(files, Arc::clone(gpu), options, &mut |_| ControlFlow::Continue(()))
+}
+
+/// A chunk or a step is one submit, however slow the machine: tests count them.
+fn deterministic() -> ModelOptions {
+    ModelOptions { deterministic: true, max_submit: Duration::from_secs(3600), ..ModelOptions::default() }
+}

@@ -1,0 +1,177 @@
+//! Every kernel variant that the adapter can run, against its naive reference.
+
+mod support;
+
+use std::process::Command;
+
+use support::open_gpu;
+use wgpt::internals::kernels::{Candidate, Choices};
+use wgpt::internals::tune::Outcome;
+use wgpt::internals::tune::cases::{self, Case};
+use wgpt::{Gpu, GpuOptions, Strategy};
+
+/// Formats one failed case as lines for a reader.
+fn describe(outcome: &Outcome) -> String {
+    let Outcome { case, variant, max_error, tolerance, reason, worst, wrong_elements, stray_writes } =
+        outcome;
+    let mut text = format!("{case}\n    {variant}\n    ");
+    text += &format!("{wrong_elements} wrong elements, {stray_writes} stray writes; ");
+    text += &format!("error {max_error:.3e}, tolerance {tolerance:.3e} ({reason})");
+    if let Some((output, index, found, want)) = worst {
+        text += &format!("\n    {output}[{index}]: found {found:e}, expected {want:e}");
+    }
+    text
+}
+
+/// Runs `cases` with every implementation of a strategy that the device can run, and
+/// returns a description of each failure. Operations with a single implementation count
+/// as per_thread.
+fn failures(gpu: &Gpu, strategy: Strategy, cases: &[Case]) -> Vec<String> {
+    let (mut failed, mut n_run, mut closest) = (Vec::new(), 0, 0.0f64);
+    let device = gpu.capabilities();
+    for (i, case) in cases.iter().enumerate() {
+        let candidates = case.candidates(&device);
+        let own = candidates.into_iter().filter(|candidate| candidate.strategy() == strategy);
+        // Implementations that differ from the first of their kind only in sizes take
+        // long to compile, so they run only every seventh case.
+        let own = own.filter(|candidate| is_first(candidate) || i % 7 == 0).map(Some);
+        let single = case.op().is_none() && strategy == Strategy::PerThread;
+        for candidate in own.chain(single.then_some(None)) {
+            let choices = Choices::new(&device, candidate.as_slice()).expect("the device can run it");
+            n_run += 1;
+            match case.check(gpu, &choices) {
+                Ok(outcome) if outcome.passed() => {
+                    closest = closest.max(outcome.max_error / outcome.tolerance.max(f64::MIN_POSITIVE));
+                }
+                Ok(outcome) => failed.push(describe(&outcome)),
+                Err(error) => failed.push(format!("{case}\n    {error}")),
+            }
+        }
+    }
+    println!(
+        "{}: {} of {n_run} runs passed, errors up to {:.0} % of their tolerance",
+        strategy.name(),
+        n_run - failed.len(),
+        closest * 100.0
+    );
+    failed
+}
+
+/// Returns whether it is the first implementation with its shaders and requirements.
+fn is_first(candidate: &Candidate) -> bool {
+    let same = |other: &&Candidate| {
+        (other.strategy(), other.needs(), other.kernels())
+            == (candidate.strategy(), candidate.needs(), candidate.kernels())
+    };
+    candidate.op().candidates().iter().find(same) == Some(candidate)
+}
+
+/// Runs `cases` on one device for each of `options`, with those of `strategies` that the
+/// device supports.
+fn check(options: &[GpuOptions], strategies: &[Strategy], cases: &[Case]) {
+    let mut failed = Vec::new();
+    for options in options {
+        let gpu = open_gpu(options.clone());
+        let floor = if options.features_floor { ", no feature" } else { "" };
+        println!("{} ({}, {}{floor})", gpu.report().name, gpu.report().backend, gpu.report().driver_info);
+        for &strategy in strategies {
+            if gpu.strategies().contains(&strategy) {
+                failed.extend(failures(&gpu, strategy, cases));
+            } else {
+                // Only the floor may lack features that the adapter offers.
+                let offered = strategy == Strategy::Subgroup && gpu.report().subgroups;
+                assert!(options.features_floor || !offered, "{} kernels were not run", strategy.name());
+                println!("{}: the device has no such kernels", strategy.name());
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{} runs failed:\n{}", failed.len(), failed.join("\n"));
+}
+
+/// A device with everything it offers, then one with only the portable floor.
+fn both_floors() -> [GpuOptions; 2] {
+    [GpuOptions::default(), GpuOptions { features_floor: true, ..GpuOptions::default() }]
+}
+
+const ALL: [Strategy; 3] = [Strategy::PerThread, Strategy::Workgroup, Strategy::Subgroup];
+
+// One test per strategy: software adapters compile for a long time, and this way they use
+// two cores.
+
+#[test]
+fn per_thread_kernels_match_their_reference() {
+    check(&both_floors(), &[Strategy::PerThread], &cases::all());
+}
+
+#[test]
+fn workgroup_kernels_match_their_reference() {
+    check(&both_floors(), &[Strategy::Workgroup], &cases::all());
+}
+
+#[test]
+fn subgroup_kernels_match_their_reference() {
+    check(&both_floors(), &[Strategy::Subgroup], &cases::all());
+}
+
+#[test]
+fn quick_cases_of_every_kernel() {
+    check(&[GpuOptions::default()], &ALL, &cases::quick());
+}
+
+/// With bounds checks and zeroed workgroup memory the results are the same: no kernel
+/// relies on behaviour that the unchecked mode leaves undefined.
+#[test]
+fn kernels_match_their_reference_with_checks() {
+    check(&[GpuOptions { checked_shaders: true, ..GpuOptions::default() }], &ALL, &cases::quick());
+}
+
+/// No kernel assumes a subgroup size. lavapipe's subgroup size is its vector width, which
+/// an environment variable sets for a whole process.
+#[test]
+fn kernels_match_their_reference_at_other_subgroup_sizes() {
+    rerun_at_other_widths(&["quick_cases_of_every_kernel"]);
+}
+
+/// All cases on both floors; this takes minutes, nearly all of them for compilation.
+#[test]
+#[ignore = "takes minutes: make test-all"]
+fn all_cases_at_other_subgroup_sizes() {
+    rerun_at_other_widths(&[
+        "per_thread_kernels_match_their_reference",
+        "workgroup_kernels_match_their_reference",
+        "subgroup_kernels_match_their_reference",
+    ]);
+}
+
+/// Runs tests of this program again with vectors of 128 or 256 bits, for each width that
+/// the adapter does not already use. The driver's shader cache does not distinguish
+/// widths (Mesa 25.0.7), so with the usual cache the code for the other width would run.
+fn rerun_at_other_widths(tests: &[&str]) {
+    let name = open_gpu(GpuOptions::default()).report().name.clone();
+    if !name.starts_with("llvmpipe") {
+        println!("not run: the subgroup size of {name} cannot be chosen");
+        return;
+    }
+    let program = std::env::current_exe().expect("the path of the test program");
+    let others = ["128", "256"].into_iter().filter(|width| !name.contains(&format!("{width} bits")));
+    for width in others {
+        let cache = tempfile::tempdir().expect("a folder for the shader cache");
+        let output = Command::new(&program)
+            .args(["--exact", "--nocapture"])
+            .args(tests)
+            .env("LP_NATIVE_VECTOR_WIDTH", width)
+            .env("MESA_SHADER_CACHE_DIR", cache.path())
+            .output()
+            .expect("the test program runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        println!("vectors of {width} bits:\n{text}");
+        let passed = format!("{} passed", tests.len());
+        assert!(
+            // The name shows that the variable took effect.
+            output.status.success() && text.contains(&passed) && text.contains(&format!("{width} bits")),
+            "vectors of {width} bits: {}\n{text}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
