@@ -78,6 +78,12 @@ pub(crate) fn check_writable(dir: &Path) -> Result<()> {
     })
 }
 
+/// Writes bytes as lower-case hexadecimal digits, as digests are shown.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A file that appears under its name only when it is complete. It is deleted if it is
 /// dropped unfinished.
 pub struct NewFile {

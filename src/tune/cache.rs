@@ -84,7 +84,7 @@ impl Key {
     fn file_name(&self) -> Result<String> {
         let json = serde_json::to_vec(self).map_err(|e| Error::input(format!("tuning key: {e}")))?;
         let digest = Sha256::digest(&json);
-        let hex: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = files::hex(&digest[..8]);
         Ok(format!("tuning-{hex}.json"))
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use wgpt::files::hex;
 use wgpt::Error;
 use wgpt::Tokenizer;
 use wgpt_eval::perplexity::{Document, Protocol, Split, join};
@@ -101,8 +102,4 @@ fn documents(
         }
     }
     Ok(documents)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
