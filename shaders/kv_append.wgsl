@@ -1,17 +1,17 @@
-// cache[k or v, kv_head, position + row, :] = qkv[row, k or v, kv_head, :]
+// cache[k or v, kv_head, position of row, :] = qkv[row, k or v, kv_head, :]
 //
-// One thread copies eight neighbouring elements of one kv head of one row, rounded
-// to the cache's type. Ragged edge: guarded; HEAD_DIM is a multiple of 8, its
-// padding zero.
+// One thread copies eight consecutive elements of one KV head of one row, rounded to the
+// cache's type.
+// Ragged edge: guarded; HEAD_DIM is a multiple of 8, padded with zeros.
 struct KvAppendParams {
-    // Heads of q.
+    // Query heads.
     n_head: u32,
-    // Heads of k and v.
+    // KV heads.
     n_kv_head: u32,
-    // Length of a row of `qkv` divided by 4: q, [n_head, HEAD_DIM], then k and v, each
-    // [n_kv_head, HEAD_DIM].
+    // Length of a row of `qkv` divided by 4. A row holds q, [n_head, HEAD_DIM], then k
+    // and v, each [n_kv_head, HEAD_DIM].
     qkv_stride4: u32,
-    // What is noted beside the position of a value that f16 cannot hold.
+    // Tag recorded with the position of an f16 overflow.
     tag: u32,
 }
 

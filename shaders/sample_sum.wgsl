@@ -1,7 +1,8 @@
-// sums[c] = (sum of the weights of chunk c's survivors above the cut's key, number of tokens at
-// it).
+// sums[c] = (sum of the weights of chunk c's survivors above the cut's key, number of
+// tokens at that key)
 //
-// A workgroup computes one chunk. Ragged edge: guarded.
+// One workgroup computes one chunk.
+// Ragged edge: guarded.
 
 // [n_chunks]
 @group(0) @binding(5) var<storage, read_write> sums: array<vec4<u32>>;

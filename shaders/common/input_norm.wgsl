@@ -1,7 +1,8 @@
 // The input of a one-row gemv after a layer normalization: (x - mean) / sqrt(variance +
 // epsilon) * weight + bias, computed as in layer_norm. Each workgroup computes it for
-// itself. Ragged edge: the padding of x is zero and is excluded from the variance; weight
-// and bias are zero there.
+// itself.
+// Ragged edge: the padding of x is zero and is excluded from the variance; weight and
+// bias are zero there.
 // [first_row + n_rows, 8 * k8]
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
 // [2, 8 * k8]: weight, then bias

@@ -2,8 +2,9 @@
 // sqrt(variance + epsilon) * weight + bias, computed as in layer_norm. Each workgroup
 // computes it for itself and keeps it in workgroup memory. For software adapters, whose
 // workgroups are one vector wide: each lane sums its own part, then every lane sums all
-// parts. Ragged edge: the padding of x is zero and is excluded from the variance; weight
-// and bias are zero there.
+// parts.
+// Ragged edge: the padding of x is zero and is excluded from the variance; weight and
+// bias are zero there.
 // [first_row + n_rows, 8 * k8]
 @group(0) @binding(2) var<storage, read> x: array<Load>;
 // [2, 8 * k8]: weight, then bias
