@@ -1,17 +1,17 @@
-//! Which kernels a measurement was made with.
+//! Identifies the kernels with which a measurement was made.
 
 use sha2::{Digest, Sha256};
 
 use super::registry;
 use crate::gpu::Variant;
 
-/// Hexadecimal digits of the hash that are kept: 64 bits, enough to tell
-/// versions of one program apart.
+/// Hexadecimal digits of the hash that are kept: 64 bits, enough to distinguish versions
+/// of one program.
 const DIGITS: usize = 16;
 
-/// A hash over the WGSL text of every variant of the registry, constants and
-/// fragments included: equal where the kernels are, whatever the program around
-/// them.
+/// Returns a hash over the WGSL text of every variant in the registry, constants and
+/// fragments included. It is equal for equal kernels, whatever the rest of the program
+/// is.
 #[must_use]
 pub fn source_hash() -> String {
     hash(&registry())
@@ -22,7 +22,7 @@ fn hash(variants: &[Variant]) -> String {
     texts.sort();
     let mut hasher = Sha256::new();
     for text in texts.iter().flat_map(|(label, wgsl)| [label, wgsl]) {
-        // The length in front: no text can pass for parts of two.
+        // The length comes first, so that one text cannot be confused with two shorter ones.
         hasher.update((text.len() as u64).to_le_bytes());
         hasher.update(text.replace("\r\n", "\n"));
     }
@@ -47,7 +47,7 @@ mod tests {
         assert_ne!(hash(&variants), before);
         variants.remove(0);
         assert_ne!(hash(&variants), before);
-        // The first digits of SHA-256 of nothing.
+        // The first digits of the SHA-256 of an empty input.
         assert_eq!(hash(&[]), "e3b0c44298fc1c14");
     }
 }
