@@ -1,7 +1,8 @@
+// partial[row, head, split] = (acc, max, sum) of online softmax over the positions of one split
+//
 // Decode attention: each row attends to the cached positions of its own sequence that its
-// window leaves visible. The positions are split over workgroups: partial[row, head,
-// split] = (acc, max, sum) of online softmax over the positions of one split.
-// attention_reduce merges the splits. A single split writes `out` directly.
+// window leaves visible. The positions are split over workgroups, and attention_reduce
+// merges the splits. A single split writes `out` directly.
 // (split-KV decode: Dao, Haziza, Massa and Sizov 2023, "Flash-Decoding")
 //
 // One workgroup computes one split of up to SPLIT_KEYS positions, for one KV head and

@@ -1,7 +1,8 @@
+// partial[row, head, split] = (acc, max, sum) of softmax over the positions of one split
+//
 // Decode attention for software adapters: each row attends to the cached positions of its
-// own sequence that its window leaves visible. partial[row, head, split] = (acc, max,
-// sum) of softmax over one split of these positions. attention_reduce merges the splits.
-// A single split writes `out` directly.
+// own sequence that its window leaves visible. The positions are split over workgroups,
+// and attention_reduce merges the splits. A single split writes `out` directly.
 //
 // One workgroup computes one split of up to SPLIT_KEYS positions, for one KV head and
 // HEADS of the query heads that share it. So k and v are read once for all of these

@@ -1,5 +1,5 @@
-// scores[kv_head, item, j - start] = cap(scale * q[item] . k[j, kv_head]) for j up to the
-// position of the item's row
+// scores[kv_head, item, j - start] = cap(scale * q[item] . k[j, kv_head])
+// for j up to the position of the item's row
 //
 // The first of three prefill attention kernels for software adapters;
 // attention_prefill_weights and attention_prefill_values follow. prefill_items defines
@@ -8,7 +8,8 @@
 // loaded value must serve several sums. The lanes of a workgroup differ in their
 // positions. Three small kernels without private arrays compile ten times faster on these
 // adapters than one kernel with them. Rows of several sequences are processed one
-// sequence after another. Keys above the diagonal of the last row are skipped.
+// sequence after another. Positions above the diagonal of a sequence's last row are
+// skipped.
 // Ragged edge: items beyond the last repeat it and are not stored. Scores of positions
 // that a row does not see are not read later; their keys may hold anything.
 

@@ -1,5 +1,5 @@
-// scores[kv_head, item, j - start] = exp(score - largest score of the item), or 0 if the
-// item's row does not see j
+// scores[kv_head, item, j - start] = exp(score - largest score of the item),
+// or 0 if the item's row does not see j
 //
 // The second of three prefill attention kernels for software adapters. It overwrites the
 // scores that attention_prefill_scores wrote. One thread processes one item, so each

@@ -81,7 +81,8 @@ fn keep_w(rows: Rows4, row4: u32, k: u32) {
     tile_w[at + 7u * STRIDE_N] = high[3];
 }
 
-// Adds the products of four rows and four columns; each row is a column of the matrix.
+// Adds the outer product of four x and four weights to `sum`; each column of `sum` is a
+// row of outputs.
 fn add_outer(x4: vec4<f32>, w4: vec4<f32>, sum: mat4x4<f32>) -> mat4x4<f32> {
     return mat4x4<f32>(
         fma(vec4<f32>(x4.x), w4, sum[0]),

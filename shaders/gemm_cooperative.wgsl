@@ -3,7 +3,7 @@
 // For matrix units: f16 factors, f32 sums. One workgroup of 128 threads computes a tile
 // of TILE_M x TILE_N outputs in four blocks. A block is 4 x 2 matrices of SIDE x SIDE,
 // which a subgroup holds in registers. Tiles of x and of the weights pass through
-// workgroup memory while the next tiles wait in registers. They are rounded to f16;
+// workgroup memory while the next tiles wait in registers. Both are rounded to f16;
 // values beyond its range become its largest value. If a workgroup has fewer than four
 // subgroups, they take the blocks in rounds. If it has more, the others compute the last
 // block again and drop it. The elements of a matrix are accessible only through memory,

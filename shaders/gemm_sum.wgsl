@@ -1,7 +1,7 @@
 // out[m, n] = activate(sum over splits of partial[split, m, n] + bias[n])  [+ out[m, n]]
 //
-// One thread adds up four consecutive outputs of one row, in ascending order of k. One
-// workgroup has 64 threads.
+// One thread adds up the splits of four consecutive outputs of one row, in ascending
+// order of k. One workgroup has 64 threads.
 // Ragged edge: n is padded to a multiple of 8 with zeros; threads beyond n do nothing.
 
 // [SPLITS * n_rows, n]

@@ -1,6 +1,6 @@
 // out[i] = x[i], for i in 0..n
 //
-// Measures the bandwidth with which other kernels are compared. A workgroup copies
+// Measures the bandwidth against which other kernels are compared. A workgroup copies
 // WORKGROUP_SIZE * ITEMS packs of 16 bytes. Adjacent threads take packs LANE_STRIDE
 // apart; a thread's successive packs are ITEM_STRIDE apart.
 // Ragged edge: guarded.

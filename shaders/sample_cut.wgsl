@@ -2,10 +2,10 @@
 // key, then rising id. (0, 0, 0) if neither is on.
 //
 // One workgroup does all the work. Top-k ends where the count of tokens reaches k. Top-p
-// ends where the sum of their weights reaches the fraction top_p of the weight that top-k
-// left. Each end is found in five levels: first among the bins, then by the four digits
-// of the keys of that bin's tokens, which one pass over all weights has gathered. A
-// single loop handles all levels, since software adapters compile barriers slowly.
+// ends where the sum of the tokens' weights reaches the fraction top_p of the weight that
+// top-k left. Each end is found in five levels: first among the bins, then by the four
+// digits of the keys of that bin's tokens, which one pass over all weights has gathered.
+// A single loop handles all levels, since software adapters compile barriers slowly.
 
 // [n]
 @group(0) @binding(2) var<storage, read> logits: array<u32>;
@@ -22,7 +22,7 @@
 
 var<workgroup> best_key: atomic<u32>;
 var<workgroup> n_members: atomic<u32>;
-// The number of tokens with a digit, and the sum of their weights.
+// For each digit: the number of tokens with it, and the sum of their weights.
 var<workgroup> counts: array<atomic<u32>, WORKGROUP_SIZE>;
 var<workgroup> low: array<atomic<u32>, WORKGROUP_SIZE>;
 var<workgroup> high: array<atomic<u32>, WORKGROUP_SIZE>;

@@ -1,8 +1,10 @@
-// logprobs[first_row + row] = logits[row, target] - max - ln(sum over i of
-// exp(logits[row, i] - max)), or minus infinity if the target's logit is.
-// details[first_row + row] = (the same, number of tokens before the target, id of the
-// largest logit, its log-probability). All floats are NaN if a logit is NaN or plus
-// infinity, or if all are minus infinity.
+// logprobs[first_row + row] =
+//    logits[row, target] - max - ln(sum over i of exp(logits[row, i] - max)),
+// or minus infinity if the target's logit is;
+// details[first_row + row] = (the same, number of tokens before the target, id of the largest
+//    logit, its log-probability)
+//
+// All floats are NaN if a logit is NaN or plus infinity, or if all are minus infinity.
 //
 // One thread merges the partial results of one row. Terms are summed in blocks of BLOCK,
 // then the block sums are added, so that errors stay small.

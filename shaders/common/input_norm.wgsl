@@ -1,6 +1,6 @@
-// The input of a one-row gemv after a layer normalization: (x - mean) / sqrt(variance +
-// epsilon) * weight + bias, computed as in layer_norm. Each workgroup computes it for
-// itself.
+// The input of a one-row gemv after a layer normalization, computed as in layer_norm:
+// (x - mean) / sqrt(variance + epsilon) * weight + bias.
+// Each workgroup computes it for itself.
 // Ragged edge: the padding of x is zero and is excluded from the variance; weight and
 // bias are zero there.
 // [first_row + n_rows, 8 * k8]

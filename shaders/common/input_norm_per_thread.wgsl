@@ -1,8 +1,9 @@
-// The input of a one-row per-thread gemv after a layer normalization: (x - mean) /
-// sqrt(variance + epsilon) * weight + bias, computed as in layer_norm. Each workgroup
-// computes it for itself and keeps it in workgroup memory. For software adapters, whose
-// workgroups are one vector wide: each lane sums its own part, then every lane sums all
-// parts.
+// The input of a one-row per-thread gemv after a layer normalization, computed as in
+// layer_norm:
+// (x - mean) / sqrt(variance + epsilon) * weight + bias.
+// Each workgroup computes it for itself and keeps it in workgroup memory. For software
+// adapters, whose workgroups are one vector wide: each lane sums its own part, then every
+// lane sums all parts.
 // Ragged edge: the padding of x is zero and is excluded from the variance; weight and
 // bias are zero there.
 // [first_row + n_rows, 8 * k8]

@@ -1,7 +1,8 @@
-// The input of a gemv after an RMS norm: x / sqrt(mean of x^2 + epsilon) * weight. The
-// root is one factor per row. So the gemv sums x * weight, `input` adds up the squares of
-// the elements it reads, and the factor is applied at the end, without a separate pass
-// over x.
+// The input of a gemv after an RMS norm:
+// x / sqrt(mean of x^2 + epsilon) * weight.
+// The reciprocal root is one factor per row. So the gemv sums x * weight, `input` adds up
+// the squares of the elements that it reads, and the factor is applied at the end. There
+// is no separate pass over x.
 // Ragged edge: the padding of x is zero.
 // [first_row + n_rows, 8 * k8]
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;

@@ -1,8 +1,9 @@
-// The input of a per-thread gemv after an RMS norm: x / sqrt(mean of x^2 + epsilon) *
-// weight. The root is one factor per row. So the gemv sums x * weight, `input` adds up
-// the squares of the elements it reads, and the factor is applied at the end. There is no
-// separate pass over x and no barrier, since every pass over the weights reads all of x
-// anyway.
+// The input of a per-thread gemv after an RMS norm:
+// x / sqrt(mean of x^2 + epsilon) * weight.
+// The reciprocal root is one factor per row. So the gemv sums x * weight, `input` adds up
+// the squares of the elements that it reads, and the factor is applied at the end. There
+// is no separate pass over x and no barrier, since every pass over the weights reads all
+// of x anyway.
 // Ragged edge: the padding of x is zero.
 // [first_row + n_rows, 8 * k8]
 @group(0) @binding(2) var<storage, read> x: array<Load>;

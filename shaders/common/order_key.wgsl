@@ -1,4 +1,4 @@
-// Unsigned integers in the order of logits.
+// Unsigned integer keys in the order of the logits.
 
 // Keys of minus and plus infinity. NaN with its sign set has keys below the first, other
 // NaN above the second.

@@ -1,5 +1,5 @@
-// Rows of any sequences: a decode step or a packed pass. The array has `ROWS_MAX` rows,
-// as in Rust.
+// Rows of any sequences: a decode step or a packed pass. The array has as many rows as
+// `ROWS_MAX` in Rust.
 struct Row {
     // Position in its sequence.
     position: u32,

@@ -2,9 +2,9 @@
 //
 // The weight of a token is 2^42 exp((logit - max) / temperature) as an integer, so sums
 // are exact and independent of their order. Tokens are ordered by falling key, then
-// rising id. The cut is the end of a prefix of this order: all tokens above the cut's
-// key, then the first `ties` tokens at that key. The survivors of the filters are the
-// tokens in the prefix whose weight is at least min_weight.
+// rising id. The cut ends a prefix of this order: all tokens above the cut's key, then
+// the first `ties` tokens at that key. The survivors of the filters are the tokens in the
+// prefix whose weight is at least min_weight.
 const CHUNK: u32 = 2048u;
 
 struct SampleShape {

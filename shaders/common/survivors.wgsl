@@ -7,8 +7,8 @@
 // [1]: (key, ties, weight of the key)
 @group(0) @binding(4) var<storage, read> cut: array<vec4<u32>>;
 
-// Returns what a token below n adds to the sum: its weight if it is above the cut's key,
-// a count of 1 if it is at that key.
+// Returns what a token below n adds to the sum: its weight if its key is above the cut's,
+// a count of 1 if the keys are equal, nothing if its weight is below min_weight.
 fn survivor(id: u32) -> vec4<u32> {
     let weight = weights[id];
     let key = order_key(logits[id]);

@@ -11,8 +11,8 @@ fn first_split_key(kv_len: u32, window: u32) -> u32 {
     return first_seen(kv_len, window) / PAGE_SIZE * PAGE_SIZE;
 }
 
-// Returns the length of each split but the last, in whole pages. There are as few splits
-// as possible of at most `most` positions each; their sizes are equal.
+// Returns the length of each split but the last, in whole pages. The splits are of equal
+// size, and as few as possible with at most `most` positions each.
 fn split_length(n_keys: u32, most: u32) -> u32 {
     let n_splits = (n_keys + most - 1u) / most;
     let length = (n_keys + n_splits - 1u) / n_splits;

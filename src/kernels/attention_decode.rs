@@ -1,5 +1,5 @@
-//! Decode attention: each row attends over its own sequence in the cache. The work is
-//! split over workgroups; [`super::attention_reduce`] merges their results.
+//! Decode attention: each row attends to its own sequence in the cache. The work is split
+//! over workgroups; [`super::attention_reduce`] merges their results.
 
 use super::attention::{self, Attention, AttentionForm, AttentionShape};
 use super::attention_reduce;
@@ -25,9 +25,9 @@ static ATTENTION_DECODE_PER_THREAD: Kernel = Kernel {
 /// Largest workgroup of the GPU candidates.
 const WORKGROUP_SIZE_MAX: usize = 64;
 
-/// Query elements, 4 bytes each, in a workgroup of the kernel for GPUs. The portable 16
-/// KiB of workgroup memory also hold three arrays with a pack and two vec4 per thread: 64
-/// bytes per thread.
+/// Query elements, 4 bytes each, that fit in a workgroup of the kernel for GPUs. They
+/// share the portable 16 KiB of workgroup memory with three arrays of a pack and two vec4
+/// per thread: 64 bytes per thread.
 const QUERY_ELEMS_MAX: usize = (16_384 - 64 * WORKGROUP_SIZE_MAX) / 4;
 
 /// Longest padded head that the kernel for GPUs supports, in elements.
@@ -49,9 +49,9 @@ pub static CANDIDATES: &[Candidate] = &[
     split("subgroup_64", Strategy::Subgroup, &[("WORKGROUP_SIZE", 64), ("SPLIT_KEYS", 64)]),
 ];
 
-/// Workgroups are one vector of a software adapter at its usual width. A split is as long
-/// as the scores that fit in 12 KiB of workgroup memory, since a merge costs a dispatch:
-/// 40 us on such an adapter.
+/// Workgroups are one vector of a software adapter at its usual width. A split has as
+/// many positions as scores fit in 12 KiB of workgroup memory, since a merge costs a
+/// dispatch: 40 us on such an adapter.
 const fn per_thread(name: &'static str, needs: Needs) -> Candidate {
     Candidate {
         op: Op::AttentionDecode,
@@ -79,7 +79,7 @@ const fn split(
     }
 }
 
-/// Returns the most positions that splits cover, given that they start at the start of a page.
+/// Returns the most positions that the splits cover; the first split begins at a page boundary.
 fn reach(window: Option<usize>) -> usize {
     window.map_or(usize::MAX, |window| window.saturating_add(PAGE_SIZE - 1))
 }

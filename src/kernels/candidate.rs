@@ -18,7 +18,7 @@ pub enum Op {
     LayerNorm,
     /// Matrix times a few rows: decode.
     Gemv,
-    /// The same after a layer normalization, with the append of k and v.
+    /// `Gemv` after a layer normalization, with the append of k and v.
     NormGemv,
     /// RMS normalization of rows.
     RmsNorm,
@@ -155,8 +155,8 @@ impl Candidate {
         found.unwrap_or_else(|| panic!("{self} has no constant {name}")).1
     }
 
-    /// Returns the variant of its shader number `index`, with fragments before it, its
-    /// own constants and `more`.
+    /// Returns the variant of its shader number `index`: `fragments` come before the
+    /// shader, and its constants are its own and `more`.
     #[must_use]
     pub fn variant(&self, index: usize, fragments: Vec<Fragment>, more: &[(&'static str, u32)]) -> Variant {
         let constants = self.constants.iter().chain(more).copied().collect();
@@ -191,7 +191,7 @@ impl Candidate {
 
     /// Returns whether every output is the same sum in the same order for any number of
     /// rows. It is not if few rows are summed in parts, nor on matrix units, whose order
-    /// is not specified.
+    /// of additions is not specified.
     #[must_use]
     pub fn is_deterministic(&self) -> bool {
         self.splits() == 1 && !self.rounds_to_f16()
@@ -285,8 +285,8 @@ impl Choices {
 }
 
 /// Returns the first implementation of the device's strategy that the device can run. On
-/// the floor, each operation has one for every strategy except subgroups; the workgroup
-/// strategy replaces those.
+/// the portable floor, each operation has an implementation for every strategy except
+/// subgroups, for which the workgroup strategy stands in.
 fn default(op: Op, device: &Capabilities) -> &'static Candidate {
     let runnable =
         |strategy: Strategy| op.candidates().iter().find(|c| c.strategy == strategy && c.runs_on(device));

@@ -31,12 +31,12 @@ static GEMM_COOPERATIVE: Kernel = Kernel {
     bindings: &[Binding::read(2, "x")],
 };
 
-/// Candidates that split k sum steps of at most this many rows in parts. Such a step is
-/// one row of tiles for the other candidates, so few workgroups would run. The limit
+/// Candidates that split k sum steps of at most this many rows in parts. For the other
+/// candidates, such a step is one row of tiles, so few workgroups would run. The limit
 /// bounds [`scratch_bytes`].
 pub const SPLIT_ROWS: u32 = 64;
 
-/// Matrices with more rows are not split: one row of tiles, for [`SPLIT_ROWS`] rows, then
+/// Matrices with more rows are not split. For them, even a step of [`SPLIT_ROWS`] rows
 /// has at least 256 workgroups, more than a GPU runs at once.
 const SPLIT_COLUMNS: usize = 16_384;
 

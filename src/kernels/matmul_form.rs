@@ -64,8 +64,8 @@ impl Form {
         fragments::rotate_outputs(self.is_rotated())
     }
 
-    /// Returns [`Form::rotation`] and the fragment for positions that it needs, for a
-    /// kernel that does not have one.
+    /// Returns [`Form::rotation`] with the rows fragment that it needs, for a kernel
+    /// without one.
     pub(super) fn rotation_and_rows(self) -> Vec<Fragment> {
         let mut fragments = self.rotation();
         if let Form::Rotated(rows) = self {

@@ -109,7 +109,8 @@ impl Norm {
     }
 }
 
-/// The portable workgroup memory, minus the memory for the sums of the norm.
+/// Most bytes of a normalized row: the portable workgroup memory, minus the memory for
+/// the sums of the norm.
 const NORMED_BYTES_MAX: usize = 16_384 - 256;
 
 /// A normalization followed by a projection.

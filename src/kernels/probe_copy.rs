@@ -1,4 +1,4 @@
-//! A copy: measures the bandwidth with which other kernels are compared.
+//! A copy: measures the bandwidth against which other kernels are compared.
 
 use crate::error::Result;
 use crate::gpu::{Binding, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};

@@ -1,5 +1,5 @@
-//! Chains of multiply-adds: measures the rate of f32 arithmetic with which other kernels
-//! are compared.
+//! Chains of multiply-adds: measures the rate of f32 arithmetic against which other
+//! kernels are compared.
 
 use crate::error::Result;
 use crate::gpu::{Binding, Extent, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};

@@ -20,8 +20,7 @@ pub struct Step {
 pub const BATCH_MAX: usize = 16;
 
 /// Most rows of any sequences in one pass: the length of the shaders' array. It takes 4
-/// KiB of a uniform, of which 16 KiB are portable; at this size the tiles of gemm are
-/// full.
+/// KiB of a uniform; 16 KiB are portable. At this size the tiles of gemm are full.
 pub const ROWS_MAX: usize = 256;
 
 /// One row of a batch; the shaders' `Row`.

@@ -26,7 +26,8 @@ impl Attention {
         self.soft_cap.map_or(score, |cap| soft_cap(score, f64::from(cap)))
     }
 
-    /// Attends with one query head, `[head_dim]`, over the keys it sees, `[n_keys, head_dim]`.
+    /// Computes attention of one query head, `[head_dim]`, over the keys it sees,
+    /// `[n_keys, head_dim]`.
     fn head(&self, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
         let scores: Vec<f64> = k.chunks(self.head_dim).map(|k| self.score(q, k)).collect();
         let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -38,8 +39,8 @@ impl Attention {
         (0..self.head_dim).map(|d| (value(d) / sum) as f32).collect()
     }
 
-    /// Attends with the row at `position`: q is `[n_head, head_dim]`, k and v are
-    /// `[n_kv_head, n_positions, head_dim]`.
+    /// Computes attention of the row at `position`: q is `[n_head, head_dim]`, k and v
+    /// are `[n_kv_head, n_positions, head_dim]`.
     pub(super) fn row(&self, q: &[f32], k: &[f32], v: &[f32], position: usize) -> Vec<f32> {
         let first = self.window.map_or(0, |window| (position + 1).saturating_sub(window));
         let per_kv_head = k.len() / self.n_kv_head;
@@ -55,8 +56,8 @@ impl Attention {
     }
 }
 
-/// Returns the attention of one row, the last of the given positions, over those that its
-/// window leaves visible.
+/// Computes attention of one row, at the last of the given positions, over those
+/// positions that its window leaves visible.
 ///
 /// `q` is `[n_head, head_dim]`, `k` and `v` are `[n_kv_head, n_keys, head_dim]`; returns
 /// `[n_head, head_dim]`.

@@ -1,6 +1,6 @@
 use super::Attention;
 
-/// Returns the causal attention of rows. Row `i` sees the positions up to `position + i`;
+/// Computes causal attention of rows. Row `i` sees the positions up to `position + i`;
 /// with a window, only the last `window` of them.
 ///
 /// `q` is `[n_rows, n_head, head_dim]`, `k` and `v` are
