@@ -5,6 +5,8 @@
 // One workgroup computes one row. NaN is detected by its bits, since compilers may assume
 // that it does not occur.
 // Ragged edge: guarded.
+//
+// Fragments in common/: order_key.
 struct ArgmaxParams {
     n: u32,
     // Length of a row.

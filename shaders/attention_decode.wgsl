@@ -11,6 +11,10 @@
 // takes one Pack of the head and a share of the keys.
 // Ragged edge: keys that do not exist or are not visible are masked; heads beyond the
 // group repeat its last head and are not stored.
+//
+// Fragments in common/: step, pack_f16 | pack_f32, load_plain, rows_batch, softmax,
+// kv_layout, kv_by_8, kv_read_1 | kv_read_4, window, soft_cap | none,
+// cap_soft | cap_none, attention, reduce_workgroup | reduce_subgroup.
 
 // Scores and weights of a key are one vec4.
 const_assert HEADS >= 1u && HEADS <= 4u;

@@ -13,6 +13,10 @@
 // positions for each load of q and of weights.
 // Ragged edge: positions that do not exist or are not visible are masked; heads beyond
 // the group repeat its last head and are not stored.
+//
+// Fragments in common/: step, pack_f16 | pack_f32 | pack_f16_wide | pack_f32_wide,
+// load_plain | load_wide, rows_batch, softmax, kv_layout, kv_by_8, kv_read_1 | kv_read_4,
+// window, soft_cap | none, cap_soft | cap_none, attention, dot4.
 
 // Each block of four positions is within one page.
 const_assert PAGE_SIZE % 4u == 0u && SPLIT_KEYS % PAGE_SIZE == 0u && HEADS * SPLIT_KEYS <= SCORES;

@@ -12,6 +12,10 @@
 // Ragged edge: missing items, keys and elements are loaded as zeros, masked and not
 // stored. The same holds for keys before the window, whose pages may already belong to
 // other sequences.
+//
+// Fragments in common/: step, pack_f16 | pack_f32, load_plain, rows_chunk | rows_batch,
+// softmax, kv_layout, kv_by_8, kv_read_1 | kv_read_4, window, soft_cap | none,
+// cap_soft | cap_none, attention.
 
 // 128 threads, eight per item.
 const_assert ITEMS == 16u;

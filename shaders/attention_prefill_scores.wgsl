@@ -12,6 +12,11 @@
 // skipped.
 // Ragged edge: items beyond the last repeat it and are not stored. Scores of positions
 // that a row does not see are not read later; their keys may hold anything.
+//
+// Fragments in common/: step, pack_f16 | pack_f32 | pack_f16_wide | pack_f32_wide,
+// load_plain | load_wide, rows_chunk | rows_batch, softmax, kv_layout,
+// kv_by_4_f16 | kv_by_4_f16_wide | kv_by_4_f32, kv_read_1 | kv_read_4, window,
+// soft_cap | none, cap_soft | cap_none, attention, dot4, prefill_items.
 
 // There are 32 sums per thread. A block of positions is within one page.
 const_assert KEYS == 8u && PAGE_SIZE % KEYS == 0u;

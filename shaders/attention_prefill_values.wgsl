@@ -11,6 +11,11 @@
 // one and are not stored. In a group of four, positions before the first visible one and
 // after the last one repeat that position, because NaN may be stored there; their weights
 // are 0.
+//
+// Fragments in common/: step, pack_f16 | pack_f32 | pack_f16_wide | pack_f32_wide,
+// load_plain | load_wide, rows_chunk | rows_batch, softmax, kv_layout, kv_by_8,
+// kv_read_1 | kv_read_4, window, soft_cap | none, cap_soft | cap_none, attention, dot4,
+// prefill_items.
 
 const_assert PAGE_SIZE % 4u == 0u;
 

@@ -4,6 +4,8 @@
 // One thread computes four consecutive elements of one head of one row from the partial
 // results of attention_decode.
 // Ragged edge: guarded.
+//
+// Fragments in common/: rows_batch, window, softmax.
 struct ReduceParams {
     n_head: u32,
     // Splits per head for which `partial` has space.

@@ -3,6 +3,9 @@
 // One thread computes eight consecutive elements of one row. Rows whose token is in
 // another piece of wte are skipped: that piece's dispatch writes them.
 // Ragged edge: guarded; columns are padded to a multiple of 8.
+//
+// Fragments in common/: step, pack_f16 | pack_f32, weights_rows | weights_blocks,
+// rows_chunk | rows_batch | none, positions_learned | positions_none.
 struct EmbeddingParams {
     // Row length divided by 8.
     n_embd8: u32,

@@ -3,6 +3,8 @@
 // One thread computes four consecutive outputs. In x, four elements of gate and four of
 // up alternate, like the columns of the projection.
 // Ragged edge: guarded; columns are padded to a multiple of 8, and every activation of 0 is 0.
+//
+// Fragments in common/: step, activation.
 struct GatedParams {
     // Output row length divided by 4.
     n4: u32,

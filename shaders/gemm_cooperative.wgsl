@@ -11,6 +11,10 @@
 // workgroup memory, and everything is padded.
 // Ragged edge: rows of x beyond M repeat the last one and are not stored; weights beyond
 // n and k are loaded as zeros.
+//
+// Fragments in common/: step, pack_f16 | pack_f32, weights_rows | weights_blocks,
+// activation, soft_cap, matmul, rope | none, rotate | rotate_none,
+// rows_chunk | rows_batch | none, cooperative_8 | cooperative_16.
 
 const THREADS: u32 = 128u;
 const BLOCKS: u32 = 4u;

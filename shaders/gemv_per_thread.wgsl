@@ -8,6 +8,14 @@
 // in ascending order, whatever BATCH is.
 // Ragged edge: n and k are padded to multiples of 8 with zeros; threads beyond n and rows
 // beyond M repeat the last one and store nothing.
+//
+// Fragments in common/: step, pack_f16 | pack_f32 | pack_f16_wide | pack_f32_wide,
+// weights_rows | weights_blocks, activation, soft_cap, matmul, dot4,
+// lane | lane_subgroup, input8_alone | input8_quad,
+// input_plain_per_thread | input_norm_per_thread | input_rms_per_thread,
+// rows_batch | none, rope | none, rotate | rotate_none, rows_chunk | rows_batch | none,
+// kv_layout | none, pack4_f16 | pack4_f32 | none, overflow_note | overflow_ignore | none,
+// output_plain | output_gated | output_kv.
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn gemv_per_thread(

@@ -6,6 +6,8 @@
 // For software adapters: one thread computes one row, without a barrier.
 // Ragged edge: the padding of x is zero and is excluded from the variance. Weight and
 // bias are zero there, so out is zero too.
+//
+// Fragments in common/: step, layer_norm.
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn layer_norm_per_thread(

@@ -4,6 +4,8 @@
 // WORKGROUP_SIZE * ITEMS packs of 16 bytes. Adjacent threads take packs LANE_STRIDE
 // apart; a thread's successive packs are ITEM_STRIDE apart.
 // Ragged edge: guarded.
+//
+// Fragments in common/: none.
 struct ProbeCopyParams {
     n: u32,
     unused0: u32,

@@ -7,6 +7,8 @@
 // has CHAINS (2 or 4) vec4 whose updates do not wait for one another, and accesses memory
 // once.
 // Ragged edge: none, every thread has an output.
+//
+// Fragments in common/: none.
 struct ProbeFmaParams {
     iterations: u32,
     factor: f32,

@@ -4,6 +4,8 @@
 // reads WORKGROUP_SIZE * ITEMS packs of 16 bytes. Adjacent threads start LANE_STRIDE
 // packs apart.
 // Ragged edge: guarded; a thread beyond n writes 0.
+//
+// Fragments in common/: none.
 struct ProbeReadParams {
     n: u32,
     unused0: u32,

@@ -3,6 +3,8 @@
 // The smallest dispatch: one workgroup, with one load and one store per thread. Repeated
 // on one buffer, each dispatch waits for the previous one.
 // Ragged edge: none.
+//
+// Fragments in common/: none.
 struct ProbeStepParams {
     increment: u32,
     unused0: u32,

@@ -6,6 +6,9 @@
 // One workgroup computes one head of one row.
 // Ragged edge: the padding of a head is zero and adds nothing to the sum, and the weight
 // is zero there. Pairs in the padding are not rotated.
+//
+// Fragments in common/: step, rows_chunk | rows_batch | none, rope | none,
+// rope_apply | rope_ignore.
 struct QkNormParams {
     // Query heads.
     n_head: u32,

@@ -6,6 +6,8 @@
 // top-k left. Each end is found in five levels: first among the bins, then by the four
 // digits of the keys of that bin's tokens, which one pass over all weights has gathered.
 // A single loop handles all levels, since software adapters compile barriers slowly.
+//
+// Fragments in common/: sample, order_key, wide, scan_pair, sample_weight.
 
 // [n]
 @group(0) @binding(2) var<storage, read> logits: array<u32>;

@@ -5,6 +5,8 @@
 // One workgroup does all the work: it finds the chunk, then the token in it, and advances
 // the state. With GREEDY_ONLY the draw is left out of the program.
 // Ragged edge: guarded.
+//
+// Fragments in common/: sample, order_key, wide, survivors, scan_pair, chacha.
 
 const RUN: u32 = CHUNK / WORKGROUP_SIZE;
 const NO_TOKEN: u32 = 0xffffffffu;

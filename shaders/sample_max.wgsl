@@ -2,6 +2,8 @@
 //
 // One workgroup computes one chunk. The first one also clears the bins of sample_weigh.
 // Ragged edge: guarded.
+//
+// Fragments in common/: sample, order_key.
 
 // [n]
 @group(0) @binding(2) var<storage, read> logits: array<u32>;

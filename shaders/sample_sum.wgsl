@@ -3,6 +3,8 @@
 //
 // One workgroup computes one chunk.
 // Ragged edge: guarded.
+//
+// Fragments in common/: sample, order_key, wide, survivors.
 
 // [n_chunks]
 @group(0) @binding(5) var<storage, read_write> sums: array<vec4<u32>>;

@@ -4,6 +4,8 @@
 // One workgroup computes one chunk. A 64-bit sum is two atomic words. Each addition sees
 // from the old value whether it carries, so the total is exact in any order.
 // Ragged edge: guarded.
+//
+// Fragments in common/: sample, order_key, wide, sample_weight.
 
 // [n]
 @group(0) @binding(2) var<storage, read> logits: array<u32>;

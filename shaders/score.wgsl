@@ -4,6 +4,8 @@
 //
 // One workgroup computes one chunk of one row.
 // Ragged edge: guarded.
+//
+// Fragments in common/: step, order_key, score, reduce_workgroup | reduce_subgroup.
 
 // [n_rows, n_partials]
 @group(0) @binding(4) var<storage, read_write> partial: array<vec4<u32>>;

@@ -9,6 +9,8 @@
 // One thread merges the partial results of one row. Terms are summed in blocks of BLOCK,
 // then the block sums are added, so that errors stay small.
 // Ragged edge: guarded.
+//
+// Fragments in common/: step, order_key, score.
 
 const BLOCK: u32 = 8u;
 

@@ -6,6 +6,8 @@
 // threads, without a barrier. Each thread takes every WORKGROUP_SIZE-th vec4. Terms are
 // summed in blocks of BLOCK, then the block sums are added, so that errors stay small.
 // Ragged edge: guarded.
+//
+// Fragments in common/: step, order_key, score.
 
 const BLOCK: u32 = 16u;
 
