@@ -1,4 +1,4 @@
-// Each thread reads eight elements of a gemv input by itself, as two shares of four.
+// Each thread separately reads eight elements of a gemv input, as two shares of four.
 alias Load = vec4<f32>;
 alias Share = vec4<f32>;
 const SHARES: u32 = 2u;

@@ -141,7 +141,7 @@ pub fn pack_for_reading(dtype: DType, wide: bool) -> Fragment {
 }
 
 /// Returns the fragments with `Lane` and `input8`: eight elements of a per-thread gemv's
-/// input, which each thread reads by itself or four threads of a subgroup read together.
+/// input, read by each thread separately or by four threads of a subgroup together.
 pub fn input8(together: bool) -> [Fragment; 2] {
     if together {
         [LANE_SUBGROUP, fragment!("input8_quad", [])]
