@@ -22,7 +22,7 @@ struct KvAppendParams {
 @group(0) @binding(1) var<uniform> step: Step;
 // [n_rows, 4 * qkv_stride4]
 @group(0) @binding(2) var<storage, read> qkv: array<vec4<f32>>;
-// [pages of the session]
+// [pages of the sequences]
 @group(0) @binding(3) var<storage, read> page_table: array<u32>;
 
 @compute @workgroup_size(WORKGROUP_SIZE)

@@ -31,6 +31,6 @@ struct AttentionParams {
 @group(0) @binding(1) var<uniform> step: Step;
 // [n_rows, 4 * qkv_stride4]
 @group(0) @binding(2) var<storage, read> qkv: array<Load4>;
-// [pages of the session]
+// [pages of the sequences]
 @group(0) @binding(3) var<storage, read> page_table: array<u32>;
 

@@ -1,5 +1,5 @@
-// Returns sum[i] + w_i . x for four rows of weights, added in ascending order of k: the
-// inner step of gemv and gemm.
+// Returns sum[i] + w_i . x for four rows of weights or keys, added in ascending order of
+// k: the inner step of gemv and of the scores on software adapters.
 fn add_dots(
     w0: vec4<f32>,
     w1: vec4<f32>,

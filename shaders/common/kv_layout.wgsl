@@ -1,7 +1,7 @@
 // Where the keys and values of a position are stored in the paged cache.
 //
 // A page holds PAGE_SIZE positions of one layer: [2 (k, v), n_kv_head, PAGE_SIZE,
-// HEAD_DIM]. The page table maps each page number of a session to an entry: the slab (one
+// HEAD_DIM]. The page table maps each page number of a sequence to an entry: the slab (one
 // buffer) in the upper 8 bits, the page within the slab in the lower 24.
 
 // Returns the index of the first Pack in the run [PAGE_SIZE, HEAD_DIM] of one KV head.

@@ -27,8 +27,8 @@ pub fn page_pack_bytes(n_kv_head: usize, head_dim: usize, dtype: DType) -> u64 {
 /// The cache of one layer, as kernels bind it.
 #[derive(Clone, Copy, Debug)]
 pub struct PagedKv<'a> {
-    /// `[pages of the session]`, u32 entries. Entries of pages that are entirely before
-    /// the window are not read.
+    /// `[pages of the step's sequences]`, u32 entries. Entries of pages that are entirely
+    /// before the window are not read.
     pub page_table: &'a GpuBuffer,
     /// One to [`SLABS_MAX`] buffers of pages.
     pub slabs: &'a [GpuBuffer],
