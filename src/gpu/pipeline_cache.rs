@@ -95,7 +95,7 @@ impl Gpu {
     /// device is opened. Returns whether a file was written. It writes nothing if no
     /// directory was given, if the device cannot return pipelines (only Vulkan can), or
     /// if nothing has changed. A directory that cannot be written only causes a warning
-    /// ([`Gpu::take_warnings`]).
+    /// ([`Gpu::warnings`]).
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn save_pipelines(&self) -> bool {
         let Some(cache) = &self.pipeline_cache else { return false };
