@@ -43,7 +43,8 @@ impl GenerationConfig {
     /// # Errors
     /// [`Error::Io`] when it cannot be read; [`Error::Model`] when it is not a JSON
     /// object or a field has the wrong type.
-    pub fn of(folder: &Folder) -> Result<Self> {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn of(folder: &Folder) -> Result<Self> {
         match folder.read_if_present(FILE, json::MAX_FILE_BYTES)? {
             Some(bytes) => Self::from_bytes(&folder.display(FILE), &bytes),
             None => Ok(Self::default()),
@@ -54,7 +55,8 @@ impl GenerationConfig {
     ///
     /// # Errors
     /// [`Error::Model`] when it is not a JSON object or a field has the wrong type.
-    pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self> {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self> {
         let fields = Fields { name, map: json::parse_object(name, bytes)? };
         let any_usize = |value: &Value| json::usize_in(value, &(0..=usize::MAX));
         let any_f32 = |value: &Value| json::f32_in(value, &(f32::MIN..=f32::MAX));
