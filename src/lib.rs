@@ -29,6 +29,7 @@
 
 mod bench;
 mod checkpoint;
+mod conformance;
 pub mod doctor;
 mod engine;
 mod error;

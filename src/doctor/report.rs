@@ -6,9 +6,9 @@ use super::benchmark::Benchmark;
 use super::kernels::{KernelCheck, Status};
 use super::surroundings::{Cache, Program, Variable};
 use crate::bench::Machine;
+use crate::conformance::Shapes;
 use crate::gpu::{AdapterReport, FeatureSupport, LimitSupport};
 use crate::kernels::Needs;
-use crate::tune::Shapes;
 
 /// Overall result, or severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

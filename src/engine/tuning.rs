@@ -3,12 +3,13 @@
 use std::sync::atomic::AtomicBool;
 
 use super::Engine;
+use crate::conformance::Shapes;
 use crate::error::{Error, Result};
 use crate::gpu::{AdapterReport, Capabilities, Gpu, GpuOptions};
 use crate::kernels::{Choices, Op};
 use crate::model::{Decoder, ModelOptions};
 use crate::tune::cache::{self, Found, Key};
-use crate::tune::{self, Budget, Progress, Shapes, Tuning};
+use crate::tune::{self, Budget, Progress, Tuning};
 
 /// The sizes of a model that kernels are tuned for.
 #[must_use]

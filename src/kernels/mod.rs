@@ -1,7 +1,7 @@
 //! One operation per file: its variants, its parameters and the function that records it.
 //!
 //! Each file has a shader of the same name in `shaders/`, a naive f32 twin of the same
-//! name in [`crate::reference`], and cases in [`crate::tune::cases`]. Shapes are given in
+//! name in [`crate::reference`], and cases in [`crate::conformance::cases`]. Shapes are given in
 //! elements. Rows are padded with zeros to [`crate::tensor::pad_row`].
 
 pub mod argmax;

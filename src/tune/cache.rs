@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Shapes, Tuning};
+use super::Tuning;
+use crate::conformance::Shapes;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::gpu::{AdapterReport, Capabilities, WGPU_VERSION};

@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::Shapes;
 use super::bed::{Bed, Share};
-use super::canary::{self, Dropped};
 use super::statistics::{is_better, quantile};
+use crate::conformance::Shapes;
+use crate::conformance::canary::{self, Dropped};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Strategy, Timestamps};
 use crate::kernels::{Candidate, Choices, Op};
