@@ -1,7 +1,5 @@
 //! Checks the direction of imports and the size of files against ARCHITECTURE.md.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

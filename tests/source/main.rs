@@ -1,0 +1,5 @@
+//! The sources as texts: the direction of imports, the size of files. No GPU is needed.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod architecture;
