@@ -1,11 +1,8 @@
 //! Steps over many sessions: each session computes what it would compute alone.
 
-use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use wgpt::DType;
-use wgpt::ModelFiles;
 use wgpt::ModelOptions;
 use wgpt::internals::kernels::PAGE_SIZE;
 use wgpt::{BatchLogits, Engine, Error, Session};
@@ -24,8 +21,7 @@ const TOLERANCE_F16: f32 = 5e-3;
 
 /// One device per strategy of the adapter, and the floor with bounds checks in the
 /// shaders.
-static GPUS: LazyLock<Vec<Arc<Gpu>>> =
-    LazyLock::new(|| every_gpu().into_iter().map(Arc::new).collect());
+static GPUS: LazyLock<Vec<Arc<Gpu>>> = LazyLock::new(|| every_gpu().into_iter().map(Arc::new).collect());
 
 fn token(seed: usize) -> u32 {
     ((seed as u32).wrapping_mul(2_654_435_769) >> 8) % 1000

@@ -12,7 +12,7 @@ use wgpt::{Call, Fault, FaultInjector, Gpu, GpuOptions};
 use wgpt::{FinishReason, ModelFiles};
 
 use crate::support::open_gpu;
-use crate::{load_files, load_tiny, tiny_files, tokens};
+use crate::{load_tiny, tiny_files, tokens};
 
 static GPU: LazyLock<Arc<Gpu>> = LazyLock::new(|| Arc::new(open_gpu(GpuOptions::default())));
 

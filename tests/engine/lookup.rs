@@ -1,6 +1,5 @@
 //! Prompt-lookup decoding gives the tokens of plain greedy decoding, in fewer passes.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};

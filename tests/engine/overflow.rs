@@ -2,7 +2,6 @@
 //! way of running tokens reports layer and position, undoes the step, and can continue.
 
 use std::fmt::Debug;
-use std::ops::ControlFlow;
 use std::sync::{Arc, LazyLock};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize_to_file};

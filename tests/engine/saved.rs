@@ -1,8 +1,6 @@
 //! Saved sessions continue exactly as before, and every fault of a file is reported.
 
 use std::fs;
-use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use sha2::{Digest, Sha256};

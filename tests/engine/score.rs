@@ -1,16 +1,14 @@
 //! Log-probabilities of given continuations: on the GPU, of one session and of many at
 //! once, against a softmax of the full logits on the CPU.
 
-use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use wgpt::ModelFiles;
-use wgpt::{Gpu, GpuOptions};
 use wgpt::ModelOptions;
 use wgpt::internals::reference;
-use wgpt::DType;
 use wgpt::{Engine, Error, Session, TokenScore};
+use wgpt::{Gpu, GpuOptions};
 
 use crate::support::{models::Model, open_gpu};
 use crate::{deterministic, every_gpu, f32_options, load_files, load_tiny};

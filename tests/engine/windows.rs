@@ -1,7 +1,6 @@
 //! Models with a window in all or some layers: pages that fall out of the window are
 //! freed, and nothing that a session can do depends on them.
 
-use std::ops::ControlFlow;
 use std::sync::{Arc, LazyLock};
 
 use wgpt::ModelFiles;

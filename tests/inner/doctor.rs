@@ -69,7 +69,7 @@ fn a_wrong_kernel_that_runs_is_a_fault_and_gives_no_rates() {
     assert_eq!((worst.severity, worst.subject), (Verdict::Broken, Subject::Kernels));
     assert!(worst.message.starts_with(&format!("{wrong} is in use and wrong here")), "{worst:?}");
     assert!(!report.has_no_adapter());
-    let benchmark = report.details().benchmark.unwrap();
+    let benchmark = report.details().benchmark.as_ref().unwrap();
     assert!(benchmark.copy_bytes_per_second.is_some() && benchmark.model.is_none());
     assert!(benchmark.notes[0].contains("kernel in use is wrong"), "{benchmark:?}");
 }
@@ -83,7 +83,9 @@ fn a_panic_is_a_line_and_the_others_go_on() {
     assert!(reason.contains("panic: gemm=without_constants has no constant"), "{reason}");
     assert_eq!(line(&report, panics).status, Status::Demoted);
     assert_eq!(line(&report, tile).status, Status::Passed);
-    assert!(report.details().floor.unwrap().kernels.iter().all(|kernel| kernel.status == Status::Passed));
+    assert!(
+        report.details().floor.as_ref().unwrap().kernels.iter().all(|kernel| kernel.status == Status::Passed)
+    );
 }
 
 #[test]
@@ -102,12 +104,12 @@ fn what_the_device_lacks_is_named() {
         "{:?}",
         report.details().features
     );
-    assert!(report.details().device.unwrap().features_floor);
+    assert!(report.details().device.as_ref().unwrap().features_floor);
     assert!(
         report.details().limits.len() >= 14
             && report.details().limits.iter().all(|limit| limit.reaches_floor)
     );
-    let floor = report.details().floor.unwrap();
+    let floor = report.details().floor.as_ref().unwrap();
     assert!(floor.opened && floor.kernels.len() == Op::ALL.len());
     // Forcing such a variant is the caller's mistake.
     options.model.variants = vec![subgroup];

@@ -4,12 +4,12 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use wgpt::DType;
 use wgpt::ModelFiles;
-use wgpt::{DevicePreview, Gpu, GpuOptions, MemoryGroup};
-use wgpt::{Change, OverBudget};
 use wgpt::ModelOptions;
 use wgpt::internals::model::random;
-use wgpt::DType;
+use wgpt::{Change, OverBudget};
+use wgpt::{DevicePreview, Gpu, GpuOptions, MemoryGroup};
 use wgpt::{Engine, Error, Session};
 
 use crate::support::files::{self, golden};

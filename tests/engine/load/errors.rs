@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
+use wgpt::DType;
 use wgpt::Error;
 use wgpt::ModelOptions;
-use wgpt::DType;
 
 use crate::support::files::{self, altered_tiny, patch};
 

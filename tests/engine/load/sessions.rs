@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use wgpt::{Gpu, MemoryGroup};
-use wgpt::internals::kernels::PAGE_SIZE;
 use wgpt::Session;
+use wgpt::internals::kernels::PAGE_SIZE;
+use wgpt::{Gpu, MemoryGroup};
 
 use crate::support::files;
 use crate::{deterministic, load_tiny, tokens};

@@ -9,10 +9,10 @@ mod steps;
 use wgpt::GpuOptions;
 use wgpt::{Sampler, SamplingParams};
 
+use crate::support::open_gpu;
 use borders::distance_to_border;
 use harness::GpuSampler;
 use rows::Kind;
-use crate::support::open_gpu;
 
 /// Vocabulary sizes, with the number of draws for each configuration. A row of the
 /// largest takes a hundredth of a second in a test build on a software adapter.

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use wgpt_eval::tasks::{Convention, DataOptions, Dataset, Task, TaskOptions, evaluate};
 use wgpt::{Error, ErrorKind};
+use wgpt_eval::tasks::{Convention, DataOptions, Dataset, Task, TaskOptions, evaluate};
 
 use crate::support::models::repository;
 use crate::{DEMO, golden};

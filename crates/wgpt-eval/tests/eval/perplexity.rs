@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
-use wgpt::ModelFiles;
-use wgpt_eval::perplexity::{BosChoice, Document, Evaluation, PerplexityOptions, PerplexityProgress, PerplexityReport, Protocol, Split, TokenRecord, dominating, evaluate};
-use wgpt::{Gpu, GpuOptions};
-use wgpt::ModelOptions;
 use wgpt::DType;
+use wgpt::ModelFiles;
+use wgpt::ModelOptions;
 use wgpt::Tokenizer;
 use wgpt::{Engine, Error};
+use wgpt::{Gpu, GpuOptions};
+use wgpt_eval::perplexity::{
+    BosChoice, Document, Evaluation, PerplexityOptions, PerplexityProgress, PerplexityReport, Protocol,
+    Split, TokenRecord, dominating, evaluate,
+};
 
 use crate::support::models::repository;
 

@@ -6,14 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use safetensors::SafeTensors;
-use wgpt::{CancelFlag, ModelFiles};
-use wgpt_eval::compare::{CompareOptions, CompareReport, check_same_tokens, compare, shared_tokens};
-use wgpt_eval::curve::{CheckpointPath, CurveEvaluation, CurveOptions, CurveProgress, CurveStage, CurveTexts, evaluate};
-use wgpt::{Gpu, GpuOptions};
+use wgpt::DType;
 use wgpt::ModelOptions;
 use wgpt::negative_log_likelihood;
-use wgpt::DType;
+use wgpt::{CancelFlag, ModelFiles};
 use wgpt::{Engine, Error};
+use wgpt::{Gpu, GpuOptions};
+use wgpt_eval::compare::{CompareOptions, CompareReport, check_same_tokens, compare, shared_tokens};
+use wgpt_eval::curve::{
+    CheckpointPath, CurveEvaluation, CurveOptions, CurveProgress, CurveStage, CurveTexts, evaluate,
+};
 
 use crate::support::{self, models::repository, reference_model::ReferenceModel};
 
