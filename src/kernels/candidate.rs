@@ -96,7 +96,7 @@ pub enum Needs {
     Subgroups,
     /// 64-bit integers in shaders, for loads of two f32 or four f16. Software adapters
     /// gather each element of a load separately, so half as many gathers take half the
-    /// time (benches/record/NOTES.md).
+    /// time (benches/record/DECISIONS.md).
     Int64,
     /// 64-bit integers, and subgroups of at least four threads, which pass on the values
     /// that each has loaded.
