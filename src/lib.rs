@@ -29,6 +29,7 @@
 
 mod bench;
 mod checkpoint;
+mod conformance;
 pub mod doctor;
 mod engine;
 mod error;
@@ -55,7 +56,7 @@ pub use engine::{
 };
 pub use error::{Error, ErrorKind, Result};
 // How a model is loaded, and the memory that it takes.
-pub use checkpoint::GenerationConfig;
+pub use checkpoint::{ByteSource, GenerationConfig};
 pub use kernels::Candidate as KernelCandidate;
 pub use memory::{Change, Fit, MemoryGroup, MemoryPlan, OverBudget, PlanEntry};
 pub use model::{LoadPhase, LoadProgress, ModelOptions, ProgressFn};

@@ -30,8 +30,9 @@ use std::sync::Arc;
 use super::bound::{Bound, Entered, Shared};
 use super::{Engine, Session};
 use crate::error::{Error, Result};
+use crate::files::NewFile;
 use crate::kernels::PAGE_SIZE;
-use format::{Header, PageFacts, Reader, Writer};
+use format::{Header, PageFacts, Reader, Target, Writer};
 
 /// Maximum bytes of pages in host memory at a time.
 const PIECE_BYTES: u64 = 4 << 20;
@@ -63,6 +64,19 @@ impl Session {
     /// [`Error::Io`] if the file cannot be written; the device errors of
     /// [`Session::advance`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.write(|| NewFile::create(path.as_ref()).map(Target::File)).map(|_| ())
+    }
+
+    /// Returns the bytes that [`Session::save`] would write, for an application that keeps
+    /// them elsewhere; [`Engine::restore_bytes`] reads them.
+    ///
+    /// # Errors
+    /// The device errors of [`Session::advance`].
+    pub fn save_bytes(&self) -> Result<Vec<u8>> {
+        self.write(|| Ok(Target::Bytes(Vec::new())))
+    }
+
+    fn write(&self, target: impl FnOnce() -> Result<Target>) -> Result<Vec<u8>> {
         let shared = &self.shared;
         let model = shared.files.identity()?.clone();
         let Entered { mut forward, bound } = shared.enter();
@@ -79,7 +93,7 @@ impl Session {
             pages,
             first_pages,
         };
-        let mut writer = Writer::create(path.as_ref(), &header)?;
+        let mut writer = Writer::new(target()?, &header)?;
         for token in &self.tokens {
             writer.write(&token.to_le_bytes())?;
         }
@@ -119,7 +133,18 @@ impl Engine {
     /// damaged, of another format, or of another model; [`Error::Input`] if it has more
     /// tokens than the context holds; the device errors of [`Session::advance`].
     pub fn restore(&self, path: impl AsRef<Path>) -> Result<Session> {
-        let mut reader = Reader::open(path.as_ref())?;
+        self.read(Reader::open(path.as_ref())?)
+    }
+
+    /// Like [`Engine::restore`], from the bytes of [`Session::save_bytes`] or of a file.
+    ///
+    /// # Errors
+    /// As [`Engine::restore`].
+    pub fn restore_bytes(&self, bytes: &[u8]) -> Result<Session> {
+        self.read(Reader::of_bytes(bytes)?)
+    }
+
+    fn read(&self, mut reader: Reader<'_>) -> Result<Session> {
         let total = reader.header().page_bytes().unwrap_or(0);
         let Header { pages, first_pages, n_tokens, model, name, .. } = reader.header().clone();
         if let Some(difference) = self.files().identity()?.difference(&model) {
@@ -131,7 +156,7 @@ impl Engine {
         if n_tokens > self.n_ctx() as u64 {
             return Err(Error::input(format!(
                 "{}: has {n_tokens} tokens, the context holds {}: load the model with a longer one",
-                path.as_ref().display(),
+                reader.name(),
                 self.n_ctx()
             )));
         }

@@ -4,12 +4,12 @@ use std::fmt;
 
 use super::activation::{STEEPEST, function, function_error};
 use super::data::{Random, U, floats, record, step};
+use crate::conformance::output::{Expected, Format, Output, Prepared};
 use crate::error::Result;
 use crate::gpu::{Gpu, Work};
 use crate::kernels::{Activation, Step, gated, gated_row};
 use crate::reference;
 use crate::tensor::{Axis, DType, pad_row};
-use crate::tune::output::{Expected, Format, Output, Prepared};
 
 /// `activate(gate) * up` for some rows.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,12 +3,12 @@
 use std::fmt;
 
 use super::data::{Random, U, batch, floats, input, matrix, pad_columns, record, rounded, step, sum_error};
+use crate::conformance::output::{Expected, Format, Output, Prepared};
 use crate::error::Result;
 use crate::gpu::{Gpu, Work};
 use crate::kernels::{Choices, Op, Row, Step, StepRows, argmax, embedding, layer_norm};
 use crate::reference;
 use crate::tensor::{Axis, DType, pad_row};
-use crate::tune::output::{Expected, Format, Output, Prepared};
 
 /// Values of the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,12 +8,12 @@ use super::activation::{SOFT_CAP_ERROR, STEEPEST, function, function_error};
 use super::data::{Random, U, batch, floats, matrix, pad_columns, record, rounded, step, sum_error};
 use super::gated::{gated_expected, interleaved};
 use super::rotary::RotaryShape;
+use crate::conformance::output::{Expected, Format, Output, Prepared};
 use crate::error::Result;
 use crate::gpu::{BoundBuffer, Gpu, GpuBuffer, Recorder, Work};
 use crate::kernels::{Activation, Candidate, Matmul, MatmulForm, Rotary, Row, Step, StepRows, gemm};
 use crate::reference;
 use crate::tensor::{Axis, DType, pad_row};
-use crate::tune::output::{Expected, Format, Output, Prepared};
 
 /// Values of the inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

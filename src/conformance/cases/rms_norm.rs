@@ -3,12 +3,12 @@
 use std::fmt;
 
 use super::data::{Random, U, floats, pad_columns, record, step, sum_error};
+use crate::conformance::output::{Expected, Format, Output, Prepared};
 use crate::error::Result;
 use crate::gpu::{Gpu, Work};
 use crate::kernels::{Choices, Op, Step, rms_norm};
 use crate::reference;
 use crate::tensor::{Axis, DType};
-use crate::tune::output::{Expected, Format, Output, Prepared};
 
 /// Values of the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,12 +3,12 @@
 use std::fmt;
 
 use super::data::{Random, U, batch, floats, input, record, step, sum_error};
+use crate::conformance::output::{Expected, Format, Output, Prepared};
 use crate::error::Result;
 use crate::gpu::{Gpu, Work};
 use crate::kernels::{Attention, PAGE_SIZE, PagedKv, Row, Scratch, Step, StepRows, attention_reduce};
 use crate::reference;
 use crate::tensor::DType;
-use crate::tune::output::{Expected, Format, Output, Prepared};
 
 /// Merge of the partial results of a decode.
 #[derive(Clone, Debug, PartialEq)]

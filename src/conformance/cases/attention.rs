@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::activation::SOFT_CAP_ERROR;
 use super::data::{Random, U, batch, encode, floats, input, pad_columns, record, rounded, step, sum_error};
 use super::paged::{KvShape, Pages};
+use crate::conformance::output::{Expected, Format, Output, Prepared};
 use crate::error::Result;
 use crate::gpu::{Gpu, GpuBuffer, Recorder, Work};
 use crate::kernels::{
@@ -14,7 +15,6 @@ use crate::kernels::{
 };
 use crate::reference;
 use crate::tensor::{Axis, DType, pad_row};
-use crate::tune::output::{Expected, Format, Output, Prepared};
 
 /// Attention of some rows over the cache.
 #[derive(Clone, Debug, PartialEq)]

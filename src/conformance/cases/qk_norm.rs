@@ -5,12 +5,12 @@ use std::fmt;
 
 use super::data::{Random, U, batch, floats, pad_columns, record, step};
 use super::rms_norm::relative_error;
+use crate::conformance::output::{Expected, Format, Output, Prepared};
 use crate::error::Result;
 use crate::gpu::{Gpu, Work};
 use crate::kernels::{Row, Step, StepRows, qk_norm};
 use crate::reference;
 use crate::tensor::{Axis, DType, pad_row};
-use crate::tune::output::{Expected, Format, Output, Prepared};
 
 /// RMS normalization of the heads of q and k, followed by their rotation.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,12 +4,12 @@ use std::fmt;
 
 use super::data::{Random, batch, floats, input, pad_columns, record, step};
 use super::paged::{Flag, KvShape, Pages};
+use crate::conformance::output::{Expected, Format, Output, Prepared};
 use crate::error::Result;
 use crate::gpu::{Gpu, Work};
 use crate::kernels::{PAGE_SIZE, PagedKv, Row, SLABS_MAX, Step, StepRows, kv_append};
 use crate::reference;
 use crate::tensor::{Axis, DType, pad_row};
-use crate::tune::output::{Expected, Format, Output, Prepared};
 
 /// Append of some rows to the cache.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,12 +3,12 @@
 use std::fmt;
 
 use super::data::{Random, U, floats, input, record, step};
+use crate::conformance::output::{Expected, Format, Output, Prepared};
 use crate::error::Result;
 use crate::gpu::{Gpu, Work};
 use crate::kernels::{Choices, Op, Step, score};
 use crate::reference;
 use crate::tensor::{DType, pad_row};
-use crate::tune::output::{Expected, Format, Output, Prepared};
 
 /// Values of the logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

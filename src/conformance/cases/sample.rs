@@ -6,11 +6,11 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::data::{Random, floats, record};
+use crate::conformance::output::{Expected, Format, Output, Prepared};
 use crate::error::Result;
 use crate::gpu::{BoundBuffer, BufferUse, Gpu, MemoryGroup, Work};
 use crate::kernels::sample::{self, NO_TOKEN, SampleParams, SampleScratch, SampleState};
 use crate::reference;
-use crate::tune::output::{Expected, Format, Output, Prepared};
 
 /// Values of the logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

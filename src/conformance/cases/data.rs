@@ -4,11 +4,11 @@ use half::f16;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use crate::conformance::output::GUARD;
 use crate::error::Result;
 use crate::gpu::{BufferUse, Dispatch, Gpu, GpuBuffer, MemoryGroup, Params, Recorder};
 use crate::kernels::{Batch, Matrix, MatrixLayout, Piece, ROWS_MAX, Row, Step, contract};
 use crate::tensor::{Axis, DType};
-use crate::tune::output::GUARD;
 
 /// Unit roundoff of f32.
 pub(super) const U: f64 = 5.960_464_477_539_063e-8;

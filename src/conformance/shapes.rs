@@ -53,12 +53,12 @@ impl Shapes {
     }
 
     /// Returns the number of positions that a timed decode attends to.
-    pub(super) fn depth(&self) -> usize {
+    pub(crate) fn depth(&self) -> usize {
         self.n_positions.clamp(1, 1024)
     }
 
     /// Returns the number of rows in a timed prefill.
-    pub(super) fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.chunk.clamp(1, self.n_positions.max(1))
     }
 }

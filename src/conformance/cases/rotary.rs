@@ -3,11 +3,11 @@
 use std::fmt;
 
 use super::data::{U, floats};
+use crate::conformance::output::Expected;
 use crate::error::Result;
 use crate::gpu::{Gpu, GpuBuffer};
 use crate::reference;
 use crate::tensor::{Axis, pad_row};
-use crate::tune::output::Expected;
 
 /// A row of q, k and v, and the rotated part of each head of q and k.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,11 +3,11 @@
 use std::fmt;
 
 use super::data::Random;
+use crate::conformance::output::{Expected, Format, Output};
 use crate::error::Result;
 use crate::gpu::{Gpu, GpuBuffer};
 use crate::kernels::{OverflowFlag, PAGE_SIZE, POSITIONS_MAX, page_entry};
 use crate::tensor::{DType, pad_row};
-use crate::tune::output::{Expected, Format, Output};
 
 /// Shape of one layer's KV cache.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -7,6 +7,7 @@ use super::data::{Random, U, batch, floats, input, matrix, pad_columns, record, 
 use super::gated::{gated_expected, interleaved};
 use super::paged::{Flag, KvShape, Pages};
 use super::rotary::RotaryShape;
+use crate::conformance::output::{Expected, Format, Output, Prepared};
 use crate::error::Result;
 use crate::gpu::{Gpu, GpuBuffer, Work};
 use crate::kernels::kv_append::KvAppend;
@@ -17,7 +18,6 @@ use crate::kernels::{
 };
 use crate::reference;
 use crate::tensor::{Axis, DType, pad_row};
-use crate::tune::output::{Expected, Format, Output, Prepared};
 
 /// Operation after the projection.
 #[derive(Clone, Copy, Debug, PartialEq)]
