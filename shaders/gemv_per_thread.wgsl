@@ -3,7 +3,7 @@
 // Gemv and gemm for software adapters. One thread computes eight consecutive outputs of
 // BATCH rows, in two passes over k with four outputs each. The weights are loaded once
 // for all rows. lavapipe emits code for every lane of a load, so a single pass over all
-// eight outputs would be more code than a core keeps decoded (benches/record/NOTES.md).
+// eight outputs would be more code than a core keeps decoded (benches/record/DECISIONS.md).
 // Adjacent threads take adjacent outputs and the same input. Each output is summed over k
 // in ascending order, whatever BATCH is.
 // Ragged edge: n and k are padded to multiples of 8 with zeros; threads beyond n and rows

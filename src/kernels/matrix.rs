@@ -17,7 +17,7 @@ pub enum MatrixLayout {
     ///
     /// On a software adapter with two cores, blocks read in one pass reached 12 to 13.6
     /// GB/s, against 7.3 row by row. Two passes over blocks whose halves were not
-    /// separated took 1.5 times as long (benches/record/NOTES.md).
+    /// separated took 1.5 times as long (benches/record/DECISIONS.md).
     ///
     /// The last block of a piece holds the remaining rows, a multiple of eight, with one
     /// thread per eight rows.

@@ -2,8 +2,6 @@
 //! its descriptor, parameters laid out as in Rust, within the portable limits, and
 //! translatable for every backend. No adapter is needed.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::offset_of;
 use std::process::{Command, Stdio};

@@ -1,8 +1,6 @@
 //! Chat templates: renderings equal to transformers' byte for byte, and misbehaving
 //! templates.
 
-#![allow(clippy::unwrap_used, reason = "clippy.toml's permission does not reach the helpers of tests")]
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -6,8 +6,7 @@ use safetensors::tensor::{Dtype, SafeTensors};
 use wgpt::Error;
 use wgpt::internals::checkpoint::{Checkpoint, SourceDType};
 
-use crate::files::{Part, Random, f32_part, half_part, open_bytes, oracle, serialized};
-use crate::heap::ALLOCATIONS;
+use crate::support::parts::{Part, Random, f32_part, half_part, open_bytes, oracle, serialized};
 
 #[test]
 fn every_bit_pattern_is_read_exactly_in_each_dtype() {
@@ -88,21 +87,6 @@ fn any_block_equals_a_slice_of_the_whole() {
 }
 
 #[test]
-fn reading_allocates_nothing() {
-    let mut random = Random(3);
-    let bytes = serialized(&[f32_part("w", &[300, 2000], &mut random)]);
-    let checkpoint = open_bytes(&bytes).unwrap();
-    let tensor = checkpoint.get("w").unwrap();
-    let mut reader = checkpoint.reader();
-    let mut out = vec![0.0; 300 * 2000];
-    let before = ALLOCATIONS.get();
-    reader.read_block(tensor, 0..300, 0..2000, &mut out).unwrap();
-    reader.read_block(tensor, 0..300, 0..1900, &mut out[..300 * 1900]).unwrap();
-    reader.read_block(tensor, 5..300, 7..15, &mut out[..295 * 8]).unwrap();
-    assert_eq!(ALLOCATIONS.get(), before);
-}
-
-#[test]
 fn a_block_that_does_not_exist_is_an_error_that_names_the_tensor() {
     let part = |name, dtype, shape: &[usize], n_bytes| (name, dtype, shape.to_vec(), vec![0; n_bytes]);
     let checkpoint = open_bytes(&serialized(&[
@@ -137,7 +121,7 @@ fn a_block_that_does_not_exist_is_an_error_that_names_the_tensor() {
 
 #[test]
 fn the_demo_model_reads_as_the_safetensors_crate_reads_it() {
-    static BYTES: &[u8] = include_bytes!("../../weights/model.safetensors");
+    static BYTES: &[u8] = include_bytes!("../../../weights/model.safetensors");
     let expected = SafeTensors::deserialize(BYTES).unwrap();
     let checkpoint = Checkpoint::from_static("demo", BYTES).unwrap();
     assert_eq!(checkpoint.tensors().len(), expected.len());

@@ -1,4 +1,4 @@
-//! Files written by the safetensors crate from seeded values.
+//! Files of tensors, written by the safetensors crate from seeded values or by hand.
 
 use std::collections::HashMap;
 use std::fs;
@@ -59,6 +59,14 @@ pub fn oracle(dtype: Dtype, data: &[u8]) -> Vec<f32> {
         Dtype::BF16 => halves.map(|bits| bf16::from_bits(bits).to_f32()).collect(),
         other => panic!("no oracle for {other}"),
     }
+}
+
+/// Returns a file with the given header.
+pub fn raw(header: &str, data_bytes: usize) -> Vec<u8> {
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend_from_slice(header.as_bytes());
+    bytes.resize(bytes.len() + data_bytes, 0);
+    bytes
 }
 
 pub fn open_bytes(bytes: &[u8]) -> wgpt::Result<Checkpoint> {

@@ -11,12 +11,13 @@ use wgpt::Engine;
 use wgpt::EngineBuilder;
 use wgpt::GpuOptions;
 
-use crate::random_gpt2::RandomGpt2;
+use super::models::repository;
+use super::on_device;
+use super::random_gpt2::RandomGpt2;
 
 /// Returns options for the adapter that `WGPT_DEVICE` names, or for the best one.
 pub fn gpu() -> GpuOptions {
-    let device = std::env::var("WGPT_DEVICE").ok().filter(|device| !device.is_empty());
-    GpuOptions { device, ..GpuOptions::default() }
+    on_device(GpuOptions::default())
 }
 
 /// Returns a builder for the model in `dir`.
@@ -26,7 +27,7 @@ pub fn engine(dir: &Path) -> EngineBuilder {
 
 /// Returns the path of a model of `tests/golden`.
 pub fn golden(name: &str) -> PathBuf {
-    Path::new("tests/golden").join(name)
+    repository("tests/golden").join(name)
 }
 
 /// Returns a model of 12.6 million parameters, f32, 50 MB. Its Conv1D matrices and its

@@ -8,9 +8,17 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// Returns the root of the repository: the package of this test program is there, or in
+/// `crates`.
+pub fn root() -> &'static Path {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = package.ancestors().find(|folder| folder.join("Cargo.lock").exists());
+    root.expect("a folder with Cargo.lock")
+}
+
 /// Returns the path of a file or folder of the repository.
 pub fn repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+    root().join(path)
 }
 
 /// Returns a golden model's directory.
