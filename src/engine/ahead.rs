@@ -1,4 +1,9 @@
 //! A token source whose steps are encoded ahead and sampled on the GPU.
+//!
+//! The first submit of a text is a single step, so that the first token waits for nothing. A
+//! stop id stops the state on the GPU. Tokens after it, or after a stop string, are discarded
+//! and their pages released. Another session's step overwrites logits and token, so the next
+//! submit brings both from the host.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,5 +1,8 @@
 //! A model on a device: the state that an engine's clones share, and moving it to another
 //! device.
+//!
+//! A session whose pages belong to another device runs its tokens again in chunks when it is
+//! next used. Sessions that shared pages do not share them again.
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};

@@ -1,4 +1,9 @@
 //! Conversations: messages, their prompt, and reuse of the part that is already cached.
+//!
+//! The tokens of an answer are those that the model chose. Usually the tokenizer makes the same
+//! tokens from its text; otherwise the part that differs runs again. Answers end at the union
+//! of the ids in generation_config.json or config.json, the `eos_token` of
+//! tokenizer_config.json, and the special token that the template writes after a probe answer.
 
 mod answer;
 

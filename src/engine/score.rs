@@ -1,4 +1,9 @@
 //! Log-probabilities of given continuations.
+//!
+//! The last token held runs again, for the logits after it. The head works on as many rows at a
+//! time as there is room for, in one submit, and only the scores are read back. The last token
+//! of each continuation scores nothing, so its row comes after all others, where the head does
+//! not see it. A page that is written again is copied if a fork shares it.
 
 use std::sync::Arc;
 

@@ -1,4 +1,8 @@
 //! Compiled pipelines cached on disk. Only Vulkan drivers return them.
+//!
+//! The file is written after a load that compiled something new. It begins with a digest of
+//! adapter, driver and data, so that only data of this device reach the driver. lavapipe gains
+//! nothing, since Mesa has its own cache.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};

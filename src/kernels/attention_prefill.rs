@@ -1,5 +1,11 @@
 //! Causal attention of many rows: prefill, rows of several sequences together, and decode
 //! if results must not depend on the number of rows.
+//!
+//! The per-thread implementation is three kernels (scores, weights, values), because
+//! lavapipe's compiler unrolls private arrays: one kernel took 6 to 8 seconds to compile there,
+//! the three take a few tenths of a second. Their scratch buffer is `[n_head, chunk, n_ctx]`,
+//! so the chunk bounds it. As in gemm, a thread has a block of sums, so that each load serves
+//! several of them.
 
 use super::attention::{self, Attention, AttentionForm};
 use super::candidate::{Candidate, Needs, Op};

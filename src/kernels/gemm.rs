@@ -1,4 +1,19 @@
 //! Matrix times matrix: prefill, and decode if results must not depend on the number of rows.
+//!
+//! The per-thread candidates are gemv's per-thread kernel at up to four rows.
+//!
+//! Candidates that split k (`split_4`, `split_8`) do so in steps of up to 64 rows, over
+//! matrices of up to 16,384 rows. The parts pass through a scratch buffer to `gemm_sum`, which
+//! has the epilogue. Both ways are recorded; the grids of one of them are empty in each step.
+//!
+//! The cooperative candidates round activations to f16 on their way into workgroup memory (a
+//! value beyond f16 becomes its largest value) and add up in f32. So they run only if tuning
+//! chose them or `--variant` names them, and never over f32 weights. They have not run on a
+//! GPU yet: `cooperative_8` agrees with the reference on Mesa 26.2's lavapipe; `cooperative_16`
+//! is the same source, translated to SPIR-V and MSL. The canary checks them before tuning
+//! takes one.
+//!
+//! A deterministic model takes neither kind.
 
 use super::candidate::{Candidate, Needs, Op};
 use super::fragments::{

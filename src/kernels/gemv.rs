@@ -1,4 +1,11 @@
 //! Matrix times one row or a few rows: decode.
+//!
+//! The per-thread kernel is made for CPU adapters. lavapipe 25 compiles a load from a storage
+//! buffer into some ten instructions per lane and seven per element of it, even if all lanes
+//! want the same element. So the number of loads per multiplication and the size of a loop
+//! decide the speed. The `_wide` candidates load two f32 or four f16 at a time, where shaders
+//! have 64-bit integers. The `_quad` candidates also need subgroups: each of four threads reads
+//! two of eight elements of the input and broadcasts them.
 
 use super::candidate::{Candidate, Needs, Op};
 use super::fragments::{

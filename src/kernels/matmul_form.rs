@@ -1,5 +1,13 @@
 //! What gemv and gemm do with their sums besides bias and activation: nothing, a gated
 //! MLP, or a rotary embedding.
+//!
+//! Forms are fragments of the matrix kernels' epilogue, so a model with rotary positions or a
+//! gated MLP costs no more dispatches than GPT-2. Partial and scaled rotary embeddings differ
+//! only in the numbers of the table. Checkpoints that pair other elements have their rows of q
+//! and k permuted by the loader. The fused append rotates too. With the detection of f16
+//! overflow it would bind nine storage buffers, so `kv_append` then follows separately. In
+//! gemm's tiles no thread has both gate and up, so both pass through a buffer to
+//! [`super::gated`].
 
 use super::fragments;
 use super::{Rows, StepRows};

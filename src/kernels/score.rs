@@ -1,4 +1,7 @@
 //! The log-probability of a token under each row of logits, without reading the logits back.
+//!
+//! A chunk gives its largest logit and a sum of exponentials below it; the merge rescales
+//! these. The tokens more probable than the target are counted on the way.
 
 use super::candidate::{Candidate, Needs, Op};
 use super::fragments::{ORDER_KEY, SCORE, STEP, reduce};

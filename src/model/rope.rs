@@ -1,5 +1,8 @@
 //! Rotary position embedding (Su et al. 2021): frequencies, scaled as a config says, and
 //! the table that kernels read.
+//!
+//! Angles are computed in f64. Partial rotation, scaling and YaRN's factor are only in the
+//! table's numbers, and no kernel computes a sine.
 
 use std::f64::consts::{PI, TAU};
 

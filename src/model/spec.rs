@@ -1,4 +1,8 @@
 //! The tensors that a checkpoint must hold, and the order of their rows on the GPU.
+//!
+//! On the GPU, q, k and v are one matrix, and pairs of elements that are rotated together are
+//! neighbours. A thread with four neighbouring outputs can then rotate them in a projection's
+//! epilogue. Norm weights that a file stores minus 1 (Gemma) get their 1 added.
 
 use super::rope::Pairing;
 use crate::kernels::gated_row;

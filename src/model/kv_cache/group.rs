@@ -1,4 +1,7 @@
 //! Groups of layers that share their pages.
+//!
+//! Both groups' page tables have their entries at the same places, so that a row's first page
+//! is one number. A window that covers the whole context counts as none.
 
 use super::page_list::WINDOW_SLACK;
 use crate::model::decoder::Decoder;

@@ -1,5 +1,15 @@
 //! Chat templates, which turn messages into the text format that a model was trained on.
 //!
+//! A template is code from a model's directory. It runs with a limit on its work, on a thread
+//! whose stack holds whatever that much work can nest. Tags have a length limit, because the
+//! time to compile one grows with the square of its length. minijinja does not count lists that
+//! double by `+`.
+//!
+//! Special tokens of the rendering become ids; text of a message never does. If a message
+//! contains text like such a token, a second rendering marks it with a noncharacter, which is
+//! removed after the tokenizer's search for added tokens. Without the marks, both renderings
+//! must be equal.
+//!
 //! The language is Jinja2 as transformers configures it (`_compile_jinja_template` in
 //! `utils/chat_template_utils.py`, version 4.46): `trim_blocks` and `lstrip_blocks`,
 //! `tojson` without HTML escapes, `raise_exception`, `strftime_now`, `break` and

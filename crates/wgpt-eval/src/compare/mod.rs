@@ -1,5 +1,8 @@
 //! Comparison of two models, or of two precisions of one model, on the same text: how
 //! much their predictions differ.
+//!
+//! Both models' logits are read back and compared row by row in f64. Equal vocabularies that
+//! divide the text differently are refused.
 
 mod rows;
 

@@ -1,4 +1,7 @@
 //! Losses of a training run's checkpoints on texts.
+//!
+//! Checkpoints are loaded one after the other onto one device, so a run of any length takes the
+//! memory of one model.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;

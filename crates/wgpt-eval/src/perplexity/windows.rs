@@ -1,4 +1,8 @@
 //! Division of documents into windows, by protocol.
+//!
+//! The protocols differ only in what precedes a window and which of its tokens are scored.
+//! Windows are made one at a time, because a stride of 1 has one for every token. The
+//! begin-of-text token runs once, and windows that begin with it fork that session.
 
 use std::ops::Range;
 
