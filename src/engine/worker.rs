@@ -1,8 +1,9 @@
 //! Work on a separate thread that wakes its consumer: the basis for futures and streams
 //! under any executor.
 //!
-//! The thread waits while the channel is full (a stream of text: four pieces). Dropping a consumer raises a flag beside the
-//! caller's and does not wait; stopping and finishing wait for the thread.
+//! The thread waits while the channel is full (a stream of text: four pieces). Dropping a
+//! consumer raises a flag beside the caller's and does not wait; stopping and finishing
+//! wait for the thread.
 
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
