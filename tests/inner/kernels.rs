@@ -3,8 +3,8 @@
 use std::process::Command;
 
 use wgpt::internals::kernels::{Candidate, Choices};
-use wgpt::internals::tune::Outcome;
-use wgpt::internals::tune::cases::{self, Case};
+use wgpt::internals::conformance::Outcome;
+use wgpt::internals::conformance::cases::{self, Case};
 use wgpt::{Gpu, GpuOptions, Strategy};
 
 use crate::support::open_gpu;

@@ -13,7 +13,8 @@ use wgpt::internals::engine::{tune_model, tuned_shapes};
 use wgpt::internals::kernels::{Candidate, Choices, Norm, Op};
 use wgpt::internals::model::{Decoder, random};
 use wgpt::internals::tune::cache::{self, Key};
-use wgpt::internals::tune::{Budget, OpTuning, Progress, Shapes, canary, run, run_among};
+use wgpt::internals::conformance::{Shapes, canary};
+use wgpt::internals::tune::{Budget, OpTuning, Progress, run, run_among};
 use wgpt::{Engine, Error, ErrorKind};
 use wgpt::{Gpu, GpuOptions, Strategy};
 

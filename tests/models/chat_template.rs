@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use minijinja::Value;
 use serde::Deserialize;
 use wgpt::Error;
-use wgpt::internals::checkpoint::TokenizerConfig;
+use wgpt::internals::checkpoint::{Folder, TokenizerConfig};
 use wgpt::{ChatTemplate, TemplateInput};
 
 const GOLDEN: &str = "tests/golden/chat";
@@ -42,7 +42,7 @@ fn folders() -> Vec<PathBuf> {
 }
 
 fn template(folder: &Path, name: Option<&str>) -> ChatTemplate {
-    let config = TokenizerConfig::from_dir(folder).unwrap();
+    let config = TokenizerConfig::of(&Folder::Dir(folder.to_owned())).unwrap();
     let template = config.template(name).unwrap();
     ChatTemplate::new(&template.file, &template.source, config.special_tokens()).unwrap()
 }

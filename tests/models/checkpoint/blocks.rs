@@ -1,6 +1,7 @@
 //! The values that a reader returns.
 
 use std::fs;
+use std::sync::Arc;
 
 use safetensors::tensor::{Dtype, SafeTensors};
 use wgpt::Error;
@@ -54,7 +55,7 @@ fn any_block_equals_a_slice_of_the_whole() {
     ];
     let bytes = serialized(&parts);
     let from_file = open_bytes(&bytes).unwrap();
-    let from_static = Checkpoint::from_static("demo", Box::leak(bytes.into_boxed_slice())).unwrap();
+    let from_bytes = Checkpoint::from_bytes("demo", Arc::new(bytes)).unwrap();
     for (name, dtype, shape, data) in &parts {
         let (n_rows, n_cols) = if shape.len() == 1 { (1, shape[0]) } else { (shape[0], shape[1]) };
         let whole = oracle(*dtype, data);
@@ -69,7 +70,7 @@ fn any_block_equals_a_slice_of_the_whole() {
             let (end_r, end_c) = (r + random.below(n_rows - r + 1), c + random.below(n_cols - c + 1));
             blocks.extend([(r..end_r, c..end_c), (r..end_r, 0..n_cols), (0..n_rows, c..end_c)]);
         }
-        for checkpoint in [&from_file, &from_static] {
+        for checkpoint in [&from_file, &from_bytes] {
             let tensor = checkpoint.get(name).unwrap();
             let mut reader = checkpoint.reader();
             for (rows, cols) in &blocks {
@@ -123,7 +124,7 @@ fn a_block_that_does_not_exist_is_an_error_that_names_the_tensor() {
 fn the_demo_model_reads_as_the_safetensors_crate_reads_it() {
     static BYTES: &[u8] = include_bytes!("../../../weights/model.safetensors");
     let expected = SafeTensors::deserialize(BYTES).unwrap();
-    let checkpoint = Checkpoint::from_static("demo", BYTES).unwrap();
+    let checkpoint = Checkpoint::from_bytes("demo", Arc::new(BYTES)).unwrap();
     assert_eq!(checkpoint.tensors().len(), expected.len());
     let mut reader = checkpoint.reader();
     for tensor in checkpoint.tensors() {
