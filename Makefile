@@ -1,7 +1,7 @@
-# The README's commands. `make` alone lists them.
+# The commands of README.md and CONTRIBUTING.md. `make` without a target lists them.
 #
-# Rust, make and a C linker are all that must be there: where no GPU adapter is
-# found, Debian and Ubuntu get a software one (tools/setup_vulkan.sh).
+# They need only Rust, make and a C linker. If no GPU adapter is found, they install
+# a software one on Debian and Ubuntu (tools/setup_vulkan.sh).
 
 # The program that looks for the adapter is one that a target builds anyway:
 # `cargo build` beside `cargo test` would build wgpu twice, because the tests need

@@ -1,8 +1,8 @@
 #!/bin/sh
 # A published shape, f16, random weights: wgpt beside llama.cpp's Vulkan backend on the
-# same adapter, in turn. Decode at depth 0; with DEPTH=1000 behind so many tokens; with
-# PROMPT=128 a prefill of so many. UBATCH=8 lets llama.cpp fill the depth eight rows at a
-# time, with its kernels of decode: those of prefill take minutes a batch on CPU adapters.
+# same adapter, in turn. It measures decode at depth 0, with DEPTH=1000 at that depth, and with
+# PROMPT=128 a prefill of that many tokens. UBATCH=8 lets llama.cpp fill the depth eight rows at a
+# time with its decode kernels: its prefill kernels take minutes per batch on CPU adapters.
 #
 # Usage: [PROMPT=N] [DEPTH=N] [UBATCH=512] [TIMES=5] [REPEAT=3] \
 #            llama_cpp.sh LLAMA_BENCH MODEL.gguf WGPT OUT_DIR [SHAPE]

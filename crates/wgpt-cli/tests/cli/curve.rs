@@ -158,7 +158,7 @@ fn an_interrupted_curve_has_the_checkpoints_that_are_done() {
     }
 }
 
-/// Runs the command that the README gives for its picture.
+/// Runs the command that docs/evaluation.md gives for its picture.
 #[test]
 fn the_recorded_curve_is_drawn_without_its_checkpoints() {
     let record = repository("benches/record/2026-11-24-2core-lavapipe25-demo-curve.json");
