@@ -47,21 +47,43 @@ impl ModelFiles {
         if let Some(identity) = self.identity.get() {
             return Ok(identity);
         }
-        let digest = |bytes: &[u8]| -> String {
-            Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-        };
-        let tokenizer_sha256 = match &self.tokenizer_source {
+        let weights_sha256 = self.checkpoint.sha256()?;
+        let (config_sha256, tokenizer_sha256) = (self.config_sha256()?, self.tokenizer_sha256()?);
+        Ok(self.identity.get_or_init(|| Identity { weights_sha256, tokenizer_sha256, config_sha256 }))
+    }
+
+    /// How a model of another identity differs from this one, as far as the small files
+    /// tell: the weights are not read.
+    ///
+    /// # Errors
+    /// As [`read_bounded`].
+    pub(in crate::engine) fn difference_in_small_files(
+        &self,
+        other: &Identity,
+    ) -> Result<Option<&'static str>> {
+        let weights_sha256 = other.weights_sha256.clone();
+        let (config_sha256, tokenizer_sha256) = (self.config_sha256()?, self.tokenizer_sha256()?);
+        Ok(Identity { weights_sha256, tokenizer_sha256, config_sha256 }.difference(other))
+    }
+
+    fn config_sha256(&self) -> Result<String> {
+        Ok(hex_digest(&description(&self.config)?))
+    }
+
+    fn tokenizer_sha256(&self) -> Result<Option<String>> {
+        Ok(match &self.tokenizer_source {
             TokenizerSource::File(path) if path.exists() => {
-                Some(digest(&read_bounded(path, TOKENIZER_BYTES_MAX)?))
+                Some(hex_digest(&read_bounded(path, TOKENIZER_BYTES_MAX)?))
             }
             TokenizerSource::File(_) | TokenizerSource::Absent => None,
             #[cfg(feature = "demo-model")]
-            TokenizerSource::Static(bytes) => Some(digest(bytes)),
-        };
-        let weights_sha256 = self.checkpoint.sha256()?;
-        let config_sha256 = digest(&description(&self.config)?);
-        Ok(self.identity.get_or_init(|| Identity { weights_sha256, tokenizer_sha256, config_sha256 }))
+            TokenizerSource::Static(bytes) => Some(hex_digest(bytes)),
+        })
     }
+}
+
+fn hex_digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The model's description without the ids that begin and end texts, which affect no
