@@ -199,3 +199,6 @@ impl Session {
 fn moved() -> Error {
     Error::DeviceLost { message: "the engine moved to another device in the midst of a call".into() }
 }
+
+#[cfg(test)]
+mod tests;

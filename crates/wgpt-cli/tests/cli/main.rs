@@ -21,4 +21,5 @@ mod profile;
 mod program;
 mod random;
 mod signals;
+mod spellings;
 mod tune;
