@@ -126,7 +126,11 @@ mod tests {
         let mut n = 0;
         for verb in super::super::Cli::command().get_subcommands() {
             for name in verb.get_arguments().filter_map(|argument| argument.get_env()) {
-                assert!(doctor::VARIABLES.iter().any(|known| name == *known), "{}", name.display());
+                assert!(
+                    wgpt::internals::doctor::VARIABLES.iter().any(|known| name == *known),
+                    "{}",
+                    name.display()
+                );
                 n += 1;
             }
         }
@@ -135,7 +139,8 @@ mod tests {
 
     #[test]
     fn the_exit_code_tells_whether_all_is_well() {
-        let options = Options { benchmark: Duration::ZERO, ..Options::new().unwrap() };
+        let mut options = Options::new().unwrap();
+        options.benchmark = Duration::ZERO;
         let nothing = |_| Vec::new();
         let cancel = CancelFlag::default();
         let mut report = doctor::run_among(&options, &nothing, &mut |_| {}, &cancel).unwrap();

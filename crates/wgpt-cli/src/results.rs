@@ -199,9 +199,9 @@ mod tests {
         ] {
             assert_eq!(parse(line).resolve(None).unwrap(), (format, path.map(Path::new)), "{line}");
         }
-        let lines = |line: &str, asked| parse(line).resolve(Some(asked)).unwrap();
-        assert_eq!(lines("-o jsonl", false), (Format::JsonLines, None));
-        assert_eq!(lines("-o x", true), (Format::JsonLines, Some(Path::new("x"))));
+        assert_eq!(parse("-o jsonl").resolve(Some(false)).unwrap(), (Format::JsonLines, None));
+        let file = parse("-o x");
+        assert_eq!(file.resolve(Some(true)).unwrap(), (Format::JsonLines, Some(Path::new("x"))));
         let error = parse("-o json --csv").resolve(None).unwrap_err().to_string();
         assert!(error.contains("-o json is an old spelling"), "{error}");
         assert!(parse("-o csv").resolve(Some(true)).is_err());
