@@ -22,9 +22,11 @@ pub mod doctor {
     pub use crate::doctor::{benchmark::*, kernels::*, report::*, surroundings::*};
 }
 
-/// How kernels and sizes are decided before a model is loaded.
+/// How kernels and sizes are decided, and saved sessions checked, before a model is loaded.
 pub mod engine {
-    pub use crate::engine::{Selection, check_budget, prepare, select, tune_model, tuned_shapes};
+    pub use crate::engine::{
+        Selection, check_budget, check_saved, prepare, select, tune_model, tuned_shapes,
+    };
 }
 
 /// Buffers, recordings, timestamps.

@@ -19,7 +19,7 @@
 #   WGPT_DEVICE         the adapter, as for wgpt
 #   GPU_BENCH_SECONDS   time for all steps [450]
 #   GPU_BENCH_ARGS      arguments of `wgpt bench model` [its defaults]
-#   GPU_BENCH_KERNELS   arguments of `wgpt bench kernels` [--model gpt2,gpt2-xl]
+#   GPU_BENCH_KERNELS   arguments of `wgpt bench kernels` [--shapes-of gpt2,gpt2-xl]
 #   GPU_BENCH_SHAPES    shapes of `wgpt --random` [gpt2 gpt2-medium gpt2-large gpt2-xl llama-3.2-1b llama-3.1-8b]
 #   GPU_BENCH_PROFILES  shapes that are also profiled [gpt2 gpt2-xl llama-3.2-1b]
 #   GPU_BENCH_TORCH     shapes to measure with PyTorch, if it is installed with CUDA [gpt2 gpt2-xl]
@@ -204,7 +204,7 @@ run() {
         measure
     fi
     write_reports
-    bin/wgpt bench plot "$out/gpu_bench.json" "$out/gpu_bench.svg" 2>"$out/plot.log" ||
+    bin/wgpt bench plot "$out/gpu_bench.json" -o "$out/gpu_bench.svg" 2>"$out/plot.log" ||
         echo "gpu_bench: no picture, see plot.log" >&2
     return "$failed"
 }
@@ -214,20 +214,20 @@ measure() {
     step golden 120 bin/models golden::
     # The word splitting of the arguments is intended.
     # shellcheck disable=SC2086
-    step bench_demo 60 bin/wgpt bench model --output json ${GPU_BENCH_ARGS:-}
+    step bench_demo 60 bin/wgpt bench model --json ${GPU_BENCH_ARGS:-}
     # The roofline and every variant against it. The record lists the variants
     # for which no time was left.
     # shellcheck disable=SC2086
-    step bench_kernels 110 bin/wgpt bench kernels --output json --total-seconds 75 \
-        ${GPU_BENCH_KERNELS:---model gpt2,gpt2-xl}
+    step bench_kernels 110 bin/wgpt bench kernels --json --total-seconds 75 \
+        ${GPU_BENCH_KERNELS:---shapes-of gpt2,gpt2-xl}
     for shape in ${GPU_BENCH_SHAPES:-gpt2 gpt2-medium gpt2-large gpt2-xl llama-3.2-1b llama-3.1-8b}; do
         # shellcheck disable=SC2086
-        step "bench_$shape" 120 bin/wgpt bench model --random "$shape" --output json ${GPU_BENCH_ARGS:-}
-        step "bench_${shape}_batch" 60 bin/wgpt bench model --random "$shape" -p 0 -n 32 -r 3 \
-            --batch 1,2,4,8,16 --output json
+        step "bench_$shape" 120 bin/wgpt bench model --random "$shape" --json ${GPU_BENCH_ARGS:-}
+        step "bench_${shape}_batch" 60 bin/wgpt bench model --random "$shape" --n-prompt 0 --n-gen 32 -r 3 \
+            --batch 1,2,4,8,16 --json
     done
     for shape in ${GPU_BENCH_PROFILES:-gpt2 gpt2-xl llama-3.2-1b}; do
-        step "profile_$shape" 90 bin/wgpt profile --random "$shape" --output json --trace "$out/trace_$shape.json"
+        step "profile_$shape" 90 bin/wgpt profile --random "$shape" --json --trace "$out/trace_$shape.json"
     done
     # PyTorch on the same shapes, if the machine has it.
     if python3 -c "import torch, sys; sys.exit(not torch.cuda.is_available())" 2>/dev/null; then
@@ -239,7 +239,7 @@ measure() {
     for shape in ${GPU_BENCH_TUNED:-gpt2 gpt2-xl llama-3.2-1b}; do
         step "tune_$shape" 60 bin/wgpt tune --random "$shape" --seconds 20 --json
         # shellcheck disable=SC2086
-        step "bench_tuned_$shape" 120 bin/wgpt bench model --random "$shape" --output json ${GPU_BENCH_ARGS:-}
+        step "bench_tuned_$shape" 120 bin/wgpt bench model --random "$shape" --json ${GPU_BENCH_ARGS:-}
     done
 }
 

@@ -108,9 +108,9 @@ step stories260k perplexity -m "$stories" --protocol segments --documents '<|end
     --json tinystories-val.txt </dev/null
 step wikitext perplexity -m "$smollm2" --dtype f16 --kv-dtype f16 --protocol hf -c 512 --stride 512 --limit 8 \
     --json wikitext-2-raw-test.txt </dev/null
-step france generate -m "$smollm2" -p 'The capital of France is' --temp 0 -n 12 --output-format json </dev/null
+step france generate -m "$smollm2" -p 'The capital of France is' --temperature 0 -n 12 --json </dev/null
 # The second question makes no sense without the first.
-step chat chat -m "$smollm2" -c 1024 --temp 0 -n 200 <<'MESSAGES'
+step chat chat -m "$smollm2" -c 1024 --temperature 0 -n 200 <<'MESSAGES'
 What is the capital of France?
 And what is the capital of Italy?
 Why is the sky blue? Answer in two sentences.
@@ -125,7 +125,7 @@ while read -r row ids golden; do
     # real_models.py finds the reference by `row` in the name.
     name=$(printf 'logits_%02d_row%d' "$number" "$row")
     step "$name" logits -m "$golden" --tokens "$ids" --dtype f32 --kv-dtype f32 \
-        --output "$out/$name.safetensors" </dev/null
+        -o "$out/$name.safetensors" </dev/null
 done <"$scratch/prompts"
 
 code=0

@@ -30,7 +30,8 @@ both() {
     name=$1-$2-$3-$i
     [ "$llama" = - ] ||
         "$llama" -m "$model" -dev none -ngl 0 -t "$threads" -p "$1" -n "$2" -d "$3" -r 1 -o json >"$out/llama-$name.json"
-    "$wgpt" bench model --random smollm2-135m -p "$1" -n "$2" -d "$3" -r 1 -o json >"$out/wgpt-$name.json"
+    "$wgpt" bench model --random smollm2-135m --n-prompt "$1" --n-gen "$2" --n-depth "$3" -r 1 --json \
+        >"$out/wgpt-$name.json"
 }
 i=1
 while [ "$i" -le "$times" ]; do

@@ -22,7 +22,8 @@ mkdir -p "$out"
 i=1
 while [ "$i" -le "$times" ]; do
     "$build/inferaived/target/release/peer-inferaived" "$peer_shape" 12 >"$out/inferaived-$i.json"
-    "$wgpt" bench model --random "$shape" -p 0 -n 12 -d 8 -r 1 -o json >"$out/wgpt-$i.json"
+    "$wgpt" bench model --random "$shape" --n-prompt 0 --n-gen 12 --n-depth 8 -r 1 --json \
+        >"$out/wgpt-$i.json"
     i=$((i + 1))
 done
 grep avg_ts "$out"/inferaived-*.json "$out"/wgpt-*.json

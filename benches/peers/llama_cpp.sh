@@ -23,7 +23,8 @@ while [ "$i" -le "$times" ]; do
     # Without the variable llama.cpp leaves CPU adapters out.
     GGML_VK_VISIBLE_DEVICES=0 "$bench" -m "$model" -p "$prompt" -n "$n" -d "$depth" -r "${REPEAT:-3}" -ngl 99 \
         -ub "${UBATCH:-512}" -o json >"$out/llama-$i.json"
-    "$wgpt" bench model --random "$shape" -p "$prompt" -n "$n" -d "$depth" -r 3 -o json >"$out/wgpt-$i.json"
+    "$wgpt" bench model --random "$shape" --n-prompt "$prompt" --n-gen "$n" --n-depth "$depth" -r 3 --json \
+        >"$out/wgpt-$i.json"
     i=$((i + 1))
 done
 grep -h avg_ts "$out"/llama-*.json "$out"/wgpt-*.json

@@ -37,7 +37,7 @@ while [ "$i" -le "$times" ]; do
     # wgml prints the file's header ahead of the report.
     sed -n '/^{/,$p' "$build/wgml.out" >"$out/wgml-$i.json"
     for dtype in f16 f32; do
-        "$wgpt" bench model --random "$shape" --dtype $dtype -p 0 -n 12 -d 8 -r 1 -o json \
+        "$wgpt" bench model --random "$shape" --dtype $dtype --n-prompt 0 --n-gen 12 --n-depth 8 -r 1 --json \
             >"$out/wgpt-$dtype-$i.json"
     done
     i=$((i + 1))

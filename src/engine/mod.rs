@@ -35,6 +35,7 @@ pub use interrupt::CancelFlag;
 pub use lookup::LookupStats;
 pub use memory::{check_budget, prepare};
 pub use outputs::{GpuOutputs, OutputRows};
+pub use saved::check_saved;
 pub use score::TokenScore;
 pub use session::Session;
 pub use tuning::{Selection, select, tune_model, tuned_shapes};

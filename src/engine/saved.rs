@@ -28,7 +28,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::bound::{Bound, Entered, Shared};
-use super::{Engine, Session};
+use super::{Engine, ModelFiles, Session};
 use crate::error::{Error, Result};
 use crate::files::NewFile;
 use crate::kernels::PAGE_SIZE;
@@ -146,20 +146,9 @@ impl Engine {
 
     fn read(&self, mut reader: Reader<'_>) -> Result<Session> {
         let total = reader.header().page_bytes().unwrap_or(0);
-        let Header { pages, first_pages, n_tokens, model, name, .. } = reader.header().clone();
-        if let Some(difference) = self.files().identity()?.difference(&model) {
-            return Err(reader.error(format!(
-                "belongs to another model: {difference}; it was saved with {name:?}, this one is {:?}",
-                self.files().name()
-            )));
-        }
-        if n_tokens > self.n_ctx() as u64 {
-            return Err(Error::input(format!(
-                "{}: has {n_tokens} tokens, the context holds {}: load the model with a longer one",
-                reader.name(),
-                self.n_ctx()
-            )));
-        }
+        let Header { pages, first_pages, model, .. } = reader.header().clone();
+        refuse(&reader, self.files(), self.files().identity()?.difference(&model))?;
+        check_length(&reader, self.n_ctx())?;
         let mut session = self.session();
         reader.tokens(self.vocab_size(), &mut session.tokens)?;
         let here = PageFacts::of(&self.shared.bound(), session.tokens.len());
@@ -178,6 +167,40 @@ impl Engine {
         reader.finish()?;
         Ok(session)
     }
+}
+
+/// Checks a session's file for [`Engine::restore`] as far as that is possible before the
+/// model is loaded: that it is complete and its header undamaged, that it was saved with
+/// this config.json and this tokenizer.json, and that its tokens fit a context of `n_ctx`.
+/// The weights are not read.
+///
+/// # Errors
+/// As [`Engine::restore`].
+pub fn check_saved(path: &Path, files: &ModelFiles, n_ctx: usize) -> Result<()> {
+    let reader = Reader::open(path)?;
+    refuse(&reader, files, files.difference_in_small_files(&reader.header().model)?)?;
+    check_length(&reader, n_ctx)
+}
+
+/// Returns an error if there is a difference.
+fn refuse(reader: &Reader<'_>, files: &ModelFiles, difference: Option<&str>) -> Result<()> {
+    let Some(difference) = difference else { return Ok(()) };
+    Err(reader.error(format!(
+        "belongs to another model: {difference}; it was saved with {:?}, this one is {:?}",
+        reader.header().name,
+        files.name()
+    )))
+}
+
+fn check_length(reader: &Reader<'_>, n_ctx: usize) -> Result<()> {
+    let n_tokens = reader.header().n_tokens;
+    if n_tokens <= n_ctx as u64 {
+        return Ok(());
+    }
+    Err(Error::input(format!(
+        "{}: has {n_tokens} tokens, the context holds {n_ctx}: load the model with a longer one",
+        reader.name()
+    )))
 }
 
 impl Session {
@@ -201,3 +224,6 @@ impl Session {
 fn moved() -> Error {
     Error::DeviceLost { message: "the engine moved to another device in the midst of a call".into() }
 }
+
+#[cfg(test)]
+mod tests;

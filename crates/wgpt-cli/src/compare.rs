@@ -18,9 +18,10 @@ use super::digest::DataInfo;
 use super::exit::Outcome;
 use super::interrupt;
 use super::model_args::{RunArgs, dtype, load, open_model};
-use super::output::{labelled, note, print, print_json};
+use super::output::{labelled, note};
 use super::progress::Count;
 use super::prompt::read_text;
+use super::results::ReportArgs;
 use super::run_info::{RunInfo, VERSION};
 use super::table::Table;
 
@@ -64,9 +65,8 @@ pub struct Args {
     /// How many of the most different tokens to list
     #[arg(long, value_name = "N", default_value_t = 10)]
     top: usize,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    report: ReportArgs,
     #[command(flatten)]
     run: RunArgs,
 }
@@ -107,6 +107,12 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let (text, options_a, options_b) = (read_text(&args.file)?, args.run.model_options(), options_b(args));
     let mut tokens = shared_tokens(&files_a, &files_b, &text)?;
     tokens.truncate(args.limit.unwrap_or(usize::MAX));
+    // Fails before the slow start of the GPU if the file cannot be written.
+    if let Some(path) = args.report.file.output.as_deref().filter(|path| files_b.contains(path)) {
+        let message = format!("--output {}: that is a file of the model itself", path.display());
+        return Err(Error::Input(message).into());
+    }
+    let mut sink = args.report.open(Some(&files_a), [args.file.as_path()])?;
     let gpu = args.run.open_gpu()?;
     let a = load(files_a, gpu.clone(), &options_a, &cancel)?;
     let b = load(files_b, gpu, &options_b, &cancel)?;
@@ -126,8 +132,8 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     drop(count);
     let complete = result.complete;
     let texts = texts(a.tokenizer()?, &tokens, &result.most_different)?;
-    if args.json {
-        print_json(&Report {
+    if args.report.form.json {
+        sink.print_json(&Report {
             result,
             most_different_texts: texts,
             model_a: model_info(&a)?,
@@ -137,8 +143,9 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         })?;
     } else {
         let names = [name(a.files(), &options_a), name(b.files(), &options_b)];
-        print(&text_of(&result, &texts, &names))?;
+        sink.print(&text_of(&result, &texts, &names))?;
     }
+    sink.finish()?;
     if complete {
         return Ok(Outcome::Done);
     }

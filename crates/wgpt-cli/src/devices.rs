@@ -1,11 +1,12 @@
 //! `wgpt devices`: the GPU adapters of this machine.
 
 use wgpt::internals::gpu::no_adapter;
-use wgpt::{AdapterReport, Backend, adapters};
+use wgpt::{AdapterReport, adapters};
 
 use super::exit::Outcome;
-use super::model_args::backend;
-use super::output::{bytes, labelled, print, print_json};
+use super::model_args::BackendArg;
+use super::output::{bytes, labelled};
+use super::results::ReportArgs;
 
 /// List the GPU adapters, the preferred one first
 #[derive(Debug, clap::Args)]
@@ -16,24 +17,24 @@ Examples:
   wgpt generate --device 1 -p \"Hello\"          an adapter by its index
   WGPT_DEVICE=radeon wgpt generate -p \"Hello\"  or by a part of its name")]
 pub struct Args {
-    /// List only adapters of this API
-    #[arg(long, value_parser = backend())]
-    backend: Option<Backend>,
-    /// Print a JSON list
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    report: ReportArgs,
+    #[command(flatten)]
+    api: BackendArg,
 }
 
 /// Runs `wgpt devices`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let list = adapters(args.backend);
-    if args.json {
-        print_json(&list)?;
+    let mut sink = args.report.open(None, [])?;
+    let list = adapters(args.api.backend);
+    if args.report.form.json {
+        sink.print_json(&list)?;
     } else {
-        print(&list.iter().map(table).collect::<Vec<_>>().join("\n"))?;
+        sink.print(&list.iter().map(table).collect::<Vec<_>>().join("\n"))?;
     }
+    sink.finish()?;
     if list.is_empty() {
-        return Err(no_adapter(args.backend).into());
+        return Err(no_adapter(args.api.backend).into());
     }
     Ok(Outcome::Done)
 }

@@ -11,8 +11,8 @@ use super::doctor_output::text;
 use super::exit::Outcome;
 use super::interrupt;
 use super::model_args::ModelArgs;
-use super::output::{print, print_json};
 use super::progress::Bar;
+use super::results::ReportArgs;
 use super::tune::seconds;
 
 /// Check this machine and print a report to paste into an issue
@@ -30,7 +30,7 @@ Examples:
   wgpt doctor
   wgpt doctor --device 1 --seconds 0           without the benchmark
   wgpt doctor -m ./gpt2                        kernels at the sizes of this model
-  wgpt doctor --json > report.json
+  wgpt doctor --json -o report.json
 
 Verdict and exit code:
   ok        0  all is well
@@ -49,11 +49,10 @@ unavailable, reason, default, in_use), cache, environment (name, value), benchma
 What is not known is null or empty; no field is left out.")]
 pub struct Args {
     /// Approximate duration of the benchmark in seconds; 0 skips it
-    #[arg(long, value_name = "N", default_value = "5", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     seconds: Duration,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    report: ReportArgs,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -61,12 +60,15 @@ pub struct Args {
 /// Runs `wgpt doctor`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let cancel = interrupt::flag();
-    let report = check_up(&options(args)?, &cancel)?;
-    if args.json {
-        print_json(&report)?;
+    let options = options(args)?;
+    let mut sink = args.report.open(None, [])?;
+    let report = check_up(&options, &cancel)?;
+    if args.report.form.json {
+        sink.print_json(&report)?;
     } else {
-        print(&text(&report))?;
+        sink.print(&text(&report))?;
     }
+    sink.finish()?;
     conclude(&report)
 }
 

@@ -13,8 +13,9 @@ use super::eval_output::text;
 use super::exit::Outcome;
 use super::interrupt;
 use super::model_args::ModelArgs;
-use super::output::{note, print, print_json};
+use super::output::note;
 use super::progress::Count;
+use super::results::ReportArgs;
 use super::run_info::RunInfo;
 
 /// Ask a model questions with known answers: HellaSwag, MMLU, LAMBADA, or your own
@@ -61,8 +62,8 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// Seed of the draw of --limit; a larger limit draws all questions of a smaller one
-    #[arg(long, value_name = "S", default_value_t = 0)]
-    seed: u64,
+    #[arg(long, alias = "seed", value_name = "N", default_value_t = 0)]
+    limit_seed: u64,
     /// Save the answers in FILE, and resume from the answers it holds
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
@@ -72,12 +73,11 @@ pub struct Args {
     /// Run every batch both with and without shared contexts, and compare the times
     #[arg(long)]
     measure_sharing: bool,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
     /// Add each question's log-probabilities to the JSON
     #[arg(long, requires = "json")]
     answers: bool,
+    #[command(flatten)]
+    report: ReportArgs,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -151,10 +151,12 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         shots_file: args.shots_file.clone(),
     };
     let dataset = Dataset::read(args.task.into(), &args.data, &options)?;
+    let read = [Some(&args.data), args.shots_file.as_ref(), args.resume.as_ref()];
+    let mut sink = args.report.open(Some(&files), read.into_iter().flatten().map(PathBuf::as_path))?;
     let engine = args.model.load(files, &cancel)?;
     let options = TaskOptions {
         limit: args.limit,
-        seed: args.seed,
+        seed: args.limit_seed,
         sharing: match (args.no_share, args.measure_sharing) {
             (true, _) => Sharing::Apart,
             (_, true) => Sharing::Measured,
@@ -170,12 +172,13 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     };
     let result = evaluate(&engine, &dataset, &options, &mut progress)?;
     drop(count);
-    if args.json {
+    if args.report.form.json {
         let answers = args.answers.then(|| rows(&dataset, &result));
-        print_json(&Report { result: &result, answers, run: RunInfo::new(&engine) })?;
+        sink.print_json(&Report { result: &result, answers, run: RunInfo::new(&engine) })?;
     } else {
-        print(&text(&result))?;
+        sink.print(&text(&result))?;
     }
+    sink.finish()?;
     if result.complete {
         return Ok(Outcome::Done);
     }

@@ -13,8 +13,8 @@ pub fn text(report: &TaskReport) -> String {
     let perplexity = report.figures.perplexity.map(|perplexity| ("perplexity", estimate(perplexity)));
     rows.extend(norm.into_iter().chain(perplexity));
     rows.push(("questions", questions(report)));
-    if report.n_shots_dropped > 0 {
-        let (n, shots, context) = (report.n_shots_dropped, report.shots_dropped, report.context);
+    if report.n_short_of_shots > 0 {
+        let (n, shots, context) = (report.n_short_of_shots, report.shots_dropped, report.context);
         rows.push(("shots dropped", format!("{shots} in {n} questions, to fit the context of {context}")));
     }
     if report.n_truncated > 0 {

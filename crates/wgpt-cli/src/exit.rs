@@ -3,8 +3,10 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use clap::CommandFactory;
 use wgpt::{Error, ErrorKind};
 
+use super::Cli;
 use super::output::OutputClosed;
 
 /// How a command ended when it did not fail.
@@ -24,6 +26,7 @@ pub const INTERRUPTED: u8 = 130;
 const TIMED_OUT: u8 = 124;
 const NO_ADAPTER: u8 = 3;
 const BAD_INPUT: u8 = 4;
+const USAGE: u8 = 2;
 const OTHER: u8 = 1;
 
 /// Returns the exit code for a command's result, and prints an error to stderr.
@@ -38,6 +41,10 @@ pub fn code(result: anyhow::Result<Outcome>) -> ExitCode {
     if error.downcast_ref::<OutputClosed>().is_some() {
         return ExitCode::SUCCESS;
     }
+    if let Some(usage) = error.downcast_ref::<clap::Error>() {
+        let _ = usage.print();
+        return ExitCode::from(USAGE);
+    }
     // If stderr is closed, there is nowhere to report the failed write.
     let _ = writeln!(std::io::stderr(), "error: {}", chain(&error));
     ExitCode::from(match error.downcast_ref::<Error>().map(Error::kind) {
@@ -47,6 +54,11 @@ pub fn code(result: anyhow::Result<Outcome>) -> ExitCode {
         Some(ErrorKind::Timeout) => TIMED_OUT,
         _ => OTHER,
     })
+}
+
+/// Returns an error in how the program was called, which clap could not see: exit code 2.
+pub fn usage(message: &str) -> anyhow::Error {
+    Cli::command().error(clap::error::ErrorKind::ArgumentConflict, message).into()
 }
 
 /// Joins the error and its causes. Many messages already end with their cause, which is

@@ -15,14 +15,16 @@ use wgpt::{Fit, MemoryPlan};
 
 use super::exit::Outcome;
 use super::model_args::ModelArgs;
-use super::output::{bytes, count, labelled, note, print, print_json};
+use super::output::{bytes, count, labelled, note};
+use super::results::ReportArgs;
 use super::run_info::VERSION;
 
 /// Show a model's architecture and the exact GPU memory that it will take
 ///
 /// Checks the names and shapes of all tensors, but reads no tensor data and allocates
 /// nothing. Without an adapter, the plan is for a device with default limits and no
-/// optional features.
+/// optional features. If the model does not fit --memory-budget, the plan is printed and
+/// the exit code is 4.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -32,9 +34,8 @@ Examples:
   wgpt inspect -m ./gpt2 --memory-budget 300MiB     whether it fits, and what would
   wgpt inspect --random gpt2-xl                     without a file")]
 pub struct Args {
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    report: ReportArgs,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -89,22 +90,23 @@ struct Budget {
     fits: bool,
     /// If the plan does not fit: changes, each of which would make it fit.
     would_fit: Vec<Fit>,
-    #[serde(skip)]
-    verdict: String,
 }
 
 impl Budget {
+    /// Returns the budget if there is one, and the error of a load that exceeds it.
     fn new(
         config: &Decoder,
         options: &ModelOptions,
         device: &DevicePreview,
         plan: &MemoryPlan,
-    ) -> Result<Option<Self>, Error> {
+    ) -> Result<Option<(Self, Option<Error>)>, Error> {
         let Some(bytes) = options.memory_budget else { return Ok(None) };
-        let budget = |fits, would_fit, verdict| Some(Budget { bytes, fits, would_fit, verdict });
+        let budget = |fits, would_fit| Budget { bytes, fits, would_fit };
         match check_budget(config, options, device, plan.clone()) {
-            Err(Error::Budget(over)) => Ok(budget(false, over.fits.clone(), over.to_string())),
-            result => result.map(|()| budget(true, Vec::new(), format!("fits the budget of {bytes} bytes"))),
+            Err(Error::Budget(over)) => {
+                Ok(Some((budget(false, over.fits.clone()), Some(Error::Budget(over)))))
+            }
+            result => result.map(|()| Some((budget(true, Vec::new()), None))),
         }
     }
 }
@@ -122,16 +124,20 @@ struct Device {
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let files = args.model.open_files()?;
     check_tensors(files.config(), files.checkpoint())?;
-    let report = report(args, &files)?;
-    if args.json {
-        print_json(&report)?;
+    let (report, over) = report(args, &files)?;
+    let mut sink = args.report.open(Some(&files), [])?;
+    if args.report.form.json {
+        sink.print_json(&report)?;
     } else {
-        print(&text(&report))?;
+        sink.print(&text(&report))?;
     }
-    Ok(Outcome::Done)
+    sink.finish()?;
+    // The plan is printed all the same, but a script sees that the model does not fit.
+    over.map_or(Ok(Outcome::Done), |over| Err(over.into()))
 }
 
-fn report(args: &Args, files: &ModelFiles) -> Result<Report, Error> {
+/// Returns the report, and the error with which a load would end if the budget is too small.
+fn report(args: &Args, files: &ModelFiles) -> Result<(Report, Option<Error>), Error> {
     let options = args.model.gpu_options();
     let preview = match DevicePreview::of(&options) {
         // A device that the user named must exist.
@@ -147,8 +153,8 @@ fn report(args: &Args, files: &ModelFiles) -> Result<Report, Error> {
         note(&format!("warning: {warning}"));
     }
     let plan = dims.plan();
-    let budget = Budget::new(config, &model_options, &preview, &plan)?;
-    Ok(Report {
+    let (budget, over) = Budget::new(config, &model_options, &preview, &plan)?.unzip();
+    let report = Report {
         model: files.name().to_owned(),
         config: config.clone(),
         block: config.describe(),
@@ -175,7 +181,8 @@ fn report(args: &Args, files: &ModelFiles) -> Result<Report, Error> {
         variants: choices.names(),
         tuned,
         version: VERSION,
-    })
+    };
+    Ok((report, over.flatten()))
 }
 
 /// Serializes pairs as one JSON object, in order.
@@ -236,7 +243,8 @@ fn text(report: &Report) -> String {
         let _ = writeln!(text, "  {label:<12} {n:>14} bytes {:>12}", bytes(n));
     }
     if let Some(budget) = &report.budget {
-        let _ = writeln!(text, "  {}", budget.verdict);
+        let verdict = if budget.fits { "fits" } else { "does not fit" };
+        let _ = writeln!(text, "  {verdict} the budget of {} bytes", budget.bytes);
     }
     text
 }

@@ -7,6 +7,7 @@ use wgpt::Error;
 use super::exit::Outcome;
 use super::interrupt;
 use super::model_args::ModelArgs;
+use super::new_file::create_beside;
 use super::output::note;
 use super::prompt::PromptArgs;
 use super::run_info::VERSION;
@@ -19,13 +20,13 @@ use super::tensor_file::TensorFile;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  wgpt logits -p \"Once upon a time\" --output logits.safetensors
-  wgpt logits -m ./gpt2 --tokens 15496,11,995 --dtype f32 --kv-dtype f32 --output logits.safetensors")]
+  wgpt logits -p \"Once upon a time\" -o logits.safetensors
+  wgpt logits -m ./gpt2 --tokens 15496,11,995 --dtype f32 --kv-dtype f32 -o logits.safetensors")]
 pub struct Args {
     #[command(flatten)]
     prompt: PromptArgs,
-    /// The file to write
-    #[arg(short, long, value_name = "FILE")]
+    /// Write the logits to FILE
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     output: PathBuf,
     #[command(flatten)]
     model: ModelArgs,
@@ -51,7 +52,8 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         return Err(Error::Input(message).into());
     }
     // Fails before the slow start of the GPU if the file cannot be written.
-    let mut file = TensorFile::create(&args.output, &tokens, vocab_size, &metadata)?;
+    let file = create_beside(&args.output, args.prompt.prompt_file.as_deref())?;
+    let mut file = TensorFile::start(file, &tokens, vocab_size, &metadata)?;
     let engine = args.model.load(files, &cancel)?;
     let mut session = engine.session();
     session.set_cancel(cancel);

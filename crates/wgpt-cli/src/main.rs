@@ -6,6 +6,8 @@ mod bench;
 mod chat;
 mod compare;
 mod completions;
+#[cfg(test)]
+mod consistency;
 mod curve;
 mod devices;
 mod digest;
@@ -26,6 +28,7 @@ mod plot;
 mod profile;
 mod progress;
 mod prompt;
+mod results;
 mod run_info;
 mod sampling_args;
 mod table;

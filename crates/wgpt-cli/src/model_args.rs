@@ -20,7 +20,7 @@ use super::tune;
 
 /// The model, the device, and how the model runs on the device.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Model and device")]
+#[command(next_help_heading = "Model")]
 pub struct ModelArgs {
     /// Directory in Hugging Face layout: config.json, model.safetensors (or an index and
     /// shards), tokenizer.json. Without it, the embedded demo model runs
@@ -42,28 +42,14 @@ pub struct ModelArgs {
 
 /// How and on which device any model runs.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Model and device")]
+#[command(next_help_heading = "Model")]
 pub struct RunArgs {
     /// Type of the weights on the GPU
-    #[arg(long, default_value = "f16", value_parser = dtype())]
+    #[arg(long, value_name = "DTYPE", default_value = "f16", value_parser = dtype())]
     pub dtype: DType,
     /// Type of the cached keys and values
-    #[arg(long, default_value = "f16", value_parser = dtype())]
+    #[arg(long, value_name = "DTYPE", default_value = "f16", value_parser = dtype())]
     pub kv_dtype: DType,
-    /// Stop and report layer and position if a key or a value is too large for f16 when
-    /// it is written to the KV cache. The program then waits after every chunk of a
-    /// prompt. On by default only in debug builds
-    #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
-    #[arg(default_missing_value = "true", default_value_t = ModelOptions::default().detect_overflow)]
-    pub detect_overflow: bool,
-    #[command(flatten)]
-    pub device: DeviceArgs,
-    /// Use only what every adapter offers: no f16, no subgroups, default limits
-    #[arg(long)]
-    pub features_floor: bool,
-    /// Compute the same bits however a text is split into chunks; slower
-    #[arg(long)]
-    pub deterministic: bool,
     /// Longest context in tokens [default: the model's, at most 8192]
     #[arg(short, long, value_name = "N")]
     pub ctx_size: Option<usize>,
@@ -78,6 +64,49 @@ pub struct RunArgs {
     /// fit is refused before anything is allocated, with a list of changes that would fit
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub memory_budget: Option<u64>,
+    /// Compute the same bits however a text is split into chunks; slower
+    #[arg(long)]
+    pub deterministic: bool,
+    /// Stop and report layer and position if a key or a value is too large for f16 when
+    /// it is written to the KV cache. The program then waits after every chunk of a
+    /// prompt. On by default only in debug builds
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true", default_value_t = ModelOptions::default().detect_overflow)]
+    pub detect_overflow: bool,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    #[command(flatten)]
+    pub kernels: KernelArgs,
+}
+
+/// Which adapter to use, and how.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Device")]
+pub struct DeviceArgs {
+    /// Index of an adapter or part of its name, as `wgpt devices` lists them
+    #[arg(long, value_name = "INDEX|NAME", env = "WGPT_DEVICE")]
+    pub device: Option<String>,
+    #[command(flatten)]
+    pub api: BackendArg,
+    /// Use only what every adapter offers: no f16, no subgroups, no timestamps, default
+    /// limits
+    #[arg(long)]
+    pub features_floor: bool,
+}
+
+/// Which API's adapters to use.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Device")]
+pub struct BackendArg {
+    /// Use only adapters of this API
+    #[arg(long, value_name = "API", value_parser = backend())]
+    pub backend: Option<Backend>,
+}
+
+/// Which kernels run on the device, and where their choice is kept.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Device")]
+pub struct KernelArgs {
     /// Run this implementation of an operation, such as gemm=tile_64x64, instead of the
     /// one chosen for the device; may be repeated
     #[arg(long, value_name = "OP=NAME", value_parser = variant)]
@@ -87,17 +116,6 @@ pub struct RunArgs {
     #[arg(long, value_name = "DIR", env = "WGPT_CACHE_DIR")]
     #[arg(value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub cache_dir: Option<PathBuf>,
-}
-
-/// Which adapter to use.
-#[derive(Debug, clap::Args)]
-pub struct DeviceArgs {
-    /// Index of an adapter or part of its name, as `wgpt devices` lists them
-    #[arg(long, value_name = "INDEX|NAME", env = "WGPT_DEVICE")]
-    pub device: Option<String>,
-    /// Use only adapters of this API
-    #[arg(long, value_parser = backend())]
-    pub backend: Option<Backend>,
 }
 
 /// Accepts the names of the element types.
@@ -135,7 +153,7 @@ fn variant(s: &str) -> Result<&'static Candidate, Error> {
 }
 
 /// Accepts the names of the APIs.
-pub fn backend() -> ValueParser {
+fn backend() -> ValueParser {
     let names = [Backend::Vulkan, Backend::Metal, Backend::Dx12].map(Backend::name);
     PossibleValuesParser::new(names).try_map(|s| s.parse::<Backend>()).into()
 }
@@ -145,8 +163,8 @@ impl RunArgs {
     pub fn gpu_options(&self) -> GpuOptions {
         GpuOptions {
             device: self.device.device.clone(),
-            backend: self.device.backend,
-            features_floor: self.features_floor,
+            backend: self.device.api.backend,
+            features_floor: self.device.features_floor,
             cache_dir: self.cache_dir(),
             ..GpuOptions::default()
         }
@@ -155,7 +173,7 @@ impl RunArgs {
     /// Returns the cache directory; `None` if the user disabled the cache or has no home
     /// directory.
     fn cache_dir(&self) -> Option<PathBuf> {
-        match &self.cache_dir {
+        match &self.kernels.cache_dir {
             Some(dir) => Some(dir.clone()).filter(|dir| !dir.as_os_str().is_empty()),
             None => Some(choose_native_strategy().ok()?.cache_dir().join("wgpt")),
         }
@@ -169,7 +187,7 @@ impl RunArgs {
             deterministic: self.deterministic,
             n_ctx: self.ctx_size,
             prefill_chunk: self.prefill_chunk,
-            variants: self.variant.clone(),
+            variants: self.kernels.variant.clone(),
             steps_ahead: self.steps_ahead.map(usize::from),
             memory_budget: self.memory_budget,
             detect_overflow: self.detect_overflow,

@@ -1,12 +1,8 @@
 //! Shared parts of all pictures: sizes, colours, texts, axis ticks.
 
-use std::path::Path;
-
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-
-use wgpt::files::NewFile;
 
 /// Width of a picture in pixels.
 pub const WIDTH: u32 = 1360;
@@ -32,13 +28,6 @@ pub const COLOURS: [RGBColor; 9] = [
 
 /// A part of a picture.
 pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-
-/// Writes a picture to a file, which appears only when it is complete.
-pub fn save(path: &Path, picture: &str) -> anyhow::Result<()> {
-    let mut file = NewFile::create(path)?;
-    file.write(picture.as_bytes())?;
-    Ok(file.finish()?)
-}
 
 /// Draws `text` with its upper left corner at `at`.
 pub fn write(area: &Area<'_>, text: &str, at: (i32, i32), size: u32, colour: RGBColor) -> anyhow::Result<()> {

@@ -12,7 +12,9 @@ use wgpt::{Engine, Error};
 use super::exit::Outcome;
 use super::interrupt;
 use super::model_args::ModelArgs;
-use super::output::{bytes, duration, note, print, print_json};
+use super::new_file::check_distinct;
+use super::output::{bytes, duration, note};
+use super::results::{Format, Sink, TableArgs};
 use super::trace;
 use wgpt::files::NewFile;
 
@@ -27,37 +29,26 @@ use wgpt::files::NewFile;
 #[command(after_help = "\
 Examples:
   wgpt profile -p \"Once upon a time\"
-  wgpt profile --random gpt2 -n 128 --trace trace.json     open it in ui.perfetto.dev
-  wgpt profile -m ./gpt2 -n 512 --output json              decode at a depth of 512")]
+  wgpt profile --random gpt2 --n-prompt 128 --trace trace.json   open it in ui.perfetto.dev
+  wgpt profile -m ./gpt2 --n-prompt 512 --json                    decode at a depth of 512")]
 pub struct Args {
     /// The prompt
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "n_prompt")]
     prompt: Option<String>,
     /// Number of tokens of a random prompt [default: 128, less in a shorter context]
-    #[arg(short, long, value_name = "N")]
+    #[arg(short_alias = 'n', long, value_name = "N")]
     n_prompt: Option<usize>,
-    /// Timed runs of each step
+    /// Timed repetitions of each measurement
     #[arg(short, long, value_name = "N", default_value_t = 5)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     repetitions: u32,
-    /// Write a Chrome trace of both steps, dispatch by dispatch
+    /// Also write a Chrome trace of both steps, dispatch by dispatch, in FILE
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
-    /// Output format of the tables
-    #[arg(short, long, value_enum, default_value = "md")]
-    output: Format,
+    #[command(flatten)]
+    table: TableArgs,
     #[command(flatten)]
     model: ModelArgs,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    /// Markdown tables
-    Md,
-    /// One JSON object
-    Json,
-    /// Comma-separated values with a header
-    Csv,
 }
 
 /// Tokens of the random prompt if the user gives no number.
@@ -66,6 +57,7 @@ const DEFAULT_PROMPT: usize = 128;
 /// Runs `wgpt profile`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let cancel = interrupt::flag();
+    let (format, output) = args.table.resolve(None)?;
     let files = args.model.open_files()?;
     let text = match &args.prompt {
         Some(text) => Some(files.tokenizer()?.encode(text)?),
@@ -76,7 +68,9 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         return Err(Error::Input(message).into());
     }
     // Fails before the slow start of the GPU if the file cannot be written.
+    check_distinct(&[("--trace", args.trace.as_deref()), ("--output", output)])?;
     let trace = args.trace.as_deref().map(NewFile::create).transpose()?;
+    let mut sink = Sink::open(output, Some(&files), [])?;
     let engine = args.model.load(files, &cancel)?;
     let n_default = DEFAULT_PROMPT.min(engine.n_ctx().saturating_sub(1)).max(1);
     let prompt = text.unwrap_or_else(|| {
@@ -94,11 +88,12 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         trace::write(file, engine.files().name(), &engine.gpu().report().name, &profile)?;
         note(&format!("wrote {}", path.display()));
     }
-    match args.output {
-        Format::Md => print(&markdown(&engine, &profile))?,
-        Format::Json => print_json(&Report::new(&engine, &profile))?,
-        Format::Csv => print(&csv(&profile)?)?,
+    match format {
+        Format::Json | Format::JsonLines => sink.print_json(&Report::new(&engine, &profile))?,
+        Format::Csv => sink.print(&csv(&profile)?)?,
+        Format::Markdown => sink.print(&markdown(&engine, &profile))?,
     }
+    sink.finish()?;
     Ok(Outcome::Done)
 }
 

@@ -10,10 +10,9 @@ use super::interrupt::blocked;
 
 /// The source of the prompt: exactly one of four.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Prompt (one of these)")]
 #[group(required = true, multiple = false)]
 pub struct PromptArgs {
-    /// The prompt; an empty one starts a new text
+    /// The prompt
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     pub prompt: Option<String>,
     /// A UTF-8 file that holds the prompt, `-` for stdin; a newline at its end is dropped

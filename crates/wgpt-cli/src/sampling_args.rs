@@ -13,7 +13,7 @@ use wgpt::SamplingParams;
 )]
 pub struct SamplingArgs {
     /// Divides the logits; 0 takes the most likely token each time [default: 0.8]
-    #[arg(long = "temperature", visible_alias = "temp", value_name = "T", allow_negative_numbers = true)]
+    #[arg(long = "temperature", alias = "temp", value_name = "T", allow_negative_numbers = true)]
     temperature: Option<f32>,
     /// Keeps the K most likely tokens; 0 is off [default: 40]
     #[arg(long, value_name = "K")]
@@ -27,7 +27,7 @@ pub struct SamplingArgs {
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     min_p: Option<f32>,
     /// Divides the logits of tokens that have occurred; 1 is off [default: 1]
-    #[arg(long = "repetition-penalty", visible_alias = "repeat-penalty", value_name = "X")]
+    #[arg(long = "repetition-penalty", alias = "repeat-penalty", value_name = "X")]
     #[arg(allow_negative_numbers = true)]
     repetition_penalty: Option<f32>,
     /// How many of the most recent tokens the penalties consider; -1 for all [default:

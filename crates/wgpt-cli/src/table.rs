@@ -2,17 +2,6 @@
 
 use serde::Serialize;
 
-/// Output format of results.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
-    /// A markdown table
-    Md,
-    /// Comma-separated values with a header, without the individual samples
-    Csv,
-    /// JSON with all data
-    Json,
-}
-
 /// The columns of a markdown table.
 pub struct Table<const N: usize> {
     titles: [&'static str; N],

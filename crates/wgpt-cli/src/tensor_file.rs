@@ -1,7 +1,6 @@
 //! A safetensors file that is written row by row and appears only when it is complete.
 
 use std::io::{self, ErrorKind};
-use std::path::Path;
 
 use serde_json::json;
 use wgpt::Error;
@@ -18,17 +17,16 @@ pub struct TensorFile {
 }
 
 impl TensorFile {
-    /// Starts the file `path` for logits of shape `[input_ids.len(), vocab_size]`.
+    /// Starts a file for logits of shape `[input_ids.len(), vocab_size]`.
     ///
     /// # Errors
-    /// As [`NewFile::create`].
-    pub fn create(
-        path: &Path,
+    /// As [`NewFile::write`].
+    pub fn start(
+        mut file: NewFile,
         input_ids: &[u32],
         vocab_size: usize,
         metadata: &[(&str, &str)],
     ) -> Result<Self, Error> {
-        let mut file = NewFile::create(path)?;
         file.write(&header(input_ids.len(), vocab_size, metadata))?;
         input_ids.iter().try_for_each(|id| file.write(&id.to_le_bytes()))?;
         Ok(TensorFile { file, rows_left: input_ids.len() })
@@ -81,8 +79,18 @@ fn header(n: usize, vocab_size: usize, metadata: &[(&str, &str)]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use super::*;
+
+    fn create(
+        path: &Path,
+        input_ids: &[u32],
+        vocab_size: usize,
+        metadata: &[(&str, &str)],
+    ) -> Result<TensorFile, Error> {
+        TensorFile::start(NewFile::create(path)?, input_ids, vocab_size, metadata)
+    }
 
     fn names(dir: &Path) -> Vec<String> {
         let mut names: Vec<_> =
@@ -95,7 +103,7 @@ mod tests {
     fn a_finished_file_reads_back() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out.safetensors");
-        let mut file = TensorFile::create(&path, &[7, 8], 3, &[("model", "m")]).unwrap();
+        let mut file = create(&path, &[7, 8], 3, &[("model", "m")]).unwrap();
         assert!(!path.exists());
         file.row(&[1.0, 2.0, 3.0]).unwrap();
         file.row(&[4.0, 5.0, f32::NEG_INFINITY]).unwrap();
@@ -114,10 +122,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out.safetensors");
         fs::write(&path, "old").unwrap();
-        let mut file = TensorFile::create(&path, &[7, 8], 1, &[]).unwrap();
+        let mut file = create(&path, &[7, 8], 1, &[]).unwrap();
         file.row(&[1.0]).unwrap();
         assert!(file.finish().unwrap_err().to_string().contains("1 rows are missing"));
-        drop(TensorFile::create(&path, &[7, 8], 1, &[]).unwrap());
+        drop(create(&path, &[7, 8], 1, &[]).unwrap());
         assert_eq!(names(dir.path()), ["out.safetensors"]);
         assert_eq!(fs::read(&path).unwrap(), b"old");
     }
@@ -125,7 +133,7 @@ mod tests {
     #[test]
     fn only_files_are_replaced() {
         let dir = tempfile::tempdir().unwrap();
-        let error = |path: &Path| TensorFile::create(path, &[1], 1, &[]).map(drop).unwrap_err().to_string();
+        let error = |path: &Path| create(path, &[1], 1, &[]).map(drop).unwrap_err().to_string();
         assert!(error(dir.path()).ends_with("it is not a file"));
         assert!(error(&dir.path().join("no/such/place")).starts_with("cannot write "));
         assert_eq!(names(dir.path()), [""; 0]);

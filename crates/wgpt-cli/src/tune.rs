@@ -12,8 +12,9 @@ use wgpt::{Engine, Error};
 use super::exit::Outcome;
 use super::interrupt;
 use super::model_args::{ModelArgs, notices};
-use super::output::{duration, note, print, print_json};
+use super::output::{duration, note};
 use super::progress::Bar;
+use super::results::ReportArgs;
 
 /// Find the fastest kernels for a model on this device and keep the choice
 ///
@@ -32,15 +33,14 @@ Examples:
   wgpt tune --cache-dir ./cache --json")]
 pub struct Args {
     /// Duration of the search in seconds [default: 2, with --full 60]
-    #[arg(long, value_name = "N", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     seconds: Option<Duration>,
     /// Search longer: take more samples of each candidate, and on software adapters also
     /// time candidates known to be slow there
     #[arg(long)]
     full: bool,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    report: ReportArgs,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -84,12 +84,13 @@ struct Candidate {
 /// Runs `wgpt tune`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let cancel = interrupt::flag();
-    if args.model.run.deterministic || !args.model.run.variant.is_empty() {
+    if args.model.run.deterministic || !args.model.run.kernels.variant.is_empty() {
         let message = "tune searches among all variants, and deterministic models take no tuned ones: leave out \
                        --variant and --deterministic";
         return Err(Error::Input(message.to_owned()).into());
     }
     let files = args.model.open_files()?;
+    let mut sink = args.report.open(Some(&files), [])?;
     let gpu = Gpu::open(&args.model.gpu_options())?;
     for line in notices(gpu.report()) {
         note(&line);
@@ -107,14 +108,15 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         tune_model(&gpu, files.config(), &options, budget, &mut |p| bar.update(p), &cancel)?
     };
     warn(&gpu);
-    if args.json {
-        print_json(&report(&gpu, &tuning))?;
+    if args.report.form.json {
+        sink.print_json(&report(&gpu, &tuning))?;
     } else {
-        print(&table(&tuning))?;
+        sink.print(&table(&tuning))?;
         if !tuning.is_complete() {
             note("note: the time was over before all candidates were timed; --seconds gives it more");
         }
     }
+    sink.finish()?;
     Ok(Outcome::Done)
 }
 

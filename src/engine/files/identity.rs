@@ -62,15 +62,33 @@ impl ModelFiles {
         if let Some(identity) = self.identity.get() {
             return Ok(identity);
         }
-        let digest = |bytes: &[u8]| hex(&Sha256::digest(bytes));
-        let tokenizer = match &self.folder {
-            Some(folder) => folder.read_if_present(TOKENIZER, TOKENIZER_BYTES_MAX)?,
-            None => None,
-        };
-        let tokenizer_sha256 = tokenizer.as_deref().map(digest);
         let weights_sha256 = self.sha256()?.to_owned();
-        let config_sha256 = digest(&description(&self.config)?);
+        let (config_sha256, tokenizer_sha256) = (self.config_sha256()?, self.tokenizer_sha256()?);
         Ok(self.identity.get_or_init(|| Identity { weights_sha256, tokenizer_sha256, config_sha256 }))
+    }
+
+    /// How a model of another identity differs from this one, as far as the small files
+    /// tell: the weights are not read.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Model`] when a file cannot be read.
+    pub(in crate::engine) fn difference_in_small_files(
+        &self,
+        other: &Identity,
+    ) -> Result<Option<&'static str>> {
+        let weights_sha256 = other.weights_sha256.clone();
+        let (config_sha256, tokenizer_sha256) = (self.config_sha256()?, self.tokenizer_sha256()?);
+        Ok(Identity { weights_sha256, tokenizer_sha256, config_sha256 }.difference(other))
+    }
+
+    fn config_sha256(&self) -> Result<String> {
+        Ok(hex(&Sha256::digest(description(&self.config)?)))
+    }
+
+    fn tokenizer_sha256(&self) -> Result<Option<String>> {
+        let Some(folder) = &self.folder else { return Ok(None) };
+        let bytes = folder.read_if_present(TOKENIZER, TOKENIZER_BYTES_MAX)?;
+        Ok(bytes.map(|bytes| hex(&Sha256::digest(bytes))))
     }
 }
 

@@ -21,9 +21,10 @@ use super::{plot, record_file};
 use crate::exit::Outcome;
 use crate::interrupt;
 use crate::model_args::{DeviceArgs, dtype, notices};
+use crate::new_file::check_distinct;
 use crate::output::note;
 use crate::progress::Bar;
-use crate::table::Format;
+use crate::results::{Sink, TableArgs};
 use wgpt::files::NewFile;
 
 /// Measure each kernel variant against the adapter's own roofline
@@ -40,10 +41,10 @@ use wgpt::files::NewFile;
 #[command(after_help = "\
 Examples:
   wgpt bench kernels                                   the kernels of GPT-2 124M
-  wgpt bench kernels --op gemv,gemm --model all        all four sizes of GPT-2
+  wgpt bench kernels --op gemv,gemm --shapes-of all    all four sizes of GPT-2
   wgpt bench kernels --op gemv --shape 4096x4096       a free shape, outputs x inputs
   wgpt bench kernels --op attention_decode --shape 8000x9x64:kv=3:window=4096
-  wgpt bench kernels -o json --plot roofline.svg > record.json
+  wgpt bench kernels --json -o record.json --plot roofline.svg
 
 Free shapes, by operation:
   gemv and rms_gemv NxK or MxNxK (a batch of M rows), norm_gemv NxK, gemm MxNxK or NxK (128 rows), gated,
@@ -57,18 +58,21 @@ pub struct Args {
     #[arg(value_parser = PossibleValuesParser::new(OPS.map(|(name, _)| name)))]
     op: Vec<String>,
     /// Free shapes instead of a model's, such as 768x3072; needs --op
-    #[arg(long, value_name = "SHAPE,...", value_delimiter = ',', requires = "op", conflicts_with = "model")]
+    #[arg(
+        long,
+        value_name = "SHAPE,...",
+        value_delimiter = ',',
+        requires = "op",
+        conflicts_with = "shapes_of"
+    )]
     shape: Vec<Shape>,
     /// Models whose shapes to measure: gpt2, gpt2-medium, gpt2-large, gpt2-xl, all
-    #[arg(long, value_name = "MODEL,...", value_delimiter = ',', default_value = "gpt2")]
+    #[arg(long, alias = "model", value_name = "MODEL,...", value_delimiter = ',', default_value = "gpt2")]
     #[arg(value_parser = models())]
-    model: Vec<String>,
-    /// Measure only variants whose name contains NAME
-    #[arg(long, value_name = "NAME")]
-    variant: Option<String>,
-    /// Element type of weights and KV cache
-    #[arg(long, default_value = "f16", value_parser = dtype())]
-    dtype: DType,
+    shapes_of: Vec<String>,
+    /// Measure only variants whose name contains TEXT
+    #[arg(long, alias = "variant", value_name = "TEXT")]
+    filter: Option<String>,
     /// States of the adapter's caches to measure
     #[arg(long, value_enum, value_name = "STATE,...", value_delimiter = ',', default_value = "warm,cold")]
     cache: Vec<CacheArg>,
@@ -81,30 +85,29 @@ pub struct Args {
     #[arg(long, value_name = "MIB")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=4096))]
     probe_mib: Option<u64>,
-    /// Samples per row
+    /// Timed repetitions of each measurement
     #[arg(short, long, value_name = "N", default_value_t = 50)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     repetitions: u32,
     /// Seconds after which a row ends with fewer samples, but at least three
-    #[arg(long, value_name = "S", default_value = "1", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     max_seconds: Duration,
     /// Seconds after which no further row starts
-    #[arg(long, value_name = "S", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     total_seconds: Option<Duration>,
     /// Use wall time even if the adapter has timestamps
     #[arg(long)]
     wall: bool,
-    /// Output format of the results
-    #[arg(short, long, value_enum, default_value = "md")]
-    output: Format,
-    /// Draw the roofline with every row on it
-    #[arg(long, value_name = "FILE.svg")]
+    /// Also draw the results as an SVG picture in FILE
+    #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
     #[command(flatten)]
+    table: TableArgs,
+    /// Type of the weights and of the cached keys and values
+    #[arg(long, value_name = "DTYPE", default_value = "f16", value_parser = dtype(), help_heading = "Model")]
+    dtype: DType,
+    #[command(flatten)]
     device: DeviceArgs,
-    /// Use only what every adapter offers: no subgroups, no timestamps, default limits
-    #[arg(long)]
-    features_floor: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -152,16 +155,19 @@ type Subject = (String, Case);
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let started = Instant::now();
     let cancel = interrupt::flag();
+    let (format, output) = args.table.resolve(None)?;
+    check_distinct(&[("--plot", args.plot.as_deref()), ("--output", output)])?;
     let options = GpuOptions {
         device: args.device.device.clone(),
-        backend: args.device.backend,
-        features_floor: args.features_floor,
+        backend: args.device.api.backend,
+        features_floor: args.device.features_floor,
         ..GpuOptions::default()
     };
     let gpu = Gpu::open(&options)?;
     let subjects = subjects(args, gpu.max_binding_bytes())?;
-    // Fails before the time is spent if the picture cannot be written.
+    // Fails before the time is spent if a file cannot be written.
     let picture = args.plot.as_deref().map(NewFile::create).transpose()?;
+    let sink = Sink::open(output, None, [])?;
     notices(gpu.report()).iter().for_each(|line| note(line));
     let header = RecordHeader::new(&gpu);
     let Some(mut bench) = roofline(args, &gpu, cancel)? else {
@@ -177,8 +183,15 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         roofline: bench.roofline().clone(),
         kernels: Vec::new(),
     };
-    let mut writer = Writer::new(args.output, record)?;
-    let end = measure(args, started, &mut bench, &subjects, &mut writer)?;
+    let mut writer = Writer::new(format, sink, record)?;
+    let end = match measure(args, started, &mut bench, &subjects, &mut writer) {
+        Ok(end) => end,
+        Err(error) => {
+            // The rows so far are results all the same.
+            writer.finish(false)?;
+            return Err(error);
+        }
+    };
     let record = writer.finish(end.is_complete())?;
     if let Some(mut file) = picture {
         let records = record_file::Records { kernels: vec![record], ..Default::default() };
@@ -250,7 +263,7 @@ fn measure(
     writer: &mut Writer,
 ) -> anyhow::Result<End> {
     let wanted = |candidate: &Candidate| {
-        args.variant.as_ref().is_none_or(|part| candidate.name.contains(part.as_str()))
+        args.filter.as_ref().is_none_or(|part| candidate.name.contains(part.as_str()))
     };
     let mut todo = Vec::new();
     for (model, case) in subjects {
@@ -258,8 +271,8 @@ fn measure(
         todo.extend(candidates.map(|candidate| (model, case, candidate)));
     }
     if todo.is_empty() {
-        let part = args.variant.as_deref().unwrap_or_default();
-        return Err(Error::Input(format!("--variant {part}: no variant of these operations has it")).into());
+        let part = args.filter.as_deref().unwrap_or_default();
+        return Err(Error::Input(format!("--filter {part}: no variant of these operations has it")).into());
     }
     let bar = Bar::new(todo.len() as u64, "{msg}  {wide_bar} {pos}/{len}");
     let mut wrong = 0;
@@ -277,10 +290,7 @@ fn measure(
             // Other variants may fit the device's limits.
             Err(Error::Limits(message)) => note(&format!("{case} [{}]: {message}", candidate.name)),
             Err(Error::Cancelled) => return Ok(End::Interrupted),
-            Err(error) => {
-                writer.flush()?;
-                return Err(error.into());
-            }
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(End::Complete(wrong))
@@ -298,8 +308,8 @@ fn subjects(args: &Args, max_binding_bytes: u64) -> wgpt::Result<Vec<Subject>> {
         }
         return Ok(subjects);
     }
-    let all = args.model.iter().any(|model| model == "all");
-    for model in MODELS.into_iter().filter(|name| all || args.model.iter().any(|model| model == name)) {
+    let all = args.shapes_of.iter().any(|model| model == "all");
+    for model in MODELS.into_iter().filter(|name| all || args.shapes_of.iter().any(|model| model == name)) {
         for case in model_cases(model, args.dtype, max_binding_bytes).unwrap_or_default() {
             let name = case.to_string();
             let op = name.split(' ').next().unwrap_or_default();
@@ -349,17 +359,17 @@ mod tests {
         let gpt2 = names("--op gemv");
         assert_eq!(gpt2.len(), 5);
         assert_eq!(gpt2[0], "gpt2: gemv m=1 n=2304 k=768 f16 bias");
-        assert_eq!(names("--op argmax --model all").len(), MODELS.len());
-        assert_eq!(names("--op argmax --model gpt2-xl,gpt2").len(), 2);
+        assert_eq!(names("--op argmax --shapes-of all").len(), MODELS.len());
+        assert_eq!(names("--op argmax --shapes-of gpt2-xl,gpt2").len(), 2);
         assert!(names("").len() > 15);
-        assert!(names("--op gemv --model gpt2-xl").iter().any(|name| name.contains("pieces of")));
+        assert!(names("--op gemv --shapes-of gpt2-xl").iter().any(|name| name.contains("pieces of")));
     }
 
     #[test]
     fn arguments_that_contradict_are_refused() {
         for line in [
             "--shape 8x8",
-            "--op gemv --shape 8x8 --model gpt2",
+            "--op gemv --shape 8x8 --shapes-of gpt2",
             "--op gemv --shape 8y8",
             "--op conv",
             "--op gemv --shape 8x8:kv",

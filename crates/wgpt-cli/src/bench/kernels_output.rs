@@ -2,19 +2,21 @@
 
 use wgpt::internals::bench::{Clock, KernelFigures, KernelRecord, KernelRow, LatencyRow, Roofline};
 
-use crate::output::{bytes, print, print_json};
-use crate::table::{Format, Table, csv_line, number, time};
+use crate::output::bytes;
+use crate::results::{Format, Sink};
+use crate::table::{Table, csv_line, number, time};
 
 /// Prints rows as they are measured if the format allows it.
 pub struct Writer {
     format: Format,
+    sink: Sink,
     table: Table<9>,
     record: KernelRecord,
 }
 
 impl Writer {
     /// Creates the writer and prints the text before the rows.
-    pub fn new(format: Format, record: KernelRecord) -> anyhow::Result<Self> {
+    pub fn new(format: Format, mut sink: Sink, record: KernelRecord) -> anyhow::Result<Self> {
         let table = Table::new([
             ("model", 11),
             ("kernel", 44),
@@ -26,48 +28,44 @@ impl Writer {
             ("GFLOP/s", -7),
             ("% of roof", -9),
         ]);
-        if format == Format::Md {
-            print(&(roofline(&record) + "\n" + &table.head()))?;
+        if format == Format::Markdown {
+            sink.print(&(roofline(&record) + "\n" + &table.head()))?;
         }
-        Ok(Writer { format, table, record })
+        Ok(Writer { format, sink, table, record })
     }
 
     /// Adds rows.
     pub fn rows(&mut self, rows: Vec<KernelRow>) -> anyhow::Result<()> {
         for row in rows {
             match self.format {
-                Format::Md => print(&self.table.row(&cells(&row.figures)))?,
+                Format::Markdown => self.sink.print(&self.table.row(&cells(&row.figures)))?,
                 Format::Csv => {
                     let first = self.record.kernels.is_empty();
-                    print(&csv_line(&(&row.figures, &self.record.header), first)?)?;
+                    self.sink.print(&csv_line(&(&row.figures, &self.record.header), first)?)?;
                 }
-                Format::Json => {}
+                Format::Json | Format::JsonLines => {}
             }
             self.record.kernels.push(row);
         }
         Ok(())
     }
 
-    /// Prints the footer, or for JSON the whole record. A failed run calls it to print
-    /// its rows so far.
-    pub fn flush(&self) -> anyhow::Result<()> {
-        match self.format {
-            Format::Json => print_json(&self.record),
-            Format::Md => {
-                let header = &self.record.header;
-                print(&format!(
-                    "\nwgpt {}, wgpu {}, kernels {}, {}\n",
-                    header.wgpt_version, header.wgpu_version, header.kernel_hash, header.test_time
-                ))
-            }
-            Format::Csv => Ok(()),
-        }
-    }
-
-    /// Prints the text after the rows and returns the record.
+    /// Prints the text after the rows, or for JSON the whole record, and returns the
+    /// record.
     pub fn finish(mut self, complete: bool) -> anyhow::Result<KernelRecord> {
         self.record.complete = complete;
-        self.flush()?;
+        match self.format {
+            Format::Json | Format::JsonLines => self.sink.print_json(&self.record)?,
+            Format::Markdown => {
+                let header = &self.record.header;
+                self.sink.print(&format!(
+                    "\nwgpt {}, wgpu {}, kernels {}, {}\n",
+                    header.wgpt_version, header.wgpu_version, header.kernel_hash, header.test_time
+                ))?;
+            }
+            Format::Csv => {}
+        }
+        self.sink.finish()?;
         Ok(self.record)
     }
 }

@@ -5,12 +5,13 @@ use std::time::Instant;
 use wgpt::internals::bench::{ModelTest, RecordHeader, run_model_test};
 use wgpt::{Engine, Session};
 
-use super::model_output::{Format, Row, Writer};
+use super::model_output::{Row, Writer};
 use crate::exit::Outcome;
 use crate::interrupt;
 use crate::model_args::ModelArgs;
 use crate::output::note;
 use crate::progress::Bar;
+use crate::results::{Sink, TableArgs};
 
 /// Measure a model's prefill (pp) and decode (tg) rates, as llama-bench does
 ///
@@ -29,32 +30,34 @@ use crate::progress::Bar;
 #[command(after_help = "\
 Examples:
   wgpt bench model
-  wgpt bench model -m ./gpt2 -p 128,512 -n 64 -d 0,256
-  wgpt bench model --random gpt2-xl                 a shape's speed, without a file
-  wgpt bench model -p 0 -n 32 --batch 1,2,4,8,16    many sequences a step
-  wgpt bench model -p 0 -n 32 -r 10 -o json         decode alone, with all samples")]
+  wgpt bench model -m ./gpt2 --n-prompt 128,512 --n-gen 64 --n-depth 0,256
+  wgpt bench model --random gpt2-xl                                 a shape's speed, without a file
+  wgpt bench model --n-prompt 0 --n-gen 32 --batch 1,2,4,8,16       many sequences a step
+  wgpt bench model --n-prompt 0 --n-gen 32 -r 10 --json -o a.json   decode only, with all samples")]
 pub struct Args {
     /// Tokens of each prompt; 0 for none [default: 512, less in a shorter context]
-    #[arg(short = 'p', long, value_name = "N,...", value_delimiter = ',')]
+    #[arg(short_alias = 'p', long, value_name = "N,...", value_delimiter = ',')]
     n_prompt: Option<Vec<usize>>,
     /// Tokens to decode; 0 for none [default: 128, less in a shorter context]
-    #[arg(short = 'n', long, value_name = "N,...", value_delimiter = ',')]
+    #[arg(short_alias = 'n', long, value_name = "N,...", value_delimiter = ',')]
     n_gen: Option<Vec<usize>>,
     /// Tokens in the context before each test
-    #[arg(short = 'd', long, value_name = "N,...", value_delimiter = ',', default_value = "0")]
+    #[arg(short_alias = 'd', long, value_name = "N,...", value_delimiter = ',', default_value = "0")]
     n_depth: Vec<usize>,
     /// Sequences to decode together, one token each per step (tg only); more than 16 take
     /// several passes per step
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=4096))]
     batch: Vec<u32>,
-    /// Timed runs of each test
+    /// Timed repetitions of each measurement
     #[arg(short, long, value_name = "N", default_value_t = 5)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     repetitions: u32,
-    /// Output format of the results
-    #[arg(short, long, value_enum, default_value = "md")]
-    output: Format,
+    #[command(flatten)]
+    table: TableArgs,
+    /// Print one JSON object per line
+    #[arg(long, help_heading = "Output", conflicts_with_all = ["json", "csv"])]
+    jsonl: bool,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -66,6 +69,7 @@ const DEFAULT_GEN: usize = 128;
 /// Runs `wgpt bench model`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let cancel = interrupt::flag();
+    let (format, output) = args.table.resolve(Some(args.jsonl))?;
     let files = args.model.open_files()?;
     let n_ctx = args.model.run.ctx_size.unwrap_or(files.config().default_n_ctx());
     let Tests { tests, left_out } = tests(args, n_ctx)?;
@@ -73,13 +77,15 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         let names: Vec<_> = left_out.iter().map(ModelTest::name).collect();
         note(&format!("note: the context holds {n_ctx} positions, left out: {}", names.join(", ")));
     }
+    // Fails before the slow start of the GPU if the file cannot be written.
+    let sink = Sink::open(output, Some(&files), [])?;
     let start = Instant::now();
     let engine = args.model.load(files, &cancel)?;
     let load_ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
     if cfg!(debug_assertions) {
         note("note: this is a debug build; figures of a release build are better");
     }
-    let mut writer = Writer::new(args.output);
+    let mut writer = Writer::new(format, sink);
     let mut session = engine.session();
     for test in tests {
         match measure(&engine, &mut session, load_ns, test, args.repetitions as usize, &cancel) {

@@ -9,20 +9,8 @@ use wgpt::Engine;
 use wgpt::MemoryGroup;
 use wgpt::internals::bench::{ModelBench, RecordHeader};
 
-use crate::output::{bytes, count, duration, print, print_json};
-
-/// Output format of results.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
-    /// A markdown table
-    Md,
-    /// Comma-separated values with a header, without the individual samples
-    Csv,
-    /// A JSON array
-    Json,
-    /// One JSON object per line
-    Jsonl,
-}
+use crate::output::{bytes, count, duration};
+use crate::results::{Format, Sink};
 
 /// One result with the full setup it was measured with.
 #[derive(Clone, Debug, Serialize)]
@@ -137,21 +125,22 @@ impl Row {
 /// Prints rows as they are measured if the format allows it.
 pub struct Writer {
     format: Format,
+    sink: Sink,
     rows: Vec<Row>,
 }
 
 impl Writer {
-    pub fn new(format: Format) -> Self {
-        Writer { format, rows: Vec::new() }
+    pub fn new(format: Format, sink: Sink) -> Self {
+        Writer { format, sink, rows: Vec::new() }
     }
 
     /// Adds a row.
     pub fn row(&mut self, row: Row) -> anyhow::Result<()> {
         let first = self.rows.is_empty();
         match self.format {
-            Format::Md => print(&markdown(&row, first))?,
-            Format::Csv => print(&csv(&row, first)?)?,
-            Format::Jsonl => print(&(serde_json::to_string(&row)? + "\n"))?,
+            Format::Markdown => self.sink.print(&markdown(&row, first))?,
+            Format::Csv => self.sink.print(&csv(&row, first)?)?,
+            Format::JsonLines => self.sink.print(&(serde_json::to_string(&row)? + "\n"))?,
             Format::Json => {}
         }
         self.rows.push(row);
@@ -159,19 +148,20 @@ impl Writer {
     }
 
     /// Prints the text after the rows.
-    pub fn finish(self) -> anyhow::Result<()> {
+    pub fn finish(mut self) -> anyhow::Result<()> {
         match (self.format, self.rows.first()) {
-            (Format::Json, _) => print_json(&self.rows),
-            (Format::Md, Some(Row { header, .. })) => print(&format!(
+            (Format::Json, _) => self.sink.print_json(&self.rows)?,
+            (Format::Markdown, Some(Row { header, .. })) => self.sink.print(&format!(
                 "\n{}\nwgpt {}, wgpu {}, {} {}\n",
                 details(&self.rows),
                 header.wgpt_version,
                 header.wgpu_version,
                 header.driver,
                 header.driver_info
-            )),
-            _ => Ok(()),
+            ))?,
+            _ => {}
         }
+        self.sink.finish()
     }
 }
 

@@ -81,8 +81,7 @@ impl Records {
             records.collect(value.map_err(|e| format!("it is not JSON: {e}"))?)?;
         }
         if records.models.is_empty() && records.kernels.iter().all(|record| record.kernels.is_empty()) {
-            return Err("it holds no rows of `wgpt bench model` or `wgpt bench kernels` (made with \
-                        --output json)"
+            return Err("it holds no rows of `wgpt bench model` or `wgpt bench kernels` (made with --json)"
                 .to_owned());
         }
         Ok(records)

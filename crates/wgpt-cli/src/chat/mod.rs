@@ -31,11 +31,11 @@ use talk::Talk;
 #[command(after_help = "\
 Examples:
   wgpt chat -m ./smollm2-instruct
-  wgpt chat -m ./smollm2-instruct --system \"You answer in one sentence.\" --temp 0
+  wgpt chat -m ./smollm2-instruct --system \"You answer in one sentence.\" --temperature 0
   wgpt chat -m ./base-model --chat-template plain --stop \"User:\"
   wgpt chat -m ./qwen3 --template-var enable_thinking=false
   wgpt chat -m ./smollm2-instruct --load talk.json
-  echo \"What is a shader?\" | wgpt chat -m ./smollm2-instruct --temp 0")]
+  echo \"What is a shader?\" | wgpt chat -m ./smollm2-instruct --temperature 0")]
 pub struct Args {
     #[command(flatten)]
     chat: ChatArgs,
@@ -47,7 +47,6 @@ pub struct Args {
 
 /// How the conversation starts and how its turns end.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Conversation")]
 struct ChatArgs {
     /// The system message; /system changes it
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
@@ -63,12 +62,12 @@ struct ChatArgs {
     /// Continue a conversation that /save wrote
     #[arg(long, value_name = "FILE", conflicts_with = "system")]
     load: Option<PathBuf>,
-    /// Maximum number of tokens in an answer; -1 for as many as fit the context [default:
-    /// the model's max_new_tokens, otherwise -1]
-    #[arg(short = 'n', long, visible_alias = "n-predict", value_name = "N", allow_negative_numbers = true)]
+    /// Maximum number of tokens to generate in an answer; -1 for as many as fit the context
+    /// [default: the model's max_new_tokens, otherwise -1]
+    #[arg(short = 'n', long, alias = "n-predict", value_name = "N", allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(i64).range(-1..))]
     max_new_tokens: Option<i64>,
-    /// End an answer before TEXT, which is not printed; may be repeated
+    /// End the text before TEXT, which is not printed; may be repeated
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     stop: Vec<String>,
     /// What to do when the conversation outgrows the context: report it and refuse the

@@ -12,8 +12,9 @@ use wgpt_eval::curve::{Curve, find_checkpoints, read_log, sort_checkpoints};
 
 use super::exit::Outcome;
 use super::model_args::RunArgs;
-use super::output::{note, print, print_json};
-use crate::new_file::create_beside;
+use super::output::note;
+use super::results::ReportArgs;
+use crate::new_file::{check_distinct, create_beside};
 use output::Report;
 use picture::Axis;
 
@@ -41,7 +42,7 @@ Examples:
   wgpt curve out/ --train train.txt --validation held-out.txt --plot curve.svg
   wgpt curve out/ 1800=out/model.safetensors --log out/log.json --validation held-out.txt --x tokens
   wgpt curve trainer_state.json --tokens-per-step 4096 --n-parameters 124e6
-  wgpt curve out/ --validation held-out.txt --json > curve.json
+  wgpt curve out/ --validation held-out.txt --json -o curve.json
   wgpt curve curve.json --plot curve.svg         draws it again")]
 pub struct Args {
     /// Checkpoints (directories, safetensors files, STEP=PATH), or a log of losses
@@ -58,8 +59,8 @@ pub struct Args {
     /// step
     #[arg(long, value_name = "LOG")]
     log: Option<PathBuf>,
-    /// Draw the curve as SVG
-    #[arg(long, value_name = "OUT.svg")]
+    /// Also draw the results as an SVG picture in FILE
+    #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
     /// Title of the picture
     #[arg(long, value_name = "TEXT", default_value = "Training curve")]
@@ -79,9 +80,8 @@ pub struct Args {
     /// Score only the first N tokens of each text
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    report: ReportArgs,
     #[command(flatten)]
     run: RunArgs,
 }
@@ -118,7 +118,9 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         args.inputs.iter().chain(texts.into_iter().flatten()).map(PathBuf::as_path)
     };
     let create = |path: &Path| create_beside(path, read());
+    check_distinct(&[("--plot", args.plot.as_deref()), ("--output", args.report.file.output.as_deref())])?;
     let plot = args.plot.as_deref().map(create).transpose()?;
+    let mut sink = args.report.open(None, read())?;
     let (mut curve, evaluation) = match source {
         Source::Log(curve) => (curve, None),
         Source::Checkpoints(checkpoints) => {
@@ -132,11 +134,12 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let report = Report::new(curve, log, evaluation);
     // Prints the figures first: a curve without a finite loss has a verdict but no
     // picture.
-    if args.json {
-        print_json(&report)?;
+    if args.report.form.json {
+        sink.print_json(&report)?;
     } else {
-        print(&output::text(&report))?;
+        sink.print(&output::text(&report))?;
     }
+    sink.finish()?;
     if let Some(mut file) = plot {
         file.write(picture::svg(&report, &args.title, args.x)?.as_bytes())?;
         file.finish()?;

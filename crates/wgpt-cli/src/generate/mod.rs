@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
+use wgpt::internals::engine::check_saved;
 use wgpt::internals::kernels::BATCH_MAX;
 use wgpt::{Engine, Error, GenerateOptions};
 use wgpt::{FinishReason, Generation, ModelFiles, Overflow, Piece};
@@ -16,6 +17,7 @@ use super::interrupt;
 use super::model_args::ModelArgs;
 use super::output::{OutputClosed, note, print_json};
 use super::prompt::PromptArgs;
+use super::results::JsonArg;
 use super::sampling_args::SamplingArgs;
 use super::tune;
 use crate::new_file::create_beside;
@@ -24,7 +26,8 @@ use text::TextWriter;
 
 /// Generate text after a prompt
 ///
-/// Streams the text to stdout and prints a summary to stderr. The model's
+/// Streams the text to stdout and prints a summary to stderr; with --json, prints one
+/// object at the end. An empty prompt starts a new text. The model's
 /// generation_config.json overrides the defaults, and flags override both. If the model
 /// has no tokenizer (with --tokens), token ids separated by spaces are printed instead of
 /// text.
@@ -32,20 +35,18 @@ use text::TextWriter;
 #[command(after_help = "\
 Examples:
   wgpt generate -p \"Once upon a time\"
-  wgpt generate -p \"The cat\" --temp 0 -n 50               the most likely text
+  wgpt generate -p \"The cat\" --temperature 0 -n 50        the most likely text
   wgpt generate -m ./gpt2 --prompt-file story.txt -s 42   the same text each time
-  wgpt generate -m ./gpt2 --prompt-file code.txt --temp 0 --prompt-lookup 5
+  wgpt generate -m ./gpt2 --prompt-file code.txt --temperature 0 --prompt-lookup 5
   wgpt generate -p \"One day\" --save-session story.session
   wgpt generate -p \"\" --session story.session           goes on with it
   echo \"One day\" | wgpt generate - --stop \"The end\"
-  wgpt generate -m ./gpt2 --tokens 15496,11 --output-format json --logprobs 5")]
+  wgpt generate -m ./gpt2 --tokens 15496,11 --json --logprobs 5")]
 pub struct Args {
     #[command(flatten)]
     prompt: PromptArgs,
     #[command(flatten)]
-    sampling: SamplingArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    text: TextArgs,
     /// Continue a session that --save-session wrote. Its text is not run again; the
     /// prompt, which may be empty, is appended to it
     #[arg(long, value_name = "FILE")]
@@ -56,19 +57,25 @@ pub struct Args {
     save_session: Option<PathBuf>,
     /// Seconds to search for the fastest kernels after the first text of a model without
     /// a cached choice; 0 for none [default: 2, on software adapters 0]
-    #[arg(long, value_name = "N", env = "WGPT_TUNE_SECONDS", value_parser = tune::seconds)]
+    #[arg(long, value_name = "SECONDS", env = "WGPT_TUNE_SECONDS", value_parser = tune::seconds)]
     tune_seconds: Option<Duration>,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    #[command(flatten)]
+    form: JsonArg,
+    /// The old spelling of --json
+    #[arg(long, value_enum, hide = true, conflicts_with = "json")]
+    output_format: Option<OutputFormat>,
     #[command(flatten)]
     model: ModelArgs,
 }
 
 /// When the text ends and how it is printed.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Text")]
-struct OutputArgs {
+struct TextArgs {
     /// Maximum number of tokens to generate; -1 for as many as fit the context [default:
-    /// 256]
-    #[arg(short = 'n', long, visible_alias = "n-predict", value_name = "N", allow_negative_numbers = true)]
+    /// the model's max_new_tokens, otherwise 256]
+    #[arg(short = 'n', long, alias = "n-predict", value_name = "N", allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(i64).range(-1..))]
     max_new_tokens: Option<i64>,
     /// End the text before TEXT, which is not printed; may be repeated
@@ -86,7 +93,7 @@ struct OutputArgs {
     overflow: OverflowArg,
     /// Verify up to N draft tokens per pass, copied from an earlier occurrence of the
     /// latest tokens. The greedy text stays the same, and repetitive text is faster.
-    /// Needs --temp 0, no penalties, no bias, no --logprobs
+    /// Needs --temperature 0, no penalties, no bias, no --logprobs
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..BATCH_MAX as i64))]
     prompt_lookup: Option<u32>,
     /// Show the log-probability of each token and of the N most likely ones: in JSON, or
@@ -96,9 +103,6 @@ struct OutputArgs {
     /// Print the prompt before the text
     #[arg(long)]
     echo: bool,
-    /// Text as it is generated, or one JSON object at the end
-    #[arg(long, value_enum, default_value = "text")]
-    output_format: OutputFormat,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -125,18 +129,18 @@ pub fn run(args: &Args, started: Instant) -> anyhow::Result<Outcome> {
     let sampling = args.sampling.resolve(files.generation_config());
     let options = GenerateOptions {
         sampling,
-        max_new_tokens: max_new_tokens(args.output.max_new_tokens, &files, prompt.len())?,
-        stop: args.output.stop.clone(),
-        ignore_eos: args.output.ignore_eos,
+        max_new_tokens: max_new_tokens(args.text.max_new_tokens, &files, prompt.len())?,
+        stop: args.text.stop.clone(),
+        ignore_eos: args.text.ignore_eos,
         end_ids: Vec::new(),
-        logprobs: args.output.logprobs,
-        overflow: match args.output.overflow {
+        logprobs: args.text.logprobs,
+        overflow: match args.text.overflow {
             OverflowArg::Stop => Overflow::Stop,
             OverflowArg::Slide => Overflow::Slide,
         },
-        prompt_lookup: args.output.prompt_lookup.map(|n| n as usize),
+        prompt_lookup: args.text.prompt_lookup.map(|n| n as usize),
         cancel: Some(cancel.clone()),
-        timeout: args.output.timeout,
+        timeout: args.text.timeout,
     };
     options.validate(files.config().vocab_size)?;
     check_sessions(args, &files)?;
@@ -144,9 +148,10 @@ pub fn run(args: &Args, started: Instant) -> anyhow::Result<Outcome> {
     let clock = Clock { started, loaded: Instant::now() };
     let session = args.session.as_ref().map_or_else(|| Ok(engine.session()), |path| engine.restore(path))?;
     let mut generation = session.generate(&prompt, options.clone())?;
-    let ended = match args.output.output_format {
-        OutputFormat::Text => run_text(args, &engine, &mut generation, clock),
-        OutputFormat::Json => run_json(args, &engine, &mut generation, &options, clock),
+    let ended = if args.form.json || args.output_format == Some(OutputFormat::Json) {
+        run_json(args, &engine, &mut generation, &options, clock)
+    } else {
+        run_text(args, &engine, &mut generation, clock)
     };
     // A reader that closes the pipe ends the text, but its session is still saved.
     if ended.as_ref().is_err_and(|error| !error.is::<OutputClosed>()) {
@@ -165,13 +170,12 @@ pub fn run(args: &Args, started: Instant) -> anyhow::Result<Outcome> {
     Ok(if interrupt::raised(&cancel) { Outcome::Interrupted } else { Outcome::Done })
 }
 
-/// Checks that the session files can be read and written.
+/// Checks that the session files can be read and written, and that --session belongs to
+/// the model as far as its small files tell.
 fn check_sessions(args: &Args, files: &ModelFiles) -> Result<(), Error> {
     if let Some(path) = &args.session {
-        // The file is opened once the model is loaded: opening a pipe would wait for its
-        // writer.
-        let found = path.metadata().map(drop);
-        found.map_err(|source| Error::Io { action: "open", path: path.clone(), source })?;
+        let n_ctx = args.model.run.ctx_size.unwrap_or(files.config().default_n_ctx());
+        check_saved(path, files, n_ctx)?;
     }
     let Some(path) = &args.save_session else { return Ok(()) };
     if files.contains(path) {
@@ -211,7 +215,7 @@ fn run_text(
     let written = stream(args, engine, generation, &mut writer);
     // Ends the line first, so that an error message does not follow the text on its line.
     writer.end_line().and(written)?;
-    if args.output.logprobs.is_some() {
+    if args.text.logprobs.is_some() {
         note(&writer.logprobs_table(engine.tokenizer().ok()));
     }
     note(&report::summary(generation, clock));
@@ -224,7 +228,7 @@ fn stream(
     generation: &mut Generation,
     writer: &mut TextWriter,
 ) -> anyhow::Result<()> {
-    if args.output.echo {
+    if args.text.echo {
         writer.echo(generation.prompt_tokens(), engine.tokenizer().ok())?;
     }
     for piece in generation {
@@ -243,7 +247,7 @@ fn run_json(
 ) -> anyhow::Result<Option<FinishReason>> {
     let mut first_token = None;
     let mut text = String::new();
-    if args.output.echo
+    if args.text.echo
         && let Ok(tokenizer) = engine.tokenizer()
     {
         text = tokenizer.decode(generation.prompt_tokens(), false)?;

@@ -17,10 +17,11 @@ use wgpt_eval::perplexity::{BosChoice, PerplexityOptions, PerplexityProgress, Pr
 use super::exit::Outcome;
 use super::interrupt;
 use super::model_args::ModelArgs;
-use super::output::{note, print, print_json};
+use super::output::note;
 use super::progress::Count;
+use super::results::ReportArgs;
 use super::run_info::RunInfo;
-use crate::new_file::create_beside;
+use crate::new_file::{check_distinct, create_beside};
 use input::Input;
 use output::Report;
 use tokens::Pieces;
@@ -86,23 +87,23 @@ pub struct Args {
     limit: Option<usize>,
     /// Tokens to run together: windows are batched up to this many [default: twice
     /// --prefill-chunk]
-    #[arg(long, value_name = "N")]
-    batch_tokens: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    batch_tokens: Option<u64>,
     /// Print every scored token with its probability P, -log P, its rank (0: the most
     /// probable) and the most probable token if that is another one. `*` marks the
-    /// dominating tokens: the fewest that make up half of the sum of -log P
+    /// dominating tokens: the fewest that make up half of the sum of -log P. With --json,
+    /// the object contains all tokens
     #[arg(long)]
     tokens_table: bool,
-    /// Print one JSON object; with --tokens-table, it contains all tokens
-    #[arg(long)]
-    json: bool,
-    /// Write the tokens as CSV
-    #[arg(long, value_name = "FILE")]
-    csv: Option<PathBuf>,
-    /// Write a report as one page: the text as a heat map, a histogram, the loss by
+    /// Also write every scored token as CSV in FILE
+    #[arg(long, alias = "csv", value_name = "FILE")]
+    tokens_csv: Option<PathBuf>,
+    /// Also write a report as one page in FILE: the text as a heat map, a histogram, the loss by
     /// position, the most surprising tokens
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    #[command(flatten)]
+    report: ReportArgs,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -139,8 +140,8 @@ impl Args {
             stride: self.stride,
             bos: self.bos.unwrap_or_default(),
             limit: self.limit,
-            batch_tokens: self.batch_tokens,
-            tokens: self.tokens_table || self.csv.is_some() || self.html.is_some(),
+            batch_tokens: self.batch_tokens.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
+            tokens: self.tokens_table || self.tokens_csv.is_some() || self.html.is_some(),
             cancel: Some(interrupt::flag()),
         }
     }
@@ -155,13 +156,16 @@ impl Args {
                 self.protocol
             )));
         }
-        if let Some(path) = [&self.csv, &self.html].into_iter().flatten().find(|path| files.contains(path)) {
+        if let Some(path) =
+            [&self.tokens_csv, &self.html].into_iter().flatten().find(|path| files.contains(path))
+        {
             return Err(Error::Input(format!("{}: that is a file of the model itself", path.display())));
         }
-        if self.csv.is_some() && self.csv == self.html {
-            return Err(Error::Input("--csv and --html name the same file".to_owned()));
-        }
-        Ok(())
+        check_distinct(&[
+            ("--tokens-csv", self.tokens_csv.as_deref()),
+            ("--html", self.html.as_deref()),
+            ("--output", self.report.file.output.as_deref()),
+        ])
     }
 }
 
@@ -174,8 +178,9 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         Input::read(&args.files, &split(args.documents.as_deref()), args.protocol, files.tokenizer()?)?;
     // Fails before the slow start of the GPU if a file cannot be written.
     let create = |path: &Path| create_beside(path, args.files.iter().map(PathBuf::as_path));
-    let csv = args.csv.as_deref().map(create).transpose()?;
+    let csv = args.tokens_csv.as_deref().map(create).transpose()?;
     let html = args.html.as_deref().map(create).transpose()?;
+    let mut sink = args.report.open(Some(&files), args.files.iter().map(PathBuf::as_path))?;
     let engine = args.model.load(files, &interrupt::flag())?;
     let started = Instant::now();
     let mut count = Count::new("tokens");
@@ -184,17 +189,20 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         ControlFlow::Continue(())
     };
     let found = evaluate(&engine, &input.documents, &options, &mut progress)?;
+    // Without the hash of the weights below, which may read many gigabytes.
+    let seconds = started.elapsed().as_secs_f64();
     drop(count);
     let outcome = if found.report.complete { Outcome::Done } else { Outcome::Interrupted };
     let pieces = Pieces::new(engine.tokenizer()?, &input.documents, &found.tokens);
-    let hashed = args.json || html.is_some();
+    let json = args.report.form.json;
+    let hashed = json || html.is_some();
     let mut report = Report {
         result: found.report,
         documents: args.documents.clone().unwrap_or_else(|| "files".to_owned()),
         files: &input.files,
         data_sha256: &input.sha256,
         model_sha256: hashed.then(|| engine.files().checkpoint().sha256()).transpose()?,
-        seconds: started.elapsed().as_secs_f64(),
+        seconds,
         run: RunInfo::new(&engine),
         tokens: None,
     };
@@ -206,15 +214,16 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         file.write(page::page(&report, &pieces)?.as_bytes())?;
         file.finish()?;
     }
-    if args.json {
+    if json {
         report.tokens = args.tokens_table.then(|| pieces.rows().collect());
-        print_json(&report)?;
+        sink.print_json(&report)?;
     } else {
-        print(&output::text(&report.result))?;
+        sink.print(&output::text(&report.result))?;
         if args.tokens_table {
-            print(&tokens::table(&pieces))?;
+            sink.print(&tokens::table(&pieces))?;
         }
     }
+    sink.finish()?;
     if outcome == Outcome::Interrupted {
         note("interrupted: the figures are of the part that was scored");
     }

@@ -20,6 +20,8 @@ pub struct Pieces<'a> {
 /// A token in the form of the JSON and CSV output.
 #[derive(Debug, Serialize)]
 pub struct TokenRow {
+    /// Counted from 0, as `index` and `position` are; the table for people counts
+    /// documents from 1, as their names do.
     document: usize,
     index: usize,
     position: usize,

@@ -22,4 +22,5 @@ mod profile;
 mod program;
 mod random;
 mod signals;
+mod spellings;
 mod tune;

@@ -11,7 +11,9 @@ fn a_budget_refuses_and_proposes() {
     let exact = inspect(&["--memory-budget", &total.to_string()]);
     assert_eq!((exact["budget"]["bytes"].as_u64(), &exact["budget"]["fits"]), (Some(total), &true.into()));
     let less = (total - 1).to_string();
-    let over = inspect(&["--memory-budget", &less]);
+    let over = wgpt(&["inspect", "--json", "--dtype", "f32", "--memory-budget", &less]);
+    assert_eq!(over.code, Some(4), "{over:#?}");
+    let over: serde_json::Value = serde_json::from_str(&over.stdout).unwrap();
     assert_eq!((&over["budget"]["fits"], &over["plan"]), (&false.into(), &plain["plan"]));
     // Every proposed change fits.
     let fits = over["budget"]["would_fit"].as_array().unwrap();
@@ -35,8 +37,10 @@ fn a_budget_refuses_and_proposes() {
         assert_eq!(changed["budget"]["fits"], true, "{flag} {value}");
         assert_eq!(changed["plan"]["total_bytes"], fit["total_bytes"], "{flag} {value}");
     }
-    let text = wgpt(&["inspect", "--dtype", "f32", "--memory-budget", &less]).ok().stdout;
-    assert!(text.contains("what fits is --ctx-size") && text.contains(&less), "{text}");
+    let over = wgpt(&["inspect", "--dtype", "f32", "--memory-budget", &less]);
+    assert_eq!(over.code, Some(4), "{over:#?}");
+    assert!(over.stderr.contains("what fits is --ctx-size") && over.stderr.contains(&less), "{over:#?}");
+    assert!(over.stdout.contains(&format!("does not fit the budget of {less} bytes")), "{over:#?}");
     let text = wgpt(&["inspect", "--memory-budget", "1GiB"]).ok().stdout;
     assert!(text.contains("fits the budget of 1073741824 bytes"), "{text}");
 }

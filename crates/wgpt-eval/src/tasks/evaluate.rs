@@ -230,7 +230,7 @@ impl<'a> Run<'a> {
             figures: all,
             groups,
             subjects,
-            n_shots_dropped: self.answers.iter().filter(|answer| answer.shots_dropped > 0).count(),
+            n_short_of_shots: self.answers.iter().filter(|answer| answer.shots_dropped > 0).count(),
             shots_dropped: self.answers.iter().map(|answer| answer.shots_dropped).sum(),
             n_truncated: self.answers.iter().filter(|answer| answer.truncated).count(),
             cost: self.cost,

@@ -91,7 +91,7 @@ pub struct TaskReport {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subjects: Vec<SubjectFigures>,
     /// Number of questions that lost shots because the context was too short.
-    pub n_shots_dropped: usize,
+    pub n_short_of_shots: usize,
     /// Total number of shots that they lost.
     pub shots_dropped: usize,
     /// Number of questions whose context was cut at its start.

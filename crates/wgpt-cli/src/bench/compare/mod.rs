@@ -13,13 +13,13 @@ use wgpt::internals::bench::{mean, quantile};
 use super::record_file::Records;
 use crate::exit::Outcome;
 use crate::output::note;
-use crate::table::Format;
+use crate::results::{Sink, TableArgs};
 use statistics::Method;
 
 /// Compare two records row by row, with a confidence interval for each change
 ///
-/// A record is the output of `wgpt bench model` or `wgpt bench kernels` with --output
-/// json, also inside a file of benches/record or of gpu_bench.sh. Rows are paired by what
+/// A record is the output of `wgpt bench model` or `wgpt bench kernels` with --json,
+/// also inside a file of benches/record or of gpu_bench.sh. Rows are paired by what
 /// was measured. The change is a change in speed: +10 % is faster. If both rows have 20
 /// samples or more, the interval is a bootstrap of the ratio of medians (with a fixed
 /// seed: the same files give the same result), otherwise Welch's t interval on the
@@ -29,19 +29,20 @@ use statistics::Method;
 #[command(after_help = "\
 Examples:
   wgpt bench compare before.json after.json
-  wgpt bench compare before.json after.json --confidence 99 -o csv")]
+  wgpt bench compare before.json after.json --confidence 99 --csv")]
 pub struct Args {
     /// The baseline record
+    #[arg(value_name = "A")]
     a: PathBuf,
     /// The record to compare with it
+    #[arg(value_name = "B")]
     b: PathBuf,
     /// Probability in percent that an interval contains the true change
     #[arg(long, value_name = "PERCENT", default_value_t = 95)]
     #[arg(value_parser = clap::value_parser!(u32).range(50..=99))]
     confidence: u32,
-    /// Output format of the results
-    #[arg(short, long, value_enum, default_value = "md")]
-    output: Format,
+    #[command(flatten)]
+    table: TableArgs,
 }
 
 /// The verdict on a row of two records.
@@ -95,12 +96,15 @@ struct Comparison {
 
 /// Runs `wgpt bench compare`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let (format, output) = args.table.resolve(None)?;
     let (a, b) = (Records::read(&args.a)?, Records::read(&args.b)?);
+    let mut sink = Sink::open(output, None, [args.a.as_path(), args.b.as_path()])?;
     let comparison = compare(&a, &b, args.confidence)?;
     for warning in &comparison.warnings {
         note(&format!("warning: {warning}"));
     }
-    output::write(args.output, &comparison)?;
+    output::write(format, &mut sink, &comparison)?;
+    sink.finish()?;
     Ok(Outcome::Done)
 }
 

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::{Comparison, Row, Verdict};
-use crate::output::{print, print_json};
-use crate::table::{Format, Table, csv_line, number, time};
+use crate::results::{Format, Sink};
+use crate::table::{Table, csv_line, number, time};
 
 /// A line of the CSV form: a pair of rows, or the name of a row that only one record has.
 #[derive(Serialize)]
@@ -21,11 +21,11 @@ struct Line<'a> {
     high_percent: Option<f64>,
 }
 
-pub fn write(format: Format, comparison: &Comparison) -> anyhow::Result<()> {
+pub fn write(format: Format, sink: &mut Sink, comparison: &Comparison) -> anyhow::Result<()> {
     match format {
-        Format::Json => print_json(comparison),
-        Format::Csv => print(&csv(comparison)?),
-        Format::Md => print(&markdown(comparison)),
+        Format::Json | Format::JsonLines => sink.print_json(comparison),
+        Format::Csv => sink.print(&csv(comparison)?),
+        Format::Markdown => sink.print(&markdown(comparison)),
     }
 }
 

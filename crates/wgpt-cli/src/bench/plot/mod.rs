@@ -4,45 +4,70 @@ mod labels;
 mod rates;
 mod roofline;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use plotters::prelude::*;
 
 use super::record_file::Records;
-use crate::exit::Outcome;
-use crate::plot::{WIDTH, save};
+use crate::exit::{Outcome, usage};
+use crate::new_file::create_beside;
+use crate::output::note;
+use crate::plot::WIDTH;
 use rates::Panel;
 
 /// Draw records as SVG: kernels on their roofline, tokens per second by depth, memory
 ///
-/// A record is the output of `wgpt bench model` or `wgpt bench kernels` with --output
-/// json, also inside a file of benches/record or of gpu_bench.sh. Each kernel record
+/// A record is the output of `wgpt bench model` or `wgpt bench kernels` with --json, also
+/// inside a file of benches/record or of gpu_bench.sh. Each kernel record
 /// becomes a roofline with all of its rows. Model rows become lines of tokens per second
 /// against the depth, and against the prompt's length if there are several lengths. Rows
 /// of several contexts (--ctx-size) become lines of the planned memory.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(
+    after_help = "\
 Examples:
-  wgpt bench plot kernels.json roofline.svg
-  wgpt bench plot before.json after.json rates.svg     the rows of both in one picture")]
+  wgpt bench plot kernels.json -o roofline.svg
+  wgpt bench plot before.json after.json -o rates.svg     the rows of both in one picture",
+    override_usage = "wgpt bench plot -o <FILE> <RECORD>..."
+)]
 pub struct Args {
-    /// Records, then the picture to write
-    #[arg(required = true, num_args = 2.., value_names = ["FILE.json", "OUT.svg"])]
+    /// The records
+    #[arg(required = true, value_name = "RECORD")]
     files: Vec<PathBuf>,
+    /// Write the picture to FILE
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
+    output: Option<PathBuf>,
 }
 
 /// Runs `wgpt bench plot`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    // clap requires at least two files.
-    let Some((out, inputs)) = args.files.split_last() else { return Ok(Outcome::Done) };
+    let (out, inputs) = out_and_inputs(args)?;
     let mut records = Records::default();
     for input in inputs {
         let Records { models, kernels } = Records::read(input)?;
         records.models.extend(models);
         records.kernels.extend(kernels);
     }
-    save(out, &svg(&records)?)?;
+    // Fails before the picture is drawn if it would replace a record.
+    let mut file = create_beside(out, inputs.iter().map(PathBuf::as_path))?;
+    file.write(svg(&records)?.as_bytes())?;
+    file.finish()?;
     Ok(Outcome::Done)
+}
+
+/// Returns the picture to write and the records. Without -o, a last file with the ending
+/// .svg is the picture, as until version 0.2, with a note.
+fn out_and_inputs(args: &Args) -> anyhow::Result<(&Path, &[PathBuf])> {
+    if let Some(out) = &args.output {
+        return Ok((out, &args.files));
+    }
+    match args.files.split_last() {
+        Some((out, inputs)) if !inputs.is_empty() && out.extension().is_some_and(|end| end == "svg") => {
+            note(&format!("note: {} will be a record in the next release: write -o {0}", out.display()));
+            Ok((out, inputs))
+        }
+        _ => Err(usage("give the picture to write: -o FILE")),
+    }
 }
 
 /// Draws all records as one picture, one part below the other.
