@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
-use wgpt::internals::kernels::{Candidate, Choices};
 use wgpt::internals::conformance::Outcome;
 use wgpt::internals::conformance::cases::{self, Case};
+use wgpt::internals::kernels::{Candidate, Choices};
 use wgpt::{Gpu, GpuOptions, Strategy};
 
 use crate::support::open_gpu;
