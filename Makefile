@@ -3,9 +3,9 @@
 # Rust, make and a C linker are all that must be there: where no GPU adapter is
 # found, Debian and Ubuntu get a software one (tools/setup_vulkan.sh).
 
-# The program that finds the adapter is the one that a target builds anyway:
-# `cargo build` beside `cargo test` would build wgpu twice, since the tests ask
-# for more of naga.
+# The program that looks for the adapter is one that a target builds anyway:
+# `cargo build` beside `cargo test` would build wgpu twice, because the tests need
+# more of naga's features.
 
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -35,12 +35,14 @@ test: runtime-dir ## the tests
 	$(CARGO) test --locked --no-run
 	tools/ensure_adapter.sh $(TARGET_DIR)/debug/wgpt
 	$(CARGO) test --locked
+	$(CARGO) test --locked -p wgpt --features demo-model --test api
 
 test-all: runtime-dir ## the tests, those that take minutes included, optimized
 	tests/setup_vulkan.sh
 	$(CARGO) test --release --locked --no-run
 	tools/ensure_adapter.sh $(TARGET_DIR)/release/wgpt
 	$(CARGO) test --release --locked -- --include-ignored
+	$(CARGO) test --release --locked -p wgpt-eval
 
 bench: runtime-dir ## speed of the demo model and of a random GPT-2 124M
 	$(CARGO) build --release --locked
@@ -53,7 +55,8 @@ lint: ## formatting, clippy, rustdoc; typos and shellcheck where installed
 	@$(CARGO) clippy --version >/dev/null 2>&1 || rustup component add clippy
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	$(CARGO) clippy --locked --lib --no-default-features -- -D warnings
+	$(CARGO) clippy --locked -p wgpt --lib -- -D warnings
+	$(CARGO) clippy --locked -p wgpt-eval --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 	@if command -v typos >/dev/null; then typos; else echo "typos is not installed: skipped"; fi
 	@if command -v shellcheck >/dev/null; then shellcheck tools/*.sh tests/*.sh examples/*/*.sh .ci/run; \

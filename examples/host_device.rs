@@ -21,7 +21,6 @@ override n: u32;
 }";
 
 struct Host {
-    instance: wgpu::Instance,
     adapter: wgpu::Adapter,
     device: wgpu::Device,
     queue: wgpu::Queue,
@@ -35,7 +34,7 @@ impl Host {
         let mut descriptor = wgpu::DeviceDescriptor { label: Some("application"), ..Default::default() };
         wgpt::required(&adapter).add_to(&mut descriptor);
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))?;
-        Ok(Host { instance, adapter, device, queue })
+        Ok(Host { adapter, device, queue })
     }
 
     fn buffer(&self, usage: wgpu::BufferUsages) -> wgpu::Buffer {
@@ -101,12 +100,7 @@ impl Host {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let host = Host::open()?;
-    let context = GpuContext::from_host(
-        host.instance.clone(),
-        host.adapter.clone(),
-        host.device.clone(),
-        host.queue.clone(),
-    );
+    let context = GpuContext::from_host(host.adapter.clone(), host.device.clone(), host.queue.clone());
     let signal = context.loss_signal();
     host.device
         .set_device_lost_callback(move |reason, message| signal.lost(format!("{reason:?}: {message}")));

@@ -1,8 +1,12 @@
-// result[row] = (index of the largest of logits[row, 0..n], 1 if any is NaN or plus infinity, or all are
-// minus infinity, 0, 0); of equal values the lowest index wins.
+// result[row] = (index of the largest of logits[row, 0..n], fault, 0, 0). Of equal values
+// the lowest index wins. fault is 1 if any logit is NaN or plus infinity, or if all are
+// minus infinity.
 //
-// One workgroup computes one row. NaN is told by its bits, since compilers may
-// assume that it does not occur. Ragged edge: guarded.
+// One workgroup computes one row. NaN is detected by its bits, since compilers may assume
+// that it does not occur.
+// Ragged edge: guarded.
+//
+// Fragments in common/: order_key.
 struct ArgmaxParams {
     n: u32,
     // Length of a row.

@@ -1,19 +1,25 @@
-// Attention of single rows, each over the cached positions of its own sequence that its
-// window leaves visible, split over workgroups: partial[row, head, split] = (acc, max,
-// sum) of online softmax over its positions; attention_reduce merges them. With one
-// split `out` is written at once.
+// partial[row, head, split] = (acc, max, sum) of online softmax over the positions of one split
+//
+// Decode attention: each row attends to the cached positions of its own sequence that its
+// window leaves visible. The positions are split over workgroups, and attention_reduce
+// merges the splits. A single split writes `out` directly.
 // (split-KV decode: Dao, Haziza, Massa and Sizov 2023, "Flash-Decoding")
 //
-// One workgroup computes one split of up to SPLIT_KEYS positions of one kv head for HEADS of
-// the heads of q that share it, so that k and v are read once for all of them: a
-// thread a key for the scores, then a thread a Pack of the head (and a share of
-// the keys) for the weighted values. Ragged edge: keys that are not there or not visible
-// are masked; heads beyond the group repeat its last one and are not stored.
+// One workgroup computes one split of up to SPLIT_KEYS positions, for one KV head and
+// HEADS of the query heads that share it. So k and v are read once for all of these
+// heads. For the scores, each thread takes one key. For the weighted values, each thread
+// takes one Pack of the head and a share of the keys.
+// Ragged edge: keys that do not exist or are not visible are masked; heads beyond the
+// group repeat its last head and are not stored.
+//
+// Fragments in common/: step, pack_f16 | pack_f32, load_plain, rows_batch, softmax,
+// kv_layout, kv_by_8, kv_read_1 | kv_read_4, window, soft_cap | none,
+// cap_soft | cap_none, attention, reduce_workgroup | reduce_subgroup.
 
 // Scores and weights of a key are one vec4.
 const_assert HEADS >= 1u && HEADS <= 4u;
 const PACKS: u32 = HEAD_DIM / 8u;
-// Packs that the workgroup treats at a time, and threads for each of them.
+// Packs that the workgroup processes at a time, and threads per pack.
 const PACKS_AT_ONCE: u32 = min(PACKS, WORKGROUP_SIZE);
 const SHARES: u32 = WORKGROUP_SIZE / PACKS_AT_ONCE;
 const ROUNDS: u32 = (PACKS + PACKS_AT_ONCE - 1u) / PACKS_AT_ONCE;
@@ -97,7 +103,7 @@ fn attention_decode(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
         // The reduction's barriers also publish `weights`.
         running_sum = running_sum * correction + workgroup_sum(weight, lane);
 
-        // Values that are not visible may be anything: they are not loaded.
+        // Values that are not visible may hold anything, so they are not loaded.
         let first_key = max(tile, seen) - tile;
         let n_keys = min(WORKGROUP_SIZE, end - tile);
         for (var round = 0u; round < ROUNDS; round++) {
@@ -116,7 +122,7 @@ fn attention_decode(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
                 }
             }
         }
-        // The next tile writes `weights` again.
+        // The next tile overwrites `weights`.
         workgroupBarrier();
     }
 

@@ -1,18 +1,24 @@
-// Attention of single rows, each over the cached positions of its own sequence that its
-// window leaves visible, for CPU adapters; partial[row, head, split] = (acc, max, sum)
-// of softmax over a split of them; attention_reduce merges these. With one split `out`
-// is written at once.
+// partial[row, head, split] = (acc, max, sum) of softmax over the positions of one split
 //
-// One workgroup computes one split of up to SPLIT_KEYS positions of one kv head for HEADS of
-// the heads of q that share it, so that k and v are read once for all of them, in three
-// phases with a barrier between them: scores, a thread four neighbouring positions;
-// weights, relative to the largest score; the weighted sum of the values, a thread a
-// Pack of the head. Each load in a loop is a gather there, whatever lanes share, so that
-// a thread takes four positions for each load of q and of weights. Ragged edge: positions
-// that are not there or not visible are masked; heads beyond the group repeat its last
-// one and are not stored.
+// Decode attention for software adapters: each row attends to the cached positions of its
+// own sequence that its window leaves visible. The positions are split over workgroups,
+// and attention_reduce merges the splits. A single split writes `out` directly.
+//
+// One workgroup computes one split of up to SPLIT_KEYS positions, for one KV head and
+// HEADS of the query heads that share it. So k and v are read once for all of these
+// heads. There are three phases with a barrier between them: scores, with four
+// consecutive positions per thread; weights, relative to the largest score; the weighted
+// sum of the values, with one Pack of the head per thread. On software adapters every
+// load in a loop is a gather, even if lanes load the same address. So a thread takes four
+// positions for each load of q and of weights.
+// Ragged edge: positions that do not exist or are not visible are masked; heads beyond
+// the group repeat its last head and are not stored.
+//
+// Fragments in common/: step, pack_f16 | pack_f32 | pack_f16_wide | pack_f32_wide,
+// load_plain | load_wide, rows_batch, softmax, kv_layout, kv_by_8, kv_read_1 | kv_read_4,
+// window, soft_cap | none, cap_soft | cap_none, attention, dot4.
 
-// Blocks of four positions lie in one page.
+// Each block of four positions is within one page.
 const_assert PAGE_SIZE % 4u == 0u && SPLIT_KEYS % PAGE_SIZE == 0u && HEADS * SPLIT_KEYS <= SCORES;
 
 // [n_rows, n_head, HEAD_DIM]
@@ -102,7 +108,7 @@ fn attention_decode_per_thread(
         }
         sums[h * WORKGROUP_SIZE + lane] = sum;
     }
-    // The values meet the weights that other threads wrote.
+    // The values are multiplied by weights that other threads wrote.
     workgroupBarrier();
     var total: array<f32, HEADS>;
     for (var h = 0u; h < HEADS; h++) {
@@ -123,8 +129,8 @@ fn attention_decode_per_thread(
             let slab = kv_slab(entry);
             let run = kv_run(entry, 1u, kv_head, params.n_kv_head) + pack;
             for (var key = max(page, seen / 4u * 4u); key < min(page + PAGE_SIZE, end); key += 4u) {
-                // In place of a position that is not visible, where anything may be, a
-                // neighbour that is; its weight is 0.
+                // A position that is not visible may hold anything. A visible neighbour
+                // is loaded in its place; its weight is 0.
                 let at = clamp(key + offsets, vec4<u32>(seen), vec4<u32>(end - 1u)) % PAGE_SIZE * packs + run;
                 let v0 = kv_load(slab, at.x);
                 let v1 = kv_load(slab, at.y);

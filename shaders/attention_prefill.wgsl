@@ -1,17 +1,23 @@
-// out[item, :] = sum over visible j of softmax_j(cap(scale * q[item] . k[j, kv_head])) * v[j, kv_head]
+// out[item, :] = sum over visible j of p[j] * v[j, kv_head],
+// where p = softmax over visible j of cap(scale * q[item] . k[j, kv_head])
 // (online softmax in f32: Milakov and Gimelshein 2018; tiled: Dao et al. 2022)
 //
-// An item is a row with one of the `group` heads of q that share a kv head. One
-// workgroup computes 16 items of one kv head, eight threads an item; keys come
-// in tiles of 32 that start at multiples of 32, so that a row's sums do not
-// depend on the chunk it came in, nor on what other sequences' rows are beside it:
-// these are treated one sequence after the other. Tiles that no row of a sequence sees,
-// above the diagonal or before the window, are skipped. HEAD_DIM passes through
-// workgroup memory in pieces of 32, so that any head fits. Ragged edge: missing items,
-// keys and elements are loaded as zeros, masked and not stored; so are keys before the
-// window, whose pages may be others' by now.
+// An item is a row with one of the `group` query heads that share a KV head. One
+// workgroup computes 16 items of one KV head, with eight threads per item. Keys come in
+// tiles of 32 that start at multiples of 32, and sequences are processed one after
+// another. So the sums of a row depend neither on the chunk it came in nor on rows of
+// other sequences beside it. Tiles that no row of a sequence sees, above the diagonal or
+// before the window, are skipped. HEAD_DIM passes through workgroup memory in pieces of
+// 32, so any head size fits.
+// Ragged edge: missing items, keys and elements are loaded as zeros, masked and not
+// stored. The same holds for keys before the window, whose pages may already belong to
+// other sequences.
+//
+// Fragments in common/: step, pack_f16 | pack_f32, load_plain, rows_chunk | rows_batch,
+// softmax, kv_layout, kv_by_8, kv_read_1 | kv_read_4, window, soft_cap | none,
+// cap_soft | cap_none, attention.
 
-// 128 threads, eight an item.
+// 128 threads, eight per item.
 const_assert ITEMS == 16u;
 const KEYS: u32 = 32u;
 const PIECES: u32 = (HEAD_DIM + 31u) / 32u;
@@ -27,14 +33,14 @@ var<workgroup> tile_kv: array<vec4<f32>, KEYS * 8u>;
 // [ITEMS, KEYS]: scores, then weights
 var<workgroup> scores: array<f32, ITEMS * KEYS>;
 
-// Positions of a run of rows that one of them sees: from `first` on, before `end`.
+// Positions that at least one row of a run sees: from `first` on, before `end`.
 struct Seen {
     row: u32,
     first: u32,
     end: u32,
 }
 
-// Loads one piece of k (part 0) or v (part 1) of 32 keys of a run: a Pack a thread.
+// Loads one piece of k (part 0) or v (part 1) for 32 keys of a run, one Pack per thread.
 fn load_tile(seen: Seen, part: u32, kv_head: u32, first_key: u32, piece: u32, lane: u32) {
     let key = first_key + lane / 4u;
     let pack = piece * 4u + lane % 4u;
@@ -59,10 +65,10 @@ fn attention_prefill(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
     let item = first_item + thread_item;
     let row = item / params.group;
     let head = kv_head * params.group + item % params.group;
-    // Those that the row sees: from `own_first` on, before `own_end`.
+    // The row sees the positions from `own_first` on, before `own_end`.
     let own_end = row_position(row) + 1u;
     let own_first = first_seen(own_end, params.window);
-    // Keys of this thread: four, 8 apart.
+    // The four keys of this thread are 8 apart.
     let offsets = vec4<u32>(0u, 8u, 16u, 24u) + thread_column;
     var run = first_item / params.group;
     while (run <= last_row) {

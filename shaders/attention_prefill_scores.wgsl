@@ -1,17 +1,24 @@
-// scores[kv_head, item, j - start] = cap(scale * q[item] . k[j, kv_head]) for j <= position of its row
+// scores[kv_head, item, j - start] = cap(scale * q[item] . k[j, kv_head])
+// for j up to the position of the item's row
 //
-// The first of three kernels of prefill attention for CPU adapters, in front of
-// attention_prefill_weights and attention_prefill_values; items and `start` are those of
-// prefill_items. One thread computes ITEMS items against KEYS neighbouring positions,
-// without a barrier: CPU adapters gather each element of a load by itself, so that what is
-// loaded must serve several sums. The lanes of a workgroup differ in the positions. Three
-// small kernels without private arrays compile ten times faster there than one with them.
-// Rows of several sequences are treated one sequence after the other; what lies above the
-// diagonal of the last row is skipped.
-// Ragged edge: items beyond the last repeat it and are not stored; scores of positions
-// that a row does not see, whose keys may be anything, are not read later.
+// The first of three prefill attention kernels for software adapters;
+// attention_prefill_weights and attention_prefill_values follow. prefill_items defines
+// items and `start`. One thread computes ITEMS items against KEYS consecutive positions,
+// without a barrier. Software adapters gather each element of a load separately, so each
+// loaded value must serve several sums. The lanes of a workgroup differ in their
+// positions. Three small kernels without private arrays compile ten times faster on these
+// adapters than one kernel with them. Rows of several sequences are processed one
+// sequence after another. Positions above the diagonal of a sequence's last row are
+// skipped.
+// Ragged edge: items beyond the last repeat it and are not stored. Scores of positions
+// that a row does not see are not read later; their keys may hold anything.
+//
+// Fragments in common/: step, pack_f16 | pack_f32 | pack_f16_wide | pack_f32_wide,
+// load_plain | load_wide, rows_chunk | rows_batch, softmax, kv_layout,
+// kv_by_4_f16 | kv_by_4_f16_wide | kv_by_4_f32, kv_read_1 | kv_read_4, window,
+// soft_cap | none, cap_soft | cap_none, attention, dot4, prefill_items.
 
-// 32 sums; a block of positions lies in one page.
+// There are 32 sums per thread. A block of positions is within one page.
 const_assert KEYS == 8u && PAGE_SIZE % KEYS == 0u;
 
 // [n_kv_head, score_items, score_keys / 4]
@@ -71,7 +78,7 @@ fn attention_prefill_scores(
     }
 }
 
-// Four elements of four neighbouring keys, a column each.
+// Returns four elements of four consecutive keys, one key per column.
 fn four_keys(slab: u32, index: u32, stride: u32) -> mat4x4<f32> {
     return mat4x4<f32>(
         kv_load(slab, index),

@@ -1,14 +1,21 @@
-// out[item, :] = sum over j of weights[kv_head, item, j - start] * v[j, kv_head] / sum over j of the weights
+// out[item, :] = sum over j of weights[kv_head, item, j - start] * v[j, kv_head]
+//    / sum over j of weights[kv_head, item, j - start]
 //
-// The last of three kernels of prefill attention for CPU adapters, behind
-// attention_prefill_weights. One thread computes eight neighbouring elements of ITEMS items,
-// without a barrier, so that what it gathers serves several sums; the lanes of a workgroup
-// differ in the elements. Positions come in rising order and by aligned fours, so that a
-// row's sums do not depend on the chunk it came in, nor on what other sequences' rows are
-// beside it; positions that no row of a sequence sees are skipped. Ragged edges: items
-// beyond the last and elements beyond the head repeat the last and are not stored; of four
-// positions, those in front of the first one that is seen and behind the last one, whose
-// weights are 0, repeat them, since what lies there may be no number.
+// The last of three prefill attention kernels for software adapters, after
+// attention_prefill_weights. One thread computes eight consecutive elements of ITEMS
+// items, without a barrier, so each gathered value serves several sums. The lanes of a
+// workgroup differ in their elements. Positions come in ascending order and in aligned
+// groups of four, so the sums of a row depend neither on the chunk it came in nor on rows
+// of other sequences beside it. Positions that no row of a sequence sees are skipped.
+// Ragged edges: items beyond the last item and elements beyond the head repeat the last
+// one and are not stored. In a group of four, positions before the first visible one and
+// after the last one repeat that position, because NaN may be stored there; their weights
+// are 0.
+//
+// Fragments in common/: step, pack_f16 | pack_f32 | pack_f16_wide | pack_f32_wide,
+// load_plain | load_wide, rows_chunk | rows_batch, softmax, kv_layout, kv_by_8,
+// kv_read_1 | kv_read_4, window, soft_cap | none, cap_soft | cap_none, attention, dot4,
+// prefill_items.
 
 const_assert PAGE_SIZE % 4u == 0u;
 

@@ -1,9 +1,16 @@
-// scores[kv_head, item, j - start] = exp(score - largest score of the item), 0 where its row does not see j
+// scores[kv_head, item, j - start] = exp(score - largest score of the item),
+// or 0 if the item's row does not see j
 //
-// The second of three kernels of prefill attention for CPU adapters, in place over what
-// attention_prefill_scores wrote. One thread treats one item, so that each weight takes one
-// exp. Zeros go as far as attention_prefill_values reads: to the last position of the
-// item's sequence that a row of its block sees, and on to a multiple of four.
+// The second of three prefill attention kernels for software adapters. It overwrites the
+// scores that attention_prefill_scores wrote. One thread processes one item, so each
+// weight takes one exp. The zeros extend as far as attention_prefill_values reads: to the
+// last position that a row of the block sees in the item's sequence, rounded up to a
+// multiple of four.
+//
+// Fragments in common/: step, pack_f16 | pack_f32 | pack_f16_wide | pack_f32_wide,
+// load_plain | load_wide, rows_chunk | rows_batch, softmax, kv_layout, kv_by_8,
+// kv_read_1 | kv_read_4, window, soft_cap | none, cap_soft | cap_none, attention, dot4,
+// prefill_items.
 
 // [n_kv_head, score_items, score_keys / 4]
 @group(0) @binding(4) var<storage, read_write> scores: array<Load4>;
@@ -30,7 +37,7 @@ fn attention_prefill_weights(
     }
     let start = scores_start(run);
     let end = row_position(run_end) + 1u;
-    // Those that the row sees: from `own_first` on, before `own_end`.
+    // The row sees the positions from `own_first` on, before `own_end`.
     let own_end = row_position(row) + 1u;
     let own_first = first_seen(own_end, params.window);
     let first = scores_of(kv_head, vec4<u32>(item)).x;
@@ -48,7 +55,7 @@ fn attention_prefill_weights(
     }
 }
 
-// Whether four neighbouring positions are among those from `first` on, before `end`.
+// Returns which of four consecutive positions are from `first` on and before `end`.
 fn visible(key: u32, first: u32, end: u32) -> vec4<bool> {
     let keys = vec4<u32>(key) + vec4<u32>(0u, 1u, 2u, 3u);
     return (keys >= vec4<u32>(first)) & (keys < vec4<u32>(end));

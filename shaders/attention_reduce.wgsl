@@ -1,14 +1,18 @@
-// out[row, head, :] = sum over splits of e^(max_s - max) * acc_s / sum over splits of e^(max_s - max) * sum_s
+// out[row, head, :] = sum over s of e^(max_s - max) * acc_s / sum over s of e^(max_s - max) * sum_s
+// for the splits s
 //
-// One thread computes four neighbouring elements of one head of one row from the
-// partial results of attention_decode. Ragged edge: guarded.
+// One thread computes four consecutive elements of one head of one row from the partial
+// results of attention_decode.
+// Ragged edge: guarded.
+//
+// Fragments in common/: rows_batch, window, softmax.
 struct ReduceParams {
     n_head: u32,
-    // Room for partial results of a head.
+    // Splits per head for which `partial` has space.
     max_splits: u32,
-    // Positions of a split at the most.
+    // Most positions of a split.
     split_keys: u32,
-    // Positions that a row sees, its own included; the largest u32 for all.
+    // Positions that a row sees, its own included; the largest u32 means all.
     window: u32,
 }
 

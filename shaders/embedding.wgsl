@@ -1,8 +1,11 @@
 // out[row, :] = scale * wte[token_ids[row], :] [+ wpe[position of row, :]]
 //
-// One thread computes eight neighbouring elements of one row. Rows whose token
-// lies in another piece of wte are left alone: that piece's dispatch writes them.
-// Ragged edge: guarded; columns are padded to 8.
+// One thread computes eight consecutive elements of one row. Rows whose token is in
+// another piece of wte are skipped: that piece's dispatch writes them.
+// Ragged edge: guarded; columns are padded to a multiple of 8.
+//
+// Fragments in common/: step, pack_f16 | pack_f32, weights_rows | weights_blocks,
+// rows_chunk | rows_batch | none, positions_learned | positions_none.
 struct EmbeddingParams {
     // Row length divided by 8.
     n_embd8: u32,
@@ -11,7 +14,7 @@ struct EmbeddingParams {
     n_tokens: u32,
     // Rows of wpe.
     n_positions: u32,
-    // Factor of wte.
+    // Factor applied to wte.
     scale: f32,
     unused0: u32,
     unused1: u32,
@@ -40,7 +43,7 @@ fn embedding(
         return;
     }
     let token = token_ids[row] - params.first_token;
-    // An id below the piece's first wraps around and is out of range as well.
+    // An id below the piece's first row wraps around and is also out of range.
     if (token >= params.n_tokens) {
         return;
     }

@@ -1,8 +1,10 @@
 // out[row, i] = activate(gate[row, i]) * up[row, i]
 //
-// One thread computes four neighbouring outputs; x holds four of gate and four of
-// up in turn, as the columns of the projection lie. Ragged edge: guarded; columns
-// are padded to 8, and every activation of 0 is 0.
+// One thread computes four consecutive outputs. In x, four elements of gate and four of
+// up alternate, like the columns of the projection.
+// Ragged edge: guarded; columns are padded to a multiple of 8, and every activation of 0 is 0.
+//
+// Fragments in common/: step, activation.
 struct GatedParams {
     // Output row length divided by 4.
     n4: u32,

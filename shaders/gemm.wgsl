@@ -1,21 +1,25 @@
 // out[m, n] = activate(sum over k of x[m, k] * weights[n, k] + bias[n])  [+ out[m, n]]
 //
 // One workgroup computes a tile of TILE_M x TILE_N outputs, each thread a block of
-// BLOCK_M x BLOCK_N; tiles of x and of the weights pass through workgroup memory,
-// TILE_K of k at a time, the next ones waiting in registers. Each output is summed
-// over k in rising order, whatever M is. With SPLITS above 1 the workgroups of one
-// tile share k among them, and gemm_sum adds up what they leave.
-// Ragged edge: n and k are padded to 8 with zeros; what lies beyond the end of k
-// is loaded as weights of zero; rows of x beyond M repeat the last one and are not
-// stored.
+// BLOCK_M x BLOCK_N. Tiles of x and of the weights pass through workgroup memory, TILE_K
+// of k at a time, while the next tiles wait in registers. Each output is summed over k in
+// ascending order, whatever M is. With SPLITS above 1, the workgroups of one tile share
+// k, and gemm_sum adds up their partial sums.
+// Ragged edge: n and k are padded to multiples of 8 with zeros. Weights beyond the end of
+// k are loaded as zeros. Rows of x beyond M repeat the last one and are not stored.
+//
+// Fragments in common/: step, pack_f16 | pack_f32, weights_rows | weights_blocks,
+// activation, soft_cap, matmul, rope | none, rotate | rotate_none,
+// rows_chunk | rows_batch | none, gemm_block_4x4 | gemm_block_8x4 | gemm_block_8x8,
+// output_plain | output_partial.
 
 const THREADS_M: u32 = TILE_M / BLOCK_M;
 const THREADS_N: u32 = TILE_N / BLOCK_N;
 const THREADS: u32 = THREADS_M * THREADS_N;
-// A vec4 of padding a row: writes of different k fall on different banks.
+// One vec4 of padding per row: writes for different k fall on different banks.
 const STRIDE_M: u32 = TILE_M / 4u + 1u;
 const STRIDE_N: u32 = TILE_N / 4u + 1u;
-// Loads: four rows by four of k of x, four rows by eight of k of the weights.
+// A load takes four rows by four k of x, or four rows by eight k of the weights.
 const LOADS_X: u32 = TILE_M / 4u * (TILE_K / 4u);
 const LOADS_W: u32 = TILE_N / 4u * (TILE_K / 8u);
 const_assert LOADS_X <= THREADS && LOADS_W <= THREADS;
@@ -24,12 +28,12 @@ const_assert LOADS_X <= THREADS && LOADS_W <= THREADS;
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
 
 // [TILE_K, TILE_M] and [TILE_K, TILE_N]: transposed, so that a thread reads four
-// neighbours at once. Written by whole vectors: a component is no memory location
-// of its own in WGSL.
+// neighbours at once. They are written as whole vectors, because in WGSL a component is
+// not a separate memory location.
 var<workgroup> tile_x: array<vec4<f32>, TILE_K * STRIDE_M>;
 var<workgroup> tile_w: array<vec4<f32>, TILE_K * STRIDE_N>;
 
-// Eight of k of four neighbouring rows of the weights.
+// Eight k of four consecutive rows of the weights.
 struct Rows4 {
     row0: Pack,
     row1: Pack,
@@ -37,7 +41,7 @@ struct Rows4 {
     row3: Pack,
 }
 
-// Four of k of four rows of x.
+// Loads four k of four rows of x.
 fn load_x(first_m: u32, k4: u32) -> mat4x4<f32> {
     let width4 = params.k8 * 2u;
     let rows = min(vec4<u32>(first_m) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(step.n_rows - 1u));
@@ -82,7 +86,8 @@ fn keep_w(rows: Rows4, row4: u32, k: u32) {
     tile_w[at + 7u * STRIDE_N] = high[3];
 }
 
-// Four rows of four outputs, a row a column of the matrix.
+// Adds the outer product of four x and four weights to `sum`; each column of `sum` is a
+// row of outputs.
 fn add_outer(x4: vec4<f32>, w4: vec4<f32>, sum: mat4x4<f32>) -> mat4x4<f32> {
     return mat4x4<f32>(
         fma(vec4<f32>(x4.x), w4, sum[0]),
@@ -92,7 +97,7 @@ fn add_outer(x4: vec4<f32>, w4: vec4<f32>, sum: mat4x4<f32>) -> mat4x4<f32> {
     );
 }
 
-// `split` counts the workgroups that share k.
+// `split` is the index of this workgroup among those that share k.
 fn store_rows(m: u32, n4: u32, split: u32, sum: mat4x4<f32>) {
     if (n4 * 4u >= params.n) {
         return;
@@ -109,8 +114,8 @@ fn gemm(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let thread_m = lane / THREADS_N;
     let thread_n = lane % THREADS_N;
 
-    // The first threads load x, the last ones the weights; neighbours take
-    // neighbouring k of one row.
+    // The first threads load x, the last ones the weights. Adjacent threads take adjacent
+    // k of one row.
     let x_row4 = lane / (TILE_K / 4u);
     let x_k4 = lane % (TILE_K / 4u);
     let loads_x = lane < LOADS_X;

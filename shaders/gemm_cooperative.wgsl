@@ -1,25 +1,29 @@
 // out[m, n] = activate(sum over k of f16(x[m, k]) * f16(weights[n, k]) + bias[n])  [+ out[m, n]]
 //
-// For matrix units: products of f16, sums in f32. One workgroup of 128 threads
-// computes a tile of TILE_M x TILE_N outputs in four blocks, each 4 x 2 matrices
-// of SIDE x SIDE that a subgroup holds in registers; tiles of x and of the weights
-// pass through workgroup memory, rounded to f16 (beyond its range: to its largest
-// value), the next ones waiting in registers. Where a workgroup has fewer than
-// four subgroups they take the blocks in rounds; where it has more, the others
-// compute the last block again and drop it.
-// A matrix's elements can be reached through memory alone, and the operations on
-// it must not stand in a branch: so it goes to the epilogue through workgroup
-// memory, and everything is padded. Ragged edge: rows of x beyond M repeat the
-// last one and are not stored; weights beyond n and k are loaded as zeros.
+// For matrix units: f16 factors, f32 sums. One workgroup of 128 threads computes a tile
+// of TILE_M x TILE_N outputs in four blocks. A block is 4 x 2 matrices of SIDE x SIDE,
+// which a subgroup holds in registers. Tiles of x and of the weights pass through
+// workgroup memory while the next tiles wait in registers. Both are rounded to f16;
+// values beyond its range become its largest value. If a workgroup has fewer than four
+// subgroups, they take the blocks in rounds. If it has more, the others compute the last
+// block again and drop it. The elements of a matrix are accessible only through memory,
+// and operations on it must not be in a branch. So results reach the epilogue through
+// workgroup memory, and everything is padded.
+// Ragged edge: rows of x beyond M repeat the last one and are not stored; weights beyond
+// n and k are loaded as zeros.
+//
+// Fragments in common/: step, pack_f16 | pack_f32, weights_rows | weights_blocks,
+// activation, soft_cap, matmul, rope | none, rotate | rotate_none,
+// rows_chunk | rows_batch | none, cooperative_8 | cooperative_16.
 
 const THREADS: u32 = 128u;
 const BLOCKS: u32 = 4u;
 const BLOCK_M: u32 = 4u * SIDE;
 const BLOCK_N: u32 = 2u * SIDE;
 const_assert TILE_M == 2u * BLOCK_M && TILE_N == 2u * BLOCK_N && TILE_K % SIDE == 0u;
-// Four loads of four of k of x and one of eight of k of the weights a thread.
+// Loads per thread: four of four k of x, and one of eight k of the weights.
 const_assert TILE_M * TILE_K == 16u * THREADS && TILE_N * TILE_K == 8u * THREADS;
-// 16 bytes of padding a row: rows fall on different banks and stay aligned.
+// 16 bytes of padding per row: rows fall on different banks and stay aligned.
 const STRIDE: u32 = TILE_K + 8u;
 const MATRIX: u32 = SIDE * SIDE;
 const F16_MAX: f32 = 65504.0;
@@ -30,7 +34,7 @@ const F16_MAX: f32 = 65504.0;
 // [TILE_M, TILE_K] and [TILE_N, TILE_K]
 var<workgroup> tile_x: array<f16, TILE_M * STRIDE>;
 var<workgroup> tile_w: array<f16, TILE_N * STRIDE>;
-// [BLOCKS + 1, SIDE, SIDE]: a matrix of each block; the last is for subgroups
+// [BLOCKS + 1, SIDE, SIDE]: one matrix of each block. The last entry is for subgroups
 // without a block and is not read.
 var<workgroup> matrices: array<f32, (BLOCKS + 1u) * MATRIX>;
 
@@ -40,7 +44,7 @@ struct Place {
     @builtin(num_subgroups) n_subgroups: u32,
 }
 
-// Four of k of four rows of x, a quarter of a tile apart.
+// Loads four k of four rows of x, a quarter of a tile apart.
 fn load_x(first_m: u32, k4: u32) -> mat4x4<f32> {
     let width4 = params.k8 * 2u;
     let rows = min(
@@ -80,7 +84,7 @@ fn keep_w4(value: vec4<f32>, row: u32, k4: u32) {
     tile_w[at + 3u] = rounded.w;
 }
 
-// The epilogue of one matrix of each block of a round, `m` and `n` from the
+// Applies the epilogue to one matrix of each block of a round. `m` and `n` count from the
 // block's start. Call in uniform control flow.
 fn store_matrices(place: Place, origin: vec2<u32>, first_block: u32, m: u32, n: u32) {
     workgroupBarrier();
@@ -140,7 +144,7 @@ fn gemm_cooperative(@builtin(workgroup_id) group: vec3<u32>, place: Place) {
             next_x = load_x(origin.y + x_row, (tile + 1u) * (TILE_K / 4u) + x_k4);
             next_w = load_w(origin.x + w_row, (tile + 1u) * (TILE_K / 8u) + w_k);
             for (var k = 0u; k < TILE_K; k += SIDE) {
-                // The weights lie by columns of the product's right side.
+                // The weights are the product's right side, stored by column.
                 let w0 = coopLoad<MatrixB>(&tile_w[w_at + k], STRIDE);
                 let w1 = coopLoad<MatrixB>(&tile_w[w_at + SIDE * STRIDE + k], STRIDE);
                 let x0 = coopLoadT<MatrixA>(&tile_x[x_at + k], STRIDE);

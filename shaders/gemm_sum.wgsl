@@ -1,8 +1,12 @@
 // out[m, n] = activate(sum over splits of partial[split, m, n] + bias[n])  [+ out[m, n]]
 //
-// One thread adds up four neighbouring outputs of one row, by rising k; one
-// workgroup does 64 of them. Ragged edge: n is padded to 8 with zeros; threads
-// beyond it do nothing.
+// One thread adds up the splits of four consecutive outputs of one row, in ascending
+// order of k. One workgroup has 64 threads.
+// Ragged edge: n is padded to a multiple of 8 with zeros; threads beyond n do nothing.
+//
+// Fragments in common/: step, pack_f16 | pack_f32, weights_rows | weights_blocks,
+// activation, soft_cap, matmul, rope | none, rotate | rotate_none,
+// rows_chunk | rows_batch | none.
 
 // [SPLITS * n_rows, n]
 @group(0) @binding(6) var<storage, read> partial: array<vec4<f32>>;

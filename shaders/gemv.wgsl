@@ -1,9 +1,17 @@
 // out[m, n] = activate(sum over k of weights[n, k] * input[m, k] + bias[n])  [+ out[m, n]]
 //
-// One workgroup computes four neighbouring outputs, eight where PARTS is 2, of BATCH
-// rows: its threads stride over k in 16-byte pieces of the weights, which serve all
-// rows, then reduce. Ragged edge: n and k are padded to 8 with zeros; rows beyond M
-// repeat the last one and are not stored.
+// One workgroup computes four consecutive outputs, or eight if PARTS is 2, of BATCH rows.
+// Its threads stride over k in packs of eight weights, which serve all rows, and then
+// reduce.
+// Ragged edge: n and k are padded to multiples of 8 with zeros; rows beyond M repeat the
+// last one and are not stored.
+//
+// Fragments in common/: step, pack_f16 | pack_f32, weights_rows | weights_blocks,
+// activation, soft_cap, matmul, dot4, reduce_workgroup | reduce_subgroup,
+// input_plain | input_norm | input_rms, rows_batch | none, rope | none,
+// rotate | rotate_none, rows_chunk | rows_batch | none, kv_layout | none,
+// pack4_f16 | pack4_f32 | none, overflow_note | overflow_ignore | none,
+// output_plain | output_gated | output_kv.
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn gemv(

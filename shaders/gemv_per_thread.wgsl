@@ -1,12 +1,21 @@
 // out[m, n] = activate(sum over k of weights[n, k] * input[m, k] + bias[n])  [+ out[m, n]]
 //
-// One thread computes eight neighbouring outputs of BATCH rows, four of them in each of
-// two passes over k: gemv and gemm for CPU adapters, whose weights are loaded once for
-// all rows. lavapipe writes out every lane of a load, so that one pass over all eight
-// would be more code than a core keeps decoded (benches/record/NOTES.md). Neighbouring
-// threads take neighbouring outputs and the same input. Each output is summed over k
-// in rising order, whatever BATCH is. Ragged edge: n and k are padded to 8 with zeros;
-// threads beyond n and rows beyond M repeat the last one and store nothing.
+// Gemv and gemm for software adapters. One thread computes eight consecutive outputs of
+// BATCH rows, in two passes over k with four outputs each. The weights are loaded once
+// for all rows. lavapipe emits code for every lane of a load, so a single pass over all
+// eight outputs would be more code than a core keeps decoded (benches/record/DECISIONS.md).
+// Adjacent threads take adjacent outputs and the same input. Each output is summed over k
+// in ascending order, whatever BATCH is.
+// Ragged edge: n and k are padded to multiples of 8 with zeros; threads beyond n and rows
+// beyond M repeat the last one and store nothing.
+//
+// Fragments in common/: step, pack_f16 | pack_f32 | pack_f16_wide | pack_f32_wide,
+// weights_rows | weights_blocks, activation, soft_cap, matmul, dot4,
+// lane | lane_subgroup, input8_alone | input8_quad,
+// input_plain_per_thread | input_norm_per_thread | input_rms_per_thread,
+// rows_batch | none, rope | none, rotate | rotate_none, rows_chunk | rows_batch | none,
+// kv_layout | none, pack4_f16 | pack4_f32 | none, overflow_note | overflow_ignore | none,
+// output_plain | output_gated | output_kv.
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn gemv_per_thread(
@@ -22,9 +31,9 @@ fn gemv_per_thread(
     let four_rows = four_rows_step(n8 * 8u, params.n, params.k8);
     let first_m = group.z * BATCH;
     let last_m = step.n_rows - 1u;
-    // Sums of the four lower outputs and of the four upper ones, once both passes are
-    // done. Set one by one: arrays that are zeroed as a whole stay in memory, and take
-    // lavapipe's compiler six times as long.
+    // After both passes these are the sums of the four lower and the four upper outputs.
+    // Elements are set one by one, because an array that is zeroed as a whole stays in
+    // memory and takes lavapipe's compiler six times as long.
     var low: array<vec4<f32>, BATCH>;
     var high: array<vec4<f32>, BATCH>;
     for (var b = 0u; b < BATCH; b++) {

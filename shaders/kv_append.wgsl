@@ -1,17 +1,20 @@
-// cache[k or v, kv_head, position + row, :] = qkv[row, k or v, kv_head, :]
+// cache[k or v, kv_head, position of row, :] = qkv[row, k or v, kv_head, :]
 //
-// One thread copies eight neighbouring elements of one kv head of one row, rounded
-// to the cache's type. Ragged edge: guarded; HEAD_DIM is a multiple of 8, its
-// padding zero.
+// One thread copies eight consecutive elements of one KV head of one row, rounded to the
+// cache's type.
+// Ragged edge: guarded; HEAD_DIM is a multiple of 8, padded with zeros.
+//
+// Fragments in common/: step, pack_f16 | pack_f32, rows_chunk | rows_batch, kv_layout,
+// overflow_note | overflow_ignore, kv_write_1 | kv_write_4.
 struct KvAppendParams {
-    // Heads of q.
+    // Query heads.
     n_head: u32,
-    // Heads of k and v.
+    // KV heads.
     n_kv_head: u32,
-    // Length of a row of `qkv` divided by 4: q, [n_head, HEAD_DIM], then k and v, each
-    // [n_kv_head, HEAD_DIM].
+    // Length of a row of `qkv` divided by 4. A row holds q, [n_head, HEAD_DIM], then k
+    // and v, each [n_kv_head, HEAD_DIM].
     qkv_stride4: u32,
-    // What is noted beside the position of a value that f16 cannot hold.
+    // Tag recorded with the position of an f16 overflow.
     tag: u32,
 }
 
@@ -19,7 +22,7 @@ struct KvAppendParams {
 @group(0) @binding(1) var<uniform> step: Step;
 // [n_rows, 4 * qkv_stride4]
 @group(0) @binding(2) var<storage, read> qkv: array<vec4<f32>>;
-// [pages of the session]
+// [pages of the sequences]
 @group(0) @binding(3) var<storage, read> page_table: array<u32>;
 
 @compute @workgroup_size(WORKGROUP_SIZE)

@@ -1,10 +1,13 @@
 // out[row, i] = (x[row, i] - mean) / sqrt(variance + epsilon) * weight[i] + bias[i]
-// (Ba, Kiros and Hinton 2016; biased variance. The rounding error of the mean is
-// large where the mean is, so the second pass measures and removes it: the
-// corrected two-pass algorithm, Chan, Golub and LeVeque 1983)
+// (Ba, Kiros and Hinton 2016; biased variance. A large mean has a large rounding error,
+// so the second pass measures and removes it: the corrected two-pass algorithm, Chan,
+// Golub and LeVeque 1983)
 //
-// One workgroup computes one row. Ragged edge: the padding of x is zero and
-// left out of the variance; weight and bias are zero there, so out is too.
+// One workgroup computes one row.
+// Ragged edge: the padding of x is zero and is excluded from the variance. Weight and
+// bias are zero there, so out is zero too.
+//
+// Fragments in common/: step, layer_norm, reduce_workgroup | reduce_subgroup.
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn layer_norm(

@@ -1,9 +1,11 @@
 // out[i] = x[i], for i in 0..n
 //
-// The bandwidth that other kernels are compared with. A workgroup copies
-// WORKGROUP_SIZE * ITEMS packs of 16 bytes; neighbouring threads take packs
-// LANE_STRIDE apart, the turns of a thread packs ITEM_STRIDE apart. Ragged edge:
-// guarded.
+// Measures the bandwidth against which other kernels are compared. A workgroup copies
+// WORKGROUP_SIZE * ITEMS packs of 16 bytes. Adjacent threads take packs LANE_STRIDE
+// apart; a thread's successive packs are ITEM_STRIDE apart.
+// Ragged edge: guarded.
+//
+// Fragments in common/: none.
 struct ProbeCopyParams {
     n: u32,
     unused0: u32,

@@ -1,9 +1,14 @@
-// out[t] = sum of a(c) for c in 0..CHAINS, where a(c) begins as (t mod 256) / 256 + c, plus 0, 1/4,
-// 1/2, 3/4 in the four elements, and becomes a(c) * factor + offset 4 * iterations times
+// out[t] = sum of a(c) for c in 0..CHAINS
 //
-// The rate of f32 arithmetic that other kernels are compared with: a thread has
-// CHAINS (2 or 4) vec4 whose updates do not wait for one another, and touches
-// memory once. Ragged edge: none, every thread has its output.
+// a(c) starts as (t mod 256) / 256 + c, plus 0, 1/4, 1/2 and 3/4 in the four elements. It
+// is replaced by a(c) * factor + offset, 4 * iterations times.
+//
+// Measures the rate of f32 arithmetic against which other kernels are compared. A thread
+// has CHAINS (2 or 4) vec4 whose updates do not wait for one another, and accesses memory
+// once.
+// Ragged edge: none, every thread has an output.
+//
+// Fragments in common/: none.
 struct ProbeFmaParams {
     iterations: u32,
     factor: f32,

@@ -1,8 +1,10 @@
 // x[i] = x[i] + increment, for i in 0..WORKGROUP_SIZE
 //
-// The least that a dispatch can do: one workgroup, one load and store a thread.
-// Repeated on one buffer, each dispatch waits for the one before. Ragged edge:
-// none.
+// The smallest dispatch: one workgroup, with one load and one store per thread. Repeated
+// on one buffer, each dispatch waits for the previous one.
+// Ragged edge: none.
+//
+// Fragments in common/: none.
 struct ProbeStepParams {
     increment: u32,
     unused0: u32,

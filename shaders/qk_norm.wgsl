@@ -1,15 +1,18 @@
-// head = rotate(head / sqrt(mean of head^2 + epsilon) * weight), of every q and k head
-// of every row, in place (Dehghani et al. 2023, "Scaling Vision Transformers to 22
-// Billion Parameters", section 2: query and key normalization; with the root mean
-// square and rotary position embedding as in Qwen 3 and Gemma 3)
+// head = rotate(head / sqrt(mean of head^2 + epsilon) * weight), for every q and k head
+// of every row, in place (query and key normalization: Dehghani et al. 2023, "Scaling
+// Vision Transformers to 22 Billion Parameters", section 2; with the root mean square and
+// rotary position embedding as in Qwen 3 and Gemma 3)
 //
-// One workgroup computes one head of one row. Ragged edge: the padding of a head is
-// zero and adds nothing to the sum, the weight is zero there; pairs beyond the
-// head are not rotated.
+// One workgroup computes one head of one row.
+// Ragged edge: the padding of a head is zero and adds nothing to the sum, and the weight
+// is zero there. Pairs in the padding are not rotated.
+//
+// Fragments in common/: step, rows_chunk | rows_batch | none, rope | none,
+// rope_apply | rope_ignore.
 struct QkNormParams {
-    // Heads of q.
+    // Query heads.
     n_head: u32,
-    // Heads of q and k: those at the front of a row.
+    // Query and key heads: the first heads of a row.
     n_normed: u32,
     // Row length divided by 4.
     stride4: u32,
@@ -25,7 +28,7 @@ struct QkNormParams {
 @group(0) @binding(1) var<uniform> step: Step;
 // [2 (q, k), HEAD_DIM]
 @group(0) @binding(2) var<storage, read> scale: array<vec4<f32>>;
-// [n_rows, 4 * stride4]: q heads, k heads, v heads, each HEAD_DIM
+// [n_rows, 4 * stride4]: q heads, k heads, v heads, each of HEAD_DIM
 @group(0) @binding(3) var<storage, read_write> qkv: array<vec4<f32>>;
 
 var<workgroup> shares: array<f32, WORKGROUP_SIZE>;

@@ -1,9 +1,11 @@
-// out[row, i] = x[row, i] / sqrt(mean over i of x[row, i]^2 + epsilon) * weight[i]  [+ out[row, i]]
+// out[row, i] = x[row, i] / sqrt(mean over j of x[row, j]^2 + epsilon) * weight[i]  [+ out[row, i]]
 // (Zhang and Sennrich 2019, "Root Mean Square Layer Normalization")
 //
-// One thread computes one row, without a barrier: for CPU adapters. Ragged edge:
-// the padding of x is zero and adds nothing to the sum; the weight is zero there,
-// so out is too.
+// For software adapters: one thread computes one row, without a barrier.
+// Ragged edge: the padding of x is zero and adds nothing to the sum. The weight is zero
+// there, so the result is zero too.
+//
+// Fragments in common/: step, rms_norm.
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn rms_norm_per_thread(

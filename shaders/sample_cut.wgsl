@@ -1,18 +1,19 @@
-// cut = (key, ties, weight of the key): where top-k and top-p end the order by falling key,
-// rising id. (0, 0, 0) where neither is on.
+// cut = (key, ties, weight of the key): where top-k and top-p end the order by falling
+// key, then rising id. (0, 0, 0) if neither is on.
 //
-// One workgroup computes all. Top-k ends where the count of tokens reaches k,
-// top-p where the sum of their weights reaches the part top_p of those that
-// top-k left. Each is found at five levels: in the bins, then by the four
-// digits of the keys of that bin's tokens, which one pass over all weights has
-// gathered. One loop does it all, since software adapters compile barriers
-// slowly.
+// One workgroup does all the work. Top-k ends where the count of tokens reaches k. Top-p
+// ends where the sum of the tokens' weights reaches the fraction top_p of the weight that
+// top-k left. Each end is found in five levels: first among the bins, then by the four
+// digits of the keys of that bin's tokens, which one pass over all weights has gathered.
+// A single loop handles all levels, since software adapters compile barriers slowly.
+//
+// Fragments in common/: sample, order_key, wide, scan_pair, sample_weight.
 
 // [n]
 @group(0) @binding(2) var<storage, read> logits: array<u32>;
 // [n_chunks]
 @group(0) @binding(3) var<storage, read> chunks: array<vec4<u32>>;
-// [n_chunks * CHUNK / 2] pairs, 0 from n on
+// [n_chunks * CHUNK / 2]: pairs, 0 from n on
 @group(0) @binding(4) var<storage, read> weights: array<vec4<u32>>;
 // [N_BINS, 3]
 @group(0) @binding(5) var<storage, read> bins: array<u32>;
@@ -23,17 +24,17 @@
 
 var<workgroup> best_key: atomic<u32>;
 var<workgroup> n_members: atomic<u32>;
-// How many tokens have a digit, and the sum of their weights.
+// For each digit: the number of tokens with it, and the sum of their weights.
 var<workgroup> counts: array<atomic<u32>, WORKGROUP_SIZE>;
 var<workgroup> low: array<atomic<u32>, WORKGROUP_SIZE>;
 var<workgroup> high: array<atomic<u32>, WORKGROUP_SIZE>;
-// The bin or digit at which a level ends, what is missing before it from the
-// amount that ends it, and the sum of the weights before it.
+// The bin or digit at which a level ends, the amount still missing before it, and the sum
+// of the weights before it.
 var<workgroup> chosen: u32;
 var<workgroup> missing: vec2<u32>;
 var<workgroup> before_chosen: vec2<u32>;
 
-// ceil(a / b), at most 2^20.
+// Returns ceil(a / b), at most 2^20.
 fn quotient(a: vec2<u32>, b: vec2<u32>) -> u32 {
     var rest = wide_subtract(a, vec2<u32>(1u, 0u));
     var result = 0u;
@@ -47,7 +48,7 @@ fn quotient(a: vec2<u32>, b: vec2<u32>) -> u32 {
     return result + 1u;
 }
 
-// floor(a * part / 2^32), which is above 0: the largest weight is about 2^42
+// Returns floor(a * part / 2^32). It is above 0, since the largest weight is about 2^42.
 fn part_of(a: vec2<u32>, part: u32) -> vec2<u32> {
     return wide_add(wide_product(a.y, part), vec2<u32>(wide_product(a.x, part).y, 0u));
 }
@@ -61,8 +62,9 @@ fn gather_one(id: u32, weight: vec2<u32>, first_bin: u32, last_bin: u32) {
     }
 }
 
-// The tokens of some bins into `members`, in any order. The loads of a chunk
-// stand before what depends on them, so that a GPU has them in flight at once.
+// Collects the tokens of the bins `first_bin` to `last_bin` in `members`, in any order.
+// All loads of a chunk come before the code that depends on them, so a GPU has them in
+// flight at once.
 fn gather(lane: u32, first_bin: u32, last_bin: u32) {
     for (var chunk = 0u; chunk < shape.n_chunks; chunk++) {
         let first = chunk * (CHUNK / 2u) + lane;
@@ -86,10 +88,9 @@ fn add_to_digit(digit: u32, count: u32, weight: vec2<u32>) {
     atomicAdd(&high[digit], weight.y + select(0u, 1u, before + weight.x < before));
 }
 
-// Adds up the members of a bin by the last digit of `key >> shift`, for those
-// whose digits before it are `prefix`. Members mostly share their first digits:
-// a thread adds up those that follow each other before it adds to the digit's
-// sum.
+// Adds up the members of a bin by the last digit of `key >> shift`; only members whose
+// digits before it are `prefix` count. Most members share their first digits, so a thread
+// adds up successive members with the same digit before it adds to the digit's sum.
 fn tally(lane: u32, bin: u32, prefix: u32, shift: u32) {
     let n = atomicLoad(&n_members);
     var digit = 0u;
@@ -132,14 +133,14 @@ fn sample_cut(@builtin(local_invocation_index) lane: u32) {
     for (var chunk = lane; chunk < shape.n_chunks; chunk += WORKGROUP_SIZE) {
         atomicMax(&best_key, chunks[chunk].x);
     }
-    // Stage 0 is top-k, stage 1 top-p.
+    // Stage 0 is top-k, stage 1 is top-p.
     let first_stage = select(1u, 0u, params.top_k != 0xffffffffu);
     let end_stage = select(1u, 2u, params.top_p != 0u);
     let mine = WORKGROUP_SIZE - 1u - lane;
     var key = 0u;
     var ties = 0u;
     var weight = vec2<u32>(0u);
-    // Of the tokens down to the cut.
+    // The weight of all tokens down to the cut.
     var sum = vec2<u32>(0u);
     for (var stage = first_stage; stage < end_stage; stage++) {
         let by_count = stage == 0u;
@@ -167,7 +168,7 @@ fn sample_cut(@builtin(local_invocation_index) lane: u32) {
                     rest = vec2<u32>(min(params.top_k, scanned.total.x), 0u);
                 }
             }
-            // The first at which the amount is reached.
+            // The first bin or digit at which the amount is reached.
             let through = select(scanned.sum.zw, scanned.sum.xy, by_count);
             let before = wide_subtract(through, select(part.zw, part.xy, by_count));
             if (wide_less(before, rest) && !wide_less(through, rest)) {
@@ -181,13 +182,13 @@ fn sample_cut(@builtin(local_invocation_index) lane: u32) {
             if (level == 0u) {
                 bin = chosen;
                 if (stage == first_stage) {
-                    // Top-p ends in one of the bins down to that of top-k.
+                    // Top-p ends in the bin of top-k or in a higher one.
                     gather(lane, bin, select(bin, WORKGROUP_SIZE - 1u, by_count));
                 }
             } else {
                 key = (key << 8u) | chosen;
             }
-            // Also for the members.
+            // The storage barrier is for `members`.
             storageBarrier();
             workgroupBarrier();
         }

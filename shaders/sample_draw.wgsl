@@ -1,9 +1,12 @@
-// The token: the largest logit, or the first id at which the sum of the survivors' weights by
-// rising id exceeds the share u of all; u from 0 to 1 is the next number of the generator.
+// Chooses the token: the largest logit if greedy, else the first id at which the sum of
+// the survivors' weights, in order of id, exceeds the fraction u of their total. u, from
+// 0 to 1, is the generator's next number.
 //
-// One workgroup computes all: it finds the chunk, then the token in it, and
-// moves the state on. With GREEDY_ONLY the draw is left out of the program.
+// One workgroup does all the work: it finds the chunk, then the token in it, and advances
+// the state. With GREEDY_ONLY the draw is left out of the program.
 // Ragged edge: guarded.
+//
+// Fragments in common/: sample, order_key, wide, survivors, scan_pair, chacha.
 
 const RUN: u32 = CHUNK / WORKGROUP_SIZE;
 const NO_TOKEN: u32 = 0xffffffffu;
@@ -11,7 +14,7 @@ const NO_TOKEN: u32 = 0xffffffffu;
 struct SampleState {
     key_low: vec4<u32>,
     key_high: vec4<u32>,
-    // Numbers taken from the generator.
+    // Numbers taken from the generator so far.
     draws: vec2<u32>,
     // 1 after a stop id or a fault.
     stopped: u32,
@@ -25,7 +28,7 @@ struct SampleState {
 @group(0) @binding(6) var<storage, read> sums: array<vec4<u32>>;
 // [1]
 @group(0) @binding(7) var<storage, read_write> state: array<SampleState>;
-// [n_slots] (token, fault, 0, 0)
+// [n_slots]: (token, fault, 0, 0)
 @group(0) @binding(8) var<storage, read_write> results: array<vec4<u32>>;
 // [1]
 @group(0) @binding(9) var<storage, read_write> token_ids: array<u32>;
@@ -35,12 +38,13 @@ var<workgroup> best_id: atomic<u32>;
 var<workgroup> any_nan: atomic<u32>;
 // Where the draw falls in the sum of all survivors' weights.
 var<workgroup> place: vec2<u32>;
-// The chunk that holds it, and what the chunks before it add.
+// The chunk that holds this place, and the sum over the chunks before it.
 var<workgroup> chunk: u32;
 var<workgroup> base: vec4<u32>;
 var<workgroup> drawn: u32;
 
-// As an integer below `total`: the first 53 of the generator's next 64 bits.
+// Returns the draw as an integer below `total`, from the upper 53 of the generator's next
+// 64 bits.
 fn next_place(total: vec2<u32>) -> vec2<u32> {
     let draws = state[0].draws;
     var block = chacha_block(state[0].key_low, state[0].key_high, wide_shift_right(draws, 3u));
@@ -53,7 +57,7 @@ fn holds_place(before: vec4<u32>, through: vec4<u32>) -> bool {
     return !wide_less(place, surviving_weight(before)) && wide_less(place, surviving_weight(through));
 }
 
-// The token whose share holds the draw, into `drawn`.
+// Sets `drawn` to the token whose share holds the draw.
 fn draw(lane: u32) {
     var part = vec4<u32>(0u);
     if (lane < shape.n_chunks) {
@@ -74,7 +78,7 @@ fn draw(lane: u32) {
     }
     workgroupBarrier();
 
-    // A thread takes RUN ids that follow each other.
+    // A thread takes RUN consecutive ids.
     let first = chunk * CHUNK + lane * RUN;
     let last = min(first + RUN, shape.n);
     part = vec4<u32>(0u);

@@ -1,7 +1,9 @@
 // chunks[c] = (largest key, its lowest id, 1 if any logit is NaN, 0) of the logits of chunk c.
 //
-// A workgroup computes one chunk; the first also clears the bins of
-// sample_weigh. Ragged edge: guarded.
+// One workgroup computes one chunk. The first one also clears the bins of sample_weigh.
+// Ragged edge: guarded.
+//
+// Fragments in common/: sample, order_key.
 
 // [n]
 @group(0) @binding(2) var<storage, read> logits: array<u32>;

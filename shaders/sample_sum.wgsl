@@ -1,7 +1,10 @@
-// sums[c] = (sum of the weights of chunk c's survivors above the cut's key, number of tokens at
-// it).
+// sums[c] = (sum of the weights of chunk c's survivors above the cut's key, number of
+// tokens at that key)
 //
-// A workgroup computes one chunk. Ragged edge: guarded.
+// One workgroup computes one chunk.
+// Ragged edge: guarded.
+//
+// Fragments in common/: sample, order_key, wide, survivors.
 
 // [n_chunks]
 @group(0) @binding(5) var<storage, read_write> sums: array<vec4<u32>>;

@@ -1,21 +1,23 @@
-// weights[i] = 2^42 exp((logits[i] - max) / temperature); bins[b] = (how many weights fall into b,
-// their sum).
+// weights[i] = 2^42 exp((logits[i] - max) / temperature); bins[b] = (number of weights in
+// bin b, their sum)
 //
-// A workgroup computes one chunk. Sums of 64 bits are two atomic words: each
-// addition sees by the old value whether it carries, so the total is exact in
-// any order. Ragged edge: guarded.
+// One workgroup computes one chunk. A 64-bit sum is two atomic words. Each addition sees
+// from the old value whether it carries, so the total is exact in any order.
+// Ragged edge: guarded.
+//
+// Fragments in common/: sample, order_key, wide, sample_weight.
 
 // [n]
 @group(0) @binding(2) var<storage, read> logits: array<u32>;
 // [n_chunks]
 @group(0) @binding(3) var<storage, read> chunks: array<vec4<u32>>;
-// [n_chunks * CHUNK] 0 from n on
+// [n_chunks * CHUNK]: 0 from n on
 @group(0) @binding(4) var<storage, read_write> weights: array<vec2<u32>>;
 // [N_BINS, 3]
 @group(0) @binding(5) var<storage, read_write> bins: array<atomic<u32>>;
 
 var<workgroup> best_key: atomic<u32>;
-// Of this chunk, as the bins.
+// This chunk's part of `bins`.
 var<workgroup> counts: array<atomic<u32>, N_BINS>;
 var<workgroup> low: array<atomic<u32>, N_BINS>;
 var<workgroup> high: array<atomic<u32>, N_BINS>;

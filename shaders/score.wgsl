@@ -1,7 +1,11 @@
-// partial[row, chunk] = (largest key, bits of the sum of exp(logit - max), id of the largest, number of
-// tokens before the target) of CHUNK4 vec4 of logits[row, 0..n]; score_merge makes scores of them.
+// partial[row, chunk] = (largest key, bits of the sum of exp(logit - max), id of the
+// largest, number of tokens before the target) over CHUNK4 vec4 of logits[row, 0..n].
+// score_merge computes scores from these.
 //
-// One workgroup computes one chunk of one row. Ragged edge: guarded.
+// One workgroup computes one chunk of one row.
+// Ragged edge: guarded.
+//
+// Fragments in common/: step, order_key, score, reduce_workgroup | reduce_subgroup.
 
 // [n_rows, n_partials]
 @group(0) @binding(4) var<storage, read_write> partial: array<vec4<u32>>;

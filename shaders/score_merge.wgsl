@@ -1,10 +1,16 @@
-// logprobs[first_row + row] = logits[row, target] - max - ln(sum over i of exp(logits[row, i] - max)),
-// minus infinity where the target's logit is; details[first_row + row] = (that, number of tokens before
-// the target, id of the largest logit, its log-probability). All floats are NaN where a logit is NaN or
-// plus infinity, or all are minus infinity.
+// logprobs[first_row + row] =
+//    logits[row, target] - max - ln(sum over i of exp(logits[row, i] - max)),
+// or minus infinity if the target's logit is;
+// details[first_row + row] = (the same, number of tokens before the target, id of the largest
+//    logit, its log-probability)
 //
-// One thread merges one row's partial results. Sums are of BLOCK terms, then of
-// those, so that errors stay small. Ragged edge: guarded.
+// All floats are NaN if a logit is NaN or plus infinity, or if all are minus infinity.
+//
+// One thread merges the partial results of one row. Terms are summed in blocks of BLOCK,
+// then the block sums are added, so that errors stay small.
+// Ragged edge: guarded.
+//
+// Fragments in common/: step, order_key, score.
 
 const BLOCK: u32 = 8u;
 
@@ -45,11 +51,11 @@ fn score_merge(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
         }
         sum += part_sum;
     }
-    // The largest logit alone adds 1.
+    // The largest logit already contributes 1.
     let ln_sum = log(max(sum, 1.0));
     let wanted = score_target(row);
     let half_below = half_logit(wanted.key) - half_max;
-    // Half of what f32 holds.
+    // Half of the largest f32: beyond it, the doubled distance would overflow.
     let vanishes = wanted.key <= KEY_MINUS_INFINITY || half_below < -1.7014e38;
     let fault = key <= KEY_MINUS_INFINITY || key >= KEY_PLUS_INFINITY;
     let logprob = select(bitcast<u32>(2.0 * half_below - ln_sum), 0xff800000u, vanishes);

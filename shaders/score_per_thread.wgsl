@@ -1,9 +1,13 @@
-// partial[row, i] = (largest key, bits of the sum of exp(logit - max), id of the largest, number of tokens
-// before the target) of a share of logits[row, 0..n]; score_merge makes scores of them.
+// partial[row, i] = (largest key, bits of the sum of exp(logit - max), id of the largest,
+// number of tokens before the target) over a share of logits[row, 0..n]. score_merge
+// computes scores from these.
 //
-// A workgroup divides a chunk of CHUNK4 vec4 of one row among its threads, each
-// taking every WORKGROUP_SIZE'th, without a barrier: for CPU adapters. Sums are
-// of BLOCK terms, then of those, so that errors stay small. Ragged edge: guarded.
+// For software adapters: a workgroup divides a chunk of CHUNK4 vec4 of one row among its
+// threads, without a barrier. Each thread takes every WORKGROUP_SIZE-th vec4. Terms are
+// summed in blocks of BLOCK, then the block sums are added, so that errors stay small.
+// Ragged edge: guarded.
+//
+// Fragments in common/: step, order_key, score.
 
 const BLOCK: u32 = 16u;
 

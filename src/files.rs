@@ -78,9 +78,16 @@ pub(crate) fn check_writable(dir: &Path) -> Result<()> {
     })
 }
 
+/// Writes bytes as lower-case hexadecimal digits, as digests are shown.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A file that appears under its name only when it is complete. It is deleted if it is
 /// dropped unfinished.
-pub struct NewFile {
+#[cfg_attr(feature = "internals", visibility::make(pub))]
+pub(crate) struct NewFile {
     target: PathBuf,
     temporary: BufWriter<Temporary>,
 }
@@ -137,7 +144,8 @@ impl NewFile {
 
 /// Deletes every file that is being written, for a program that is about to end without
 /// dropping its values.
-pub fn remove_unfinished() {
+#[cfg_attr(feature = "internals", visibility::make(pub))]
+pub(crate) fn remove_unfinished() {
     for path in UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
         // Nothing more can be done about it.
         let _ = std::fs::remove_file(path);

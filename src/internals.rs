@@ -66,7 +66,12 @@ pub mod text {
     pub use crate::text::*;
 }
 
-/// Cases of kernels, the canary, the search, its file of choices.
+/// Cases of kernels and the canary.
+pub mod conformance {
+    pub use crate::conformance::*;
+}
+
+/// The search for the fastest kernels and its file of choices.
 pub mod tune {
     pub use crate::tune::*;
 }

@@ -29,6 +29,7 @@
 
 mod bench;
 mod checkpoint;
+mod conformance;
 pub mod doctor;
 mod engine;
 mod error;
@@ -55,7 +56,7 @@ pub use engine::{
 };
 pub use error::{Error, ErrorKind, Result};
 // How a model is loaded, and the memory that it takes.
-pub use checkpoint::GenerationConfig;
+pub use checkpoint::{ByteSource, GenerationConfig};
 pub use kernels::Candidate as KernelCandidate;
 pub use memory::{Change, Fit, MemoryGroup, MemoryPlan, OverBudget, PlanEntry};
 pub use model::{LoadPhase, LoadProgress, ModelOptions, ProgressFn};
@@ -72,3 +73,65 @@ pub use sampling::{
     LogSoftmax, NllSum, Sampler, SamplingParams, TokenLogprobs, negative_log_likelihood, token_logprobs,
 };
 pub use text::{ChatTemplate, StreamDecoder, TemplateInput, Tokenizer};
+
+/// What a program with `#![forbid(unsafe_code)]` cannot do, each for the reason given.
+///
+/// It cannot name the recorder of kernels:
+///
+/// ```compile_fail,E0603
+/// #![forbid(unsafe_code)]
+/// use wgpt::gpu::Recorder;
+/// ```
+///
+/// It can name a kernel candidate and cannot make one:
+///
+/// ```
+/// #![forbid(unsafe_code)]
+/// let found: wgpt::Result<&'static wgpt::KernelCandidate> = "gemv=none".parse();
+/// assert!(found.is_err());
+/// ```
+///
+/// ```compile_fail,E0451
+/// #![forbid(unsafe_code)]
+/// fn renamed(candidate: wgpt::KernelCandidate) -> wgpt::KernelCandidate {
+///     wgpt::KernelCandidate { name: "mine", ..candidate }
+/// }
+/// ```
+#[cfg(doctest)]
+struct DoorIsShut;
+
+/// What stays unsafe when the door is open.
+///
+/// A recording has checks:
+///
+/// ```
+/// #![forbid(unsafe_code)]
+/// use wgpt::internals::gpu::{Params, Recorder};
+///
+/// fn recorder<'g>(gpu: &'g wgpt::Gpu, params: &'g mut Params) -> Recorder<'g> {
+///     Recorder::new(gpu, params)
+/// }
+/// ```
+///
+/// One without checks is unsafe:
+///
+/// ```compile_fail,E0133
+/// use wgpt::internals::gpu::{Params, Recorder};
+///
+/// fn recorder<'g>(gpu: &'g wgpt::Gpu, params: &'g mut Params) -> Recorder<'g> {
+///     Recorder::unchecked(gpu, params)
+/// }
+/// ```
+///
+/// So is a candidate of foreign shaders:
+///
+/// ```compile_fail,E0133
+/// use wgpt::Strategy;
+/// use wgpt::internals::kernels::{Candidate, Needs, Op};
+///
+/// fn foreign() -> Candidate {
+///     Candidate::foreign(Op::Gemv, "mine", Strategy::PerThread, Needs::Floor, &[], &[])
+/// }
+/// ```
+#[cfg(all(doctest, feature = "internals"))]
+struct DoorIsOpen;

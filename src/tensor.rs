@@ -19,7 +19,8 @@ pub enum DType {
 impl DType {
     /// Returns the size of one element in bytes.
     #[must_use]
-    pub const fn size_bytes(self) -> usize {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) const fn size_bytes(self) -> usize {
         match self {
             DType::F16 => 2,
             DType::F32 => 4,

@@ -45,9 +45,9 @@ pack() {
     packed=$(cd "$packed" && pwd)
     target=${CARGO_TARGET_DIR:-target}
     cargo build --release --locked --bin wgpt
-    messages=$(cargo test --release --locked --no-run --test kernels --test golden --message-format=json)
+    messages=$(cargo test --release --locked --no-run --test inner --test models --message-format=json)
     cp "$target/release/wgpt" "$packed/bin/"
-    for name in kernels golden; do
+    for name in inner models; do
         program=$(printf '%s\n' "$messages" | built "$name")
         [ -n "$program" ] || { echo "gpu_bench: cargo built no test program $name" >&2; exit 1; }
         cp "$program" "$packed/bin/$name"
@@ -210,8 +210,8 @@ run() {
 }
 
 measure() {
-    step kernels 180 bin/kernels
-    step golden 120 bin/golden
+    step kernels 180 bin/inner kernels::
+    step golden 120 bin/models golden::
     # The word splitting of the arguments is intended.
     # shellcheck disable=SC2086
     step bench_demo 60 bin/wgpt bench model --json ${GPU_BENCH_ARGS:-}

@@ -1,14 +1,14 @@
-// Activation functions of the MLP, by the numbers that `Activation` has in Rust.
-// Every f(0) is 0, so that padded outputs stay 0.
+// Activation functions of the MLP, numbered as in the Rust enum `Activation`. Every f(0)
+// is 0, so padded outputs stay 0.
 
-// tanh by exp, argument clamped: compilers may assume that infinity does not
-// occur, and tanh(±10) is ±1 in f32. Absolute error below 2e-7.
+// tanh, computed with exp. The argument is clamped because compilers may assume that
+// infinity does not occur; tanh(±10) is ±1 in f32. The absolute error is below 2e-7.
 fn tanh_clamped(x: vec4<f32>) -> vec4<f32> {
     let e = exp(2.0 * clamp(x, vec4<f32>(-10.0), vec4<f32>(10.0)));
     return 1.0 - 2.0 / (e + 1.0);
 }
 
-// Argument clamped as above: sigmoid(±80) is 0 or 1 in f32.
+// The argument is clamped for the same reason: sigmoid(±80) is 0 or 1 in f32.
 fn sigmoid(x: vec4<f32>) -> vec4<f32> {
     return 1.0 / (1.0 + exp(-clamp(x, vec4<f32>(-80.0), vec4<f32>(80.0))));
 }

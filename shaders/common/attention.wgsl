@@ -1,28 +1,28 @@
-// Parameters and bindings that the attention kernels share.
+// Parameters and bindings shared by the attention kernels.
 struct AttentionParams {
-    // Heads of q.
+    // Query heads.
     n_head: u32,
-    // Heads of k and v.
+    // KV heads.
     n_kv_head: u32,
-    // Heads of q that share one of k and v: n_head / n_kv_head.
+    // Query heads that share one KV head: n_head / n_kv_head.
     group: u32,
-    // Length of a row of `qkv` divided by 4: q, [n_head, HEAD_DIM], then k and v, each
-    // [n_kv_head, HEAD_DIM].
+    // Length of a row of `qkv` divided by 4. A row holds q, [n_head, HEAD_DIM], then k
+    // and v, each [n_kv_head, HEAD_DIM].
     qkv_stride4: u32,
-    // Length of a row of `out` divided by 4: [n_head, HEAD_DIM].
+    // Length of a row of `out`, [n_head, HEAD_DIM], divided by 4.
     out_stride4: u32,
-    // Factor of q·k.
+    // Scale of q·k.
     scale: f32,
-    // Bound of a score where it has one.
+    // Bound of the scores; unused where scores are not capped.
     soft_cap: f32,
-    // Positions that a row sees, its own included; the largest u32 for all.
+    // Positions that a row sees, its own included; the largest u32 means all.
     window: u32,
-    // HEAD_DIM / 8, for loops that must not be unrolled.
+    // HEAD_DIM / 8 as a parameter, so that loops over it are not unrolled.
     packs: u32,
-    // Room for partial results of a head; the decode kernels alone read it.
+    // Splits per head for which `partial` has space; only the decode kernels read it.
     max_splits: u32,
-    // Shape of the scores between the per-thread kernels of prefill: positions, and
-    // rows times `group`.
+    // Shape of the scores that pass between the per-thread prefill kernels: positions per
+    // item, and items (rows times `group`) per KV head.
     score_keys: u32,
     score_items: u32,
 }
@@ -31,6 +31,6 @@ struct AttentionParams {
 @group(0) @binding(1) var<uniform> step: Step;
 // [n_rows, 4 * qkv_stride4]
 @group(0) @binding(2) var<storage, read> qkv: array<Load4>;
-// [pages of the session]
+// [pages of the sequences]
 @group(0) @binding(3) var<storage, read> page_table: array<u32>;
 

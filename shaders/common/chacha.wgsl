@@ -1,5 +1,5 @@
-// ChaCha with 8 rounds (Bernstein 2008), stream 0: the generator of the CPU's
-// sampler, each block computed from its number.
+// ChaCha with 8 rounds (Bernstein 2008), stream 0: the generator that the CPU sampler
+// uses. Each block is computed from its number.
 
 fn quarter_round(v: vec4<u32>) -> vec4<u32> {
     var a = v.x + v.y;
@@ -17,7 +17,7 @@ fn quarter_round(v: vec4<u32>) -> vec4<u32> {
     return vec4<u32>(a, b, c, d);
 }
 
-// The 16 words of a block: words 4 i to 4 i + 3 in element i.
+// Returns the 16 words of a block: element i holds words 4 i to 4 i + 3.
 fn chacha_block(key_low: vec4<u32>, key_high: vec4<u32>, block: vec2<u32>) -> array<vec4<u32>, 4> {
     let a0 = vec4<u32>(0x61707865u, 0x3320646eu, 0x79622d32u, 0x6b206574u);
     let d0 = vec4<u32>(block, 0u, 0u);

@@ -1,4 +1,4 @@
-// Matrices of 16 x 16 that a subgroup holds together: products of f16, sums in f32.
+// 16 x 16 matrices that a subgroup holds jointly: f16 factors, f32 sums.
 const SIDE: u32 = 16u;
 alias MatrixA = coop_mat16x16<f16, A>;
 alias MatrixB = coop_mat16x16<f16, B>;

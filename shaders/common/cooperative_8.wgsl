@@ -1,4 +1,4 @@
-// Matrices of 8 x 8 that a subgroup holds together: products of f16, sums in f32.
+// 8 x 8 matrices that a subgroup holds jointly: f16 factors, f32 sums.
 const SIDE: u32 = 8u;
 alias MatrixA = coop_mat8x8<f16, A>;
 alias MatrixB = coop_mat8x8<f16, B>;

@@ -1,5 +1,5 @@
-// sum[i] + w_i . x for four rows of weights: the inner step of gemv and gemm, in
-// rising order of k.
+// Returns sum[i] + w_i . x for four rows of weights or keys, added in ascending order of
+// k: the inner step of gemv and of the scores on software adapters.
 fn add_dots(
     w0: vec4<f32>,
     w1: vec4<f32>,
@@ -14,7 +14,7 @@ fn add_dots(
     return fma(vec4<f32>(w0.w, w1.w, w2.w, w3.w), vec4<f32>(x.w), total);
 }
 
-// sum + the values of four positions times their weights.
+// Returns `sum` plus the values of four positions, each times its weight.
 fn add_scaled(
     v0: vec4<f32>,
     v1: vec4<f32>,

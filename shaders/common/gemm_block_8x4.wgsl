@@ -1,5 +1,5 @@
-// A thread's outputs in gemm: two times four rows of four columns, half a tile
-// apart, so that neighbouring threads read neighbouring vectors.
+// The outputs of a gemm thread: two groups of four rows, by four columns. The groups are
+// half a tile apart, so adjacent threads read adjacent vectors.
 const_assert BLOCK_M == 8u && BLOCK_N == 4u;
 
 struct Block {
@@ -7,7 +7,7 @@ struct Block {
     lower: mat4x4<f32>,
 }
 
-// One of k of the tiles in workgroup memory.
+// Adds the products for one k of the tiles in workgroup memory.
 fn block_add(block: Block, x_at: u32, w_at: u32) -> Block {
     let w = tile_w[w_at];
     return Block(

@@ -1,5 +1,5 @@
-// A thread's outputs in gemm: two times four rows of two times four columns, half
-// a tile apart, so that neighbouring threads read neighbouring vectors.
+// The outputs of a gemm thread: two groups of four rows, by two groups of four columns.
+// The groups are half a tile apart, so adjacent threads read adjacent vectors.
 const_assert BLOCK_M == 8u && BLOCK_N == 8u;
 
 struct Block {
@@ -9,7 +9,7 @@ struct Block {
     lower_right: mat4x4<f32>,
 }
 
-// One of k of the tiles in workgroup memory.
+// Adds the products for one k of the tiles in workgroup memory.
 fn block_add(block: Block, x_at: u32, w_at: u32) -> Block {
     let upper = tile_x[x_at];
     let lower = tile_x[x_at + THREADS_M];

@@ -1,5 +1,4 @@
-// Eight elements of a gemv's input where every thread reads them for itself: two
-// shares of four.
+// Each thread separately reads eight elements of a gemv input, as two shares of four.
 alias Load = vec4<f32>;
 alias Share = vec4<f32>;
 const SHARES: u32 = 2u;
@@ -8,13 +7,13 @@ fn load_share(value: Load) -> Share {
     return value;
 }
 
-// Which elements of a row's share number `at` are among the first n.
+// Returns which elements of a row's share number `at` are among the row's first n.
 fn share_below(at: u32, n: u32) -> vec4<bool> {
     let first = 4u * at;
     return vec4<u32>(first, first + 1u, first + 2u, first + 3u) < vec4<u32>(n);
 }
 
-// The shares of all threads that read together, added up.
+// Returns the sum of the shares of all threads that read together: here of one thread.
 fn sum_shares(own: Share) -> f32 {
     return dot(own, Share(1.0));
 }

@@ -1,8 +1,9 @@
-// Eight elements of a gemv's input where four threads read them together, two f32 in
-// one load of 64 bits each, and pass them on within the subgroup. CPU adapters load
-// lane by lane, whether or not all lanes want the same: eight elements take one load a
-// lane in place of eight of 32 bits, and a broadcast stays in registers. A subgroup of
-// WebGPU has four threads or more; all of them call in uniform control flow.
+// Four threads read eight elements of a gemv input together. Each loads two f32 with one
+// 64-bit load and passes them on within the subgroup. Software adapters load lane by
+// lane, even if all lanes need the same value. Together, eight elements cost one load per
+// lane instead of eight 32-bit loads, and a broadcast stays in registers. A WebGPU
+// subgroup has at least four threads; all of them call these functions in uniform control
+// flow.
 alias Load = u64;
 alias Share = vec2<f32>;
 const SHARES: u32 = 4u;
@@ -11,12 +12,12 @@ fn load_share(value: Load) -> Share {
     return vec2<f32>(bitcast<f32>(u32(value)), bitcast<f32>(u32(value >> 32u)));
 }
 
-// Which elements of a row's share number `at` are among the first n.
+// Returns which elements of a row's share number `at` are among the row's first n.
 fn share_below(at: u32, n: u32) -> vec2<bool> {
     return vec2<u32>(2u * at, 2u * at + 1u) < vec2<u32>(n);
 }
 
-// The shares of all threads that read together, added up.
+// Returns the sum of the shares of all threads that read together.
 fn sum_shares(own: Share) -> f32 {
     let sum = own.x + own.y;
     let first = subgroupBroadcast(sum, 0u) + subgroupBroadcast(sum, 1u);

@@ -1,16 +1,17 @@
-// The input of a gemv of one row behind a layer normalization, computed by each workgroup
-// for itself: (x - mean) / sqrt(variance + epsilon) * weight + bias, as layer_norm
-// computes it. Ragged edge: the padding of x is zero and left out of the variance;
-// weight and bias are zero there.
+// The input of a one-row gemv after a layer normalization, computed as in layer_norm:
+// (x - mean) / sqrt(variance + epsilon) * weight + bias.
+// Each workgroup computes it for itself.
+// Ragged edge: the padding of x is zero and is excluded from the variance; weight and
+// bias are zero there.
 // [first_row + n_rows, 8 * k8]
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
 // [2, 8 * k8]: weight, then bias
 @group(0) @binding(6) var<storage, read> scale: array<vec4<f32>>;
 
-// Several rows would each need their statistics: a norm of its own serves them.
+// Each of several rows would need its own statistics; a separate norm kernel serves them.
 const_assert BATCH == 1u;
 
-// Mean, and the factor behind it.
+// The mean, then 1 / sqrt(variance + epsilon).
 var<private> statistics: vec2<f32>;
 
 fn prepare_input(slot: u32, row: u32, lane: Lane) {
@@ -35,13 +36,14 @@ fn prepare_input(slot: u32, row: u32, lane: Lane) {
     statistics = vec2<f32>(mean + sums.y, inverseSqrt(max(variance, 0.0) + params.epsilon));
 }
 
-// Four neighbouring elements of a row; `slot` is its place in the workgroup's batch.
+// Returns four consecutive elements of a row. `slot` is the row's index in the
+// workgroup's batch.
 fn input(slot: u32, row: u32, k4: u32) -> vec4<f32> {
     let d = x[(step.first_row + row) * params.k8 * 2u + k4] - statistics.x;
     return d * statistics.y * scale[k4] + scale[params.k8 * 2u + k4];
 }
 
-// Nothing: the input was complete.
+// Returns 1: `input` already includes every factor.
 fn input_factor(slot: u32, lane: Lane) -> f32 {
     return 1.0;
 }

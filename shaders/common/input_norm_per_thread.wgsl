@@ -1,22 +1,24 @@
-// The input of a gemv of one row per thread behind a layer normalization, computed by
-// each workgroup for itself: (x - mean) / sqrt(variance + epsilon) * weight + bias, as
-// layer_norm computes it, left in workgroup memory. For CPU adapters, whose workgroups
-// are one vector wide: every lane adds up its part, and all of the parts. Ragged
-// edge: the padding of x is zero and left out of the variance; weight and bias are
-// zero there.
+// The input of a one-row per-thread gemv after a layer normalization, computed as in
+// layer_norm:
+// (x - mean) / sqrt(variance + epsilon) * weight + bias.
+// Each workgroup computes it for itself and keeps it in workgroup memory. For software
+// adapters, whose workgroups are one vector wide: each lane sums its own part, then every
+// lane sums all parts.
+// Ragged edge: the padding of x is zero and is excluded from the variance; weight and
+// bias are zero there.
 // [first_row + n_rows, 8 * k8]
 @group(0) @binding(2) var<storage, read> x: array<Load>;
 // [2, 8 * k8]: weight, then bias
 @group(0) @binding(6) var<storage, read> scale: array<Load>;
 
-// Several rows would each need their statistics: a norm of its own serves them.
+// Each of several rows would need its own statistics; a separate norm kernel serves them.
 const_assert BATCH == 1u;
 
 // [8 * k8]
 var<workgroup> normed: array<Share, K8 * SHARES>;
 var<workgroup> parts: array<vec2<f32>, WORKGROUP_SIZE>;
 
-// The sums over all lanes. Call in uniform control flow.
+// Returns the sum over all lanes. Call in uniform control flow.
 fn sum_of_parts(part: vec2<f32>, lane: Lane) -> vec2<f32> {
     parts[lane.index] = part;
     workgroupBarrier();
@@ -24,7 +26,7 @@ fn sum_of_parts(part: vec2<f32>, lane: Lane) -> vec2<f32> {
     for (var i = 0u; i < WORKGROUP_SIZE; i++) {
         total += parts[i];
     }
-    // The next sum writes the parts again.
+    // The next call overwrites `parts`.
     workgroupBarrier();
     return total;
 }
@@ -58,12 +60,12 @@ fn prepare_input(slot: u32, row: u32, lane: Lane) {
 fn start_pass(slot: u32) {
 }
 
-// Share number `at` of a row; `slot` is the row's place in the thread's batch.
+// Returns share number `at` of a row. `slot` is the row's index in the thread's batch.
 fn input(slot: u32, row: u32, at: u32) -> Share {
     return normed[at];
 }
 
-// Nothing: the input was complete.
+// Returns 1: `input` already includes every factor.
 fn input_factor(slot: u32, lane: Lane) -> f32 {
     return 1.0;
 }

@@ -1,4 +1,4 @@
-// The cache in f16 in loads of four values.
+// Reads four values of an f16 cache per load.
 alias KvPack = vec2<u32>;
 alias KvValues = vec4<f32>;
 

@@ -1,4 +1,4 @@
-// The cache in f16 in loads of four values, of 64 bits each.
+// Reads four values of an f16 cache per load of 64 bits.
 alias KvPack = u64;
 alias KvValues = vec4<f32>;
 

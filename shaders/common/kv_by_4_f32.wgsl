@@ -1,4 +1,4 @@
-// The cache in f32 in loads of four values; Load4 is that of load_plain or load_wide.
+// Reads four values of an f32 cache per load; load_plain or load_wide defines Load4.
 alias KvPack = Load4;
 alias KvValues = vec4<f32>;
 

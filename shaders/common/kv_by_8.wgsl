@@ -1,4 +1,4 @@
-// The cache in loads of eight values.
+// Reads eight values of the cache per load.
 alias KvPack = Pack;
 alias KvValues = mat2x4<f32>;
 

@@ -1,4 +1,4 @@
-// The KV pool in up to four slabs (each at most one binding), for reading.
+// The KV pool in up to four slabs, each small enough for one binding, for reading.
 // [pages of the slab, 2, n_kv_head, PAGE_SIZE, HEAD_DIM] in packs
 @group(0) @binding(9) var<storage, read> kv0: array<KvPack>;
 // [pages of the slab, 2, n_kv_head, PAGE_SIZE, HEAD_DIM] in packs

@@ -1,4 +1,4 @@
-// The KV pool in up to four slabs (each at most one binding), for writing.
+// The KV pool in up to four slabs, each small enough for one binding, for writing.
 // [pages of the slab, 2, n_kv_head, PAGE_SIZE, HEAD_DIM]
 @group(0) @binding(9) var<storage, read_write> kv0: array<Pack>;
 // [pages of the slab, 2, n_kv_head, PAGE_SIZE, HEAD_DIM]

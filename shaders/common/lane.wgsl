@@ -1,4 +1,4 @@
-// A thread's place in its workgroup, for kernels without a reduction.
+// A thread's index in its workgroup, for kernels without a reduction.
 struct Lane {
     @builtin(local_invocation_index) index: u32,
 }

@@ -1,6 +1,6 @@
-// Parameters and bindings that the layer norm kernels share.
+// Parameters and bindings shared by the layer norm kernels.
 struct LayerNormParams {
-    // Features.
+    // Features, without padding.
     n: u32,
     // Row length divided by 4.
     stride4: u32,
@@ -17,7 +17,7 @@ struct LayerNormParams {
 // [n_rows, 4 * stride4]
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
 
-// x - mean with zeros in the padding.
+// Returns x - mean, and zeros in the padding.
 fn centred(value: vec4<f32>, mean: f32, i: u32) -> vec4<f32> {
     let used = vec4<u32>(4u * i, 4u * i + 1u, 4u * i + 2u, 4u * i + 3u) < vec4<u32>(params.n);
     return select(vec4<f32>(0.0), value - mean, used);

@@ -1,5 +1,5 @@
-// Four f32 in two loads of 64 bits: CPU adapters gather each element of a load
-// by itself, so that wide elements are half as many gathers.
+// Four f32 in two 64-bit loads. Software adapters gather each element of a load
+// separately, so wide elements need half as many gathers.
 alias Load4 = vec2<u64>;
 
 fn load4(value: Load4) -> vec4<f32> {

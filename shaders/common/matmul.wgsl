@@ -1,4 +1,4 @@
-// Parameters, bindings and epilogue that gemv and gemm share.
+// Parameters, bindings and epilogue shared by gemv and gemm.
 struct MatmulParams {
     // Output features of this piece of the matrix, a multiple of 8.
     n: u32,
@@ -10,20 +10,19 @@ struct MatmulParams {
     out_stride4: u32,
     // Number of the activation function, 0 for none.
     activation: u32,
-    // 1 where `bias` is to be added.
+    // 1 if `bias` is added.
     has_bias: u32,
-    // 1 where the result is added to what `out` holds (the residual stream).
+    // 1 if the result is added to `out` (the residual stream).
     accumulate: u32,
-    // Features of a normalization in front, and what it adds to the variance or to
-    // the mean of the squares.
+    // Features of the preceding normalization, and the epsilon that it adds to the
+    // variance or to the mean of the squares.
     norm_n: u32,
     epsilon: f32,
-    // Where the output is appended to a cache, what is noted beside the position of a
-    // value that f16 cannot hold.
+    // Tag recorded with the position of an f16 overflow, if the output is appended to a cache.
     tag: u32,
-    // Bound of a soft cap, 0 for none.
+    // Bound of the soft cap, 0 for none.
     soft_cap: f32,
-    // Elements of a row that are rotated, and of a head, each divided by 4.
+    // Rotated elements of a row, and elements of a head, each divided by 4.
     rotated4: u32,
     head4: u32,
     unused0: u32,
@@ -33,14 +32,14 @@ struct MatmulParams {
 
 @group(0) @binding(0) var<uniform> params: MatmulParams;
 @group(0) @binding(1) var<uniform> step: Step;
-// [n, 8 * k8], rows of this piece, where row_start says
+// [n, 8 * k8]: the rows of this piece, located by row_start
 @group(0) @binding(3) var<storage, read> weights: array<Pack>;
-// [4 * out_stride4], the whole matrix's
+// [4 * out_stride4]: the bias of the whole matrix
 @group(0) @binding(4) var<storage, read> bias: array<vec4<f32>>;
 // [n_rows, 4 * out_stride4]
 @group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
 
-// Bias of four neighbouring outputs; `column` counts vec4 of the whole matrix.
+// Adds the bias to four consecutive outputs; `column` counts vec4 of the whole matrix.
 fn biased(column: u32, sum: vec4<f32>) -> vec4<f32> {
     var value = sum;
     if (params.has_bias == 1u) {
@@ -49,7 +48,7 @@ fn biased(column: u32, sum: vec4<f32>) -> vec4<f32> {
     return value;
 }
 
-// Bias, activation, soft cap and rotation of four neighbouring outputs of one row.
+// Applies bias, activation, soft cap and rotation to four consecutive outputs of one row.
 fn finished(row: u32, column: u32, sum: vec4<f32>) -> vec4<f32> {
     var value = activate(params.activation, biased(column, sum));
     if (params.soft_cap > 0.0) {
@@ -58,7 +57,7 @@ fn finished(row: u32, column: u32, sum: vec4<f32>) -> vec4<f32> {
     return rotated(row, column, value);
 }
 
-// Four neighbouring outputs of one row; `n4` counts within this piece.
+// Finishes and stores four consecutive outputs of one row; `n4` counts vec4 of this piece.
 fn epilogue(row: u32, n4: u32, sum: vec4<f32>) {
     let column = params.out_offset4 + n4;
     var value = finished(row, column, sum);

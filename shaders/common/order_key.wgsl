@@ -1,12 +1,12 @@
-// The order of logits as unsigned integers.
+// Unsigned integer keys in the order of the logits.
 
-// Keys of minus infinity, below which lie NaN with its sign set, and of plus
-// infinity, above which lie the other NaN.
+// Keys of minus and plus infinity. NaN with its sign set has keys below the first, other
+// NaN above the second.
 const KEY_MINUS_INFINITY: u32 = 0x007fffffu;
 const KEY_PLUS_INFINITY: u32 = 0xff800000u;
 
-// An unsigned integer that orders like the float: negative numbers reversed
-// below the positive ones; -0 counts as +0.
+// Returns an unsigned integer that orders like the float. Negative numbers are reversed
+// and come below the positive ones; -0 counts as +0.
 fn order_key(bits: u32) -> u32 {
     if (bits == 0x80000000u) {
         return 0x80000000u;
@@ -14,7 +14,7 @@ fn order_key(bits: u32) -> u32 {
     return select(bits | 0x80000000u, ~bits, (bits & 0x80000000u) != 0u);
 }
 
-// The float that has the key.
+// Returns the bits of the float that has this key.
 fn bits_of_key(key: u32) -> u32 {
     return select(~key, key ^ 0x80000000u, (key & 0x80000000u) != 0u);
 }

@@ -1,6 +1,6 @@
-// The output of a gated MLP: activate(gate) * up. Gate and up are rows of one
-// matrix, four of either in turn, so that a thread which stores eight neighbouring
-// columns of a row, the lower four first, has both.
+// The output of a gated MLP: activate(gate) * up. Gate and up are rows of one matrix and
+// alternate in groups of four. A thread that stores eight consecutive columns of a row,
+// the lower four first, therefore has both.
 var<private> gate: vec4<f32>;
 
 fn store_output(row: u32, n4: u32, sum: vec4<f32>) {

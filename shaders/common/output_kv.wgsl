@@ -1,5 +1,5 @@
-// The output of the projection to q, k and v, rows of N_HEAD heads of q and
-// N_KV_HEAD of k and v each: q goes to `out`, k and v, rounded to the cache's type,
+// The output of the projection to q, k and v: rows of N_HEAD query heads, then N_KV_HEAD
+// heads each of k and v. q goes to `out`. k and v are rounded to the cache's type and go
 // to the row's position in the cache, as kv_append stores them.
 // [pages of the sequences]
 @group(0) @binding(7) var<storage, read> page_table: array<u32>;

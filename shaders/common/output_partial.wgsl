@@ -1,4 +1,4 @@
-// The output of a part of k, for gemm_sum: the epilogue waits for the sum.
+// Partial sums over a part of k. gemm_sum adds them up and applies the epilogue.
 
 // [SPLITS * n_rows, n]
 @group(0) @binding(6) var<storage, read_write> partial: array<vec4<f32>>;

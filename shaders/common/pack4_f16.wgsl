@@ -1,4 +1,4 @@
-// Four values of the cache in f16: half a Pack.
+// Four values of an f16 cache: half a Pack.
 alias Pack4 = vec2<u32>;
 
 fn pack4(value: vec4<f32>) -> Pack4 {

@@ -1,5 +1,5 @@
-// Eight f16 values in 16 bytes. unpack2x16float is core WGSL: f16 storage needs
-// no shader feature.
+// Eight f16 values in 16 bytes. unpack2x16float is core WGSL, so f16 storage needs no
+// shader feature.
 alias Pack = vec4<u32>;
 
 fn unpack8(pack: Pack) -> mat2x4<f32> {

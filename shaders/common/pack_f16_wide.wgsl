@@ -1,4 +1,4 @@
-// Eight f16 values in two loads of 64 bits; as pack_f16 for reading.
+// Eight f16 values in two 64-bit loads: pack_f16 for reading only.
 alias Pack = vec2<u64>;
 
 fn unpack8(pack: Pack) -> mat2x4<f32> {

@@ -1,4 +1,4 @@
-// Eight f32 values in four loads of 64 bits; as pack_f32 for reading.
+// Eight f32 values in four 64-bit loads: pack_f32 for reading only.
 struct Pack {
     low: vec2<u64>,
     high: vec2<u64>,

@@ -1,16 +1,16 @@
-// What the three kernels of prefill attention for CPU adapters agree on. An item is a row
-// with one of the `group` heads of q that share a kv head. Items come in blocks of four;
-// rows of one sequence within a block are a run.
+// Definitions shared by the three prefill attention kernels for software adapters. An
+// item is a row with one of the `group` query heads that share a KV head. Items come in
+// blocks of four. The rows of one sequence within a block are a run.
 
 const_assert ITEMS == 4u;
 
 struct Items {
-    // The block's numbers, also beyond the last item.
+    // Item numbers of the block, including numbers beyond the last item.
     own: vec4<u32>,
-    // The same, the last item in place of those beyond it.
+    // The same numbers, but at most the last item.
     items: vec4<u32>,
     rows: vec4<u32>,
-    // Heads of q.
+    // Query heads.
     heads: vec4<u32>,
 }
 
@@ -21,19 +21,20 @@ fn items_of(block: u32, kv_head: u32) -> Items {
     return Items(own, items, items / params.group, heads);
 }
 
-// Which items are of a run, each once: those of others are stored in their turn.
+// Returns which items belong to a run. Items beyond the last are excluded, so each is
+// stored once.
 fn of_run(block: Items, run: u32, run_end: u32) -> vec4<bool> {
     let inside = (block.rows >= vec4<u32>(run)) & (block.rows <= vec4<u32>(run_end));
     return inside & (block.own == block.items);
 }
 
-// The position that a run's scores begin with: that of the KEYS that its first row begins
-// to see.
+// Returns the position where a run's scores start: the first position that the run's
+// first row sees, rounded down to a multiple of KEYS.
 fn scores_start(run: u32) -> u32 {
     return first_seen(row_position(run) + 1u, params.window) / KEYS * KEYS;
 }
 
-// Where items' scores begin, in vec4: [n_kv_head, score_items, score_keys / 4]
+// Returns where the items' scores start, in vec4, in [n_kv_head, score_items, score_keys / 4].
 fn scores_of(kv_head: u32, items: vec4<u32>) -> vec4<u32> {
     return (vec4<u32>(kv_head * params.score_items) + items) * (params.score_keys / 4u);
 }

@@ -1,4 +1,4 @@
-// Reductions over a workgroup by subgroup operations; any subgroup size.
+// Workgroup reductions by subgroup operations, for any subgroup size.
 struct Lane {
     @builtin(local_invocation_index) index: u32,
     @builtin(subgroup_invocation_id) in_subgroup: u32,
@@ -6,10 +6,10 @@ struct Lane {
     @builtin(num_subgroups) n_subgroups: u32,
 }
 
-// One entry a subgroup; a subgroup has at least one thread.
+// One entry per subgroup. A subgroup has at least one thread.
 var<workgroup> reduce_scratch: array<vec4<f32>, WORKGROUP_SIZE>;
 
-// The sum over all threads, in every thread. Call in uniform control flow.
+// Returns the sum over all threads, in every thread. Call in uniform control flow.
 fn workgroup_sum(value: vec4<f32>, lane: Lane) -> vec4<f32> {
     let partial = subgroupAdd(value);
     if (lane.in_subgroup == 0u) {
@@ -20,12 +20,12 @@ fn workgroup_sum(value: vec4<f32>, lane: Lane) -> vec4<f32> {
     for (var i = 1u; i < lane.n_subgroups; i++) {
         total += reduce_scratch[i];
     }
-    // The next reduction writes the scratch again.
+    // The next reduction overwrites the scratch.
     workgroupBarrier();
     return total;
 }
 
-// The maxima over all threads, in every thread. Call in uniform control flow.
+// Returns the maxima over all threads, in every thread. Call in uniform control flow.
 fn workgroup_max(value: vec4<f32>, lane: Lane) -> vec4<f32> {
     let partial = subgroupMax(value);
     if (lane.in_subgroup == 0u) {

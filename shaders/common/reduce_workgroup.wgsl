@@ -1,11 +1,11 @@
-// Reductions over a workgroup through its memory; WORKGROUP_SIZE is a power of two.
+// Workgroup reductions through workgroup memory; WORKGROUP_SIZE is a power of two.
 struct Lane {
     @builtin(local_invocation_index) index: u32,
 }
 
 var<workgroup> reduce_scratch: array<vec4<f32>, WORKGROUP_SIZE>;
 
-// The sum over all threads, in every thread. Call in uniform control flow.
+// Returns the sum over all threads, in every thread. Call in uniform control flow.
 fn workgroup_sum(value: vec4<f32>, lane: Lane) -> vec4<f32> {
     reduce_scratch[lane.index] = value;
     workgroupBarrier();
@@ -16,12 +16,12 @@ fn workgroup_sum(value: vec4<f32>, lane: Lane) -> vec4<f32> {
         workgroupBarrier();
     }
     let total = reduce_scratch[0];
-    // The next reduction writes the scratch again.
+    // The next reduction overwrites the scratch.
     workgroupBarrier();
     return total;
 }
 
-// The maxima over all threads, in every thread. Call in uniform control flow.
+// Returns the maxima over all threads, in every thread. Call in uniform control flow.
 fn workgroup_max(value: vec4<f32>, lane: Lane) -> vec4<f32> {
     reduce_scratch[lane.index] = value;
     workgroupBarrier();

@@ -1,11 +1,11 @@
-// Parameters and bindings that the RMS norm kernels share.
+// Parameters and bindings shared by the RMS norm kernels.
 struct RmsNormParams {
-    // Features.
+    // Features, without padding.
     n: u32,
     // Row length divided by 4.
     stride4: u32,
     epsilon: f32,
-    // 1 where the result is added to what `out` holds.
+    // 1 if the result is added to `out`.
     accumulate: u32,
 }
 
@@ -18,7 +18,7 @@ struct RmsNormParams {
 // [n_rows, 4 * stride4]
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
 
-// Four neighbouring outputs.
+// Stores four consecutive outputs, or adds them to `out`.
 fn store(at: u32, value: vec4<f32>) {
     if (params.accumulate == 1u) {
         out[at] += value;

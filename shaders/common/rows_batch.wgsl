@@ -1,10 +1,11 @@
-// Rows of any sequences: a decode step, a packed pass. As many as `ROWS_MAX` in Rust.
+// Rows of any sequences: a decode step or a packed pass. The array has as many rows as
+// `ROWS_MAX` in Rust.
 struct Row {
     // Position in its sequence.
     position: u32,
     // Positions of its sequence in the KV cache, its own included.
     kv_len: u32,
-    // Where its sequence's pages begin in the page table.
+    // Index in the page table of its sequence's first page.
     first_page: u32,
     unused: u32,
 }
@@ -19,13 +20,13 @@ fn row_position(row: u32) -> u32 {
     return batch.rows[row].position;
 }
 
-// Where the row's sequence has the entry of one of its pages in the page table.
+// Returns the index in the page table of one page of the row's sequence.
 fn row_page(row: u32, page: u32) -> u32 {
     return batch.rows[row].first_page + page;
 }
 
-// The last row of those from `first` to `last` that belong to the sequence of
-// `first`, as neighbouring positions.
+// Returns the last row, up to `last`, that belongs to the same sequence as `first`. The
+// rows from `first` on are at consecutive positions.
 fn row_run_end(first: u32, last: u32) -> u32 {
     var end = first;
     while (end < last && batch.rows[end + 1u].first_page == batch.rows[first].first_page) {

@@ -1,10 +1,10 @@
-// What the kernels of the sampler share: sizes, parameters, the cut.
+// Sizes, parameters and the cut, shared by the sampler's kernels.
 //
-// The weight of a token is 2^42 exp((logit - max) / temperature) as an integer,
-// so that sums are exact and do not depend on their order. The survivors of
-// the filters are a prefix of the order by falling key, rising id: all tokens
-// above the cut's key, the first ties of those at it, and of these all that
-// reach min_weight.
+// The weight of a token is 2^42 exp((logit - max) / temperature) as an integer, so sums
+// are exact and independent of their order. Tokens are ordered by falling key, then
+// rising id. The cut ends a prefix of this order: all tokens above the cut's key, then
+// the first `ties` tokens at that key. The survivors of the filters are the tokens in the
+// prefix whose weight is at least min_weight.
 const CHUNK: u32 = 2048u;
 
 struct SampleShape {
@@ -15,14 +15,14 @@ struct SampleShape {
 }
 
 struct SampleParams {
-    // 1: the largest logit.
+    // 1 takes the largest logit.
     greedy: u32,
     // Tokens that top-k keeps.
     top_k: u32,
-    // top_p * 2^32; 0 is off.
+    // top_p * 2^32; 0 means off.
     top_p: u32,
-    // A distance of 2^lsb between two logits, the unit of distances, is one of
-    // scale / 2^64 octaves between their weights.
+    // Distances between logits are counted in units of 2^lsb. One unit is scale / 2^64
+    // octaves between the weights.
     lsb: i32,
     scale: u32,
     n_stop_ids: u32,

@@ -1,27 +1,28 @@
-// Weights by integer arithmetic alone: the same on every adapter.
+// Token weights, in integer arithmetic only: the same on every adapter.
 
-// The largest key of all chunks; chunks: [n_chunks] (key, id, NaN, 0).
+// The largest key of all chunks. The kernels read `chunks`: [n_chunks] (key, id, NaN, 0).
 struct Top {
     key: u32,
     fixed: vec2<u32>,
     far: bool,
 }
 
-// Logits that differ by this many units or more, 2^39, differ by 64 octaves.
+// If the shift of a float is at least FAR_SHIFT, any other float differs from it by 2^39
+// units or more: at least 64 octaves.
 const FAR_SHIFT: i32 = 40;
 
-// How far the last bit of a finite float lies above 2^lsb.
+// Returns how far the last bit of a finite float is above 2^lsb, in bits.
 fn shift_of(bits: u32) -> i32 {
     return i32(max((bits >> 23u) & 0xffu, 1u)) - 150 - params.lsb;
 }
 
-// A finite float in units of 2^lsb, rounded, modulo 2^64; its shift is below
+// Returns a finite float in units of 2^lsb, rounded, modulo 2^64. Valid for a shift below
 // FAR_SHIFT.
 fn fixed_of(bits: u32) -> vec2<u32> {
     let normal = (bits & 0x7f800000u) != 0u;
     let mantissa = (bits & 0x7fffffu) | select(0u, 0x800000u, normal);
     let shift = shift_of(bits);
-    // A mantissa has 24 bits: none is left of more than 24.
+    // A mantissa has 24 bits: nothing is left of it after a shift by more than 24.
     let right = u32(clamp(-shift, 1, 25));
     let rounded = vec2<u32>((mantissa + (1u << (right - 1u))) >> right, 0u);
     let left = wide_shift_left(vec2<u32>(mantissa, 0u), u32(clamp(shift, 0, FAR_SHIFT)));
@@ -34,9 +35,9 @@ fn top_of(key: u32) -> Top {
     return Top(key, fixed_of(bits), shift_of(bits) >= FAR_SHIFT);
 }
 
-// 2^42 * 2^-(x / 2^32) up to a factor that all weights share; falls with x.
-// 2^g - 1 for g from 0 to 1 is g times the interpolation of (2^g - 1) / g at
-// the seven Chebyshev nodes, within 1.4e-9 of 2^g after rounding.
+// Returns 2^42 * 2^-(x / 2^32), up to a factor that all weights share; falls with x. For
+// g from 0 to 1, 2^g - 1 is g times a polynomial that interpolates (2^g - 1) / g at the
+// seven Chebyshev nodes. After rounding, the error of 2^g is below 1.4e-9.
 fn exp2_fixed(x: vec2<u32>) -> vec2<u32> {
     let g = ~x.x;
     var sum = 0x00015bd2u;
@@ -51,7 +52,7 @@ fn exp2_fixed(x: vec2<u32>) -> vec2<u32> {
     return wide_shift_right(vec2<u32>(mantissa << 10u, mantissa >> 22u), min(x.y, 63u));
 }
 
-// The weight of a key; 0 for minus infinity.
+// Returns the weight of a key; 0 for minus infinity.
 fn weight_of(key: u32, top: Top) -> vec2<u32> {
     let bits = bits_of_key(key);
     let far = (top.far || shift_of(bits) >= FAR_SHIFT) && key != top.key;
@@ -63,7 +64,7 @@ fn weight_of(key: u32, top: Top) -> vec2<u32> {
     return exp2_fixed(wide_add(wide_product(distance.y, params.scale), vec2<u32>(low, 0u)));
 }
 
-// Where a weight above 0 is counted: four bins an octave.
+// Returns the bin in which a weight above 0 is counted: four bins per octave.
 fn bin_of(weight: vec2<u32>) -> u32 {
     let octave = select(firstLeadingBit(weight.x), 32u + firstLeadingBit(weight.y), weight.y != 0u);
     let quarter = wide_shift_right(wide_shift_left(weight, 2u), octave).x & 3u;

@@ -1,13 +1,13 @@
-// Sums of pairs of 64-bit integers over the threads before each one; WORKGROUP_SIZE is 256.
+// Inclusive prefix sums of pairs of 64-bit integers over the threads; WORKGROUP_SIZE is 256.
 //
-// In two levels of 16, since software adapters compile and run barriers
-// slowly: three here, 17 in a scan by doubling.
+// The scan has two levels of 16, since software adapters compile and run barriers slowly.
+// It needs three barriers; a scan by doubling needs 17.
 const GROUP: u32 = 16u;
 
 struct ScannedPair {
-    // Of this thread and those before it.
+    // Over this thread and those before it.
     sum: vec4<u32>,
-    // Of all threads.
+    // Over all threads.
     total: vec4<u32>,
 }
 
@@ -24,7 +24,7 @@ fn subtract_pair(a: vec4<u32>, b: vec4<u32>) -> vec4<u32> {
 
 // Call in uniform control flow.
 fn scan_pair(lane: u32, value: vec4<u32>) -> ScannedPair {
-    // Threads may still read the values of the call before.
+    // Threads may still be reading the values of the previous call.
     workgroupBarrier();
     scan_values[lane] = value;
     workgroupBarrier();

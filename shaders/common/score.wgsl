@@ -1,16 +1,15 @@
-// What the kernels of a score share: parameters, inputs, the order and the
-// weights of logits.
+// Parameters, inputs, order and weights of logits, shared by the score kernels.
 //
-// Weights are exp(logit - max) with the maximum of the logits at hand, so that
-// none overflows. Halves of logits are subtracted, since the difference of two
-// of them may exceed f32. NaN and infinity are told by their bits, since
-// compilers may assume that they do not occur.
+// Weights are exp(logit - max), where max is the largest of the summed logits, so none
+// overflows. Halves of logits are subtracted, since the difference of two logits may
+// exceed f32. NaN and infinity are detected by their bits, since compilers may assume
+// that they do not occur.
 struct ScoreParams {
-    // Logits of a row.
+    // Logits per row.
     n: u32,
     // Length of a row divided by 4.
     stride4: u32,
-    // Partial results of a row.
+    // Partial results per row.
     n_partials: u32,
     unused: u32,
 }
@@ -22,7 +21,7 @@ struct ScoreParams {
 // [first_row + n_rows]
 @group(0) @binding(3) var<storage, read> targets: array<u32>;
 
-// The key of a logit, with NaN of either sign above all others.
+// Returns the key of a logit; NaN of either sign is above all others.
 fn score_key(bits: u32) -> u32 {
     return select(order_key(bits), 0xffffffffu, (bits & 0x7fffffffu) > 0x7f800000u);
 }
@@ -31,7 +30,7 @@ fn score_ids(i: u32) -> vec4<u32> {
     return vec4<u32>(4u * i, 4u * i + 1u, 4u * i + 2u, 4u * i + 3u);
 }
 
-// Keys of four logits; 0, below all others, in the padding of a row.
+// Returns the keys of four logits; 0, below all others, in the padding of a row.
 fn score_keys(bits: vec4<u32>, ids: vec4<u32>) -> vec4<u32> {
     let keys = vec4<u32>(score_key(bits.x), score_key(bits.y), score_key(bits.z), score_key(bits.w));
     return select(vec4<u32>(0u), keys, ids < vec4<u32>(params.n));
@@ -41,9 +40,9 @@ fn half_logit(key: u32) -> f32 {
     return 0.5 * bitcast<f32>(bits_of_key(key));
 }
 
-// exp(logit - max), 0 for minus infinity and padding.
+// Returns exp(logit - max); 0 for minus infinity and padding.
 fn score_weights(bits: vec4<u32>, keys: vec4<u32>, half_max: f32) -> vec4<f32> {
-    // e^-100 is lost beside the maximum's weight of 1.
+    // e^-100 is negligible beside the maximum's weight of 1.
     let below = max(0.5 * bitcast<vec4<f32>>(bits) - half_max, vec4<f32>(-50.0));
     return select(vec4<f32>(0.0), exp(2.0 * below), keys > vec4<u32>(KEY_MINUS_INFINITY));
 }
@@ -58,7 +57,7 @@ fn score_target(row: u32) -> ScoreTarget {
     return ScoreTarget(id, score_key(logits[row * params.stride4 + id / 4u][id % 4u]));
 }
 
-// 1 for logits that come before the target: larger ones, of equals those of a
+// Returns 1 for logits that come before the target: larger ones, and equal ones with a
 // lower id.
 fn score_above(ids: vec4<u32>, keys: vec4<u32>, target_logit: ScoreTarget) -> vec4<u32> {
     let key = vec4<u32>(target_logit.key);
@@ -66,19 +65,19 @@ fn score_above(ids: vec4<u32>, keys: vec4<u32>, target_logit: ScoreTarget) -> ve
     return select(vec4<u32>(0u), vec4<u32>(1u), before);
 }
 
-// The largest key of a thread with its lowest id, lane by lane of a vec4.
+// A thread's largest key and its lowest id, for each component of a vec4.
 struct ScoreBest {
     keys: vec4<u32>,
     ids: vec4<u32>,
 }
 
 fn score_better(best: ScoreBest, keys: vec4<u32>, ids: vec4<u32>) -> ScoreBest {
-    // Ids rise: a later equal one never wins.
+    // Ids rise, so a later equal key never wins.
     let wins = keys > best.keys;
     return ScoreBest(select(best.keys, keys, wins), select(best.ids, ids, wins));
 }
 
-// The largest of four with its lowest id.
+// Returns the largest of the four keys with its lowest id.
 fn score_best(best: ScoreBest) -> vec2<u32> {
     var found = vec2<u32>(best.keys.x, best.ids.x);
     for (var i = 1u; i < 4u; i++) {

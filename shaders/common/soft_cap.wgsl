@@ -1,8 +1,8 @@
-// cap * tanh(x / cap), for cap above 0.
+// Returns cap * tanh(x / cap), for cap above 0.
 //
-// Within 1.5e-6 of the value, where division and exp are as bad as WGSL permits.
-// Near 0 tanh(y) - y by a polynomial, as 1 - 2 / (e^2y + 1) would cancel there:
-// Cephes (Moshier, tanhf.c), within 1.3e-7 up to 0.625.
+// The relative error is below 1.5e-6, even if division and exp are as inaccurate as WGSL
+// allows. Near 0, 1 - 2 / (e^2y + 1) would cancel; a polynomial gives tanh(y) - y instead
+// (Cephes: Moshier, tanhf.c), within 1.3e-7 up to 0.625.
 fn soft_capped(x: vec4<f32>, cap: f32) -> vec4<f32> {
     let y = x / cap;
     let y2 = y * y;

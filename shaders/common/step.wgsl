@@ -1,13 +1,14 @@
-// What changes from step to step; copied into one buffer before each pass, so
-// that recorded dispatches stay valid.
+// Values that change from step to step. They are copied into one buffer before each pass,
+// so recorded dispatches stay valid.
 struct Step {
-    // Rows of activations that this pass works on.
+    // Rows of activations in this pass.
     n_rows: u32,
-    // The first of them in the input (the head reads the last row of a chunk).
+    // Index of the first of these rows in the input (the LM head reads only the last row
+    // of a chunk).
     first_row: u32,
-    // Position in the sequence of row 0 of the chunk.
+    // Position of the chunk's row 0 in the sequence.
     position: u32,
-    // Positions in the KV cache once this chunk is appended.
+    // Positions in the KV cache after this chunk is appended.
     kv_len: u32,
 }
 

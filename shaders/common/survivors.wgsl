@@ -1,13 +1,14 @@
-// The survivors of the filters, and the sum of their weights down to a token by rising id.
+// The survivors of the filters, and the sum of their weights up to a token in order of id.
 
 // [n]
 @group(0) @binding(2) var<storage, read> logits: array<u32>;
-// [n_chunks * CHUNK] 0 from n on
+// [n_chunks * CHUNK]: 0 from n on
 @group(0) @binding(3) var<storage, read> weights: array<vec2<u32>>;
-// [1] (key, ties, weight of the key)
+// [1]: (key, ties, weight of the key)
 @group(0) @binding(4) var<storage, read> cut: array<vec4<u32>>;
 
-// What a token below n adds: its weight above the cut's key, 1 at it.
+// Returns what a token below n adds to the sum: its weight if its key is above the cut's,
+// a count of 1 if the keys are equal, nothing if its weight is below min_weight.
 fn survivor(id: u32) -> vec4<u32> {
     let weight = weights[id];
     let key = order_key(logits[id]);
@@ -22,7 +23,7 @@ fn survivor(id: u32) -> vec4<u32> {
     return part;
 }
 
-// The sum of the weights, of which only the first ties at the cut count.
+// Returns the total weight of a sum; only the first `ties` tokens at the cut's key count.
 fn surviving_weight(sum: vec4<u32>) -> vec2<u32> {
     return wide_add(sum.xy, wide_times(cut[0].zw, min(sum.z, cut[0].y)));
 }

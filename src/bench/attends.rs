@@ -3,8 +3,8 @@
 use std::str::FromStr;
 
 use super::shapes::ELEMS_MAX;
+use crate::conformance::cases::{AttentionCase, Case, KvAppendCase, ReduceCase};
 use crate::error::{Error, Result};
-use crate::tune::cases::{AttentionCase, Case, KvAppendCase, ReduceCase};
 
 /// Attention options after a shape's sizes, each preceded by a colon.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::probes::Probe;
 use super::roofline::{Bound, Roofline, net_ns};
 use super::statistics::Spread;
 use super::timing::{Budget, Clock, Stopwatch};
+use crate::conformance::Prepared;
+use crate::conformance::cases::Case;
 use crate::engine::CancelFlag;
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::kernels::{self, Choices};
-use crate::tune::cases::Case;
-use crate::tune::{Prepared, Probe};
 
 /// Whether caches hold a kernel's inputs before it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

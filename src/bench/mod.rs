@@ -5,6 +5,7 @@ mod batch;
 mod host;
 mod kernels;
 mod model;
+mod probes;
 mod profile;
 mod quick;
 mod record;

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::model::{ModelTest, run_model_test};
+use super::probes::Probe;
 use super::roofline::{LatencyRow, ProbeRow, copy_bytes, latency_row, row};
 use super::timing::{Budget, Stopwatch};
 use crate::engine::{CancelFlag, Engine};
@@ -11,7 +12,6 @@ use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::kernels::probe_copy::{self, PackShape};
 use crate::kernels::probe_read;
-use crate::tune::Probe;
 
 /// Speed of the adapter's memory and queue.
 #[derive(Clone, Debug, PartialEq)]

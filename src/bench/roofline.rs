@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::probes::Probe;
 use super::statistics::Spread;
 use super::timing::{Budget, Clock, Stopwatch};
+use crate::conformance::cases::Cost;
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::kernels::{probe_copy, probe_fma, probe_read};
-use crate::tune::Probe;
-use crate::tune::cases::Cost;
 
 /// Measurement of one shape of a probe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,14 +1,14 @@
 //! The cases at which kernels are measured: shapes of published models, and free shapes.
 
-use crate::error::{Error, Result};
-use crate::kernels::{Activation, BATCH_MAX, Matrix, Norm, attention_decode, sample};
-use crate::model::random::Shape;
-use crate::tensor::{DType, pad_row};
-use crate::tune::cases::{
+use crate::conformance::cases::{
     self, ArgmaxCase, ArgmaxInput, AttentionCase, Behind, Case, EmbeddingCase, GatedCase, KvAppendCase,
     KvShape, LayerNormCase, LayerNormInput, MatmulCase, NormGemvCase, QkNormCase, ReduceCase, RmsNormCase,
     RmsNormInput, SampleCase, ScoreCase, ScoreInput,
 };
+use crate::error::{Error, Result};
+use crate::kernels::{Activation, BATCH_MAX, Matrix, Norm, attention_decode, sample};
+use crate::model::random::Shape;
+use crate::tensor::{DType, pad_row};
 
 /// The four sizes of GPT-2: 124M, 355M, 774M, 1.5B.
 pub const MODELS: [&str; 4] = ["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"];

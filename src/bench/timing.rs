@@ -162,8 +162,8 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     use super::*;
+    use crate::bench::probes::Probe;
     use crate::gpu::GpuOptions;
-    use crate::tune::Probe;
 
     #[test]
     fn batches_grow_to_the_time_of_a_submit() {

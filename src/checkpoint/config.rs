@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::json::{self, Expected};
 use crate::error::{Error, Result};
+use crate::files::read_bounded;
 
 /// The fields of a model's `config.json`.
 ///
@@ -38,7 +39,7 @@ impl ConfigJson {
     /// [`Error::Io`] when it cannot be read; [`Error::Model`] with line and column when
     /// it is not JSON, or when it is not an object.
     pub fn from_file(path: &Path) -> Result<Self> {
-        Self::from_bytes(&path.display().to_string(), &json::read_file(path)?)
+        Self::from_bytes(&path.display().to_string(), &read_bounded(path, json::MAX_FILE_BYTES)?)
     }
 
     /// Parses the text of a `config.json`. Messages call the file `name`.

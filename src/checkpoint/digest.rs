@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use super::Checkpoint;
 use super::source::Stretch;
 use crate::error::Result;
+use crate::files::hex;
 
 /// Bytes per read: the staging size of the tensor readers.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -40,10 +41,6 @@ impl Checkpoint {
             several => Ok(hex(&Sha256::digest((several.join("\n") + "\n").as_bytes()))),
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

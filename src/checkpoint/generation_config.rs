@@ -1,9 +1,8 @@
 //! `generation_config.json`: the model's defaults for text generation.
 
-use std::path::Path;
-
 use serde_json::{Map, Value};
 
+use super::folder::Folder;
 use super::json::{self, Expected};
 use crate::error::{Error, Result};
 
@@ -38,20 +37,17 @@ pub struct GenerationConfig {
 }
 
 impl GenerationConfig {
-    /// Reads `generation_config.json` in `dir`. All values are `None` if there is no such
+    /// Reads `generation_config.json` of a folder. All values are `None` if there is no such
     /// file.
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be read; [`Error::Model`] when it is not a JSON
     /// object or a field has the wrong type.
-    pub fn from_dir(dir: &Path) -> Result<Self> {
-        let path = dir.join(FILE);
-        match json::read_file(&path) {
-            Ok(bytes) => Self::from_bytes(&path.display().to_string(), &bytes),
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                Ok(Self::default())
-            }
-            Err(error) => Err(error),
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn of(folder: &Folder) -> Result<Self> {
+        match folder.read_if_present(FILE, json::MAX_FILE_BYTES)? {
+            Some(bytes) => Self::from_bytes(&folder.display(FILE), &bytes),
+            None => Ok(Self::default()),
         }
     }
 
@@ -59,7 +55,8 @@ impl GenerationConfig {
     ///
     /// # Errors
     /// [`Error::Model`] when it is not a JSON object or a field has the wrong type.
-    pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self> {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self> {
         let fields = Fields { name, map: json::parse_object(name, bytes)? };
         let any_usize = |value: &Value| json::usize_in(value, &(0..=usize::MAX));
         let any_f32 = |value: &Value| json::f32_in(value, &(f32::MIN..=f32::MAX));
@@ -153,9 +150,12 @@ mod tests {
     #[test]
     fn an_absent_file_is_all_defaults_and_a_damaged_one_is_not() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(GenerationConfig::from_dir(dir.path()).unwrap(), GenerationConfig::default());
+        assert_eq!(
+            GenerationConfig::of(&Folder::Dir(dir.path().to_owned())).unwrap(),
+            GenerationConfig::default()
+        );
         std::fs::write(dir.path().join(FILE), "{\n  \"top_k\": }").unwrap();
-        let text = GenerationConfig::from_dir(dir.path()).unwrap_err().to_string();
+        let text = GenerationConfig::of(&Folder::Dir(dir.path().to_owned())).unwrap_err().to_string();
         assert!(text.contains(FILE) && text.contains("line 2 column 12"), "{text}");
     }
 }

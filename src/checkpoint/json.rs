@@ -2,27 +2,20 @@
 //! Rust types with a message that says what was expected.
 
 use std::ops::RangeInclusive;
-use std::path::Path;
 
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::files::read_bounded;
 
 /// Maximum size of a configuration file in bytes. Published ones are smaller than 100 kB;
 /// the longest have long label lists.
-const MAX_FILE_BYTES: u64 = 4 << 20;
+pub(super) const MAX_FILE_BYTES: u64 = 4 << 20;
 
 /// Maximum length of a value shown in a message, in characters.
 const SHOWN_CHARS: usize = 80;
 
 /// The message for a value of the wrong kind: what was expected instead.
 pub(super) type Expected = String;
-
-/// Reads a configuration file.
-pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
-    read_bounded(path, MAX_FILE_BYTES)
-}
 
 /// Parses `bytes` as a JSON object. Messages call the file `name`.
 pub(super) fn parse_object(name: &str, bytes: &[u8]) -> Result<Map<String, Value>> {

@@ -15,6 +15,7 @@ mod config;
 mod convert;
 mod digest;
 mod entries;
+mod folder;
 mod generation_config;
 mod header;
 mod json;
@@ -26,9 +27,11 @@ mod tokenizer_config;
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 pub use config::ConfigJson;
 pub use convert::{OutOfRange, convert_f16};
+pub use folder::{ByteSource, Folder};
 pub use generation_config::GenerationConfig;
 pub use reader::Reader;
 pub use synthetic::{Fill, SyntheticTensor};
@@ -136,7 +139,7 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens the model in `dir`: `model.safetensors` if it exists, else
+    /// Opens the model in a folder: `model.safetensors` if it exists, else
     /// `model.safetensors.index.json` and the shards that it names.
     ///
     /// # Errors
@@ -144,8 +147,16 @@ impl Checkpoint {
     /// [`Error::Model`](crate::Error::Model) when neither file exists (the message lists
     /// the directory's files and says how to convert them), when a file is truncated or
     /// damaged, or when index and shards contradict each other.
+    pub fn open(folder: &Folder) -> Result<Self> {
+        shards::open(folder)
+    }
+
+    /// [`Checkpoint::open`] of a directory.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
     pub fn open_dir(dir: &Path) -> Result<Self> {
-        shards::open_dir(dir)
+        Self::open(&Folder::Dir(dir.to_owned()))
     }
 
     /// Opens one safetensors file.
@@ -158,14 +169,12 @@ impl Checkpoint {
         Self::from_source(Source::open(path)?)
     }
 
-    /// Reads a safetensors file that is compiled into the program. Messages call it
-    /// `name`.
+    /// Reads a safetensors file from an application's bytes. Messages call it `name`.
     ///
     /// # Errors
-    /// [`Error::Model`](crate::Error::Model) when `bytes` is not a complete, consistent
-    /// safetensors file.
-    pub fn from_static(name: &str, bytes: &'static [u8]) -> Result<Self> {
-        Self::from_source(Source::from_static(name, bytes))
+    /// As [`Checkpoint::open_file`].
+    pub fn from_bytes(name: &str, bytes: Arc<dyn ByteSource>) -> Result<Self> {
+        Self::from_source(Source::shared(name, bytes))
     }
 
     fn from_source(source: Source) -> Result<Self> {

@@ -1,15 +1,13 @@
 //! A model directory: its files, or its index with shards.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
 use std::io::BufReader;
-use std::path::Path;
 
 use serde::Deserialize;
 
 use super::entries::{Entries, MAX_TENSORS};
-use super::source::Source;
-use super::{Checkpoint, header};
+use super::source::{Source, Stretch};
+use super::{Checkpoint, Folder, header};
 use crate::error::{Error, Result};
 
 /// The weights file of a small model.
@@ -26,40 +24,38 @@ struct Index {
     weight_map: Entries<String>,
 }
 
-pub(super) fn open_dir(dir: &Path) -> Result<Checkpoint> {
-    let metadata =
-        dir.metadata().map_err(|source| Error::Io { action: "open", path: dir.to_owned(), source })?;
-    if !metadata.is_dir() {
-        return Err(Error::model(
-            dir.display().to_string(),
-            "is a file: give the directory that holds config.json, tokenizer.json and model.safetensors",
-        ));
+pub(super) fn open(folder: &Folder) -> Result<Checkpoint> {
+    if let Folder::Dir(dir) = folder {
+        let metadata =
+            dir.metadata().map_err(|source| Error::Io { action: "open", path: dir.clone(), source })?;
+        if !metadata.is_dir() {
+            return Err(Error::model(
+                dir.display().to_string(),
+                "is a file: give the directory that holds config.json, tokenizer.json and model.safetensors",
+            ));
+        }
     }
-    // `exists` is false for a dangling link. Opening the link gives a better message than
-    // "not found".
-    let present = |name| dir.join(name).symlink_metadata().is_ok();
-    if present(MODEL_FILE) {
-        Checkpoint::open_file(&dir.join(MODEL_FILE))
-    } else if present(INDEX_FILE) {
-        open_shards(dir)
+    if folder.has(MODEL_FILE) {
+        Checkpoint::from_source(folder.open(MODEL_FILE)?)
+    } else if folder.has(INDEX_FILE) {
+        open_shards(folder)
     } else {
-        Err(no_weights(dir)?)
+        Err(no_weights(folder)?)
     }
 }
 
 /// Opens every shard that the index names, and checks index and shards against each
 /// other.
-fn open_shards(dir: &Path) -> Result<Checkpoint> {
-    let path = dir.join(INDEX_FILE);
-    let index_name = path.display().to_string();
-    let index = read_index(&path)?;
+fn open_shards(folder: &Folder) -> Result<Checkpoint> {
+    let index_name = folder.display(INDEX_FILE);
+    let index = read_index(folder.open(INDEX_FILE)?)?;
     let files: BTreeSet<&str> = index.iter().map(|(_, file)| file.as_str()).collect();
-    check_shard_files(dir, &index_name, &files)?;
+    check_shard_files(folder, &index_name, &files)?;
 
     let mut sources = Vec::with_capacity(files.len());
     let mut tensors = Vec::with_capacity(index.len());
     for file in &files {
-        let source = Source::open(&dir.join(file))?;
+        let source = folder.open(file)?;
         tensors.extend(header::read(&source, sources.len())?);
         sources.push(source);
         if tensors.len() > MAX_TENSORS {
@@ -94,28 +90,25 @@ fn open_shards(dir: &Path) -> Result<Checkpoint> {
 }
 
 /// Reads the weight map, sorted by tensor name.
-fn read_index(path: &Path) -> Result<Vec<(String, String)>> {
-    let io_error = |action: &'static str| move |source| Error::Io { action, path: path.to_owned(), source };
-    if !path.metadata().map_err(io_error("open"))?.is_file() {
-        return Err(Error::model(path.display().to_string(), "expected a file, found a directory or device"));
-    }
-    let file = File::open(path).map_err(io_error("open"))?;
-    let index: Index = serde_json::from_reader(BufReader::new(file)).map_err(|error| {
+fn read_index(source: Source) -> Result<Vec<(String, String)>> {
+    let (name, end) = (source.name(), source.len_bytes());
+    let reader = BufReader::new(Stretch { source: &source, offset: 0, end });
+    let index: Index = serde_json::from_reader(reader).map_err(|error| {
         if error.is_io() {
-            return io_error("read")(error.into());
+            return source.read_error(error.into());
         }
-        Error::model(path.display().to_string(), format!("the index is damaged: {error}; download it again"))
+        Error::model(&name, format!("the index is damaged: {error}; download it again"))
     })?;
     let map = index.weight_map.0;
     if map.is_empty() {
-        return Err(Error::model(path.display().to_string(), "its weight_map is empty; download it again"));
+        return Err(Error::model(name, "its weight_map is empty; download it again"));
     }
     Ok(map)
 }
 
 /// Checks that every shard is a plain file name, so that an index cannot reach outside
 /// its directory, and that it exists.
-fn check_shard_files(dir: &Path, index_name: &str, files: &BTreeSet<&str>) -> Result<()> {
+fn check_shard_files(folder: &Folder, index_name: &str, files: &BTreeSet<&str>) -> Result<()> {
     // ':' starts a drive or a stream on Windows.
     let plain = |file: &str| {
         !file.is_empty() && file != "." && file != ".." && !file.contains(['/', '\\', ':', '\0'])
@@ -126,11 +119,8 @@ fn check_shard_files(dir: &Path, index_name: &str, files: &BTreeSet<&str>) -> Re
             format!("shard {file:?}: expected the name of a file beside the index, without a path"),
         ));
     }
-    let missing: Vec<String> = files
-        .iter()
-        .filter(|file| dir.join(file).symlink_metadata().is_err())
-        .map(|file| (*file).to_owned())
-        .collect();
+    let missing: Vec<String> =
+        files.iter().filter(|file| !folder.has(file)).map(|file| (*file).to_owned()).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -147,13 +137,8 @@ fn check_shard_files(dir: &Path, index_name: &str, files: &BTreeSet<&str>) -> Re
 
 /// Returns the error for a directory without weights: the files that were expected, the
 /// files found, and advice.
-fn no_weights(dir: &Path) -> Result<Error> {
-    let io_error = |source| Error::Io { action: "read", path: dir.to_owned(), source };
-    let mut names = Vec::new();
-    for entry in fs::read_dir(dir).map_err(io_error)? {
-        names.push(entry.map_err(io_error)?.file_name().to_string_lossy().into_owned());
-    }
-    names.sort_unstable();
+fn no_weights(folder: &Folder) -> Result<Error> {
+    let names = folder.names()?;
     let holds = if names.is_empty() {
         "the directory is empty".to_owned()
     } else {
@@ -161,7 +146,7 @@ fn no_weights(dir: &Path) -> Result<Error> {
     };
     let advice = advice(&names);
     Ok(Error::model(
-        dir.display().to_string(),
+        folder.to_string(),
         format!("found neither {MODEL_FILE} nor {INDEX_FILE}; {holds}. {advice}"),
     ))
 }

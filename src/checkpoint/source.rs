@@ -1,24 +1,24 @@
-//! Sources of tensor bytes: a file, static data in the program, or a formula.
+//! Sources of tensor bytes: a file, an application's byte source, or a formula.
 
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::folder::ByteSource;
 use super::synthetic::Values;
 use crate::error::{Error, Result};
 
 /// An open safetensors file or a substitute for one, with its length when it was opened.
-#[derive(Debug)]
 pub(super) struct Source {
     path: PathBuf,
     len_bytes: u64,
     data: Data,
 }
 
-#[derive(Debug)]
 enum Data {
     File(File),
-    Static(&'static [u8]),
+    Shared(Arc<dyn ByteSource>),
     /// f32 values, starting at the first byte.
     Synthetic(Values),
 }
@@ -39,8 +39,9 @@ impl Source {
         Ok(Source { path: path.to_owned(), len_bytes, data: Data::File(file) })
     }
 
-    pub(super) fn from_static(name: &str, bytes: &'static [u8]) -> Self {
-        Source { path: PathBuf::from(name), len_bytes: bytes.len() as u64, data: Data::Static(bytes) }
+    /// Creates a source of an application's bytes. Messages call it `name`.
+    pub(super) fn shared(name: &str, bytes: Arc<dyn ByteSource>) -> Self {
+        Source { path: PathBuf::from(name), len_bytes: bytes.len_bytes(), data: Data::Shared(bytes) }
     }
 
     /// Creates a source of one tensor of `len_bytes` that is computed as it is read.
@@ -65,13 +66,7 @@ impl Source {
     pub(super) fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         match &self.data {
             Data::File(file) => read_file_at(file, offset, out),
-            Data::Static(bytes) => {
-                let start = usize::try_from(offset).unwrap_or(usize::MAX);
-                let end = start.saturating_add(out.len());
-                let from = bytes.get(start..end).ok_or(io::ErrorKind::UnexpectedEof)?;
-                out.copy_from_slice(from);
-                Ok(())
-            }
+            Data::Shared(bytes) => bytes.read_exact_at(offset, out),
             // Reads of tensors begin and end at an element.
             Data::Synthetic(values) => {
                 values.write(offset / 4, out);
@@ -94,6 +89,12 @@ impl Source {
             );
         }
         Error::Io { action: "read", path: self.path.clone(), source: error }
+    }
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source").field("path", &self.path).field("len_bytes", &self.len_bytes).finish()
     }
 }
 

@@ -1,14 +1,13 @@
 //! The parts of `tokenizer_config.json` and `chat_template.jinja` that a chat needs.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::folder::Folder;
 use super::json;
 use crate::error::{Error, Result};
-use crate::files;
 
 /// The files' names in a model directory.
 const FILE: &str = "tokenizer_config.json";
@@ -61,20 +60,18 @@ pub struct TemplateSource {
 }
 
 impl TokenizerConfig {
-    /// Reads the files in `dir`.
+    /// Reads the files of a folder.
     ///
     /// # Errors
     /// [`Error::Io`] when one cannot be read; [`Error::Model`] when one is too long, is
     /// not a JSON object, or has a token or template in another form.
-    pub fn from_dir(dir: &Path) -> Result<Self> {
-        let path = dir.join(FILE);
-        let mut config = match optional(json::read_file(&path))? {
-            Some(bytes) => Self::from_bytes(&path.display().to_string(), &bytes)?,
+    pub fn of(folder: &Folder) -> Result<Self> {
+        let mut config = match folder.read_if_present(FILE, json::MAX_FILE_BYTES)? {
+            Some(bytes) => Self::from_bytes(&folder.display(FILE), &bytes)?,
             None => Self::default(),
         };
-        let path = dir.join(TEMPLATE_FILE);
-        if let Some(bytes) = optional(files::read_bounded(&path, TEMPLATE_BYTES_MAX))? {
-            let file = path.display().to_string();
+        if let Some(bytes) = folder.read_if_present(TEMPLATE_FILE, TEMPLATE_BYTES_MAX)? {
+            let file = folder.display(TEMPLATE_FILE);
             let source = utf8(&file, bytes)?;
             config.templates = vec![TemplateSource { name: DEFAULT.into(), file, source }];
         }
@@ -84,7 +81,7 @@ impl TokenizerConfig {
     /// Parses the text of a `tokenizer_config.json`. Messages call it `file`.
     ///
     /// # Errors
-    /// [`Error::Model`] as [`TokenizerConfig::from_dir`].
+    /// [`Error::Model`] as [`TokenizerConfig::of`].
     pub fn from_bytes(file: &str, bytes: &[u8]) -> Result<Self> {
         let map = json::parse_object(file, bytes)?;
         let mut special_tokens = BTreeMap::new();
@@ -133,15 +130,6 @@ impl TokenizerConfig {
 
 /// The name of the default template.
 const DEFAULT: &str = "default";
-
-/// Returns the bytes that were read; `None` if the file does not exist.
-fn optional(read: Result<Vec<u8>>) -> Result<Option<Vec<u8>>> {
-    match read {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
 
 fn utf8(file: &str, bytes: Vec<u8>) -> Result<String> {
     String::from_utf8(bytes).map_err(|error| {
@@ -258,19 +246,19 @@ mod tests {
     #[test]
     fn the_templates_own_file_wins() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(TokenizerConfig::from_dir(dir.path()).unwrap(), TokenizerConfig::default());
+        let folder = Folder::Dir(dir.path().to_owned());
+        assert_eq!(TokenizerConfig::of(&folder).unwrap(), TokenizerConfig::default());
         std::fs::write(dir.path().join(FILE), r#"{"bos_token": "<s>", "chat_template": "config"}"#).unwrap();
-        let of =
-            |dir: &Path| TokenizerConfig::from_dir(dir).map(|c| c.template(None).unwrap().source.clone());
-        assert_eq!(of(dir.path()).unwrap(), "config");
+        let of = || TokenizerConfig::of(&folder).map(|c| c.template(None).unwrap().source.clone());
+        assert_eq!(of().unwrap(), "config");
         std::fs::write(dir.path().join(TEMPLATE_FILE), "own file").unwrap();
-        assert_eq!(of(dir.path()).unwrap(), "own file");
+        assert_eq!(of().unwrap(), "own file");
         std::fs::write(dir.path().join(TEMPLATE_FILE), b"a\xff").unwrap();
-        let message = of(dir.path()).unwrap_err().to_string();
+        let message = of().unwrap_err().to_string();
         assert!(
             message.ends_with("chat_template.jinja: byte 1 is not UTF-8 text: convert the file to UTF-8")
         );
         std::fs::write(dir.path().join(TEMPLATE_FILE), vec![b'a'; 1 + (1 << 20)]).unwrap();
-        assert!(of(dir.path()).unwrap_err().to_string().contains("has more than 1048576 bytes"));
+        assert!(of().unwrap_err().to_string().contains("has more than 1048576 bytes"));
     }
 }

@@ -5,11 +5,11 @@ use serde::Serialize;
 use super::report::lacks;
 use super::surroundings::shown;
 use super::{Step, guarded};
+use crate::conformance::{Shapes, canary};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::kernels::{Candidate, Choices, Op};
 use crate::tensor::DType;
-use crate::tune::{Shapes, canary};
 
 /// Result of the check of an implementation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

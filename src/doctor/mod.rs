@@ -17,12 +17,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub use report::{Finding, Report, Subject, Verdict};
 
 use crate::bench::{Machine, utc};
+use crate::conformance::Shapes;
 use crate::engine::{CancelFlag, ModelFiles, Selection, select, tuned_shapes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Gpu, GpuOptions, Support, adapters};
 use crate::kernels::{Candidate, Choices, Op};
 use crate::model::{Decoder, ModelOptions, random};
-use crate::tune::Shapes;
 use benchmark::Benchmark;
 use kernels::{KernelCheck, Running, Status};
 use report::{Details, Device, Floor, ModelSizes};

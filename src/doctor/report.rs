@@ -6,9 +6,9 @@ use super::benchmark::Benchmark;
 use super::kernels::{KernelCheck, Status};
 use super::surroundings::{Cache, Program, Variable};
 use crate::bench::Machine;
+use crate::conformance::Shapes;
 use crate::gpu::{AdapterReport, FeatureSupport, LimitSupport};
 use crate::kernels::Needs;
-use crate::tune::Shapes;
 
 /// Overall result, or severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -25,7 +25,8 @@ pub enum Verdict {
 impl Verdict {
     /// Returns the name that reports print.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Verdict::Ok => "ok",
             Verdict::Warnings => "warnings",
@@ -55,7 +56,8 @@ pub enum Subject {
 impl Subject {
     /// Returns the name that reports print.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Subject::Adapter => "adapter",
             Subject::Device => "device",

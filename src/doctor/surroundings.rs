@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::conformance::Shapes;
 use crate::gpu::{Gpu, WGPU_VERSION};
 use crate::kernels;
-use crate::tune::Shapes;
 use crate::tune::cache::{self, Key};
 
 /// Versions of the program.

@@ -4,12 +4,11 @@
 mod chat;
 mod identity;
 
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
-use crate::checkpoint::{Checkpoint, ConfigJson, GenerationConfig, TokenizerConfig};
+use crate::checkpoint::{ByteSource, Checkpoint, ConfigJson, Folder, GenerationConfig, TokenizerConfig};
 use crate::error::{Error, Result};
-use crate::files::read_bounded;
 use crate::model::{Decoder, random};
 use crate::text::Tokenizer;
 pub(super) use identity::Identity;
@@ -21,31 +20,29 @@ pub struct ModelFiles {
     config: Decoder,
     checkpoint: Checkpoint,
     generation: GenerationConfig,
-    tokenizer_source: TokenizerSource,
+    /// `None` for random weights.
+    folder: Option<Folder>,
     tokenizer: OnceLock<Tokenizer>,
     tokenizer_config: OnceLock<TokenizerConfig>,
+    weights_sha256: OnceLock<String>,
     identity: OnceLock<Identity>,
 }
 
-#[derive(Debug)]
-enum TokenizerSource {
-    File(PathBuf),
-    #[cfg(feature = "demo-model")]
-    Static(&'static [u8]),
-    /// Random weights have no tokenizer.
-    Absent,
-}
-
+/// The tokenizer's file name in a model's folder.
+const TOKENIZER: &str = "tokenizer.json";
 /// Limit for tokenizer.json. Published tokenizers have up to 35 MB (256 k tokens).
 const TOKENIZER_BYTES_MAX: u64 = 256 << 20;
 
+/// Limit for config.json; published ones have a few KB.
+const CONFIG_BYTES_MAX: u64 = 4 << 20;
+
 /// The embedded model's files.
 #[cfg(feature = "demo-model")]
-mod demo {
-    pub const CONFIG: &[u8] = include_bytes!("../../weights/config.json");
-    pub const TOKENIZER: &[u8] = include_bytes!("../../weights/tokenizer.json");
-    pub const CHECKPOINT: &[u8] = include_bytes!("../../weights/model.safetensors");
-}
+const DEMO: [(&str, &[u8]); 3] = [
+    ("config.json", include_bytes!("../../weights/config.json")),
+    (TOKENIZER, include_bytes!("../../weights/tokenizer.json")),
+    ("model.safetensors", include_bytes!("../../weights/model.safetensors")),
+];
 
 impl ModelFiles {
     /// Opens a directory with `config.json` and `model.safetensors` (or an index and its
@@ -62,7 +59,7 @@ impl ModelFiles {
             ));
         }
         let name = dir.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
-        Self::within(dir, name, || Checkpoint::open_dir(dir))
+        Self::within(Folder::Dir(dir.to_owned()), name, Checkpoint::open)
     }
 
     /// Opens one safetensors file under any name, such as a training checkpoint.
@@ -74,20 +71,66 @@ impl ModelFiles {
         let name =
             file.file_stem().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
         let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        Self::within(dir, name, || Checkpoint::open_file(file))
+        Self::within(Folder::Dir(dir.to_owned()), name, |_| Checkpoint::open_file(file))
     }
 
-    fn within(dir: &Path, name: String, checkpoint: impl FnOnce() -> Result<Checkpoint>) -> Result<Self> {
-        Ok(ModelFiles {
+    /// Takes a model's files from anywhere: from memory, from an archive, from an
+    /// application's own storage. `files` are the names in a model directory with their
+    /// bytes; `config.json` and `model.safetensors` (or an index and its shards) must be
+    /// among them. Messages call the directory `name`.
+    ///
+    /// ```no_run
+    /// # fn main() -> wgpt::Result<()> {
+    /// # let read = |name: &str| std::fs::read(name).unwrap();
+    /// let names = ["config.json", "tokenizer.json", "model.safetensors"];
+    /// let files = wgpt::ModelFiles::from_sources("mine", names.map(|name| (name, read(name))))?;
+    /// let engine = wgpt::Engine::builder().files(files).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`ModelFiles::open`].
+    pub fn from_sources<N: Into<String>, S: ByteSource + 'static>(
+        name: impl Into<String>,
+        files: impl IntoIterator<Item = (N, S)>,
+    ) -> Result<Self> {
+        let name = name.into();
+        let shared = |(file, source): (N, S)| (file.into(), Arc::new(source) as Arc<dyn ByteSource>);
+        let files = files.into_iter().map(shared).collect();
+        Self::within(Folder::Sources { name: name.clone(), files }, name, Checkpoint::open)
+    }
+
+    fn within(
+        folder: Folder,
+        name: String,
+        checkpoint: impl FnOnce(&Folder) -> Result<Checkpoint>,
+    ) -> Result<Self> {
+        let config = folder.read("config.json", CONFIG_BYTES_MAX)?;
+        let config = Decoder::from_json(&ConfigJson::from_bytes(&folder.display("config.json"), &config)?)?;
+        let checkpoint = checkpoint(&folder)?;
+        let generation = GenerationConfig::of(&folder)?;
+        Ok(Self::new(name, config, checkpoint, generation, Some(folder)))
+    }
+
+    fn new(
+        name: String,
+        config: Decoder,
+        checkpoint: Checkpoint,
+        generation: GenerationConfig,
+        folder: Option<Folder>,
+    ) -> Self {
+        ModelFiles {
             name,
-            config: Decoder::from_json(&ConfigJson::from_file(&dir.join("config.json"))?)?,
-            checkpoint: checkpoint()?,
-            generation: GenerationConfig::from_dir(dir)?,
-            tokenizer_source: TokenizerSource::File(dir.join("tokenizer.json")),
+            config,
+            checkpoint,
+            generation,
+            folder,
             tokenizer: OnceLock::new(),
             tokenizer_config: OnceLock::new(),
+            weights_sha256: OnceLock::new(),
             identity: OnceLock::new(),
-        })
+        }
     }
 
     /// The embedded demo model: 2.3 M parameters, trained on TinyStories.
@@ -96,16 +139,7 @@ impl ModelFiles {
     /// None in a sound build.
     #[cfg(feature = "demo-model")]
     pub fn demo() -> Result<Self> {
-        Ok(ModelFiles {
-            name: "demo".into(),
-            config: Decoder::from_json(&ConfigJson::from_bytes("weights/config.json", demo::CONFIG)?)?,
-            checkpoint: Checkpoint::from_static("weights/model.safetensors", demo::CHECKPOINT)?,
-            generation: GenerationConfig::default(),
-            tokenizer_source: TokenizerSource::Static(demo::TOKENIZER),
-            tokenizer: OnceLock::new(),
-            tokenizer_config: OnceLock::new(),
-            identity: OnceLock::new(),
-        })
+        Self::from_sources("demo", DEMO)
     }
 
     /// A model with random weights, computed from `seed` during loading: for measuring
@@ -116,16 +150,8 @@ impl ModelFiles {
     /// [`Error::Tensor`] for a shape whose size in bytes exceeds 2^64.
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn random(config: Decoder, seed: u64) -> Result<Self> {
-        Ok(ModelFiles {
-            name: random::name(&config),
-            checkpoint: random::checkpoint(&config, seed)?,
-            config,
-            generation: GenerationConfig::default(),
-            tokenizer_source: TokenizerSource::Absent,
-            tokenizer: OnceLock::new(),
-            tokenizer_config: OnceLock::new(),
-            identity: OnceLock::new(),
-        })
+        let (name, checkpoint) = (random::name(&config), random::checkpoint(&config, seed)?);
+        Ok(Self::new(name, config, checkpoint, GenerationConfig::default(), None))
     }
 
     /// Whether `path` is a `.safetensors` or `.json` file in the model's directory, or the
@@ -145,11 +171,9 @@ impl ModelFiles {
 
     /// The model's directory; `None` for an embedded or a random model.
     fn dir(&self) -> Option<&Path> {
-        match &self.tokenizer_source {
-            TokenizerSource::File(path) => path.parent(),
-            #[cfg(feature = "demo-model")]
-            TokenizerSource::Static(_) => None,
-            TokenizerSource::Absent => None,
+        match &self.folder {
+            Some(Folder::Dir(dir)) => Some(dir),
+            Some(Folder::Sources { .. }) | None => None,
         }
     }
 
@@ -158,6 +182,36 @@ impl ModelFiles {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The architecture as config.json names it, such as `llama`.
+    #[must_use]
+    pub fn architecture(&self) -> &str {
+        self.config.architecture
+    }
+
+    /// Number of weights.
+    #[must_use]
+    pub fn n_parameters(&self) -> u64 {
+        self.config.n_parameters()
+    }
+
+    /// Number of tokens that the model distinguishes.
+    #[must_use]
+    pub fn vocab_size(&self) -> usize {
+        self.config.vocab_size
+    }
+
+    /// The longest context that the model was made for, in tokens.
+    #[must_use]
+    pub fn n_positions(&self) -> usize {
+        self.config.n_positions
+    }
+
+    /// The model's description as labelled lines: layers, heads, norms, rotary embeddings.
+    #[must_use]
+    pub fn describe(&self) -> Vec<(&'static str, String)> {
+        self.config.describe()
     }
 
     /// The configuration.
@@ -197,12 +251,7 @@ impl ModelFiles {
     /// Whether `tokenizer.json` exists, valid or not.
     #[must_use]
     pub fn has_tokenizer(&self) -> bool {
-        match &self.tokenizer_source {
-            TokenizerSource::File(path) => path.exists(),
-            #[cfg(feature = "demo-model")]
-            TokenizerSource::Static(_) => true,
-            TokenizerSource::Absent => false,
-        }
+        self.folder.as_ref().is_some_and(|folder| folder.has(TOKENIZER))
     }
 
     /// The tokenizer. The first call reads it.
@@ -214,19 +263,13 @@ impl ModelFiles {
         if let Some(tokenizer) = self.tokenizer.get() {
             return Ok(tokenizer);
         }
-        let tokenizer = match &self.tokenizer_source {
-            TokenizerSource::File(path) => {
-                let bytes = read_bounded(path, TOKENIZER_BYTES_MAX)?;
-                Tokenizer::from_bytes(path.display().to_string(), &bytes)?
-            }
-            #[cfg(feature = "demo-model")]
-            TokenizerSource::Static(bytes) => Tokenizer::from_bytes("weights/tokenizer.json", bytes)?,
-            TokenizerSource::Absent => {
-                return Err(Error::input(
-                    "random weights have no tokenizer: give token ids instead of text (--tokens)",
-                ));
-            }
+        let Some(folder) = &self.folder else {
+            return Err(Error::input(
+                "random weights have no tokenizer: give token ids instead of text (--tokens)",
+            ));
         };
+        let bytes = folder.read(TOKENIZER, TOKENIZER_BYTES_MAX)?;
+        let tokenizer = Tokenizer::from_bytes(folder.display(TOKENIZER), &bytes)?;
         tokenizer.check_vocab(self.config.vocab_size)?;
         Ok(self.tokenizer.get_or_init(|| tokenizer))
     }

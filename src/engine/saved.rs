@@ -30,8 +30,9 @@ use std::sync::Arc;
 use super::bound::{Bound, Entered, Shared};
 use super::{Engine, ModelFiles, Session};
 use crate::error::{Error, Result};
+use crate::files::NewFile;
 use crate::kernels::PAGE_SIZE;
-use format::{Header, PageFacts, Reader, Writer};
+use format::{Header, PageFacts, Reader, Target, Writer};
 
 /// Maximum bytes of pages in host memory at a time.
 const PIECE_BYTES: u64 = 4 << 20;
@@ -63,6 +64,19 @@ impl Session {
     /// [`Error::Io`] if the file cannot be written; the device errors of
     /// [`Session::advance`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.write(|| NewFile::create(path.as_ref()).map(Target::File)).map(|_| ())
+    }
+
+    /// Returns the bytes that [`Session::save`] would write, for an application that keeps
+    /// them elsewhere; [`Engine::restore_bytes`] reads them.
+    ///
+    /// # Errors
+    /// The device errors of [`Session::advance`].
+    pub fn save_bytes(&self) -> Result<Vec<u8>> {
+        self.write(|| Ok(Target::Bytes(Vec::new())))
+    }
+
+    fn write(&self, target: impl FnOnce() -> Result<Target>) -> Result<Vec<u8>> {
         let shared = &self.shared;
         let model = shared.files.identity()?.clone();
         let Entered { mut forward, bound } = shared.enter();
@@ -79,7 +93,7 @@ impl Session {
             pages,
             first_pages,
         };
-        let mut writer = Writer::create(path.as_ref(), &header)?;
+        let mut writer = Writer::new(target()?, &header)?;
         for token in &self.tokens {
             writer.write(&token.to_le_bytes())?;
         }
@@ -119,11 +133,22 @@ impl Engine {
     /// damaged, of another format, or of another model; [`Error::Input`] if it has more
     /// tokens than the context holds; the device errors of [`Session::advance`].
     pub fn restore(&self, path: impl AsRef<Path>) -> Result<Session> {
-        let mut reader = Reader::open(path.as_ref())?;
+        self.read(Reader::open(path.as_ref())?)
+    }
+
+    /// Like [`Engine::restore`], from the bytes of [`Session::save_bytes`] or of a file.
+    ///
+    /// # Errors
+    /// As [`Engine::restore`].
+    pub fn restore_bytes(&self, bytes: &[u8]) -> Result<Session> {
+        self.read(Reader::of_bytes(bytes)?)
+    }
+
+    fn read(&self, mut reader: Reader<'_>) -> Result<Session> {
         let total = reader.header().page_bytes().unwrap_or(0);
         let Header { pages, first_pages, model, .. } = reader.header().clone();
         refuse(&reader, self.files(), self.files().identity()?.difference(&model))?;
-        check_length(&reader, path.as_ref(), self.n_ctx())?;
+        check_length(&reader, self.n_ctx())?;
         let mut session = self.session();
         reader.tokens(self.vocab_size(), &mut session.tokens)?;
         let here = PageFacts::of(&self.shared.bound(), session.tokens.len());
@@ -154,11 +179,11 @@ impl Engine {
 pub fn check_saved(path: &Path, files: &ModelFiles, n_ctx: usize) -> Result<()> {
     let reader = Reader::open(path)?;
     refuse(&reader, files, files.difference_in_small_files(&reader.header().model)?)?;
-    check_length(&reader, path, n_ctx)
+    check_length(&reader, n_ctx)
 }
 
 /// Returns an error if there is a difference.
-fn refuse(reader: &Reader, files: &ModelFiles, difference: Option<&str>) -> Result<()> {
+fn refuse(reader: &Reader<'_>, files: &ModelFiles, difference: Option<&str>) -> Result<()> {
     let Some(difference) = difference else { return Ok(()) };
     Err(reader.error(format!(
         "belongs to another model: {difference}; it was saved with {:?}, this one is {:?}",
@@ -167,14 +192,14 @@ fn refuse(reader: &Reader, files: &ModelFiles, difference: Option<&str>) -> Resu
     )))
 }
 
-fn check_length(reader: &Reader, path: &Path, n_ctx: usize) -> Result<()> {
+fn check_length(reader: &Reader<'_>, n_ctx: usize) -> Result<()> {
     let n_tokens = reader.header().n_tokens;
     if n_tokens <= n_ctx as u64 {
         return Ok(());
     }
     Err(Error::input(format!(
         "{}: has {n_tokens} tokens, the context holds {n_ctx}: load the model with a longer one",
-        path.display()
+        reader.name()
     )))
 }
 

@@ -3,12 +3,13 @@
 use std::sync::atomic::AtomicBool;
 
 use super::Engine;
+use crate::conformance::Shapes;
 use crate::error::{Error, Result};
 use crate::gpu::{AdapterReport, Capabilities, Gpu, GpuOptions};
 use crate::kernels::{Choices, Op};
 use crate::model::{Decoder, ModelOptions};
 use crate::tune::cache::{self, Found, Key};
-use crate::tune::{self, Budget, Progress, Shapes, Tuning};
+use crate::tune::{self, Budget, Progress, Tuning};
 
 /// The sizes of a model that kernels are tuned for.
 #[must_use]
@@ -82,7 +83,7 @@ pub fn select(
 /// Searches for the fastest kernels for a model on a device and stores the choice in
 /// [`GpuOptions::cache_dir`], if one is set. Models loaded afterwards use it. No weights
 /// are needed. A directory that cannot be written and kernels that failed their check are
-/// reported as warnings ([`Gpu::take_warnings`]).
+/// reported as warnings ([`Gpu::warnings`]).
 ///
 /// # Errors
 /// As [`tune::run`]; nothing is stored then.
@@ -115,6 +116,14 @@ impl Engine {
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn choices(&self) -> Choices {
         self.shared.bound().model.choices
+    }
+
+    /// Faults so far that stopped no work, of this engine and of others on its device: cache
+    /// files that were ignored or could not be written, kernels that failed their check when
+    /// they were tuned. One line each.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        self.shared.bound().gpu.warnings()
     }
 
     /// Whether the cache had tuned choices for the model when it was loaded.

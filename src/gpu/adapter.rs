@@ -25,7 +25,8 @@ pub enum Backend {
 impl Backend {
     /// Returns the name used on the command line and in reports.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Backend::Vulkan => "vulkan",
             Backend::Metal => "metal",
@@ -207,7 +208,8 @@ impl AdapterReport {
     /// Returns whether DXC compiles the shaders; true only on DX12. Without DXC, wgpu
     /// falls back to FXC, which has neither f16 nor wave operations.
     #[must_use]
-    pub fn has_dxc(&self) -> bool {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn has_dxc(&self) -> bool {
         self.backend == Backend::Dx12 && (self.shader_f16 || self.subgroups)
     }
 
@@ -271,16 +273,36 @@ pub fn no_adapter(backend: Option<Backend>) -> Error {
 #[derive(Clone, Debug)]
 pub struct DevicePreview {
     /// The adapter; `None` for [`DevicePreview::floor`].
-    pub adapter: Option<AdapterReport>,
+    pub(crate) adapter: Option<AdapterReport>,
     /// The capabilities that kernels can rely on.
-    pub capabilities: Capabilities,
+    pub(crate) capabilities: Capabilities,
     /// Size of the largest storage binding in bytes.
-    pub max_binding_bytes: u64,
+    pub(crate) max_binding_bytes: u64,
     /// The options for opening it; they also locate the tuned kernel choices.
-    pub options: GpuOptions,
+    pub(crate) options: GpuOptions,
 }
 
 impl DevicePreview {
+    /// The adapter; `None` for [`DevicePreview::floor`].
+    #[must_use]
+    pub fn adapter(&self) -> Option<&AdapterReport> {
+        self.adapter.as_ref()
+    }
+
+    /// The capabilities that kernels can rely on.
+    #[must_use]
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// Size of the largest storage binding in bytes.
+    #[must_use]
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn max_binding_bytes(&self) -> u64 {
+        self.max_binding_bytes
+    }
+
     /// Previews the device that [`Gpu::open`](super::Gpu::open) would open.
     ///
     /// # Errors

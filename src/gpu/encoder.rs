@@ -24,8 +24,7 @@ pub struct Pass<'e> {
 
 impl Pass<'_> {
     /// Encodes the dispatches for a step. wgpt itself allocates nothing here.
-    #[cfg_attr(feature = "internals", visibility::make(pub))]
-    pub(crate) fn run(&mut self, dispatches: &[Dispatch], work: Work) {
+    pub fn run(&mut self, dispatches: &[Dispatch], work: Work) {
         for dispatch in dispatches {
             *self.dispatches += u64::from(dispatch.encode(&mut self.raw, work));
         }
@@ -125,7 +124,8 @@ impl Gpu {
     ///
     /// # Errors
     /// [`crate::Error::Gpu`] when the driver reports a fault.
-    pub fn run(&self, dispatches: &[Dispatch], work: Work) -> Result<()> {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn run(&self, dispatches: &[Dispatch], work: Work) -> Result<()> {
         let mut encoder = self.encoder()?;
         encoder.pass(|pass| pass.run(dispatches, work));
         self.finish(encoder)
@@ -145,7 +145,8 @@ impl Gpu {
     ///
     /// # Errors
     /// [`crate::Error::Gpu`] when the driver reports a fault.
-    pub fn copy(&self, copies: &[(&GpuBuffer, u64, &GpuBuffer, u64, u64)]) -> Result<()> {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn copy(&self, copies: &[(&GpuBuffer, u64, &GpuBuffer, u64, u64)]) -> Result<()> {
         let mut encoder = self.encoder()?;
         for &(from, from_offset, to, to_offset, bytes) in copies {
             encoder.copy(from, from_offset, to, to_offset, bytes);

@@ -60,7 +60,7 @@ pub struct Gpu {
     /// By label and by whether bounds are checked.
     pipelines: Mutex<HashMap<(String, bool), Arc<Pipeline>>>,
     pipeline_cache: Option<pipeline_cache::PipelineCache>,
-    warnings: Mutex<Vec<String>>,
+    warnings: Mutex<Warnings>,
     ledger: Arc<Ledger>,
     counters: Counters,
     clock: timings::StepClock,
@@ -72,6 +72,14 @@ pub struct Gpu {
     owned: bool,
     /// Bytes uploaded since the last [`Gpu::flush`].
     unflushed_bytes: AtomicU64,
+}
+
+/// Faults that stopped no work.
+#[derive(Default)]
+struct Warnings {
+    all: Vec<String>,
+    /// How many of them [`Gpu::take_warnings`] has returned.
+    n_taken: usize,
 }
 
 /// [`Gpu::upload`] flushes the queue once this many bytes are in wgpu's staging buffers.
@@ -149,17 +157,26 @@ impl Gpu {
         gpu
     }
 
-    /// Stores a warning for [`Gpu::take_warnings`].
+    /// Stores a warning for [`Gpu::warnings`].
     pub(crate) fn warn(&self, warning: String) {
-        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(warning);
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).all.push(warning);
     }
 
-    /// Takes the warnings since the last call, one line each. They report faults that
-    /// stopped no work: cache files that were ignored or could not be written.
+    /// Faults so far that stopped no work: cache files that were ignored or could not be
+    /// written, tuned kernels that failed their check. One line each.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).all.clone()
+    }
+
+    /// The warnings since the last call.
     #[must_use]
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn take_warnings(&self) -> Vec<String> {
-        std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = warnings.all[warnings.n_taken..].to_vec();
+        warnings.n_taken = warnings.all.len();
+        new
     }
 
     /// Returns the device, so that a host can create its own resources on it.

@@ -39,7 +39,7 @@ impl PipelineCache {
         let owner = format!("{key}\n{name}\n{driver}\n{driver_info}\nwgpu {}", super::WGPU_VERSION);
         let digest = Sha256::digest(&owner);
         // A new driver gets a new file, because it cannot use the old one's pipelines.
-        let name = format!("{key}-{}.bin", hex(&digest[..4]));
+        let name = format!("{key}-{}.bin", files::hex(&digest[..4]));
         let path = dir.join(&name);
         let data = match files::read_if_present(&path, BYTES_MAX) {
             Ok(None) => None,
@@ -95,7 +95,7 @@ impl Gpu {
     /// device is opened. Returns whether a file was written. It writes nothing if no
     /// directory was given, if the device cannot return pipelines (only Vulkan can), or
     /// if nothing has changed. A directory that cannot be written only causes a warning
-    /// ([`Gpu::take_warnings`]).
+    /// ([`Gpu::warnings`]).
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn save_pipelines(&self) -> bool {
         let Some(cache) = &self.pipeline_cache else { return false };
@@ -132,10 +132,6 @@ fn digest(owner: &str, data: &[u8]) -> [u8; DIGEST_BYTES] {
     hasher.update(owner);
     hasher.update(data);
     hasher.finalize().into()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

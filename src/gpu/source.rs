@@ -22,7 +22,8 @@ impl GpuSource {
     ///
     /// # Errors
     /// As [`Gpu::open`] and [`Gpu::from_host`].
-    pub fn open(&self) -> Result<Arc<Gpu>> {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn open(&self) -> Result<Arc<Gpu>> {
         match self {
             GpuSource::Open(options) => Gpu::open(options).map(Arc::new),
             GpuSource::Host(context) => Gpu::from_host((**context).clone()).map(Arc::new),

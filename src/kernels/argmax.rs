@@ -1,4 +1,4 @@
-//! The most probable token, without reading the logits back.
+//! Finds the most probable token without reading the logits back.
 
 use super::fragments::ORDER_KEY;
 use crate::error::Result;
@@ -12,7 +12,7 @@ static ARGMAX: Kernel = Kernel {
 
 const WORKGROUP_SIZE: u32 = 256;
 
-/// Bytes of a row's result: index, flag, two unused.
+/// Bytes of a row's result: index, flag, two unused words.
 pub const RESULT_BYTES: u64 = 16;
 
 /// The shader's `ArgmaxParams`.
@@ -27,7 +27,7 @@ pub struct ArgmaxParams {
     pub unused: [u32; 2],
 }
 
-/// The one variant.
+/// Returns the only variant.
 #[must_use]
 pub fn variant() -> Variant {
     Variant {
@@ -38,9 +38,9 @@ pub fn variant() -> Variant {
     }
 }
 
-/// Records the argmax of `logits[row, 0..n]` for the step's rows, `stride` apart,
-/// into `result[row]`: its index, then 1 where a logit is NaN or plus infinity, or
-/// all are minus infinity.
+/// Records the argmax of `logits[row, 0..n]` for the step's rows, which are `stride`
+/// elements apart. `result[row]` receives the index, then 1 if a logit is NaN or plus
+/// infinity or if all are minus infinity.
 ///
 /// # Errors
 /// As [`Recorder::dispatch`].

@@ -1,4 +1,4 @@
-//! What the attention kernels share.
+//! Definitions shared by the attention kernels.
 
 use super::candidate::{Candidate, Op};
 use super::fragments::{
@@ -15,39 +15,40 @@ use crate::tensor::DType;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct AttentionParams {
-    /// Heads of q.
+    /// Query heads.
     pub n_head: u32,
-    /// Heads of k and v.
+    /// KV heads.
     pub n_kv_head: u32,
-    /// Heads of q that share one of k and v.
+    /// Query heads that share one KV head.
     pub group: u32,
     /// Length of a row of `qkv` divided by 4.
     pub qkv_stride4: u32,
     /// Length of a row of `out` divided by 4.
     pub out_stride4: u32,
-    /// Factor of q·k.
+    /// Scale of q·k.
     pub scale: f32,
-    /// Bound of a score, where it has one.
+    /// Bound of the scores; 0 without one.
     pub soft_cap: f32,
-    /// Positions that a row sees; the largest u32 for all.
+    /// Positions that a row sees; the largest u32 means all.
     pub window: u32,
     /// Length of a head divided by 8.
     pub packs: u32,
-    /// Room for partial results of a head in the decode kernels.
+    /// Splits per head for which the decode kernels' partial results have space.
     pub max_splits: u32,
-    /// Positions that the per-thread kernels' scores have room for.
+    /// Positions per item in the score buffer of the per-thread kernels.
     pub score_keys: u32,
-    /// Rows times `group` that they have room for.
+    /// Items per KV head in that buffer: most rows of a step times `group`.
     pub score_items: u32,
 }
 
-/// Attention of the step's rows over the cache, their own keys included. Heads of q
-/// share heads of k and v in groups of `n_head / n_kv_head` neighbours (grouped-query
-/// attention: Ainslie et al. 2023; with a single kv head multi-query: Shazeer 2019).
+/// Attention of the step's rows over the cache, which already includes their own keys.
+/// Query heads share KV heads in groups of `n_head / n_kv_head` consecutive heads
+/// (grouped-query attention: Ainslie et al. 2023; with a single KV head, multi-query:
+/// Shazeer 2019).
 ///
-/// A row sees the keys up to its own position, with a window the last `window` of them
-/// alone: others are not read, and pages that hold none that a row of the step sees may
-/// be anyone's, whatever entry stands for them in the page table.
+/// A row sees the keys up to its own position; with a window, only the last `window` of
+/// them. Other keys are not read. A page without a key that a row of the step sees may
+/// belong to another session, and its entry in the page table may be arbitrary.
 #[derive(Clone, Copy, Debug)]
 pub struct Attention<'a> {
     /// The step's rows: a chunk for prefill, a batch for decode.
@@ -56,38 +57,38 @@ pub struct Attention<'a> {
     pub qkv: &'a GpuBuffer,
     /// The layer's cache.
     pub kv: PagedKv<'a>,
-    /// Heads of q: a multiple of those of k and v.
+    /// Query heads: a multiple of the KV heads.
     pub n_head: usize,
-    /// Factor of q·k.
+    /// Scale of q·k.
     pub scale: f32,
     /// Scores become `soft_cap * tanh(score / soft_cap)`.
     pub soft_cap: Option<f32>,
-    /// Positions that a row sees, its own included; `None` for all, at least 1.
+    /// Positions that a row sees, its own included, at least 1; `None` for all.
     pub window: Option<usize>,
-    /// Room for what passes between kernels.
+    /// Memory for values that pass between kernels.
     pub scratch: Scratch<'a>,
     /// `[n_rows, n_head, head_dim]`
     pub out: &'a GpuBuffer,
 }
 
-/// Room for what passes between the kernels of one attention: partial results
-/// of splits, or scores.
+/// Memory for values that pass between the kernels of one attention: partial results of
+/// splits, or scores.
 #[derive(Clone, Copy, Debug)]
 pub struct Scratch<'a> {
-    /// [`Scratch::elems`] f32.
+    /// [`Scratch::elems`] f32 values.
     pub buffer: &'a GpuBuffer,
-    /// Longest context.
+    /// Longest context, in positions.
     pub n_ctx: usize,
     /// Most rows of a step.
     pub max_rows: usize,
 }
 
-/// What the room for intermediate results depends on.
+/// The dimensions that determine the size of a [`Scratch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttentionShape {
-    /// Heads of q.
+    /// Query heads.
     pub n_head: usize,
-    /// Heads of k and v, a divisor of `n_head`.
+    /// KV heads, a divisor of `n_head`.
     pub n_kv_head: usize,
     /// Elements of a head with padding.
     pub head_dim: usize,
@@ -96,16 +97,17 @@ pub struct AttentionShape {
 }
 
 impl AttentionShape {
-    /// Heads of q that share one of k and v.
+    /// Returns the number of query heads that share one KV head.
     pub(super) fn group(&self) -> usize {
         self.n_head / self.n_kv_head
     }
 }
 
 impl Scratch<'_> {
-    /// Elements that an implementation of prefill or decode needs: scores of every
-    /// position that a workgroup's rows see where it passes them through a buffer,
-    /// partial results where it splits. No more with a window than without.
+    /// Returns the number of elements that an implementation of prefill or decode needs.
+    /// If it passes scores through a buffer, these are the scores of every position that
+    /// a workgroup's rows see. If it splits, these are the partial results. A window
+    /// never increases the number.
     #[must_use]
     pub fn elems(candidate: &Candidate, n_ctx: usize, max_rows: usize, shape: AttentionShape) -> usize {
         let per_row = match (candidate.op, candidate.strategy) {
@@ -119,14 +121,14 @@ impl Scratch<'_> {
     }
 }
 
-/// What the variants of an attention kernel depend on.
+/// The properties on which the variants of an attention kernel depend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttentionForm {
-    /// The cache's type.
+    /// Element type of the cache.
     pub dtype: DType,
     /// Elements of a head with padding.
     pub head_dim: usize,
-    /// Heads of q that share one of k and v.
+    /// Query heads that share one KV head.
     pub group: usize,
     /// Buffers of pages.
     pub n_slabs: usize,
@@ -134,9 +136,9 @@ pub struct AttentionForm {
     pub soft_cap: bool,
 }
 
-/// The variant of a candidate's shader number `index` with the fragments and
-/// constants that every attention kernel has. A load takes so many values of the cache, 8
-/// or 4.
+/// Returns the variant of a candidate's shader number `index`, with the fragments and
+/// constants that every attention kernel has. One load takes `kv_by` values of the cache:
+/// 8 or 4.
 pub(super) fn variant(
     candidate: &Candidate,
     index: usize,
@@ -163,7 +165,7 @@ pub(super) fn variant(
 }
 
 impl Attention<'_> {
-    /// What its variants depend on.
+    /// Returns the properties on which its variants depend.
     pub(super) fn form(&self) -> AttentionForm {
         AttentionForm {
             dtype: self.kv.dtype,
@@ -179,14 +181,14 @@ impl Attention<'_> {
         AttentionShape { n_head: self.n_head, n_kv_head, head_dim, window: self.window }
     }
 
-    /// The window as shaders have it.
+    /// Returns the window as the shaders encode it: the largest u32 for no window.
     pub(super) fn window_or_all(&self) -> u32 {
         self.window.map_or(u32::MAX, |window| window as u32)
     }
 
-    /// Records one of the kernels: the shared inputs, `outputs`, the cache;
-    /// `max_splits` is the room for partial results of a head, `score_keys` that for
-    /// scores.
+    /// Records one of the kernels with the shared inputs, `outputs` and the cache.
+    /// `max_splits` is the number of splits per head for which there is space,
+    /// `score_keys` the number of positions per item for which there is space.
     pub(super) fn dispatch(
         &self,
         recorder: &mut Recorder<'_>,

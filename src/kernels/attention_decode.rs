@@ -1,5 +1,5 @@
-//! Attention of single rows, each over its own sequence in the cache: decode, split
-//! over workgroups, which [`super::attention_reduce`] merges.
+//! Decode attention: each row attends to its own sequence in the cache. The work is split
+//! over workgroups; [`super::attention_reduce`] merges their results.
 
 use super::attention::{self, Attention, AttentionForm, AttentionShape};
 use super::attention_reduce;
@@ -22,22 +22,22 @@ static ATTENTION_DECODE_PER_THREAD: Kernel = Kernel {
     bindings: &[Binding::read_write(4, "out"), Binding::read_write(5, "partial")],
 };
 
-/// Largest workgroup of the implementations that split.
+/// Largest workgroup of the GPU candidates.
 const WORKGROUP_SIZE_MAX: usize = 64;
 
-/// Elements of queries in a workgroup of the kernel for GPUs: they (4 bytes each) share
-/// the portable 16 KiB of workgroup memory with three arrays of a thread's pack and two
-/// vec4 (64 bytes a thread).
+/// Query elements, 4 bytes each, that fit in a workgroup of the kernel for GPUs. They
+/// share the portable 16 KiB of workgroup memory with three arrays of a pack and two vec4
+/// per thread: 64 bytes per thread.
 const QUERY_ELEMS_MAX: usize = (16_384 - 64 * WORKGROUP_SIZE_MAX) / 4;
 
-/// Longest padded head of the kernel for GPUs.
+/// Longest padded head that the kernel for GPUs supports, in elements.
 pub const HEAD_DIM_MAX: usize = QUERY_ELEMS_MAX / 8 * 8;
 
-/// Heads of q that a workgroup treats at the most: what a vec4 holds.
+/// Most query heads that a workgroup processes: the components of a vec4.
 const HEADS_MAX: usize = 4;
 
-/// The implementations. A split of 256 positions is four tiles of a workgroup, so
-/// that a short context needs no merging.
+/// The implementations. A split of 256 positions is four tiles of a workgroup, so a short
+/// context needs no merge.
 pub static CANDIDATES: &[Candidate] = &[
     per_thread("per_thread_wide", Needs::Int64),
     per_thread("per_thread", Needs::Floor),
@@ -49,8 +49,9 @@ pub static CANDIDATES: &[Candidate] = &[
     split("subgroup_64", Strategy::Subgroup, &[("WORKGROUP_SIZE", 64), ("SPLIT_KEYS", 64)]),
 ];
 
-/// Workgroups of one vector of a software adapter at its usual width. Splits are as long
-/// as 12 KiB of workgroup memory hold scores: a merge costs a dispatch, 40 us there.
+/// Workgroups are one vector of a software adapter at its usual width. A split has as
+/// many positions as scores fit in 12 KiB of workgroup memory, since a merge costs a
+/// dispatch: 40 us on such an adapter.
 const fn per_thread(name: &'static str, needs: Needs) -> Candidate {
     Candidate {
         op: Op::AttentionDecode,
@@ -78,20 +79,20 @@ const fn split(
     }
 }
 
-/// Positions that splits cover at the most: they begin with a page.
+/// Returns the most positions that the splits cover; the first split begins at a page boundary.
 fn reach(window: Option<usize>) -> usize {
     window.map_or(usize::MAX, |window| window.saturating_add(PAGE_SIZE - 1))
 }
 
-/// Splits of a head that partial results need room for.
+/// Returns the number of splits per head for which partial results need space.
 #[must_use]
 pub fn max_splits(candidate: &Candidate, n_ctx: usize, shape: AttentionShape) -> usize {
     let heads = heads_at_once(candidate, shape.group(), shape.head_dim);
     n_ctx.min(reach(shape.window)).div_ceil(split_keys(candidate, heads))
 }
 
-/// Heads of q of a group that a workgroup treats: as few workgroups as may be, of equal
-/// sizes.
+/// Returns how many query heads of a group one workgroup processes: as few workgroups as
+/// possible, of equal size.
 fn heads_at_once(candidate: &Candidate, group: usize, head_dim: usize) -> usize {
     let most = match candidate.strategy {
         Strategy::PerThread => HEADS_MAX,
@@ -100,7 +101,7 @@ fn heads_at_once(candidate: &Candidate, group: usize, head_dim: usize) -> usize 
     group.div_ceil(group.div_ceil(most))
 }
 
-/// Positions of a split at the most, where a workgroup treats so many heads.
+/// Returns the most positions of a split if a workgroup processes `heads` query heads.
 fn split_keys(candidate: &Candidate, heads: usize) -> usize {
     match candidate.strategy {
         Strategy::PerThread => candidate.constant("SCORES") as usize / heads / PAGE_SIZE * PAGE_SIZE,
@@ -108,7 +109,7 @@ fn split_keys(candidate: &Candidate, heads: usize) -> usize {
     }
 }
 
-/// The variants for a form, in the order of their dispatch.
+/// Returns the variants for a form, in dispatch order.
 #[must_use]
 pub fn variants(candidate: &Candidate, form: AttentionForm) -> Vec<Variant> {
     let mut variant = attention::variant(candidate, 0, Rows::Batch, form, 8);

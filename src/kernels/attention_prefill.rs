@@ -1,5 +1,5 @@
-//! Causal attention of many rows: prefill, rows of several sequences together, and
-//! decode where results must not depend on the number of rows.
+//! Causal attention of many rows: prefill, rows of several sequences together, and decode
+//! if results must not depend on the number of rows.
 
 use super::attention::{self, Attention, AttentionForm};
 use super::candidate::{Candidate, Needs, Op};
@@ -47,7 +47,7 @@ pub static CANDIDATES: &[Candidate] = &[
     },
 ];
 
-/// Workgroups of one vector of a software adapter at its usual width.
+/// Workgroups are one vector of a software adapter at its usual width.
 const fn per_thread(name: &'static str, needs: Needs) -> Candidate {
     Candidate {
         op: Op::AttentionPrefill,
@@ -59,7 +59,7 @@ const fn per_thread(name: &'static str, needs: Needs) -> Candidate {
     }
 }
 
-/// The variants for a kind of rows and a form, in the order of their dispatch.
+/// Returns the variants for a kind of rows and a form, in dispatch order.
 #[must_use]
 pub fn variants(candidate: &Candidate, rows: Rows, form: AttentionForm) -> Vec<Variant> {
     let per_thread = candidate.strategy == Strategy::PerThread;
@@ -74,21 +74,22 @@ pub fn variants(candidate: &Candidate, rows: Rows, form: AttentionForm) -> Vec<V
     (0..candidate.kernels.len()).map(variant).collect()
 }
 
-/// Positions that the rows of a workgroup of the per-thread kernels see at the most,
-/// from a block's start on.
+/// Returns the most positions that the rows of a workgroup of the per-thread kernels see,
+/// counted from the start of a block.
 fn reach(candidate: &Candidate, window: Option<usize>) -> usize {
     let slack = candidate.constant("ITEMS") + candidate.constant("KEYS") - 2;
     window.map_or(usize::MAX, |window| window.saturating_add(slack as usize))
 }
 
-/// Positions that the per-thread kernels' scores need room for.
+/// Returns the number of positions per item for which the scores of the per-thread
+/// kernels need space.
 pub(super) fn score_keys(candidate: &Candidate, n_ctx: usize, window: Option<usize>) -> usize {
     n_ctx.min(reach(candidate, window)).next_multiple_of(PAGE_SIZE)
 }
 
-/// Records `op` for the rows of a chunk, or of a batch in which those of a sequence
-/// stand together as far as they can: a workgroup loads keys once for each sequence
-/// among its rows. A row's sums are the same in both.
+/// Records `op` for the rows of a chunk or a batch. In a batch, rows of the same sequence
+/// should be adjacent as far as possible: a workgroup loads keys once for each sequence
+/// among its rows. The sums of a row are the same in a chunk and in a batch.
 ///
 /// # Errors
 /// As [`Recorder::dispatch`].

@@ -18,17 +18,17 @@ const WORKGROUP_SIZE: u32 = 64;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct ReduceParams {
-    /// Heads.
+    /// Query heads.
     pub n_head: u32,
-    /// Room for partial results of a head.
+    /// Splits per head for which the partial results have space.
     pub max_splits: u32,
-    /// Positions of a split at the most.
+    /// Most positions of a split.
     pub split_keys: u32,
-    /// Positions that a row sees.
+    /// Positions that a row sees; the largest u32 means all.
     pub window: u32,
 }
 
-/// The variant for a padded head.
+/// Returns the variant for padded heads of `head_dim` elements.
 #[must_use]
 pub fn variant(head_dim: usize) -> Variant {
     Variant {
@@ -61,7 +61,7 @@ pub fn record(
         window: op.window_or_all(),
     };
     let threads = (op.n_head * op.kv.head_dim / 4) as u32;
-    // A single split has written the result itself.
+    // If there is a single split, decode has already written the result.
     let grid = Grid::Beyond { keys: split_keys as u32, groups: threads.div_ceil(WORKGROUP_SIZE) };
     let mut buffers = vec![partial.into(), op.out.into()];
     buffers.extend(op.rows.batch);

@@ -1,5 +1,5 @@
-//! Ways of computing an operation, as data: what may run on a device, what is
-//! taken there unless something else is asked for.
+//! Implementations of operations, as data: which ones a device can run, and which one it
+//! runs by default.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,11 +18,11 @@ pub enum Op {
     LayerNorm,
     /// Matrix times a few rows: decode.
     Gemv,
-    /// The same behind a layer normalization, with the append of k and v.
+    /// `Gemv` after a layer normalization, with the append of k and v.
     NormGemv,
     /// RMS normalization of rows.
     RmsNorm,
-    /// As `NormGemv` behind an RMS normalization.
+    /// As `NormGemv`, but after an RMS normalization.
     RmsGemv,
     /// Matrix times many rows: prefill.
     Gemm,
@@ -35,7 +35,7 @@ pub enum Op {
 }
 
 impl Op {
-    /// All of them.
+    /// All operations.
     pub const ALL: [Op; 9] = [
         Op::LayerNorm,
         Op::Gemv,
@@ -48,10 +48,9 @@ impl Op {
         Op::Score,
     ];
 
-    /// The name that `--variant` takes and reports print.
+    /// Returns the name that `--variant` accepts and reports print.
     #[must_use]
-    #[cfg_attr(feature = "internals", visibility::make(pub))]
-    pub(crate) const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Op::LayerNorm => "layer_norm",
             Op::Gemv => "gemv",
@@ -65,7 +64,7 @@ impl Op {
         }
     }
 
-    /// Its implementations; within a strategy the preferred one first.
+    /// Returns its implementations. Within a strategy, the preferred one comes first.
     #[must_use]
     pub fn candidates(self) -> &'static [Candidate] {
         match self {
@@ -88,26 +87,26 @@ impl fmt::Display for Op {
     }
 }
 
-/// What an implementation asks of a device beyond the portable floor.
+/// The device capabilities that an implementation requires beyond the portable floor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Needs {
     /// Nothing.
     Floor,
     /// Subgroup operations.
     Subgroups,
-    /// 64-bit integers in shaders: two f32 or four f16 a load. CPU adapters
-    /// gather each element of a load by itself, so that half as many gathers
-    /// are half the time (benches/record/NOTES.md).
+    /// 64-bit integers in shaders, for loads of two f32 or four f16. Software adapters
+    /// gather each element of a load separately, so half as many gathers take half the
+    /// time (benches/record/DECISIONS.md).
     Int64,
-    /// 64-bit integers, and subgroups of four threads or more, which pass on what each has
-    /// loaded.
+    /// 64-bit integers, and subgroups of at least four threads, which pass on the values
+    /// that each has loaded.
     Int64AndQuads,
-    /// Cooperative matrices of this size, 8 or 16, of f16 with sums in f32.
+    /// Cooperative f16 matrices of this size, 8 or 16, with sums in f32.
     CooperativeMatrix(u32),
 }
 
 impl Needs {
-    /// What a strategy asks for by itself.
+    /// Returns the capabilities that a strategy requires.
     pub(super) const fn of(strategy: Strategy) -> Self {
         match strategy {
             Strategy::Subgroup => Needs::Subgroups,
@@ -125,11 +124,11 @@ pub struct Candidate {
     pub(crate) name: &'static str,
     /// How it divides the work; devices prefer one strategy.
     pub(crate) strategy: Strategy,
-    /// What it asks of the device.
+    /// What a device must have to run it.
     pub(crate) needs: Needs,
     /// Its shaders, in the order of their dispatches.
     pub(crate) kernels: &'static [&'static Kernel],
-    /// Tile sizes and the like, `const` lines in front of the shaders.
+    /// Tile sizes and the like, `const` lines prepended to the shaders.
     pub(crate) constants: &'static [(&'static str, u32)],
 }
 
@@ -143,7 +142,8 @@ impl Candidate {
 
     /// Its name among the operation's.
     #[must_use]
-    pub const fn name(&self) -> &'static str {
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) const fn name(&self) -> &'static str {
         self.name
     }
 
@@ -188,10 +188,10 @@ impl Candidate {
         }
     }
 
-    /// One of its constants.
+    /// Returns the value of one of its constants.
     ///
     /// # Panics
-    /// When there is no such constant: the tables are part of the program.
+    /// If there is no such constant: the tables are part of the program.
     #[must_use]
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn constant(&self, name: &str) -> u32 {
@@ -199,8 +199,8 @@ impl Candidate {
         found.unwrap_or_else(|| panic!("{self} has no constant {name}")).1
     }
 
-    /// Its shader number `index` with fragments in front, with its own constants
-    /// and `more`.
+    /// Returns the variant of its shader number `index`: `fragments` come before the
+    /// shader, and its constants are its own and `more`.
     #[must_use]
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn variant(
@@ -213,39 +213,39 @@ impl Candidate {
         Variant { kernel: self.kernels[index], strategy: self.strategy, fragments, constants }
     }
 
-    /// Whether its loads are 64 bits wide.
+    /// Returns whether its loads are 64 bits wide.
     #[must_use]
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn is_wide(&self) -> bool {
         matches!(self.needs, Needs::Int64 | Needs::Int64AndQuads)
     }
 
-    /// Whether four threads of a subgroup load an input together.
+    /// Returns whether four threads of a subgroup load an input together.
     #[must_use]
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn loads_in_quads(&self) -> bool {
         self.needs == Needs::Int64AndQuads
     }
 
-    /// Whether it rounds its operands to f16, activations included: 11 bits of
-    /// each factor are left, values beyond 65504 become 65504, NaN may become a
-    /// number, and what is below 2^-14 may become zero.
+    /// Returns whether it rounds its operands to f16, activations included. Each factor
+    /// keeps 11 bits, values beyond 65504 become 65504, NaN may become a number, and
+    /// values below 2^-14 may become zero.
     #[must_use]
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn rounds_to_f16(&self) -> bool {
         matches!(self.needs, Needs::CooperativeMatrix(_))
     }
 
-    /// Into how many parts it divides a sum over k where rows are few.
+    /// Returns the number of parts into which it splits a sum over k if there are few rows.
     #[must_use]
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn splits(&self) -> u32 {
         self.constants.iter().find(|(name, _)| *name == "SPLITS").map_or(1, |(_, splits)| *splits)
     }
 
-    /// Whether every output is the same sum in the same order however many rows
-    /// there are: not where few rows are summed in parts, nor on matrix units,
-    /// whose order nobody promises.
+    /// Returns whether every output is the same sum in the same order for any number of
+    /// rows. It is not if few rows are summed in parts, nor on matrix units, whose order
+    /// of additions is not specified.
     #[must_use]
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn is_deterministic(&self) -> bool {
@@ -259,7 +259,7 @@ impl fmt::Display for Candidate {
     }
 }
 
-/// Reads `op=name`, as `--variant` takes it.
+/// Parses `op=name`, as `--variant` accepts it.
 impl FromStr for &'static Candidate {
     type Err = Error;
 
@@ -279,17 +279,17 @@ impl FromStr for &'static Candidate {
     }
 }
 
-/// The implementation of each operation that a model runs with.
+/// The implementation of each operation with which a model runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choices {
     chosen: [&'static Candidate; Op::ALL.len()],
 }
 
 impl Choices {
-    /// What a device runs untuned, with `forced` in place of it.
+    /// Returns the untuned defaults of a device, except where `forced` names an implementation.
     ///
     /// # Errors
-    /// [`Error::Input`] for a forced one that the device cannot run.
+    /// [`Error::Input`] if the device cannot run a forced implementation.
     pub fn new(device: &Capabilities, forced: &[&'static Candidate]) -> Result<Self> {
         let mut choices = Choices { chosen: Op::ALL.map(|op| default(op, device)) };
         for candidate in forced {
@@ -305,10 +305,10 @@ impl Choices {
         Ok(choices)
     }
 
-    /// These choices for a model: what it must not run gives way to what the
-    /// device runs untuned. `deterministic` bars
-    /// implementations whose sums depend on the number of rows; matrices in f32
-    /// bar those that would round them to f16.
+    /// Returns these choices for a model. Implementations that are barred are replaced by
+    /// the device's untuned default. `deterministic` bars implementations whose sums
+    /// depend on the number of rows; f32 matrices bar implementations that would round
+    /// them to f16.
     #[must_use]
     pub fn for_model(mut self, device: &Capabilities, deterministic: bool, dtype: DType) -> Self {
         for (op, chosen) in Op::ALL.into_iter().zip(&mut self.chosen) {
@@ -321,27 +321,27 @@ impl Choices {
         self
     }
 
-    /// The implementation of `op`.
+    /// Returns the implementation of `op`.
     #[must_use]
     pub fn get(&self, op: Op) -> &'static Candidate {
         self.chosen[op as usize]
     }
 
-    /// The names of all operations, and of what is taken for each: for reports.
+    /// Returns the names of all operations and of their implementations, for reports.
     #[must_use]
     pub fn names(&self) -> BTreeMap<&'static str, &'static str> {
         Op::ALL.map(|op| (op.name(), self.get(op).name)).into()
     }
 
-    /// Takes `candidate` for its operation.
+    /// Makes `candidate` the implementation of its operation.
     pub fn set(&mut self, candidate: &'static Candidate) {
         self.chosen[candidate.op as usize] = candidate;
     }
 }
 
-/// The first of the device's strategy that it can run. Each operation has one
-/// for each strategy on the floor, but for subgroups, whose place the workgroup
-/// strategy takes.
+/// Returns the first implementation of the device's strategy that the device can run. On
+/// the portable floor, each operation has an implementation for every strategy except
+/// subgroups, for which the workgroup strategy stands in.
 fn default(op: Op, device: &Capabilities) -> &'static Candidate {
     let runnable =
         |strategy: Strategy| op.candidates().iter().find(|c| c.strategy == strategy && c.runs_on(device));
@@ -351,87 +351,4 @@ fn default(op: Op, device: &Capabilities) -> &'static Candidate {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::gpu::CooperativeSizes;
-
-    fn device(strategy: Strategy, all: bool) -> Capabilities {
-        let cooperative = CooperativeSizes { eight: all, sixteen: all };
-        Capabilities { strategy, subgroups: all, quads: all, int64: all, cooperative }
-    }
-
-    #[test]
-    fn every_operation_has_an_implementation_on_every_floor() {
-        for strategy in [Strategy::PerThread, Strategy::Workgroup, Strategy::Subgroup] {
-            let choices = Choices::new(&device(strategy, false), &[]).unwrap();
-            for op in Op::ALL {
-                let chosen = choices.get(op);
-                assert_eq!((chosen.op, chosen.needs), (op, Needs::Floor));
-                assert_eq!(
-                    chosen.strategy == Strategy::PerThread,
-                    strategy == Strategy::PerThread,
-                    "{chosen}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn names_are_read_back_and_unique() {
-        for candidate in Op::ALL.iter().flat_map(|op| op.candidates()) {
-            let read: &'static Candidate = candidate.to_string().parse().unwrap();
-            assert_eq!(read, candidate);
-        }
-    }
-
-    #[test]
-    fn unknown_and_impossible_variants_are_errors() {
-        let error = |text: &str| text.parse::<&'static Candidate>().unwrap_err().to_string();
-        assert!(error("gemm").contains("expected OP=NAME"), "{}", error("gemm"));
-        assert!(error("gem=x").contains("there are layer_norm, gemv"), "{}", error("gem=x"));
-        assert!(error("gemm=x").contains("per_thread_4x8"), "{}", error("gemm=x"));
-        let wide = Op::Gemv.candidates().iter().find(|c| c.is_wide()).unwrap();
-        assert!(Choices::new(&device(Strategy::PerThread, false), &[wide]).is_err());
-        let choices = Choices::new(&device(Strategy::Workgroup, true), &[wide]).unwrap();
-        assert_eq!(choices.get(Op::Gemv), wide);
-        let cooperative: &'static Candidate = "gemm=cooperative_16".parse().unwrap();
-        let only_8 = CooperativeSizes { eight: true, sixteen: false };
-        let device = Capabilities { cooperative: only_8, ..device(Strategy::Workgroup, true) };
-        let error = Choices::new(&device, &[cooperative]).unwrap_err().to_string();
-        assert!(error.contains("CooperativeMatrix(16)"), "{error}");
-    }
-
-    #[test]
-    fn untuned_defaults_are_deterministic_and_exact() {
-        for strategy in [Strategy::PerThread, Strategy::Workgroup, Strategy::Subgroup] {
-            let choices = Choices::new(&device(strategy, true), &[]).unwrap();
-            for op in Op::ALL {
-                assert!(choices.get(op).is_deterministic(), "{}", choices.get(op));
-                assert!(!choices.get(op).rounds_to_f16(), "{}", choices.get(op));
-            }
-        }
-    }
-
-    #[test]
-    fn a_model_runs_only_what_its_options_permit() {
-        let device = device(Strategy::Workgroup, true);
-        let default = Choices::new(&device, &[]).unwrap();
-        let chosen = |name: &str, deterministic, dtype| {
-            let forced: &'static Candidate = name.parse().unwrap();
-            let choices = Choices::new(&device, &[forced]).unwrap();
-            assert_eq!(choices.get(Op::Gemm), forced);
-            choices.for_model(&device, deterministic, dtype) == default
-        };
-        for (name, deterministic, dtype, gives_way) in [
-            ("gemm=split_4", false, DType::F16, false),
-            ("gemm=split_4", true, DType::F16, true),
-            ("gemm=split_4", false, DType::F32, false),
-            ("gemm=cooperative_16", false, DType::F16, false),
-            ("gemm=cooperative_16", true, DType::F16, true),
-            ("gemm=cooperative_8", false, DType::F32, true),
-            ("gemm=tile_128x64", true, DType::F32, false),
-        ] {
-            assert_eq!(chosen(name, deterministic, dtype), gives_way, "{name} {deterministic} {dtype}");
-        }
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! Token embedding, scaled, plus position embedding where a model has one.
+//! Token embedding with a factor, plus position embedding if a model has one.
 
 use super::fragments::{self, POSITIONS_LEARNED, POSITIONS_NONE, STEP, pack};
 use super::{Matrix, MatrixLayout, Rows, StepRows};
@@ -32,14 +32,14 @@ pub struct EmbeddingParams {
     pub n_tokens: u32,
     /// Rows of wpe; 0 without one.
     pub n_positions: u32,
-    /// Factor of wte.
+    /// Factor applied to wte.
     pub scale: f32,
     /// Padding to 16 bytes.
     pub unused: [u32; 3],
 }
 
-/// The variant for a weight type and a layout; `positions`: the kind of rows whose
-/// position embeddings are added, `None` without them.
+/// Returns the variant for a weight type and a layout. `positions` is the kind of rows
+/// whose position embeddings are added, or `None` without them.
 #[must_use]
 pub fn variant(dtype: DType, layout: MatrixLayout, positions: Option<Rows>) -> Variant {
     let mut fragments = vec![STEP, pack(dtype), fragments::weights(layout)];
@@ -60,20 +60,20 @@ pub fn variant(dtype: DType, layout: MatrixLayout, positions: Option<Rows>) -> V
 pub struct Embedding<'a> {
     /// The step's rows and their positions.
     pub rows: StepRows<'a>,
-    /// `[n_rows]`, u32; each below the vocabulary's size.
+    /// `[n_rows]`, u32; each id is below the vocabulary size.
     pub token_ids: &'a GpuBuffer,
     /// `[vocab_size, n_embd]`
     pub wte: &'a Matrix,
-    /// `[n_positions, n_embd]`, one piece, of wte's type and layout; `None` where
-    /// positions come in by attention.
+    /// `[n_positions, n_embd]`, in one piece, of wte's type and layout; `None` if
+    /// attention encodes the positions.
     pub wpe: Option<&'a Matrix>,
-    /// Factor of the token embedding: 1, or sqrt(n_embd) in Gemma.
+    /// Factor applied to the token embedding: 1, or sqrt(n_embd) in Gemma.
     pub scale: f32,
     /// `[n_rows, n_embd]`
     pub out: &'a GpuBuffer,
 }
 
-/// Records `op`: one dispatch a piece of wte.
+/// Records `op`: one dispatch per piece of wte.
 ///
 /// # Errors
 /// As [`Recorder::dispatch`].

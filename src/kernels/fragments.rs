@@ -106,7 +106,7 @@ pub const ATTENTION: Fragment = fragment!(
     ]
 );
 
-/// Eight values of `dtype`.
+/// Returns the fragment for a pack: eight values of `dtype`.
 pub fn pack(dtype: DType) -> Fragment {
     match dtype {
         DType::F16 => fragment!("pack_f16", []),
@@ -114,7 +114,7 @@ pub fn pack(dtype: DType) -> Fragment {
     }
 }
 
-/// Four values of the cache's type.
+/// Returns the fragment for four values of the cache's type.
 pub fn pack4(dtype: DType) -> Fragment {
     match dtype {
         DType::F16 => fragment!("pack4_f16", []),
@@ -122,7 +122,8 @@ pub fn pack4(dtype: DType) -> Fragment {
     }
 }
 
-/// `row_start`, `pack_step` and `row_step`: where a matrix's packs lie.
+/// Returns the fragment that locates a matrix's packs: `row_start`, `pack_step`,
+/// `row_step` and `four_rows_step`.
 pub fn weights(layout: MatrixLayout) -> Fragment {
     match layout {
         MatrixLayout::Rows => fragment!("weights_rows", []),
@@ -130,7 +131,7 @@ pub fn weights(layout: MatrixLayout) -> Fragment {
     }
 }
 
-/// As [`pack`], for reading in loads of 64 bits where `wide`.
+/// Returns [`pack`] for reading only, in 64-bit loads if `wide`.
 pub fn pack_for_reading(dtype: DType, wide: bool) -> Fragment {
     match dtype {
         _ if !wide => pack(dtype),
@@ -139,8 +140,8 @@ pub fn pack_for_reading(dtype: DType, wide: bool) -> Fragment {
     }
 }
 
-/// `Lane` and `input8`: eight elements of the input of a gemv per thread, read by each
-/// thread for itself or by four of a subgroup together.
+/// Returns the fragments with `Lane` and `input8`: eight elements of a per-thread gemv's
+/// input, read by each thread separately or by four threads of a subgroup together.
 pub fn input8(together: bool) -> [Fragment; 2] {
     if together {
         [LANE_SUBGROUP, fragment!("input8_quad", [])]
@@ -149,15 +150,15 @@ pub fn input8(together: bool) -> [Fragment; 2] {
     }
 }
 
-/// Four values of f32, in loads of 64 bits where `wide`.
+/// Returns the fragment that loads four f32, in 64-bit loads if `wide`.
 pub fn load4(wide: bool) -> Fragment {
     if wide { fragment!("load_wide", []) } else { fragment!("load_plain", []) }
 }
 
-/// What a thread of gemm computes: rows by columns.
+/// Returns the fragment for the outputs of a gemm thread: rows by columns.
 ///
 /// # Panics
-/// For a block that there is no fragment for: the tables are part of the program.
+/// If there is no fragment for the block: the tables are part of the program.
 pub fn gemm_block(rows: u32, columns: u32) -> Fragment {
     match (rows, columns) {
         (4, 4) => fragment!("gemm_block_4x4", []),
@@ -167,7 +168,7 @@ pub fn gemm_block(rows: u32, columns: u32) -> Fragment {
     }
 }
 
-/// Cooperative matrices of `size` by `size`, 8 or 16.
+/// Returns the fragment for cooperative matrices of `size` by `size`, 8 or 16.
 pub fn cooperative(size: u32) -> Fragment {
     match size {
         8 => fragment!("cooperative_8", [], ["f16", "wgpu_cooperative_matrix"]),
@@ -176,7 +177,7 @@ pub fn cooperative(size: u32) -> Fragment {
     }
 }
 
-/// Whether rows are a chunk of one sequence or a batch of several.
+/// Returns the fragment for rows that are a chunk of one sequence or a batch of several.
 pub fn rows(rows: Rows) -> Fragment {
     match rows {
         Rows::Chunk => ROWS_CHUNK,
@@ -184,7 +185,7 @@ pub fn rows(rows: Rows) -> Fragment {
     }
 }
 
-/// `workgroup_sum` and `workgroup_max`.
+/// Returns the fragment with `workgroup_sum` and `workgroup_max`.
 pub fn reduce(strategy: Strategy) -> Fragment {
     match strategy {
         Strategy::Subgroup => fragment!("reduce_subgroup", []),
@@ -192,17 +193,19 @@ pub fn reduce(strategy: Strategy) -> Fragment {
     }
 }
 
-/// `rotate`: whether heads are rotated by their rows' positions.
+/// Returns the fragments with `rotate`, which rotates heads by their rows' positions if
+/// `apply`.
 pub fn rotate_heads(apply: bool) -> Vec<Fragment> {
     if apply { vec![ROPE, fragment!("rope_apply", [])] } else { vec![fragment!("rope_ignore", [])] }
 }
 
-/// `rotated`: whether the first heads of a matrix's outputs are.
+/// Returns the fragments with `rotated`, which rotates the first heads of a matrix's
+/// outputs if `apply`.
 pub fn rotate_outputs(apply: bool) -> Vec<Fragment> {
     if apply { vec![ROPE, fragment!("rotate", [])] } else { vec![fragment!("rotate_none", [])] }
 }
 
-/// `note_overflow`: whether values that f16 cannot hold are noted.
+/// Returns the fragment with `note_overflow`, which records f16 overflow if `detect`.
 pub fn overflow(detect: bool) -> Fragment {
     if detect {
         fragment!("overflow_note", [Binding::read_write(8, "overflow")])
@@ -211,13 +214,13 @@ pub fn overflow(detect: bool) -> Fragment {
     }
 }
 
-/// `capped`: whether scores of attention have a bound.
+/// Returns the fragments with `capped`, which bounds attention scores if `soft`.
 pub fn cap(soft: bool) -> Vec<Fragment> {
     if soft { vec![SOFT_CAP, fragment!("cap_soft", [])] } else { vec![fragment!("cap_none", [])] }
 }
 
-/// Values of the cache that one load takes: eight as [`pack_for_reading`], or four, for
-/// f32 as [`load4`].
+/// Returns the fragment for loads of `values` values of the cache: eight in the form of
+/// [`pack_for_reading`], or four, for f32 in the form of [`load4`].
 pub fn kv_by(values: usize, dtype: DType, wide: bool) -> Fragment {
     match (values, dtype, wide) {
         (8, _, _) => fragment!("kv_by_8", []),
@@ -228,7 +231,7 @@ pub fn kv_by(values: usize, dtype: DType, wide: bool) -> Fragment {
     }
 }
 
-/// `kv_load` over one slab or up to four.
+/// Returns the fragment with `kv_load` over one slab or up to four.
 pub fn kv_read(n_slabs: usize) -> Fragment {
     if n_slabs == 1 {
         fragment!("kv_read_1", [Binding::read(9, "kv0")])
@@ -245,7 +248,7 @@ pub fn kv_read(n_slabs: usize) -> Fragment {
     }
 }
 
-/// `kv_store` over one slab or up to four.
+/// Returns the fragment with `kv_store` over one slab or up to four.
 pub fn kv_write(n_slabs: usize) -> Fragment {
     if n_slabs == 1 {
         fragment!("kv_write_1", [Binding::read_write(9, "kv0")])

@@ -1,5 +1,5 @@
-//! The product of gate and up of a gated MLP, where no matrix kernel's epilogue has
-//! both.
+//! The product of gate and up in a gated MLP, for matrix kernels whose epilogue does not
+//! have both.
 
 use super::fragments::{ACTIVATION, STEP};
 use super::matmul::Activation;
@@ -31,7 +31,7 @@ pub struct GatedParams {
     pub unused: [u32; 2],
 }
 
-/// The one variant.
+/// Returns the only variant.
 #[must_use]
 pub fn variant() -> Variant {
     Variant {
@@ -51,7 +51,7 @@ pub struct Gated<'a> {
     pub n: usize,
     /// Applied to the gate.
     pub activation: Activation,
-    /// `[n_rows, 2 n]`: gate and up, where [`super::gated_row`] says.
+    /// `[n_rows, 2 n]`: gate and up, in the order of [`super::gated_row`].
     pub x: &'a GpuBuffer,
     /// `[n_rows, n]`
     pub out: &'a GpuBuffer,

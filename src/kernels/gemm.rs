@@ -1,5 +1,4 @@
-//! Matrix times matrix: prefill, and decode where results must not depend on
-//! the number of rows.
+//! Matrix times matrix: prefill, and decode if results must not depend on the number of rows.
 
 use super::candidate::{Candidate, Needs, Op};
 use super::fragments::{
@@ -32,19 +31,19 @@ static GEMM_COOPERATIVE: Kernel = Kernel {
     bindings: &[Binding::read(2, "x")],
 };
 
-/// Steps of at most this many rows are summed in parts by the candidates that
-/// split k: one tile of the others, so that few workgroups would run. It bounds
-/// what [`scratch_bytes`] asks for.
+/// Candidates that split k sum steps of at most this many rows in parts. For the other
+/// candidates, such a step is one row of tiles, so few workgroups would run. The limit
+/// bounds [`scratch_bytes`].
 pub const SPLIT_ROWS: u32 = 64;
 
-/// Matrices of more rows are not split: one tile of [`SPLIT_ROWS`] rows has 256
-/// workgroups by then, more than a GPU runs at once.
+/// Matrices with more rows are not split. For them, even a step of [`SPLIT_ROWS`] rows
+/// has at least 256 workgroups, more than a GPU runs at once.
 const SPLIT_COLUMNS: usize = 16_384;
 
-/// Threads of a workgroup of gemm_sum.
+/// Threads per workgroup of gemm_sum.
 const SUM_THREADS: u32 = 64;
 
-/// Tile, K tile and block of a thread; parts of a sum.
+/// The tile, the K tile, the block of a thread, and the parts of a sum.
 macro_rules! constants {
     ($m:literal, $n:literal, $k:literal, $block_m:literal, $block_n:literal, $splits:literal) => {
         &[
@@ -57,13 +56,12 @@ macro_rules! constants {
         ]
     };
 }
-/// What runs untuned on a GPU, and what candidates that split k run where rows
-/// are many.
+/// The untuned default on GPUs. Candidates that split k also run it if there are many rows.
 const TILE_64X64: Candidate = tile("tile_64x64", constants!(64, 64, 16, 4, 4, 1));
 
-/// The implementations. Tiles that are large reuse more, those that are small
-/// fill more of a GPU where rows or columns are few; K tiles of 32 wait at half as
-/// many barriers where the workgroup memory (16 KiB) has room for them.
+/// The implementations. Large tiles reuse more data; small tiles fill more of a GPU if
+/// there are few rows or columns. K tiles of 32 halve the number of barriers if they fit
+/// in the workgroup memory (16 KiB).
 pub static CANDIDATES: &[Candidate] = &[
     per_thread("per_thread_4x8_quad", Needs::Int64AndQuads),
     per_thread("per_thread_4x8", Needs::Floor),
@@ -79,8 +77,8 @@ pub static CANDIDATES: &[Candidate] = &[
     cooperative_matrix("cooperative_8", 8, &[("TILE_M", 64), ("TILE_N", 32), ("TILE_K", 32)]),
 ];
 
-/// gemv for as many rows as share their loads, in workgroups of one vector of a
-/// software adapter at its usual width.
+/// Gemv for as many rows as share their loads. Workgroups are one vector of a software
+/// adapter at its usual width.
 const fn per_thread(name: &'static str, needs: Needs) -> Candidate {
     candidate(name, Strategy::PerThread, needs, const { &[&GEMV_PER_THREAD] }, &[("WORKGROUP_SIZE", 8)])
 }
@@ -93,8 +91,8 @@ const fn split(name: &'static str, constants: &'static [(&'static str, u32)]) ->
     candidate(name, Strategy::Workgroup, Needs::Floor, const { &[&GEMM, &GEMM_SUM] }, constants)
 }
 
-/// Of the workgroup strategy though it uses subgroups, and behind the tiles: so it
-/// is no device's default, since it rounds activations.
+/// The strategy is `Workgroup`, although subgroups are used, and the candidates come
+/// after the tiles. So no device runs them by default: they round activations.
 const fn cooperative_matrix(
     name: &'static str,
     size: u32,
@@ -114,11 +112,10 @@ const fn candidate(
     Candidate { op: Op::Gemm, name, strategy, needs, kernels, constants }
 }
 
-/// The variants for a weight type, a layout and a form, in the order of their
-/// dispatches.
+/// Returns the variants for a weight type, a layout and a form, in dispatch order.
 ///
 /// # Panics
-/// For a gated MLP where the candidate [`needs_gated_scratch`].
+/// For a gated MLP if the candidate [`needs_gated_scratch`].
 #[must_use]
 pub fn variants(candidate: &Candidate, dtype: DType, layout: MatrixLayout, form: Form) -> Vec<Variant> {
     if candidate.strategy == Strategy::PerThread {
@@ -134,7 +131,7 @@ pub fn variants(candidate: &Candidate, dtype: DType, layout: MatrixLayout, form:
     if candidate.splits() == 1 {
         return vec![candidate.variant(0, with(form, &[block, OUTPUT_PLAIN]), &[])];
     }
-    // The epilogue is the sum's.
+    // The sum applies the epilogue.
     let sum = Variant {
         kernel: candidate.kernels[1],
         strategy: candidate.strategy,
@@ -144,25 +141,25 @@ pub fn variants(candidate: &Candidate, dtype: DType, layout: MatrixLayout, form:
     vec![candidate.variant(0, with(Form::Plain, &[block, OUTPUT_PARTIAL]), &[]), sum]
 }
 
-/// Whether a gated MLP passes gate and up through a buffer: where no thread holds
-/// eight neighbouring columns.
+/// Returns whether a gated MLP passes gate and up through a buffer, because no thread
+/// holds eight consecutive columns.
 #[must_use]
 pub fn needs_gated_scratch(candidate: &Candidate) -> bool {
     candidate.strategy != Strategy::PerThread
 }
 
-/// Room for intermediate results.
+/// Memory for intermediate results.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Scratch<'a> {
-    /// Parts of sums over k, [`scratch_bytes`].
+    /// Partial sums over k, [`scratch_bytes`] long.
     pub splits: Option<&'a GpuBuffer>,
-    /// Gate and up of a gated MLP, `[n_rows, weights.n_rows]` f32, where the candidate
+    /// Gate and up of a gated MLP, `[n_rows, weights.n_rows]` f32, if the candidate
     /// [`needs_gated_scratch`].
     pub gated: Option<&'a GpuBuffer>,
 }
 
-/// Bytes of scratch with which `candidate` splits k of a matrix of `n` rows; 0
-/// where it does not split it.
+/// Returns the bytes of scratch that `candidate` needs to split k for a matrix of `n`
+/// rows; 0 if it does not split k.
 #[must_use]
 pub fn scratch_bytes(candidate: &Candidate, n: usize) -> u64 {
     match candidate.splits() {
@@ -171,15 +168,15 @@ pub fn scratch_bytes(candidate: &Candidate, n: usize) -> u64 {
     }
 }
 
-/// Records `op` for the step's rows. A candidate that splits k does so where
-/// `scratch` has [`scratch_bytes`] and the matrix lies in one piece; else, and in
-/// steps of more than [`SPLIT_ROWS`] rows, it runs as the plain tile.
+/// Records `op` for the step's rows. A candidate that splits k does so if `scratch` has
+/// [`scratch_bytes`] and the matrix is in one piece. Otherwise, and in steps of more than
+/// [`SPLIT_ROWS`] rows, the plain tile runs.
 ///
 /// # Errors
 /// As [`Recorder::dispatch`].
 ///
 /// # Panics
-/// Where a gated MLP's scratch is missing.
+/// If a gated MLP's scratch is missing.
 pub fn record(
     recorder: &mut Recorder<'_>,
     candidate: &Candidate,
@@ -196,7 +193,7 @@ pub fn record(
     gated::record(recorder, &Gated { step: op.step, n, activation: op.activation, x: both, out: op.out })
 }
 
-/// Without a gated MLP that passes through a buffer.
+/// Records every form except a gated MLP that passes through a buffer.
 fn record_form(
     recorder: &mut Recorder<'_>,
     candidate: &Candidate,
@@ -219,7 +216,7 @@ fn record_form(
     }
 }
 
-/// Every output by one thread.
+/// Records a kernel in which one thread sums an output over all of k.
 fn record_whole(
     recorder: &mut Recorder<'_>,
     candidate: &Candidate,
@@ -238,7 +235,8 @@ fn record_whole(
     })
 }
 
-/// Every output by several workgroups, in steps of few rows; then their sum.
+/// Records, for steps of few rows, a kernel in which several workgroups share the k of an
+/// output, then the sum of their parts.
 fn record_split(
     recorder: &mut Recorder<'_>,
     candidate: &Candidate,

@@ -1,4 +1,4 @@
-//! Matrix times one row, or a few: decode.
+//! Matrix times one row or a few rows: decode.
 
 use super::candidate::{Candidate, Needs, Op};
 use super::fragments::{
@@ -15,29 +15,30 @@ use crate::tensor::DType;
 pub(super) static GEMV: Kernel =
     Kernel { name: "gemv", source: include_str!("../../shaders/gemv.wgsl"), bindings: &[] };
 
-/// gemv and gemm per thread.
+/// The per-thread kernel of both gemv and gemm.
 pub(super) static GEMV_PER_THREAD: Kernel = Kernel {
     name: "gemv_per_thread",
     source: include_str!("../../shaders/gemv_per_thread.wgsl"),
     bindings: &[],
 };
 
-/// Rows of the matrix that a workgroup takes; of a gated MLP's twice as many.
+/// Matrix rows per workgroup; twice as many for a gated MLP.
 const OUTPUTS: usize = 4;
 
-/// Outputs of a thread, per thread.
+/// Outputs per thread of the per-thread kernel.
 pub(super) const THREAD_OUTPUTS: usize = 8;
 
-/// Rows that one dispatch serves with one pass over the weights: each has its sums
-/// in registers. Per thread, at most four of them share a pass.
+/// Numbers of rows that one dispatch can serve with one pass over the weights; the sums
+/// of each row are in registers. In the per-thread kernel, at most four rows share a
+/// pass.
 pub const BATCHES: [usize; 4] = [1, 2, 4, 8];
 
-/// Rows that share a thread's loads of the weights at the most: 64 sums are more
-/// than registers hold, and no faster than twice 32.
+/// Most rows that share a thread's loads of the weights. 64 sums do not fit in registers
+/// and are no faster than two times 32.
 pub(super) const PER_THREAD_ROWS: usize = 4;
 
-/// The implementations. Small workgroups per thread, one vector of a software
-/// adapter at its usual width, so that small matrices still fill two cores.
+/// The implementations. Per-thread workgroups are small, one vector of a software adapter
+/// at its usual width, so even small matrices fill two cores.
 pub static CANDIDATES: &[Candidate] = &[
     per_thread("per_thread_quad", Needs::Int64AndQuads),
     per_thread("per_thread", Needs::Floor),
@@ -71,7 +72,7 @@ const fn workgroup(
     Candidate { op: Op::Gemv, name, strategy, needs, kernels: const { &[&GEMV] }, constants }
 }
 
-/// The variant for a weight type, a layout, one of [`BATCHES`] and a form.
+/// Returns the variant for a weight type, a layout, one of [`BATCHES`] and a form.
 #[must_use]
 pub fn variant(
     candidate: &Candidate,
@@ -88,19 +89,19 @@ pub fn variant(
     variant_with(candidate, dtype, layout, batch, form, input_and_output, &[])
 }
 
-/// What stores the output in a form.
+/// Returns the fragments that store the output in a form.
 pub(super) fn output(form: Form) -> Vec<Fragment> {
     let mut fragments = form.rotation_and_rows();
     fragments.push(if form == Form::Gated { OUTPUT_GATED } else { OUTPUT_PLAIN });
     fragments
 }
 
-/// How often four rows of the matrix a workgroup takes.
+/// Returns how many groups of four matrix rows a workgroup takes.
 const fn parts(form: Form) -> usize {
     if matches!(form, Form::Gated) { 2 } else { 1 }
 }
 
-/// Rows that share a pass over the weights in a batch.
+/// Returns how many rows of a batch share a pass over the weights.
 fn shared_rows(candidate: &Candidate, batch: usize) -> usize {
     match candidate.strategy {
         Strategy::PerThread => batch.min(PER_THREAD_ROWS),
@@ -108,7 +109,7 @@ fn shared_rows(candidate: &Candidate, batch: usize) -> usize {
     }
 }
 
-/// As [`variant`], with fragments for the input and the output.
+/// Returns [`variant`] with the given fragments for input and output.
 pub(super) fn variant_with(
     candidate: &Candidate,
     dtype: DType,
@@ -132,13 +133,13 @@ pub(super) fn variant_with(
     candidate.variant(0, fragments, &[&own, constants].concat())
 }
 
-/// The smallest of [`BATCHES`] that holds `n_rows`, or the largest.
+/// Returns the smallest of [`BATCHES`] that holds `n_rows`, or the largest.
 #[must_use]
 pub fn batch_for(n_rows: usize) -> usize {
     BATCHES.into_iter().find(|&batch| batch >= n_rows).unwrap_or(BATCHES[BATCHES.len() - 1])
 }
 
-/// Records `op` for the step's rows, `batch` of them at a time.
+/// Records `op` for the step's rows, `batch` at a time.
 ///
 /// # Errors
 /// As [`Recorder::dispatch`].
@@ -154,7 +155,7 @@ pub fn record(
     op.record(recorder, &variant, |n| grid(candidate, batch, form, n))
 }
 
-/// The grid for `n` rows of the matrix.
+/// Returns the grid for a matrix of `n` rows.
 pub(super) fn grid(candidate: &Candidate, batch: usize, form: Form, n: usize) -> Grid {
     let outputs = match candidate.strategy {
         Strategy::PerThread => THREAD_OUTPUTS * candidate.constant("WORKGROUP_SIZE") as usize,

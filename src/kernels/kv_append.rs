@@ -1,4 +1,4 @@
-//! Appends keys and values of the step's rows to the paged cache.
+//! Appends the keys and values of the step's rows to the paged cache.
 
 use super::fragments::{self, KV_LAYOUT, STEP, kv_write, overflow, pack};
 use super::kv_overflow::OverflowFlag;
@@ -25,9 +25,9 @@ const WORKGROUP_SIZE: u32 = 64;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct KvAppendParams {
-    /// Heads of q.
+    /// Query heads.
     pub n_head: u32,
-    /// Heads of k and v.
+    /// KV heads.
     pub n_kv_head: u32,
     /// Length of a row of `qkv` divided by 4.
     pub qkv_stride4: u32,
@@ -35,8 +35,8 @@ pub struct KvAppendParams {
     pub tag: u32,
 }
 
-/// The variant for a cache type, a padded head, a number of slabs and a kind of rows;
-/// with `detect` values that f16 cannot hold are noted.
+/// Returns the variant for a cache type, a padded head, a number of slabs and a kind of
+/// rows. With `detect` it records f16 overflow.
 #[must_use]
 pub fn variant(dtype: DType, head_dim: usize, n_slabs: usize, rows: Rows, detect: bool) -> Variant {
     Variant {
@@ -58,7 +58,7 @@ pub fn variant(dtype: DType, head_dim: usize, n_slabs: usize, rows: Rows, detect
     }
 }
 
-/// Append of the step's rows.
+/// An append of the step's rows.
 #[derive(Clone, Copy, Debug)]
 pub struct KvAppend<'a> {
     /// The step's rows and their positions.
@@ -67,12 +67,13 @@ pub struct KvAppend<'a> {
     pub qkv: &'a GpuBuffer,
     /// The layer's cache.
     pub kv: PagedKv<'a>,
-    /// Heads of q.
+    /// Query heads.
     pub n_head: usize,
-    /// Buffers to bind for slabs that do not exist yet: [`super::SLABS_MAX`] - 2
-    /// of them where the cache has more than one slab.
+    /// Buffers to bind for slabs that do not exist yet: [`super::SLABS_MAX`] - 2 of them
+    /// if the cache has more than one slab.
     pub spare_slabs: &'a [GpuBuffer],
-    /// Where values that f16 cannot hold are noted, of a cache in f16 whose are to be.
+    /// Where to record values too large for f16; only for f16 caches with overflow
+    /// detection on.
     pub overflow: Option<OverflowFlag<'a>>,
 }
 

@@ -1,45 +1,45 @@
-//! The flag of keys and values that f16 cannot hold.
+//! The flag that records f16 overflow of keys and values.
 
 use crate::gpu::GpuBuffer;
 
-/// Bytes of the flag: a word for keys, one for values.
+/// Bytes of the flag: one word for keys, one for values.
 pub const OVERFLOW_FLAG_BYTES: u64 = 8;
 
-/// Numbers that [`OverflowFlag::tag`] may have: 12 bits of a word...
+/// Number of values of [`OverflowFlag::tag`]: 12 bits of a word.
 pub const TAGS_MAX: usize = 1 << 12;
-/// ...and positions that may stand beside one: the other 20.
+/// Number of positions that can be recorded with a tag: the other 20 bits.
 pub const POSITIONS_MAX: usize = 1 << 20;
 
-/// Where the kernels that append to a cache note values that f16 cannot hold: whose
-/// magnitude rounds to more than 65504, or NaN.
+/// Where the kernels that append to a cache record f16 overflow: values whose magnitude
+/// rounds to more than 65504, or NaN.
 #[derive(Clone, Copy, Debug)]
 pub struct OverflowFlag<'a> {
-    /// `[2 (keys, values)]`, u32; zeros before a pass.
+    /// `[2 (keys, values)]`, u32; must be zero before a pass.
     pub buffer: &'a GpuBuffer,
-    /// What is noted beside the position: the caller's number, below [`TAGS_MAX`].
+    /// A number of the caller's choice, below [`TAGS_MAX`], recorded with the position.
     pub tag: usize,
 }
 
-/// What a flag says.
+/// The f16 overflow that a flag reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KvOverflow {
-    /// The lowest [`OverflowFlag::tag`] of those that noted something.
+    /// The lowest [`OverflowFlag::tag`] with an overflow.
     pub tag: usize,
-    /// The lowest position that it noted.
+    /// The lowest position recorded with that tag.
     pub position: usize,
-    /// Whether it is a value, no key, that f16 cannot hold there.
+    /// Whether a value overflows there, rather than a key.
     pub is_value: bool,
 }
 
 impl KvOverflow {
-    /// What the words of a flag say; `None` where nothing was noted. Of a key and a
-    /// value of one position the key is named.
+    /// Decodes the words of a flag; `None` if nothing was recorded. If both a key and a
+    /// value of the same position overflow, the key is reported.
     ///
-    /// The highest tag of all with the highest position of all looks like nothing.
+    /// The highest tag with the highest position looks like an empty flag.
     #[must_use]
     pub fn lowest(words: [u32; 2]) -> Option<Self> {
         let noted = words.into_iter().zip([false, true]).filter(|&(word, _)| word != 0);
-        // The first of equals.
+        // At equal places the key comes first.
         let (place, is_value) = noted.map(|(word, is_value)| (u32::MAX - word, is_value)).min()?;
         let (tag, position) = (place as usize / POSITIONS_MAX, place as usize % POSITIONS_MAX);
         Some(KvOverflow { tag, position, is_value })

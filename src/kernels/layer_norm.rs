@@ -15,9 +15,9 @@ static LAYER_NORM_PER_THREAD: Kernel = Kernel {
     bindings: &[],
 };
 
-/// The implementations: per thread, workgroups of one vector of a software
-/// adapter at its usual width; otherwise a workgroup a row, of which GPT-2's have
-/// 192 to 400 vec4.
+/// The implementations. Per thread, workgroups are one vector of a software adapter at
+/// its usual width. The others take one workgroup per row; rows of GPT-2 have 192 to 400
+/// vec4.
 pub static CANDIDATES: &[Candidate] = &[
     candidate(
         "per_thread",
@@ -44,7 +44,7 @@ const fn candidate(
 #[repr(C)]
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct LayerNormParams {
-    /// Features.
+    /// Features, without padding.
     pub n: u32,
     /// Row length divided by 4.
     pub stride4: u32,
@@ -54,7 +54,7 @@ pub struct LayerNormParams {
     pub unused: u32,
 }
 
-/// The variant.
+/// Returns the variant of a candidate.
 #[must_use]
 pub fn variant(candidate: &Candidate) -> Variant {
     let mut fragments = vec![STEP, fragments::LAYER_NORM];
@@ -67,9 +67,9 @@ pub fn variant(candidate: &Candidate) -> Variant {
 /// Layer normalization of the step's rows.
 #[derive(Clone, Copy, Debug)]
 pub struct LayerNorm<'a> {
-    /// The step: rows, and the first of them in `x`.
+    /// The step: the number of rows, and the first of them in `x`.
     pub step: BoundBuffer<'a>,
-    /// Features.
+    /// Features, without padding.
     pub n: usize,
     /// Added to the variance.
     pub epsilon: f32,

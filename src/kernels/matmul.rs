@@ -1,11 +1,11 @@
-//! What gemv and gemm share: the operation, the epilogue, the params.
+//! The operation, epilogue and parameters shared by gemv and gemm.
 
 use super::matmul_form::MatmulForm;
 use super::matrix::Matrix;
 use crate::error::Result;
 use crate::gpu::{BoundBuffer, GpuBuffer, Grid, Recorder, Variant};
 
-/// Activation function in the epilogue, by the numbers that the shaders use.
+/// Activation function in the epilogue, with the numbers that the shaders use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u32)]
@@ -13,10 +13,10 @@ pub enum Activation {
     /// The identity.
     #[default]
     None = 0,
-    /// GELU's tanh form (Hendrycks and Gimpel 2016): transformers' gelu_new,
-    /// gelu_pytorch_tanh and gelu_fast are one function.
+    /// GELU, tanh form (Hendrycks and Gimpel 2016). gelu_new, gelu_pytorch_tanh and
+    /// gelu_fast of transformers are all this function.
     GeluTanh = 1,
-    /// GELU with the error function: transformers' gelu.
+    /// GELU with the error function: gelu of transformers.
     Gelu = 2,
     /// `x * sigmoid(1.702 x)`.
     QuickGelu = 3,
@@ -29,7 +29,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// All of them.
+    /// All activation functions.
     pub const ALL: [Activation; 7] = [
         Activation::None,
         Activation::GeluTanh,
@@ -40,7 +40,7 @@ impl Activation {
         Activation::Tanh,
     ];
 
-    /// The name that reports print.
+    /// Returns the name that reports print.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -69,21 +69,21 @@ pub struct MatmulParams {
     pub out_stride4: u32,
     /// Number of the activation function.
     pub activation: u32,
-    /// 1 where the bias is added.
+    /// 1 if the bias is added.
     pub has_bias: u32,
-    /// 1 where the result is added to the output buffer.
+    /// 1 if the result is added to the output buffer.
     pub accumulate: u32,
-    /// Features of a normalization in front; 0 without one.
+    /// Features of the preceding normalization; 0 without one.
     pub norm_n: u32,
-    /// What it adds to the variance, or to the mean of the squares.
+    /// Added to the variance or the mean of the squares in that normalization.
     pub epsilon: f32,
-    /// [`super::OverflowFlag::tag`] where the output is appended to a cache.
+    /// [`super::OverflowFlag::tag`], if the output is appended to a cache.
     pub tag: u32,
     /// Bound of the soft cap; 0 without one.
     pub soft_cap: f32,
-    /// Elements of a row that are rotated, divided by 4.
+    /// Rotated elements of a row, divided by 4.
     pub rotated4: u32,
-    /// Elements of a head that is rotated, divided by 4.
+    /// Elements of a rotated head, divided by 4.
     pub head4: u32,
     /// Padding to 16 bytes.
     pub unused: [u32; 3],
@@ -100,23 +100,23 @@ pub struct Matmul<'a> {
     pub weights: &'a Matrix,
     /// `[weights.n_rows]`, f32.
     pub bias: Option<&'a GpuBuffer>,
-    /// Applied after the bias; in a gated MLP to the gate.
+    /// Applied after the bias; in a gated MLP, to the gate.
     pub activation: Activation,
-    /// `cap * tanh(x / cap)` behind the activation, for a cap above 0 (Gemma 2); not
-    /// with a gated MLP.
+    /// `cap * tanh(x / cap)` after the activation, for a cap above 0 (Gemma 2); not for a
+    /// gated MLP.
     pub soft_cap: Option<f32>,
     /// A gated MLP, a rotary embedding, or neither.
     pub form: MatmulForm<'a>,
-    /// Adds to `out`: the residual connection; not with a gated MLP.
+    /// Whether to add to `out` (the residual connection); not for a gated MLP.
     pub accumulate: bool,
-    /// Output, `[n_rows, weights.n_rows]`; of a gated MLP half as wide.
+    /// Output, `[n_rows, weights.n_rows]`; half as wide for a gated MLP.
     pub out: &'a GpuBuffer,
-    /// Rows of the matrix that one dispatch takes at the most, a multiple of
-    /// [`Matrix::CUT_ROWS`]; `None` for whole pieces. The same bits either way.
+    /// Most matrix rows per dispatch, a multiple of [`Matrix::CUT_ROWS`]; `None` for
+    /// whole pieces. The result has the same bits either way.
     pub rows_at_once: Option<usize>,
 }
 
-/// Rows of a matrix that one dispatch computes: a piece, or a part of one.
+/// Matrix rows that one dispatch computes: a piece or part of one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slice<'a> {
     first_row: usize,
@@ -125,7 +125,7 @@ pub(super) struct Slice<'a> {
 }
 
 impl Matmul<'_> {
-    /// Records one dispatch a slice of the matrix.
+    /// Records one dispatch per slice of the matrix.
     pub(super) fn record(
         &self,
         recorder: &mut Recorder<'_>,
@@ -135,8 +135,8 @@ impl Matmul<'_> {
         self.record_with(recorder, variant, |_| (), &[], grid)
     }
 
-    /// As [`Matmul::record`] with parameters that `fuse` sets, for what is fused, and
-    /// bindings between those of every matmul and the form's.
+    /// As [`Matmul::record`], but `fuse` sets the parameters of fused operations, and the
+    /// buffers of `more` are bound between those of every matmul and those of the form.
     pub(super) fn record_with(
         &self,
         recorder: &mut Recorder<'_>,
@@ -169,9 +169,9 @@ impl Matmul<'_> {
         Ok(())
     }
 
-    /// The pieces, cut into slices. Both layouts keep [`Matrix::CUT_ROWS`] rows
-    /// together, and a row of eight f16 has 16 bytes, so that a cut lies on a
-    /// multiple of the 256 bytes that a binding's offset must have.
+    /// Returns the pieces, cut into slices. Both layouts keep [`Matrix::CUT_ROWS`] rows
+    /// together, and a row has at least eight f16, 16 bytes. So each cut is at a multiple
+    /// of the 256 bytes to which a binding's offset is aligned.
     pub(super) fn slices(&self) -> impl Iterator<Item = Slice<'_>> {
         let row_bytes = self.weights.n_columns * self.weights.dtype.size_bytes();
         self.weights.pieces.iter().flat_map(move |piece| {
@@ -189,7 +189,7 @@ impl Matmul<'_> {
         })
     }
 
-    /// The parameters for one slice, with nothing fused.
+    /// Returns the parameters for one slice, with nothing fused.
     pub(super) fn params(&self, slice: Slice<'_>) -> MatmulParams {
         let [rotated, head] = self.form.rotated_elems();
         MatmulParams {
@@ -210,10 +210,10 @@ impl Matmul<'_> {
         }
     }
 
-    /// What every kernel binds behind the parameters, but for x: step, weights,
-    /// bias, out.
+    /// Returns the buffers that every kernel binds after the parameters, except x: step,
+    /// weights, bias, out.
     pub(super) fn bound<'b>(&'b self, slice: Slice<'b>) -> [BoundBuffer<'b>; 4] {
-        // Without a bias something readable must be bound in its place.
+        // Without a bias, another readable buffer must be bound in its place.
         let bias = self.bias.map_or(slice.weights, Into::into);
         [self.step, slice.weights, bias, self.out.into()]
     }

@@ -1,5 +1,5 @@
-//! What gemv and gemm make of their sums beyond bias and activation: nothing, a
-//! gated MLP, a rotary embedding.
+//! What gemv and gemm do with their sums besides bias and activation: nothing, a gated
+//! MLP, or a rotary embedding.
 
 use super::fragments;
 use super::{Rows, StepRows};
@@ -8,63 +8,64 @@ use crate::gpu::{BoundBuffer, Fragment, GpuBuffer};
 /// The form of a projection's output.
 #[derive(Clone, Copy, Debug)]
 pub enum MatmulForm<'a> {
-    /// As it is.
+    /// No further operation.
     Plain,
     /// `activate(gate) * up` of a gated MLP (Shazeer 2020, "GLU Variants Improve
-    /// Transformer"): gate and up are one matrix, whose rows are in the order of [`gated_row`];
-    /// the output has half as many columns.
+    /// Transformer"). Gate and up are one matrix with its rows in the order of
+    /// [`gated_row`]. The output has half as many columns.
     Gated,
-    /// q, k and v, of which q and k are rotated.
+    /// q, k and v, with q and k rotated.
     Rotated(Rotary<'a>),
 }
 
-/// What stands in a row of the one matrix that holds gate and up: 0 for the gate, 1 for
-/// up, and of which output. Four of either take turns, so that a thread that computes
-/// eight neighbouring rows has both of four outputs.
+/// Returns what a row of the matrix of gate and up contains: 0 for gate or 1 for up, and
+/// the number of its output. Gate and up alternate in groups of four rows. So a thread
+/// that computes eight consecutive rows has both for four outputs.
 #[must_use]
 pub const fn gated_row(row: usize) -> [usize; 2] {
     [row / 4 % 2, row / 8 * 4 + row % 4]
 }
 
-/// A rotary embedding (Su et al. 2021, "RoFormer") of the first heads of a row, of
-/// pairs of neighbouring elements.
+/// A rotary embedding (Su et al. 2021, "RoFormer") of the first heads of a row. It
+/// rotates pairs of adjacent elements.
 #[derive(Clone, Copy, Debug)]
 pub struct Rotary<'a> {
     /// The step's rows and their positions, each below `n_ctx`.
     pub rows: StepRows<'a>,
-    /// `[n_ctx, head_dim / 2, 2 (cos, sin)]`, f32: angles of 0 where a head is not
-    /// rotated, and in its padding.
+    /// `[n_ctx, head_dim / 2, 2 (cos, sin)]`, f32. Angles are 0 where a head is not
+    /// rotated and in its padding.
     pub table: &'a GpuBuffer,
-    /// Heads that are rotated: those of q and k.
+    /// Rotated heads: those of q and k.
     pub n_heads: usize,
     /// Elements of a head with padding.
     pub head_dim: usize,
 }
 
-/// What a variant depends on of a [`MatmulForm`].
+/// The properties of a [`MatmulForm`] on which a variant depends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// [`MatmulForm::Plain`]
     Plain,
     /// [`MatmulForm::Gated`]
     Gated,
-    /// [`MatmulForm::Rotated`], of rows of a kind.
+    /// [`MatmulForm::Rotated`], for a kind of rows.
     Rotated(Rows),
 }
 
 impl Form {
-    /// Whether outputs are rotated.
+    /// Returns whether outputs are rotated.
     #[must_use]
     pub const fn is_rotated(self) -> bool {
         matches!(self, Form::Rotated(_))
     }
 
-    /// `rotated`.
+    /// Returns the fragments with `rotated`.
     pub(super) fn rotation(self) -> Vec<Fragment> {
         fragments::rotate_outputs(self.is_rotated())
     }
 
-    /// [`Form::rotation`] with the positions that it needs, for a kernel without rows.
+    /// Returns [`Form::rotation`] with the rows fragment that it needs, for a kernel
+    /// without one.
     pub(super) fn rotation_and_rows(self) -> Vec<Fragment> {
         let mut fragments = self.rotation();
         if let Form::Rotated(rows) = self {
@@ -75,7 +76,7 @@ impl Form {
 }
 
 impl<'a> MatmulForm<'a> {
-    /// What a variant depends on.
+    /// Returns the properties on which a variant depends.
     #[must_use]
     pub fn kind(&self) -> Form {
         match self {
@@ -85,7 +86,7 @@ impl<'a> MatmulForm<'a> {
         }
     }
 
-    /// Elements of a row that are rotated, and of a head.
+    /// Returns the rotated elements of a row, and the elements of a head.
     pub(super) fn rotated_elems(&self) -> [usize; 2] {
         match self {
             MatmulForm::Plain | MatmulForm::Gated => [0, 0],
@@ -93,12 +94,12 @@ impl<'a> MatmulForm<'a> {
         }
     }
 
-    /// Columns of the output of a matrix of `n_rows`.
+    /// Returns the output columns for a matrix of `n_rows`.
     pub(super) fn out_columns(&self, n_rows: usize) -> usize {
         if matches!(self, MatmulForm::Gated) { n_rows / 2 } else { n_rows }
     }
 
-    /// The rotation's bindings, those of the highest indices.
+    /// Returns the bindings of the rotation; they have the highest indices.
     pub(super) fn bindings(&self) -> Vec<BoundBuffer<'a>> {
         match self {
             MatmulForm::Plain | MatmulForm::Gated => Vec::new(),

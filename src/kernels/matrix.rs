@@ -1,41 +1,43 @@
-//! A weight matrix on the GPU: how it is divided and how it lies.
+//! A weight matrix on the GPU: its pieces and their memory layout.
 
 use crate::gpu::{GpuBuffer, Strategy};
 use crate::tensor::DType;
 
-/// In which order a matrix's packs, eight neighbouring elements of a row, lie in
-/// memory.
+/// The order of a matrix's packs in memory. A pack is eight consecutive elements of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MatrixLayout {
-    /// Row by row: where threads share a row.
+    /// Row by row, for kernels whose threads share a row.
     Rows,
-    /// In blocks of 64 rows, of which eight threads take eight neighbouring ones
-    /// each: first the four lower rows of every thread, then the four upper ones, for
-    /// the two passes of `gemv_per_thread`; of each four pack by pack, and of a pack
-    /// first that of every thread's first row, then of every thread's second one. So
-    /// the eight threads of a vector read 128 neighbouring bytes of f16 at a time, and
-    /// a pass is one stream of memory. Blocks, read in one pass, gave 12 to 13.6 GB/s
-    /// against 7.3 row by row on a software adapter of two cores; two passes over rows
-    /// that were not apart took 1.5 times as long (benches/record/NOTES.md). The last
-    /// block of a piece has the rows that are left, a multiple of eight, and an eighth
-    /// as many threads.
+    /// In blocks of 64 rows, with eight consecutive rows for each of eight threads. The
+    /// four lower rows of all threads come first, then the four upper ones, for the two
+    /// passes of `gemv_per_thread`. Each half is stored pack by pack. For each pack, the
+    /// first rows of all threads come first, then their second rows, and so on. So the
+    /// eight threads of a vector read 128 consecutive bytes of f16 at a time, and a pass
+    /// is one stream of memory.
+    ///
+    /// On a software adapter with two cores, blocks read in one pass reached 12 to 13.6
+    /// GB/s, against 7.3 row by row. Two passes over blocks whose halves were not
+    /// separated took 1.5 times as long (benches/record/DECISIONS.md).
+    ///
+    /// The last block of a piece holds the remaining rows, a multiple of eight, with one
+    /// thread per eight rows.
     Blocks,
 }
 
-/// Rows of a block.
+/// Rows per block.
 const BLOCK_ROWS: usize = 64;
 
-/// Neighbouring rows of one thread; rows are padded to a multiple of them.
+/// Consecutive rows per thread. The rows of a matrix are padded to a multiple of this.
 const THREAD_ROWS: usize = 8;
 
 /// Rows that a thread reads in one pass over the packs.
 const PASS_ROWS: usize = 4;
 
 impl MatrixLayout {
-    /// Both.
+    /// Both layouts.
     pub const ALL: [MatrixLayout; 2] = [MatrixLayout::Rows, MatrixLayout::Blocks];
 
-    /// The one that the kernels of a strategy read fastest; all of them read both.
+    /// Returns the layout that the kernels of a strategy read fastest. All kernels read both.
     #[must_use]
     pub const fn preferred_by(strategy: Strategy) -> Self {
         match strategy {
@@ -44,8 +46,8 @@ impl MatrixLayout {
         }
     }
 
-    /// Where pack `pack` of row `row` lies in a piece of `n_rows` rows of
-    /// `n_packs` packs, counted in packs.
+    /// Returns the index, in packs, of pack `pack` of row `row` in a piece of `n_rows`
+    /// rows of `n_packs` packs.
     #[must_use]
     pub const fn pack_index(self, row: usize, pack: usize, n_rows: usize, n_packs: usize) -> usize {
         match self {
@@ -63,11 +65,11 @@ impl MatrixLayout {
     }
 }
 
-/// Most rows of a piece: gemm gives a workgroup 4 outputs at the least, and one
+/// Most rows per piece: a workgroup of gemm computes at least 4 outputs, and one
 /// dimension of a grid has at most 65,535 workgroups.
 const PIECE_ROWS_MAX: usize = 1 << 17;
 
-/// Rows `first_row ..` of a matrix, in a buffer of their own.
+/// Rows of a matrix from `first_row` on, in a separate buffer.
 #[derive(Debug)]
 pub struct Piece {
     /// First row, a multiple of 8.
@@ -78,36 +80,36 @@ pub struct Piece {
     pub buffer: GpuBuffer,
 }
 
-/// A matrix on the GPU, `[n_rows, n_columns]`, both multiples of 8, split by rows
-/// into pieces that fit the adapter's storage binding.
+/// A matrix on the GPU, `[n_rows, n_columns]`, both multiples of 8. It is split by rows
+/// into pieces that fit the adapter's storage bindings.
 #[derive(Debug)]
 pub struct Matrix {
     /// Element type.
     pub dtype: DType,
-    /// How each piece lies in its buffer.
+    /// Layout of each piece.
     pub layout: MatrixLayout,
     /// Rows with padding: output features.
     pub n_rows: usize,
     /// Columns with padding: input features.
     pub n_columns: usize,
-    /// Pieces by rising row.
+    /// Pieces in ascending order of rows.
     pub pieces: Vec<Piece>,
 }
 
 impl Matrix {
-    /// Rows of each piece but the last, for a binding of `max_binding_bytes`: whole
-    /// blocks where a binding has room for one.
+    /// Returns the rows of each piece but the last, for a binding of `max_binding_bytes`:
+    /// whole blocks if a binding can hold one.
     #[must_use]
     pub fn rows_per_piece(n_columns: usize, dtype: DType, max_binding_bytes: u64) -> usize {
         let row_bytes = (n_columns * dtype.size_bytes()) as u64;
         let most = (max_binding_bytes / row_bytes) as usize;
         let unit = if most >= BLOCK_ROWS { BLOCK_ROWS } else { THREAD_ROWS };
-        // At least eight: a single row beyond the limit is refused when its buffer
-        // is allocated.
+        // At least eight. If a piece still exceeds the limit, the allocation of its
+        // buffer fails.
         (most / unit * unit).clamp(THREAD_ROWS, PIECE_ROWS_MAX)
     }
 
-    /// Into how many rows at a time a piece may be cut, other than at its end.
+    /// Within a piece, cuts must be at multiples of this many rows.
     pub const CUT_ROWS: usize = BLOCK_ROWS;
 }
 

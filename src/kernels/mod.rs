@@ -1,10 +1,8 @@
-//! One operation a file: its variants, its parameters and the function that
-//! records it.
+//! One operation per file: its variants, its parameters and the function that records it.
 //!
-//! Each file stands beside a shader of the same name in `shaders/`, a naive
-//! f32 twin of the same name in [`crate::reference`], and cases in
-//! [`crate::tune::cases`]. Shapes are given in elements; rows are padded as
-//! [`crate::tensor::pad_row`] says, the padding holding zeros.
+//! Each file has a shader of the same name in `shaders/`, a naive f32 twin of the same
+//! name in [`crate::reference`], and cases in [`crate::conformance::cases`]. Shapes are given in
+//! elements. Rows are padded with zeros to [`crate::tensor::pad_row`].
 
 pub mod argmax;
 mod attention;
@@ -53,8 +51,8 @@ pub use paged::{PAGE_SIZE, PagedKv, SLABS_MAX, page_entry, page_pack_bytes};
 pub use source_hash::SOURCE_HASH;
 pub use step::{BATCH_MAX, Batch, ROWS_MAX, Row, Rows, Step, StepRows};
 
-/// Every variant of every kernel at a sample of its constants: what the shader
-/// contract checks.
+/// Returns every variant of every kernel for a sample of its constants: the variants that
+/// the shader contract checks.
 #[must_use]
 pub fn registry() -> Vec<Variant> {
     let mut all = Vec::new();
@@ -86,7 +84,8 @@ pub fn registry() -> Vec<Variant> {
     all
 }
 
-/// Heads and groups of them around what a workgroup holds, with and without a cap.
+/// Returns forms with head sizes and group sizes around the limits of a workgroup, with
+/// and without a cap.
 fn attention_forms(dtype: DType) -> Vec<AttentionForm> {
     let form =
         |head_dim, group, n_slabs, soft_cap| AttentionForm { dtype, head_dim, group, n_slabs, soft_cap };
@@ -115,7 +114,7 @@ fn attention_variants(form: AttentionForm) -> Vec<Variant> {
     all
 }
 
-/// Those that read matrices.
+/// Returns the variants of kernels that read matrices.
 fn matrix_variants(dtype: DType, layout: MatrixLayout) -> Vec<Variant> {
     let rows = [Some(Rows::Chunk), Some(Rows::Batch), None];
     let mut all = rows.map(|rows| embedding::variant(dtype, layout, rows)).to_vec();

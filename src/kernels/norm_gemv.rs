@@ -1,5 +1,5 @@
-//! A normalization, the projection behind it, and for q, k and v the append to the
-//! cache: one kernel, or two or three.
+//! A normalization, the projection after it and, for q, k and v, the append to the cache:
+//! one kernel, or two or three.
 
 use super::candidate::{Candidate, Choices, Needs, Op};
 use super::fragments::{
@@ -17,12 +17,12 @@ use crate::error::Result;
 use crate::gpu::{BoundBuffer, GpuBuffer, Recorder, Strategy, Variant};
 use crate::tensor::DType;
 
-/// The implementations behind a layer normalization. "separate" runs layer_norm, gemv and kv_append, as chosen
-/// for themselves; the others compute the norm in every workgroup of the gemv,
-/// which costs a few reads of one row more and saves one or two dispatches; a batch
-/// of several rows runs separately. Per thread the separate kernels win at every
-/// width measured: 685 to 590 tokens/s at 192 features, 26 to 25 at 768 (lavapipe
-/// 25, 2 cores).
+/// The implementations after a layer normalization. "separate" runs the implementations
+/// chosen for layer_norm, gemv and kv_append. The others compute the norm in every
+/// workgroup of the gemv: this costs a few more reads of one row and saves one or two
+/// dispatches. A batch of several rows runs separately. Per thread, the separate kernels
+/// win at every measured width: 685 against 590 tokens/s at 192 features, 26 against 25
+/// at 768 (lavapipe 25, 2 cores).
 pub static CANDIDATES: &[Candidate] = &[
     separate(Op::NormGemv),
     per_thread(Op::NormGemv, "per_thread_quad", Needs::Int64AndQuads),
@@ -35,13 +35,13 @@ pub static CANDIDATES: &[Candidate] = &[
     workgroup(Op::NormGemv, "subgroup_256", Strategy::Subgroup, &[("WORKGROUP_SIZE", 256)]),
 ];
 
-/// The implementations behind an RMS normalization, under the names of [`CANDIDATES`].
-/// The fused ones add up the squares while they sum, and multiply by the norm's factor
-/// at the end: a batch of several rows runs fused as well, and nothing waits per
-/// thread. There the weight of the norm is one more load in front of eight of the
-/// matrix, in every thread: 576 to 960 features take 130 us, 133 us separately and
-/// 113 us without a norm; 576 to 3072 take 622, 546 and 531 us (lavapipe 25, 2 cores; before
-/// four threads read the input together).
+/// The implementations after an RMS normalization, with the names of [`CANDIDATES`]. The
+/// fused ones add up the squares during the sums and multiply by the norm's factor at the
+/// end. So a batch of several rows also runs fused, and per-thread kernels have no
+/// barrier. In per-thread kernels, every thread loads the norm's weight once for every
+/// eight loads of the matrix. 576 to 960 features take 130 us fused, 133 us separately
+/// and 113 us without a norm; 576 to 3072 take 622, 546 and 531 us (lavapipe 25, 2 cores;
+/// measured before four threads read the input together).
 pub static RMS_CANDIDATES: &[Candidate] = &[
     separate(Op::RmsGemv),
     per_thread(Op::RmsGemv, "per_thread_quad", Needs::Int64AndQuads),
@@ -90,7 +90,7 @@ pub enum Norm {
 }
 
 impl Norm {
-    /// The operation of the norm by itself.
+    /// Returns the operation of the norm without a projection.
     #[must_use]
     pub const fn op(self) -> Op {
         match self {
@@ -99,7 +99,7 @@ impl Norm {
         }
     }
 
-    /// The operation of the norm with a projection behind it.
+    /// Returns the operation of the norm followed by a projection.
     #[must_use]
     pub const fn gemv_op(self) -> Op {
         match self {
@@ -109,30 +109,32 @@ impl Norm {
     }
 }
 
-/// The portable workgroup memory, less what the sums of the norm take.
+/// Most bytes of a normalized row: the portable workgroup memory, minus the memory for
+/// the sums of the norm.
 const NORMED_BYTES_MAX: usize = 16_384 - 256;
 
-/// A projection behind a normalization.
+/// A normalization followed by a projection.
 #[derive(Clone, Copy, Debug)]
 pub struct NormGemv<'a> {
     /// The norm.
     pub norm: Norm,
-    /// Features of the norm.
+    /// Features of the norm, without padding.
     pub n: usize,
     /// Added to the variance, or to the mean of the squares.
     pub epsilon: f32,
-    /// `[2, pad_row(n)]`: weight, then bias; of an RMS normalization `[pad_row(n)]`.
+    /// `[2, pad_row(n)]`: weight, then bias; for an RMS normalization `[pad_row(n)]`.
     pub scale: &'a GpuBuffer,
     /// The projection; its `x` is the norm's input.
     pub projection: Matmul<'a>,
-    /// `[n_rows, pad_row(n)]`, for the norm where it is a kernel of its own.
+    /// `[n_rows, pad_row(n)]`: the output of the norm if it runs as a separate kernel.
     pub normed: &'a GpuBuffer,
-    /// Where the projection is q, k and v: the cache that k and v go to.
+    /// The cache to which k and v are appended, if the projection is q, k and v.
     pub append: Option<KvAppend<'a>>,
 }
 
-/// Rows that a fused kernel of the candidate may serve at once: behind a layer
-/// normalization one, whose statistics stand in front of the sums.
+/// Returns the numbers of rows that a fused kernel of the candidate can serve at once.
+/// After a layer normalization this is only one, because its statistics are needed before
+/// the sums.
 pub(super) fn batches(candidate: &Candidate) -> &'static [usize] {
     match candidate.op {
         Op::RmsGemv => &BATCHES,
@@ -140,32 +142,32 @@ pub(super) fn batches(candidate: &Candidate) -> &'static [usize] {
     }
 }
 
-/// Whether the candidate has a fused kernel for a width and a batch. A layer-normalized
-/// row lies in workgroup memory per thread.
+/// Returns whether the candidate has a fused kernel for a width and a batch. Per thread,
+/// a layer-normalized row must fit in workgroup memory.
 fn is_fused(candidate: &Candidate, n_columns: usize, batch: usize) -> bool {
     let in_memory = candidate.op == Op::NormGemv && candidate.strategy == Strategy::PerThread;
     let fits = !in_memory || n_columns * 4 <= NORMED_BYTES_MAX;
     batches(candidate).contains(&batch) && fits && !candidate.kernels.is_empty()
 }
 
-/// What a fused append depends on.
+/// The properties on which a fused append depends.
 #[derive(Clone, Copy, Debug)]
 pub struct FusedAppend {
-    /// The cache's type.
+    /// Element type of the cache.
     pub kv_dtype: DType,
-    /// Heads of q, the first of a row.
+    /// Query heads, the first heads of a row.
     pub n_head: usize,
-    /// Heads of k, and of v behind them.
+    /// KV heads: the heads of k, and of v after them.
     pub n_kv_head: usize,
     /// Elements of a head with padding.
     pub head_dim: usize,
-    /// Whether values that f16 cannot hold are noted.
+    /// Whether f16 overflow is recorded.
     pub detect: bool,
 }
 
-/// The fused variant for a weight type, a layout, a width, a batch, a form, and a
-/// cache of one slab for k and v. With both a rotation and the detection of what f16
-/// cannot hold it would bind more than the portable eight storage buffers.
+/// Returns the fused variant for a weight type, a layout, a width, a batch, a form, and a
+/// cache of one slab for k and v. A rotation together with overflow detection would bind
+/// more than the portable eight storage buffers.
 ///
 /// # Panics
 /// For the candidate that runs separate kernels.
@@ -206,7 +208,7 @@ pub fn variant(
     gemv::variant_with(candidate, dtype, layout, batch, form, fragments, &constants)
 }
 
-/// Records `op` for the step's rows, `batch` of them at a time.
+/// Records `op` for the step's rows, `batch` at a time.
 ///
 /// # Errors
 /// As [`Recorder::dispatch`].
@@ -218,8 +220,8 @@ pub fn record(recorder: &mut Recorder<'_>, choices: &Choices, batch: usize, op: 
         return separately(recorder, choices, batch, op);
     }
     let form = projection.form.kind();
-    // With several slabs, or with a rotation and the flag, the storage buffers of the
-    // fused kernel would exceed the portable eight.
+    // With several slabs, or with both a rotation and the overflow flag, the fused kernel
+    // would bind more than the portable eight storage buffers.
     let fused = append
         .as_ref()
         .filter(|append| append.kv.slabs.len() == 1 && !(form.is_rotated() && append.overflow.is_some()));
@@ -238,7 +240,7 @@ pub fn record(recorder: &mut Recorder<'_>, choices: &Choices, batch: usize, op: 
             tag = flag.tag as u32;
         }
         more.push((&append.kv.slabs[0]).into());
-        // A rotation has the rows itself.
+        // A rotation binds the rows itself.
         more.extend(append.rows.batch.filter(|_| !form.is_rotated()));
     }
     let grid = |n| gemv::grid(candidate, batch, form, n);

@@ -1,4 +1,4 @@
-//! A copy: the bandwidth that other kernels are compared with.
+//! A copy: measures the bandwidth against which other kernels are compared.
 
 use crate::error::Result;
 use crate::gpu::{Binding, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
@@ -12,17 +12,17 @@ static PROBE_COPY: Kernel = Kernel {
 /// Bytes of a pack: one load.
 pub const PACK_BYTES: usize = 16;
 
-/// How the packs of a workgroup are dealt to its threads, in a copy or a read.
+/// How a copy or a read distributes the packs of a workgroup over its threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PackShape {
     /// The name that reports print.
     pub name: &'static str,
-    /// Threads of a workgroup.
+    /// Threads per workgroup.
     pub workgroup_size: u32,
-    /// Packs of a thread.
+    /// Packs per thread.
     pub items: u32,
-    /// Whether a thread's packs lie side by side, as software adapters may
-    /// like it; otherwise those of neighbouring threads do.
+    /// Whether the packs of one thread are adjacent, which may suit software adapters.
+    /// Otherwise the packs of adjacent threads are adjacent.
     pub per_thread: bool,
 }
 
@@ -36,7 +36,7 @@ pub(super) const fn shape(
 }
 
 impl PackShape {
-    /// The constants of the shaders that read packs.
+    /// Returns the constants of the shaders that read packs.
     pub(super) fn constants(self) -> Vec<(&'static str, u32)> {
         let (lane_stride, item_stride) =
             if self.per_thread { (self.items, 1) } else { (1, self.workgroup_size) };
@@ -48,12 +48,12 @@ impl PackShape {
         ]
     }
 
-    /// Workgroups for `n` packs.
+    /// Returns the workgroups for `n` packs.
     pub(super) fn groups(self, n: usize) -> u32 {
         (n as u32).div_ceil(self.workgroup_size * self.items)
     }
 
-    /// The packs of a thread, some of which may lie beyond the end.
+    /// Returns the packs of a thread; some may be beyond the end.
     pub fn packs(self, thread: usize) -> impl Iterator<Item = usize> {
         let (size, items) = (self.workgroup_size as usize, self.items as usize);
         let (group, lane) = (thread / size, thread % size);
@@ -81,7 +81,7 @@ pub struct ProbeCopyParams {
     pub unused: [u32; 3],
 }
 
-/// The variant of a shape.
+/// Returns the variant of a shape.
 #[must_use]
 pub fn variant(shape: PackShape) -> Variant {
     Variant {

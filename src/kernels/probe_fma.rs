@@ -1,5 +1,5 @@
-//! Chains of multiply-adds: the rate of f32 arithmetic that other kernels are
-//! compared with.
+//! Chains of multiply-adds: measures the rate of f32 arithmetic against which other
+//! kernels are compared.
 
 use crate::error::Result;
 use crate::gpu::{Binding, Extent, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
@@ -10,22 +10,22 @@ static PROBE_FMA: Kernel = Kernel {
     bindings: &[Binding::uniform(0, "params"), Binding::read_write(1, "out")],
 };
 
-/// Multiply-adds of a chain's element in one iteration.
+/// Multiply-adds per element of a chain in one iteration.
 pub const UNROLL: usize = 4;
 
-/// What a thread does.
+/// The work of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FmaShape {
     /// The name that reports print.
     pub name: &'static str,
-    /// Threads of a workgroup.
+    /// Threads per workgroup.
     pub workgroup_size: u32,
-    /// Independent vec4 of a thread: 2 or 4.
+    /// Independent vec4 per thread: 2 or 4.
     pub chains: u32,
 }
 
-/// The shapes to try; the fastest is the adapter's rate. Two chains fit the 16
-/// vector registers of a CPU, four hide a GPU's latency.
+/// The shapes to try; the fastest gives the adapter's rate. Two chains fit in the 16
+/// vector registers of a CPU; four hide a GPU's latency.
 pub const SHAPES: [FmaShape; 4] = [
     FmaShape { name: "8x2", workgroup_size: 8, chains: 2 },
     FmaShape { name: "64x2", workgroup_size: 64, chains: 2 },
@@ -34,7 +34,8 @@ pub const SHAPES: [FmaShape; 4] = [
 ];
 
 impl FmaShape {
-    /// Floating-point operations of `n_threads` threads; a multiply-add is two.
+    /// Returns the floating-point operations of `n_threads` threads; a multiply-add
+    /// counts as two.
     #[must_use]
     pub fn flops(self, n_threads: usize, iterations: usize) -> u64 {
         (n_threads * iterations * UNROLL * self.chains as usize * 4 * 2) as u64
@@ -45,7 +46,7 @@ impl FmaShape {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct ProbeFmaParams {
-    /// Turns of the loop.
+    /// Iterations of the loop.
     pub iterations: u32,
     /// The multiplier.
     pub factor: f32,
@@ -55,7 +56,7 @@ pub struct ProbeFmaParams {
     pub unused: u32,
 }
 
-/// The variant of a shape.
+/// Returns the variant of a shape.
 #[must_use]
 pub fn variant(shape: FmaShape) -> Variant {
     Variant {
@@ -66,8 +67,8 @@ pub fn variant(shape: FmaShape) -> Variant {
     }
 }
 
-/// Records `n_threads` threads, a multiple of the workgroup's and at most 65,535
-/// workgroups of them. Keep `factor` below 1, so that values stay bounded.
+/// Records `n_threads` threads: a multiple of the workgroup size, in at most 65,535
+/// workgroups. Keep `factor` below 1, so that values stay bounded.
 ///
 /// # Errors
 /// As [`Recorder::dispatch`].

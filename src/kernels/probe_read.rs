@@ -1,5 +1,5 @@
-//! A read: the bandwidth of kernels that read much more than they write, as
-//! those of decode do. Software adapters read faster than they copy.
+//! A read: measures the bandwidth of kernels that read much more than they write, such as
+//! those of decode. Software adapters read faster than they copy.
 
 use super::probe_copy::{PACK_BYTES, PackShape, shape};
 use crate::error::Result;
@@ -11,8 +11,7 @@ static PROBE_READ: Kernel = Kernel {
     bindings: &[Binding::uniform(0, "params"), Binding::read(1, "x"), Binding::read_write(2, "out")],
 };
 
-/// The shapes to try. With 16 packs a thread and more, what is written does not
-/// count for much.
+/// The shapes to try. With 16 or more packs per thread, the writes matter little.
 pub const SHAPES: [PackShape; 4] = [
     shape("256x16", 256, 16, false),
     shape("64x64", 64, 64, false),
@@ -30,7 +29,7 @@ pub struct ProbeReadParams {
     pub unused: [u32; 3],
 }
 
-/// The variant of a shape.
+/// Returns the variant of a shape.
 #[must_use]
 pub fn variant(shape: PackShape) -> Variant {
     Variant {
@@ -41,14 +40,13 @@ pub fn variant(shape: PackShape) -> Variant {
     }
 }
 
-/// Threads that read `n` packs.
+/// Returns the number of threads that read `n` packs.
 #[must_use]
 pub fn threads(shape: PackShape, n: usize) -> usize {
     shape.groups(n) as usize * shape.workgroup_size as usize
 }
 
-/// Records the reading of `n` packs of `x`; `out` has a pack for each of
-/// [`threads`].
+/// Records the read of `n` packs of `x`; `out` has one pack for each of [`threads`].
 ///
 /// # Errors
 /// As [`Recorder::dispatch`].
@@ -61,8 +59,8 @@ pub fn record(
 ) -> Result<()> {
     assert!(x.bytes() >= (n * PACK_BYTES) as u64, "x is too short");
     assert!(out.bytes() >= (threads(shape, n) * PACK_BYTES) as u64, "out is too short");
-    // The kernel takes the number of workgroups from the grid, which folds into
-    // full rows alone.
+    // The kernel takes the number of workgroups from the grid. A folded grid has only
+    // full rows, possibly more workgroups than `out` has space for.
     let groups = shape.groups(n);
     assert!(groups <= 65_535, "{groups} workgroups");
     let params = ProbeReadParams { n: n as u32, unused: [0; 3] };

@@ -1,4 +1,4 @@
-//! The smallest dispatch: what a dispatch costs by itself.
+//! The smallest dispatch: measures the fixed cost of a dispatch.
 
 use crate::error::Result;
 use crate::gpu::{Binding, Extent, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
@@ -9,7 +9,7 @@ static PROBE_STEP: Kernel = Kernel {
     bindings: &[Binding::uniform(0, "params"), Binding::read_write(1, "x")],
 };
 
-/// Elements, a thread each.
+/// Elements, one per thread.
 pub const ELEMS: usize = 64;
 
 /// The shader's `ProbeStepParams`.
@@ -22,7 +22,7 @@ pub struct ProbeStepParams {
     pub unused: [u32; 3],
 }
 
-/// The one variant.
+/// Returns the only variant.
 #[must_use]
 pub fn variant() -> Variant {
     Variant {

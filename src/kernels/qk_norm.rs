@@ -1,4 +1,4 @@
-//! RMS normalization of the heads of q and k, and their rotation, in place.
+//! RMS normalization of the heads of q and k, then their rotation, in place.
 
 use super::StepRows;
 use super::fragments::{self, STEP};
@@ -18,19 +18,19 @@ static QK_NORM: Kernel = Kernel {
     ],
 };
 
-/// Threads of a head: one vector of a software adapter at its usual width, and four vec4
-/// a thread at 128 elements, for GPUs. Of 24 heads of 128 elements a row takes 43 us on
-/// lavapipe 25; with 32 threads a head 64 us; with a thread a head 32 us, which would
-/// leave a GPU's loads one behind the other.
+/// Threads per head: one vector of a software adapter at its usual width; for GPUs, four
+/// vec4 per thread at 128 elements. On lavapipe 25, a row of 24 heads of 128 elements
+/// takes 43 us. It takes 64 us with 32 threads per head, and 32 us with one thread per
+/// head, but then the loads of a GPU would wait for one another.
 const WORKGROUP_SIZE: u32 = 8;
 
 /// The shader's `QkNormParams`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct QkNormParams {
-    /// Heads of q.
+    /// Query heads.
     pub n_head: u32,
-    /// Heads of q and k.
+    /// Query and key heads.
     pub n_normed: u32,
     /// Row length divided by 4.
     pub stride4: u32,
@@ -42,7 +42,7 @@ pub struct QkNormParams {
     pub unused: [u32; 3],
 }
 
-/// The variant for a padded head, and for the kind of rows that rotate, if they do.
+/// Returns the variant for a padded head; `rotated` is the kind of rows if heads are rotated.
 #[must_use]
 pub fn variant(head_dim: usize, rotated: Option<Rows>) -> Variant {
     let mut fragments = vec![STEP];
@@ -62,20 +62,20 @@ pub fn variant(head_dim: usize, rotated: Option<Rows>) -> Variant {
 pub struct QkNorm<'a> {
     /// The step's rows and their positions.
     pub rows: StepRows<'a>,
-    /// `[n_rows, n_head + 2 n_kv_head, pad_row(head_dim)]`: q, k and v; v stays as it is.
+    /// `[n_rows, n_head + 2 n_kv_head, pad_row(head_dim)]`: q, k and v; v stays unchanged.
     pub qkv: &'a GpuBuffer,
-    /// Heads of q.
+    /// Query heads.
     pub n_head: usize,
-    /// Heads of k, and of v.
+    /// KV heads.
     pub n_kv_head: usize,
     /// Elements of a head without padding.
     pub head_dim: usize,
     /// Added to the mean of the squares.
     pub epsilon: f32,
-    /// `[2, pad_row(head_dim)]`: the weight of q, then of k, with padding of zeros.
+    /// `[2, pad_row(head_dim)]`: the weight of q, then of k, padded with zeros.
     pub scale: &'a GpuBuffer,
-    /// `[n_ctx, pad_row(head_dim) / 4]` vec4 of (cos, sin) of two pairs of neighbouring
-    /// elements, (1, 0) for those that do not rotate; `None` without rotation.
+    /// `[n_ctx, pad_row(head_dim) / 4]` vec4 of (cos, sin) of two pairs of adjacent
+    /// elements, (1, 0) for pairs that are not rotated; `None` without rotation.
     pub rope: Option<&'a GpuBuffer>,
 }
 

@@ -15,8 +15,8 @@ static RMS_NORM_PER_THREAD: Kernel = Kernel {
     bindings: &[],
 };
 
-/// The implementations: those of [`super::layer_norm`], for the same reasons; the
-/// models' rows have 144 to 1280 vec4.
+/// The implementations: as in [`super::layer_norm`], for the same reasons. Rows of the
+/// models have 144 to 1280 vec4.
 pub static CANDIDATES: &[Candidate] = &[
     candidate("per_thread", Strategy::PerThread, const { &[&RMS_NORM_PER_THREAD] }, &[("WORKGROUP_SIZE", 8)]),
     candidate("workgroup_128", Strategy::Workgroup, const { &[&RMS_NORM] }, &[("WORKGROUP_SIZE", 128)]),
@@ -38,17 +38,17 @@ const fn candidate(
 #[repr(C)]
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct RmsNormParams {
-    /// Features.
+    /// Features, without padding.
     pub n: u32,
     /// Row length divided by 4.
     pub stride4: u32,
     /// Added to the mean of the squares.
     pub epsilon: f32,
-    /// 1 where the result is added to the output buffer.
+    /// 1 if the result is added to the output buffer.
     pub accumulate: u32,
 }
 
-/// The variant.
+/// Returns the variant of a candidate.
 #[must_use]
 pub fn variant(candidate: &Candidate) -> Variant {
     let mut fragments = vec![STEP, fragments::RMS_NORM];
@@ -61,17 +61,17 @@ pub fn variant(candidate: &Candidate) -> Variant {
 /// RMS normalization of the step's rows.
 #[derive(Clone, Copy, Debug)]
 pub struct RmsNorm<'a> {
-    /// The step: rows, and the first of them in `x`.
+    /// The step: the number of rows, and the first of them in `x`.
     pub step: BoundBuffer<'a>,
-    /// Features.
+    /// Features, without padding.
     pub n: usize,
     /// Added to the mean of the squares.
     pub epsilon: f32,
-    /// `[first_row + n_rows, pad_row(n)]`; another buffer than `out`.
+    /// `[first_row + n_rows, pad_row(n)]`; not the same buffer as `out`.
     pub x: &'a GpuBuffer,
-    /// `[pad_row(n)]`: the weight, with padding of zeros.
+    /// `[pad_row(n)]`: the weight, padded with zeros.
     pub scale: &'a GpuBuffer,
-    /// Adds to `out`: a norm behind a branch of the residual connection.
+    /// Whether to add to `out`: for a norm after a branch of the residual connection.
     pub accumulate: bool,
     /// `[n_rows, pad_row(n)]`
     pub out: &'a GpuBuffer,

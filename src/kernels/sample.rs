@@ -1,5 +1,5 @@
-//! The next token by temperature, top-k, top-p, min-p and a seeded draw, or the
-//! largest logit; with the state that lets steps follow each other without the
+//! Selects the next token by temperature, top-k, top-p, min-p and a seeded draw, or takes
+//! the largest logit. The state stays on the GPU, so steps follow one another without the
 //! host.
 
 use super::fragments::{CHACHA, ORDER_KEY, SAMPLE, SAMPLE_WEIGHT, SCAN_PAIR, SURVIVORS, WIDE};
@@ -57,67 +57,66 @@ static SAMPLE_DRAW: Kernel = Kernel {
     ],
 };
 
-/// One thread a bin, a digit and a chunk.
+/// One thread per bin, per digit and per chunk.
 const WORKGROUP_SIZE: u32 = 256;
-/// The shaders' `CHUNK`: logits of a workgroup.
+/// The shaders' `CHUNK`: logits per workgroup.
 const CHUNK: usize = 2048;
-/// Four bins for each of 42 octaves of weights, and unused ones: one a thread.
+/// Four bins for each of 42 octaves of weights, plus unused bins: one bin per thread.
 const N_BINS: u32 = WORKGROUP_SIZE;
 
-/// The longest row of logits: a thread of the last kernel for each chunk.
+/// The longest row of logits: the last kernel has one thread per chunk.
 pub const N_MAX: usize = CHUNK * WORKGROUP_SIZE as usize;
-/// Bytes of a slot of the results: token, 1 for faulty logits, two unused.
+/// Bytes of a result slot: token, 1 for faulty logits, two unused words.
 pub const RESULT_BYTES: u64 = 16;
-/// The token of a result where none was chosen: the state was stopped before,
-/// or the logits are faulty.
+/// The token of a result if none was chosen, because the state had stopped or the logits
+/// are faulty.
 pub const NO_TOKEN: u32 = u32::MAX;
-/// How many stop ids the parameters hold.
+/// Most stop ids that the parameters hold.
 pub const STOP_IDS_MAX: usize = 8;
 
-/// The weight of the largest logit in `common/sample_weight.wgsl`: 2^42, less
-/// the rounding of its polynomial. A test of the kernels compares the two.
+/// The weight of the largest logit in `common/sample_weight.wgsl`: 2^42, minus the
+/// rounding of its polynomial. A kernel test compares the two.
 const WEIGHT_MAX: u64 = 0x03ff_ffff_e800;
 
 /// The shaders' `SampleShape`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct SampleShape {
-    /// Logits.
+    /// Logits per row.
     pub n: u32,
-    /// Chunks of them.
+    /// Chunks per row.
     pub n_chunks: u32,
-    /// Slots of the ring of results.
+    /// Slots in the ring of results.
     pub n_slots: u32,
     /// Padding to 16 bytes.
     pub unused: u32,
 }
 
-/// The shaders' `SampleParams`: what stays the same while one text is generated.
+/// The shaders' `SampleParams`: constant while one text is generated.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct SampleParams {
-    /// 1 for the largest logit.
+    /// 1 to take the largest logit.
     pub greedy: u32,
-    /// Tokens that top-k keeps; the largest value where it is off.
+    /// Tokens that top-k keeps; the largest u32 if it is off.
     pub top_k: u32,
-    /// top-p as a fraction of 2^32; 0 where it is off.
+    /// top-p as a fraction of 2^32; 0 if it is off.
     pub top_p: u32,
     /// Exponent of the unit in which distances between logits are counted.
     pub lsb: i32,
-    /// Octaves of weight in a unit, times 2^64.
+    /// Octaves of weight per unit, times 2^64.
     pub scale: u32,
-    /// How many of `stop_ids` count.
+    /// Number of used entries in `stop_ids`.
     pub n_stop_ids: u32,
-    /// The least weight that min-p keeps: low word, high word.
+    /// Smallest weight that min-p keeps: low word, high word.
     pub min_weight: [u32; 2],
     /// Tokens that stop the state.
     pub stop_ids: [u32; STOP_IDS_MAX],
 }
 
 impl SampleParams {
-    /// The parameters as the user has them: `temperature` 0 is greedy, `top_k`
-    /// 0, `top_p` 1 and `min_p` 0 are off. A drawn token among `stop_ids` is the
-    /// last one.
+    /// Returns the parameters for the user's settings: `temperature` 0 is greedy; `top_k`
+    /// 0, `top_p` 1 and `min_p` 0 are off. A chosen token in `stop_ids` is the last one.
     ///
     /// # Errors
     /// [`Error::Limits`] for more than [`STOP_IDS_MAX`] stop ids.
@@ -135,7 +134,7 @@ impl SampleParams {
         Ok(SampleParams {
             greedy: u32::from(temperature == 0.0),
             top_k: if top_k == 0 { u32::MAX } else { u32::try_from(top_k).unwrap_or(u32::MAX) },
-            // At least 1, since 0 is off; below 2^32, since an f32 below 1 is.
+            // At least 1, since 0 means off. Below 2^32, since `top_p` is below 1 in f32.
             top_p: if top_p < 1.0 { ((f64::from(top_p) * TWO_32) as u32).max(1) } else { 0 },
             lsb,
             scale,
@@ -148,14 +147,15 @@ impl SampleParams {
 
 const TWO_32: f64 = 4_294_967_296.0;
 
-/// Exponent of the unit of distances, and octaves in a unit times 2^64: the
-/// unit is chosen so that these are 2^31 to 2^32, an integer without loss.
+/// Returns the exponent of the unit of distances, and the octaves per unit times 2^64.
+/// The unit is chosen so that the latter is from 2^31 to 2^32: an integer with full
+/// precision.
 fn unit(temperature: f32) -> (i32, u32) {
     if temperature == 0.0 {
         return (0, 0);
     }
     let octaves = std::f64::consts::LOG2_E / f64::from(temperature);
-    // Temperatures reach from 2^-149 to 2^128, so the powers stay within f64.
+    // Temperatures range from 2^-149 to 2^128, so the powers stay within f64.
     let mut lsb = -33 - octaves.log2().floor() as i32;
     let mut scale = (octaves * 2f64.powi(lsb) * TWO_32 * TWO_32).round();
     if scale >= TWO_32 {
@@ -165,35 +165,35 @@ fn unit(temperature: f32) -> (i32, u32) {
     (lsb, scale as u32)
 }
 
-/// The shader's `SampleState`: what moves on from step to step.
+/// The shader's `SampleState`: it advances from step to step.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct SampleState {
-    /// Key of ChaCha8.
+    /// The key of ChaCha8.
     pub key: [u32; 8],
-    /// Numbers of 64 bits taken from the generator: low word, high word. A
-    /// greedy choice takes none.
+    /// 64-bit numbers taken from the generator: low word, high word. A greedy choice
+    /// takes none.
     pub draws: [u32; 2],
     /// 1 after a stop id or a fault: later steps choose no token.
     pub stopped: u32,
-    /// Steps so far, which numbers the slots of the ring.
+    /// Steps so far; selects the slot in the ring.
     pub step: u32,
 }
 
 impl SampleState {
-    /// A state before its first step, which takes the generator's number
-    /// `draws`, from 0.
+    /// Returns a state before its first step. That step takes number `draws` of the
+    /// generator, counted from 0.
     #[must_use]
     pub fn new(key: [u32; 8], draws: u64) -> Self {
         SampleState { key, draws: [draws as u32, (draws >> 32) as u32], stopped: 0, step: 0 }
     }
 }
 
-/// Buffers between the kernels, for rows of one length.
+/// Buffers that pass values between the kernels, for rows of one length.
 #[derive(Clone, Debug)]
 pub struct SampleScratch {
     n: usize,
-    /// `[n_chunks * CHUNK]` weights of 64 bits
+    /// `[n_chunks * CHUNK]` 64-bit weights
     weights: GpuBuffer,
     /// `[n]` ids
     members: GpuBuffer,
@@ -208,22 +208,22 @@ pub struct SampleScratch {
 }
 
 impl SampleScratch {
-    /// Bytes of the buffers for rows of `n` logits.
+    /// Returns the bytes of each buffer for rows of `n` logits.
     fn sizes(n: usize) -> [u64; 6] {
         let n_chunks = n.div_ceil(CHUNK) as u64;
         [n_chunks * CHUNK as u64 * 8, n as u64 * 4, n_chunks * 16, n_chunks * 16, u64::from(N_BINS) * 12, 16]
     }
 
-    /// Bytes of all of them as allocated.
+    /// Returns the bytes of all buffers as allocated.
     #[must_use]
     pub fn bytes(n: usize) -> u64 {
         Self::sizes(n).into_iter().map(crate::gpu::rounded_bytes).sum()
     }
 
-    /// Allocates them.
+    /// Allocates the buffers.
     ///
     /// # Errors
-    /// [`Error::Limits`] for more than [`N_MAX`] logits; as [`Gpu::allocate`].
+    /// [`Error::Limits`] for more than [`N_MAX`] logits; otherwise as [`Gpu::allocate`].
     pub fn new(gpu: &Gpu, n: usize) -> Result<Self> {
         if n > N_MAX {
             return Err(Error::Limits(format!(
@@ -247,7 +247,7 @@ impl SampleScratch {
 /// The choice of one token.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample<'a> {
-    /// `[n]`, the scratch's length.
+    /// `[n]`, with the `n` of the scratch.
     pub logits: &'a GpuBuffer,
     /// Scratch that no other choice uses in the same step.
     pub scratch: &'a SampleScratch,
@@ -255,11 +255,11 @@ pub struct Sample<'a> {
     pub params: BoundBuffer<'a>,
     /// [`SampleState`].
     pub state: &'a GpuBuffer,
-    /// `[n_slots, 4]`: step i of the state writes slot i modulo `n_slots`: the
-    /// token or [`NO_TOKEN`], then 1 where the logits are faulty: NaN, plus
-    /// infinity, or all minus infinity.
+    /// `[n_slots, 4]`. Step i of the state writes slot i modulo `n_slots`: the token or
+    /// [`NO_TOKEN`], then 1 if the logits are faulty (NaN, plus infinity, or all minus
+    /// infinity).
     pub results: BoundBuffer<'a>,
-    /// The token goes into element 0 too, where one was chosen.
+    /// If a token is chosen, it is also written to element 0.
     pub token_ids: &'a GpuBuffer,
 }
 
@@ -290,15 +290,15 @@ fn sum_variant() -> Variant {
     variant(&SAMPLE_SUM, &[WIDE, SURVIVORS], &[])
 }
 
-/// The kernels, in the order in which they run; the last one twice.
+/// Returns the kernels in the order in which they run, with both variants of the last one.
 #[must_use]
 pub fn variants() -> [Variant; 6] {
     let [draw, greedy] = [false, true].map(draw_variant);
     [max_variant(), weigh_variant(), cut_variant(), sum_variant(), draw, greedy]
 }
 
-/// Records `op`: five dispatches, of which a greedy choice leaves the three in
-/// the middle at once.
+/// Records `op`: five dispatches. If the parameters are greedy, the middle three return
+/// immediately.
 ///
 /// # Errors
 /// As [`Recorder::dispatch`].
@@ -315,8 +315,7 @@ pub fn record(recorder: &mut Recorder<'_>, op: &Sample<'_>) -> Result<()> {
     record_draw(recorder, op, false)
 }
 
-/// Records `op` for parameters that are greedy, without the program of the draw:
-/// two dispatches.
+/// Records `op` for greedy parameters, without the code of the draw: two dispatches.
 ///
 /// # Errors
 /// As [`Recorder::dispatch`].

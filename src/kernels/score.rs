@@ -1,5 +1,4 @@
-//! The log-probability of a token under each row of logits, without reading them
-//! back.
+//! The log-probability of a token under each row of logits, without reading the logits back.
 
 use super::candidate::{Candidate, Needs, Op};
 use super::fragments::{ORDER_KEY, SCORE, STEP, reduce};
@@ -29,16 +28,16 @@ static SCORE_MERGE: Kernel = Kernel {
     ],
 };
 
-/// Logits of a workgroup, divided by 4: small enough that the rows of a pass fill a
-/// GPU (GPT-2 has 7 chunks), large enough that a thread merges a row's partial
-/// results quickly.
+/// Logits per workgroup, divided by 4. It is small enough that the rows of a pass fill a
+/// GPU (GPT-2 has 7 chunks per row), and large enough that one thread quickly merges the
+/// partial results of a row.
 const CHUNK4: u32 = 2048;
 
-/// Threads that merge: few, so that the rows of a pass spread.
+/// Threads per workgroup of the merge: few, so that the rows of a pass spread over workgroups.
 const MERGE_THREADS: u32 = 8;
 
-/// The implementations: per thread, workgroups of one vector of a software adapter
-/// at its usual width.
+/// The implementations. Per thread, workgroups are one vector of a software adapter at
+/// its usual width.
 pub static CANDIDATES: &[Candidate] = &[
     candidate(
         "per_thread",
@@ -61,18 +60,18 @@ const fn candidate(
     Candidate { op: Op::Score, name, strategy, needs: Needs::of(strategy), kernels, constants }
 }
 
-/// How a model rated a token: a row of the shader's `details`.
+/// A model's rating of a token: one row of the shader's `details`.
 #[repr(C)]
 #[derive(
     Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable, serde::Serialize, serde::Deserialize,
 )]
 pub struct TokenScore {
-    /// Natural log-probability of the token; minus infinity where its logit is.
+    /// Natural log-probability of the token; minus infinity if its logit is.
     pub logprob: f32,
-    /// Tokens that are more probable, of equals those with a lower id: 0 for the
-    /// most probable one.
+    /// Number of tokens that are more probable, or equally probable with a lower id: 0
+    /// for the most probable token.
     pub rank: u32,
-    /// The most probable token, the lowest id of equals.
+    /// The most probable token; of equally probable ones, the lowest id.
     pub best: u32,
     /// Its natural log-probability.
     pub best_logprob: f32,
@@ -82,17 +81,17 @@ pub struct TokenScore {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct ScoreParams {
-    /// Logits of a row.
+    /// Logits per row.
     pub n: u32,
     /// Length of a row divided by 4.
     pub stride4: u32,
-    /// Partial results of a row.
+    /// Partial results per row.
     pub n_partials: u32,
     /// Padding to 16 bytes.
     pub unused: u32,
 }
 
-/// The variants, in the order of their dispatches.
+/// Returns the variants, in dispatch order.
 #[must_use]
 pub fn variants(candidate: &Candidate) -> [Variant; 2] {
     let mut fragments = vec![STEP, ORDER_KEY, SCORE];
@@ -108,12 +107,12 @@ pub fn variants(candidate: &Candidate) -> [Variant; 2] {
     [candidate.variant(0, fragments, &[]), merge]
 }
 
-/// Chunks of a row of `n` logits.
+/// Returns the chunks of a row of `n` logits.
 fn n_chunks(n: usize) -> usize {
     n.div_ceil(4 * CHUNK4 as usize)
 }
 
-/// Bytes of the partial results of a row of `n` logits.
+/// Returns the bytes of the partial results of a row of `n` logits.
 #[must_use]
 pub fn partial_bytes(candidate: &Candidate, n: usize) -> u64 {
     16 * n_partials(candidate, n) as u64
@@ -129,18 +128,18 @@ fn n_partials(candidate: &Candidate, n: usize) -> usize {
 /// Scores of the step's rows.
 #[derive(Clone, Copy, Debug)]
 pub struct Score<'a> {
-    /// The step: rows, and the first of them in `targets` and in the results.
+    /// The step: the number of rows, and the first of them in `targets` and in the results.
     pub step: BoundBuffer<'a>,
-    /// Logits of a row.
+    /// Logits per row.
     pub n: usize,
     /// `[n_rows, pad_row(n)]`
     pub logits: &'a GpuBuffer,
-    /// `[first_row + n_rows]`, u32; each below `n`.
+    /// `[first_row + n_rows]`, u32; each id is below `n`.
     pub targets: &'a GpuBuffer,
-    /// [`partial_bytes`] a row.
+    /// [`partial_bytes`] per row.
     pub partial: &'a GpuBuffer,
-    /// `[first_row + n_rows]`, f32: NaN where a logit is NaN or plus infinity, or all
-    /// are minus infinity.
+    /// `[first_row + n_rows]`, f32: NaN if a logit is NaN or plus infinity, or if all are
+    /// minus infinity.
     pub logprobs: &'a GpuBuffer,
     /// `[first_row + n_rows]` of [`TokenScore`], with NaN as in `logprobs`.
     pub details: &'a GpuBuffer,
@@ -148,9 +147,10 @@ pub struct Score<'a> {
 
 /// Records `op`.
 ///
-/// A log-probability is wrong by what WGSL grants exp and log, and by sums of some
-/// sixty additions: by less than 6e-6 of the greater of 1 and its magnitude (the
-/// kernel's cases compute the bound); on Mesa's lavapipe by less than 1e-6 of it.
+/// The error of a log-probability comes from the errors that WGSL allows for exp and log,
+/// and from sums of about sixty additions. It is below 6e-6 times the greater of 1 and
+/// the log-probability's magnitude (the kernel's cases compute the bound). On Mesa's
+/// lavapipe it is below 1e-6 times that.
 ///
 /// # Errors
 /// As [`Recorder::dispatch`].

@@ -1,4 +1,4 @@
-//! What changes from step to step, as the shaders read it.
+//! Values that change from step to step, as the shaders read them.
 
 use crate::gpu::BoundBuffer;
 
@@ -6,21 +6,21 @@ use crate::gpu::BoundBuffer;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Step {
-    /// Rows of activations that this pass works on.
+    /// Rows of activations in this pass.
     pub n_rows: u32,
-    /// The first of them in the input.
+    /// Index of the first of these rows in the input.
     pub first_row: u32,
-    /// Position in the sequence of row 0 of the chunk.
+    /// Position of the chunk's row 0 in the sequence.
     pub position: u32,
-    /// Positions in the KV cache once this chunk is appended.
+    /// Positions in the KV cache after this chunk is appended.
     pub kv_len: u32,
 }
 
-/// Rows of a decode step at the most: two readings of the weights.
+/// Most rows of a decode step: two passes over the weights.
 pub const BATCH_MAX: usize = 16;
 
-/// Rows of any sequences in one pass at the most: the length of the shaders' array.
-/// 4 KiB of a uniform, of which 16 KiB are portable; tiles of gemm are full by then.
+/// Most rows of any sequences in one pass: the length of the shaders' array. It takes 4
+/// KiB of a uniform; 16 KiB are portable. At this size the tiles of gemm are full.
 pub const ROWS_MAX: usize = 256;
 
 /// One row of a batch; the shaders' `Row`.
@@ -31,7 +31,7 @@ pub struct Row {
     pub position: u32,
     /// Positions of its sequence in the KV cache, its own included.
     pub kv_len: u32,
-    /// Where its sequence's pages begin in the page table.
+    /// Index in the page table of its sequence's first page.
     pub first_page: u32,
     /// Padding to 16 bytes.
     pub unused: u32,
@@ -41,14 +41,14 @@ pub struct Row {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Batch {
-    /// Those beyond the step's number are unused.
+    /// Rows beyond the step's number are unused.
     pub rows: [Row; ROWS_MAX],
 }
 
-/// What the rows of a step are.
+/// The kind of a step's rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rows {
-    /// Neighbouring positions of one sequence.
+    /// Consecutive positions of one sequence.
     Chunk,
     /// Positions of any sequences, at most [`ROWS_MAX`].
     Batch,
@@ -57,14 +57,14 @@ pub enum Rows {
 /// A step's rows, as kernels bind them.
 #[derive(Clone, Copy, Debug)]
 pub struct StepRows<'a> {
-    /// [`Step`]: the number of rows; of a chunk also the first position.
+    /// [`Step`]: the number of rows; for a chunk also the first position.
     pub step: BoundBuffer<'a>,
-    /// [`Batch`], where the rows are not a chunk.
+    /// [`Batch`], if the rows are not a chunk.
     pub batch: Option<BoundBuffer<'a>>,
 }
 
 impl StepRows<'_> {
-    /// What they are.
+    /// Returns the kind of these rows.
     #[must_use]
     pub fn kind(&self) -> Rows {
         if self.batch.is_some() { Rows::Batch } else { Rows::Chunk }

@@ -1,5 +1,5 @@
-/// Index of the largest value, the lowest of equals; `None` where a value is
-/// NaN or plus infinity, or all are minus infinity.
+/// Returns the index of the largest value, the lowest one of equal values; `None` if a
+/// value is NaN or plus infinity, or if all are minus infinity.
 #[must_use]
 pub fn argmax(logits: &[f32]) -> Option<usize> {
     if logits.iter().any(|x| x.is_nan() || *x == f32::INFINITY) {

@@ -1,15 +1,15 @@
 use super::activation::soft_cap;
 
-/// What attention depends on beside its queries, keys and values.
+/// The parameters of attention besides queries, keys and values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attention {
-    /// Heads of q.
+    /// Query heads.
     pub n_head: usize,
-    /// Heads of k and v: a divisor of `n_head`, neighbouring heads of q share one.
+    /// KV heads: a divisor of `n_head`. Consecutive query heads share one.
     pub n_kv_head: usize,
     /// Elements of a head.
     pub head_dim: usize,
-    /// Factor of q·k.
+    /// Scale of q·k.
     pub scale: f32,
     /// Scores become `soft_cap * tanh(score / soft_cap)`.
     pub soft_cap: Option<f32>,
@@ -18,7 +18,7 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// A query's score at a key.
+    /// Returns the score of a query at a key.
     #[must_use]
     pub fn score(&self, q: &[f32], k: &[f32]) -> f64 {
         let dot: f64 = q.iter().zip(k).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
@@ -26,7 +26,8 @@ impl Attention {
         self.soft_cap.map_or(score, |cap| soft_cap(score, f64::from(cap)))
     }
 
-    /// One head of q, `[head_dim]`, over the keys it sees, `[n_keys, head_dim]`.
+    /// Computes attention of one query head, `[head_dim]`, over the keys it sees,
+    /// `[n_keys, head_dim]`.
     fn head(&self, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
         let scores: Vec<f64> = k.chunks(self.head_dim).map(|k| self.score(q, k)).collect();
         let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -38,8 +39,8 @@ impl Attention {
         (0..self.head_dim).map(|d| (value(d) / sum) as f32).collect()
     }
 
-    /// The row at `position`: q is `[n_head, head_dim]`, k and v are
-    /// `[n_kv_head, n_positions, head_dim]`.
+    /// Computes attention of the row at `position`: q is `[n_head, head_dim]`, k and v
+    /// are `[n_kv_head, n_positions, head_dim]`.
     pub(super) fn row(&self, q: &[f32], k: &[f32], v: &[f32], position: usize) -> Vec<f32> {
         let first = self.window.map_or(0, |window| (position + 1).saturating_sub(window));
         let per_kv_head = k.len() / self.n_kv_head;
@@ -55,7 +56,8 @@ impl Attention {
     }
 }
 
-/// Attention of one row over the positions that its window leaves of all given ones.
+/// Computes attention of one row, at the last of the given positions, over those
+/// positions that its window leaves visible.
 ///
 /// `q` is `[n_head, head_dim]`, `k` and `v` are `[n_kv_head, n_keys, head_dim]`; returns
 /// `[n_head, head_dim]`.

@@ -1,7 +1,7 @@
 use super::Attention;
 
-/// Causal attention of rows: row `i` sees positions up to `position + i`, of them the
-/// last `window`.
+/// Computes causal attention of rows. Row `i` sees the positions up to `position + i`;
+/// with a window, only the last `window` of them.
 ///
 /// `q` is `[n_rows, n_head, head_dim]`, `k` and `v` are
 /// `[n_kv_head, position + n_rows, head_dim]`; returns `[n_rows, n_head, head_dim]`.

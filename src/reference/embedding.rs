@@ -1,4 +1,4 @@
-/// `scale * wte[token]`, plus `wpe[position + row]` where there is one, for each token.
+/// Returns `scale * wte[token]`, plus `wpe[position + row]` if given, for each token.
 ///
 /// `wte` is `[vocab_size, n_embd]`, `wpe` is `[n_positions, n_embd]`; returns
 /// `[n_tokens, n_embd]`.

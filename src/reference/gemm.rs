@@ -1,6 +1,6 @@
 use super::gemv;
 
-/// `activation(x * weights^T + bias)` for each row of `x`.
+/// Returns `activation(x * weights^T + bias)` for each row of `x`.
 ///
 /// `x` is `[m, k]`, `weights` is `[n, k]`, `bias` is `[n]`; returns `[m, n]`.
 #[must_use]

@@ -1,4 +1,4 @@
-/// `activation(weights * x + bias)`.
+/// Returns `activation(weights * x + bias)`.
 ///
 /// `x` is `[k]`, `weights` is `[n, k]`, `bias` is `[n]`; returns `[n]`.
 #[must_use]

@@ -1,10 +1,10 @@
-/// Whether f16 has no finite number next to `x`: 65520, half a step beyond the largest,
-/// rounds to infinity.
+/// Returns whether `x` overflows f16: NaN, or a magnitude of at least 65520, which is
+/// half a step beyond the largest f16 and rounds to infinity.
 pub fn exceeds_f16(x: f32) -> bool {
     x.is_nan() || x.abs() >= 65_520.0
 }
 
-/// Writes the keys or values of `rows` behind `position` into one head's cache.
+/// Writes the keys or values of `rows` into the cache of one head, starting at `position`.
 ///
 /// `cache` is `[n_positions, head_dim]`, `rows` is `[n_rows, head_dim]`.
 pub fn kv_append(cache: &mut [f32], rows: &[f32], position: usize, head_dim: usize) {

@@ -1,4 +1,4 @@
-/// Layer normalization of each row (Ba, Kiros and Hinton 2016).
+/// Returns the layer normalization of each row (Ba, Kiros and Hinton 2016).
 ///
 /// `x` is `[n_rows, n]`, `weight` and `bias` are `[n]`; returns `[n_rows, n]`.
 #[must_use]

@@ -1,4 +1,4 @@
-/// `x`, as it is.
+/// Returns a copy of `x`.
 #[must_use]
 pub fn probe_copy(x: &[u8]) -> Vec<u8> {
     x.to_vec()

@@ -1,5 +1,5 @@
-/// The exclusive or of the packs of four `x` whose numbers `packs` says; numbers
-/// beyond the end do not count.
+/// Returns the exclusive or of the packs of `x` with the numbers in `packs`, four words
+/// per pack. Numbers beyond the end are ignored.
 #[must_use]
 pub fn probe_read(x: &[[u32; 4]], packs: impl Iterator<Item = usize>) -> [u32; 4] {
     let mut folded = [0; 4];

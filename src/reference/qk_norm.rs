@@ -1,9 +1,9 @@
 use super::{rms_norm, rotary};
 
-/// RMS normalization of each head, then its rotation by [`rotary`].
+/// Returns the RMS normalization of each head, rotated by [`rotary`].
 ///
-/// `heads` is `[n_heads, head_dim]`, `weight` is `[head_dim]`; `cos_sin` are cosine and
-/// sine of the first pairs, those beyond stay as they are. Returns `[n_heads, head_dim]`.
+/// `heads` is `[n_heads, head_dim]`, `weight` is `[head_dim]`. `cos_sin` holds cosine and
+/// sine of the first pairs; later pairs are not rotated. Returns `[n_heads, head_dim]`.
 #[must_use]
 pub fn qk_norm(heads: &[f32], weight: &[f32], epsilon: f32, cos_sin: &[[f32; 2]]) -> Vec<f32> {
     let normed = rms_norm(heads, weight, epsilon);

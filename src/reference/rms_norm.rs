@@ -1,4 +1,4 @@
-/// RMS normalization of each row (Zhang and Sennrich 2019).
+/// Returns the RMS normalization of each row (Zhang and Sennrich 2019).
 ///
 /// `x` is `[n_rows, n]`, `weight` is `[n]`; returns `[n_rows, n]`.
 #[must_use]

@@ -1,6 +1,6 @@
-/// Rotates pair i of neighbouring elements of one head, `(x[2 i], x[2 i + 1])`, by the
-/// angle of which `cos_sin` has the cosine and the sine; what is behind the last of
-/// these stays as it is.
+/// Rotates pair i of adjacent elements of one head, `(x[2 i], x[2 i + 1])`, by the angle
+/// whose cosine and sine are `cos_sin[i]`. Elements after the last of these pairs stay
+/// unchanged.
 #[must_use]
 pub fn rotary(head: &[f32], cos_sin: &[[f32; 2]]) -> Vec<f32> {
     let mut out = head.to_vec();

@@ -1,8 +1,8 @@
-/// The token whose share of the distribution by rising id holds `u` from
-/// [0, 1); temperature 0 takes the largest logit, the lowest id of equals.
-/// `None` where [`super::argmax`] has none.
+/// Returns the token whose share of the distribution, in order of id, contains `u` from
+/// [0, 1). Temperature 0 takes the largest logit, the lowest id of equal ones. `None` if
+/// [`super::argmax`] returns `None`.
 ///
-/// Filters as in `SamplingParams`, each seeing what the one before it left:
+/// The filters are those of `SamplingParams`; each sees what the previous one left.
 /// `top_k` 0, `top_p` 1 and `min_p` 0 are off.
 #[must_use]
 pub fn sample(
@@ -21,7 +21,8 @@ pub fn sample(
         |&i: &usize| ((f64::from(logits[i]) - f64::from(logits[best])) / f64::from(temperature)).exp();
     let total = |ids: &[usize]| ids.iter().map(weight).sum::<f64>();
     let mut ids: Vec<usize> = (0..logits.len()).filter(|&i| logits[i] > f32::NEG_INFINITY).collect();
-    // Stable: equals stay in the order of their ids; adding 0 makes -0 and 0 equal.
+    // The sort is stable, so equal logits stay in the order of their ids. Adding 0 makes
+    // -0 and 0 equal.
     ids.sort_by(|&a, &b| (logits[b] + 0.0).total_cmp(&(logits[a] + 0.0)));
     if top_k > 0 {
         ids.truncate(top_k);
@@ -42,6 +43,6 @@ pub fn sample(
         rest -= weight(i);
         rest < 0.0
     });
-    // Rounding may leave a rest: it belongs to the last one.
+    // Rounding may leave a remainder: it belongs to the last token.
     drawn.or(ids.last().copied())
 }

@@ -1,17 +1,17 @@
-/// How a row of logits rates a token.
+/// A token's rating by a row of logits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Score {
     /// Natural log-probability.
     pub logprob: f64,
-    /// Tokens before it in the order of falling logit, rising id.
+    /// Tokens before it in the order of falling logit, then rising id.
     pub rank: usize,
-    /// The first in that order.
+    /// The first token in that order.
     pub best: usize,
     /// Its natural log-probability.
     pub best_logprob: f64,
 }
 
-/// The score of `target`; `None` where [`super::argmax`] has none.
+/// Returns the score of `target`; `None` if [`super::argmax`] returns `None`.
 #[must_use]
 pub fn score(logits: &[f32], target: usize) -> Option<Score> {
     let best = super::argmax(logits)?;

@@ -5,7 +5,7 @@ mod buffers;
 
 use buffers::{Rows, matrix, numbers};
 
-use super::Shapes;
+use crate::conformance::Shapes;
 use crate::error::Result;
 use crate::gpu::{BufferUse, Dispatch, Gpu, GpuBuffer, MemoryGroup, Params, Recorder, Work};
 use crate::kernels::kv_append::KvAppend;

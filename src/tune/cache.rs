@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Shapes, Tuning};
+use super::Tuning;
+use crate::conformance::Shapes;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::gpu::{AdapterReport, Capabilities, WGPU_VERSION};
@@ -84,7 +85,7 @@ impl Key {
     fn file_name(&self) -> Result<String> {
         let json = serde_json::to_vec(self).map_err(|e| Error::input(format!("tuning key: {e}")))?;
         let digest = Sha256::digest(&json);
-        let hex: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = files::hex(&digest[..8]);
         Ok(format!("tuning-{hex}.json"))
     }
 }

@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::Shapes;
 use super::bed::{Bed, Share};
-use super::canary::{self, Dropped};
 use super::statistics::{is_better, quantile};
+use crate::conformance::Shapes;
+use crate::conformance::canary::{self, Dropped};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Strategy, Timestamps};
 use crate::kernels::{Candidate, Choices, Op};
@@ -260,7 +260,7 @@ impl Search<'_> {
 
     /// Returns the candidates to check: those that the device can run, the default first.
     /// Kernels that wait at barriers are many times slower on software adapters
-    /// (benches/record/NOTES.md), so only a full search times them there.
+    /// (benches/record/DECISIONS.md), so only a full search times them there.
     fn in_order(
         &self,
         default: &'static Candidate,

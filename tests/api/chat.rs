@@ -1,7 +1,5 @@
 //! Conversations: what is reused, where answers end, what fits, and that text stays text.
 
-#![allow(clippy::unwrap_used, reason = "clippy.toml's permission does not reach the helpers of tests")]
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,8 +1,6 @@
 //! The examples run, and print the results they are meant to show.
 //!
-//! `cargo test` builds them; with `--test examples`, run `cargo build --examples` first.
-
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+//! `cargo test` builds them; with `--test api`, run `cargo build --examples` first.
 
 use std::path::PathBuf;
 use std::process::Command;

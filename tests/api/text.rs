@@ -1,8 +1,6 @@
 //! The tokenizer and the text streams with real vocabularies: GPT-2's and the demo
 //! model's.
 
-#![allow(clippy::unwrap_used, reason = "clippy.toml's permission does not reach the helpers of tests")]
-
 use std::fs;
 
 use rand_chacha::ChaCha8Rng;

@@ -1,21 +1,15 @@
 //! Steps over many sessions: each session computes what it would compute alone.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "support/mod.rs"]
-mod support;
-
-use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use support::{GREEDY_BOUND, gap, open_gpu};
-use wgpt::DType;
-use wgpt::ModelFiles;
 use wgpt::ModelOptions;
 use wgpt::internals::kernels::PAGE_SIZE;
 use wgpt::{BatchLogits, Engine, Error, Session};
 use wgpt::{Gpu, GpuOptions};
+
+use crate::support::{GREEDY_BOUND, gap, open_gpu};
+use crate::{deterministic, every_gpu, f32_options, load_tiny};
 
 /// For f32 weights and cache, as for whole models (tests/golden.rs): only the order of
 /// sums may differ.
@@ -27,25 +21,7 @@ const TOLERANCE_F16: f32 = 5e-3;
 
 /// One device per strategy of the adapter, and the floor with bounds checks in the
 /// shaders.
-static GPUS: LazyLock<Vec<Arc<Gpu>>> = LazyLock::new(|| {
-    let open = |strategy| open_gpu(GpuOptions { strategy, ..GpuOptions::default() });
-    let mut all: Vec<Gpu> = open(None).strategies().into_iter().map(|s| open(Some(s))).collect();
-    all.push(open_gpu(GpuOptions { features_floor: true, checked_shaders: true, ..GpuOptions::default() }));
-    all.into_iter().map(Arc::new).collect()
-});
-
-fn load(gpu: &Arc<Gpu>, options: &ModelOptions) -> Engine {
-    let files = ModelFiles::open("tests/golden/gpt2-tiny".as_ref()).unwrap();
-    Engine::load(files, Arc::clone(gpu), options, &mut |_| ControlFlow::Continue(())).unwrap()
-}
-
-fn deterministic() -> ModelOptions {
-    ModelOptions { deterministic: true, ..ModelOptions::default() }
-}
-
-fn f32_options() -> ModelOptions {
-    ModelOptions { dtype: DType::F32, kv_dtype: DType::F32, ..ModelOptions::default() }
-}
+static GPUS: LazyLock<Vec<Arc<Gpu>>> = LazyLock::new(|| every_gpu().into_iter().map(Arc::new).collect());
 
 fn token(seed: usize) -> u32 {
     ((seed as u32).wrapping_mul(2_654_435_769) >> 8) % 1000
@@ -126,7 +102,7 @@ fn a_step_computes_what_each_session_would() {
             (f32_options(), TOLERANCE_F32, "f32"),
             (ModelOptions::default(), TOLERANCE_F16, "f16"),
         ] {
-            let engine = load(gpu, &options);
+            let engine = load_tiny(gpu, &options);
             assert_eq!(engine.batch_size(), 16);
             for &n in sizes {
                 let worst = worst(&engine, n, 4);
@@ -142,7 +118,7 @@ fn greedy_steps_choose_what_each_session_would() {
     for (options, exact) in
         [(deterministic(), true), (f32_options(), false), (ModelOptions::default(), false)]
     {
-        let engine = load(&GPUS[0], &options);
+        let engine = load_tiny(&GPUS[0], &options);
         let (mut together, mut alone) = sessions(&engine, 19);
         let mut tokens: Vec<u32> = (0..19).map(token).collect();
         let (mut next, mut close) = (Vec::new(), 0);
@@ -166,8 +142,8 @@ fn greedy_steps_choose_what_each_session_would() {
 
 #[test]
 fn a_failing_step_changes_nothing() {
-    let engine = load(&GPUS[0], &deterministic());
-    let other = load(&GPUS[0], &deterministic());
+    let engine = load_tiny(&GPUS[0], &deterministic());
+    let other = load_tiny(&GPUS[0], &deterministic());
     let (mut own, mut twins) = sessions(&engine, 18);
     let mut foreign = other.session();
     let mut full = engine.session();
@@ -230,7 +206,7 @@ fn a_failing_step_changes_nothing() {
 #[test]
 fn passes_that_ran_before_a_failure_are_taken_back() {
     for options in [ModelOptions::default(), f32_options()] {
-        let engine = load(&GPUS[0], &options);
+        let engine = load_tiny(&GPUS[0], &options);
         let (mut own, mut twins) = sessions(&engine, 20);
         let flag = Arc::new(AtomicBool::new(true));
         own[19].set_cancel(Arc::clone(&flag));
@@ -256,7 +232,7 @@ fn passes_that_ran_before_a_failure_are_taken_back() {
 fn a_full_pool_fails_a_step_and_loses_nothing() {
     // 256 KiB per binding hold 64 pages of gpt2-tiny's cache, so four bindings hold 256.
     let gpu = open_gpu(GpuOptions { max_binding_bytes: Some(256 << 10), ..GpuOptions::default() });
-    let engine = load(&Arc::new(gpu), &ModelOptions::default());
+    let engine = load_tiny(&Arc::new(gpu), &ModelOptions::default());
     let mut all: Vec<Session> = (0..18)
         .map(|i| {
             let mut session = engine.session();

@@ -1,20 +1,18 @@
 //! Work in bounded pieces gives the same results for every frame budget, every
 //! interleaving of sessions, and every place where a piece ends.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use support::open_gpu;
 use wgpt::ModelOptions;
 use wgpt::SamplingParams;
 use wgpt::{Budget, Engine, Error, GenerateOptions, Generation, GenerationStep, Session, StepReport};
 use wgpt::{Call, Fault, FaultInjector, Gpu, GpuOptions};
 use wgpt::{FinishReason, ModelFiles};
+
+use crate::support::open_gpu;
+use crate::{load_tiny, tiny_files, tokens};
 
 static GPU: LazyLock<Arc<Gpu>> = LazyLock::new(|| Arc::new(open_gpu(GpuOptions::default())));
 
@@ -25,12 +23,7 @@ const FOREVER: Duration = Duration::from_secs(1000);
 const LEAST: Budget = Budget::new(Duration::from_nanos(1));
 
 fn load(options: &ModelOptions) -> Engine {
-    load_on(&GPU, options)
-}
-
-fn load_on(gpu: &Arc<Gpu>, options: &ModelOptions) -> Engine {
-    let files = ModelFiles::open("tests/golden/gpt2-tiny".as_ref()).unwrap();
-    Engine::load(files, Arc::clone(gpu), options, &mut |_| std::ops::ControlFlow::Continue(())).unwrap()
+    load_tiny(&GPU, options)
 }
 
 /// 128 positions; deterministic, so equal sequences give equal bits. Overflow detection is
@@ -38,10 +31,6 @@ fn load_on(gpu: &Arc<Gpu>, options: &ModelOptions) -> Engine {
 fn options() -> ModelOptions {
     let detect_overflow = false;
     ModelOptions { deterministic: true, max_submit: FOREVER, detect_overflow, ..ModelOptions::default() }
-}
-
-fn tokens(n: usize) -> Vec<u32> {
-    (0..n as u32).map(|i| (i * 37 + 11) % 1000).collect()
 }
 
 fn advance(engine: &Engine, tokens: &[u32]) -> Vec<f32> {
@@ -128,7 +117,7 @@ fn without_deterministic_results_are_within_the_rule_of_batches() {
 fn a_budget_divides_a_pass_at_every_dispatch_or_nowhere() {
     // A separate device, because all users of a device share its counters.
     let gpu = Arc::new(open_gpu(GpuOptions::default()));
-    let engine = load_on(&gpu, &options());
+    let engine = load_tiny(&gpu, &options());
     let run = |budget: Budget, n: usize| {
         let mut session = engine.session();
         session.feed(&tokens(n)).unwrap();
@@ -165,7 +154,7 @@ fn no_pass_is_longer_than_a_submit_may_be() {
     let all = tokens(100);
     let whole = load(&options());
     let least = Duration::from_nanos(1);
-    let engine = load_on(&gpu, &ModelOptions { max_submit: least, ..options() });
+    let engine = load_tiny(&gpu, &ModelOptions { max_submit: least, ..options() });
     let (before, start) = (gpu.step_timings(), std::time::Instant::now());
     let (logits, dispatches, submits) = counted(&gpu, || advance(&engine, &all));
     // The parts of the host's time do not overlap, even when encoders follow one another.
@@ -189,7 +178,7 @@ fn no_pass_is_longer_than_a_submit_may_be() {
     whole.step_greedy(&mut expected, &all[..3], &mut expected_next).unwrap();
     assert_eq!(next, expected_next);
     assert_eq!(tested[0].score(&all[..40]).unwrap(), expected[0].score(&all[..40]).unwrap());
-    let none = ModelFiles::open("tests/golden/gpt2-tiny".as_ref()).unwrap();
+    let none = tiny_files();
     let zero = ModelOptions { max_submit: Duration::ZERO, ..ModelOptions::default() };
     let refused = Engine::load(none, gpu, &zero, &mut |_| std::ops::ControlFlow::Continue(()));
     assert!(matches!(refused, Err(Error::Input(message)) if message.contains("max_submit")));
@@ -315,7 +304,7 @@ fn sessions_end_in_the_midst_of_a_pass() {
 fn a_fault_in_the_midst_of_a_pass_leaves_completed_chunks() {
     let faults = FaultInjector::default();
     let gpu = Arc::new(open_gpu(GpuOptions { faults: Some(faults.clone()), ..GpuOptions::default() }));
-    let engine = load_on(&gpu, &ModelOptions { prefill_chunk: 16, ..options() });
+    let engine = load_tiny(&gpu, &ModelOptions { prefill_chunk: 16, ..options() });
     let all = tokens(40);
     let expected = advance(&engine, &all);
     for (call, after) in [(Call::Submit, 0), (Call::Submit, 3), (Call::Wait, 2), (Call::Map, 1)] {
@@ -380,7 +369,7 @@ fn a_head_in_slices_has_the_same_bits() {
         // The head is sliced if its matrix takes longer than half of `max_submit`.
         let least = Duration::from_nanos(1);
         let gpu = Arc::new(open_gpu(GpuOptions::default()));
-        let sliced = load_on(&gpu, &ModelOptions { deterministic, max_submit: least, ..options() });
+        let sliced = load_tiny(&gpu, &ModelOptions { deterministic, max_submit: least, ..options() });
         let decode = |engine: &Engine| {
             let mut session = engine.session();
             // Token by token, so that the chunks of both engines are the same.
@@ -391,7 +380,7 @@ fn a_head_in_slices_has_the_same_bits() {
         let (rows, dispatches, _) = counted(&gpu, || decode(&sliced));
         assert_eq!(rows, decode(&whole), "deterministic {deterministic}");
         let plain = Arc::new(open_gpu(GpuOptions::default()));
-        let engine = load_on(&plain, &ModelOptions { deterministic, ..options() });
+        let engine = load_tiny(&plain, &ModelOptions { deterministic, ..options() });
         let (_, fewer, _) = counted(&plain, || decode(&engine));
         assert!(dispatches > fewer, "{dispatches} dispatches, {fewer} of whole matrices");
     }

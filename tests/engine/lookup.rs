@@ -1,21 +1,17 @@
 //! Prompt-lookup decoding gives the tokens of plain greedy decoding, in fewer passes.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "support/mod.rs"]
-mod support;
-
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use support::{GREEDY_BOUND, gap, open_gpu};
 use wgpt::ModelOptions;
 use wgpt::SamplingParams;
 use wgpt::{Engine, Error, GenerateOptions};
 use wgpt::{FinishReason, LookupStats, ModelFiles, Overflow, Piece};
 use wgpt::{Gpu, GpuOptions};
+
+use crate::support::{GREEDY_BOUND, gap, open_gpu};
+use crate::{load_files, tiny_files};
 
 static GPU: LazyLock<Arc<Gpu>> = LazyLock::new(|| Arc::new(open_gpu(GpuOptions::default())));
 
@@ -26,11 +22,11 @@ const DRAFT_LENGTHS: [usize; 4] = [1, 2, 5, 15];
 
 fn load(files: ModelFiles, deterministic: bool) -> Engine {
     let options = ModelOptions { deterministic, ..ModelOptions::default() };
-    Engine::load(files, Arc::clone(&GPU), &options, &mut |_| ControlFlow::Continue(())).unwrap()
+    load_files(files, &GPU, &options)
 }
 
 fn tiny(deterministic: bool) -> Engine {
-    load(ModelFiles::open("tests/golden/gpt2-tiny".as_ref()).unwrap(), deterministic)
+    load(tiny_files(), deterministic)
 }
 
 fn demo(deterministic: bool) -> Engine {

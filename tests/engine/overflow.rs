@@ -1,16 +1,10 @@
 //! Keys and values too large for f16 on their way into the cache (f16 overflow): every
 //! way of running tokens reports layer and position, undoes the step, and can continue.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::fmt::Debug;
-use std::ops::ControlFlow;
 use std::sync::{Arc, LazyLock};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize_to_file};
-use support::open_gpu;
 use tempfile::TempDir;
 use wgpt::DType;
 use wgpt::ModelOptions;
@@ -19,12 +13,13 @@ use wgpt::{BatchLogits, Engine, Error, Session};
 use wgpt::{GenerateOptions, ModelFiles};
 use wgpt::{Gpu, GpuOptions};
 
+use crate::support::open_gpu;
+use crate::{every_gpu, load_files};
+
 /// One device per strategy of the adapter; the floor, with bounds checks in the shaders;
 /// and one whose bindings hold 64 pages, so that the cache has several slabs.
 static GPUS: LazyLock<Vec<Arc<Gpu>>> = LazyLock::new(|| {
-    let open = |strategy| open_gpu(GpuOptions { strategy, ..GpuOptions::default() });
-    let mut all: Vec<Gpu> = open(None).strategies().into_iter().map(|s| open(Some(s))).collect();
-    all.push(open_gpu(GpuOptions { features_floor: true, checked_shaders: true, ..GpuOptions::default() }));
+    let mut all = every_gpu();
     all.push(open_gpu(GpuOptions { max_binding_bytes: Some(256 << 10), ..GpuOptions::default() }));
     all.into_iter().map(Arc::new).collect()
 });
@@ -93,8 +88,7 @@ fn write(layer: usize, what: &str, trigger: Trigger) -> TempDir {
 }
 
 fn load(gpu: &Arc<Gpu>, dir: &TempDir, options: ModelOptions) -> Engine {
-    let files = ModelFiles::open(dir.path()).unwrap();
-    Engine::load(files, Arc::clone(gpu), &options, &mut |_| ControlFlow::Continue(())).unwrap()
+    load_files(ModelFiles::open(dir.path()).unwrap(), gpu, &options)
 }
 
 fn detecting() -> ModelOptions {

@@ -1,12 +1,6 @@
 //! Saved sessions continue exactly as before, and every fault of a file is reported.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::fs;
-use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use sha2::{Digest, Sha256};
@@ -20,24 +14,18 @@ use wgpt::{Engine, Error, GenerateOptions, Generation, Session};
 use wgpt::{Gpu, GpuOptions};
 use wgpt::{ModelFiles, Overflow};
 
+use crate::{deterministic, load_files, support, tiny_files};
+
 static GPU: LazyLock<Arc<Gpu>> = LazyLock::new(|| Arc::new(support::open_gpu(GpuOptions::default())));
 
 const SHAPE: &str = "n_layer=3,n_embd=40,n_head=5,n_inner=64,vocab_size=300,n_positions=128";
-
-fn deterministic() -> ModelOptions {
-    ModelOptions { deterministic: true, ..ModelOptions::default() }
-}
-
-fn load(files: ModelFiles, gpu: &Arc<Gpu>, options: &ModelOptions) -> Engine {
-    Engine::load(files, Arc::clone(gpu), options, &mut |_| ControlFlow::Continue(())).unwrap()
-}
 
 fn random_files(shape: &str, seed: u64) -> ModelFiles {
     ModelFiles::random(random::shape(shape).unwrap(), seed).unwrap()
 }
 
 fn engine(options: &ModelOptions) -> Engine {
-    load(random_files(SHAPE, 1), &GPU, options)
+    load_files(random_files(SHAPE, 1), &GPU, options)
 }
 
 fn tokens(n: usize) -> Vec<u32> {
@@ -170,7 +158,7 @@ fn a_file_holds_nothing_of_other_sessions() {
     drop(session(&engine, 120));
     let one = session(&engine, 20);
     let file = saved(&one);
-    let fresh = load(random_files(SHAPE, 1), &GPU, &deterministic());
+    let fresh = load_files(random_files(SHAPE, 1), &GPU, &deterministic());
     assert_eq!(file, saved(&session(&fresh, 20)));
 }
 
@@ -184,7 +172,7 @@ fn long_pages_pass_in_pieces_and_over_several_slabs() {
         max_binding_bytes: Some(26 << 10),
         ..GpuOptions::default()
     }));
-    let [small, large] = [&gpu, &*GPU].map(|gpu| load(random_files(shape, 2), gpu, &options));
+    let [small, large] = [&gpu, &*GPU].map(|gpu| load_files(random_files(shape, 2), gpu, &options));
     let ids: Vec<u32> = (0..110).map(|i| i * 3 % 8).collect();
     let next = |session: &mut Session| session.advance(&[1, 2]).unwrap().to_vec();
     let mut first = small.session();
@@ -256,15 +244,15 @@ fn a_session_of_another_device_is_saved_by_its_tokens() {
 #[test]
 fn another_model_is_refused() {
     let file = saved(&session(&engine(&deterministic()), 20));
-    let other_weights = load(random_files(SHAPE, 2), &GPU, &deterministic());
+    let other_weights = load_files(random_files(SHAPE, 2), &GPU, &deterministic());
     let message = refused(&other_weights, &file);
     assert!(message.contains("another model") && message.contains("weights differ"), "{message}");
     let shape = SHAPE.replace("n_head=5", "n_head=4");
-    let other_config = load(random_files(&shape, 1), &GPU, &deterministic());
+    let other_config = load_files(random_files(&shape, 1), &GPU, &deterministic());
     let message = refused(&other_config, &file);
     assert!(message.contains("config.json differs"), "{message}");
-    let tiny = ModelFiles::open(Path::new("tests/golden/gpt2-tiny")).unwrap();
-    let message = refused(&load(tiny, &GPU, &deterministic()), &file);
+    let tiny = tiny_files();
+    let message = refused(&load_files(tiny, &GPU, &deterministic()), &file);
     assert!(message.contains("another model"), "{message}");
 }
 

@@ -1,26 +1,17 @@
 //! Log-probabilities of given continuations: on the GPU, of one session and of many at
 //! once, against a softmax of the full logits on the CPU.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "support/mod.rs"]
-mod support;
-
-#[path = "cli/models.rs"]
-#[allow(dead_code, reason = "the command line's tests use the others")]
-mod models;
-
-use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use support::open_gpu;
 use wgpt::ModelFiles;
-use wgpt::{Gpu, GpuOptions};
 use wgpt::ModelOptions;
 use wgpt::internals::reference;
-use wgpt::DType;
 use wgpt::{Engine, Error, Session, TokenScore};
+use wgpt::{Gpu, GpuOptions};
+
+use crate::support::{models::Model, open_gpu};
+use crate::{deterministic, every_gpu, f32_options, load_files, load_tiny};
 
 /// For a log-probability from the same logits. The error of f32's exp, log and sums is at
 /// most 6e-6 of its magnitude (`kernels::score::record`), and logits here are small.
@@ -33,9 +24,7 @@ const TOLERANCE_F16: f64 = 5e-3;
 /// One device per strategy of the adapter; the floor, with bounds checks in the shaders;
 /// and one whose bindings hold 65 rows of logits, fewer than a chunk has.
 static GPUS: LazyLock<Vec<Arc<Gpu>>> = LazyLock::new(|| {
-    let open = |strategy| open_gpu(GpuOptions { strategy, ..GpuOptions::default() });
-    let mut all: Vec<Gpu> = open(None).strategies().into_iter().map(|s| open(Some(s))).collect();
-    all.push(open_gpu(GpuOptions { features_floor: true, checked_shaders: true, ..GpuOptions::default() }));
+    let mut all = every_gpu();
     all.push(small_bindings());
     all.into_iter().map(Arc::new).collect()
 });
@@ -43,19 +32,6 @@ static GPUS: LazyLock<Vec<Arc<Gpu>>> = LazyLock::new(|| {
 /// 256 KiB per binding hold 64 pages of gpt2-tiny's cache, so four bindings hold 256.
 fn small_bindings() -> Gpu {
     open_gpu(GpuOptions { max_binding_bytes: Some(256 << 10), ..GpuOptions::default() })
-}
-
-fn load(gpu: &Arc<Gpu>, options: &ModelOptions) -> Engine {
-    let files = ModelFiles::open("tests/golden/gpt2-tiny".as_ref()).unwrap();
-    Engine::load(files, Arc::clone(gpu), options, &mut |_| ControlFlow::Continue(())).unwrap()
-}
-
-fn deterministic() -> ModelOptions {
-    ModelOptions { deterministic: true, ..ModelOptions::default() }
-}
-
-fn f32_options() -> ModelOptions {
-    ModelOptions { dtype: DType::F32, kv_dtype: DType::F32, ..ModelOptions::default() }
 }
 
 fn tokens(seed: usize, n: usize) -> Vec<u32> {
@@ -103,7 +79,7 @@ fn scores_are_those_of_the_full_logits() {
             f32_options(),
             ModelOptions::default(),
         ] {
-            let engine = load(gpu, &options);
+            let engine = load_tiny(gpu, &options);
             let mut error = 0.0_f64;
             // Positions around page boundaries, and two lengths that end a chunk of 7.
             for (context, n) in [(1, 1), (15, 2), (16, 20), (17, 13), (18, 6), (33, 70), (1, 127)] {
@@ -133,7 +109,7 @@ fn scores_are_those_of_the_full_logits() {
 
 #[test]
 fn a_scored_session_goes_on_as_any_other() {
-    let engine = load(&GPUS[0], &deterministic());
+    let engine = load_tiny(&GPUS[0], &deterministic());
     let (context, new) = (tokens(1, 20), tokens(2, 30));
     let mut scored = session(&engine, &context);
     let first = scored.score(&new[..11]).unwrap();
@@ -146,7 +122,7 @@ fn a_scored_session_goes_on_as_any_other() {
 
 #[test]
 fn forks_do_not_see_each_other() {
-    let engine = load(&GPUS[0], &deterministic());
+    let engine = load_tiny(&GPUS[0], &deterministic());
     // The last token is alone on a page, in the middle of one, at its end.
     for len in [17, 20, 32, 33] {
         let context = tokens(3, len);
@@ -196,7 +172,7 @@ fn sessions_scored_together_are_those_scored_alone() {
             (f32_options(), TOLERANCE_F32),
             (ModelOptions::default(), TOLERANCE_F16),
         ] {
-            let engine = load(gpu, &options);
+            let engine = load_tiny(gpu, &options);
             for n in [1, 2, 31] {
                 let mut together = requests(&engine, n);
                 let mut alone: Vec<Session> = together.iter().map(|(session, _)| session.fork()).collect();
@@ -226,7 +202,7 @@ fn sessions_scored_together_are_those_scored_alone() {
 
 #[test]
 fn passes_are_recorded_once() {
-    let engine = load(&GPUS[0], &ModelOptions::default());
+    let engine = load_tiny(&GPUS[0], &ModelOptions::default());
     let mut some = requests(&engine, 16);
     let lens: Vec<usize> = some.iter().map(|(session, _)| session.len()).collect();
     engine.score(&mut refs(&mut some)).unwrap();
@@ -239,8 +215,8 @@ fn passes_are_recorded_once() {
 
 #[test]
 fn wrong_requests_are_explained_and_change_nothing() {
-    let engine = load(&GPUS[0], &deterministic());
-    let other = load(&GPUS[0], &deterministic());
+    let engine = load_tiny(&GPUS[0], &deterministic());
+    let other = load_tiny(&GPUS[0], &deterministic());
     let message = |result: Result<Vec<f32>, Error>| match result {
         Err(Error::Input(message)) => message,
         other => panic!("{other:?}"),
@@ -274,11 +250,10 @@ fn wrong_requests_are_explained_and_change_nothing() {
 #[test]
 fn logits_that_are_none_are_refused() {
     // A key of 1e5 overflows the f16 cache.
-    let model = models::Model::tiny().with_value("transformer.h.0.attn.c_attn.bias", 100, 1e5);
+    let model = Model::tiny().with_value("transformer.h.0.attn.c_attn.bias", 100, 1e5);
     let files = ModelFiles::open(model.path().as_ref()).unwrap();
     let options = ModelOptions { detect_overflow: false, ..ModelOptions::default() };
-    let engine =
-        Engine::load(files, Arc::clone(&GPUS[0]), &options, &mut |_| ControlFlow::Continue(())).unwrap();
+    let engine = load_files(files, &GPUS[0], &options);
     let [mut one, mut two] = [session(&engine, &[1, 2]), session(&engine, &[3])];
     let pages = engine.kv_pages().0;
     for error in [
@@ -294,7 +269,7 @@ fn logits_that_are_none_are_refused() {
 #[test]
 fn a_raised_flag_ends_a_score_and_changes_nothing() {
     for options in [deterministic(), ModelOptions { prefill_chunk: 16, ..ModelOptions::default() }] {
-        let engine = load(&GPUS[0], &options);
+        let engine = load_tiny(&GPUS[0], &options);
         let mut some = requests(&engine, 9);
         let flag = Arc::new(AtomicBool::new(true));
         some[8].0.set_cancel(Arc::clone(&flag));
@@ -315,7 +290,7 @@ fn a_raised_flag_ends_a_score_and_changes_nothing() {
 
 #[test]
 fn passes_that_ran_before_a_failure_are_taken_back() {
-    let engine = load(&Arc::new(small_bindings()), &ModelOptions::default());
+    let engine = load_tiny(&Arc::new(small_bindings()), &ModelOptions::default());
     // 30 sessions of one page each, whose continuations take 4 more pages each: 150 of
     // 256.
     let mut all: Vec<(Session, Vec<u32>)> =

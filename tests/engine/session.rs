@@ -1,7 +1,5 @@
 //! Sessions: forking, rewinding, the page pool, generation at its limits.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
@@ -13,26 +11,18 @@ use wgpt::{Engine, Error, GenerateOptions, Session};
 use wgpt::{FinishReason, ModelFiles, Overflow};
 use wgpt::{Gpu, GpuOptions, MemoryGroup};
 
+use crate::support::open_gpu;
+use crate::{deterministic, load_tiny, tiny_files, tokens};
+
 fn open(max_binding_bytes: Option<u64>) -> Arc<Gpu> {
-    let options =
-        GpuOptions { device: std::env::var("WGPT_DEVICE").ok(), max_binding_bytes, ..GpuOptions::default() };
-    Arc::new(Gpu::open(&options).expect("the tests need an adapter: tools/setup_vulkan.sh installs one"))
+    Arc::new(open_gpu(GpuOptions { max_binding_bytes, ..GpuOptions::default() }))
 }
 
 static GPU: LazyLock<Arc<Gpu>> = LazyLock::new(|| open(None));
 
-fn load(gpu: &Arc<Gpu>, options: &ModelOptions) -> Engine {
-    let files = ModelFiles::open("tests/golden/gpt2-tiny".as_ref()).unwrap();
-    Engine::load(files, Arc::clone(gpu), options, &mut |_| std::ops::ControlFlow::Continue(())).unwrap()
-}
-
 /// gpt2-tiny, 128 positions, deterministic: equal sequences give equal bits.
 fn tiny() -> Engine {
-    load(&GPU, &ModelOptions { deterministic: true, ..ModelOptions::default() })
-}
-
-fn tokens(n: usize) -> Vec<u32> {
-    (0..n as u32).map(|i| (i * 37 + 11) % 1000).collect()
+    load_tiny(&GPU, &deterministic())
 }
 
 fn logits(session: &mut Session, tokens: &[u32]) -> Vec<f32> {
@@ -150,8 +140,8 @@ fn the_pool_grows_over_several_bindings() {
 
 fn grows_over_four_slabs(kv_dtype: DType, max_binding_bytes: u64) {
     let options = ModelOptions { deterministic: true, kv_dtype, ..ModelOptions::default() };
-    let engine = load(&open(Some(max_binding_bytes)), &options);
-    let reference = load(&GPU, &options);
+    let engine = load_tiny(&open(Some(max_binding_bytes)), &options);
+    let reference = load_tiny(&GPU, &options);
     let recorded = engine.gpu().counters().bind_groups;
     let mut sessions = Vec::new();
     for i in 0..31 {
@@ -193,7 +183,7 @@ fn grows_over_four_slabs(kv_dtype: DType, max_binding_bytes: u64) {
 #[test]
 fn the_ledger_follows_growth_and_returns_to_zero() {
     let gpu = open(None);
-    let engine = load(&gpu, &ModelOptions::default());
+    let engine = load_tiny(&gpu, &ModelOptions::default());
     let planned = engine.memory_plan().group_bytes(MemoryGroup::KvCache);
     assert_eq!(gpu.ledger().bytes(MemoryGroup::KvCache), planned);
     let pages = engine.kv_pages().1 as u64;
@@ -312,7 +302,7 @@ fn prompts_beyond_the_context_are_errors_unless_they_slide() {
 
 #[test]
 fn the_cancel_flag_ends_prefill_and_generation() {
-    let engine = load(&GPU, &ModelOptions { prefill_chunk: 8, ..ModelOptions::default() });
+    let engine = load_tiny(&GPU, &ModelOptions { prefill_chunk: 8, ..ModelOptions::default() });
     let flag = Arc::new(AtomicBool::new(true));
     let mut session = engine.session();
     session.set_cancel(Arc::clone(&flag));
@@ -366,11 +356,11 @@ fn logprobs_are_the_models_own() {
 #[test]
 fn the_context_can_be_shorter_than_the_models() {
     let engine =
-        load(&GPU, &ModelOptions { n_ctx: Some(20), kv_dtype: DType::F32, ..ModelOptions::default() });
+        load_tiny(&GPU, &ModelOptions { n_ctx: Some(20), kv_dtype: DType::F32, ..ModelOptions::default() });
     assert_eq!(engine.n_ctx(), 20);
     assert!(engine.session().advance(&tokens(21)).is_err());
     for n_ctx in [0, 129] {
-        let files = ModelFiles::open("tests/golden/gpt2-tiny".as_ref()).unwrap();
+        let files = tiny_files();
         let options = ModelOptions { n_ctx: Some(n_ctx), ..ModelOptions::default() };
         let load =
             Engine::load(files, Arc::clone(&GPU), &options, &mut |_| std::ops::ControlFlow::Continue(()));

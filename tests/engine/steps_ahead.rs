@@ -1,14 +1,9 @@
 //! Generations with steps encoded ahead and sampled on the GPU, against those sampled on
 //! the CPU: the same tokens, the same ends.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use support::open_gpu;
 use wgpt::ModelOptions;
 use wgpt::SamplingParams;
 use wgpt::internals::model::STEPS_AHEAD_MAX;
@@ -16,15 +11,18 @@ use wgpt::{Engine, Error, GenerateOptions};
 use wgpt::{FinishReason, ModelFiles, Overflow};
 use wgpt::{Gpu, GpuOptions, MemoryGroup};
 
+use crate::support::open_gpu;
+use crate::{load_files, tiny_files, tokens as prompt};
+
 static GPU: LazyLock<Arc<Gpu>> = LazyLock::new(|| Arc::new(open_gpu(GpuOptions::default())));
 
 fn load(files: ModelFiles, steps_ahead: usize, deterministic: bool) -> Engine {
     let options = ModelOptions { steps_ahead: Some(steps_ahead), deterministic, ..ModelOptions::default() };
-    Engine::load(files, Arc::clone(&GPU), &options, &mut |_| std::ops::ControlFlow::Continue(())).unwrap()
+    load_files(files, &GPU, &options)
 }
 
 fn tiny(steps_ahead: usize) -> Engine {
-    load(ModelFiles::open("tests/golden/gpt2-tiny".as_ref()).unwrap(), steps_ahead, false)
+    load(tiny_files(), steps_ahead, false)
 }
 
 fn demo(steps_ahead: usize) -> Engine {
@@ -44,10 +42,6 @@ fn run(engine: &Engine, prompt: &[u32], options: GenerateOptions) -> (Vec<u32>, 
     let mut generation = engine.generate_tokens(prompt, options).unwrap();
     let text: String = generation.by_ref().map(|piece| piece.unwrap().text).collect();
     (generation.tokens().to_vec(), text, generation.finish_reason().unwrap())
-}
-
-fn prompt(n: usize) -> Vec<u32> {
-    (0..n as u32).map(|i| (i * 37 + 11) % 1000).collect()
 }
 
 #[test]
@@ -78,7 +72,7 @@ fn tokens_equal_those_of_the_cpus_sampler() {
 
 #[test]
 fn deterministic_tokens_equal_as_well() {
-    let files = || ModelFiles::open("tests/golden/gpt2-tiny".as_ref()).unwrap();
+    let files = || tiny_files();
     let (plain, ahead) = (load(files(), 0, true), load(files(), 4, true));
     for sampling in [SamplingParams::greedy(), sampled(5)] {
         let go = |engine: &Engine| run(engine, &prompt(20), options(sampling.clone(), Some(50)));
@@ -176,7 +170,7 @@ fn a_full_pool_costs_no_token() {
     let gpu = Arc::new(open_gpu(gpu));
     let tokens_until_full = |steps_ahead: usize| {
         let model = ModelOptions { steps_ahead: Some(steps_ahead), ..ModelOptions::default() };
-        let files = ModelFiles::open("tests/golden/gpt2-tiny".as_ref()).unwrap();
+        let files = tiny_files();
         let go_on = &mut |_| std::ops::ControlFlow::Continue(());
         let engine = Engine::load(files, Arc::clone(&gpu), &model, go_on).unwrap();
         // 249 pages are held: 7 are left, for 112 positions.

@@ -1,11 +1,6 @@
 //! Models with a window in all or some layers: pages that fall out of the window are
 //! freed, and nothing that a session can do depends on them.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod support;
-
-use std::ops::ControlFlow;
 use std::sync::{Arc, LazyLock};
 
 use wgpt::ModelFiles;
@@ -14,6 +9,8 @@ use wgpt::SamplingParams;
 use wgpt::internals::kernels::PAGE_SIZE;
 use wgpt::{Engine, GenerateOptions, Session};
 use wgpt::{Gpu, GpuOptions, MemoryGroup};
+
+use crate::{load_files, support};
 
 static GPU: LazyLock<Arc<Gpu>> = LazyLock::new(|| Arc::new(support::open_gpu(GpuOptions::default())));
 
@@ -58,7 +55,7 @@ impl Windowed {
         let dir = support::lengthened(self.golden, N_CTX);
         let files = ModelFiles::open(dir.path()).unwrap();
         let options = ModelOptions { deterministic: true, ..options };
-        Engine::load(files, Arc::clone(&GPU), &options, &mut |_| ControlFlow::Continue(())).unwrap()
+        load_files(files, &GPU, &options)
     }
 
     fn chunks_of(&self, prefill_chunk: usize) -> Engine {

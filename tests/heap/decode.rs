@@ -1,40 +1,10 @@
 //! The costs of decoding besides arithmetic: no GPU object may be created per token.
-//!
-//! One test in a separate binary, because it counts every heap allocation.
-
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use wgpt::GpuOptions;
 use wgpt::{BatchLogits, Engine, Error, GenerateOptions, Session};
 use wgpt::{Sampler, SamplingParams};
 
-/// Heap bytes allocated, and heap bytes freed, since the start.
-static ALLOCATED: AtomicU64 = AtomicU64::new(0);
-static FREED: AtomicU64 = AtomicU64::new(0);
-
-struct Counting;
-
-// SAFETY: every call goes to the system's allocator unchanged.
-#[allow(unsafe_code, reason = "an allocator is an unsafe trait")]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATED.fetch_add(layout.size() as u64, Ordering::Relaxed);
-        // SAFETY: the caller upholds the system allocator's contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        FREED.fetch_add(layout.size() as u64, Ordering::Relaxed);
-        // SAFETY: the caller upholds the system allocator's contract.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use crate::{allocated_bytes, alone, freed_bytes};
 
 /// Returns, for each of `n` tokens, the heap bytes allocated and the bytes held
 /// afterwards.
@@ -42,7 +12,7 @@ fn decode(session: &mut Session, sampler: &mut Option<Sampler>, n: usize) -> Vec
     let mut token = 5;
     let mut costs = Vec::with_capacity(n);
     for _ in 0..n {
-        let before = ALLOCATED.load(Ordering::Relaxed);
+        let before = allocated_bytes();
         token = match sampler {
             Some(sampler) => {
                 let logits = session.advance(&[token]).unwrap();
@@ -50,14 +20,15 @@ fn decode(session: &mut Session, sampler: &mut Option<Sampler>, n: usize) -> Vec
             }
             None => session.advance_greedy(&[token]).unwrap(),
         };
-        let allocated = ALLOCATED.load(Ordering::Relaxed);
-        costs.push((allocated - before, allocated - FREED.load(Ordering::Relaxed)));
+        let allocated = allocated_bytes();
+        costs.push((allocated - before, allocated - freed_bytes()));
     }
     costs
 }
 
 #[test]
 fn decoding_creates_nothing() -> Result<(), Error> {
+    let _alone = alone();
     let device = std::env::var("WGPT_DEVICE").ok();
     let open = |strategy| {
         let gpu = GpuOptions { device: device.clone(), strategy, ..GpuOptions::default() };
@@ -133,16 +104,16 @@ fn steps(
     let tokens = vec![5; sessions.len()];
     let mut costs = Vec::with_capacity(n);
     for step in 0..n {
-        let before = ALLOCATED.load(Ordering::Relaxed);
+        let before = allocated_bytes();
         if greedy {
             engine.step_greedy(&mut sessions, &tokens, &mut next)?;
         } else {
             engine.step(&mut sessions, &tokens, &mut logits)?;
         }
-        let allocated = ALLOCATED.load(Ordering::Relaxed);
+        let allocated = allocated_bytes();
         // The first step allocates space for the rows.
         if step > 0 {
-            costs.push((allocated - before, allocated - FREED.load(Ordering::Relaxed)));
+            costs.push((allocated - before, allocated - freed_bytes()));
         }
     }
     Ok(costs)

@@ -1,31 +1,30 @@
 //! The check-up as a library: faults become lines of its report.
 
-#![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
-
-mod support;
-
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use support::faulty::{altered, faulty, named};
-use support::open_gpu;
 use wgpt::CancelFlag;
 use wgpt::Error;
 use wgpt::GpuOptions;
-use wgpt::doctor::{self, KernelCheck, Options, Report, Status, Subject, Verdict};
+use wgpt::doctor::{self, Options, Report, Subject, Verdict};
+use wgpt::internals::doctor::{KernelCheck, Status, run_among};
 use wgpt::internals::kernels::{Candidate, Choices, Op};
+
+use crate::support::faulty::{altered, faulty, named};
+use crate::support::{on_device, open_gpu};
 
 /// Options for the device of the other tests, without a benchmark.
 fn options() -> Options {
-    let device = std::env::var("WGPT_DEVICE").ok().filter(|device| !device.is_empty());
-    let gpu = GpuOptions { device, ..GpuOptions::default() };
-    Options { gpu, benchmark: Duration::ZERO, ..Options::new().unwrap() }
+    let mut options = Options::new().unwrap();
+    options.gpu = on_device(GpuOptions::default());
+    options.benchmark = Duration::ZERO;
+    options
 }
 
 /// Runs a check-up of only `candidates`.
 fn report_of(options: &Options, candidates: &[&'static Candidate]) -> Report {
     let of = |op| candidates.iter().copied().filter(|candidate| candidate.op() == op).collect();
-    doctor::run_among(options, &of, &mut |_| {}, &CancelFlag::default()).unwrap()
+    run_among(options, &of, &mut |_| {}, &CancelFlag::default()).unwrap()
 }
 
 fn line<'r>(report: &'r Report, candidate: &Candidate) -> &'r KernelCheck {
@@ -70,7 +69,7 @@ fn a_wrong_kernel_that_runs_is_a_fault_and_gives_no_rates() {
     assert_eq!((worst.severity, worst.subject), (Verdict::Broken, Subject::Kernels));
     assert!(worst.message.starts_with(&format!("{wrong} is in use and wrong here")), "{worst:?}");
     assert!(!report.has_no_adapter());
-    let benchmark = report.details().benchmark.unwrap();
+    let benchmark = report.details().benchmark.as_ref().unwrap();
     assert!(benchmark.copy_bytes_per_second.is_some() && benchmark.model.is_none());
     assert!(benchmark.notes[0].contains("kernel in use is wrong"), "{benchmark:?}");
 }
@@ -84,7 +83,9 @@ fn a_panic_is_a_line_and_the_others_go_on() {
     assert!(reason.contains("panic: gemm=without_constants has no constant"), "{reason}");
     assert_eq!(line(&report, panics).status, Status::Demoted);
     assert_eq!(line(&report, tile).status, Status::Passed);
-    assert!(report.details().floor.unwrap().kernels.iter().all(|kernel| kernel.status == Status::Passed));
+    assert!(
+        report.details().floor.as_ref().unwrap().kernels.iter().all(|kernel| kernel.status == Status::Passed)
+    );
 }
 
 #[test]
@@ -103,12 +104,12 @@ fn what_the_device_lacks_is_named() {
         "{:?}",
         report.details().features
     );
-    assert!(report.details().device.unwrap().features_floor);
+    assert!(report.details().device.as_ref().unwrap().features_floor);
     assert!(
         report.details().limits.len() >= 14
             && report.details().limits.iter().all(|limit| limit.reaches_floor)
     );
-    let floor = report.details().floor.unwrap();
+    let floor = report.details().floor.as_ref().unwrap();
     assert!(floor.opened && floor.kernels.len() == Op::ALL.len());
     // Forcing such a variant is the caller's mistake.
     options.model.variants = vec![subgroup];
@@ -140,13 +141,13 @@ fn steps_are_counted_and_any_of_them_may_be_the_last() {
     options.benchmark = Duration::from_nanos(1);
     let mut steps = Vec::new();
     let flag = CancelFlag::default();
-    doctor::run_among(&options, &only, &mut |step| steps.push(step), &flag).unwrap();
+    run_among(&options, &only, &mut |step| steps.push(step), &flag).unwrap();
     assert!(steps.iter().enumerate().all(|(i, step)| step.done == i && step.total == steps.len()));
     assert_eq!(steps[2].what, candidate.to_string());
     for last in [0, 2, 5, steps.len() - 1] {
         let flag = CancelFlag::default();
         let mut progress = |step: doctor::Progress| flag.store(step.done == last, Ordering::Relaxed);
-        let result = doctor::run_among(&options, &only, &mut progress, &flag);
+        let result = run_among(&options, &only, &mut progress, &flag);
         assert!(matches!(result, Err(Error::Cancelled)), "{last}");
     }
 }

@@ -1,14 +1,13 @@
 //! Every kernel variant that the adapter can run, against its naive reference.
 
-mod support;
-
 use std::process::Command;
 
-use support::open_gpu;
+use wgpt::internals::conformance::Outcome;
+use wgpt::internals::conformance::cases::{self, Case};
 use wgpt::internals::kernels::{Candidate, Choices};
-use wgpt::internals::tune::Outcome;
-use wgpt::internals::tune::cases::{self, Case};
 use wgpt::{Gpu, GpuOptions, Strategy};
+
+use crate::support::open_gpu;
 
 /// Formats one failed case as lines for a reader.
 fn describe(outcome: &Outcome) -> String {
@@ -158,7 +157,7 @@ fn rerun_at_other_widths(tests: &[&str]) {
         let cache = tempfile::tempdir().expect("a folder for the shader cache");
         let output = Command::new(&program)
             .args(["--exact", "--nocapture"])
-            .args(tests)
+            .args(tests.iter().map(|test| format!("kernels::{test}")))
             .env("LP_NATIVE_VECTOR_WIDTH", width)
             .env("MESA_SHADER_CACHE_DIR", cache.path())
             .output()

@@ -2,8 +2,6 @@
 //! its descriptor, parameters laid out as in Rust, within the portable limits, and
 //! translatable for every backend. No adapter is needed.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::offset_of;
 use std::process::{Command, Stdio};
@@ -182,6 +180,52 @@ fn every_storage_binding_states_its_shape() {
             let twice = lines.windows(2).find(|pair| pair[0] == pair[1] && pair[0].starts_with("//"));
             assert!(twice.is_none(), "{file}: {twice:?}");
             assert!(lines[0].starts_with("// "), "{file}: a head that says what it computes");
+        }
+    }
+}
+
+/// Returns the fragments that a kernel's head lists after "Fragments in common/:", up to the
+/// full stop. Slots are separated by commas, in the order of composition, and the
+/// alternatives of a slot by `|`. `none` is a slot that stays empty.
+fn fragments_in_head(kernel: &str) -> Vec<Vec<String>> {
+    let file = format!("shaders/{kernel}.wgsl");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let head: Vec<&str> = text.lines().map_while(|line| line.strip_prefix("//")).map(str::trim).collect();
+    let head = head.join(" ");
+    let mut lists = head.split("Fragments in common/: ").skip(1);
+    let (Some(list), None) = (lists.next(), lists.next()) else {
+        panic!("{file}: the head must have one list of fragments")
+    };
+    let (list, _) = list.split_once('.').unwrap_or_else(|| panic!("{file}: the list has no full stop"));
+    list.split(", ").map(|slot| slot.split(" | ").map(str::to_owned).collect()).collect()
+}
+
+#[test]
+fn heads_list_the_fragments_of_all_variants() {
+    let registry = kernels::registry();
+    let mut heads = BTreeMap::new();
+    let mut used = BTreeSet::new();
+    for variant in &registry {
+        let (name, label) = (variant.kernel.name, variant.label());
+        let slots = heads.entry(name).or_insert_with(|| fragments_in_head(name));
+        let mut fragments = variant.fragments.iter().map(|fragment| fragment.name).peekable();
+        for (i, slot) in slots.iter().enumerate() {
+            let taken = fragments.next_if(|fragment| slot.iter().any(|listed| listed == fragment));
+            let taken = taken.unwrap_or("none");
+            assert!(
+                slot.iter().any(|listed| listed == taken),
+                "{label}: the head lists {slot:?}, the variant has {:?}",
+                fragments.peek()
+            );
+            used.insert((name, i, taken));
+        }
+        assert_eq!(fragments.next(), None, "{label}: the head does not list this fragment here");
+    }
+    for (name, slots) in &heads {
+        for (i, slot) in slots.iter().enumerate() {
+            for listed in slot {
+                assert!(used.contains(&(*name, i, listed.as_str())), "{name}: no variant has {listed}");
+            }
         }
     }
 }

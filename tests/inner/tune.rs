@@ -1,27 +1,25 @@
 //! Tuning: the canary, the search, the file of choices, and how a model uses it.
 
-#![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
-
-mod support;
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use support::faulty::{faulty, named};
-use support::open_gpu;
 use wgpt::DType;
 use wgpt::ModelFiles;
 use wgpt::ModelOptions;
 use wgpt::Tuning;
+use wgpt::internals::conformance::{Shapes, canary};
 use wgpt::internals::engine::{tune_model, tuned_shapes};
 use wgpt::internals::kernels::{Candidate, Choices, Norm, Op};
 use wgpt::internals::model::{Decoder, random};
 use wgpt::internals::tune::cache::{self, Key};
-use wgpt::internals::tune::{Budget, OpTuning, Progress, Shapes, canary, run, run_among};
+use wgpt::internals::tune::{Budget, OpTuning, Progress, run, run_among};
 use wgpt::{Engine, Error, ErrorKind};
 use wgpt::{Gpu, GpuOptions, Strategy};
+
+use crate::support::faulty::{faulty, named};
+use crate::support::open_gpu;
 
 /// Returns sizes with ragged rows and heads.
 fn shapes(dtype: DType) -> Shapes {

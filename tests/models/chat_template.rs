@@ -1,8 +1,6 @@
 //! Chat templates: renderings equal to transformers' byte for byte, and misbehaving
 //! templates.
 
-#![allow(clippy::unwrap_used, reason = "clippy.toml's permission does not reach the helpers of tests")]
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +8,7 @@ use std::path::{Path, PathBuf};
 use minijinja::Value;
 use serde::Deserialize;
 use wgpt::Error;
-use wgpt::internals::checkpoint::TokenizerConfig;
+use wgpt::internals::checkpoint::{Folder, TokenizerConfig};
 use wgpt::{ChatTemplate, TemplateInput};
 
 const GOLDEN: &str = "tests/golden/chat";
@@ -44,7 +42,7 @@ fn folders() -> Vec<PathBuf> {
 }
 
 fn template(folder: &Path, name: Option<&str>) -> ChatTemplate {
-    let config = TokenizerConfig::from_dir(folder).unwrap();
+    let config = TokenizerConfig::of(&Folder::Dir(folder.to_owned())).unwrap();
     let template = config.template(name).unwrap();
     ChatTemplate::new(&template.file, &template.source, config.special_tokens()).unwrap()
 }

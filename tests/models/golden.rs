@@ -1,15 +1,9 @@
 //! Whole models against logits that transformers computed in f64
 //! (tests/golden/README.md), and against a model built from the naive twins.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "support/reference_model.rs"]
-mod reference_model;
-
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
-use reference_model::ReferenceModel;
 use safetensors::SafeTensors;
 use wgpt::DType;
 use wgpt::ModelFiles;
@@ -17,6 +11,8 @@ use wgpt::ModelOptions;
 use wgpt::internals::kernels::Op;
 use wgpt::{Engine, Session};
 use wgpt::{Gpu, GpuOptions, Strategy};
+
+use crate::support::{open_gpu, reference_model::ReferenceModel};
 
 /// With f32 weights and cache: the largest absolute error of a logit. The logits have a
 /// standard deviation of 3 to 5; f32 sums of up to 256 terms in two to four layers leave
@@ -105,15 +101,8 @@ impl Golden {
 /// bounds checks in the shaders. Opened once, so that models share pipelines.
 static GPUS: LazyLock<Vec<Arc<Gpu>>> = LazyLock::new(|| {
     let open = |features_floor: bool, strategy: Option<Strategy>| {
-        let options = GpuOptions {
-            device: std::env::var("WGPT_DEVICE").ok(),
-            features_floor,
-            strategy,
-            checked_shaders: features_floor,
-            ..GpuOptions::default()
-        };
-        let gpu = Gpu::open(&options);
-        Arc::new(gpu.expect("the tests need an adapter: tools/setup_vulkan.sh installs a software one"))
+        let checked_shaders = features_floor;
+        Arc::new(open_gpu(GpuOptions { features_floor, strategy, checked_shaders, ..GpuOptions::default() }))
     };
     let strategies = open(false, None).strategies();
     let mut all: Vec<_> = strategies.into_iter().map(|strategy| open(false, Some(strategy))).collect();

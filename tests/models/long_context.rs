@@ -1,21 +1,16 @@
 //! Contexts of more than 8,192 positions: the same logits as the naive model's, within
 //! the planned memory.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "support/reference_model.rs"]
-mod reference_model;
-mod support;
-
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use reference_model::ReferenceModel;
 use wgpt::DType;
 use wgpt::Engine;
 use wgpt::GpuOptions;
 use wgpt::ModelFiles;
 use wgpt::ModelOptions;
+
+use crate::support::{self, reference_model::ReferenceModel};
 
 /// Rotary scaling as in Llama 3; four query heads share one head of k and v.
 const GOLDEN: &str = "llama/llama3";

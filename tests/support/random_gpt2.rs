@@ -101,7 +101,7 @@ impl View for RandomTensor<'_> {
         let bytes: Vec<u8> = match self.dtype {
             Dtype::F16 => values.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect(),
             Dtype::BF16 => values.iter().flat_map(|&v| half::bf16::from_f32(v).to_le_bytes()).collect(),
-            _ => bytemuck::cast_slice(&values).to_vec(),
+            _ => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
         };
         bytes.into()
     }

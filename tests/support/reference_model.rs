@@ -8,8 +8,8 @@ use wgpt::internals::model::Decoder;
 use wgpt::internals::model::decoder::{Attention, Linear, Qkv, Residual, Up};
 use wgpt::internals::model::rope::{Pairing, Rope};
 use wgpt::internals::model::spec::HeadSources;
+use wgpt::internals::reference as naive;
 use wgpt::internals::reference::activation as act;
-use wgpt::reference as naive;
 
 /// A checkpoint in host memory with its config.
 pub struct ReferenceModel<'a> {

@@ -1,8 +1,10 @@
 //! Identifies the text that a report is about.
 
+use std::path::Path;
+
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use std::path::Path;
+use wgpt::files::hex;
 
 /// The file of a text, and its digest.
 #[derive(Debug, Serialize)]
@@ -16,8 +18,7 @@ pub struct DataInfo {
 impl DataInfo {
     /// Describes a text that was read from the file `path`.
     pub fn new(path: &Path, text: &str) -> Self {
-        let digest = Sha256::digest(text.as_bytes());
-        let sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hex(&Sha256::digest(text.as_bytes()));
         DataInfo { file: path.display().to_string(), sha256 }
     }
 }

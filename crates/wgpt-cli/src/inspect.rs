@@ -174,9 +174,9 @@ fn report(args: &Args, files: &ModelFiles) -> Result<(Report, Option<Error>), Er
         },
         budget,
         device: Device {
-            name: preview.adapter.map(|adapter| adapter.name),
-            strategy: preview.capabilities.strategy.name(),
-            max_binding_bytes: preview.max_binding_bytes,
+            name: preview.adapter().map(|adapter| adapter.name.clone()),
+            strategy: preview.capabilities().strategy.name(),
+            max_binding_bytes: preview.max_binding_bytes(),
         },
         variants: choices.names(),
         tuned,

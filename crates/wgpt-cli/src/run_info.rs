@@ -20,6 +20,8 @@ pub struct RunInfo {
     pub variants: BTreeMap<&'static str, &'static str>,
     /// Whether those implementations were tuned for the model on this device.
     pub tuned: bool,
+    /// Faults that stopped no work.
+    pub warnings: Vec<String>,
     /// GPU memory in use, in bytes.
     pub gpu_bytes: u64,
     pub version: &'static str,
@@ -62,6 +64,7 @@ impl RunInfo {
             },
             variants: engine.choices().names(),
             tuned: engine.is_tuned(),
+            warnings: engine.warnings(),
             gpu_bytes: engine.gpu().ledger().total_bytes(),
             version: VERSION,
         }

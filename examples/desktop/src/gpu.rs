@@ -74,7 +74,7 @@ impl HostDevice {
         let adapter = found.swap_remove(index);
         let info = adapters[index].clone();
         let (device, queue) = request(&adapter).map_err(|error| format!("{}: {error}", info.name))?;
-        let context = GpuContext::from_host(instance.clone(), adapter.clone(), device.clone(), queue.clone());
+        let context = GpuContext::from_host(adapter.clone(), device.clone(), queue.clone());
         let faults = Faults::default();
         // The default handler panics. Only the interface's errors arrive here, because the
         // engine catches the errors of its own calls.

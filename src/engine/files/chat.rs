@@ -1,8 +1,6 @@
 //! What a model's files say about conversations: chat templates and end-of-turn tokens.
 
-use std::path::Path;
-
-use super::{ModelFiles, TokenizerSource};
+use super::ModelFiles;
 use crate::checkpoint::TokenizerConfig;
 use crate::error::{Error, Result};
 use crate::text::ChatTemplate;
@@ -12,20 +10,13 @@ impl ModelFiles {
     /// result is empty if neither exists.
     ///
     /// # Errors
-    /// As [`TokenizerConfig::from_dir`].
+    /// As [`TokenizerConfig::of`].
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn tokenizer_config(&self) -> Result<&TokenizerConfig> {
         if let Some(config) = self.tokenizer_config.get() {
             return Ok(config);
         }
-        let config = match &self.tokenizer_source {
-            TokenizerSource::File(path) => {
-                TokenizerConfig::from_dir(path.parent().unwrap_or(Path::new(".")))?
-            }
-            #[cfg(feature = "demo-model")]
-            TokenizerSource::Static(_) => TokenizerConfig::default(),
-            TokenizerSource::Absent => TokenizerConfig::default(),
-        };
+        let config = self.folder.as_ref().map(TokenizerConfig::of).transpose()?.unwrap_or_default();
         Ok(self.tokenizer_config.get_or_init(|| config))
     }
 

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{ModelFiles, TOKENIZER_BYTES_MAX, TokenizerSource};
+use super::{ModelFiles, TOKENIZER, TOKENIZER_BYTES_MAX};
 use crate::error::{Error, Result};
-use crate::files::read_bounded;
+use crate::files::hex;
 use crate::model::Decoder;
 
 /// Hashes of a model's weights, configuration and vocabulary. Models with equal identities
@@ -39,15 +39,30 @@ impl Identity {
 }
 
 impl ModelFiles {
+    /// The SHA-256 of the weights in hexadecimal, as `sha256sum` prints it for
+    /// `model.safetensors`. For several shards it is the digest of the lines that
+    /// `sha256sum` prints for them, in name order and without the names. The first call
+    /// reads all weights.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Model`] when a file cannot be read or has become shorter.
+    pub fn sha256(&self) -> Result<&str> {
+        if let Some(digest) = self.weights_sha256.get() {
+            return Ok(digest);
+        }
+        let digest = self.checkpoint.sha256()?;
+        Ok(self.weights_sha256.get_or_init(|| digest))
+    }
+
     /// The model's identity. The first call reads all weights.
     ///
     /// # Errors
-    /// As [`crate::checkpoint::Checkpoint::sha256`] and [`read_bounded`].
+    /// [`Error::Io`] or [`Error::Model`] when a file cannot be read or has become shorter.
     pub(in crate::engine) fn identity(&self) -> Result<&Identity> {
         if let Some(identity) = self.identity.get() {
             return Ok(identity);
         }
-        let weights_sha256 = self.checkpoint.sha256()?;
+        let weights_sha256 = self.sha256()?.to_owned();
         let (config_sha256, tokenizer_sha256) = (self.config_sha256()?, self.tokenizer_sha256()?);
         Ok(self.identity.get_or_init(|| Identity { weights_sha256, tokenizer_sha256, config_sha256 }))
     }
@@ -56,7 +71,7 @@ impl ModelFiles {
     /// tell: the weights are not read.
     ///
     /// # Errors
-    /// As [`read_bounded`].
+    /// [`Error::Io`] when tokenizer.json cannot be read.
     pub(in crate::engine) fn difference_in_small_files(
         &self,
         other: &Identity,
@@ -67,23 +82,16 @@ impl ModelFiles {
     }
 
     fn config_sha256(&self) -> Result<String> {
-        Ok(hex_digest(&description(&self.config)?))
+        Ok(hex(&Sha256::digest(description(&self.config)?)))
     }
 
     fn tokenizer_sha256(&self) -> Result<Option<String>> {
-        Ok(match &self.tokenizer_source {
-            TokenizerSource::File(path) if path.exists() => {
-                Some(hex_digest(&read_bounded(path, TOKENIZER_BYTES_MAX)?))
-            }
-            TokenizerSource::File(_) | TokenizerSource::Absent => None,
-            #[cfg(feature = "demo-model")]
-            TokenizerSource::Static(bytes) => Some(hex_digest(bytes)),
-        })
+        let tokenizer = match &self.folder {
+            Some(folder) => folder.read_if_present(TOKENIZER, TOKENIZER_BYTES_MAX)?,
+            None => None,
+        };
+        Ok(tokenizer.map(|bytes| hex(&Sha256::digest(bytes))))
     }
-}
-
-fn hex_digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The model's description without the ids that begin and end texts, which affect no

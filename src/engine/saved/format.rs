@@ -1,4 +1,4 @@
-//! The file format. A file is written completely or not at all; every count is checked on
+//! The format. A file is written completely or not at all; every count is checked on
 //! reading.
 
 use std::fs::File;
@@ -70,18 +70,23 @@ impl Header {
     }
 }
 
-/// A file being written.
+/// Where a saved session goes.
+pub(super) enum Target {
+    File(NewFile),
+    Bytes(Vec<u8>),
+}
+
+/// A session being written.
 pub(super) struct Writer {
-    file: NewFile,
+    target: Target,
     hasher: Sha256,
 }
 
 impl Writer {
-    pub(super) fn create(path: &Path, header: &Header) -> Result<Self> {
-        let failed = |source| Error::Io { action: "write", path: path.to_owned(), source };
-        let json = serde_json::to_vec(header).map_err(|error| failed(error.into()))?;
-        let file = NewFile::create(path)?;
-        let mut writer = Writer { file, hasher: Sha256::new() };
+    pub(super) fn new(target: Target, header: &Header) -> Result<Self> {
+        let mut writer = Writer { target, hasher: Sha256::new() };
+        let json = serde_json::to_vec(header)
+            .map_err(|error| Error::input(format!("the session's header as JSON: {error}")))?;
         writer.write(&MAGIC)?;
         writer.write(&VERSION.to_le_bytes())?;
         writer.write(&(json.len() as u32).to_le_bytes())?;
@@ -92,7 +97,13 @@ impl Writer {
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.hasher.update(bytes);
-        self.file.write(bytes)
+        match &mut self.target {
+            Target::File(file) => file.write(bytes),
+            Target::Bytes(all) => {
+                all.extend_from_slice(bytes);
+                Ok(())
+            }
+        }
     }
 
     fn digest(&mut self) -> Result<()> {
@@ -100,31 +111,44 @@ impl Writer {
         self.write(&digest)
     }
 
-    pub(super) fn finish(mut self) -> Result<()> {
+    /// Completes the session. Returns its bytes, or none if they went to a file.
+    pub(super) fn finish(mut self) -> Result<Vec<u8>> {
         self.digest()?;
-        self.file.finish()
+        match self.target {
+            Target::File(file) => file.finish().map(|()| Vec::new()),
+            Target::Bytes(bytes) => Ok(bytes),
+        }
     }
 }
 
-/// A file with a valid header.
-pub(super) struct Reader {
-    file: BufReader<File>,
+/// A saved session with a valid header.
+pub(super) struct Reader<'a> {
+    source: Box<dyn Read + 'a>,
+    /// The file's name for messages.
     path: PathBuf,
     hasher: Sha256,
     header: Header,
 }
 
-impl Reader {
+impl<'a> Reader<'a> {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let failed = |action| move |source| Error::Io { action, path: path.to_owned(), source };
-        let wrong = |message: String| Error::model(path.display().to_string(), message);
         if !path.metadata().map_err(failed("open"))?.is_file() {
-            return Err(wrong("expected a saved session, found a directory or device".into()));
+            let message = "expected a saved session, found a directory or device";
+            return Err(Error::model(path.display().to_string(), message));
         }
         let file = File::open(path).map_err(failed("open"))?;
         let len = file.metadata().map_err(failed("open"))?.len();
-        let mut file = BufReader::new(file);
-        let (front, json, hasher) = front(&mut file, len, path)?;
+        Self::new(Box::new(BufReader::new(file)), len, path)
+    }
+
+    pub(super) fn of_bytes(bytes: &'a [u8]) -> Result<Self> {
+        Self::new(Box::new(bytes), bytes.len() as u64, Path::new("saved session"))
+    }
+
+    fn new(mut source: Box<dyn Read + 'a>, len: u64, path: &Path) -> Result<Self> {
+        let wrong = |message: String| Error::model(path.display().to_string(), message);
+        let (front, json, hasher) = front(&mut source, len, path)?;
         let header: Header = serde_json::from_slice(&json).map_err(|error| {
             wrong(format!("damaged: the header is not what version {VERSION} has: {error}"))
         })?;
@@ -137,11 +161,16 @@ impl Reader {
             }
             None => return Err(wrong("damaged: the header's numbers are those of no file".into())),
         }
-        Ok(Reader { file, path: path.to_owned(), hasher, header })
+        Ok(Reader { source, path: path.to_owned(), hasher, header })
     }
 
     pub(super) fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// Returns the file's name for messages.
+    pub(super) fn name(&self) -> String {
+        self.path.display().to_string()
     }
 
     /// Returns an error that names the file.
@@ -151,7 +180,7 @@ impl Reader {
 
     /// Reads the next bytes into `bytes`.
     pub(super) fn read(&mut self, bytes: &mut [u8]) -> Result<()> {
-        let read = self.file.read_exact(bytes);
+        let read = self.source.read_exact(bytes);
         read.map_err(|source| Error::Io { action: "read", path: self.path.clone(), source })?;
         self.hasher.update(bytes);
         Ok(())

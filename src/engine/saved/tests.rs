@@ -19,7 +19,7 @@ fn save(files: &ModelFiles, n_tokens: u32, path: &Path) {
         pages: None,
         first_pages: Vec::new(),
     };
-    let mut writer = Writer::create(path, &header).unwrap();
+    let mut writer = Writer::new(Target::File(NewFile::create(path).unwrap()), &header).unwrap();
     (0..n_tokens).for_each(|token| writer.write(&token.to_le_bytes()).unwrap());
     writer.finish().unwrap();
 }

@@ -4,8 +4,8 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::KvGroup;
 use crate::model::decoder::{Attention, Residual, Up};
+use crate::model::kv_cache::KvGroup;
 
 fn parse(config: &Value) -> Result<Decoder> {
     Decoder::from_json(&ConfigJson::from_bytes("config.json", config.to_string().as_bytes())?)

@@ -17,7 +17,7 @@ use wgpt::{Gpu, GpuOptions};
 
 use super::executor::{self, Wakes, poll_once, wait_until};
 use super::host::Host;
-use super::support;
+use crate::support;
 
 /// Returns the config of a model with two small layers.
 fn config() -> Decoder {

@@ -10,7 +10,8 @@ use wgpt::internals::model::random;
 use wgpt::{Call, Fault, Gpu, GpuOptions};
 use wgpt::{Engine, ErrorKind, Result, Session};
 
-use super::{deterministic, faulty_gpu, support};
+use super::{deterministic, faulty_gpu};
+use crate::support;
 
 const TOKENS: [u32; 20] = [5; 20];
 

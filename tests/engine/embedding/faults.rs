@@ -248,6 +248,6 @@ fn a_lost_device_is_told_from_the_first_call_on() {
 /// Returns a small buffer. Its device does not matter, because an empty upload needs
 /// none.
 fn faultless(gpu: &Gpu) -> wgpt::internals::gpu::GpuBuffer {
-    let other = super::support::open_gpu(gpu.options().clone());
+    let other = crate::support::open_gpu(gpu.options().clone());
     other.allocate("other", 16, wgpt::internals::gpu::BufferUse::Storage, wgpt::MemoryGroup::Params).unwrap()
 }

@@ -7,11 +7,11 @@ use wgpt::{Engine, Error, GpuContext, wgpu};
 use wgpt::{Gpu, GpuOptions};
 use wgpt::{ModelFiles, OutputRows};
 
-use super::{deterministic, load, support};
+use super::{deterministic, load};
+use crate::support;
 
 /// The wgpu objects of a host application.
 pub(super) struct Host {
-    instance: wgpu::Instance,
     adapter: wgpu::Adapter,
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
@@ -32,7 +32,7 @@ impl Host {
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             sink.lock().unwrap().push(error.to_string());
         }));
-        Host { instance, adapter, device, queue, uncaptured }
+        Host { adapter, device, queue, uncaptured }
     }
 
     pub(super) fn with_required() -> Host {
@@ -40,8 +40,8 @@ impl Host {
     }
 
     pub(super) fn context(&self) -> GpuContext {
-        let Host { instance, adapter, device, queue, .. } = self;
-        GpuContext::from_host(instance.clone(), adapter.clone(), device.clone(), queue.clone())
+        let Host { adapter, device, queue, .. } = self;
+        GpuContext::from_host(adapter.clone(), device.clone(), queue.clone())
     }
 
     fn engine(&self) -> Engine {

@@ -11,7 +11,8 @@ use wgpt::{Engine, Error, ErrorKind, GenerateOptions, wgpu};
 use wgpt::{Gpu, GpuOptions};
 
 use super::host::Host;
-use super::{deterministic, load, support};
+use super::{deterministic, load};
+use crate::support;
 
 const CHUNK: usize = 8;
 const TOKENS: [u32; 40 * CHUNK] = [7; 40 * CHUNK];

@@ -1,11 +1,6 @@
 //! The library inside an application: the host's device, faults, changes of device, loads
 //! and texts that are ended from outside, futures and streams.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "../support/mod.rs"]
-mod support;
-
 mod builder;
 mod executor;
 mod exhaustion;
@@ -23,6 +18,8 @@ use wgpt::Engine;
 use wgpt::ModelFiles;
 use wgpt::ModelOptions;
 use wgpt::{FaultInjector, Gpu, GpuOptions};
+
+use crate::support;
 
 /// Opens a separate device into which faults can be injected.
 fn faulty_gpu() -> (Arc<Gpu>, FaultInjector) {

@@ -8,7 +8,8 @@ use wgpt::{Call, Fault, GpuOptions, Strategy};
 use wgpt::{Error, ErrorKind};
 use wgpt::{GenerateOptions, Generation};
 
-use super::{deterministic, faulty_gpu, load, support};
+use super::{deterministic, faulty_gpu, load};
+use crate::support;
 
 const PROMPT: [u32; 20] = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3, 8, 4];
 

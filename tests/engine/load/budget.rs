@@ -4,16 +4,15 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use wgpt::DType;
 use wgpt::ModelFiles;
-use wgpt::{DevicePreview, Gpu, GpuOptions, MemoryGroup};
-use wgpt::{Change, OverBudget};
 use wgpt::ModelOptions;
 use wgpt::internals::model::random;
-use wgpt::DType;
+use wgpt::{Change, OverBudget};
+use wgpt::{DevicePreview, Gpu, GpuOptions, MemoryGroup};
 use wgpt::{Engine, Error, Session};
 
-use crate::files::{self, golden};
-use crate::heap::alone;
+use crate::support::files::{self, golden};
 
 fn preview(options: &GpuOptions) -> DevicePreview {
     DevicePreview::of(options).unwrap()
@@ -36,7 +35,6 @@ fn load(files: ModelFiles, gpu: &Arc<Gpu>, options: &ModelOptions) -> wgpt::Resu
 
 #[test]
 fn the_plan_without_a_device_is_what_loading_takes() {
-    let _alone = alone();
     let options = ModelOptions::default;
     let shapes = [
         "n_layer=1,n_embd=20,n_head=5,n_inner=44,vocab_size=101,n_positions=33",
@@ -79,7 +77,6 @@ fn the_plan_without_a_device_is_what_loading_takes() {
 
 #[test]
 fn a_host_adapters_plan_is_that_of_its_device() {
-    let _alone = alone();
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
     let adapter =
         pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default())).unwrap();
@@ -87,7 +84,7 @@ fn a_host_adapters_plan_is_that_of_its_device() {
     wgpt::required(&adapter).add_to(&mut descriptor);
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
     let preview = DevicePreview::of_adapter(&adapter, &GpuOptions::default()).unwrap();
-    let gpu = Gpu::from_host(wgpt::GpuContext::from_host(instance, adapter, device, queue)).unwrap();
+    let gpu = Gpu::from_host(wgpt::GpuContext::from_host(adapter, device, queue)).unwrap();
     let files = ModelFiles::open(&golden("gpt2-tiny")).unwrap();
     let options = ModelOptions::default();
     let plan = Engine::plan(&files, &options, &preview).unwrap();
@@ -99,7 +96,6 @@ fn a_host_adapters_plan_is_that_of_its_device() {
 
 #[test]
 fn beyond_the_budget_nothing_is_allocated_and_what_is_proposed_fits() {
-    let _alone = alone();
     let gpu = Arc::new(Gpu::open(&files::gpu()).unwrap());
     let device = gpu.preview();
     let text = "n_layer=4,n_embd=64,n_head=4,n_inner=256,vocab_size=500,n_positions=512";
@@ -159,7 +155,6 @@ fn prefilled(engine: &Engine, n: usize) -> wgpt::Result<Session> {
 
 #[test]
 fn the_cache_grows_within_the_budget_and_no_further() {
-    let _alone = alone();
     let text = "n_layer=2,n_embd=64,n_head=4,n_inner=128,vocab_size=500,n_positions=128";
     // One slab, and several slabs of eight pages.
     for max_binding_bytes in [None, Some(32 << 10)] {

@@ -3,12 +3,11 @@
 
 use std::path::Path;
 
+use wgpt::DType;
 use wgpt::Error;
 use wgpt::ModelOptions;
-use wgpt::DType;
 
-use crate::files::{self, altered_tiny, patch};
-use crate::heap::alone;
+use crate::support::files::{self, altered_tiny, patch};
 
 /// Returns the tensor and the message of the refusal.
 fn refusal(dir: &Path, dtype: DType) -> (String, String) {
@@ -28,7 +27,6 @@ fn assert_contains(message: &str, parts: &[&str]) {
 
 #[test]
 fn a_value_beyond_f16_names_tensor_and_index_and_the_way_out() {
-    let _alone = alone();
     // Vectors always stay f32; matrices do not, including transposed ones. The indices
     // are in a first and in a later read block.
     let cases = [
@@ -48,7 +46,6 @@ fn a_value_beyond_f16_names_tensor_and_index_and_the_way_out() {
 
 #[test]
 fn a_value_beyond_f16_is_loaded_as_f32() {
-    let _alone = alone();
     let dir = altered_tiny(|_| ());
     patch(dir.path(), "transformer.h.1.attn.c_proj.weight", 100, 70000.0);
     refusal(dir.path(), DType::F16);
@@ -64,7 +61,6 @@ fn a_value_beyond_f16_is_loaded_as_f32() {
 
 #[test]
 fn nan_and_infinity_are_refused_in_either_dtype() {
-    let _alone = alone();
     for (tensor, value) in [
         ("transformer.wpe.weight", f32::NAN),
         ("transformer.h.0.mlp.c_proj.weight", f32::NEG_INFINITY),
@@ -83,7 +79,6 @@ fn nan_and_infinity_are_refused_in_either_dtype() {
 
 #[test]
 fn missing_unexpected_and_wrongly_shaped_tensors_are_listed() {
-    let _alone = alone();
     let dir = altered_tiny(|tensors| {
         tensors.retain(|(name, ..)| name != "transformer.h.0.ln_1.bias");
         let c_fc = tensors.iter_mut().find(|(name, ..)| name == "transformer.h.1.mlp.c_fc.weight").unwrap();
@@ -105,7 +100,6 @@ fn missing_unexpected_and_wrongly_shaped_tensors_are_listed() {
 
 #[test]
 fn one_fault_alone_is_named_alone() {
-    let _alone = alone();
     let missing = altered_tiny(|tensors| tensors.retain(|(name, ..)| name != "transformer.wte.weight"));
     let (tensor, message) = refusal(missing.path(), DType::F16);
     assert_eq!(tensor, "wte.weight");
@@ -119,7 +113,6 @@ fn one_fault_alone_is_named_alone() {
 /// A config of another depth causes a family of faults: a dozen are enough.
 #[test]
 fn a_long_list_is_cut() {
-    let _alone = alone();
     let dir = altered_tiny(|tensors| tensors.retain(|(name, ..)| !name.starts_with("transformer.h.")));
     let (_, message) = refusal(dir.path(), DType::F16);
     // 24 tensors of two blocks: the first one, twelve more lines, and a count of the

@@ -1,13 +1,12 @@
 //! The memory plan equals the allocations, byte for byte, and tensors larger than a
 //! binding change no result.
 
-use wgpt::{GpuOptions, MemoryGroup};
-use wgpt::ModelOptions;
 use wgpt::DType;
+use wgpt::ModelOptions;
 use wgpt::{Engine, Error};
+use wgpt::{GpuOptions, MemoryGroup};
 
-use crate::files::{self, golden};
-use crate::heap::alone;
+use crate::support::files::{self, golden};
 
 fn check(engine: &Engine, what: &str) {
     let (plan, gpu) = (engine.memory_plan(), engine.gpu());
@@ -21,7 +20,6 @@ fn check(engine: &Engine, what: &str) {
 
 #[test]
 fn the_plan_equals_what_is_allocated() {
-    let _alone = alone();
     let options = ModelOptions::default;
     let (f16, f32) = (DType::F16, DType::F32);
     let floor = GpuOptions { features_floor: true, ..files::gpu() };
@@ -74,7 +72,6 @@ fn the_plan_equals_what_is_allocated() {
 
 #[test]
 fn the_ledger_remembers_its_peak() {
-    let _alone = alone();
     let engine = files::engine(&golden("gpt2-tiny")).build().unwrap();
     let gpu = engine.gpu();
     let ledger = gpu.ledger();
@@ -103,7 +100,6 @@ fn logits(engine: &Engine) -> Vec<u32> {
 
 #[test]
 fn tensors_split_over_several_bindings_give_the_same_bits() {
-    let _alone = alone();
     for (dtype, binding) in [(DType::F16, 200 << 10), (DType::F32, 400 << 10)] {
         let options = ModelOptions { dtype, prefill_chunk: 16, ..ModelOptions::default() };
         let engine = |max_binding_bytes| {
@@ -122,7 +118,6 @@ fn tensors_split_over_several_bindings_give_the_same_bits() {
 
 #[test]
 fn a_position_embedding_beyond_one_binding_is_an_error() {
-    let _alone = alone();
     // 512 rows of 384 bytes are 192 KiB.
     let gpu = GpuOptions { max_binding_bytes: Some(191 << 10), ..files::gpu() };
     match Engine::builder().gpu(gpu).build() {

@@ -6,12 +6,10 @@ use wgpt::Error;
 use wgpt::MemoryGroup;
 use wgpt::{LoadPhase, LoadProgress};
 
-use crate::files;
-use crate::heap::alone;
+use crate::support::files;
 
 #[test]
 fn phases_come_in_order_and_reach_their_totals() {
-    let _alone = alone();
     let builder = files::engine(files::long_matrices_dir());
     let mut reports: Vec<LoadProgress> = Vec::new();
     let engine = builder
@@ -56,7 +54,6 @@ fn phases_come_in_order_and_reach_their_totals() {
 
 #[test]
 fn a_break_cancels_wherever_it_comes() {
-    let _alone = alone();
     let builder = files::engine(&files::golden("gpt2-tiny"));
     let mut n_reports = 0;
     let count = |_| {

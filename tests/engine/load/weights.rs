@@ -4,15 +4,14 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use wgpt::DType;
 use wgpt::internals::checkpoint::{Checkpoint, ConfigJson};
-use wgpt::{Gpu, GpuOptions, Strategy};
 use wgpt::internals::kernels::{Matrix, MatrixLayout};
 use wgpt::internals::model::spec::{Layout, Role, Source, TensorSpec};
 use wgpt::internals::model::{Decoder, Weights};
-use wgpt::DType;
+use wgpt::{Gpu, GpuOptions, Strategy};
 
-use crate::files;
-use crate::heap::alone;
+use crate::support::files;
 
 /// Returns the index of element (row, column) in a piece.
 fn place(matrix: &Matrix, n_rows: usize, row: usize, column: usize) -> usize {
@@ -117,7 +116,6 @@ fn check(dir: &Path, dtype: DType, strategy: Strategy, max_binding_bytes: Option
 
 #[test]
 fn every_matrix_arrives_as_the_file_holds_it() {
-    let _alone = alone();
     // Heads of 3 padded to 8, bf16; an untied head; shards, f16, masks.
     let small: Vec<PathBuf> = ["tanh-25heads-bf16", "silu-epsilon1e-3", "all-at-once"]
         .iter()

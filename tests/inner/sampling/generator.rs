@@ -7,8 +7,8 @@ use wgpt::internals::kernels::sample;
 use wgpt::{GpuOptions, MemoryGroup, Strategy};
 use wgpt::{Sampler, SamplingParams};
 
-use crate::harness::GpuSampler;
-use crate::rows::Kind;
+use super::harness::GpuSampler;
+use super::rows::Kind;
 use crate::support::open_gpu;
 
 /// Writes one block.

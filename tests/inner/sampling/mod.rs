@@ -1,10 +1,5 @@
 //! The sampler on the GPU: its draws equal the CPU's.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "../support/mod.rs"]
-mod support;
-
 mod borders;
 mod generator;
 mod harness;
@@ -14,10 +9,10 @@ mod steps;
 use wgpt::GpuOptions;
 use wgpt::{Sampler, SamplingParams};
 
+use crate::support::open_gpu;
 use borders::distance_to_border;
 use harness::GpuSampler;
 use rows::Kind;
-use support::open_gpu;
 
 /// Vocabulary sizes, with the number of draws for each configuration. A row of the
 /// largest takes a hundredth of a second in a test build on a software adapter.

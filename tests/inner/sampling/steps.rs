@@ -4,9 +4,9 @@ use wgpt::GpuOptions;
 use wgpt::internals::kernels::sample::{NO_TOKEN, SampleParams};
 use wgpt::{Sampler, SamplingParams};
 
-use crate::harness::GpuSampler;
-use crate::params;
-use crate::rows::Kind;
+use super::harness::GpuSampler;
+use super::params;
+use super::rows::Kind;
 use crate::support::open_gpu;
 
 const NONE: (u32, u32) = (NO_TOKEN, 0);

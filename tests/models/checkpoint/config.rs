@@ -5,8 +5,6 @@ use std::path::Path;
 
 use wgpt::internals::checkpoint::ConfigJson;
 
-use crate::heap::MIB;
-
 #[test]
 fn a_config_file_that_is_no_object_is_described() {
     let dir = tempfile::tempdir().unwrap();
@@ -27,7 +25,7 @@ fn a_config_file_that_is_no_object_is_described() {
     }
     fs::write(&path, "[".repeat(100_000)).unwrap();
     assert!(text(&path).contains("recursion limit"), "{}", text(&path));
-    fs::write(&path, vec![b' '; 5 * MIB]).unwrap();
+    fs::write(&path, vec![b' '; 5 << 20]).unwrap();
     assert!(text(&path).contains("has more than 4194304 bytes"), "{}", text(&path));
     fs::write(&path, [b'{', 0xFF, b'}']).unwrap();
     assert!(text(&path).contains("not valid JSON"), "{}", text(&path));

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use wgpt::Error;
 use wgpt::internals::checkpoint::Checkpoint;
 
-use crate::files::{Random, f32_part, half_part, model_error, oracle, serialized};
+use crate::support::parts::{Random, f32_part, half_part, model_error, oracle, serialized};
 
 /// Returns a directory with shards `a` (tensors x, z) and `b` (tensor y).
 fn sharded(index: &str) -> TempDir {

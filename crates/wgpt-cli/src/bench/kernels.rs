@@ -13,7 +13,7 @@ use wgpt::internals::bench::{
     Attends, Cache, Candidate, KernelBench, KernelOptions, KernelRecord, MODELS, Measured, OPS, RecordHeader,
     free_case, model_cases,
 };
-use wgpt::internals::tune::cases::Case;
+use wgpt::internals::conformance::cases::Case;
 use wgpt::{Gpu, GpuOptions};
 
 use super::kernels_output::Writer;

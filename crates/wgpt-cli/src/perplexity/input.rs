@@ -6,6 +6,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use wgpt::Error;
 use wgpt::Tokenizer;
+use wgpt::files::hex;
 use wgpt_eval::perplexity::{Document, Protocol, Split, join};
 
 use crate::prompt::read_text;
@@ -101,8 +102,4 @@ fn documents(
         }
     }
     Ok(documents)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

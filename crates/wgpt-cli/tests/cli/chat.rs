@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 
 use serde_json::{Value, json};
 
+use crate::models::repository;
 use crate::program::{Run, spawn, wgpt_with};
 
 /// The demo model was not trained on conversations; this template needs no such training.
@@ -130,7 +131,7 @@ fn templates_come_from_the_model_a_file_or_a_name() {
     let model = dir.path().join("model");
     std::fs::create_dir(&model).unwrap();
     for file in ["config.json", "model.safetensors", "tokenizer.json"] {
-        std::fs::copy(format!("weights/{file}"), model.join(file)).unwrap();
+        std::fs::copy(repository("weights").join(file), model.join(file)).unwrap();
     }
     let name = model.to_str().unwrap();
     let run = |more: &[&str], input: &str| {
@@ -161,7 +162,7 @@ fn templates_come_from_the_model_a_file_or_a_name() {
 fn an_answer_ends_at_any_of_the_models_end_tokens_or_at_a_stop_string() {
     let dir = tempfile::tempdir().unwrap();
     for file in ["config.json", "model.safetensors", "tokenizer.json"] {
-        std::fs::copy(format!("weights/{file}"), dir.path().join(file)).unwrap();
+        std::fs::copy(repository("weights").join(file), dir.path().join(file)).unwrap();
     }
     let name = dir.path().to_str().unwrap();
     let args = ["chat", "-m", name, "--chat-template", "plain", "--temp", "0", "-n", "12"];
@@ -170,7 +171,7 @@ fn an_answer_ends_at_any_of_the_models_end_tokens_or_at_a_stop_string() {
     let text = whole.stdout.strip_suffix('\n').unwrap();
     // The answer is then made to end at this word.
     let (before, _) = text.split_once(" Tom").unwrap();
-    let tokenizer = wgpt::Tokenizer::from_file("weights/tokenizer.json").unwrap();
+    let tokenizer = wgpt::Tokenizer::from_file(repository("weights/tokenizer.json")).unwrap();
     let tom = tokenizer.encode(" Tom").unwrap();
     assert_eq!(tom.len(), 1);
     std::fs::write(

@@ -15,6 +15,7 @@ mod eval;
 mod generate;
 mod logits;
 mod memory;
+#[path = "../../../../tests/support/models.rs"]
 mod models;
 mod perplexity;
 mod profile;

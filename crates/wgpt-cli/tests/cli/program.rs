@@ -4,6 +4,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::models::root;
+
 pub const BINARY: &str = env!("CARGO_BIN_EXE_wgpt");
 
 /// No cache unless a test names one, so that the user's cache is never read or written.
@@ -17,10 +19,10 @@ pub struct Run {
     pub stderr: String,
 }
 
-/// Runs `wgpt` with arguments and stdin.
+/// Runs `wgpt` in the root of the repository, with arguments and stdin.
 pub fn wgpt_with(args: &[&str], stdin: &str, environment: &[(&str, &str)]) -> Run {
     let mut command = assert_cmd::Command::new(BINARY);
-    command.args(args).write_stdin(stdin).envs(QUIET).envs(environment.iter().copied());
+    command.current_dir(root()).args(args).write_stdin(stdin).envs(QUIET).envs(environment.iter().copied());
     let output = command.output().unwrap();
     let run = Run {
         code: output.status.code(),
@@ -44,6 +46,7 @@ pub fn spawn(args: &[&str]) -> std::process::Child {
 /// Like [`spawn`], with environment variables.
 pub fn spawn_with(args: &[&str], environment: &[(&str, &str)]) -> std::process::Child {
     Command::new(BINARY)
+        .current_dir(root())
         .args(args)
         .envs(QUIET)
         .envs(environment.iter().copied())

@@ -40,7 +40,8 @@ fn outputs_are_no_inputs_and_no_two_are_one_file() {
     std::fs::create_dir(at("sub")).unwrap();
     let same = ["perplexity", "-", "--tokens-csv", &at("a"), "--html", &at("sub/../a")];
     wgpt_with(&same, "Once upon a time", &[]).fails(4, &["--tokens-csv and --html name the same file"]);
-    wgpt_with(&["perplexity", "-", "--batch-tokens", "0"], "Once upon a time", &[]).fails(2, &["--batch-tokens"]);
+    wgpt_with(&["perplexity", "-", "--batch-tokens", "0"], "Once upon a time", &[])
+        .fails(2, &["--batch-tokens"]);
 }
 
 #[test]

@@ -133,7 +133,7 @@ pub struct CompareProgress {
 /// [`Error::Input`] that names the difference; the tokenizer's error if a tokenizer is
 /// damaged.
 pub fn check_same_tokens(a: &ModelFiles, b: &ModelFiles) -> Result<()> {
-    let (n_a, n_b) = (a.config().vocab_size, b.config().vocab_size);
+    let (n_a, n_b) = (a.vocab_size(), b.vocab_size());
     if n_a != n_b {
         return Err(Error::input(format!(
             "the vocabularies differ: {} has {n_a} tokens, {} has {n_b}; only models with one vocabulary \

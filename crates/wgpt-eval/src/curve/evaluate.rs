@@ -208,7 +208,7 @@ impl Run<'_> {
     ) -> Result<Scored> {
         let files = checkpoint.open()?;
         check_same_tokens(&self.first, &files)?;
-        let n_parameters = files.config().n_parameters();
+        let n_parameters = files.n_parameters();
         let load = &mut |load| report(CurveStage::Load(load));
         let engine = Engine::load(files, Arc::clone(self.gpu), self.model, load)?;
         if report(CurveStage::Loaded(&engine)).is_break() {

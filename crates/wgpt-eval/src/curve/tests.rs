@@ -278,7 +278,7 @@ fn unsorted_points_and_unequal_steps_change_nothing() {
 
 #[test]
 fn the_demo_models_own_log_is_still_falling() {
-    let log = parse_log("training_log.json", include_str!("../../../weights/training_log.json")).unwrap();
+    let log = parse_log("training_log.json", include_str!("../../../../weights/training_log.json")).unwrap();
     assert_eq!((log.points().len(), log.tokens_per_step), (18, Some(4096.0)));
     let found = log.diagnose();
     assert!(

@@ -69,7 +69,7 @@ pub fn evaluate(
     if options.limit == Some(0) {
         return Err(Error::input("a limit of 0 questions: expected 1 or more"));
     }
-    let model_sha256 = engine.files().checkpoint().sha256()?;
+    let model_sha256 = engine.files().sha256()?.to_owned();
     let (resume, answers) = match &options.resume {
         Some(path) => {
             let (file, answers) = ResumeFile::open(path, engine, dataset, options.seed, &model_sha256)?;

@@ -72,5 +72,5 @@ pub(super) fn fault(path: &Path, line: usize, message: impl std::fmt::Display) -
 
 /// Returns the SHA-256 of `bytes` in hexadecimal.
 pub(super) fn hex_sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    wgpt::files::hex(&Sha256::digest(bytes))
 }

@@ -88,11 +88,11 @@ const OTHER: [&str; 13] = [
 
 impl Group {
     /// All four groups in the order of the reports.
-    pub const ALL: [Group; 4] = [Group::Stem, Group::Humanities, Group::SocialSciences, Group::Other];
+    pub(crate) const ALL: [Group; 4] = [Group::Stem, Group::Humanities, Group::SocialSciences, Group::Other];
 
     /// Returns the subjects of the group in alphabetical order.
     #[must_use]
-    pub const fn subjects(self) -> &'static [&'static str] {
+    pub(crate) const fn subjects(self) -> &'static [&'static str] {
         match self {
             Group::Stem => &STEM,
             Group::Humanities => &HUMANITIES,
@@ -103,7 +103,7 @@ impl Group {
 
     /// Returns the group of a subject, or `None` if it is not one of the 57.
     #[must_use]
-    pub fn of(subject: &str) -> Option<Group> {
+    pub(crate) fn of(subject: &str) -> Option<Group> {
         Group::ALL.into_iter().find(|group| group.subjects().contains(&subject))
     }
 

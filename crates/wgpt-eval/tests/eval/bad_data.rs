@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use wgpt::eval::tasks::{Convention, DataOptions, Dataset, Task, TaskOptions, evaluate};
 use wgpt::{Error, ErrorKind};
+use wgpt_eval::tasks::{Convention, DataOptions, Dataset, Task, TaskOptions, evaluate};
 
+use crate::support::models::repository;
 use crate::{DEMO, golden};
 
 const GOOD: &str =
@@ -197,10 +198,11 @@ fn shots_must_be_there() {
 
 #[test]
 fn paths_are_checked() {
+    let tests = repository("tests");
     let message = |task, path: &str| fault(task, Path::new(path), &DataOptions::default());
     assert!(message(Task::Hellaswag, "no/such.jsonl").contains("cannot read no/such.jsonl"));
     assert!(message(Task::Mmlu, "no/such").contains("no/such is not a folder: expected MMLU's csv files"));
-    assert!(message(Task::Mmlu, "tests").contains("tests has no folder test/"));
+    assert!(message(Task::Mmlu, tests.to_str().unwrap()).contains("tests has no folder test/"));
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("test")).unwrap();
     assert!(message(Task::Mmlu, dir.path().to_str().unwrap()).contains("holds no SUBJECT_test.csv"));

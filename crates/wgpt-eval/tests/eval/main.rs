@@ -1,31 +1,29 @@
-//! Tasks with known answers: prompts against the conventions' wording, scores against
-//! transformers, bad data, resumed runs.
+//! Evaluation: tasks with known answers (prompts against the conventions' wording, scores
+//! against transformers, bad data, resumed runs), perplexity, comparisons, curves.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "../../tools/random_gpt2.rs"]
-#[allow(dead_code, reason = "tests of loading use the rest")]
-mod random_gpt2;
-#[path = "../support/mod.rs"]
-mod support;
-
 mod bad_data;
+mod perplexity;
 mod prompts;
+#[cfg(feature = "internals")]
 mod random;
 mod resume;
 mod scores;
+#[cfg(feature = "internals")]
+mod several_models;
+#[path = "../../../../tests/support/mod.rs"]
+mod support;
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
 use serde::Deserialize;
-use wgpt::Engine;
-use wgpt::ModelFiles;
-use wgpt::eval::tasks::{Convention, DataOptions, Dataset, Task, TaskOptions, TaskReport, evaluate};
-use wgpt::{Gpu, GpuOptions};
-use wgpt::ModelOptions;
-use wgpt::DType;
+use wgpt::{DType, Engine, Gpu, GpuOptions, ModelFiles, ModelOptions};
+use wgpt_eval::tasks::{Convention, DataOptions, Dataset, Task, TaskOptions, TaskReport, evaluate};
+
+use support::models::repository;
 
 static GPU: LazyLock<Arc<Gpu>> = LazyLock::new(|| Arc::new(support::open_gpu(GpuOptions::default())));
 
@@ -39,7 +37,7 @@ fn load(files: ModelFiles) -> Engine {
 
 /// Returns the path of a file of `tests/golden/tasks`.
 fn golden(name: &str) -> PathBuf {
-    Path::new("tests/golden/tasks").join(name)
+    repository("tests/golden/tasks").join(name)
 }
 
 /// The source of an entry of prompts.json or scores.json.

@@ -1,21 +1,23 @@
 //! Perplexity by every protocol against transformers' figures (tools/export_nll.py), and
 //! the behaviour of an evaluation on its way.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
-use wgpt::ModelFiles;
-use wgpt::eval::perplexity::{BosChoice, Document, Evaluation, PerplexityOptions, PerplexityProgress, PerplexityReport, Protocol, Split, TokenRecord, dominating, evaluate};
-use wgpt::{Gpu, GpuOptions};
-use wgpt::ModelOptions;
 use wgpt::DType;
+use wgpt::ModelFiles;
+use wgpt::ModelOptions;
 use wgpt::Tokenizer;
 use wgpt::{Engine, Error};
+use wgpt::{Gpu, GpuOptions};
+use wgpt_eval::perplexity::{
+    BosChoice, Document, Evaluation, PerplexityOptions, PerplexityProgress, PerplexityReport, Protocol,
+    Split, TokenRecord, dominating, evaluate,
+};
+
+use crate::support::models::repository;
 
 /// Relative, for means over hundreds of tokens in f32. Seen: below 2e-6.
 const TOLERANCE: f64 = 1e-4;
@@ -23,12 +25,12 @@ const TOLERANCE: f64 = 1e-4;
 fn engine(dir: &str, dtype: DType) -> Engine {
     let gpu = Arc::new(Gpu::open(&GpuOptions::default()).unwrap());
     let options = ModelOptions { dtype, kv_dtype: dtype, ..ModelOptions::default() };
-    let files = ModelFiles::open(Path::new(dir)).unwrap();
+    let files = ModelFiles::open(&repository(dir)).unwrap();
     Engine::load(files, gpu, &options, &mut |_| ControlFlow::Continue(())).unwrap()
 }
 
 fn excerpt() -> String {
-    std::fs::read_to_string("tests/golden/demo-excerpt.txt").unwrap()
+    std::fs::read_to_string(repository("tests/golden/demo-excerpt.txt")).unwrap()
 }
 
 /// Returns a tokenizer whose token b is byte b, in the alphabet of byte-level BPE without
@@ -106,7 +108,7 @@ fn compare_tokens(tokens: &[TokenRecord], case: &Value) {
 }
 
 fn golden(model: &str, dir: &str, tokenizer: &Tokenizer) {
-    let golden = std::fs::read("tests/golden/perplexity.json").unwrap();
+    let golden = std::fs::read(repository("tests/golden/perplexity.json")).unwrap();
     let golden: Value = serde_json::from_slice(&golden).unwrap();
     let engine = engine(dir, DType::F32);
     let cases = golden["models"][model]["cases"].as_array().unwrap();
@@ -154,7 +156,7 @@ fn golden(model: &str, dir: &str, tokenizer: &Tokenizer) {
 
 #[test]
 fn every_protocol_equals_transformers_with_the_demo_model() {
-    golden("demo", "weights", &Tokenizer::from_file("weights/tokenizer.json").unwrap());
+    golden("demo", "weights", &Tokenizer::from_file(repository("weights/tokenizer.json")).unwrap());
 }
 
 #[test]
@@ -198,7 +200,7 @@ fn a_cancelled_evaluation_knows_what_it_scored() {
 #[test]
 fn figures_do_not_depend_on_the_batches() {
     let engine = engine("weights", DType::F32);
-    let tokenizer = Tokenizer::from_file("weights/tokenizer.json").unwrap();
+    let tokenizer = Tokenizer::from_file(repository("weights/tokenizer.json")).unwrap();
     for protocol in Protocol::ALL {
         let documents = documents(&tokenizer, protocol, excerpt().len());
         let nll = |batch_tokens| {
@@ -252,7 +254,7 @@ fn what_makes_no_sense_is_refused() {
 #[test]
 fn reports_survive_json_and_half_of_the_sum_is_marked() {
     let engine = engine("weights", DType::F16);
-    let tokenizer = Tokenizer::from_file("weights/tokenizer.json").unwrap();
+    let tokenizer = Tokenizer::from_file(repository("weights/tokenizer.json")).unwrap();
     let documents = documents(&tokenizer, Protocol::LmEval, excerpt().len());
     let options = PerplexityOptions {
         protocol: Protocol::LmEval,

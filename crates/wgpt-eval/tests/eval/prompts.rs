@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use wgpt::eval::tasks::{Dataset, Question, Task};
+use wgpt_eval::tasks::{Dataset, Question, Task};
 
 use crate::{Source, golden, plain};
 

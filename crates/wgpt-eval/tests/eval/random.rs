@@ -4,9 +4,9 @@ use std::fs;
 
 use safetensors::tensor::Dtype;
 use wgpt::ModelFiles;
-use wgpt::eval::tasks::{Task, TaskOptions};
+use wgpt_eval::tasks::{Task, TaskOptions};
 
-use crate::random_gpt2::RandomGpt2;
+use crate::support::{models::repository, random_gpt2::RandomGpt2};
 use crate::{load, plain, run};
 
 #[test]
@@ -25,7 +25,7 @@ fn random_weights_score_near_a_quarter() {
             seed,
         };
         model.write(dir.path()).unwrap();
-        fs::copy("weights/tokenizer.json", dir.path().join("tokenizer.json")).unwrap();
+        fs::copy(repository("weights/tokenizer.json"), dir.path().join("tokenizer.json")).unwrap();
         let engine = load(ModelFiles::open(dir.path()).unwrap());
         for dataset in &tasks {
             let report = run(&engine, dataset, &TaskOptions::default());

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
-use wgpt::eval::tasks::{Convention, DataOptions, Dataset, Task, TaskOptions, TaskReport, evaluate};
 use wgpt::{Error, ErrorKind};
+use wgpt_eval::tasks::{Convention, DataOptions, Dataset, Task, TaskOptions, TaskReport, evaluate};
 
 use crate::{DEMO, golden, plain, run};
 

@@ -1,7 +1,7 @@
 //! The demo model's scores against transformers in float64 on the same questions.
 
 use serde::Deserialize;
-use wgpt::eval::tasks::{Answer, Dataset, Sharing, Task, TaskOptions, TaskReport};
+use wgpt_eval::tasks::{Answer, Dataset, Sharing, Task, TaskOptions, TaskReport};
 
 use crate::{DEMO, Source, golden, plain, run};
 

@@ -1,29 +1,26 @@
 //! Several models at once, through the library: comparisons and training curves.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "support/reference_model.rs"]
-mod reference_model;
-#[path = "support/mod.rs"]
-mod support;
-
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use reference_model::ReferenceModel;
 use safetensors::SafeTensors;
-use wgpt::{CancelFlag, ModelFiles};
-use wgpt::eval::compare::{CompareOptions, CompareReport, check_same_tokens, compare, shared_tokens};
-use wgpt::eval::curve::{CheckpointPath, CurveEvaluation, CurveOptions, CurveProgress, CurveStage, CurveTexts, evaluate};
-use wgpt::{Gpu, GpuOptions};
+use wgpt::DType;
 use wgpt::ModelOptions;
 use wgpt::negative_log_likelihood;
-use wgpt::DType;
+use wgpt::{CancelFlag, ModelFiles};
 use wgpt::{Engine, Error};
+use wgpt::{Gpu, GpuOptions};
+use wgpt_eval::compare::{CompareOptions, CompareReport, check_same_tokens, compare, shared_tokens};
+use wgpt_eval::curve::{
+    CheckpointPath, CurveEvaluation, CurveOptions, CurveProgress, CurveStage, CurveTexts, evaluate,
+};
 
-const TINY: &str = "tests/golden/gpt2-tiny";
+use crate::support::{self, models::repository, reference_model::ReferenceModel};
+
+/// The folder of gpt2-tiny.
+static TINY: LazyLock<PathBuf> = LazyLock::new(|| repository("tests/golden/gpt2-tiny"));
 
 static GPU: LazyLock<Arc<Gpu>> = LazyLock::new(|| Arc::new(support::open_gpu(GpuOptions::default())));
 
@@ -36,17 +33,17 @@ fn load(files: ModelFiles, options: &ModelOptions) -> Engine {
 }
 
 fn tiny(options: &ModelOptions) -> Engine {
-    load(ModelFiles::open(Path::new(TINY)).unwrap(), options)
+    load(ModelFiles::open(&TINY).unwrap(), options)
 }
 
 /// Returns random weights in the shape of gpt2-tiny.
 fn random_files() -> ModelFiles {
-    ModelFiles::random(ModelFiles::open(Path::new(TINY)).unwrap().config().clone(), 5).unwrap()
+    ModelFiles::random(ModelFiles::open(&TINY).unwrap().config().clone(), 5).unwrap()
 }
 
 /// Returns a row of golden tokens, and transformers' logits after each of them.
 fn golden() -> (Vec<u32>, Vec<Vec<f64>>) {
-    let bytes = std::fs::read(Path::new(TINY).join("golden.safetensors")).unwrap();
+    let bytes = std::fs::read(TINY.join("golden.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let words = |name: &str| -> Vec<[u8; 8]> {
         file.tensor(name).unwrap().data().chunks(8).map(|bytes| bytes.try_into().unwrap()).collect()
@@ -161,7 +158,7 @@ fn figures_are_those_of_transformers_logits() {
 #[test]
 fn windows_are_those_of_the_protocol() {
     let tokens = tokens(45);
-    let (files_a, files_b) = (ModelFiles::open(Path::new(TINY)).unwrap(), random_files());
+    let (files_a, files_b) = (ModelFiles::open(&TINY).unwrap(), random_files());
     let logits = |files: &ModelFiles, window: &[u32]| {
         let model = ReferenceModel::new(files.config(), files.checkpoint(), DType::F32, DType::F32);
         let row = model.logits(window).split_off((window.len() - 1) * 1000);
@@ -210,8 +207,8 @@ fn half_precision_is_close() {
 
 #[test]
 fn unlike_vocabularies_are_refused() {
-    let tiny = ModelFiles::open(Path::new(TINY)).unwrap();
-    let other = ModelFiles::open(Path::new("tests/golden/gpt2-oddvocab")).unwrap();
+    let tiny = ModelFiles::open(&TINY).unwrap();
+    let other = ModelFiles::open(&repository("tests/golden/gpt2-oddvocab")).unwrap();
     let error = check_same_tokens(&tiny, &other).unwrap_err().to_string();
     assert!(error.contains("gpt2-tiny has 1000 tokens, gpt2-oddvocab has 50257"), "{error}");
     let [a, b, c] =
@@ -229,7 +226,7 @@ fn unlike_vocabularies_are_refused() {
 fn word_model(vocab: &[&str], merges: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for file in ["config.json", "model.safetensors"] {
-        std::fs::copy(Path::new(TINY).join(file), dir.path().join(file)).unwrap();
+        std::fs::copy(TINY.join(file), dir.path().join(file)).unwrap();
     }
     let vocab: serde_json::Map<String, serde_json::Value> =
         vocab.iter().enumerate().map(|(i, token)| ((*token).to_owned(), i.into())).collect();
@@ -287,9 +284,9 @@ impl Run {
         let last = dir.path().join("checkpoint-30");
         std::fs::create_dir(&last).unwrap();
         for dir in [dir.path(), &last] {
-            std::fs::copy(Path::new(TINY).join("config.json"), dir.join("config.json")).unwrap();
+            std::fs::copy(TINY.join("config.json"), dir.join("config.json")).unwrap();
         }
-        let weights = Path::new(TINY).join("model.safetensors");
+        let weights = TINY.join("model.safetensors");
         std::fs::copy(&weights, last.join("model.safetensors")).unwrap();
         std::fs::copy(&weights, dir.path().join("checkpoint-20.safetensors")).unwrap();
         // With halved values, the first checkpoint is another model.
@@ -313,7 +310,7 @@ impl Run {
     }
 
     fn checkpoints(&self) -> Vec<CheckpointPath> {
-        wgpt::eval::curve::find_checkpoints(self.dir.path(), None).unwrap().checkpoints
+        wgpt_eval::curve::find_checkpoints(self.dir.path(), None).unwrap().checkpoints
     }
 
     fn evaluate(
@@ -374,7 +371,7 @@ fn checkpoints_have_the_losses_that_they_have_alone() {
     assert_eq!(result.points[1].train, result.points[2].train);
     assert_eq!((result.train_tokens_scored, result.validation_tokens_scored), (99, 59));
     assert_eq!((result.protocol, result.context, result.stride, result.bos), ("hf", 128, 64, false));
-    assert_eq!(result.n_parameters, ModelFiles::open(Path::new(TINY)).unwrap().config().n_parameters());
+    assert_eq!(result.n_parameters, ModelFiles::open(&TINY).unwrap().config().n_parameters());
     let of_second: Vec<_> = stages.iter().filter_map(|stage| stage.strip_prefix("1/3 20: ")).collect();
     assert_eq!(
         of_second,
@@ -415,7 +412,7 @@ fn what_is_not_of_one_run_is_refused_with_its_step() {
     let short = run.evaluate(short, &CurveOptions::default(), ignore).unwrap_err().to_string();
     assert!(short.starts_with("step 10: text: the text has 1 token, protocol hf"), "{short}");
     let mut checkpoints = run.checkpoints();
-    checkpoints[1].path = "tests/golden/gpt2-oddvocab".into();
+    checkpoints[1].path = repository("tests/golden/gpt2-oddvocab");
     let options = CurveOptions::default();
     let error = evaluate(&checkpoints, texts, &GPU, &ModelOptions::default(), &options, ignore);
     let error = error.unwrap_err().to_string();

@@ -1,0 +1,14 @@
+//! What a kernel must compute, and whether it does.
+//!
+//! A case is an operation with its sizes, its inputs and a naive reference ([`cases`]). The
+//! tests run every kernel candidate on every case, the benchmark times the same cases. The
+//! canary ([`canary`]) runs a few of them at the sizes of one model, on the user's driver.
+
+pub mod canary;
+pub mod cases;
+mod output;
+mod shapes;
+
+pub use canary::Dropped;
+pub use output::{Outcome, Prepared};
+pub use shapes::Shapes;

@@ -1,0 +1,64 @@
+//! The sizes for which kernels are tuned.
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernels::{Norm, Op};
+use crate::tensor::DType;
+
+/// Sizes of a model, as far as they decide which kernel is the fastest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shapes {
+    /// Number of layers.
+    pub n_layer: usize,
+    /// Width of the residual stream.
+    pub n_embd: usize,
+    /// Number of query heads.
+    pub n_head: usize,
+    /// Number of key heads, and of value heads.
+    pub n_kv_head: usize,
+    /// Elements of a head.
+    pub head_dim: usize,
+    /// Width of the MLP.
+    pub n_inner: usize,
+    /// Whether the MLP is gated.
+    pub gated: bool,
+    /// Whether q and k are rotated.
+    pub rotary: bool,
+    /// Number of tokens in the vocabulary.
+    pub vocab_size: usize,
+    /// Maximum context length of the model. Decode is timed at its end, or at 1024
+    /// positions if it is longer.
+    pub n_positions: usize,
+    /// Rows per prefill chunk.
+    pub chunk: usize,
+    /// Kind of the norms.
+    pub norm: Norm,
+    /// Data type of the weights.
+    pub dtype: DType,
+    /// Data type of the KV cache.
+    pub kv_dtype: DType,
+}
+
+impl Shapes {
+    /// Returns whether the model uses `op`. A model has one kind of norm, both standalone
+    /// and fused with the projection after it.
+    #[must_use]
+    pub fn has(&self, op: Op) -> bool {
+        match op {
+            Op::LayerNorm | Op::NormGemv => self.norm == Norm::Layer,
+            Op::RmsNorm | Op::RmsGemv => self.norm == Norm::Rms,
+            _ => true,
+        }
+    }
+
+    /// Returns the number of positions that a timed decode attends to.
+    pub(crate) fn depth(&self) -> usize {
+        self.n_positions.clamp(1, 1024)
+    }
+
+    /// Returns the number of rows in a timed prefill.
+    pub(crate) fn rows(&self) -> usize {
+        self.chunk.clamp(1, self.n_positions.max(1))
+    }
+}

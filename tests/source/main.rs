@@ -1,0 +1,7 @@
+//! The sources as texts: the direction of imports, the size of files, the
+//! public items. No GPU is needed.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod architecture;
+mod public_items;
