@@ -5,8 +5,7 @@ use std::sync::LazyLock;
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use wgpt::Engine;
-use wgpt::GpuOptions;
+use wgpt::{Engine, GpuOptions};
 
 static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
     let options = GpuOptions { device: std::env::var("WGPT_DEVICE").ok(), ..GpuOptions::default() };

@@ -4,8 +4,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 
-use wgpt::CancelFlag;
-use wgpt::{Engine, GenerateOptions};
+use wgpt::{CancelFlag, Engine, GenerateOptions};
 
 fn main() -> wgpt::Result<()> {
     let engine = Engine::builder().build()?;

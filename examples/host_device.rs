@@ -3,8 +3,7 @@
 //! back:
 //! `cargo run --release --example host_device`.
 
-use wgpt::{Engine, Error, GpuContext, wgpu};
-use wgpt::{GpuOutputs, OutputRows};
+use wgpt::{Engine, Error, GpuContext, GpuOutputs, OutputRows, wgpu};
 
 /// The application's pass: finds index and value of the largest logit.
 const LARGEST: &str = "
@@ -73,7 +72,7 @@ impl Host {
             label: None,
             layout: &pipeline.get_bind_group_layout(0),
             entries: &[
-                wgpu::BindGroupEntry { binding: 0, resource: outputs.logits().raw().as_entire_binding() },
+                wgpu::BindGroupEntry { binding: 0, resource: outputs.logits().as_entire_binding() },
                 wgpu::BindGroupEntry { binding: 1, resource: result.as_entire_binding() },
             ],
         });

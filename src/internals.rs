@@ -18,8 +18,11 @@ pub mod checkpoint {
 
 /// The check-up with chosen kernel candidates.
 pub mod doctor {
+    pub use crate::doctor::benchmark::*;
+    pub use crate::doctor::kernels::*;
+    pub use crate::doctor::report::*;
     pub use crate::doctor::run_among;
-    pub use crate::doctor::{benchmark::*, kernels::*, report::*, surroundings::*};
+    pub use crate::doctor::surroundings::*;
 }
 
 /// How kernels and sizes are decided, and saved sessions checked, before a model is loaded.

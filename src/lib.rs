@@ -64,8 +64,8 @@ pub use tensor::DType;
 pub use tune::{Budget as TuningBudget, Progress as TuningProgress, Tuning};
 // Adapters and devices, the host's too.
 pub use gpu::{
-    AdapterReport, Backend, Call, DevicePreview, DeviceType, Fault, FaultInjector, Gpu, GpuContext,
-    GpuOptions, GpuSource, LossSignal, Required, Strategy, adapters, required,
+    AdapterReport, Backend, DevicePreview, DeviceType, Gpu, GpuContext, GpuOptions, GpuSource, LossSignal,
+    Required, Strategy, adapters, required,
 };
 pub use wgpu;
 // Text and numbers around a model.

@@ -1,10 +1,9 @@
 //! Where a model's files are: a directory, or byte sources by name.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fmt, io};
 
 use super::source::Source;
 use crate::error::{Error, Result};

@@ -43,11 +43,10 @@ impl GpuOutputs<'_> {
         self.gpu
     }
 
-    /// The logits, `[n_rows, vocab_size]`, rows [`GpuOutputs::logits_stride`] apart;
-    /// [`GpuBuffer::raw`] is the `wgpu::Buffer`.
+    /// The logits, `[n_rows, vocab_size]`, rows [`GpuOutputs::logits_stride`] apart.
     #[must_use]
-    pub fn logits(&self) -> &GpuBuffer {
-        self.logits
+    pub fn logits(&self) -> &wgpu::Buffer {
+        self.logits.raw()
     }
 
     /// Number of f32 elements from one row of logits to the next.
@@ -65,8 +64,8 @@ impl GpuOutputs<'_> {
     /// The last hidden states, after the final norm, `[n_rows, n_embd]`, rows
     /// [`GpuOutputs::hidden_stride`] apart.
     #[must_use]
-    pub fn hidden(&self) -> &GpuBuffer {
-        self.hidden
+    pub fn hidden(&self) -> &wgpu::Buffer {
+        self.hidden.raw()
     }
 
     /// Number of f32 elements from one row of hidden states to the next.

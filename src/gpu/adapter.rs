@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
+use super::Strategy;
 use super::capabilities::{COOPERATIVE_FEATURES, COOPERATIVE_SUBGROUP, Capabilities, CooperativeSizes};
-use super::{FaultInjector, Strategy};
 use crate::error::{Error, Result};
 
 /// A graphics API.
@@ -120,8 +120,6 @@ pub struct GpuOptions {
     /// With `None`, nothing is read or written. The command line uses the platform's
     /// cache directory; an application must name its own.
     pub cache_dir: Option<PathBuf>,
-    /// Makes calls into wgpu fail, for tests.
-    pub faults: Option<FaultInjector>,
 }
 
 /// An adapter and the features and limits that it offers.

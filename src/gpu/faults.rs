@@ -63,18 +63,7 @@ pub enum Fault {
     Panic,
 }
 
-/// Makes calls fail, to test this library and how an application handles faults. Clones
-/// share their planned faults.
-///
-/// ```
-/// use wgpt::gpu::{Call, Fault, FaultInjector, GpuOptions};
-///
-/// let faults = FaultInjector::default();
-/// let options = GpuOptions { faults: Some(faults.clone()), ..GpuOptions::default() };
-/// // The third submit from here finds the device lost.
-/// faults.inject(Call::Submit, 2, Fault::Loss);
-/// # let _ = options;
-/// ```
+/// Makes a device's calls fail, for tests. Clones share their planned faults.
 #[derive(Clone, Debug, Default)]
 pub struct FaultInjector(Arc<Mutex<Plans>>);
 
@@ -146,6 +135,13 @@ impl LossSignal {
 }
 
 impl Gpu {
+    /// What makes this device's calls fail, in tests.
+    #[must_use]
+    #[cfg_attr(feature = "internals", visibility::make(pub))]
+    pub(crate) fn faults(&self) -> FaultInjector {
+        self.faults.clone()
+    }
+
     /// Returns why the device is lost; `None` as long as no loss is known. A lost device
     /// does no more work; [`crate::Engine::rebind`] switches to another one.
     #[must_use]
@@ -174,7 +170,7 @@ impl Gpu {
         run: impl FnOnce() -> T,
     ) -> Result<T> {
         self.check_loss()?;
-        let injected = self.options.faults.as_ref().and_then(|faults| faults.next(call));
+        let injected = self.faults.next(call);
         if let Some(error) = self.injected(injected, call) {
             return Err(error);
         }

@@ -141,8 +141,7 @@ fn digest(owner: &str, data: &[u8]) -> [u8; DIGEST_BYTES] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::GpuOptions;
-    use crate::gpu::{Backend, Binding, Kernel, Strategy, Variant};
+    use crate::gpu::{Backend, Binding, GpuOptions, Kernel, Strategy, Variant};
 
     #[test]
     fn only_whole_files_of_the_owner_are_unsealed() {

@@ -122,7 +122,8 @@ fn limits(offered: &wgpu::Limits) -> Vec<LimitSupport> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::{Gpu, adapter::USEFUL_FEATURES};
+    use crate::gpu::Gpu;
+    use crate::gpu::adapter::USEFUL_FEATURES;
 
     #[test]
     fn every_feature_that_is_asked_for_is_named() {

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use wgpt::ModelOptions;
-use wgpt::SamplingParams;
-use wgpt::{Chat, Engine, Error, GenerateOptions};
-use wgpt::{ChatOverflow, FinishReason, Message, ModelFiles, TurnStats};
-use wgpt::{ChatTemplate, TemplateInput, Tokenizer};
+use wgpt::{
+    Chat, ChatOverflow, ChatTemplate, Engine, Error, FinishReason, GenerateOptions, Message, ModelFiles,
+    ModelOptions, SamplingParams, TemplateInput, Tokenizer, TurnStats,
+};
 
 /// A template that ends each turn with the demo model's end-of-text token.
 const ENDED: &str = "{% for m in messages %}{{ m.role }}: {{ m.content | trim }}<|endoftext|>\n{% endfor %}\

@@ -5,8 +5,7 @@ use std::fs;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use wgpt::{Error, ErrorKind};
-use wgpt::{StreamDecoder, Tokenizer};
+use wgpt::{Error, ErrorKind, StreamDecoder, Tokenizer};
 
 const GPT2: &str = "tests/golden/gpt2-tokenizer/tokenizer.json";
 const DEMO: &str = "weights/tokenizer.json";

@@ -3,10 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use wgpt::ModelOptions;
 use wgpt::internals::kernels::PAGE_SIZE;
-use wgpt::{BatchLogits, Engine, Error, Session};
-use wgpt::{Gpu, GpuOptions};
+use wgpt::{BatchLogits, Engine, Error, Gpu, GpuOptions, ModelOptions, Session};
 
 use crate::support::{GREEDY_BOUND, gap, open_gpu};
 use crate::{deterministic, every_gpu, f32_options, load_tiny};

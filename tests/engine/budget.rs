@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use wgpt::ModelOptions;
-use wgpt::SamplingParams;
-use wgpt::{Budget, Engine, Error, GenerateOptions, Generation, GenerationStep, Session, StepReport};
-use wgpt::{Call, Fault, FaultInjector, Gpu, GpuOptions};
-use wgpt::{FinishReason, ModelFiles};
+use wgpt::internals::gpu::{Call, Fault};
+use wgpt::{
+    Budget, Engine, Error, FinishReason, GenerateOptions, Generation, GenerationStep, Gpu, GpuOptions,
+    ModelFiles, ModelOptions, SamplingParams, Session, StepReport,
+};
 
 use crate::support::open_gpu;
 use crate::{load_tiny, tiny_files, tokens};
@@ -302,8 +302,8 @@ fn sessions_end_in_the_midst_of_a_pass() {
 
 #[test]
 fn a_fault_in_the_midst_of_a_pass_leaves_completed_chunks() {
-    let faults = FaultInjector::default();
-    let gpu = Arc::new(open_gpu(GpuOptions { faults: Some(faults.clone()), ..GpuOptions::default() }));
+    let gpu = Arc::new(open_gpu(GpuOptions::default()));
+    let faults = gpu.faults();
     let engine = load_tiny(&gpu, &ModelOptions { prefill_chunk: 16, ..options() });
     let all = tokens(40);
     let expected = advance(&engine, &all);

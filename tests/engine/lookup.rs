@@ -4,11 +4,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use wgpt::ModelOptions;
-use wgpt::SamplingParams;
-use wgpt::{Engine, Error, GenerateOptions};
-use wgpt::{FinishReason, LookupStats, ModelFiles, Overflow, Piece};
-use wgpt::{Gpu, GpuOptions};
+use wgpt::{
+    Engine, Error, FinishReason, GenerateOptions, Gpu, GpuOptions, LookupStats, ModelFiles, ModelOptions,
+    Overflow, Piece, SamplingParams,
+};
 
 use crate::support::{GREEDY_BOUND, gap, open_gpu};
 use crate::{load_files, tiny_files};

@@ -6,12 +6,10 @@ use std::sync::{Arc, LazyLock};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize_to_file};
 use tempfile::TempDir;
-use wgpt::DType;
-use wgpt::ModelOptions;
-use wgpt::SamplingParams;
-use wgpt::{BatchLogits, Engine, Error, Session};
-use wgpt::{GenerateOptions, ModelFiles};
-use wgpt::{Gpu, GpuOptions};
+use wgpt::{
+    BatchLogits, DType, Engine, Error, GenerateOptions, Gpu, GpuOptions, ModelFiles, ModelOptions,
+    SamplingParams, Session,
+};
 
 use crate::support::open_gpu;
 use crate::{every_gpu, load_files};

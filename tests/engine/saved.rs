@@ -5,14 +5,12 @@ use std::sync::{Arc, LazyLock};
 
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
-use wgpt::DType;
-use wgpt::ModelOptions;
-use wgpt::SamplingParams;
 use wgpt::internals::kernels::PAGE_SIZE;
 use wgpt::internals::model::random;
-use wgpt::{Engine, Error, GenerateOptions, Generation, Session};
-use wgpt::{Gpu, GpuOptions};
-use wgpt::{ModelFiles, Overflow};
+use wgpt::{
+    DType, Engine, Error, GenerateOptions, Generation, Gpu, GpuOptions, ModelFiles, ModelOptions, Overflow,
+    SamplingParams, Session,
+};
 
 use crate::{deterministic, load_files, support, tiny_files};
 

@@ -4,13 +4,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use wgpt::ModelFiles;
-use wgpt::ModelOptions;
 use wgpt::internals::reference;
-use wgpt::{Engine, Error, Session, TokenScore};
-use wgpt::{Gpu, GpuOptions};
+use wgpt::{Engine, Error, Gpu, GpuOptions, ModelFiles, ModelOptions, Session, TokenScore};
 
-use crate::support::{models::Model, open_gpu};
+use crate::support::models::Model;
+use crate::support::open_gpu;
 use crate::{deterministic, every_gpu, f32_options, load_files, load_tiny};
 
 /// For a log-probability from the same logits. The error of f32's exp, log and sums is at

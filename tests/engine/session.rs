@@ -3,13 +3,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use wgpt::DType;
-use wgpt::ModelOptions;
-use wgpt::SamplingParams;
 use wgpt::internals::kernels::PAGE_SIZE;
-use wgpt::{Engine, Error, GenerateOptions, Session};
-use wgpt::{FinishReason, ModelFiles, Overflow};
-use wgpt::{Gpu, GpuOptions, MemoryGroup};
+use wgpt::{
+    DType, Engine, Error, FinishReason, GenerateOptions, Gpu, GpuOptions, MemoryGroup, ModelFiles,
+    ModelOptions, Overflow, SamplingParams, Session,
+};
 
 use crate::support::open_gpu;
 use crate::{deterministic, load_tiny, tiny_files, tokens};

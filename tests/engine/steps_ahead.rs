@@ -4,12 +4,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use wgpt::ModelOptions;
-use wgpt::SamplingParams;
 use wgpt::internals::model::STEPS_AHEAD_MAX;
-use wgpt::{Engine, Error, GenerateOptions};
-use wgpt::{FinishReason, ModelFiles, Overflow};
-use wgpt::{Gpu, GpuOptions, MemoryGroup};
+use wgpt::{
+    Engine, Error, FinishReason, GenerateOptions, Gpu, GpuOptions, MemoryGroup, ModelFiles, ModelOptions,
+    Overflow, SamplingParams,
+};
 
 use crate::support::open_gpu;
 use crate::{load_files, tiny_files, tokens as prompt};

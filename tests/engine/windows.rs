@@ -3,12 +3,10 @@
 
 use std::sync::{Arc, LazyLock};
 
-use wgpt::ModelFiles;
-use wgpt::ModelOptions;
-use wgpt::SamplingParams;
 use wgpt::internals::kernels::PAGE_SIZE;
-use wgpt::{Engine, GenerateOptions, Session};
-use wgpt::{Gpu, GpuOptions, MemoryGroup};
+use wgpt::{
+    Engine, GenerateOptions, Gpu, GpuOptions, MemoryGroup, ModelFiles, ModelOptions, SamplingParams, Session,
+};
 
 use crate::{load_files, support};
 

@@ -1,8 +1,6 @@
 //! The costs of decoding besides arithmetic: no GPU object may be created per token.
 
-use wgpt::GpuOptions;
-use wgpt::{BatchLogits, Engine, Error, GenerateOptions, Session};
-use wgpt::{Sampler, SamplingParams};
+use wgpt::{BatchLogits, Engine, Error, GenerateOptions, GpuOptions, Sampler, SamplingParams, Session};
 
 use crate::{allocated_bytes, alone, freed_bytes};
 

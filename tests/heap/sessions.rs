@@ -6,7 +6,8 @@ use std::sync::Arc;
 use wgpt::internals::model::random;
 use wgpt::{DType, Engine, Gpu, GpuOptions, MemoryGroup, ModelFiles, ModelOptions, Session};
 
-use crate::support::{files::golden, open_gpu};
+use crate::support::files::golden;
+use crate::support::open_gpu;
 use crate::{alone, live_bytes, peak_bytes};
 
 /// gpt2-tiny, 128 positions, deterministic: equal sequences give equal bits.

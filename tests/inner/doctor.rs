@@ -3,12 +3,10 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use wgpt::CancelFlag;
-use wgpt::Error;
-use wgpt::GpuOptions;
 use wgpt::doctor::{self, Options, Report, Subject, Verdict};
 use wgpt::internals::doctor::{KernelCheck, Status, run_among};
 use wgpt::internals::kernels::{Candidate, Choices, Op};
+use wgpt::{CancelFlag, Error, GpuOptions};
 
 use crate::support::faulty::{altered, faulty, named};
 use crate::support::{on_device, open_gpu};

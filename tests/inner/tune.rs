@@ -5,18 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use wgpt::DType;
-use wgpt::ModelFiles;
-use wgpt::ModelOptions;
-use wgpt::Tuning;
 use wgpt::internals::conformance::{Shapes, canary};
 use wgpt::internals::engine::{tune_model, tuned_shapes};
 use wgpt::internals::kernels::{Candidate, Choices, Norm, Op};
 use wgpt::internals::model::{Decoder, random};
 use wgpt::internals::tune::cache::{self, Key};
 use wgpt::internals::tune::{Budget, OpTuning, Progress, run, run_among};
-use wgpt::{Engine, Error, ErrorKind};
-use wgpt::{Gpu, GpuOptions, Strategy};
+use wgpt::{DType, Engine, Error, ErrorKind, Gpu, GpuOptions, ModelFiles, ModelOptions, Strategy, Tuning};
 
 use crate::support::faulty::{faulty, named};
 use crate::support::open_gpu;

@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 
 use minijinja::Value;
 use serde::Deserialize;
-use wgpt::Error;
 use wgpt::internals::checkpoint::{Folder, TokenizerConfig};
-use wgpt::{ChatTemplate, TemplateInput};
+use wgpt::{ChatTemplate, Error, TemplateInput};
 
 const GOLDEN: &str = "tests/golden/chat";
 

@@ -5,14 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use safetensors::SafeTensors;
-use wgpt::DType;
-use wgpt::ModelFiles;
-use wgpt::ModelOptions;
 use wgpt::internals::kernels::Op;
-use wgpt::{Engine, Session};
-use wgpt::{Gpu, GpuOptions, Strategy};
+use wgpt::{DType, Engine, Gpu, GpuOptions, ModelFiles, ModelOptions, Session, Strategy};
 
-use crate::support::{open_gpu, reference_model::ReferenceModel};
+use crate::support::open_gpu;
+use crate::support::reference_model::ReferenceModel;
 
 /// With f32 weights and cache: the largest absolute error of a logit. The logits have a
 /// standard deviation of 3 to 5; f32 sums of up to 256 terms in two to four layers leave

@@ -4,13 +4,10 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use wgpt::DType;
-use wgpt::Engine;
-use wgpt::GpuOptions;
-use wgpt::ModelFiles;
-use wgpt::ModelOptions;
+use wgpt::{DType, Engine, GpuOptions, ModelFiles, ModelOptions};
 
-use crate::support::{self, reference_model::ReferenceModel};
+use crate::support::reference_model::ReferenceModel;
+use crate::support::{self};
 
 /// Rotary scaling as in Llama 3; four query heads share one head of k and v.
 const GOLDEN: &str = "llama/llama3";

@@ -7,9 +7,7 @@ use std::sync::LazyLock;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize_to_file};
 use tempfile::TempDir;
-use wgpt::Engine;
-use wgpt::EngineBuilder;
-use wgpt::GpuOptions;
+use wgpt::{Engine, EngineBuilder, GpuOptions};
 
 use super::models::repository;
 use super::on_device;

@@ -4,11 +4,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use serde::Serialize;
-use wgpt::DType;
-use wgpt::ModelFiles;
-use wgpt::ModelOptions;
-use wgpt::Tokenizer;
-use wgpt::{Engine, Error};
+use wgpt::{DType, Engine, Error, ModelFiles, ModelOptions, Tokenizer};
 use wgpt_eval::MeanError;
 use wgpt_eval::compare::{
     CompareOptions, CompareProgress, CompareReport, ModelFigures, TokenDifference, compare, shared_tokens,

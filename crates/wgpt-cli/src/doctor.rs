@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
-use wgpt::CancelFlag;
-use wgpt::Error;
 use wgpt::doctor::{self, Options, Progress, Report, Verdict};
+use wgpt::{CancelFlag, Error};
 
 use super::doctor_output::text;
 use super::exit::Outcome;

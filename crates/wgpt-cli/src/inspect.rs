@@ -4,14 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::{Serialize, Serializer};
-use wgpt::DType;
-use wgpt::ModelFiles;
-use wgpt::ModelOptions;
 use wgpt::internals::engine::{Selection, check_budget, prepare};
 use wgpt::internals::model::{Decoder, check_tensors};
-use wgpt::{DevicePreview, MemoryGroup};
-use wgpt::{Error, ErrorKind};
-use wgpt::{Fit, MemoryPlan};
+use wgpt::{DType, DevicePreview, Error, ErrorKind, Fit, MemoryGroup, MemoryPlan, ModelFiles, ModelOptions};
 
 use super::exit::Outcome;
 use super::model_args::ModelArgs;

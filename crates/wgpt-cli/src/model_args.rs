@@ -6,13 +6,11 @@ use std::sync::Arc;
 use clap::ArgAction;
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser, ValueParser};
 use etcetera::base_strategy::{BaseStrategy, choose_native_strategy};
-use wgpt::DType;
-use wgpt::ModelOptions;
 use wgpt::internals::kernels::Candidate;
 use wgpt::internals::model::{Decoder, STEPS_AHEAD_MAX, random};
-use wgpt::{AdapterReport, Backend, Gpu, GpuOptions};
-use wgpt::{CancelFlag, ModelFiles};
-use wgpt::{Engine, Error};
+use wgpt::{
+    AdapterReport, Backend, CancelFlag, DType, Engine, Error, Gpu, GpuOptions, ModelFiles, ModelOptions,
+};
 
 use super::output::note;
 use super::progress::LoadBars;

@@ -3,19 +3,17 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use wgpt::DType;
 use wgpt::internals::bench::{
     Clock, KernelTime, Profile, RecordHeader, StepProfile, profile, profile_tokens,
 };
-use wgpt::{Engine, Error};
+use wgpt::{DType, Engine, Error};
 
 use super::exit::Outcome;
-use super::interrupt;
 use super::model_args::ModelArgs;
 use super::new_file::check_distinct;
 use super::output::{bytes, duration, note};
 use super::results::{Format, Sink, TableArgs};
-use super::trace;
+use super::{interrupt, trace};
 use wgpt::files::NewFile;
 
 /// Show the time that each kernel takes in one prefill and one decode step

@@ -5,8 +5,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use wgpt::CancelFlag;
-use wgpt::{LoadPhase, LoadProgress};
+use wgpt::{CancelFlag, LoadPhase, LoadProgress};
 
 use super::interrupt;
 use super::output::{duration, note};

@@ -3,8 +3,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use wgpt::Error;
-use wgpt::ModelFiles;
+use wgpt::{Error, ModelFiles};
 
 use super::interrupt::blocked;
 

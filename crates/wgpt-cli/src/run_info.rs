@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use wgpt::DType;
-use wgpt::Engine;
-use wgpt::{AdapterReport, Backend, DeviceType};
+use wgpt::{AdapterReport, Backend, DType, DeviceType, Engine};
 
 /// Model, element types and device of a result.
 #[derive(Debug, Serialize)]

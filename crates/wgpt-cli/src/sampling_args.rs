@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use wgpt::GenerationConfig;
-use wgpt::SamplingParams;
+use wgpt::{GenerationConfig, SamplingParams};
 
 /// Flags for sampling. A flag overrides the value in the model's generation_config.json,
 /// which overrides the default.

@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use wgpt::Gpu;
-use wgpt::Tuning;
 use wgpt::internals::engine::tune_model;
 use wgpt::internals::tune::{Budget, OpTuning, Progress, cache};
-use wgpt::{Engine, Error};
+use wgpt::{Engine, Error, Gpu, Tuning};
 
 use super::exit::Outcome;
 use super::interrupt;

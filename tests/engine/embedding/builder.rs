@@ -9,11 +9,11 @@ use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use wgpt::LoadPhase;
 use wgpt::internals::model::{Decoder, random};
-use wgpt::{Background, CancelFlag, GenerationStream, ModelFiles};
-use wgpt::{Engine, EngineBuilder, Error, ErrorKind, Generation, Session};
-use wgpt::{Gpu, GpuOptions};
+use wgpt::{
+    Background, CancelFlag, Engine, EngineBuilder, Error, ErrorKind, Generation, GenerationStream, Gpu,
+    GpuOptions, LoadPhase, ModelFiles, Session,
+};
 
 use super::executor::{self, Wakes, poll_once, wait_until};
 use super::host::Host;

@@ -4,11 +4,9 @@
 use std::ops::ControlFlow;
 use std::sync::{Arc, LazyLock};
 
-use wgpt::ModelFiles;
-use wgpt::ModelOptions;
+use wgpt::internals::gpu::{Call, Fault};
 use wgpt::internals::model::random;
-use wgpt::{Call, Fault, Gpu, GpuOptions};
-use wgpt::{Engine, ErrorKind, Result, Session};
+use wgpt::{Engine, ErrorKind, Gpu, GpuOptions, ModelFiles, ModelOptions, Result, Session};
 
 use super::{deterministic, faulty_gpu};
 use crate::support;

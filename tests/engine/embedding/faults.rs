@@ -5,11 +5,11 @@ use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use wgpt::SamplingParams;
-use wgpt::{Call, Fault, Gpu};
-use wgpt::{Engine, Error, ErrorKind, Session};
-use wgpt::{GenerateOptions, ModelFiles};
-use wgpt::{LoadPhase, ModelOptions};
+use wgpt::internals::gpu::{Call, Fault};
+use wgpt::{
+    Engine, Error, ErrorKind, GenerateOptions, Gpu, LoadPhase, ModelFiles, ModelOptions, SamplingParams,
+    Session,
+};
 
 use super::{deterministic, faulty_gpu, load};
 

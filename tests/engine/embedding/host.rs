@@ -3,9 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use wgpt::{Engine, Error, GpuContext, wgpu};
-use wgpt::{Gpu, GpuOptions};
-use wgpt::{ModelFiles, OutputRows};
+use wgpt::{Engine, Error, Gpu, GpuContext, GpuOptions, ModelFiles, OutputRows, wgpu};
 
 use super::{deterministic, load};
 use crate::support;
@@ -198,7 +196,7 @@ fn outputs_stay_on_the_hosts_device() {
     let mut last = Vec::new();
     let read_last = |outputs: &wgpt::GpuOutputs<'_>| {
         assert_eq!((outputs.n_rows(), outputs.first_row()), (1, TOKENS.len() - 1));
-        last = host.read(outputs.logits().raw(), 4 * outputs.vocab_size() as u64);
+        last = host.read(outputs.logits(), 4 * outputs.vocab_size() as u64);
         Ok(())
     };
     session.advance_on_gpu(&TOKENS, OutputRows::Last, read_last).unwrap();
@@ -216,8 +214,8 @@ fn outputs_stay_on_the_hosts_device() {
         .advance_on_gpu(&TOKENS, OutputRows::All, |outputs| {
             assert_eq!((outputs.first_row(), outputs.n_embd()), (seen, n_embd));
             let n = outputs.n_rows();
-            let hidden = host.read(outputs.hidden().raw(), 4 * (n * outputs.hidden_stride()) as u64);
-            let logits = host.read(outputs.logits().raw(), 4 * (n * outputs.logits_stride()) as u64);
+            let hidden = host.read(outputs.hidden(), 4 * (n * outputs.hidden_stride()) as u64);
+            let logits = host.read(outputs.logits(), 4 * (n * outputs.logits_stride()) as u64);
             for row in 0..n {
                 let x = &hidden[row * outputs.hidden_stride()..][..n_embd];
                 let y = &logits[row * outputs.logits_stride()..][..vocab];

@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use wgpt::ModelOptions;
-use wgpt::SamplingParams;
-use wgpt::{BatchLogits, CancelFlag, FinishReason};
-use wgpt::{Engine, Error, ErrorKind, GenerateOptions, wgpu};
-use wgpt::{Gpu, GpuOptions};
+use wgpt::{
+    BatchLogits, CancelFlag, Engine, Error, ErrorKind, FinishReason, GenerateOptions, Gpu, GpuOptions,
+    ModelOptions, SamplingParams, wgpu,
+};
 
 use super::host::Host;
 use super::{deterministic, load};

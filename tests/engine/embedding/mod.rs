@@ -14,18 +14,16 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wgpt::Engine;
-use wgpt::ModelFiles;
-use wgpt::ModelOptions;
-use wgpt::{FaultInjector, Gpu, GpuOptions};
+use wgpt::internals::gpu::FaultInjector;
+use wgpt::{Engine, Gpu, GpuOptions, ModelFiles, ModelOptions};
 
 use crate::support;
 
 /// Opens a separate device into which faults can be injected.
 fn faulty_gpu() -> (Arc<Gpu>, FaultInjector) {
-    let faults = FaultInjector::default();
-    let options = GpuOptions { faults: Some(faults.clone()), ..GpuOptions::default() };
-    (Arc::new(support::open_gpu(options)), faults)
+    let gpu = Arc::new(support::open_gpu(GpuOptions::default()));
+    let faults = gpu.faults();
+    (gpu, faults)
 }
 
 fn load(gpu: &Arc<Gpu>, options: &ModelOptions) -> wgpt::Result<Engine> {

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use wgpt::ModelOptions;
-use wgpt::SamplingParams;
-use wgpt::{Call, Fault, GpuOptions, Strategy};
-use wgpt::{Error, ErrorKind};
-use wgpt::{GenerateOptions, Generation};
+use wgpt::internals::gpu::{Call, Fault};
+use wgpt::{
+    Error, ErrorKind, GenerateOptions, Generation, GpuOptions, ModelOptions, SamplingParams, Strategy,
+};
 
 use super::{deterministic, faulty_gpu, load};
 use crate::support;

@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use wgpt::ModelOptions;
-use wgpt::SamplingParams;
-use wgpt::{Call, Fault, Gpu};
-use wgpt::{CancelFlag, FinishReason, GenerationStream, Piece};
-use wgpt::{Engine, Error, GenerateOptions, Result};
+use wgpt::internals::gpu::{Call, Fault};
+use wgpt::{
+    CancelFlag, Engine, Error, FinishReason, GenerateOptions, GenerationStream, Gpu, ModelOptions, Piece,
+    Result, SamplingParams,
+};
 
 use super::executor::{self, poll_once, wait_until};
 use super::{deterministic, faulty_gpu, load};

@@ -4,13 +4,11 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use wgpt::DType;
-use wgpt::ModelFiles;
-use wgpt::ModelOptions;
 use wgpt::internals::model::random;
-use wgpt::{Change, OverBudget};
-use wgpt::{DevicePreview, Gpu, GpuOptions, MemoryGroup};
-use wgpt::{Engine, Error, Session};
+use wgpt::{
+    Change, DType, DevicePreview, Engine, Error, Gpu, GpuOptions, MemoryGroup, ModelFiles, ModelOptions,
+    OverBudget, Session,
+};
 
 use crate::support::files::{self, golden};
 

@@ -3,9 +3,7 @@
 
 use std::path::Path;
 
-use wgpt::DType;
-use wgpt::Error;
-use wgpt::ModelOptions;
+use wgpt::{DType, Error, ModelOptions};
 
 use crate::support::files::{self, altered_tiny, patch};
 

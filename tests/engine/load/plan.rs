@@ -1,10 +1,7 @@
 //! The memory plan equals the allocations, byte for byte, and tensors larger than a
 //! binding change no result.
 
-use wgpt::DType;
-use wgpt::ModelOptions;
-use wgpt::{Engine, Error};
-use wgpt::{GpuOptions, MemoryGroup};
+use wgpt::{DType, Engine, Error, GpuOptions, MemoryGroup, ModelOptions};
 
 use crate::support::files::{self, golden};
 

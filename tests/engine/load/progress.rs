@@ -2,9 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use wgpt::Error;
-use wgpt::MemoryGroup;
-use wgpt::{LoadPhase, LoadProgress};
+use wgpt::{Error, LoadPhase, LoadProgress, MemoryGroup};
 
 use crate::support::files;
 

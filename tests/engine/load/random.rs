@@ -5,12 +5,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use safetensors::tensor::Dtype;
-use wgpt::DType;
-use wgpt::Engine;
-use wgpt::Gpu;
-use wgpt::ModelFiles;
-use wgpt::ModelOptions;
 use wgpt::internals::model::random;
+use wgpt::{DType, Engine, Gpu, ModelFiles, ModelOptions};
 
 use crate::support::files;
 use crate::support::random_gpt2::RandomGpt2;

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use wgpt::Session;
 use wgpt::internals::kernels::PAGE_SIZE;
-use wgpt::{Gpu, MemoryGroup};
+use wgpt::{Gpu, MemoryGroup, Session};
 
 use crate::support::files;
 use crate::{deterministic, load_tiny, tokens};

@@ -4,12 +4,11 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use wgpt::DType;
 use wgpt::internals::checkpoint::{Checkpoint, ConfigJson};
 use wgpt::internals::kernels::{Matrix, MatrixLayout};
 use wgpt::internals::model::spec::{Layout, Role, Source, TensorSpec};
 use wgpt::internals::model::{Decoder, Weights};
-use wgpt::{Gpu, GpuOptions, Strategy};
+use wgpt::{DType, Gpu, GpuOptions, Strategy};
 
 use crate::support::files;
 

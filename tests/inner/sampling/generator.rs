@@ -4,8 +4,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use wgpt::internals::gpu::{Binding, BufferUse, Extent, Grid, Kernel, Params, Recorder, Variant, Work};
 use wgpt::internals::kernels::sample;
-use wgpt::{GpuOptions, MemoryGroup, Strategy};
-use wgpt::{Sampler, SamplingParams};
+use wgpt::{GpuOptions, MemoryGroup, Sampler, SamplingParams, Strategy};
 
 use super::harness::GpuSampler;
 use super::rows::Kind;

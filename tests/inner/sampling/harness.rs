@@ -1,12 +1,10 @@
 //! Runs the sampler's kernels on rows of logits.
 
-use wgpt::Result;
 use wgpt::internals::gpu::{BufferUse, Dispatch, GpuBuffer, Params, Recorder, Work};
 use wgpt::internals::kernels::sample::{
     self, RESULT_BYTES, Sample, SampleParams, SampleScratch, SampleState,
 };
-use wgpt::{Gpu, MemoryGroup};
-use wgpt::{Sampler, SamplingParams};
+use wgpt::{Gpu, MemoryGroup, Result, Sampler, SamplingParams};
 
 const WORK: Work = Work { n_rows: 1, kv_len: 0 };
 

@@ -6,8 +6,7 @@ mod harness;
 mod rows;
 mod steps;
 
-use wgpt::GpuOptions;
-use wgpt::{Sampler, SamplingParams};
+use wgpt::{GpuOptions, Sampler, SamplingParams};
 
 use crate::support::open_gpu;
 use borders::distance_to_border;

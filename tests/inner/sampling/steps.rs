@@ -1,8 +1,7 @@
 //! State that carries over from step to step: stop ids, faults, the ring, the next token.
 
-use wgpt::GpuOptions;
 use wgpt::internals::kernels::sample::{NO_TOKEN, SampleParams};
-use wgpt::{Sampler, SamplingParams};
+use wgpt::{GpuOptions, Sampler, SamplingParams};
 
 use super::harness::GpuSampler;
 use super::params;

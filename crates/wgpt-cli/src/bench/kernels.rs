@@ -6,15 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use clap::builder::PossibleValuesParser;
-use wgpt::CancelFlag;
-use wgpt::DType;
-use wgpt::Error;
 use wgpt::internals::bench::{
     Attends, Cache, Candidate, KernelBench, KernelOptions, KernelRecord, MODELS, Measured, OPS, RecordHeader,
     free_case, model_cases,
 };
 use wgpt::internals::conformance::cases::Case;
-use wgpt::{Gpu, GpuOptions};
+use wgpt::{CancelFlag, DType, Error, Gpu, GpuOptions};
 
 use super::kernels_output::Writer;
 use super::{plot, record_file};

@@ -4,10 +4,8 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use wgpt::DType;
-use wgpt::Engine;
-use wgpt::MemoryGroup;
 use wgpt::internals::bench::{ModelBench, RecordHeader};
+use wgpt::{DType, Engine, MemoryGroup};
 
 use crate::output::{bytes, count, duration};
 use crate::results::{Format, Sink};

@@ -116,9 +116,8 @@ impl Records {
 pub mod tests {
     use serde_json::json;
     use wgpt::internals::bench::{
-        Bound, Cache, Clock, KernelFigures, KernelRow, LatencyRow, ProbeRow, RecordHeader,
+        Bound, Cache, Clock, KernelFigures, KernelRow, LatencyRow, ProbeRow, RecordHeader, Roofline, Spread,
     };
-    use wgpt::internals::bench::{Roofline, Spread};
 
     use super::*;
 

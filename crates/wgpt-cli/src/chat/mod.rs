@@ -8,9 +8,7 @@ mod talk;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use wgpt::ChatTemplate;
-use wgpt::{Chat, ChatOverflow, ModelFiles};
-use wgpt::{Error, GenerateOptions};
+use wgpt::{Chat, ChatOverflow, ChatTemplate, Error, GenerateOptions, ModelFiles};
 
 use super::exit::Outcome;
 use super::interrupt;

@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use wgpt::Error;
-use wgpt::Message;
 use wgpt::files::read_bounded;
+use wgpt::{Error, Message};
 
 use wgpt::files::NewFile;
 

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use wgpt::{CancelFlag, Chat, FinishReason, TurnStats};
-use wgpt::{Error, ErrorKind, GenerateOptions};
+use wgpt::{CancelFlag, Chat, Error, ErrorKind, FinishReason, GenerateOptions, TurnStats};
 
 use super::command::{Command, HELP, Turn, parse};
 use super::input::{Input, Typed};

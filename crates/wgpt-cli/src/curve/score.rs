@@ -4,8 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use serde::Serialize;
-use wgpt::Error;
-use wgpt::ModelFiles;
+use wgpt::{Error, ModelFiles};
 use wgpt_eval::curve::{
     CheckpointPath, Curve, CurveEvaluation, CurveOptions, CurvePoint, CurveStage, CurveTexts,
     evaluate as evaluate_all,

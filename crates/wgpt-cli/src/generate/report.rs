@@ -3,10 +3,9 @@
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use wgpt::Tokenizer;
-use wgpt::{Engine, GenerateOptions};
-use wgpt::{FinishReason, Generation, LookupStats};
-use wgpt::{SamplingParams, TokenLogprobs};
+use wgpt::{
+    Engine, FinishReason, GenerateOptions, Generation, LookupStats, SamplingParams, TokenLogprobs, Tokenizer,
+};
 
 use crate::output::{finite, rate};
 use crate::run_info::RunInfo;

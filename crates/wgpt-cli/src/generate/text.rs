@@ -2,9 +2,7 @@
 
 use std::fmt::Write;
 
-use wgpt::Piece;
-use wgpt::TokenLogprobs;
-use wgpt::Tokenizer;
+use wgpt::{Piece, TokenLogprobs, Tokenizer};
 
 use crate::output::print;
 

@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser, ValueParser};
-use wgpt::Error;
-use wgpt::ModelFiles;
+use wgpt::{Error, ModelFiles};
 use wgpt_eval::perplexity::{BosChoice, PerplexityOptions, PerplexityProgress, Protocol, Split, evaluate};
 
 use super::exit::Outcome;

@@ -13,8 +13,7 @@ use serde::Serialize;
 use super::perplexity::sliding_windows;
 use super::statistics::{MeanError, Moments, quantile};
 use rows::{RowDifference, difference};
-use wgpt::{CancelFlag, Engine, ModelFiles, Session};
-use wgpt::{Error, Result};
+use wgpt::{CancelFlag, Engine, Error, ModelFiles, Result, Session};
 
 /// Maximum bytes of one model's logits that are kept until the other model's are
 /// computed.

@@ -1,7 +1,6 @@
 //! Comparison of two rows of logits in f64.
 
-use wgpt::LogSoftmax;
-use wgpt::{Error, Result};
+use wgpt::{Error, LogSoftmax, Result};
 
 /// Difference between two models' predictions after the same tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]

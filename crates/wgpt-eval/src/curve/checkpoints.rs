@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use wgpt::ModelFiles;
-use wgpt::{Error, Result};
+use wgpt::{Error, ModelFiles, Result};
 
 /// A checkpoint of a training run.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

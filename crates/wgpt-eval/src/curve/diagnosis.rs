@@ -147,7 +147,8 @@ pub struct Spike {
 
 /// Serialization of a loss that must be present.
 mod finite_or_word {
-    use serde::{Deserializer, Serializer, de::Error};
+    use serde::de::Error;
+    use serde::{Deserializer, Serializer};
 
     use super::super::loss;
 

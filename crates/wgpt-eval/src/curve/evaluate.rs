@@ -12,10 +12,7 @@ use serde::Serialize;
 use super::{CheckpointPath, CurvePoint};
 use crate::compare::check_same_tokens;
 use crate::perplexity::{self, Document, PerplexityOptions, Protocol};
-use wgpt::Gpu;
-use wgpt::{CancelFlag, Engine, ModelFiles};
-use wgpt::{Error, Result};
-use wgpt::{LoadProgress, ModelOptions};
+use wgpt::{CancelFlag, Engine, Error, Gpu, LoadProgress, ModelFiles, ModelOptions, Result};
 
 /// Texts as tokens of the models' tokenizer; at least one must be given.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,7 +1,6 @@
 //! Texts as documents: their tokens, and the bytes and words of each token.
 
-use wgpt::{Error, Result};
-use wgpt::{StreamDecoder, Tokenizer};
+use wgpt::{Error, Result, StreamDecoder, Tokenizer};
 
 /// Bytes and words that a token adds to the text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -41,8 +41,7 @@ use serde::{Deserialize, Serialize};
 use protocol::Plan;
 use report::Totals;
 use run::Runner;
-use wgpt::{CancelFlag, Engine};
-use wgpt::{Error, Result};
+use wgpt::{CancelFlag, Engine, Error, Result};
 use windows::Window;
 pub(super) use windows::hf as sliding_windows;
 

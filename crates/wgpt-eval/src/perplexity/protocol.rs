@@ -6,8 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::PerplexityOptions;
-use wgpt::Engine;
-use wgpt::{Error, Result};
+use wgpt::{Engine, Error, Result};
 
 /// How a text is split into windows and which tokens are scored. Figures of different
 /// protocols are not comparable.

@@ -2,9 +2,7 @@
 
 use super::windows::Window;
 use super::{Document, PerplexityOptions};
-use wgpt::Result;
-use wgpt::token_logprobs;
-use wgpt::{Engine, Session, TokenScore};
+use wgpt::{Engine, Result, Session, TokenScore, token_logprobs};
 
 /// Scores of one window's tokens.
 pub(super) struct Scores {

@@ -4,9 +4,7 @@ use super::dataset::Dataset;
 use super::file::fault;
 use super::python::rstrip;
 use super::question::{Convention, Question};
-use wgpt::Engine;
-use wgpt::Tokenizer;
-use wgpt::{Error, Result};
+use wgpt::{Engine, Error, Result, Tokenizer};
 
 /// A tokenized question.
 pub(super) struct Encoded {

@@ -11,8 +11,7 @@ use super::results::{Answer, by_group, by_subject, figures, is_normalized, over}
 use super::resume::ResumeFile;
 use super::sample::sample;
 use super::scoring::{Scorer, Scores};
-use wgpt::{CancelFlag, Engine};
-use wgpt::{Error, Result};
+use wgpt::{CancelFlag, Engine, Error, Result};
 
 /// Number of questions tokenized at a time.
 const BLOCK: usize = 64;

@@ -7,10 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::dataset::{Dataset, Task};
 use super::question::Convention;
 use super::results::Answer;
-use wgpt::DType;
-use wgpt::Engine;
-use wgpt::files;
-use wgpt::{Error, Result};
+use wgpt::{DType, Engine, Error, Result, files};
 
 /// Version of the file format.
 const FORMAT: u32 = 1;

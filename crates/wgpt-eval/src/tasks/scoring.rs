@@ -6,9 +6,7 @@
 //! with each ending.
 
 use super::encode::Encoded;
-use wgpt::Result;
-use wgpt::{CancelFlag, Engine, Session};
-use wgpt::{negative_log_likelihood, token_logprobs};
+use wgpt::{CancelFlag, Engine, Result, Session, negative_log_likelihood, token_logprobs};
 
 /// Scores of a question's endings.
 #[derive(Clone, Debug, Default, PartialEq)]

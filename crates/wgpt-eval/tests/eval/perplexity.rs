@@ -6,12 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
-use wgpt::DType;
-use wgpt::ModelFiles;
-use wgpt::ModelOptions;
-use wgpt::Tokenizer;
-use wgpt::{Engine, Error};
-use wgpt::{Gpu, GpuOptions};
+use wgpt::{DType, Engine, Error, Gpu, GpuOptions, ModelFiles, ModelOptions, Tokenizer};
 use wgpt_eval::perplexity::{
     BosChoice, Document, Evaluation, PerplexityOptions, PerplexityProgress, PerplexityReport, Protocol,
     Split, TokenRecord, dominating, evaluate,

@@ -6,7 +6,8 @@ use safetensors::tensor::Dtype;
 use wgpt::ModelFiles;
 use wgpt_eval::tasks::{Task, TaskOptions};
 
-use crate::support::{models::repository, random_gpt2::RandomGpt2};
+use crate::support::models::repository;
+use crate::support::random_gpt2::RandomGpt2;
 use crate::{load, plain, run};
 
 #[test]

@@ -6,18 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use safetensors::SafeTensors;
-use wgpt::DType;
-use wgpt::ModelOptions;
-use wgpt::negative_log_likelihood;
-use wgpt::{CancelFlag, ModelFiles};
-use wgpt::{Engine, Error};
-use wgpt::{Gpu, GpuOptions};
+use wgpt::{
+    CancelFlag, DType, Engine, Error, Gpu, GpuOptions, ModelFiles, ModelOptions, negative_log_likelihood,
+};
 use wgpt_eval::compare::{CompareOptions, CompareReport, check_same_tokens, compare, shared_tokens};
 use wgpt_eval::curve::{
     CheckpointPath, CurveEvaluation, CurveOptions, CurveProgress, CurveStage, CurveTexts, evaluate,
 };
 
-use crate::support::{self, models::repository, reference_model::ReferenceModel};
+use crate::support::models::repository;
+use crate::support::reference_model::ReferenceModel;
+use crate::support::{self};
 
 /// The folder of gpt2-tiny.
 static TINY: LazyLock<PathBuf> = LazyLock::new(|| repository("tests/golden/gpt2-tiny"));

@@ -147,7 +147,9 @@ mod tests {
 
     #[test]
     fn tokens_that_share_a_character_are_a_cell() {
-        let tokenizer = Tokenizer::from_file("weights/tokenizer.json").unwrap();
+        let tokenizer =
+            Tokenizer::from_file(concat!(env!("CARGO_MANIFEST_DIR"), "/../../weights/tokenizer.json"))
+                .unwrap();
         let documents = [Document::new(&tokenizer, "test", "a dog\n\u{1f389}\u{7}").unwrap()];
         let records = records(0, &documents[0].tokens, 1);
         let (maps, left_out) = maps(&Pieces::new(&tokenizer, &documents, &records)).unwrap();
@@ -163,7 +165,9 @@ mod tests {
 
     #[test]
     fn a_long_text_is_cut_off() {
-        let tokenizer = Tokenizer::from_file("weights/tokenizer.json").unwrap();
+        let tokenizer =
+            Tokenizer::from_file(concat!(env!("CARGO_MANIFEST_DIR"), "/../../weights/tokenizer.json"))
+                .unwrap();
         let token = tokenizer.encode("a").unwrap()[0];
         let documents =
             [TOKENS_MAX - 5, 3, 9, 4].map(|n_tokens| Document::from_tokens("test", vec![token; n_tokens]));
