@@ -59,7 +59,7 @@ pub enum Error {
     /// the step covered several sequences, the position belongs to one of them.
     #[error(
         "layer {layer}: the {what} at position {position} is not a number that f16 holds (65504 at most): keep \
-         the KV cache in f32, with --kv-dtype f32 (ModelOptions::kv_dtype)"
+         the KV cache in f32 (ModelOptions::kv_dtype = f32)"
     )]
     Overflow {
         /// The lowest layer with an overflow, counted from 0. Higher layers compute with

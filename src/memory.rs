@@ -102,10 +102,10 @@ pub enum Change {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Change::Context(n) => write!(f, "--ctx-size {n}"),
-            Change::KvDtype(dtype) => write!(f, "--kv-dtype {dtype}"),
-            Change::PrefillChunk(n) => write!(f, "--prefill-chunk {n}"),
-            Change::Dtype(dtype) => write!(f, "--dtype {dtype}"),
+            Change::Context(n) => write!(f, "ModelOptions::n_ctx = {n}"),
+            Change::KvDtype(dtype) => write!(f, "ModelOptions::kv_dtype = {dtype}"),
+            Change::PrefillChunk(n) => write!(f, "ModelOptions::prefill_chunk = {n}"),
+            Change::Dtype(dtype) => write!(f, "ModelOptions::dtype = {dtype}"),
         }
     }
 }
@@ -121,10 +121,10 @@ pub struct Fit {
 
 impl fmt::Display for Fit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for change in &self.changes {
-            write!(f, "{change} ")?;
+        for (i, change) in self.changes.iter().enumerate() {
+            write!(f, "{}{change}", if i == 0 { "" } else { " and " })?;
         }
-        write!(f, "({} bytes)", self.total_bytes)
+        write!(f, " ({} bytes)", self.total_bytes)
     }
 }
 

@@ -203,7 +203,7 @@ fn adapter_findings(adapter: &AdapterReport) -> Vec<Finding> {
     if adapter.is_software() {
         warn(format!(
             "{} computes on the CPU: where the machine has a GPU, its driver is missing or another adapter was \
-             chosen (--device)",
+             chosen (GpuOptions::device)",
             adapter.name
         ));
     }
@@ -221,9 +221,10 @@ fn kernel_findings(kernels: &[KernelCheck]) -> Vec<Finding> {
         .map(|kernel| {
             let reason = kernel.reason.as_deref().unwrap_or_default();
             let (severity, what) = match (kernel.in_use, kernel.default) {
-                (true, _) => {
-                    (Verdict::Broken, "is in use and wrong here: name another one with --variant, report it")
-                }
+                (true, _) => (
+                    Verdict::Broken,
+                    "is in use and wrong here: choose another one (ModelOptions::variants) and report it",
+                ),
                 (false, true) => {
                     (Verdict::Broken, "is this device's default and wrong here: please report it")
                 }

@@ -270,7 +270,7 @@ impl Chat {
                 (ChatOverflow::Stop, _) => {
                     return Err(Error::input(format!(
                         "the conversation has {} tokens, the context holds {n_ctx} with the answer: begin a new one \
-                         (/reset, Chat::reset), or let the oldest turns go (--overflow drop, ChatOverflow::DropOldest)",
+                         (Chat::reset), or let the oldest turns go (ChatOverflow::DropOldest)",
                         tokens.len()
                     )));
                 }

@@ -65,8 +65,8 @@ impl Generation {
         }
         if history.len() > n_ctx && options.overflow == Overflow::Stop {
             return Err(Error::input(format!(
-                "the prompt has {} tokens, the context holds {n_ctx}: shorten it, or use --overflow slide to keep \
-                 its newer part",
+                "the prompt has {} tokens, the context holds {n_ctx}: shorten it, or keep its newer part \
+                 (Overflow::Slide)",
                 history.len()
             )));
         }

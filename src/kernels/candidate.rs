@@ -295,8 +295,8 @@ impl Choices {
         for candidate in forced {
             if !candidate.runs_on(device) {
                 return Err(Error::input(format!(
-                    "variant {candidate} needs {:?}, which this device does not offer (or --features-floor \
-                     leaves out)",
+                    "variant {candidate} needs {:?}, which this device does not offer (or \
+                     GpuOptions::features_floor leaves out)",
                     candidate.needs
                 )));
             }

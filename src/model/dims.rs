@@ -144,7 +144,7 @@ impl Dims {
         if most > pages_per_slab * SLABS_MAX {
             return Err(Error::Limits(format!(
                 "the KV cache of {n_ctx} positions needs {most} pages a layer, the device's bindings \
-                 hold {}: use a shorter context or --kv-dtype f16",
+                 hold {}: use a shorter context or ModelOptions::kv_dtype = f16",
                 pages_per_slab * SLABS_MAX
             )));
         }

@@ -371,6 +371,8 @@ fn out_of_range(info: &TensorInfo, index: usize, value: f32) -> Error {
     if !value.is_finite() {
         return not_finite(info, index, value);
     }
-    let message = format!("element {index} is {value}, beyond f16's largest value of 65504: use --dtype f32");
+    let message = format!(
+        "element {index} is {value}, beyond f16's largest value of 65504: use ModelOptions::dtype = f32"
+    );
     Error::tensor(&info.name, message)
 }

@@ -90,7 +90,7 @@ impl ModelOptions {
     pub(super) fn check(&self) -> Result<()> {
         if self.max_submit.is_zero() {
             return Err(Error::input(
-                "max_submit is 0: name the time that a submit may take, 50 ms unless a display demands less",
+                "ModelOptions::max_submit is 0: name the time that a submit may take, 50 ms unless a display demands less",
             ));
         }
         Ok(())
@@ -111,7 +111,7 @@ impl ModelOptions {
             }
             Some(steps) if steps > 0 && !fits => Err(Error::Limits(format!(
                 "steps ahead: the sampler on the GPU takes a vocabulary of {} tokens at the most, this model has {}: \
-             use --steps-ahead 0",
+             use ModelOptions::steps_ahead = 0",
                 sample::N_MAX,
                 vocab_size
             ))),

@@ -73,6 +73,6 @@ pub fn kv_overflow(found: KvOverflow) -> Error {
 pub fn bad_logits() -> Error {
     Error::input(
         "the logits hold NaN or infinity, or all are minus infinity: the model's values overflow f16; try \
-         --kv-dtype f32 and --dtype f32",
+         ModelOptions::kv_dtype = f32 and ModelOptions::dtype = f32",
     )
 }

@@ -9,6 +9,7 @@ use wgpt::doctor::{self, Options, Progress, Report, Verdict};
 
 use super::doctor_output::text;
 use super::exit::Outcome;
+use super::flags::with_flags;
 use super::interrupt;
 use super::model_args::ModelArgs;
 use super::output::{print, print_json};
@@ -61,7 +62,10 @@ pub struct Args {
 /// Runs `wgpt doctor`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let cancel = interrupt::flag();
-    let report = check_up(&options(args)?, &cancel)?;
+    let mut report = check_up(&options(args)?, &cancel)?;
+    for finding in &mut report.findings {
+        finding.message = with_flags(&finding.message);
+    }
     if args.json {
         print_json(&report)?;
     } else {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use wgpt::{Error, ErrorKind};
 
+use super::flags::with_flags;
 use super::output::OutputClosed;
 
 /// How a command ended when it did not fail.
@@ -39,7 +40,7 @@ pub fn code(result: anyhow::Result<Outcome>) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     // If stderr is closed, there is nowhere to report the failed write.
-    let _ = writeln!(std::io::stderr(), "error: {}", chain(&error));
+    let _ = writeln!(std::io::stderr(), "error: {}", with_flags(&chain(&error)));
     ExitCode::from(match error.downcast_ref::<Error>().map(Error::kind) {
         Some(ErrorKind::Input) => BAD_INPUT,
         Some(ErrorKind::NoAdapter) => NO_ADAPTER,

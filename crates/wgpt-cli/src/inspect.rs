@@ -14,8 +14,9 @@ use wgpt::{Error, ErrorKind};
 use wgpt::{Fit, MemoryPlan};
 
 use super::exit::Outcome;
+use super::flags::with_flags;
 use super::model_args::ModelArgs;
-use super::output::{bytes, count, labelled, note, print, print_json};
+use super::output::{bytes, count, labelled, note_message, print, print_json};
 use super::run_info::VERSION;
 
 /// Show a model's architecture and the exact GPU memory that it will take
@@ -103,7 +104,7 @@ impl Budget {
         let Some(bytes) = options.memory_budget else { return Ok(None) };
         let budget = |fits, would_fit, verdict| Some(Budget { bytes, fits, would_fit, verdict });
         match check_budget(config, options, device, plan.clone()) {
-            Err(Error::Budget(over)) => Ok(budget(false, over.fits.clone(), over.to_string())),
+            Err(Error::Budget(over)) => Ok(budget(false, over.fits.clone(), with_flags(&over.to_string()))),
             result => result.map(|()| budget(true, Vec::new(), format!("fits the budget of {bytes} bytes"))),
         }
     }
@@ -144,7 +145,7 @@ fn report(args: &Args, files: &ModelFiles) -> Result<Report, Error> {
     let model_options = args.model.model_options();
     let (Selection { choices, tuned, warning }, dims) = prepare(config, &model_options, &preview)?;
     if let Some(warning) = warning {
-        note(&format!("warning: {warning}"));
+        note_message(&format!("warning: {warning}"));
     }
     let plan = dims.plan();
     let budget = Budget::new(config, &model_options, &preview, &plan)?;

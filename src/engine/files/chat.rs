@@ -48,12 +48,12 @@ impl ModelFiles {
         Err(Error::input(match (name, models.as_slice()) {
             (None, []) => format!(
                 "{}: the model has no chat template, neither in tokenizer_config.json nor in chat_template.jinja: \
-                 take one that was trained on conversations, or give the template (--chat-template FILE, or one of \
-                 wgpt's own: {own})",
+                 take one that was trained on conversations, give the template (ModelFiles::compile_chat_template), \
+                 or name one of wgpt's own (ModelFiles::chat_template): {own}",
                 self.name()
             ),
             (None, several) => format!(
-                "{}: the model has several chat templates and none called default: name one (--chat-template), of {}",
+                "{}: the model has several chat templates and none called default: name one (ModelFiles::chat_template) of {}",
                 self.name(),
                 several.join(", ")
             ),

@@ -42,7 +42,8 @@ pub(super) fn explained(name: &str, error: &minijinja::Error) -> Error {
             None => kind.to_string(),
         },
     };
-    Error::model(name, format!("{line}{what}: correct the template, or give another one (--chat-template)"))
+    let advice = "correct the template, or give another one (ChatTemplate::new)";
+    Error::model(name, format!("{line}{what}: {advice}"))
 }
 
 fn refusal(error: &minijinja::Error) -> Option<&Refusal> {

@@ -21,7 +21,7 @@ use super::{plot, record_file};
 use crate::exit::Outcome;
 use crate::interrupt;
 use crate::model_args::{DeviceArgs, dtype, notices};
-use crate::output::note;
+use crate::output::{note, note_message};
 use crate::progress::Bar;
 use crate::table::Format;
 use wgpt::files::NewFile;
@@ -275,7 +275,7 @@ fn measure(
                 note(&format!("wrong result, not timed: {how}"));
             }
             // Other variants may fit the device's limits.
-            Err(Error::Limits(message)) => note(&format!("{case} [{}]: {message}", candidate.name)),
+            Err(Error::Limits(message)) => note_message(&format!("{case} [{}]: {message}", candidate.name)),
             Err(Error::Cancelled) => return Ok(End::Interrupted),
             Err(error) => {
                 writer.flush()?;

@@ -87,10 +87,10 @@ fn a_resumed_run_says_so() {
     let model = Model::demo();
     let config = format!("{}/config.json", model.path());
     let over = ["eval", "choices", &data("choices.jsonl"), "-m", model.path(), "--resume", &config];
-    wgpt(&over).fails(4, &["config.json: is no whole file of wgpt eval --resume"]);
+    wgpt(&over).fails(4, &["config.json: is not a complete file of answers (--resume)"]);
     assert_eq!(fs::read(&config).unwrap(), fs::read(repository("weights/config.json")).unwrap());
     fs::write(&path, "{").unwrap();
-    wgpt(&args).fails(4, &["run.json: is no whole file of wgpt eval --resume"]);
+    wgpt(&args).fails(4, &["run.json: is not a complete file of answers (--resume)"]);
 }
 
 #[test]

@@ -132,9 +132,11 @@ fn check(task: Task, options: &DataOptions) -> Result<()> {
         }
         (Task::Hellaswag | Task::Choices, None) if shots > 0 => Err(Error::input(format!(
             "{shots} shots: the data of {task} have no split for them; name a file of answered questions in the \
-             same format (--shots-file)"
+             same format (DataOptions::shots_file)"
         ))),
-        (_, Some(_)) if shots == 0 => Err(Error::input("a shots file without a number of shots (--shots)")),
+        (_, Some(_)) if shots == 0 => {
+            Err(Error::input("a shots file without a number of shots (DataOptions::shots)"))
+        }
         _ => Ok(()),
     }
 }

@@ -96,7 +96,7 @@ impl<'a> Encoder<'a> {
                 return Err(self.fault(
                     question,
                     format!(
-                        "an ending has {longest} tokens, the context {} positions: shorten it, or raise --ctx-size",
+                        "an ending has {longest} tokens, the context {} positions: shorten it, or raise ModelOptions::n_ctx",
                         self.n_ctx
                     ),
                 ));

@@ -103,8 +103,9 @@ impl ResumeFile {
                 self.path.display()
             ))
         };
-        let content: Content<'_> = serde_json::from_slice(bytes)
-            .map_err(|error| damaged(format!("is no whole file of wgpt eval --resume: {error}")))?;
+        let content: Content<'_> = serde_json::from_slice(bytes).map_err(|error| {
+            damaged(format!("is not a complete file of answers (TaskOptions::resume): {error}"))
+        })?;
         if content.format != FORMAT {
             return Err(damaged(format!("has format {}, this version reads {FORMAT}", content.format)));
         }

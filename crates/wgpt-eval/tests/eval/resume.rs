@@ -146,9 +146,9 @@ fn a_damaged_file_is_refused() {
         changed.to_string()
     };
     let cases = [
-        (whole[..whole.len() / 2].to_owned(), "is no whole file of wgpt eval --resume"),
-        (String::new(), "is no whole file of wgpt eval --resume"),
-        ("{}".to_owned(), "is no whole file of wgpt eval --resume: missing field"),
+        (whole[..whole.len() / 2].to_owned(), "is not a complete file of answers (TaskOptions::resume)"),
+        (String::new(), "is not a complete file of answers (TaskOptions::resume)"),
+        ("{}".to_owned(), "is not a complete file of answers (TaskOptions::resume): missing field"),
         (with(&|content| content["format"] = 2.into()), "has format 2, this version reads 1"),
         (
             with(&|content| content["answers"][0]["index"] = 99.into()),
@@ -159,7 +159,7 @@ fn a_damaged_file_is_refused() {
             with(&|content| content["answers"][0]["logprobs"] = Vec::<f64>::new().into()),
             "does not fit the data",
         ),
-        (with(&|content| content["answers"][0]["logprobs"][0] = Value::Null), "is no whole file"),
+        (with(&|content| content["answers"][0]["logprobs"][0] = Value::Null), "is not a complete file of answers"),
     ];
     for (text, part) in cases {
         fs::write(&path, &text).unwrap();
