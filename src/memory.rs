@@ -147,7 +147,7 @@ pub struct OverBudget {
 impl fmt::Display for OverBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (total, budget) = (self.plan.total_bytes(), self.budget_bytes);
-        write!(f, "the model needs {total} bytes of GPU memory, the budget is {budget} (")?;
+        write!(f, "the model needs {total} bytes of GPU memory, but the budget is {budget} (")?;
         for (i, group) in MemoryGroup::ALL.into_iter().enumerate() {
             let comma = if i == 0 { "" } else { ", " };
             write!(f, "{comma}{} {}", group.name(), self.plan.group_bytes(group))?;
@@ -155,7 +155,7 @@ impl fmt::Display for OverBudget {
         if self.fits.is_empty() {
             return write!(f, "): nothing less than {} bytes fits this model", self.least_bytes);
         }
-        write!(f, "): what fits is ")?;
+        write!(f, "): it fits with ")?;
         for (i, fit) in self.fits.iter().enumerate() {
             write!(f, "{}{fit}", if i == 0 { "" } else { ", or " })?;
         }

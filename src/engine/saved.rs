@@ -124,13 +124,13 @@ impl Engine {
         let Header { pages, first_pages, n_tokens, model, name, .. } = reader.header().clone();
         if let Some(difference) = self.files().identity()?.difference(&model) {
             return Err(reader.error(format!(
-                "belongs to another model: {difference}; it was saved with {name:?}, this one is {:?}",
+                "belongs to another model: {difference}; it was saved with {name:?}, but this model is {:?}",
                 self.files().name()
             )));
         }
         if n_tokens > self.n_ctx() as u64 {
             return Err(Error::input(format!(
-                "{}: has {n_tokens} tokens, the context holds {}: load the model with a longer one",
+                "{}: has {n_tokens} tokens, but the context holds {}: load the model with a longer context",
                 path.as_ref().display(),
                 self.n_ctx()
             )));
@@ -174,5 +174,5 @@ impl Session {
 }
 
 fn moved() -> Error {
-    Error::DeviceLost { message: "the engine moved to another device in the midst of a call".into() }
+    Error::DeviceLost { message: "the engine moved to another device during a call".into() }
 }

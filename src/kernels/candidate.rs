@@ -265,7 +265,10 @@ impl FromStr for &'static Candidate {
 
     fn from_str(s: &str) -> Result<Self> {
         let unknown = |what: &str, found: &str, known: Vec<&str>| {
-            Error::input(format!("variant {s:?}: unknown {what} {found:?}; there are {}", known.join(", ")))
+            Error::input(format!(
+                "variant {s:?}: unknown {what} {found:?}; expected one of {}",
+                known.join(", ")
+            ))
         };
         let Some((op, name)) = s.split_once('=') else {
             return Err(Error::input(format!("variant {s:?}: expected OP=NAME, such as gemm=tile_64x64")));
@@ -296,7 +299,7 @@ impl Choices {
             if !candidate.runs_on(device) {
                 return Err(Error::input(format!(
                     "variant {candidate} needs {:?}, which this device does not offer (or \
-                     GpuOptions::features_floor leaves out)",
+                     GpuOptions::features_floor excludes)",
                     candidate.needs
                 )));
             }
@@ -388,7 +391,7 @@ mod tests {
     fn unknown_and_impossible_variants_are_errors() {
         let error = |text: &str| text.parse::<&'static Candidate>().unwrap_err().to_string();
         assert!(error("gemm").contains("expected OP=NAME"), "{}", error("gemm"));
-        assert!(error("gem=x").contains("there are layer_norm, gemv"), "{}", error("gem=x"));
+        assert!(error("gem=x").contains("expected one of layer_norm, gemv"), "{}", error("gem=x"));
         assert!(error("gemm=x").contains("per_thread_4x8"), "{}", error("gemm=x"));
         let wide = Op::Gemv.candidates().iter().find(|c| c.is_wide()).unwrap();
         assert!(Choices::new(&device(Strategy::PerThread, false), &[wide]).is_err());

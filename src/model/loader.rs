@@ -158,7 +158,9 @@ fn check(config: &Decoder, checkpoint: &Checkpoint, specs: &[TensorSpec]) -> Res
         if name != info.name && checkpoint.get(name).is_some() {
             problems.push((
                 info.name.clone(),
-                format!("{name} stands in the file as well: which of them counts?"),
+                format!(
+                    "the file also has {name}, the same tensor without the prefix: keep only one of them"
+                ),
             ));
         }
     }

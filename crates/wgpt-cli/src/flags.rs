@@ -12,6 +12,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("DataOptions::shots", "--shots"),
     ("DataOptions::shots_file", "--shots-file"),
     ("Engine::generate_tokens", "--tokens"),
+    ("EngineBuilder::model", "--model"),
     ("GpuOptions::device", "--device"),
     ("GpuOptions::features_floor", "--features-floor"),
     ("ModelFiles::chat_template", "--chat-template NAME"),
