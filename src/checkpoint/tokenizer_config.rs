@@ -86,21 +86,14 @@ impl TokenizerConfig {
     /// # Errors
     /// [`Error::Model`] as [`TokenizerConfig::from_dir`].
     pub fn from_bytes(file: &str, bytes: &[u8]) -> Result<Self> {
+        const TOKEN: &str = "a string, an object with a string \"content\", or a list of these";
         let map = json::parse_object(file, bytes)?;
         let mut special_tokens = BTreeMap::new();
         for name in SPECIAL {
             match map.get(name) {
                 None | Some(Value::Null) => {}
                 Some(value) => {
-                    let token = special_token(value).ok_or_else(|| {
-                        wrong(
-                            file,
-                            name,
-                            value,
-                            "a string, an object with a string \"content\", or a list \
-                            of these",
-                        )
-                    })?;
+                    let token = special_token(value).ok_or_else(|| wrong(file, name, value, TOKEN))?;
                     special_tokens.insert(name.to_owned(), token);
                 }
             }

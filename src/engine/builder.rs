@@ -96,7 +96,7 @@ impl EngineBuilder {
             #[cfg(not(feature = "demo-model"))]
             ModelSource::Demo => Err(Error::input(
                 "no model was given, and this build embeds none: give one \
-                    (EngineBuilder::model), or build with the feature demo-model",
+                 (EngineBuilder::model), or build with the feature demo-model",
             )),
         }
     }

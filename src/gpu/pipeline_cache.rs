@@ -46,8 +46,7 @@ impl PipelineCache {
             Ok(Some(bytes)) => {
                 let data = unseal(&owner, &bytes).map(<[u8]>::to_vec);
                 if data.is_none() {
-                    let what = "it is damaged or belongs to another device; it is ignored and will be \
-                        replaced";
+                    let what = "it is damaged or belongs to another device, and will be replaced";
                     gpu.warn(format!("pipeline cache {}: {what}", path.display()));
                 }
                 data

@@ -208,10 +208,7 @@ fn front(file: &mut impl Read, len: u64, path: &Path) -> Result<(u64, Vec<u8>, S
     }
     let json_bytes = word(12) as usize;
     if json_bytes > HEADER_BYTES_MAX {
-        return Err(wrong(format!(
-            "damaged: a header of {json_bytes} bytes, but at most {HEADER_BYTES_MAX} \
-            are allowed"
-        )));
+        return Err(wrong(format!("damaged: a header of {json_bytes} bytes, more than {HEADER_BYTES_MAX}")));
     }
     let front_bytes = (FRONT_BYTES + json_bytes + DIGEST_BYTES) as u64;
     if len < front_bytes {

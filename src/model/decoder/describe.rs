@@ -98,12 +98,7 @@ impl Decoder {
     }
 
     fn head_text(&self) -> String {
-        let mut text = String::from(if self.head.tied {
-            "tied to the embedding"
-        } else {
-            "separate from the \
-            embedding"
-        });
+        let mut text = String::from(if self.head.tied { "tied to the embedding" } else { "untied" });
         if self.head.bias {
             text += ", bias";
         }

@@ -281,12 +281,8 @@ fn row(
             Field::Train | Field::Validation => entry.set(field, Some(number), name)?,
             Field::Step | Field::Tokens => {
                 let number = whole(number);
-                let number = number.ok_or_else(|| {
-                    format!(
-                        "{name} is {cell}, expected a whole number of at \
-                    least 0"
-                    )
-                })?;
+                let number =
+                    number.ok_or_else(|| format!("{name} is {cell}, expected a whole number from 0"))?;
                 let place = if field == Field::Step { &mut entry.step } else { &mut entry.tokens };
                 *place = Some(number);
             }
