@@ -20,7 +20,7 @@ pub struct Dropped {
 
 impl std::fmt::Display for Dropped {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} is not used on this device: {}", self.candidate, self.reason)
+        write!(f, "{} is dropped on this device: {}", self.candidate, self.reason)
     }
 }
 

@@ -181,7 +181,7 @@ fn shots_must_be_there() {
     let raw = golden("hellaswag-raw.jsonl");
     let cases = [
         (Task::Hellaswag, options(1, None, Convention::LmEval), "have no split for them"),
-        (Task::Choices, options(1, None, Convention::LmEval), "--shots-file"),
+        (Task::Choices, options(1, None, Convention::LmEval), "DataOptions::shots_file"),
         (Task::Lambada, options(1, None, Convention::LmEval), "lambada uses no shots"),
         (Task::Lambada, options(1, Some("x"), Convention::LmEval), "lambada uses no shots"),
         (Task::Mmlu, options(1, Some("x"), Convention::LmEval), "mmlu takes its shots from dev/"),
