@@ -67,7 +67,9 @@ impl Attends {
             Case::AttentionPrefill(AttentionCase { position, n_rows, kv, .. }) => {
                 *position += depth.unwrap_or(0);
                 if (*position + *n_rows).saturating_mul(kv.n_head * kv.head_dim) > ELEMS_MAX {
-                    return Err(Error::input(format!("{name}: keys may have no more than {ELEMS_MAX} elements")));
+                    return Err(Error::input(format!(
+                        "{name}: keys may have no more than {ELEMS_MAX} elements"
+                    )));
                 }
             }
             _ if depth.is_some() => return unused("depth"),
