@@ -58,8 +58,8 @@ pub enum Error {
     /// only with `ModelOptions::detect_overflow`. The step that caused it is undone. If
     /// the step covered several sequences, the position belongs to one of them.
     #[error(
-        "layer {layer}: the {what} at position {position} is not a number that f16 holds (65504 at most): keep \
-         the KV cache in f32, with --kv-dtype f32 (ModelOptions::kv_dtype)"
+        "layer {layer}: the {what} at position {position} does not fit into f16 (at most 65504): keep the KV \
+         cache in f32 (ModelOptions::kv_dtype = f32)"
     )]
     Overflow {
         /// The lowest layer with an overflow, counted from 0. Higher layers compute with
@@ -109,7 +109,7 @@ pub enum Error {
     #[error("cancelled")]
     Cancelled,
     /// The caller's time limit has passed.
-    #[error("the time limit was reached: give more time, or less to do")]
+    #[error("the time limit was reached: allow more time or ask for less")]
     Timeout,
 }
 

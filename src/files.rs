@@ -26,7 +26,7 @@ pub fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(io_error("read"))?;
     if bytes.len() as u64 > max_bytes {
-        let message = format!("has more than {max_bytes} bytes, the most that such a file may have");
+        let message = format!("has more than {max_bytes} bytes, the maximum for such a file");
         return Err(Error::model(path.display().to_string(), message));
     }
     Ok(bytes)

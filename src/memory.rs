@@ -102,10 +102,10 @@ pub enum Change {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Change::Context(n) => write!(f, "--ctx-size {n}"),
-            Change::KvDtype(dtype) => write!(f, "--kv-dtype {dtype}"),
-            Change::PrefillChunk(n) => write!(f, "--prefill-chunk {n}"),
-            Change::Dtype(dtype) => write!(f, "--dtype {dtype}"),
+            Change::Context(n) => write!(f, "ModelOptions::n_ctx = {n}"),
+            Change::KvDtype(dtype) => write!(f, "ModelOptions::kv_dtype = {dtype}"),
+            Change::PrefillChunk(n) => write!(f, "ModelOptions::prefill_chunk = {n}"),
+            Change::Dtype(dtype) => write!(f, "ModelOptions::dtype = {dtype}"),
         }
     }
 }
@@ -121,10 +121,10 @@ pub struct Fit {
 
 impl fmt::Display for Fit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for change in &self.changes {
-            write!(f, "{change} ")?;
+        for (i, change) in self.changes.iter().enumerate() {
+            write!(f, "{}{change}", if i == 0 { "" } else { " and " })?;
         }
-        write!(f, "({} bytes)", self.total_bytes)
+        write!(f, " ({} bytes)", self.total_bytes)
     }
 }
 
@@ -147,7 +147,7 @@ pub struct OverBudget {
 impl fmt::Display for OverBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (total, budget) = (self.plan.total_bytes(), self.budget_bytes);
-        write!(f, "the model needs {total} bytes of GPU memory, the budget is {budget} (")?;
+        write!(f, "the model needs {total} bytes of GPU memory, but the budget is {budget} (")?;
         for (i, group) in MemoryGroup::ALL.into_iter().enumerate() {
             let comma = if i == 0 { "" } else { ", " };
             write!(f, "{comma}{} {}", group.name(), self.plan.group_bytes(group))?;
@@ -155,7 +155,7 @@ impl fmt::Display for OverBudget {
         if self.fits.is_empty() {
             return write!(f, "): nothing less than {} bytes fits this model", self.least_bytes);
         }
-        write!(f, "): what fits is ")?;
+        write!(f, "): it fits with ")?;
         for (i, fit) in self.fits.iter().enumerate() {
             write!(f, "{}{fit}", if i == 0 { "" } else { ", or " })?;
         }

@@ -72,13 +72,13 @@ impl ModelTest {
             return Err(Error::input("a test needs at least one token"));
         }
         if self.n_sequences > 1 && self.n_prompt > 0 {
-            return Err(Error::input(format!("test {}: several sequences are decoded only", self.name())));
+            return Err(Error::input(format!("test {}: several sequences can only be decoded", self.name())));
         }
         let positions = self.n_prompt.saturating_add(self.n_gen).saturating_add(self.n_depth);
         if positions > n_ctx {
             return Err(Error::input(format!(
-                "test {} takes {positions} positions, the context holds {n_ctx}: ask for less, or for a longer \
-                 context",
+                "test {} takes {positions} positions, but the context holds {n_ctx}: test less, or use a \
+                 longer context",
                 self.name(),
             )));
         }

@@ -178,8 +178,7 @@ impl Probe {
                 }
             };
             if !right || found[used..].iter().any(|&byte| byte != 0) {
-                let message =
-                    format!("{}: the result is wrong, so that no speed is taken from it", self.name);
+                let message = format!("{}: the result is wrong, so its speed is not used", self.name);
                 return Err(Error::Gpu { operation: "check", message });
             }
         }

@@ -107,8 +107,8 @@ pub fn profile(engine: &Engine, prompt: &[u32], repetitions: usize, cancel: &Can
     }
     if prompt.is_empty() || prompt.len() >= engine.n_ctx() {
         return Err(Error::input(format!(
-            "a prompt of {} tokens: a profile takes 1 to {}, since the decode step behind it needs a position \
-             of the context of {}",
+            "a prompt of {} tokens: a profile takes 1 to {}, since the decode step after it needs one of the \
+             {} positions of the context",
             prompt.len(),
             engine.n_ctx() - 1,
             engine.n_ctx()

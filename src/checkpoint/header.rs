@@ -67,8 +67,8 @@ fn data_start(source: &Source) -> Result<u64> {
         let message = match other_format(&length) {
             Some(other) => other.to_owned(),
             None => format!(
-                "its first 8 bytes announce a header of {header_bytes} bytes, the safetensors format allows \
-                 {MAX_HEADER_BYTES}: the file is damaged or not a safetensors file; download it again"
+                "its first 8 bytes announce a header of {header_bytes} bytes, but the safetensors format \
+                 allows {MAX_HEADER_BYTES}: the file is damaged or not a safetensors file; download it again"
             ),
         };
         return Err(Error::model(source.name(), message));
@@ -133,7 +133,8 @@ fn checked(
         && (len_elems as u64).checked_mul(bits as u64) != len_bytes.checked_mul(8)
     {
         return Err(damaged(format!(
-            "shape {shape:?} of {dtype} needs {len_elems} x {bits} bits, the header gives it {len_bytes} bytes"
+            "shape {shape:?} of {dtype} needs {len_elems} x {bits} bits, but the header gives it {len_bytes} \
+             bytes"
         )));
     }
     Ok(TensorInfo { name, dtype, shape, source: source_index, offset, len_bytes })
@@ -150,7 +151,7 @@ fn check_layout(source: &Source, data_start: u64, tensors: &[TensorInfo]) -> Res
             return Err(Error::model(
                 source.name(),
                 format!(
-                    "tensor {:?} begins at byte {}, the one before it ends at {end}: the header has {}; \
+                    "tensor {:?} begins at byte {}, but the one before it ends at {end}: the header has {}; \
                      the file is damaged, download it again",
                     tensor.name,
                     tensor.offset,

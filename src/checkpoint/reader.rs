@@ -77,7 +77,8 @@ impl<'a> Reader<'a> {
         };
         if rows.end > n_rows || cols.end > n_cols || rows.len().checked_mul(cols.len()) != Some(out.len()) {
             return Err(fault(format!(
-                "rows {rows:?}, columns {cols:?} into {} elements: no such block in [{n_rows}, {n_cols}]",
+                "rows {rows:?}, columns {cols:?} into {} elements: there is no such block in [{n_rows}, \
+                 {n_cols}]",
                 out.len()
             )));
         }

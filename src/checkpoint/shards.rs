@@ -76,12 +76,12 @@ fn open_shards(folder: &Folder) -> Result<Checkpoint> {
     for (name, file) in &index {
         let found = checkpoint.get(name).map(|tensor| file_names[tensor.source]);
         if found != Some(file) {
-            let found = found.map_or("no shard has it".to_owned(), |found| format!("it is in {found}"));
+            let found = found.map_or("no shard contains it".to_owned(), |found| format!("it is in {found}"));
             return Err(Error::model(
                 index_name,
                 format!(
-                    "tensor {name:?} should be in {file}, but {found}; index and shards come from different \
-                     models or versions, download them together"
+                    "tensor {name:?} should be in {file}, but {found}; the index and the shards come from \
+                     different models or versions; download them together"
                 ),
             ));
         }
@@ -116,7 +116,7 @@ fn check_shard_files(folder: &Folder, index_name: &str, files: &BTreeSet<&str>) 
     if let Some(file) = files.iter().find(|file| !plain(file)) {
         return Err(Error::model(
             index_name,
-            format!("shard {file:?}: expected the name of a file beside the index, without a path"),
+            format!("shard {file:?}: expected the name of a file in the index's directory, without a path"),
         ));
     }
     let missing: Vec<String> =
@@ -127,7 +127,7 @@ fn check_shard_files(folder: &Folder, index_name: &str, files: &BTreeSet<&str>) 
     Err(Error::model(
         index_name,
         format!(
-            "{} of {} shards are not in the directory: {}; the download is incomplete, fetch them too",
+            "{} of {} shards are not in the directory: {}; the download is incomplete; download them too",
             missing.len(),
             files.len(),
             listed(&missing)
@@ -156,7 +156,7 @@ fn advice(names: &[String]) -> &'static str {
         names.iter().any(|name| endings.iter().any(|end| name.to_ascii_lowercase().ends_with(end)))
     };
     if any(&[".safetensors"]) {
-        "Rename a single file to model.safetensors; shards need their index, download it too."
+        "Rename a single file to model.safetensors; shards need their index; download it too."
     } else if any(&[".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx"]) {
         "Only safetensors are read: load the model in Python with transformers' \
          AutoModelForCausalLM.from_pretrained and write it with \

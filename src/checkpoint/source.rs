@@ -82,8 +82,8 @@ impl Source {
             return Error::model(
                 self.name(),
                 format!(
-                    "ended early: it had {} bytes when it was opened and was cut short while being read; \
-                     load it again once nothing writes to it",
+                    "ended early: it had {} bytes when it was opened and was truncated while being read; \
+                     load it again when no program writes to it",
                     self.len_bytes
                 ),
             );

@@ -105,7 +105,7 @@ impl Checkpoint {
     pub fn synthetic(mut tensors: Vec<SyntheticTensor>, seed: u64) -> Result<Self> {
         tensors.sort_by(|a, b| a.name.cmp(&b.name));
         if let Some(twice) = tensors.windows(2).find(|pair| pair[0].name == pair[1].name) {
-            return Err(Error::tensor(&twice[0].name, "stands twice in the list of tensors"));
+            return Err(Error::tensor(&twice[0].name, "is in the list of tensors twice"));
         }
         let mut checkpoint = Checkpoint { sources: Vec::new(), tensors: Vec::new() };
         for (source, SyntheticTensor { name, shape, fill }) in tensors.into_iter().enumerate() {
@@ -207,7 +207,9 @@ mod tests {
             fill: Fill::Constant(1.0),
         };
         let refused = |tensors| Checkpoint::synthetic(tensors, 0).unwrap_err().to_string();
-        assert!(refused(vec![tensor("a", &[1]), tensor("a", &[2])]).contains("stands twice"));
+        assert!(
+            refused(vec![tensor("a", &[1]), tensor("a", &[2])]).contains("is in the list of tensors twice")
+        );
         assert!(refused(vec![tensor("a", &[usize::MAX, 2])]).contains("exceeds 2^64 bytes"));
         let checkpoint = Checkpoint::synthetic(vec![tensor("b", &[2, 2]), tensor("a", &[1])], 0).unwrap();
         assert!(checkpoint.is_synthetic());

@@ -83,15 +83,14 @@ impl TokenizerConfig {
     /// # Errors
     /// [`Error::Model`] as [`TokenizerConfig::of`].
     pub fn from_bytes(file: &str, bytes: &[u8]) -> Result<Self> {
+        const TOKEN: &str = "a string, an object with a string \"content\", or a list of these";
         let map = json::parse_object(file, bytes)?;
         let mut special_tokens = BTreeMap::new();
         for name in SPECIAL {
             match map.get(name) {
                 None | Some(Value::Null) => {}
                 Some(value) => {
-                    let token = special_token(value).ok_or_else(|| {
-                        wrong(file, name, value, "a text, an object with its \"content\", or a list of these")
-                    })?;
+                    let token = special_token(value).ok_or_else(|| wrong(file, name, value, TOKEN))?;
                     special_tokens.insert(name.to_owned(), token);
                 }
             }
@@ -163,7 +162,7 @@ fn special_token(value: &Value) -> Option<SpecialToken> {
 /// or as a map.
 fn templates(file: &str, map: &Map<String, Value>) -> Result<Vec<TemplateSource>> {
     const FIELD: &str = "chat_template";
-    const EXPECTED: &str = "a template's text, or a list of {\"name\": ..., \"template\": ...}";
+    const EXPECTED: &str = "a template as a string, or a list of {\"name\": ..., \"template\": ...}";
     let Some(value) = map.get(FIELD).filter(|value| !value.is_null()) else { return Ok(Vec::new()) };
     let named = |name: &str, source: &Value| {
         let source = source.as_str()?.to_owned();
@@ -181,7 +180,7 @@ fn templates(file: &str, map: &Map<String, Value>) -> Result<Vec<TemplateSource>
         Some(template) => Err(Error::model(
             file,
             format!(
-                "{FIELD} {}: has more than {TEMPLATE_BYTES_MAX} bytes, the most that one may have",
+                "{FIELD} {}: has more than {TEMPLATE_BYTES_MAX} bytes, the maximum for a template",
                 template.name
             ),
         )),
@@ -224,10 +223,10 @@ mod tests {
     fn what_has_another_form_is_named() {
         let long = format!(r#"{{"chat_template": "{}"}}"#, "a".repeat(1 + (1 << 20)));
         for (text, expected) in [
-            (r#"{"bos_token": 1}"#, "bos_token = 1: expected a text"),
+            (r#"{"bos_token": 1}"#, "bos_token = 1: expected a string"),
             (r#"{"eos_token": {"text": "a"}}"#, "eos_token = {\"text\":\"a\"}: expected"),
             (r#"{"additional_special_tokens": [1]}"#, "additional_special_tokens = [1]: expected"),
-            (r#"{"chat_template": 3}"#, "chat_template = 3: expected a template's text"),
+            (r#"{"chat_template": 3}"#, "chat_template = 3: expected a template as a string"),
             (
                 r#"{"chat_template": [{"name": "default"}]}"#,
                 "chat_template = [{\"name\":\"default\"}]: expected",

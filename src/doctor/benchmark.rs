@@ -106,9 +106,9 @@ impl Benchmark {
     }
 }
 
-const NO_DEMO: &str = "this build embeds no demo model (feature demo-model): no rates of tokens";
+const NO_DEMO: &str = "this build embeds no demo model (feature demo-model), so no token rates were measured";
 
-const UNSOUND: &str = "a kernel in use is wrong: no rates of tokens";
+const UNSOUND: &str = "a kernel in use is wrong, so no token rates were measured";
 
 #[cfg(feature = "demo-model")]
 fn demo(

@@ -71,7 +71,7 @@ pub(super) fn check(
     let (status, reason) = if !candidate.runs_on(&gpu.capabilities()) {
         (Status::Unavailable, Some(lacks(candidate.needs)))
     } else if too_coarse {
-        (Status::Unavailable, Some("rounds to f16, and weights in f32 are to stay exact".to_owned()))
+        (Status::Unavailable, Some("rounds to f16, but weights in f32 must stay exact".to_owned()))
     } else {
         let check = || Ok(canary::check(gpu, candidate, &running.in_use, shapes));
         match guarded("check", check) {

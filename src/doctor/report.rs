@@ -204,8 +204,8 @@ fn adapter_findings(adapter: &AdapterReport) -> Vec<Finding> {
     };
     if adapter.is_software() {
         warn(format!(
-            "{} computes on the CPU: where the machine has a GPU, its driver is missing or another adapter was \
-             chosen (--device)",
+            "{} computes on the CPU: if the machine has a GPU, its driver is missing or another adapter was \
+             chosen (GpuOptions::device)",
             adapter.name
         ));
     }
@@ -223,13 +223,14 @@ fn kernel_findings(kernels: &[KernelCheck]) -> Vec<Finding> {
         .map(|kernel| {
             let reason = kernel.reason.as_deref().unwrap_or_default();
             let (severity, what) = match (kernel.in_use, kernel.default) {
-                (true, _) => {
-                    (Verdict::Broken, "is in use and wrong here: name another one with --variant, report it")
-                }
+                (true, _) => (
+                    Verdict::Broken,
+                    "is in use and wrong here: choose another one (ModelOptions::variants) and report it",
+                ),
                 (false, true) => {
                     (Verdict::Broken, "is this device's default and wrong here: please report it")
                 }
-                (false, false) => (Verdict::Warnings, "is wrong here and never taken"),
+                (false, false) => (Verdict::Warnings, "is wrong here, but never used"),
             };
             let message = format!("{}={} {what}: {reason}", kernel.op, kernel.variant);
             Finding { severity, subject: Subject::Kernels, message }
@@ -242,7 +243,7 @@ fn floor_findings(floor: &Floor, limits: &[LimitSupport]) -> Vec<Finding> {
     let below = limits
         .iter()
         .filter(|limit| !limit.reaches_floor)
-        .map(|limit| broken(format!("{} is {}, and wgpt needs {}", limit.name, limit.offered, limit.floor)));
+        .map(|limit| broken(format!("{} is {}, but wgpt needs {}", limit.name, limit.offered, limit.floor)));
     let problem = floor.problem.iter().map(|problem| broken(problem.clone()));
     let kernels = floor.kernels.iter().filter(|kernel| kernel.status == Status::Demoted).map(|kernel| {
         let reason = kernel.reason.as_deref().unwrap_or_default();
@@ -323,7 +324,7 @@ mod tests {
         let closed = Floor { problem: Some("refused".to_owned()), ..Floor::default() };
         let wrong = Floor { opened: true, problem: None, kernels: vec![kernel(Status::Demoted, true, true)] };
         for (floor, limit, message) in [
-            (&sound, limit(7, false), "max is 7, and wgpt needs 8"),
+            (&sound, limit(7, false), "max is 7, but wgpt needs 8"),
             (&closed, limit(8, true), "refused"),
             (&wrong, limit(8, true), "on the portable floor: 3 wrong elements"),
         ] {

@@ -168,7 +168,7 @@ impl AheadSource {
         n_steps: usize,
     ) -> Result<()> {
         if !Arc::ptr_eq(bound, &self.bound) {
-            let message = "the engine moved to another device in the midst of a call".into();
+            let message = "the engine moved to another device during a call".into();
             return Err(Error::DeviceLost { message });
         }
         let position = if tokens.is_some() { session.tokens.len() } else { self.submitted };

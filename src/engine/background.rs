@@ -59,7 +59,7 @@ impl<T: Send + 'static> Future for Background<T> {
                 Worker::start("wgpt call", 0, move |_| work(abandoned))?
             }
             State::Running(worker) => worker,
-            State::Done => panic!("a future was polled behind its result"),
+            State::Done => panic!("a future was polled after it had returned its result"),
         };
         if worker.poll_item(context).is_pending() {
             self.state = State::Running(worker);

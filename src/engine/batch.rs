@@ -147,7 +147,7 @@ impl Engine {
     fn check_step(&self, sessions: &[&mut Session], tokens: &[u32]) -> Result<()> {
         if sessions.len() != tokens.len() {
             return Err(Error::input(format!(
-                "a step takes one token for each session: {} tokens for {} sessions",
+                "a step takes one token for each session, but there are {} tokens for {} sessions",
                 tokens.len(),
                 sessions.len()
             )));
@@ -155,7 +155,8 @@ impl Engine {
         for (i, (session, token)) in sessions.iter().zip(tokens).enumerate() {
             if !Arc::ptr_eq(&session.shared, &self.shared) {
                 return Err(Error::input(format!(
-                    "session {i} of the step belongs to another engine: step it with its own"
+                    "session {i} of the step belongs to another engine: step it with the engine that created \
+                     it"
                 )));
             }
             session

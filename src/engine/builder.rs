@@ -94,9 +94,10 @@ impl EngineBuilder {
             #[cfg(feature = "demo-model")]
             ModelSource::Demo => ModelFiles::demo().map(Arc::new),
             #[cfg(not(feature = "demo-model"))]
-            ModelSource::Demo => {
-                Err(Error::input("no model was named, and this build embeds none (feature demo-model)"))
-            }
+            ModelSource::Demo => Err(Error::input(
+                "no model was given, and this build embeds none: give one \
+                 (EngineBuilder::model), or build with the feature demo-model",
+            )),
         }
     }
 

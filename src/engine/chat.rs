@@ -267,15 +267,16 @@ impl Chat {
                 (ChatOverflow::DropOldest, Some(n)) => drop(messages.drain(oldest..oldest + 1 + n)),
                 (ChatOverflow::DropOldest, None) => {
                     return Err(Error::input(format!(
-                        "the message has {} tokens with what belongs to it, the context holds {n_ctx}, of which \
-                         {wanted} are for the answer: shorten it",
+                        "the message has {} tokens with the system message and the template, but the context \
+                         holds {n_ctx}, of which {wanted} are reserved for the answer: shorten the message",
                         tokens.len()
                     )));
                 }
                 (ChatOverflow::Stop, _) => {
                     return Err(Error::input(format!(
-                        "the conversation has {} tokens, the context holds {n_ctx} with the answer: begin a new one \
-                         (/reset, Chat::reset), or let the oldest turns go (--overflow drop, ChatOverflow::DropOldest)",
+                        "the conversation has {} tokens, but the context holds {n_ctx} with the answer: \
+                         start a new conversation (Chat::reset), or drop the oldest turns \
+                         (ChatOverflow::DropOldest)",
                         tokens.len()
                     )));
                 }

@@ -55,7 +55,7 @@ impl ModelFiles {
             let found = if dir.exists() { "is a file" } else { "does not exist" };
             return Err(Error::model(
                 dir.display().to_string(),
-                format!("{found}: --model takes a directory with config.json and model.safetensors"),
+                format!("{found}: expected a directory with config.json and model.safetensors"),
             ));
         }
         let name = dir.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
@@ -265,7 +265,7 @@ impl ModelFiles {
         }
         let Some(folder) = &self.folder else {
             return Err(Error::input(
-                "random weights have no tokenizer: give token ids instead of text (--tokens)",
+                "random weights have no tokenizer: give token ids instead of text (Engine::generate_tokens)",
             ));
         };
         let bytes = folder.read(TOKENIZER, TOKENIZER_BYTES_MAX)?;

@@ -60,13 +60,13 @@ impl Generation {
         history.extend_from_slice(session.tokens());
         history.extend_from_slice(prompt);
         if history.is_empty() {
-            let empty = "the prompt is empty, and the model names no token to begin with";
+            let empty = "the prompt is empty, and the model names no token that begins a text: give a prompt";
             history.push(files.bos_token_id().ok_or_else(|| Error::input(empty))?);
         }
         if history.len() > n_ctx && options.overflow == Overflow::Stop {
             return Err(Error::input(format!(
-                "the prompt has {} tokens, the context holds {n_ctx}: shorten it, or use --overflow slide to keep \
-                 its newer part",
+                "the prompt has {} tokens, but the context holds {n_ctx}: shorten it, or keep its newer part \
+                 (Overflow::Slide)",
                 history.len()
             )));
         }

@@ -108,8 +108,8 @@ impl Lookup {
         let rows = session.shared.bound().dims.batch;
         if draft_len == 0 || draft_len >= rows {
             return Err(Error::input(format!(
-                "prompt lookup: drafts of {draft_len} tokens: at least 1, and at most {} with this model and \
-                 these options, since a pass verifies {rows} rows",
+                "prompt lookup: drafts of {draft_len} tokens: expected 1 to {} with this model and these \
+                 options, since a pass verifies {rows} rows",
                 rows - 1
             )));
         }

@@ -186,7 +186,7 @@ pub fn check_saved(path: &Path, files: &ModelFiles, n_ctx: usize) -> Result<()> 
 fn refuse(reader: &Reader<'_>, files: &ModelFiles, difference: Option<&str>) -> Result<()> {
     let Some(difference) = difference else { return Ok(()) };
     Err(reader.error(format!(
-        "belongs to another model: {difference}; it was saved with {:?}, this one is {:?}",
+        "belongs to another model: {difference}; it was saved with {:?}, but this model is {:?}",
         reader.header().name,
         files.name()
     )))
@@ -198,7 +198,7 @@ fn check_length(reader: &Reader<'_>, n_ctx: usize) -> Result<()> {
         return Ok(());
     }
     Err(Error::input(format!(
-        "{}: has {n_tokens} tokens, the context holds {n_ctx}: load the model with a longer one",
+        "{}: has {n_tokens} tokens, but the context holds {n_ctx}: load the model with a longer context",
         reader.name()
     )))
 }
@@ -222,7 +222,7 @@ impl Session {
 }
 
 fn moved() -> Error {
-    Error::DeviceLost { message: "the engine moved to another device in the midst of a call".into() }
+    Error::DeviceLost { message: "the engine moved to another device during a call".into() }
 }
 
 #[cfg(test)]

@@ -97,8 +97,8 @@ impl Session {
     fn score_rows(&self, tokens: &[u32]) -> Result<Vec<u32>> {
         let Some(&last) = self.tokens.last() else {
             return Err(Error::input(
-                "the session holds no token: a text's first token has no context to be scored in; add it (or the \
-                 token that begins a text) with prefill",
+                "the session has no tokens, and the first token of a text has no context to be scored in: \
+                 run it, or the token that begins a text, with prefill",
             ));
         };
         if tokens.is_empty() {
@@ -159,7 +159,8 @@ impl Engine {
         let rows = requests.iter().enumerate().map(|(i, (session, tokens))| {
             if !Arc::ptr_eq(&session.shared, &self.shared) {
                 return Err(Error::input(format!(
-                    "the session of request {i} belongs to another engine: score it with its own"
+                    "the session of request {i} belongs to another engine: score it with the engine that \
+                     created it"
                 )));
             }
             session.score_rows(tokens).map_err(|error| Error::input(format!("request {i}: {error}")))

@@ -197,7 +197,7 @@ impl Session {
         let n_ctx = self.shared.n_ctx;
         if len + tokens.len() > n_ctx {
             return Err(Error::input(format!(
-                "{} tokens behind {len} exceed the context of {n_ctx} positions: shorten the text{}",
+                "{} tokens after {len} exceed the context of {n_ctx} positions: shorten the text{}",
                 tokens.len(),
                 if len > 0 { ", or truncate the session" } else { "" }
             )));

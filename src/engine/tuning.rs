@@ -68,8 +68,9 @@ pub fn select(
     let choices = Choices::new(device, &variants)?.for_model(device, options.deterministic, options.dtype);
     if let Some(forced) = options.variants.iter().find(|forced| choices.get(forced.op) != **forced) {
         return Err(Error::input(format!(
-            "variant {forced}: this model must not run it; --deterministic bars sums that depend on the number of \
-             rows, --dtype f32 what rounds to f16, and of two variants of an operation one runs"
+            "variant {forced}: this model cannot run it: ModelOptions::deterministic excludes sums that \
+             depend on the number of rows, ModelOptions::dtype = f32 excludes rounding to f16, and only one \
+             variant of an operation can be chosen"
         )));
     }
     // Forced, or the default because nothing better passed.

@@ -224,7 +224,7 @@ fn dx12_compiler(dxc: bool) -> String {
     if dxc {
         "DXC, shader model 6.x".into()
     } else {
-        "FXC, shader model 5.1 (put dxcompiler.dll beside the program for f16 and subgroups)".into()
+        "FXC, shader model 5.1 (put dxcompiler.dll next to the program for f16 and subgroups)".into()
     }
 }
 

@@ -151,8 +151,8 @@ impl Gpu {
         let lacking = lacking(&device.limits(), &adapter.limits());
         if !lacking.is_empty() {
             return Err(Error::Limits(format!(
-                "the device of {} was opened with limits that are too low:\n  {}\nAsk for wgpt::required(&adapter) when \
-                 it is opened.",
+                "the device of {} was opened with limits that are too low:\n  {}\nOpen it with the limits of \
+                 wgpt::required(&adapter).",
                 info.name,
                 lacking.join("\n  ")
             )));

@@ -50,13 +50,13 @@ impl PipelineCache {
             Ok(Some(bytes)) => {
                 let data = unseal(&owner, &bytes).map(<[u8]>::to_vec);
                 if data.is_none() {
-                    let what = "it is damaged or not this device's: ignored, written anew";
+                    let what = "it is damaged or belongs to another device, and will be replaced";
                     gpu.warn(format!("pipeline cache {}: {what}", path.display()));
                 }
                 data
             }
             Err(error) => {
-                gpu.warn(format!("pipeline cache {}: {error}: ignored", path.display()));
+                gpu.warn(format!("pipeline cache {}: {error}; the file is ignored", path.display()));
                 None
             }
         };
@@ -73,7 +73,7 @@ impl PipelineCache {
                 Some(PipelineCache { raw, dir: dir.to_owned(), name, owner, stored })
             }
             Err(error) => {
-                gpu.warn(format!("{error}: pipelines are not kept"));
+                gpu.warn(format!("{error}; compiled pipelines are not kept"));
                 None
             }
         }
@@ -216,7 +216,7 @@ mod tests {
             std::fs::write(file, damage).unwrap();
             let gpu = open(dir.path());
             let warnings = gpu.take_warnings();
-            assert!(matches!(&warnings[..], [one] if one.contains("written anew")), "{warnings:?}");
+            assert!(matches!(&warnings[..], [one] if one.contains("will be replaced")), "{warnings:?}");
             gpu.pipeline(variant, true).unwrap();
             assert!(gpu.save_pipelines());
             assert!(open(dir.path()).take_warnings().is_empty());

@@ -227,7 +227,7 @@ impl Attention<'_> {
             "{} heads cannot share {n_kv_head} heads of k and v",
             self.n_head
         );
-        assert_ne!(self.window, Some(0), "a window of attention holds the row's own position at least");
+        assert_ne!(self.window, Some(0), "a window of attention contains at least the row's own position");
         let elems = Scratch::elems(candidate, n_ctx, max_rows, self.shape());
         assert!(buffer.bytes() >= elems as u64 * 4, "attention's scratch is too small");
     }

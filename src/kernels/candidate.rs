@@ -265,7 +265,10 @@ impl FromStr for &'static Candidate {
 
     fn from_str(s: &str) -> Result<Self> {
         let unknown = |what: &str, found: &str, known: Vec<&str>| {
-            Error::input(format!("variant {s:?}: unknown {what} {found:?}; there are {}", known.join(", ")))
+            Error::input(format!(
+                "variant {s:?}: unknown {what} {found:?}; expected one of {}",
+                known.join(", ")
+            ))
         };
         let Some((op, name)) = s.split_once('=') else {
             return Err(Error::input(format!("variant {s:?}: expected OP=NAME, such as gemm=tile_64x64")));
@@ -295,8 +298,8 @@ impl Choices {
         for candidate in forced {
             if !candidate.runs_on(device) {
                 return Err(Error::input(format!(
-                    "variant {candidate} needs {:?}, which this device does not offer (or --features-floor \
-                     leaves out)",
+                    "variant {candidate} needs {:?}, which this device does not offer (or \
+                     GpuOptions::features_floor excludes)",
                     candidate.needs
                 )));
             }

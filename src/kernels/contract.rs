@@ -33,7 +33,7 @@
 //! guard words around every output.
 //!
 //! [`Variant`]: crate::gpu::Variant
-#![allow(unsafe_code, reason = "the contract's two uses are kept beside its statement")]
+#![allow(unsafe_code, reason = "the contract's two uses are kept next to its statement")]
 
 use super::{Candidate, Needs, Op};
 use crate::gpu::{Gpu, Kernel, Params, Recorder, Strategy};

@@ -82,7 +82,7 @@ pub fn record(recorder: &mut Recorder<'_>, op: &Embedding<'_>) -> Result<()> {
         assert_eq!(op.wte.n_columns, wpe.n_columns, "widths of wte and wpe");
         assert_eq!(op.wte.dtype, wpe.dtype, "types of wte and wpe");
         assert_eq!(op.wte.layout, wpe.layout, "layouts of wte and wpe");
-        assert_eq!(wpe.pieces.len(), 1, "wpe lies in one piece");
+        assert_eq!(wpe.pieces.len(), 1, "wpe is in one piece");
     }
     let n_embd8 = (op.wte.n_columns / 8) as u32;
     let variant = variant(op.wte.dtype, op.wte.layout, op.wpe.map(|_| op.rows.kind()));

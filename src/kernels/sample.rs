@@ -129,7 +129,8 @@ impl SampleParams {
         let n_stop_ids = stop_ids.len();
         if n_stop_ids > STOP_IDS_MAX {
             return Err(Error::Limits(format!(
-                "sampling on the GPU: {n_stop_ids} stop ids, room for {STOP_IDS_MAX}: sample on the CPU"
+                "sampling on the GPU: {n_stop_ids} stop ids, but at most {STOP_IDS_MAX} fit: sample on the \
+                 CPU"
             )));
         }
         let mut all = [0; STOP_IDS_MAX];
@@ -232,7 +233,7 @@ impl SampleScratch {
     pub fn new(gpu: &Gpu, n: usize) -> Result<Self> {
         if n > N_MAX {
             return Err(Error::Limits(format!(
-                "sampling on the GPU: a vocabulary of {n} tokens, at most {N_MAX}: sample on the CPU"
+                "sampling on the GPU: a vocabulary of {n} tokens, but at most {N_MAX} fit: sample on the CPU"
             )));
         }
         let allocate = |bytes| gpu.allocate("sample scratch", bytes, BufferUse::Storage, MemoryGroup::Logits);
@@ -394,6 +395,6 @@ mod tests {
         assert_eq!(u64::from(on.min_weight[1]) << 32 | u64::from(on.min_weight[0]), WEIGHT_MAX);
         assert_eq!((on.n_stop_ids, &on.stop_ids[..3]), (2, &[7, 9, 0][..]));
         let message = SampleParams::new(1.0, 0, 1.0, 0.0, &[0; 9]).unwrap_err().to_string();
-        assert!(message.contains("9 stop ids, room for 8"), "{message}");
+        assert!(message.contains("9 stop ids, but at most 8 fit"), "{message}");
     }
 }

@@ -103,8 +103,8 @@ impl Dims {
             Matrix::rows_per_piece(config.embd().padded_len(), options.dtype, max_binding_bytes);
         if config.embedding.positions.is_some() && config.n_positions > positions_max {
             return Err(Error::Limits(format!(
-                "config.json: n_positions = {}: the position embedding must lie in one binding, and this \
-                 device's largest holds {positions_max} rows of {} as {}",
+                "config.json: n_positions = {}: the position embedding must fit into one binding, and this \
+                 device's largest binding holds {positions_max} rows of {} as {}",
                 config.n_positions, config.n_embd, options.dtype
             )));
         }
@@ -143,8 +143,8 @@ impl Dims {
         let most = initial_pages.into_iter().max().unwrap_or(0);
         if most > pages_per_slab * SLABS_MAX {
             return Err(Error::Limits(format!(
-                "the KV cache of {n_ctx} positions needs {most} pages a layer, the device's bindings \
-                 hold {}: use a shorter context or --kv-dtype f16",
+                "the KV cache of {n_ctx} positions needs {most} pages per layer, but the device's bindings \
+                 hold {}: use a shorter context or ModelOptions::kv_dtype = f16",
                 pages_per_slab * SLABS_MAX
             )));
         }

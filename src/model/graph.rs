@@ -202,7 +202,7 @@ impl<'a> Graph<'a> {
         let (x, out) = (self.slot(x), self.slot(out));
         match self.config.norms.kind {
             Norm::Layer => {
-                assert!(!accumulate, "no model has a layer norm behind a branch");
+                assert!(!accumulate, "no model has a layer norm after a branch");
                 let op = LayerNorm { step, n, epsilon, x, scale, out };
                 layer_norm::record(recorder, self.choices.get(Op::LayerNorm), &op)
             }

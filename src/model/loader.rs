@@ -158,7 +158,9 @@ fn check(config: &Decoder, checkpoint: &Checkpoint, specs: &[TensorSpec]) -> Res
         if name != info.name && checkpoint.get(name).is_some() {
             problems.push((
                 info.name.clone(),
-                format!("{name} stands in the file as well: which of them counts?"),
+                format!(
+                    "the file also has {name}, the same tensor without the prefix: keep only one of them"
+                ),
             ));
         }
     }
@@ -371,6 +373,8 @@ fn out_of_range(info: &TensorInfo, index: usize, value: f32) -> Error {
     if !value.is_finite() {
         return not_finite(info, index, value);
     }
-    let message = format!("element {index} is {value}, beyond f16's largest value of 65504: use --dtype f32");
+    let message = format!(
+        "element {index} is {value}, beyond f16's largest value of 65504: use ModelOptions::dtype = f32"
+    );
     Error::tensor(&info.name, message)
 }

@@ -90,7 +90,8 @@ impl ModelOptions {
     pub(super) fn check(&self) -> Result<()> {
         if self.max_submit.is_zero() {
             return Err(Error::input(
-                "max_submit is 0: name the time that a submit may take, 50 ms unless a display demands less",
+                "ModelOptions::max_submit is 0: give the time that a submit may take, 50 ms unless a display \
+                 needs less",
             ));
         }
         Ok(())
@@ -107,11 +108,11 @@ impl ModelOptions {
             None if device.strategy == Strategy::PerThread || !fits => Ok(0),
             None => Ok(STEPS_AHEAD),
             Some(steps) if steps > STEPS_AHEAD_MAX => {
-                Err(Error::input(format!("{steps} steps ahead: at most {STEPS_AHEAD_MAX}")))
+                Err(Error::input(format!("{steps} steps ahead: expected at most {STEPS_AHEAD_MAX}")))
             }
             Some(steps) if steps > 0 && !fits => Err(Error::Limits(format!(
-                "steps ahead: the sampler on the GPU takes a vocabulary of {} tokens at the most, this model has {}: \
-             use --steps-ahead 0",
+                "steps ahead: the sampler on the GPU takes a vocabulary of at most {} tokens, but this model \
+                 has {}: use ModelOptions::steps_ahead = 0",
                 sample::N_MAX,
                 vocab_size
             ))),

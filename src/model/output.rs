@@ -72,7 +72,7 @@ pub fn kv_overflow(found: KvOverflow) -> Error {
 #[must_use]
 pub fn bad_logits() -> Error {
     Error::input(
-        "the logits hold NaN or infinity, or all are minus infinity: the model's values overflow f16; try \
-         --kv-dtype f32 and --dtype f32",
+        "the logits hold NaN or infinity, or all are minus infinity, since the model's values overflow f16: \
+         try ModelOptions::kv_dtype = f32 and ModelOptions::dtype = f32",
     )
 }

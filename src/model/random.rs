@@ -192,7 +192,7 @@ pub fn shape(description: &str) -> Result<Decoder> {
         }
         let value: usize = value
             .parse()
-            .map_err(|_| Error::input(format!("{part:?}: expected a whole number behind {field}=")))?;
+            .map_err(|_| Error::input(format!("{part:?}: expected a whole number after {field}=")))?;
         set.push(field);
         shape.set(field, value, &set);
     }
@@ -305,7 +305,7 @@ mod tests {
         assert!(refused("gpt2,n_layers=3").contains("\"n_layers=3\": expected SIZE=NUMBER with n_layer"));
         assert!(refused("gpt2,n_kv_head=3").contains("expected SIZE=NUMBER"));
         assert!(refused("gpt2,demo").contains("\"demo\": expected SIZE=NUMBER"));
-        assert!(refused("n_layer=two").contains("a whole number behind n_layer="));
+        assert!(refused("n_layer=two").contains("a whole number after n_layer="));
         assert!(refused("n_layer=0").contains("n_layer = 0"));
         assert!(refused("n_head=7").contains("a divisor of n_embd = 768"));
     }

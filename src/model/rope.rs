@@ -121,7 +121,7 @@ impl Rope {
             (None, Some(inner)) => RopeScaling::from_json(&inner, n_positions)?,
             (None, None) => RopeScaling::Default,
             (Some(_), Some(_)) => {
-                return Err(json.fault("rope_scaling", "either this field or rope_parameters"));
+                return Err(json.fault("rope_scaling", "only one of this field and rope_parameters"));
             }
         };
         Rope { n_rot, theta, pairing: Pairing::Halves { n_rot }, scaling }.checked()

@@ -187,7 +187,7 @@ fn uniform(rng: &mut ChaCha8Rng) -> f64 {
 
 fn random_seed() -> Result<u64> {
     let bits = SysRng.try_next_u64().map_err(|e| {
-        Error::input(format!("seed: the operating system has no random one to give ({e}): choose a seed"))
+        Error::input(format!("seed: the operating system gave no random number ({e}): choose a seed"))
     })?;
     Ok(bits >> 11)
 }

@@ -118,8 +118,7 @@ impl Tokenizer {
         // If the model's vocabulary contains the special tokens, it may produce one from
         // plain text.
         if ids.iter().filter(|&&id| special(id)).count() != n_special {
-            let message =
-                "the tokenizer takes a special token in a message's text for the token: leave it out";
+            let message = "the tokenizer reads part of a message's text as a special token: remove that part";
             return Err(Error::input(format!("{}: {message}", self.inner.name)));
         }
         Ok(ids)

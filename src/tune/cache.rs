@@ -124,7 +124,7 @@ pub fn load(dir: &Path, key: &Key, device: &Capabilities) -> Found {
         Ok(None) => Found::default(),
         Ok(Some((choices, dropped))) => Found { choices: Some(choices), dropped, warning: None },
         Err((path, message)) => {
-            let warning = format!("tuned choices {}: {message}: ignored", path.display());
+            let warning = format!("tuned choices {}: {message}; the file is ignored", path.display());
             Found { warning: Some(warning), ..Found::default() }
         }
     }
@@ -142,7 +142,7 @@ fn parse(
     // Check the version first: a different version may have other fields.
     let Version { format } = serde_json::from_slice(bytes).map_err(|e| format!("it is damaged ({e})"))?;
     if format != FORMAT {
-        return Err(format!("it has format {format}, this program writes {FORMAT}"));
+        return Err(format!("it has format {format}, but this program writes {FORMAT}"));
     }
     let contents: Contents = serde_json::from_slice(bytes).map_err(|e| format!("it is damaged ({e})"))?;
     if contents.key != *key {

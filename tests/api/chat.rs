@@ -200,7 +200,10 @@ fn a_model_without_a_template_says_so() {
     let files = ModelFiles::demo().unwrap();
     let message = files.chat_template(None).unwrap_err().to_string();
     assert!(message.starts_with("demo: the model has no chat template"), "{message}");
-    assert!(message.contains("--chat-template FILE") && message.contains("chatml, plain"), "{message}");
+    assert!(
+        message.contains("ModelFiles::compile_chat_template") && message.contains("chatml, plain"),
+        "{message}"
+    );
     let message = files.chat_template(Some("llama")).unwrap_err().to_string();
     assert!(message.starts_with("llama: no file and no chat template has that name"), "{message}");
     assert_eq!(files.chat_template(Some("chatml")).unwrap().name(), "the template chatml");

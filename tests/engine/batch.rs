@@ -163,7 +163,7 @@ fn a_failing_step_changes_nothing() {
     // The last session is at fault, in the last of 19 passes.
     for (last, token, what) in [
         (&mut foreign, 5, "session 18 of the step belongs to another engine"),
-        (&mut full, 5, "session 18 of the step: 1 tokens behind 128 exceed the context"),
+        (&mut full, 5, "session 18 of the step: 1 tokens after 128 exceed the context"),
     ] {
         let mut some = refs(&mut own);
         some.push(last);

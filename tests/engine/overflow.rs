@@ -358,5 +358,8 @@ fn a_model_loads_whose_first_position_exceeds_f16() {
     assert!(session.is_empty());
     assert_eq!(error.kind(), wgpt::ErrorKind::Input);
     let text = error.to_string();
-    assert!(text.starts_with("layer 0: the key at position 0 ") && text.contains("--kv-dtype f32"), "{text}");
+    assert!(
+        text.starts_with("layer 0: the key at position 0 ") && text.contains("ModelOptions::kv_dtype = f32"),
+        "{text}"
+    );
 }

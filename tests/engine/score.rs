@@ -219,7 +219,7 @@ fn wrong_requests_are_explained_and_change_nothing() {
         Err(Error::Input(message)) => message,
         other => panic!("{other:?}"),
     };
-    assert!(message(engine.session().score(&[1])).contains("the session holds no token"));
+    assert!(message(engine.session().score(&[1])).contains("the session has no tokens"));
     let context = tokens(1, 100);
     let mut full = session(&engine, &context);
     assert!(message(full.score(&[])).contains("no token to score"));
@@ -231,7 +231,7 @@ fn wrong_requests_are_explained_and_change_nothing() {
     let mut empty = engine.session();
     for (session, tokens, what) in [
         (&mut foreign, &[1][..], "the session of request 1 belongs to another engine"),
-        (&mut empty, &[1], "request 1: the session holds no token"),
+        (&mut empty, &[1], "request 1: the session has no tokens"),
     ] {
         let error = engine.score(&mut [(&mut full, &[1, 2]), (session, tokens)]).unwrap_err().to_string();
         assert!(error.contains(what), "{error}");

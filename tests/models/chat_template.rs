@@ -112,7 +112,7 @@ fn faults_name_file_line_and_what_to_do() {
         let message = fault(source);
         assert!(message.starts_with(&format!("my.jinja: {expected}")), "{source}: {message}");
         assert!(
-            message.ends_with(": correct the template, or give another one (--chat-template)"),
+            message.ends_with(": correct the template, or give another one (ChatTemplate::new)"),
             "{message}"
         );
     }

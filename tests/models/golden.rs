@@ -393,5 +393,5 @@ fn a_split_gemm_is_right_and_refused_in_deterministic_mode() {
         std::ops::ControlFlow::Continue(())
     });
     let error = refused.err().expect("the sums depend on the number of rows").to_string();
-    assert!(error.contains("gemm=split_4") && error.contains("--deterministic"), "{error}");
+    assert!(error.contains("gemm=split_4") && error.contains("ModelOptions::deterministic"), "{error}");
 }

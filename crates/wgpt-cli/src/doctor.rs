@@ -8,6 +8,7 @@ use wgpt::{CancelFlag, Error};
 
 use super::doctor_output::text;
 use super::exit::Outcome;
+use super::flags::with_flags;
 use super::interrupt;
 use super::model_args::ModelArgs;
 use super::progress::Bar;
@@ -61,7 +62,10 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let cancel = interrupt::flag();
     let options = options(args)?;
     let mut sink = args.report.open(None, [])?;
-    let report = check_up(&options, &cancel)?;
+    let mut report = check_up(&options, &cancel)?;
+    for finding in &mut report.findings {
+        finding.message = with_flags(&finding.message);
+    }
     if args.report.form.json {
         sink.print_json(&report)?;
     } else {

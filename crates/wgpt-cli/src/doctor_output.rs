@@ -5,6 +5,7 @@ use wgpt::AdapterReport;
 use wgpt::doctor::{Finding, Report};
 use wgpt::internals::doctor::{Benchmark, Cache, CacheFile, KernelCheck, Status};
 
+use super::flags::with_flags;
 use super::output::{bytes, duration, rate};
 
 /// Maximum width of a line, in columns.
@@ -30,7 +31,7 @@ pub fn text(report: &Report) -> String {
     for (title, rows) in sections {
         text += &format!("\n{title}\n");
         for (label, value) in rows {
-            text += &wrapped(&label, &value);
+            text += &wrapped(&label, &with_flags(&value));
         }
     }
     text

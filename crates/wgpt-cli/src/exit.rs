@@ -7,6 +7,7 @@ use clap::CommandFactory;
 use wgpt::{Error, ErrorKind};
 
 use super::Cli;
+use super::flags::with_flags;
 use super::output::OutputClosed;
 
 /// How a command ended when it did not fail.
@@ -46,7 +47,7 @@ pub fn code(result: anyhow::Result<Outcome>) -> ExitCode {
         return ExitCode::from(USAGE);
     }
     // If stderr is closed, there is nowhere to report the failed write.
-    let _ = writeln!(std::io::stderr(), "error: {}", chain(&error));
+    let _ = writeln!(std::io::stderr(), "error: {}", with_flags(&chain(&error)));
     ExitCode::from(match error.downcast_ref::<Error>().map(Error::kind) {
         Some(ErrorKind::Input) => BAD_INPUT,
         Some(ErrorKind::NoAdapter) => NO_ADAPTER,

@@ -10,7 +10,7 @@ use wgpt::{DType, DevicePreview, Error, ErrorKind, Fit, MemoryGroup, MemoryPlan,
 
 use super::exit::Outcome;
 use super::model_args::ModelArgs;
-use super::output::{bytes, count, labelled, note};
+use super::output::{bytes, count, labelled, note_message};
 use super::results::ReportArgs;
 use super::run_info::VERSION;
 
@@ -145,7 +145,7 @@ fn report(args: &Args, files: &ModelFiles) -> Result<(Report, Option<Error>), Er
     let model_options = args.model.model_options();
     let (Selection { choices, tuned, warning }, dims) = prepare(config, &model_options, &preview)?;
     if let Some(warning) = warning {
-        note(&format!("warning: {warning}"));
+        note_message(&format!("warning: {warning}"));
     }
     let plan = dims.plan();
     let (budget, over) = Budget::new(config, &model_options, &preview, &plan)?.unzip();

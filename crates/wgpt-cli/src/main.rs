@@ -16,6 +16,7 @@ mod doctor_output;
 mod eval;
 mod eval_output;
 mod exit;
+mod flags;
 mod generate;
 mod inspect;
 mod interrupt;

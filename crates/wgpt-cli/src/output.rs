@@ -6,6 +6,8 @@ use std::io::{self, ErrorKind, Write};
 use serde::Serialize;
 use wgpt::Error;
 
+use super::flags::with_flags;
+
 /// The reader of stdout has closed it; the program ends without an error message.
 #[derive(Debug)]
 pub struct OutputClosed;
@@ -38,6 +40,11 @@ pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
 /// Writes a line to stderr. A failed write is ignored: the result matters more.
 pub fn note(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Writes a message of the library to stderr, with the program's flags for its options.
+pub fn note_message(message: &str) {
+    note(&with_flags(message));
 }
 
 /// Formats a size in bytes with a binary unit.

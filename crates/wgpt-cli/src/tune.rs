@@ -10,7 +10,7 @@ use wgpt::{Engine, Error, Gpu, Tuning};
 use super::exit::Outcome;
 use super::interrupt;
 use super::model_args::{ModelArgs, notices};
-use super::output::{duration, note};
+use super::output::{duration, note, note_message};
 use super::progress::Bar;
 use super::results::ReportArgs;
 
@@ -121,7 +121,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
 /// Prints the device's warnings.
 pub fn warn(gpu: &Gpu) {
     for warning in gpu.take_warnings() {
-        note(&format!("warning: {warning}"));
+        note_message(&format!("warning: {warning}"));
     }
 }
 
@@ -139,7 +139,7 @@ pub fn behind_a_text(engine: &Engine, asked: Option<Duration>) {
         return;
     }
     if let Err(error) = cache::check_writable(dir) {
-        return note(&format!("warning: kernels are not tuned: {error}"));
+        return note_message(&format!("warning: kernels are not tuned: {error}"));
     }
     let budget = Budget { time, full: false };
     let cancel = interrupt::flag();
@@ -149,7 +149,7 @@ pub fn behind_a_text(engine: &Engine, asked: Option<Duration>) {
     });
     match result {
         Ok(_) | Err(Error::Cancelled) => {}
-        Err(error) => note(&format!("warning: kernels are not tuned: {error}")),
+        Err(error) => note_message(&format!("warning: kernels are not tuned: {error}")),
     }
     warn(&gpu);
 }

@@ -228,8 +228,8 @@ impl NormGemvCase {
         }
         Ok(Prepared {
             case,
-            reason: "f32 sums of k terms in the norm and behind it, relative to the sum of the magnitudes; the \
-                     activation's own error; rounding to the cache's type",
+            reason: "f32 sums of k terms in the norm and after it, relative to the sum of the magnitudes; \
+                the activation's own error; rounding to the cache's type",
             dispatches,
             work: Work { n_rows, kv_len: 18 },
             outputs,

@@ -109,7 +109,7 @@ impl SampleCase {
         })?;
         Ok(Prepared {
             case,
-            reason: "none: an index; no draw here falls close to a border",
+            reason: "none: an index; no draw here is close to a boundary",
             dispatches,
             work: Work { n_rows: 1, kv_len: 0 },
             outputs: vec![(results_out, results), (state_out, state), (next_out, token_ids)],

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 /// The message and its answer join the conversation when the answer ends or is dropped,
 /// even if it was cut short. A turn is undone if it failed, or if it was cancelled before
 /// any text arrived: the conversation then has the messages from before.
-#[must_use = "an answer that nobody reads does not come"]
+#[must_use = "an answer is generated only while it is read"]
 pub struct Answer<'c> {
     chat: &'c mut Chat,
     generation: Option<Generation>,
@@ -73,7 +73,7 @@ impl<'c> Answer<'c> {
     /// Adds the turn to the conversation, once.
     fn close(&mut self) -> Result<TurnStats> {
         let Some(generation) = self.generation.take() else {
-            return Err(Error::input("the answer has ended before"));
+            return Err(Error::input("the answer has already ended"));
         };
         let timings = generation.timings();
         let finish = generation.finish_reason();

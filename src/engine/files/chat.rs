@@ -38,18 +38,21 @@ impl ModelFiles {
         let models: Vec<&str> = config.templates().iter().map(|template| template.name.as_str()).collect();
         Err(Error::input(match (name, models.as_slice()) {
             (None, []) => format!(
-                "{}: the model has no chat template, neither in tokenizer_config.json nor in chat_template.jinja: \
-                 take one that was trained on conversations, or give the template (--chat-template FILE, or one of \
-                 wgpt's own: {own})",
+                "{}: the model has no chat template, neither in tokenizer_config.json nor in \
+                 chat_template.jinja: use a model that was trained on conversations, give a template \
+                 (ModelFiles::compile_chat_template), or name one of wgpt's own \
+                 (ModelFiles::chat_template): {own}",
                 self.name()
             ),
             (None, several) => format!(
-                "{}: the model has several chat templates and none called default: name one (--chat-template), of {}",
+                "{}: the model has several chat templates, but none is called default: choose one by its \
+                 name (ModelFiles::chat_template), of {}",
                 self.name(),
                 several.join(", ")
             ),
             (Some(name), _) => format!(
-                "{name}: no file and no chat template has that name: the model's are [{}], wgpt's own {own}",
+                "{name}: no file and no chat template has that name: the model's are [{}], and wgpt's own \
+                 are {own}",
                 models.join(", ")
             ),
         }))

@@ -81,7 +81,9 @@ impl GenerateOptions {
     pub fn validate(&self, vocab_size: usize) -> Result<()> {
         self.sampling.validate(vocab_size)?;
         if self.logprobs.is_some_and(|n| n > vocab_size) {
-            return Err(Error::input(format!("logprobs: at most {vocab_size}, the size of the vocabulary")));
+            return Err(Error::input(format!(
+                "logprobs: expected at most {vocab_size}, the vocabulary's size"
+            )));
         }
         if self.prompt_lookup.is_some() && !(self.sampling.is_plain_greedy() && self.logprobs.is_none()) {
             return Err(Error::input(

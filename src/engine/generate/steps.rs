@@ -81,7 +81,7 @@ impl Generation {
         let logits = self
             .session
             .logits()
-            .ok_or_else(|| Error::input("a session without logits was to be sampled from"))?;
+            .ok_or_else(|| Error::input("the session has no logits to sample from: run a token first"))?;
         let token = self.sampler.sample(logits, &self.history)?;
         let logprobs = self.options.logprobs.map(|n| token_logprobs(logits, token, n)).transpose()?;
         Ok((token, logprobs))

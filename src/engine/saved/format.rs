@@ -150,7 +150,7 @@ impl<'a> Reader<'a> {
         let wrong = |message: String| Error::model(path.display().to_string(), message);
         let (front, json, hasher) = front(&mut source, len, path)?;
         let header: Header = serde_json::from_slice(&json).map_err(|error| {
-            wrong(format!("damaged: the header is not what version {VERSION} has: {error}"))
+            wrong(format!("damaged: the header does not have the fields of version {VERSION}: {error}"))
         })?;
         let expected = header.body_bytes().and_then(|body| body.checked_add(front));
         match expected {
@@ -159,7 +159,7 @@ impl<'a> Reader<'a> {
             Some(expected) => {
                 return Err(wrong(format!("damaged: has {len} bytes, {} too many", len - expected)));
             }
-            None => return Err(wrong("damaged: the header's numbers are those of no file".into())),
+            None => return Err(wrong("damaged: the numbers in the header are impossible".into())),
         }
         Ok(Reader { source, path: path.to_owned(), hasher, header })
     }
@@ -205,7 +205,7 @@ impl<'a> Reader<'a> {
         let found: [u8; DIGEST_BYTES] = self.hasher.clone().finalize().into();
         let mut expected = [0; DIGEST_BYTES];
         self.read(&mut expected)?;
-        if found == expected { Ok(()) } else { Err(self.error("damaged: its checksum is another one")) }
+        if found == expected { Ok(()) } else { Err(self.error("damaged: its checksum does not match")) }
     }
 }
 
@@ -232,12 +232,12 @@ fn front(file: &mut impl Read, len: u64, path: &Path) -> Result<(u64, Vec<u8>, S
     if word(8) != VERSION {
         let version = word(8);
         return Err(wrong(format!(
-            "a saved session of format {version}; this version of wgpt reads {VERSION}"
+            "a saved session of format {version}, but this version of wgpt reads {VERSION}"
         )));
     }
     let json_bytes = word(12) as usize;
     if json_bytes > HEADER_BYTES_MAX {
-        return Err(wrong(format!("damaged: a header of {json_bytes} bytes, at most {HEADER_BYTES_MAX}")));
+        return Err(wrong(format!("damaged: a header of {json_bytes} bytes, more than {HEADER_BYTES_MAX}")));
     }
     let front_bytes = (FRONT_BYTES + json_bytes + DIGEST_BYTES) as u64;
     if len < front_bytes {
@@ -251,7 +251,7 @@ fn front(file: &mut impl Read, len: u64, path: &Path) -> Result<(u64, Vec<u8>, S
     hasher.update(&json);
     let found: [u8; DIGEST_BYTES] = hasher.clone().finalize().into();
     if found != expected {
-        return Err(wrong("damaged: the header's checksum is another one".into()));
+        return Err(wrong("damaged: the header's checksum does not match".into()));
     }
     hasher.update(expected);
     Ok((front_bytes, json, hasher))

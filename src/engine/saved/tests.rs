@@ -36,7 +36,7 @@ fn a_file_is_checked_without_an_engine() {
     save(&model, 5, &at("a"));
     check_saved(&at("a"), &model, 5).unwrap();
     let short = refused(&at("a"), &model, 4);
-    assert!(short.contains("has 5 tokens, the context holds 4"), "{short}");
+    assert!(short.contains("has 5 tokens, but the context holds 4"), "{short}");
     let other = refused(&at("a"), &files(&SHAPE.replace("n_inner=8", "n_inner=16")), 5);
     assert!(other.contains("another model: its config.json differs"), "{other}");
     let bytes = std::fs::read(at("a")).unwrap();

@@ -30,7 +30,7 @@ fn names_are_read_back_and_unique() {
 fn unknown_and_impossible_variants_are_errors() {
     let error = |text: &str| text.parse::<&'static Candidate>().unwrap_err().to_string();
     assert!(error("gemm").contains("expected OP=NAME"), "{}", error("gemm"));
-    assert!(error("gem=x").contains("there are layer_norm, gemv"), "{}", error("gem=x"));
+    assert!(error("gem=x").contains("expected one of layer_norm, gemv"), "{}", error("gem=x"));
     assert!(error("gemm=x").contains("per_thread_4x8"), "{}", error("gemm=x"));
     let wide = Op::Gemv.candidates().iter().find(|c| c.is_wide()).unwrap();
     assert!(Choices::new(&device(Strategy::PerThread, false), &[wide]).is_err());

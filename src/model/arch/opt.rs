@@ -8,7 +8,7 @@ use crate::kernels::Activation;
 use crate::model::decoder::{Attention, Decoder, Embedding, Head, Linear, Mlp, Norms, Qkv, Residual, Up};
 
 pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
-    must_be(json, "do_layer_norm_before", true, "norms behind the sum (OPT-350M) are not supported")?;
+    must_be(json, "do_layer_norm_before", true, "norms after the sum (OPT-350M) are not supported")?;
     must_be(json, "_remove_final_layer_norm", false, "a model without a final norm is not supported")?;
     must_be(json, "layer_norm_elementwise_affine", true, "norms without weights are not supported")?;
     let sizes = Sizes::read(json, Names::OPT)?;

@@ -31,7 +31,7 @@ impl Decoder {
             Norm::Layer => "layer norm",
             Norm::Rms => "RMSNorm",
         };
-        let plus_one = if self.norms.plus_one { ", weights are distances to 1" } else { "" };
+        let plus_one = if self.norms.plus_one { ", scaled by 1 + weight" } else { "" };
         format!("{kind}, epsilon {:e}{plus_one}", self.norms.epsilon)
     }
 
@@ -98,7 +98,7 @@ impl Decoder {
     }
 
     fn head_text(&self) -> String {
-        let mut text = String::from(if self.head.tied { "tied to the embedding" } else { "of its own" });
+        let mut text = String::from(if self.head.tied { "tied to the embedding" } else { "untied" });
         if self.head.bias {
             text += ", bias";
         }

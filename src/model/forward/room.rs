@@ -57,8 +57,9 @@ impl Forward {
         if !fits(least) {
             let sum = |pages: GroupPages| pages.iter().sum::<usize>();
             return Err(Error::Limits(format!(
-                "the KV cache is full: {} pages are wanted, of {} that there are; growing takes {} bytes beside \
-                 the {held} in use, the memory budget is {budget}: drop or truncate sessions, or raise the budget",
+                "the KV cache is full: {} pages are needed, but there are {}; growing takes {} bytes in \
+                 addition to the {held} in use, and the memory budget is {budget}: drop or truncate \
+                 sessions, or raise ModelOptions::memory_budget",
                 sum(least),
                 sum(self.cache.n_pages()),
                 self.cache.growth_bytes(least),

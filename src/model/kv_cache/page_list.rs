@@ -176,7 +176,7 @@ impl PageList {
         if len == 0 {
             self.pool = pool.id();
         } else if !self.is_of(pool) {
-            let message = "the engine moved to another device in the midst of a call".into();
+            let message = "the engine moved to another device during a call".into();
             return Err(Error::DeviceLost { message });
         }
         if self.pages.is_empty() {

@@ -96,8 +96,8 @@ impl KvPool {
         let most = self.n_pages_max();
         if n_pages > most {
             return Err(Error::Limits(format!(
-                "the KV cache is full: {n_pages} pages of {PAGE_SIZE} positions are wanted, this device's \
-                 bindings hold {most}: drop or truncate sessions"
+                "the KV cache is full: {n_pages} pages of {PAGE_SIZE} positions are needed, but this \
+                 device's bindings hold {most}: drop or truncate sessions"
             )));
         }
         let mut new = self.clone();

@@ -15,7 +15,7 @@ pub(super) fn to_json(state: &State, value: &Value, options: Kwargs) -> Result<S
     let separators = match options.get::<Option<Vec<String>>>("separators")?.as_deref() {
         Some([element, key]) => (element.clone(), key.clone()),
         Some(_) => {
-            return Err(Error::new(ErrorKind::InvalidOperation, "tojson: separators are two texts"));
+            return Err(Error::new(ErrorKind::InvalidOperation, "tojson: separators must be two strings"));
         }
         None if indent.is_some() => (",".into(), ": ".into()),
         None => (", ".into(), ": ".into()),
@@ -61,7 +61,7 @@ fn indent(value: Option<Value>) -> Result<Option<String>, Error> {
     // A negative number counts as 0, as in Python.
     match value.as_i64().map(|n| n.clamp(0, 64) as usize) {
         Some(n) => Ok(Some(" ".repeat(n))),
-        None => Err(Error::new(ErrorKind::InvalidOperation, "tojson: indent is neither a number nor a text")),
+        None => Err(Error::new(ErrorKind::InvalidOperation, "tojson: indent must be a number or a string")),
     }
 }
 
@@ -87,7 +87,7 @@ fn sorted(state: &State, value: &Value, depth: usize) -> Result<Value, Error> {
 
 /// Maximum nesting depth of values. Python's `json.dumps` fails at about 1000.
 const DEPTH_MAX: usize = 500;
-const TOO_DEEP: &str = "values lie within values too deeply";
+const TOO_DEEP: &str = "values are nested too deeply";
 
 /// JSON as `json.dumps` writes it.
 struct Python {

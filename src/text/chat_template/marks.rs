@@ -29,7 +29,7 @@ pub(super) fn marked(
 
     let Some(mark) = MARKS.into_iter().find(|&mark| !text.contains(mark)) else {
         return Err(Error::input(
-            "the messages hold all of Unicode's noncharacters U+FDD0 to U+FDEF: leave one out",
+            "the messages contain all of Unicode's noncharacters U+FDD0 to U+FDEF: remove one of them",
         ));
     };
     let mut marker = Marker { mark, changed: false };

@@ -153,7 +153,7 @@ impl ChatTemplate {
         let rendered = self.render(&marked)?;
         if rendered.replace(mark, "") != text {
             return Err(Error::input(format!(
-                "{}: the template changes a message because of a special token in its text: leave the token out",
+                "{}: the template changes a message because of a special token in its text: remove the token",
                 self.inner.name
             )));
         }

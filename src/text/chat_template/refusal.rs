@@ -35,14 +35,15 @@ pub(super) fn explained(name: &str, error: &minijinja::Error) -> Error {
     let line = error.line().map_or(String::new(), |line| format!("line {line}: "));
     let what = match error.kind() {
         ErrorKind::OutOfFuel => {
-            "the chat template takes more work than a conversation needs: does it end?".into()
+            "the chat template takes more work than a conversation needs: check that its loops end".into()
         }
         kind => match error.detail() {
             Some(detail) => format!("{kind}: {}", printable(detail)),
             None => kind.to_string(),
         },
     };
-    Error::model(name, format!("{line}{what}: correct the template, or give another one (--chat-template)"))
+    let advice = "correct the template, or give another one (ChatTemplate::new)";
+    Error::model(name, format!("{line}{what}: {advice}"))
 }
 
 fn refusal(error: &minijinja::Error) -> Option<&Refusal> {

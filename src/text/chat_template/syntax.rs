@@ -28,7 +28,7 @@ pub(super) fn without_generation_tags(source: &str) -> Result<String, Error> {
                 if code_bytes > TAG_BYTES_MAX {
                     let line = source[..source.len() - rest.len()].matches('\n').count() + 1;
                     let message =
-                        format!("the tag that begins in line {line} has more than {TAG_BYTES_MAX} bytes");
+                        format!("the tag that begins on line {line} has more than {TAG_BYTES_MAX} bytes");
                     return Err(Error::new(ErrorKind::SyntaxError, message));
                 }
                 len
@@ -116,6 +116,6 @@ mod tests {
         let tag = |code: usize| format!("a\n{{{{ '{}'{} }}}}", "x".repeat(9999), " ".repeat(code));
         assert!(without_generation_tags(&tag(TAG_BYTES_MAX - 2)).is_ok());
         let error = without_generation_tags(&tag(TAG_BYTES_MAX - 1)).unwrap_err();
-        assert!(error.to_string().contains("begins in line 2"), "{error}");
+        assert!(error.to_string().contains("begins on line 2"), "{error}");
     }
 }

@@ -38,7 +38,10 @@ fn a_value_beyond_f16_names_tensor_and_index_and_the_way_out() {
         patch(dir.path(), tensor, index, value);
         let (found, message) = refusal(dir.path(), DType::F16);
         assert_eq!(found, tensor);
-        assert_contains(&message, &[&format!("element {index} is {value}"), "65504", "--dtype f32"]);
+        assert_contains(
+            &message,
+            &[&format!("element {index} is {value}"), "65504", "ModelOptions::dtype = f32"],
+        );
     }
 }
 
@@ -70,7 +73,7 @@ fn nan_and_infinity_are_refused_in_either_dtype() {
             let (found, message) = refusal(dir.path(), dtype);
             assert_eq!(found, tensor);
             assert_contains(&message, &[&format!("element 5 is {value}")]);
-            assert!(!message.contains("--dtype f32"), "f32 is no way out: {message}");
+            assert!(!message.contains("ModelOptions::dtype"), "f32 is no way out: {message}");
         }
     }
 }

@@ -37,10 +37,16 @@ fn damaged_files_are_described() {
         (raw(&many_dims, 4), "more than 8 dimensions"),
         (
             raw(&one("F32", "[2]", 0, 4), 4),
-            "tensor \"w\": shape [2] of F32 needs 2 x 32 bits, the header gives it 4 bytes",
+            "tensor \"w\": shape [2] of F32 needs 2 x 32 bits, but the header gives it 4 bytes",
         ),
-        (raw(&one("U8", "[2]", 0, 8), 8), "shape [2] of U8 needs 2 x 8 bits, the header gives it 8 bytes"),
-        (raw(&one("F16", "[2]", 0, 8), 8), "shape [2] of F16 needs 2 x 16 bits, the header gives it 8 bytes"),
+        (
+            raw(&one("U8", "[2]", 0, 8), 8),
+            "shape [2] of U8 needs 2 x 8 bits, but the header gives it 8 bytes",
+        ),
+        (
+            raw(&one("F16", "[2]", 0, 8), 8),
+            "shape [2] of F16 needs 2 x 16 bits, but the header gives it 8 bytes",
+        ),
         (raw(&one("F32", "[1]", 4, 0), 4), "data from byte 4 to 0 is not possible"),
         (raw(&one("U8", "[4294967296,4294967296]", 0, 4), 4), "is not possible"),
         (raw(&one("F32", "[4611686018427387904]", 0, 0), 0), "tensor \"w\": shape"),

@@ -19,7 +19,7 @@ use crate::exit::Outcome;
 use crate::interrupt;
 use crate::model_args::{DeviceArgs, dtype, notices};
 use crate::new_file::check_distinct;
-use crate::output::note;
+use crate::output::{note, note_message};
 use crate::progress::Bar;
 use crate::results::{Sink, TableArgs};
 use wgpt::files::NewFile;
@@ -285,7 +285,7 @@ fn measure(
                 note(&format!("wrong result, not timed: {how}"));
             }
             // Other variants may fit the device's limits.
-            Err(Error::Limits(message)) => note(&format!("{case} [{}]: {message}", candidate.name)),
+            Err(Error::Limits(message)) => note_message(&format!("{case} [{}]: {message}", candidate.name)),
             Err(Error::Cancelled) => return Ok(End::Interrupted),
             Err(error) => return Err(error.into()),
         }

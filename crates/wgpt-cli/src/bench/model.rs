@@ -202,7 +202,7 @@ mod tests {
             ]
         );
         let error = names("-p 512", 100).unwrap_err().to_string();
-        assert!(error.contains("test pp512 takes 512 positions, the context holds 100"), "{error}");
+        assert!(error.contains("test pp512 takes 512 positions, but the context holds 100"), "{error}");
         assert!(names("-p 10 -d 95", 100).is_err());
         // Each size needs at least one depth where it fits.
         let line = "-p 32,128,512,1024 -n 64 -d 0,512,1000";

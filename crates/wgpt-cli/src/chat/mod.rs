@@ -15,6 +15,8 @@ use super::interrupt;
 use super::model_args::ModelArgs;
 use super::prompt::read_text;
 use super::sampling_args::SamplingArgs;
+#[cfg(test)]
+pub use command::HELP;
 use input::Input;
 use talk::Talk;
 

@@ -9,7 +9,7 @@ use super::input::{Input, Typed};
 use super::saved;
 use crate::exit::Outcome;
 use crate::interrupt;
-use crate::output::{duration, finite, labelled, note, print, rate};
+use crate::output::{duration, finite, labelled, note, note_message, print, rate};
 
 /// A conversation and its running totals.
 pub struct Talk {
@@ -60,7 +60,9 @@ impl Talk {
                 Ok(true) => return Ok(Outcome::Done),
                 Ok(false) => {}
                 // The user can correct a mistake, but not a lost device.
-                Err(error) if input.is_terminal() && is_mistake(&error) => note(&format!("error: {error:#}")),
+                Err(error) if input.is_terminal() && is_mistake(&error) => {
+                    note_message(&format!("error: {error:#}"));
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -100,7 +100,7 @@ mod tests {
             "{found}"
         );
         assert!(lines[4].contains("NaN"), "{found}");
-        assert_eq!(lines[7], "verdict  too few points to say: 3, and it takes 4");
+        assert_eq!(lines[7], "verdict  too few points to say: 3, but 4 are needed");
         assert_eq!(lines[8], "         spike at step 30: training loss NaN, 2.250 around it");
         let budget = "budget   4.0 tokens for each parameter (4.00 M of 1.00 M); compute-optimal is about 20";
         assert!(lines[9].starts_with(budget), "{found}");

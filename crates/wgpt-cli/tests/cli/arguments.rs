@@ -80,7 +80,7 @@ fn parameters_out_of_range_exit_with_4() {
         (&["--frequency-penalty", "inf"], "frequency_penalty = inf"),
         (&["--logit-bias", "5=nan"], "logit_bias of token 5 = NaN"),
         (&["--logit-bias", "2048+1"], "token 2048 is not in the vocabulary of 2048 tokens"),
-        (&["--logprobs", "2049"], "logprobs: at most 2048"),
+        (&["--logprobs", "2049"], "logprobs: expected at most 2048"),
         (&["--stop", ""], "stop string 1 of 1 is empty"),
         (&["--ctx-size", "513"], "a context of 513 positions: this model takes 1 to 512"),
         (&["--ctx-size", "0"], "a context of 0 positions"),
@@ -97,14 +97,14 @@ fn a_prompt_must_fit_the_vocabulary_and_the_context() {
     wgpt(&["generate", "-m", &tiny, "--tokens", "1,1000"])
         .fails(4, &["token 1000 is outside the vocabulary of 1000 tokens"]);
     let long = ["generate", "-m", &tiny, "--tokens", "1,2,3,4,5", "--ctx-size", "4", "-n", "3"];
-    wgpt(&long).fails(4, &["the prompt has 5 tokens, the context holds 4", "--overflow slide"]);
+    wgpt(&long).fails(4, &["the prompt has 5 tokens, but the context holds 4", "--overflow slide"]);
     let slid = wgpt(&[&long[..], &["--overflow", "slide", "--output-format", "json"]].concat()).json();
     assert_eq!(slid["token_ids"].as_array().unwrap().len(), 3);
     let output = tempfile::tempdir().unwrap();
     let file = output.path().join("x.safetensors");
     let file = file.to_str().unwrap();
     wgpt(&["logits", "-m", &tiny, "--tokens", "1,2,3", "--ctx-size", "2", "--output", file])
-        .fails(4, &["3 tokens behind 0 exceed the context of 2 positions"]);
+        .fails(4, &["3 tokens after 0 exceed the context of 2 positions"]);
     wgpt(&["logits", "-p", "", "--output", file]).fails(4, &["the prompt has no token"]);
     assert_eq!(fs::read_dir(output.path()).unwrap().count(), 0);
 }
@@ -134,8 +134,8 @@ fn perplexity_names_what_is_wrong_with_a_text() {
     fails(&["--stride", "0"], once, &["stride 0: expected 1 to the context of 512"]);
     fails(&["--stride", "33", "-c", "32"], once, &["stride 33: expected 1 to the context of 32"]);
     fails(&["--protocol", "llama"], once, &["stdin: the text has 4 tokens", "a whole window of 512"]);
-    fails(&["--protocol", "llama", "--stride", "8"], once, &["a stride belongs to protocol hf", "llama"]);
-    fails(&["--bos", "never"], once, &["under protocol llama alone", "hf"]);
+    fails(&["--protocol", "llama", "--stride", "8"], once, &["only protocol hf takes a stride", "llama"]);
+    fails(&["--bos", "never"], once, &["only with protocol llama", "hf"]);
     fails(&["--protocol", "segments", "--documents", "rows"], once, &["--documents rows", "segments"]);
     fails(&["--documents", "<|end|>"], once, &["\"<|end|>\" occurs in none of the files"]);
     fails(&["--documents", "<|end|>"], " <|end|> ", &["stdin: --documents finds no document"]);

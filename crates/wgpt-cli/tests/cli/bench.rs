@@ -163,7 +163,7 @@ fn the_other_formats_hold_the_same_tests() {
 fn tests_beyond_the_context_are_refused() {
     let tiny = golden("gpt2-tiny");
     wgpt(&["bench", "model", "-m", &tiny, "-p", "129"])
-        .fails(4, &["test pp129 takes 129 positions, the context holds 128"]);
+        .fails(4, &["test pp129 takes 129 positions, but the context holds 128"]);
     wgpt(&["bench", "model", "-m", &tiny, "-n", "100", "-d", "29"])
         .fails(4, &["test tg100 @ d29 takes 129 positions"]);
     // A size that fits at another depth of the list is skipped with a note.

@@ -68,7 +68,7 @@ fn single_checkpoints_are_named_with_their_step() {
     assert!(run.stdout.contains("tokens scored  8 training, 0 validation"), "{run:#?}");
     wgpt(&["curve", &path("model.safetensors"), "--train", &train]).fails(4, &["does not end in a step"]);
     let twice = ["curve", model.path(), &format!("20={}", path("model.safetensors")), "--train", &train];
-    wgpt(&twice).fails(4, &["two checkpoints are of step 20"]);
+    wgpt(&twice).fails(4, &["two checkpoints have step 20"]);
 }
 
 #[test]

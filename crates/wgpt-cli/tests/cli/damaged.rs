@@ -104,7 +104,7 @@ fn tensors_that_are_missing_or_unexpected() {
         let wte = tensors["transformer.wte.weight"].clone();
         tensors.insert("wte.weight".into(), wte);
     });
-    is_refused(&twice, &["transformer.wte.weight: wte.weight stands in the file as well"]);
+    is_refused(&twice, &["transformer.wte.weight: the file also has wte.weight"]);
     // Only masks of existing layers and a tied head of the right shape are ignored.
     for name in ["h.2.attn.bias", "lm_head.weight"] {
         let model = Model::tiny().with_tensors(|tensors| {

@@ -82,15 +82,15 @@ fn a_resumed_run_says_so() {
         "{run:#?}"
     );
     let other = [&args[..], &["--seed", "9"]].concat();
-    wgpt(&other).fails(4, &["run.json: belongs to another run: seed is 0 there and 9 here"]);
+    wgpt(&other).fails(4, &["run.json: belongs to another run: seed is 0 in the file and 9 in this run"]);
     // A file with other content is left unchanged, such as the model's config.
     let model = Model::demo();
     let config = format!("{}/config.json", model.path());
     let over = ["eval", "choices", &data("choices.jsonl"), "-m", model.path(), "--resume", &config];
-    wgpt(&over).fails(4, &["config.json: is no whole file of wgpt eval --resume"]);
+    wgpt(&over).fails(4, &["config.json: is not a complete file of answers (--resume)"]);
     assert_eq!(fs::read(&config).unwrap(), fs::read(repository("weights/config.json")).unwrap());
     fs::write(&path, "{").unwrap();
-    wgpt(&args).fails(4, &["run.json: is no whole file of wgpt eval --resume"]);
+    wgpt(&args).fails(4, &["run.json: is not a complete file of answers (--resume)"]);
 }
 
 #[test]

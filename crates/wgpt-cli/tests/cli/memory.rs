@@ -39,7 +39,7 @@ fn a_budget_refuses_and_proposes() {
     }
     let over = wgpt(&["inspect", "--dtype", "f32", "--memory-budget", &less]);
     assert_eq!(over.code, Some(4), "{over:#?}");
-    assert!(over.stderr.contains("what fits is --ctx-size") && over.stderr.contains(&less), "{over:#?}");
+    assert!(over.stderr.contains("it fits with --ctx-size") && over.stderr.contains(&less), "{over:#?}");
     assert!(over.stdout.contains(&format!("does not fit the budget of {less} bytes")), "{over:#?}");
     let text = wgpt(&["inspect", "--memory-budget", "1GiB"]).ok().stdout;
     assert!(text.contains("fits the budget of 1073741824 bytes"), "{text}");
@@ -49,7 +49,7 @@ fn a_budget_refuses_and_proposes() {
 fn generating_beyond_a_budget_is_an_error() {
     let args = ["generate", "-p", "Once", "-n", "2", "--temp", "0"];
     let over = wgpt(&[&args[..], &["--memory-budget", "10MB"]].concat());
-    over.fails(4, &["the budget is 10000000", "what fits is --ctx-size", "weights"]);
+    over.fails(4, &["the budget is 10000000", "it fits with --ctx-size", "weights"]);
     wgpt(&[&args[..], &["--memory-budget", "1kB"]].concat()).fails(4, &["nothing less than"]);
     wgpt(&[&args[..], &["--memory-budget", "1GB"]].concat()).ok();
     wgpt(&[&args[..], &["--memory-budget", "much"]].concat()).fails(2, &["much", "expected a size such as"]);

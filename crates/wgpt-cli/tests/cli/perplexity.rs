@@ -100,7 +100,7 @@ fn text_goes_to_stdout() {
     for label in ["word_perplexity", "byte_perplexity", "bits_per_byte"] {
         assert!(rolling.iter().any(|line| line.starts_with(label)), "{rolling:#?}");
     }
-    assert!(rolling.last().unwrap().ends_with("token 0 in front of each document"), "{rolling:#?}");
+    assert!(rolling.last().unwrap().ends_with("token 0 before each document"), "{rolling:#?}");
 }
 
 #[test]

@@ -174,7 +174,7 @@ pub fn shared_tokens(a: &ModelFiles, b: &ModelFiles, text: &str) -> Result<Vec<u
     }
     let at = tokens.iter().zip(&others).take_while(|(a, b)| a == b).count();
     Err(Error::input(format!(
-        "the tokenizers of {} and {} share a vocabulary and cut the text differently from token {at} on",
+        "the tokenizers of {} and {} share a vocabulary but split the text differently from token {at} on",
         a.name(),
         b.name()
     )))
@@ -205,7 +205,8 @@ pub fn compare(
     }
     if tokens.len() < 2 || context < 2 {
         return Err(Error::input(format!(
-            "the text has {} tokens and the context {context} positions: a comparison needs at least 2 of both",
+            "the text has {} tokens and the context has {context} positions: a comparison needs at least 2 \
+             of each",
             tokens.len()
         )));
     }

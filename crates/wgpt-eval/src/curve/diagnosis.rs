@@ -309,7 +309,7 @@ impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Diagnosis::TooFewPoints { n_points, needed } => {
-                write!(f, "too few points to say: {n_points}, and it takes {needed}")
+                write!(f, "too few points to say: {n_points}, but {needed} are needed")
             }
             Diagnosis::Diverged { series, step } => {
                 write!(f, "diverged: from step {step} on the {} loss is not finite", series.name())
@@ -333,7 +333,8 @@ impl fmt::Display for Diagnosis {
                 f.write_str("healthy: the validation loss has levelled off and does not rise")
             }
             Diagnosis::Healthy { series: Series::Train } => f.write_str(
-                "healthy: the training loss has levelled off; without a validation loss overfitting is not seen",
+                "healthy: the training loss has levelled off; without a validation loss, overfitting cannot \
+                 be detected",
             ),
         }
     }

@@ -112,7 +112,7 @@ pub fn evaluate(
         checkpoints.first().ok_or_else(|| Error::input("there is no checkpoint to evaluate"))?.open()?;
     if texts.train.is_none() && texts.validation.is_none() {
         return Err(Error::input(
-            "there is no text to evaluate checkpoints on: training, validation or both",
+            "there is no text to evaluate checkpoints on: give a training text, a validation text or both",
         ));
     }
     let run = Run { texts, gpu, model, options, first };
@@ -134,7 +134,8 @@ pub fn evaluate(
         let all = result.get_or_insert_with(|| scored.header());
         if scored.any.context != all.context {
             return Err(Error::input(format!(
-                "step {step}: its context has {} positions, that of the first checkpoint {}: they are not of one run",
+                "step {step}: its context has {} positions, but that of the first checkpoint has {}: give \
+                 checkpoints of one run",
                 scored.any.context, all.context
             )));
         }

@@ -208,7 +208,7 @@ impl Entry {
     fn set(&mut self, field: Field, loss: Option<f64>, name: &str) -> Result<(), String> {
         let place = if field == Field::Train { &mut self.train } else { &mut self.validation };
         if place.is_some() && loss.is_some() {
-            return Err(format!("{name:?} is a second loss of its kind within one entry"));
+            return Err(format!("{name:?} is a second loss of its kind in one entry"));
         }
         *place = place.or(loss);
         Ok(())
@@ -220,7 +220,7 @@ impl Entry {
         if train.is_none() && validation.is_none() {
             return Ok(None);
         }
-        let step = step.ok_or("missing field `step` beside a loss")?;
+        let step = step.ok_or("missing field `step` next to a loss")?;
         Ok(Some(CurvePoint { step, tokens, train, validation }))
     }
 }
@@ -233,7 +233,7 @@ impl<'de> Deserialize<'de> for Whole {
         let value = f64::deserialize(deserializer)?;
         whole(value)
             .map(Whole)
-            .ok_or_else(|| D::Error::custom(format!("{value} is no whole number from 0 on")))
+            .ok_or_else(|| D::Error::custom(format!("{value} is not a whole number of at least 0")))
     }
 }
 
@@ -281,7 +281,8 @@ fn row(
             Field::Train | Field::Validation => entry.set(field, Some(number), name)?,
             Field::Step | Field::Tokens => {
                 let number = whole(number);
-                let number = number.ok_or_else(|| format!("{name} is {cell}, no whole number from 0 on"))?;
+                let number =
+                    number.ok_or_else(|| format!("{name} is {cell}, expected a whole number from 0"))?;
                 let place = if field == Field::Step { &mut entry.step } else { &mut entry.tokens };
                 *place = Some(number);
             }
@@ -367,8 +368,8 @@ mod tests {
             ("[{\"step\": 1, \"loss\": 2.0},\n {\"loss\": 2.0}]", &["missing field `step`", "line 2"][..]),
             ("{\"step\": 1, \"loss\": 2.0}\n{\"step\": 2, \"lo", &["line 2"]),
             ("{\"step\": 1, \"loss\": \"high\"}", &["\"high\"", "expected a loss", "line 1"]),
-            ("\n{\"step\": -1, \"loss\": 1}", &["-1 is no whole number", "line 2"]),
-            ("{\"step\": 1.5, \"loss\": 1}", &["1.5 is no whole number"]),
+            ("\n{\"step\": -1, \"loss\": 1}", &["-1 is not a whole number", "line 2"]),
+            ("{\"step\": 1.5, \"loss\": 1}", &["1.5 is not a whole number"]),
             ("[{\"step\": 1, \"loss\": 1, \"train\": 2}]", &["\"train\" is a second loss", "line 1"]),
             ("[1, 2]", &["integer `1`, expected an entry", "line 1"]),
             ("[]", &["holds no losses"]),

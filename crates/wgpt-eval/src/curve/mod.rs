@@ -127,7 +127,7 @@ fn join(point: &mut CurvePoint, other: &CurvePoint) -> Result<()> {
     {
         if let (Some(a), Some(b)) = (*mine, theirs) {
             return Err(Error::input(format!(
-                "step {} has two {name} losses, {a} and {b}: keep one run and each of its steps once",
+                "step {} has two {name} losses, {a} and {b}: keep only one run, with each step once",
                 point.step
             )));
         }

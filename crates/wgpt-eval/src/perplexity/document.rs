@@ -167,7 +167,9 @@ mod tests {
 
     #[test]
     fn extents_add_up_to_the_text() {
-        let tokenizer = Tokenizer::from_file("weights/tokenizer.json").unwrap();
+        let tokenizer =
+            Tokenizer::from_file(concat!(env!("CARGO_MANIFEST_DIR"), "/../../weights/tokenizer.json"))
+                .unwrap();
         for text in ["Once upon a time, there was", " naïve 日本語 🎉\n\n 3.5%", "\u{1c}\u{85}", "a"] {
             let document = Document::new(&tokenizer, "test", text).unwrap();
             let total = |of: fn(&Extent) -> u32| document.extents.iter().map(of).sum::<u32>();
@@ -181,7 +183,9 @@ mod tests {
     #[test]
     fn white_space_at_the_ends_counts_as_in_python() {
         // Expected: len(re.split(r"\s+", text)) in Python 3.11
-        let tokenizer = Tokenizer::from_file("weights/tokenizer.json").unwrap();
+        let tokenizer =
+            Tokenizer::from_file(concat!(env!("CARGO_MANIFEST_DIR"), "/../../weights/tokenizer.json"))
+                .unwrap();
         for (text, expected) in [("a b", 2), (" a b\n", 4), ("\u{1f}a", 2), (" ", 2), ("a  \n b ", 3)] {
             let document = Document::new(&tokenizer, "test", text).unwrap();
             let words: u32 = document.extents.iter().map(|extent| extent.n_words).sum();
@@ -191,7 +195,9 @@ mod tests {
 
     #[test]
     fn an_empty_text_is_named() {
-        let tokenizer = Tokenizer::from_file("weights/tokenizer.json").unwrap();
+        let tokenizer =
+            Tokenizer::from_file(concat!(env!("CARGO_MANIFEST_DIR"), "/../../weights/tokenizer.json"))
+                .unwrap();
         let error = Document::new(&tokenizer, "a.txt", "").unwrap_err().to_string();
         assert!(error.contains("a.txt: the text is empty"), "{error}");
     }

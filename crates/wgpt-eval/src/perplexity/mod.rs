@@ -105,13 +105,13 @@ impl PerplexityOptions {
         let protocol = self.protocol;
         if protocol != Protocol::Hf && self.stride.is_some() {
             return Err(Error::input(format!(
-                "a stride belongs to protocol hf: the windows of protocol {protocol} do not overlap"
+                "only protocol hf takes a stride: the windows of protocol {protocol} do not overlap"
             )));
         }
         if protocol != Protocol::Llama && self.bos != BosChoice::Auto {
             return Err(Error::input(format!(
-                "the begin-of-text token is a choice under protocol llama alone: protocol {protocol} says itself \
-                 what is done with it"
+                "the begin-of-text token can be chosen only with protocol llama: protocol {protocol} defines \
+                 its use"
             )));
         }
         if self.limit == Some(0) {
@@ -197,7 +197,7 @@ fn check(plan: &Plan, documents: &[Document]) -> Result<()> {
             continue;
         }
         let needed = match plan.protocol {
-            Protocol::Hf => "protocol hf needs at least 2: the first is context".to_owned(),
+            Protocol::Hf => "protocol hf needs at least 2, because the first is only context".to_owned(),
             Protocol::Llama => format!(
                 "protocol llama needs a whole window of {}: give more text or a smaller context",
                 plan.context - usize::from(plan.bos.is_some())
@@ -205,7 +205,7 @@ fn check(plan: &Plan, documents: &[Document]) -> Result<()> {
             Protocol::LmEval | Protocol::Segments => format!("protocol {} needs at least 1", plan.protocol),
         };
         return Err(Error::input(format!(
-            "{}: the text has {n_tokens} token{}, {needed}",
+            "{}: the text has {n_tokens} token{}, but {needed}",
             document.name,
             if n_tokens == 1 { "" } else { "s" },
         )));

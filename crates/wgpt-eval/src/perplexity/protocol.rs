@@ -106,8 +106,8 @@ impl BosPolicy {
     pub fn description(self) -> &'static str {
         match self {
             BosPolicy::None => "none",
-            BosPolicy::Substituted => "in the place of each chunk's first token",
-            BosPolicy::Prefixed => "in front of each document",
+            BosPolicy::Substituted => "in place of each chunk's first token",
+            BosPolicy::Prefixed => "before each document",
         }
     }
 }
@@ -140,7 +140,7 @@ impl Plan {
         let least = if protocol == Protocol::Llama { 3 } else { 2 };
         if context < least || context > n_ctx {
             return Err(Error::input(format!(
-                "a window of {context} tokens: protocol {protocol} takes {least} to the context of {n_ctx}"
+                "a window of {context} tokens: protocol {protocol} takes {least} to {n_ctx}, the context"
             )));
         }
         let bos = match protocol {
@@ -184,7 +184,7 @@ fn llama_bos(engine: &Engine, choice: BosChoice) -> Result<Option<u32>> {
 fn named_bos(engine: &Engine, protocol: Protocol) -> Result<u32> {
     engine.files().bos_token_id().ok_or_else(|| {
         Error::input(format!(
-            "protocol {protocol} begins with a begin-of-text token, and neither config.json nor \
+            "protocol {protocol} begins with a begin-of-text token, but neither config.json nor \
              generation_config.json names one (bos_token_id or eos_token_id)"
         ))
     })

@@ -117,24 +117,22 @@ fn check(task: Task, options: &DataOptions) -> Result<()> {
     let DataOptions { convention, shots, ref shots_file } = *options;
     let llmc = convention == Convention::Llmc;
     if llmc && task == Task::Lambada {
-        return Err(Error::input("llm.c knows no lambada: leave out the convention llmc"));
+        return Err(Error::input("llm.c has no lambada: use the convention lm-eval"));
     }
     if llmc && shots > 0 {
-        return Err(Error::input("llm.c asks without shots: leave them out, or take the convention lm-eval"));
+        return Err(Error::input("llm.c uses no shots: ask for none, or use the convention lm-eval"));
     }
     match (task, shots_file) {
-        (Task::Mmlu, Some(_)) => {
-            Err(Error::input("mmlu takes its shots from dev/: leave out the shots file"))
-        }
-        (Task::Lambada, Some(_)) => Err(Error::input("lambada is asked without shots: leave them out")),
-        (Task::Lambada, None) if shots > 0 => {
-            Err(Error::input("lambada is asked without shots: leave them out"))
-        }
+        (Task::Mmlu, Some(_)) => Err(Error::input("mmlu takes its shots from dev/: remove the shots file")),
+        (Task::Lambada, Some(_)) => Err(Error::input("lambada uses no shots: ask for none")),
+        (Task::Lambada, None) if shots > 0 => Err(Error::input("lambada uses no shots: ask for none")),
         (Task::Hellaswag | Task::Choices, None) if shots > 0 => Err(Error::input(format!(
-            "{shots} shots: the data of {task} have no split for them; name a file of answered questions in the \
-             same format (--shots-file)"
+            "{shots} shots: the data of {task} have no split for them; give a file of answered questions in \
+             the same format (DataOptions::shots_file)"
         ))),
-        (_, Some(_)) if shots == 0 => Err(Error::input("a shots file without a number of shots (--shots)")),
+        (_, Some(_)) if shots == 0 => {
+            Err(Error::input("a shots file needs a number of shots (DataOptions::shots)"))
+        }
         _ => Ok(()),
     }
 }

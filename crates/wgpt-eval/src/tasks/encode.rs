@@ -94,7 +94,8 @@ impl<'a> Encoder<'a> {
                 return Err(self.fault(
                     question,
                     format!(
-                        "an ending has {longest} tokens, the context {} positions: shorten it, or raise --ctx-size",
+                        "an ending has {longest} tokens, but the context has {} positions: shorten it, or \
+                         raise ModelOptions::n_ctx",
                         self.n_ctx
                     ),
                 ));
@@ -114,7 +115,7 @@ impl<'a> Encoder<'a> {
             }
         };
         if let Some(empty) = endings.iter().position(Vec::is_empty) {
-            return Err(self.fault(question, format!("ending {empty} gives no token behind its context")));
+            return Err(self.fault(question, format!("ending {empty} adds no token to its context")));
         }
         if !context.is_empty() {
             return Ok((context, endings));

@@ -54,7 +54,7 @@ impl TextFile {
                 Err(fault(
                     &self.path,
                     i + 1,
-                    format!("{what} (column {column}): correct the line or take it out"),
+                    format!("{what} (column {column}): correct the line or remove it"),
                 ))
             }
         })

@@ -43,7 +43,8 @@ pub(super) fn read(file: &TextFile, convention: Convention) -> Result<Vec<Questi
     if convention == Convention::Llmc {
         return Err(file.fault(
             1,
-            "the six-line text holds the contexts of lm-eval, not the raw ones that llmc takes: use the jsonl",
+            "the six-line text holds the contexts of lm-eval, not the raw ones that llmc uses: use the jsonl \
+             file",
         ));
     }
     six_lines(file)
@@ -51,12 +52,12 @@ pub(super) fn read(file: &TextFile, convention: Convention) -> Result<Vec<Questi
 
 fn question(file: &TextFile, line: usize, raw: &Raw, convention: Convention) -> Result<Question> {
     let field = |name: &str, value: &Option<String>| {
-        value.clone().ok_or_else(|| file.fault(line, format!("missing field `{name}`: expected a text")))
+        value.clone().ok_or_else(|| file.fault(line, format!("missing field `{name}`: expected a string")))
     };
     if raw.endings.len() != N_ENDINGS {
         return Err(file.fault(
             line,
-            format!("{} endings: expected {N_ENDINGS}; correct the line or take it out", raw.endings.len()),
+            format!("{} endings: expected {N_ENDINGS}; correct the line or remove it", raw.endings.len()),
         ));
     }
     let gold = label(&raw.label).map_err(|found| {
@@ -110,7 +111,7 @@ fn six_lines(file: &TextFile) -> Result<Vec<Question>> {
                 file.fault(
                     line + 1,
                     format!(
-                        "{:?} is no answer: expected 0 to {} in each second of {LINES} lines",
+                        "{:?} is not an answer: expected 0 to {} on the second of every {LINES} lines",
                         lines[1],
                         N_ENDINGS - 1
                     ),
@@ -122,7 +123,7 @@ fn six_lines(file: &TextFile) -> Result<Vec<Question>> {
                 );
             }
             if let Some(empty) = lines.iter().position(|line| line.trim().is_empty()) {
-                return Err(file.fault(line + empty, "is empty: every line of a question holds a text"));
+                return Err(file.fault(line + empty, "is empty: every line of a question needs text"));
             }
             let endings: Vec<String> = lines[2..].iter().map(|&line| line.to_owned()).collect();
             Ok(Question::new(line, lines[0].to_owned(), &endings, gold))

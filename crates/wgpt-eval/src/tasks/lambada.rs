@@ -25,7 +25,7 @@ pub(super) fn read(file: &TextFile) -> Result<Vec<Question>> {
             if word.trim().is_empty() {
                 return Err(file.fault(
                     line,
-                    "the text ends in a blank, not in the word to be guessed: remove the blank",
+                    "the text does not end in a word to guess: it is empty or ends in a space",
                 ));
             }
             Question::new(line, context.to_owned(), &[word.to_owned()], 0).checked(&file.path)

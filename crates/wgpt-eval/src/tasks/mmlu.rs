@@ -74,7 +74,7 @@ pub(super) fn read_dev(folder: &Path, subject: &str, convention: Convention) -> 
     let path = folder.join("dev").join(format!("{subject}_dev.csv"));
     if !path.exists() {
         return Err(Error::input(format!(
-            "{}: there is no such file, and shots come from there: get MMLU's dev/ folder or ask for no shots",
+            "{}: the file does not exist, but it holds the shots: get MMLU's dev/ folder or ask for no shots",
             path.display()
         )));
     }
@@ -111,11 +111,7 @@ fn read_file(name: String, path: PathBuf, convention: Convention) -> Result<Subj
             ));
         }
         if let Some(empty) = record.iter().position(|cell| cell.trim().is_empty()) {
-            return Err(fault(
-                &path,
-                line,
-                format!("column {} is empty: every cell holds a text", empty + 1),
-            ));
+            return Err(fault(&path, line, format!("column {} is empty: every cell needs text", empty + 1)));
         }
         match answer(&record[COLUMNS - 1]) {
             Some(gold) => questions.push(question(line, &record, gold, convention).checked(&path)?),
@@ -127,7 +123,7 @@ fn read_file(name: String, path: PathBuf, convention: Convention) -> Result<Subj
         }
     }
     if questions.is_empty() {
-        return Err(fault(&path, 1, "a header alone: expected questions behind it"));
+        return Err(fault(&path, 1, "only a header: expected questions after it"));
     }
     Ok(SubjectFile { name, sha256: file.sha256.clone(), path, questions })
 }

@@ -80,7 +80,7 @@ impl Question {
     /// answer that does not exist.
     pub(super) fn checked(self, path: &std::path::Path) -> Result<Self> {
         if let Some(empty) = self.continuations.iter().position(|answer| answer.trim().is_empty()) {
-            let message = format!("ending {empty} is empty: give it a text or take the question out");
+            let message = format!("ending {empty} is empty: give it text or remove the question");
             return Err(fault(path, self.line, message));
         }
         let n = self.continuations.len();

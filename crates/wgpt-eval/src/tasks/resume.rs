@@ -96,14 +96,15 @@ impl ResumeFile {
     fn parse(&self, bytes: &[u8], dataset: &Dataset) -> Result<Vec<Answer>> {
         let damaged = |what: String| {
             Error::input(format!(
-                "{}: {what}; remove it to begin anew, or name another file",
+                "{}: {what}; remove the file to start again, or give another one",
                 self.path.display()
             ))
         };
-        let content: Content<'_> = serde_json::from_slice(bytes)
-            .map_err(|error| damaged(format!("is no whole file of wgpt eval --resume: {error}")))?;
+        let content: Content<'_> = serde_json::from_slice(bytes).map_err(|error| {
+            damaged(format!("is not a complete file of answers (TaskOptions::resume): {error}"))
+        })?;
         if content.format != FORMAT {
-            return Err(damaged(format!("has format {}, this version reads {FORMAT}", content.format)));
+            return Err(damaged(format!("has format {}, but this version reads {FORMAT}", content.format)));
         }
         if let Some(difference) = difference(&content.run, &self.run) {
             return Err(damaged(format!("belongs to another run: {difference}")));
@@ -162,5 +163,5 @@ fn difference(file: &Identity, here: &Identity) -> Option<String> {
     let mut pairs = fields(file).into_iter().zip(fields(here));
     pairs
         .find(|(there, here)| there.1 != here.1)
-        .map(|((name, there), (_, here))| format!("{name} is {there} there and {here} here"))
+        .map(|((name, there), (_, here))| format!("{name} is {there} in the file and {here} in this run"))
 }

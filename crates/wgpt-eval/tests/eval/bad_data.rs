@@ -50,9 +50,9 @@ fn hellaswag_lines_are_checked() {
     bad(r#""label":1"#, r#""label":"""#, &["label = \"\"", "the test split has none"]);
     bad(r#","g""#, "", &["3 endings: expected 4"]);
     bad(r#","g""#, r#","g","h""#, &["5 endings: expected 4"]);
-    bad(r#""f""#, r#""""#, &["ending 2 is empty", "take the question out"]);
+    bad(r#""f""#, r#""""#, &["ending 2 is empty", "remove the question"]);
     bad(r#""f""#, r#"" [step]  ""#, &["ending 2 is empty"]);
-    bad("}", "", &["is not JSON: EOF", "correct the line or take it out"]);
+    bad("}", "", &["is not JSON: EOF", "correct the line or remove it"]);
     bad("\"ctx\"", "ctx", &["is not JSON", "column"]);
 }
 
@@ -80,7 +80,7 @@ fn six_lines_are_checked() {
     let good = "A context. he\n3\nruns.\nsits.\nsings.\nsleeps.\n";
     refused(Task::Hellaswag, format!("{good}Another\n1\na\n"), &["line 9: the file ends within a question"]);
     refused(Task::Hellaswag, good.replace('3', "4"), &["line 2: the answer is 4: expected 0 to 3"]);
-    refused(Task::Hellaswag, good.replace('3', "D"), &["line 2: \"D\" is no answer: expected 0 to 3"]);
+    refused(Task::Hellaswag, good.replace('3', "D"), &["line 2: \"D\" is not an answer: expected 0 to 3"]);
     let empty = format!("{good}{}", good.replace("sings.", " "));
     refused(Task::Hellaswag, empty, &["line 11: is empty"]);
 }
@@ -106,8 +106,8 @@ fn encodings_are_checked() {
 #[test]
 fn lambada_and_choices_are_checked() {
     refused(Task::Lambada, r#"{"txt": "a b"}"#, &["line 1: missing field `text`"]);
-    refused(Task::Lambada, r#"{"text": "a b "}"#, &["line 1: the text ends in a blank"]);
-    refused(Task::Lambada, r#"{"text": ""}"#, &["line 1: the text ends in a blank"]);
+    refused(Task::Lambada, r#"{"text": "a b "}"#, &["line 1: the text does not end in a word to guess"]);
+    refused(Task::Lambada, r#"{"text": ""}"#, &["line 1: the text does not end in a word to guess"]);
     let choices =
         |line: &str| format!("{{\"context\":\"a\",\"choices\":[\"b\",\"c\"],\"answer\":0}}\n{line}");
     let bad = |line: &str, parts: &[&str]| {
@@ -153,7 +153,7 @@ fn mmlu_files_are_checked() {
     bad(&format!("{good}\"Which?,a,b,c,d,2\n{good}"), &["line 2: ", "a quote that is not closed"]);
     bad(&format!("{good}Which?,a,,c,d,2\n"), &["line 2: column 3 is empty"]);
     bad(&format!("{good} ,a,b,c,d,2\n"), &["line 2: column 1 is empty"]);
-    bad(header, &["line 1: a header alone"]);
+    bad(header, &["line 1: only a header"]);
     bad("", &["line 1: the file is empty"]);
     let error = mmlu(b"Which?,a,b,c,d,2\nWas\xff?,a,b,c,d,2\n", None, 0).unwrap_err().to_string();
     assert!(error.contains("virology_test.csv line 2: is not UTF-8"), "{error}");
@@ -170,7 +170,7 @@ fn mmlu_files_are_checked() {
 fn shots_must_be_there() {
     let good = "Which?,a,b,c,d,2\n";
     let error = mmlu(good.as_bytes(), None, 1).unwrap_err().to_string();
-    assert!(error.contains("virology_dev.csv: there is no such file, and shots come from there"), "{error}");
+    assert!(error.contains("virology_dev.csv: the file does not exist, but it holds the shots"), "{error}");
     let error = mmlu(good.as_bytes(), Some(good), 2).unwrap_err().to_string();
     assert!(error.contains("virology_dev.csv holds 1 questions, too few for 2 shots"), "{error}");
     assert_eq!(mmlu(good.as_bytes(), Some(good), 1).unwrap().subjects[0].shots.len(), 1);
@@ -182,13 +182,13 @@ fn shots_must_be_there() {
     let raw = golden("hellaswag-raw.jsonl");
     let cases = [
         (Task::Hellaswag, options(1, None, Convention::LmEval), "have no split for them"),
-        (Task::Choices, options(1, None, Convention::LmEval), "--shots-file"),
-        (Task::Lambada, options(1, None, Convention::LmEval), "lambada is asked without shots"),
-        (Task::Lambada, options(1, Some("x"), Convention::LmEval), "lambada is asked without shots"),
+        (Task::Choices, options(1, None, Convention::LmEval), "DataOptions::shots_file"),
+        (Task::Lambada, options(1, None, Convention::LmEval), "lambada uses no shots"),
+        (Task::Lambada, options(1, Some("x"), Convention::LmEval), "lambada uses no shots"),
         (Task::Mmlu, options(1, Some("x"), Convention::LmEval), "mmlu takes its shots from dev/"),
         (Task::Hellaswag, options(0, Some("x"), Convention::LmEval), "without a number of shots"),
-        (Task::Hellaswag, options(1, Some("x"), Convention::Llmc), "llm.c asks without shots"),
-        (Task::Lambada, options(0, None, Convention::Llmc), "llm.c knows no lambada"),
+        (Task::Hellaswag, options(1, Some("x"), Convention::Llmc), "llm.c uses no shots"),
+        (Task::Lambada, options(0, None, Convention::Llmc), "llm.c has no lambada"),
     ];
     for (task, options, part) in cases {
         let message = fault(task, &raw, &options);

@@ -230,8 +230,12 @@ fn what_makes_no_sense_is_refused() {
         (9, PerplexityOptions { context: Some(2), ..llama.clone() }, ["a window of 2 tokens", "takes 3"]),
         (9, PerplexityOptions { stride: Some(0), ..hf.clone() }, ["stride 0", "1 to the context of 128"]),
         (9, PerplexityOptions { stride: Some(129), ..hf.clone() }, ["stride 129", "1 to the context of 128"]),
-        (9, PerplexityOptions { stride: Some(8), ..llama.clone() }, ["a stride belongs to", "llama"]),
-        (9, PerplexityOptions { bos: BosChoice::Always, ..hf.clone() }, ["under protocol llama alone", "hf"]),
+        (
+            9,
+            PerplexityOptions { stride: Some(8), ..llama.clone() },
+            ["only protocol hf takes a stride", "llama"],
+        ),
+        (9, PerplexityOptions { bos: BosChoice::Always, ..hf.clone() }, ["only with protocol llama", "hf"]),
         (9, PerplexityOptions { limit: Some(0), ..hf }, ["a limit of 0", "nothing"]),
     ] {
         let found = message(n_tokens, options);

@@ -98,8 +98,11 @@ fn a_file_of_another_run_is_refused() {
     let before = fs::read(&path).unwrap();
 
     let message = refused(&dataset, &TaskOptions { seed: 1, ..options.clone() });
-    assert!(message.contains("run.json: belongs to another run: seed is 0 there and 1 here"), "{message}");
-    assert!(message.contains("name another file"), "{message}");
+    assert!(
+        message.contains("run.json: belongs to another run: seed is 0 in the file and 1 in this run"),
+        "{message}"
+    );
+    assert!(message.contains("give another one"), "{message}");
     let read = |task, data: &str, shots, convention| {
         let shots_file = (shots > 0).then(|| golden(data));
         Dataset::read(task, &golden(data), &DataOptions { convention, shots, shots_file }).unwrap()
@@ -107,13 +110,16 @@ fn a_file_of_another_run_is_refused() {
     let others = [
         (
             read(Task::Lambada, "lambada-60.jsonl", 0, Convention::LmEval),
-            "task is choices there and lambada here",
+            "task is choices in the file and lambada in this run",
         ),
         (
             read(Task::Choices, "choices.jsonl", 0, Convention::Llmc),
-            "convention is lm-eval there and llmc here",
+            "convention is lm-eval in the file and llmc in this run",
         ),
-        (read(Task::Choices, "choices.jsonl", 1, Convention::LmEval), "shots is 0 there and 1 here"),
+        (
+            read(Task::Choices, "choices.jsonl", 1, Convention::LmEval),
+            "shots is 0 in the file and 1 in this run",
+        ),
     ];
     for (other, part) in &others {
         let message = refused(other, &options);
@@ -146,10 +152,10 @@ fn a_damaged_file_is_refused() {
         changed.to_string()
     };
     let cases = [
-        (whole[..whole.len() / 2].to_owned(), "is no whole file of wgpt eval --resume"),
-        (String::new(), "is no whole file of wgpt eval --resume"),
-        ("{}".to_owned(), "is no whole file of wgpt eval --resume: missing field"),
-        (with(&|content| content["format"] = 2.into()), "has format 2, this version reads 1"),
+        (whole[..whole.len() / 2].to_owned(), "is not a complete file of answers (TaskOptions::resume)"),
+        (String::new(), "is not a complete file of answers (TaskOptions::resume)"),
+        ("{}".to_owned(), "is not a complete file of answers (TaskOptions::resume): missing field"),
+        (with(&|content| content["format"] = 2.into()), "has format 2, but this version reads 1"),
         (
             with(&|content| content["answers"][0]["index"] = 99.into()),
             "its answer to question 99 does not fit",
@@ -159,12 +165,18 @@ fn a_damaged_file_is_refused() {
             with(&|content| content["answers"][0]["logprobs"] = Vec::<f64>::new().into()),
             "does not fit the data",
         ),
-        (with(&|content| content["answers"][0]["logprobs"][0] = Value::Null), "is no whole file"),
+        (
+            with(&|content| content["answers"][0]["logprobs"][0] = Value::Null),
+            "is not a complete file of answers",
+        ),
     ];
     for (text, part) in cases {
         fs::write(&path, &text).unwrap();
         let message = refused(&dataset, &options);
-        assert!(message.contains(part) && message.contains("remove it to begin anew"), "{part}: {message}");
+        assert!(
+            message.contains(part) && message.contains("remove the file to start again"),
+            "{part}: {message}"
+        );
         assert_eq!(fs::read_to_string(&path).unwrap(), text, "it is left as it was");
     }
     content["answers"] = Value::Array(Vec::new());

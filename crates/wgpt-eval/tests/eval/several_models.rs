@@ -218,7 +218,7 @@ fn unlike_vocabularies_are_refused() {
     assert_eq!(shared_tokens(&open(&a), &open(&c), "abba").unwrap(), [0, 1, 1, 0]);
     let merging = word_model(&["a", "b", "ab"], r#"["a", "b"]"#);
     let error = shared_tokens(&open(&a), &open(&merging), "baab").unwrap_err().to_string();
-    assert!(error.ends_with("cut the text differently from token 2 on"), "{error}");
+    assert!(error.ends_with("split the text differently from token 2 on"), "{error}");
 }
 
 /// Returns a directory with gpt2-tiny and another tokenizer.
