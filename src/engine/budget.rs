@@ -164,7 +164,7 @@ impl Session {
         let shared = Arc::clone(&self.shared);
         self.check_cancel()?;
         let Entered { mut forward, bound } = enter_with(&shared, &mut [self])?;
-        let (gpu, model) = (&bound.gpu, &bound.model);
+        let model = &bound.model;
         let piece = budget / PIECES;
         loop {
             let position = self.tokens.len();
@@ -185,11 +185,11 @@ impl Session {
                 let (chunk, last) = (&all[..most.min(all.len())], most >= all.len());
                 // Drops pages beyond `position`, left by steps ahead or by another device.
                 self.pages.truncate(forward.cache(), position);
-                forward.begin_pass(gpu, model, owner, &mut self.pages, chunk, position, last)?;
+                forward.begin_pass(model, owner, &mut self.pages, chunk, position, last)?;
             } else if report.submits > 0 && !forward.piece_fits(model, left) {
                 return Ok(());
             }
-            if let Some(time) = forward.run_piece(gpu, model, left.min(piece), budget) {
+            if let Some(time) = forward.run_piece(model, left.min(piece), budget) {
                 report.add(time);
             }
         }

@@ -31,10 +31,12 @@ pub use output::{Output, Scores, bad_logits, kv_overflow};
 pub(crate) use progress::report;
 pub use progress::{LoadPhase, LoadProgress, PLAN_STEPS, ProgressFn};
 
+use std::sync::Arc;
+
+use crate::gpu::Gpu;
 use crate::kernels::Choices;
 
-/// The immutable half of a model: its configuration and its weights.
-#[derive(Debug)]
+/// The immutable half of a model: its configuration, and its weights on a device.
 pub struct Model {
     /// The architecture and its sizes.
     pub config: Decoder,
@@ -44,4 +46,6 @@ pub struct Model {
     pub choices: Choices,
     /// The weights on the GPU.
     pub weights: Weights,
+    /// The device that holds the weights and runs the model.
+    pub gpu: Arc<Gpu>,
 }

@@ -120,10 +120,8 @@ impl Forward {
     ///
     /// # Panics
     /// As [`Forward::run`].
-    #[allow(clippy::too_many_arguments, reason = "those of Forward::run, with the owner")]
     pub fn begin_pass(
         &mut self,
-        gpu: &Gpu,
         model: &Model,
         owner: PassOwner,
         pages: &mut PageLists,
@@ -131,7 +129,7 @@ impl Forward {
         position: usize,
         logits: bool,
     ) -> Result<()> {
-        let (encoder, [body, head]) = self.begin(gpu, model, pages, tokens, position, false)?;
+        let (encoder, [body, head]) = self.begin(model, pages, tokens, position, false)?;
         let head_rows = if logits { HeadRows::Last } else { HeadRows::None };
         let (at, staged) = (Place::default(), Some(encoder));
         self.begun.current = Some(Begun { owner, head_rows, body, head, at, staged });
@@ -159,21 +157,15 @@ impl Forward {
     /// than `limit` is reported as an overrun. Returns `None` if there is no unfinished
     /// pass or if the piece failed; [`Forward::take_ended`] then gives the error to the
     /// owner.
-    pub fn run_piece(
-        &mut self,
-        gpu: &Gpu,
-        model: &Model,
-        room: Duration,
-        limit: Duration,
-    ) -> Option<PieceTime> {
+    pub fn run_piece(&mut self, model: &Model, room: Duration, limit: Duration) -> Option<PieceTime> {
         let mut begun = self.begun.current.take()?;
-        let result = self.timed_piece(gpu, model, &mut begun, room.min(model.options.max_submit), limit);
+        let result = self.timed_piece(model, &mut begun, room.min(model.options.max_submit), limit);
         let at_end = begun.at.is_end(&begun.segments(&self.recordings, model.options.deterministic));
         match result {
             Ok(mut time) => {
                 if at_end {
                     time.submits += usize::from(begun.head_rows != HeadRows::None);
-                    self.end(gpu, begun, None);
+                    self.end(&model.gpu, begun, None);
                 } else {
                     self.begun.current = Some(begun);
                 }
@@ -188,7 +180,6 @@ impl Forward {
 
     fn timed_piece(
         &mut self,
-        gpu: &Gpu,
         model: &Model,
         begun: &mut Begun,
         room: Duration,
@@ -199,30 +190,30 @@ impl Forward {
         let piece = piece_at(&self.cost, &segments, at, room_ns, true);
         let timestamps = match &mut self.begun.timestamps {
             Some(made) => made,
-            none => none.insert(Timestamps::new(gpu, 1)?),
+            none => none.insert(Timestamps::new(&model.gpu, 1)?),
         };
         let holds_uploads = begun.staged.is_some();
         let mut encoder = match begun.staged.take() {
             Some(encoder) => encoder,
-            None => gpu.encoder()?,
+            None => model.gpu.encoder()?,
         };
         let mut end = at;
         let started = Instant::now();
         let timed = match timestamps {
             Some(timestamps) => {
                 encoder.timed_pass(timestamps, 0, |pass| end = encode(pass, &segments, at, piece));
-                timestamps.submit_and_read(gpu, encoder, 1).map(|times| times[0].duration_ns())
+                timestamps.submit_and_read(&model.gpu, encoder, 1).map(|times| times[0].duration_ns())
             }
             None => {
                 encoder.pass(|pass| end = encode(pass, &segments, at, piece));
-                gpu.finish(encoder).map(|()| 0)
+                model.gpu.finish(encoder).map(|()| 0)
             }
         };
         // After an error, the upload ring recovers data that was staged but not
         // submitted.
         let duration = timed?;
         if holds_uploads {
-            self.ring.submitted(gpu)?;
+            self.ring.submitted(&model.gpu)?;
         }
         // 0 means that there are no timestamps, or that the counter wrapped around.
         let duration = match duration {
@@ -236,19 +227,19 @@ impl Forward {
     }
 
     /// Finishes the unfinished pass, without waiting between its submits.
-    pub(super) fn end_begun(&mut self, gpu: &Gpu, model: &Model) {
+    pub(super) fn end_begun(&mut self, model: &Model) {
         let Some(mut begun) = self.begun.current.take() else { return };
-        match self.run_rest(gpu, model, &mut begun) {
-            Ok(encoder) => self.end(gpu, begun, Some(encoder)),
+        match self.run_rest(model, &mut begun) {
+            Ok(encoder) => self.end(&model.gpu, begun, Some(encoder)),
             Err(error) => self.put_ended(&begun, Err(error)),
         }
     }
 
     /// Runs the rest of a pass, except that its last piece is only encoded, not
     /// submitted.
-    fn run_rest(&mut self, gpu: &Gpu, model: &Model, begun: &mut Begun) -> Result<Encoder> {
+    fn run_rest(&mut self, model: &Model, begun: &mut Begun) -> Result<Encoder> {
         let segments = begun.segments(&self.recordings, model.options.deterministic);
-        let mut pieces = Pieces::new(gpu, gpu.encoder()?, model.options.max_submit);
+        let mut pieces = Pieces::new(&model.gpu, model.gpu.encoder()?, model.options.max_submit);
         pieces.run_from(&mut self.cost, &segments, begun.at)?;
         Ok(pieces.finish())
     }

@@ -32,13 +32,12 @@ impl Forward {
     /// As [`Forward::run`]; for more rows or pages than fit.
     pub fn score(
         &mut self,
-        gpu: &Gpu,
         model: &Model,
         sequences: &mut [ScoredSequence<'_>],
         scores: Scores<'_>,
     ) -> Result<()> {
-        self.make_room(gpu, model, self.pages_wanted(sequences.iter().map(|one| &one.sequence)))?;
-        let (tokens, targets) = self.scored_rows(gpu, sequences)?;
+        self.make_room(model, self.pages_wanted(sequences.iter().map(|one| &one.sequence)))?;
+        let (tokens, targets) = self.scored_rows(&model.gpu, sequences)?;
         let alone = match &sequences[..] {
             [one] => Some(one.sequence.position),
             _ => None,
@@ -46,7 +45,7 @@ impl Forward {
         let most = if alone.is_some() { self.dims.chunk } else { self.dims.packed };
         assert!(!tokens.is_empty() && tokens.len() <= most, "rows out of range");
         assert!(self.page_entries[0].len() <= self.dims.page_table_entries(), "pages out of range");
-        self.record_score(gpu, model, alone.is_none())?;
+        self.record_score(model, alone.is_none())?;
 
         let body = Step { position: alone.unwrap_or(0) as u32, ..self.step_of_rows() };
         if alone.is_some() {
@@ -62,12 +61,12 @@ impl Forward {
                 Step { n_rows, first_row: first as u32, ..body }
             })
             .collect();
-        let mut encoder = gpu.encoder()?;
+        let mut encoder = model.gpu.encoder()?;
         let later = bytemuck::cast_slice(&heads);
-        let staged = self.stage(gpu, &mut encoder, &tokens, &targets, [body, body], later)?;
+        let staged = self.stage(&model.gpu, &mut encoder, &tokens, &targets, [body, body], later)?;
         let recorded = &self.recordings;
         let layers = if alone.is_some() { &recorded.prefill } else { &recorded.packed };
-        let mut pieces = Pieces::new(gpu, encoder, model.options.max_submit);
+        let mut pieces = Pieces::new(&model.gpu, encoder, model.options.max_submit);
         pieces.run(&mut self.cost, &[(layers, work(body))])?;
         let step_bytes = size_of::<Step>() as u64;
         for (i, head) in heads.iter().enumerate() {
@@ -76,7 +75,7 @@ impl Forward {
             let segments = [&recorded.head_rows[..], &recorded.score].map(|list| (list, work(*head)));
             pieces.run(&mut self.cost, &segments)?;
         }
-        self.read_scores(gpu, pieces.finish(), targets.len(), scores)
+        self.read_scores(&model.gpu, pieces.finish(), targets.len(), scores)
     }
 
     /// Enters the sequences; returns tokens and targets in the order of rows. The scored
@@ -107,12 +106,12 @@ impl Forward {
     }
 
     /// Records the passes that scoring needs, unless they are recorded already.
-    fn record_score(&mut self, gpu: &Gpu, model: &Model, packed: bool) -> Result<()> {
+    fn record_score(&mut self, model: &Model, packed: bool) -> Result<()> {
         if self.recordings.score.is_empty() {
-            self.recordings.score = self.recording(gpu, model).score()?;
+            self.recordings.score = self.recording(model).score()?;
         }
         if packed && self.recordings.packed.is_empty() {
-            self.recordings.packed = self.recording(gpu, model).packed()?;
+            self.recordings.packed = self.recording(model).packed()?;
         }
         Ok(())
     }
