@@ -168,7 +168,7 @@ impl Session {
         let piece = budget / PIECES;
         loop {
             let position = self.tokens.len();
-            if let Some(n_rows) = forward.take_ended(self.feed.owner, &mut self.logits)? {
+            if let Some(n_rows) = forward.take_finished(self.feed.owner, &mut self.logits)? {
                 self.tokens.extend(self.feed.queue.drain(..n_rows));
                 let with_logits = self.feed.queue.is_empty();
                 self.feed.set_logits(with_logits.then_some(self.tokens.len()));
@@ -179,7 +179,7 @@ impl Session {
                 return Ok(());
             }
             self.check_cancel()?;
-            if !forward.has_begun() {
+            if !forward.has_unfinished() {
                 let most = forward.rows_within(piece.min(model.options.max_submit), position);
                 let (owner, all) = (self.feed.owner, &*self.feed.queue.make_contiguous());
                 let (chunk, last) = (&all[..most.min(all.len())], most >= all.len());

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 
 use super::Model;
 use super::dims::{BATCH_OFFSET, Slot};
-use super::forward::{Forward, Pieces, overflow, page_tables, work};
+use super::forward::{Forward, f16_overflow, page_tables, work};
+use super::frame_budget::Pieces;
 use super::kv_cache::PageLists;
 use super::options::STEPS_AHEAD_MAX;
 use super::recordings::HeadRows;
@@ -243,8 +244,8 @@ impl Forward {
             pieces.push((bytemuck::bytes_of(&ahead.sampling), &ahead.params, 0));
             pieces.push((bytemuck::bytes_of(&state), &ahead.state, 0));
         }
-        if self.notes_overflow {
-            pieces.push(overflow::cleared(&self.buffers));
+        if self.detects_f16_overflow {
+            pieces.push(f16_overflow::cleared(&self.buffers));
         }
         let staged =
             self.ring.stage_with(&model.gpu, &mut encoder, &pieces, bytemuck::cast_slice(&blocks))?;
@@ -257,10 +258,10 @@ impl Forward {
             let [body, head] = recorded.chunk(block.body.n_rows as usize, HeadRows::Last, deterministic);
             let sample = (&ahead.dispatches[..], work(block.head));
             pieces.run(&mut self.cost, &[(body, work(block.body)), (head, work(block.head)), sample])?;
-            if self.notes_overflow {
+            if self.detects_f16_overflow {
                 let slot = ((ahead.step + i) % N_SLOTS) as u64 * sample::RESULT_BYTES;
-                let (flag, behind) = (buffer(Slot::Overflow), sample::RESULT_BYTES - OVERFLOW_FLAG_BYTES);
-                pieces.encoder().copy(flag, 0, &ahead.results, slot + behind, OVERFLOW_FLAG_BYTES);
+                let (flag, offset) = (buffer(Slot::Overflow), sample::RESULT_BYTES - OVERFLOW_FLAG_BYTES);
+                pieces.encoder().copy(flag, 0, &ahead.results, slot + offset, OVERFLOW_FLAG_BYTES);
             }
         }
         let mut encoder = pieces.finish();

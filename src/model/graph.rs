@@ -280,7 +280,7 @@ impl<'a> Graph<'a> {
             spare_slabs: self.cache.pool(layer).spare_slabs(),
             overflow: self
                 .options
-                .notes_overflow()
+                .detects_f16_overflow()
                 .then(|| OverflowFlag { buffer: self.slot(Slot::Overflow), tag: layer }),
         }
     }

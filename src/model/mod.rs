@@ -5,10 +5,10 @@
 
 mod ahead;
 pub mod arch;
-mod cost;
 pub mod decoder;
 mod dims;
 mod forward;
+mod frame_budget;
 mod graph;
 mod kv_cache;
 mod loader;
@@ -23,7 +23,8 @@ pub mod spec;
 pub use ahead::{AheadLoop, AheadToken};
 pub use decoder::Decoder;
 pub use dims::Dims;
-pub use forward::{DispatchTiming, Forward, Overrun, PassOwner, PieceTime, ScoredSequence, Sequence};
+pub use forward::{DispatchTiming, Forward, ScoredSequence, Sequence};
+pub use frame_budget::{Overrun, PassOwner, PieceTime};
 pub use kv_cache::{KvPool, PageLists};
 pub use loader::{Weights, check_tensors};
 pub use options::{ModelOptions, STEPS_AHEAD_MAX};

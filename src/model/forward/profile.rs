@@ -54,6 +54,6 @@ impl Forward {
             workgroups: dispatch.workgroups(*work),
             duration_ns: time.duration_ns(),
         }));
-        self.check_flag(&model.gpu)
+        self.check_f16_overflow(&model.gpu)
     }
 }

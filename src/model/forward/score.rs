@@ -1,12 +1,13 @@
 //! Passes that read back scores of tokens instead of logits.
 
-use super::{Forward, Pieces, Sequence, work};
+use super::{Forward, Sequence, work};
 use crate::error::Result;
 use crate::gpu::{Encoder, Gpu};
 use crate::kernels::Step;
 use crate::kernels::score::TokenScore;
 use crate::model::Model;
 use crate::model::dims::{HEAD_STEP_OFFSET, Slot};
+use crate::model::frame_budget::Pieces;
 use crate::model::output::{Scores, bad_logits};
 
 /// Rows of one sequence, the first of which are scored.
@@ -36,8 +37,8 @@ impl Forward {
         sequences: &mut [ScoredSequence<'_>],
         scores: Scores<'_>,
     ) -> Result<()> {
-        self.make_room(model, self.pages_wanted(sequences.iter().map(|one| &one.sequence)))?;
-        let (tokens, targets) = self.scored_rows(&model.gpu, sequences)?;
+        self.ensure_free_pages(model, self.pages_wanted(sequences.iter().map(|one| &one.sequence)))?;
+        let (tokens, targets) = self.enter_scored(&model.gpu, sequences)?;
         let alone = match &sequences[..] {
             [one] => Some(one.sequence.position),
             _ => None,
@@ -53,7 +54,7 @@ impl Forward {
             // consecutive.
             self.rows.clear();
         }
-        let at_once = self.dims.scored_rows();
+        let at_once = self.dims.score_rows_max();
         let heads: Vec<Step> = (0..targets.len())
             .step_by(at_once)
             .map(|first| {
@@ -81,7 +82,7 @@ impl Forward {
     /// Enters the sequences; returns tokens and targets in the order of rows. The scored
     /// rows of all sequences come first, so that the head works on consecutive rows; the
     /// other rows follow.
-    fn scored_rows(
+    fn enter_scored(
         &mut self,
         gpu: &Gpu,
         sequences: &mut [ScoredSequence<'_>],

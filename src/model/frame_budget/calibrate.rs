@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::begun::slowest;
+use super::cost::CostModel;
 use super::split::{Segment, cost_of, load};
-use super::{Forward, work};
+use super::unfinished::slowest;
 use crate::error::Result;
 use crate::gpu::{Dispatch, Gpu, Timestamps, Work};
 use crate::kernels::{Matrix, Step};
-use crate::model::cost::CostModel;
 use crate::model::dims::HEAD_SLICES_MAX;
+use crate::model::forward::{Forward, work};
 use crate::model::recordings::HeadRows;
 use crate::model::{Model, PageLists};
 
@@ -38,7 +38,7 @@ impl Forward {
     /// per submit: for one row, for several rows, and after many positions. Then cuts the
     /// head's matrix if it takes long. The buffers still hold the warm-up's data. Results
     /// do not matter, so dispatches may add to existing values.
-    pub(super) fn calibrate(&mut self, model: &Model) -> Result<()> {
+    pub(in crate::model) fn calibrate(&mut self, model: &Model) -> Result<()> {
         let mut timestamps = Timestamps::new(&model.gpu, 1)?;
         let mut pages = PageLists::new(&model.config, self.dims.n_ctx);
         let result = self
@@ -113,7 +113,7 @@ impl Forward {
     }
 
     /// Records the head again if it takes long, cut into dispatches that are short both
-    /// for one row and for [`super::Dims::logits_rows`] rows, and times them.
+    /// for one row and for [`crate::model::Dims::logits_rows`] rows, and times them.
     fn cut_head(
         &mut self,
         model: &Model,

@@ -1,26 +1,19 @@
 //! The mutable half of a model: buffers, cache, and passes that are recorded once and
 //! encoded for every step.
 
-mod begun;
-mod cache;
-mod calibrate;
-mod output;
-pub(super) mod overflow;
+mod cache_bytes;
+pub(super) mod f16_overflow;
+mod grow_cache;
 mod profile;
-mod room;
+mod readback;
 mod score;
-mod split;
 
-pub use begun::{Overrun, PassOwner, PieceTime};
 pub use profile::DispatchTiming;
 pub use score::ScoredSequence;
-pub(super) use split::Pieces;
-
-use begun::BegunPasses;
 
 use super::Model;
-use super::cost::CostModel;
 use super::dims::{BATCH_OFFSET, Dims, HEAD_STEP_OFFSET, PAGE_TABLES, Slot};
+use super::frame_budget::{CostModel, Pieces, Unfinished};
 use super::kv_cache::{GroupPages, KV_GROUPS_MAX, KvCache, PageLists};
 use super::output::Output;
 use super::progress::{LoadPhase, ProgressFn, report};
@@ -42,10 +35,10 @@ pub struct Sequence<'a> {
 
 /// The mutable half of a model: activations, cache, recorded passes.
 pub struct Forward {
-    dims: Dims,
+    pub(super) dims: Dims,
     pub(super) buffers: Vec<GpuBuffer>,
     pub(super) params: Params,
-    cache: KvCache,
+    pub(super) cache: KvCache,
     pub(super) recordings: Recordings,
     pub(super) ring: UploadRing,
     readback: Readback,
@@ -53,19 +46,19 @@ pub struct Forward {
     pub(super) page_entries: [Vec<u32>; KV_GROUPS_MAX],
     /// Rows of the current step, for kernels that take rows of any sequences.
     rows: Vec<Row>,
-    vocab_size: usize,
+    pub(super) vocab_size: usize,
     /// Whether appends record f16 overflow.
-    pub(super) notes_overflow: bool,
+    pub(super) detects_f16_overflow: bool,
     /// Scratch of the GPU sampler, if steps are encoded ahead.
     pub(super) sample_scratch: Option<SampleScratch>,
     /// Counts submits that overwrite the data that steps ahead pass on.
     pub(super) serial: u64,
     /// Rows of the head's matrix per dispatch; `None` for whole pieces.
-    head_rows: Option<usize>,
+    pub(super) head_rows: Option<usize>,
     /// Predicts the time of dispatches.
     pub(super) cost: CostModel,
     /// Passes that run in pieces over several calls.
-    begun: BegunPasses,
+    pub(super) unfinished: Unfinished,
 }
 
 impl Forward {
@@ -96,7 +89,7 @@ impl Forward {
             page_entries: std::array::from_fn(|_| Vec::with_capacity(dims.page_table_entries())),
             rows: Vec::with_capacity(ROWS_MAX),
             vocab_size,
-            notes_overflow: model.options.notes_overflow(),
+            detects_f16_overflow: model.options.detects_f16_overflow(),
             dims,
             buffers,
             params,
@@ -108,7 +101,7 @@ impl Forward {
             serial: 0,
             head_rows: None,
             cost: CostModel::default(),
-            begun: BegunPasses::default(),
+            unfinished: Unfinished::default(),
         };
         forward.recordings = forward.recording(model).all(progress)?;
         forward.warm_up(model, progress)?;
@@ -129,7 +122,7 @@ impl Forward {
         &mut self.cache
     }
 
-    fn recording<'f>(&'f mut self, model: &'f Model) -> Recording<'f> {
+    pub(super) fn recording<'f>(&'f mut self, model: &'f Model) -> Recording<'f> {
         let Forward { dims, buffers, cache, params, head_rows, .. } = self;
         Recording { model, dims, buffers, cache, params, head_rows: *head_rows }
     }
@@ -145,10 +138,10 @@ impl Forward {
         let n = self.dims.logits_rows.min(2);
         let mut logits = Vec::new();
         let rows = Output::Rows(&mut logits);
-        overflow::permitted(self.run(model, &mut pages, &vec![0; n], 0, rows))?;
+        f16_overflow::permitted(self.run(model, &mut pages, &vec![0; n], 0, rows))?;
         report(progress, LoadPhase::WarmUp, 1, 3)?;
         let last = Output::LastLogits(&mut logits);
-        overflow::permitted(self.run(model, &mut pages, &[0], 0, last))?;
+        f16_overflow::permitted(self.run(model, &mut pages, &[0], 0, last))?;
         pages.truncate(&mut self.cache, 0);
         report(progress, LoadPhase::WarmUp, 2, 3)
     }
@@ -188,12 +181,12 @@ impl Forward {
         let mut pieces = Pieces::new(&model.gpu, encoder, model.options.max_submit);
         let segments = [(layers, work(body)), (logits, work(head)), (argmax, work(head))];
         pieces.run(&mut self.cost, &segments)?;
-        self.bring_back(&model.gpu, pieces.finish(), tokens.len(), output)
+        self.read_output(&model.gpu, pieces.finish(), tokens.len(), output)
     }
 
     /// Reserves the pages of a chunk and encodes the uploads of its step; returns the
     /// steps of the body and of the head.
-    fn begin(
+    pub(super) fn begin(
         &mut self,
         model: &Model,
         pages: &mut PageLists,
@@ -224,7 +217,7 @@ impl Forward {
         position: usize,
         n: usize,
     ) -> Result<()> {
-        self.make_room(model, pages.pages_wanted(&self.cache, position, n))?;
+        self.ensure_free_pages(model, pages.pages_wanted(&self.cache, position, n))?;
         self.page_entries.iter_mut().for_each(Vec::clear);
         self.enter(&model.gpu, pages, position, n).map(|_| ())
     }
@@ -246,7 +239,7 @@ impl Forward {
     ) -> Result<()> {
         let n: usize = sequences.iter().map(|sequence| sequence.tokens.len()).sum();
         assert!(n > 0 && n <= self.dims.batch && output.head() == HeadRows::Every, "batch out of range");
-        self.make_room(model, self.pages_wanted(sequences.iter()))?;
+        self.ensure_free_pages(model, self.pages_wanted(sequences.iter()))?;
         if !self.recordings.has_batch(n) {
             let pass = self.recording(model).batch(n)?;
             self.recordings.add_batch(n, pass);
@@ -267,7 +260,7 @@ impl Forward {
         let mut pieces = Pieces::new(&model.gpu, encoder, model.options.max_submit);
         let segments = [body, head, argmax].map(|list| (list, work(step)));
         pieces.run(&mut self.cost, &segments)?;
-        self.bring_back(&model.gpu, pieces.finish(), n, output)
+        self.read_output(&model.gpu, pieces.finish(), n, output)
     }
 
     /// Returns the pages that the rows of several sequences need.
@@ -340,9 +333,9 @@ impl Forward {
             (bytemuck::cast_slice(targets), buffer(Slot::Targets), 0),
             far,
             near,
-            overflow::cleared(&self.buffers),
+            f16_overflow::cleared(&self.buffers),
         ];
-        let pieces = if self.notes_overflow { &pieces[..] } else { &pieces[..pieces.len() - 1] };
+        let pieces = if self.detects_f16_overflow { &pieces[..] } else { &pieces[..pieces.len() - 1] };
         self.ring.stage_with(gpu, encoder, pieces, later)
     }
 }

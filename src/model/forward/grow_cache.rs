@@ -19,8 +19,8 @@ impl Forward {
     /// # Errors
     /// [`Error::Limits`] when the memory budget or the device's bindings allow no more;
     /// as [`crate::gpu::Gpu::allocate`].
-    pub(in crate::model) fn make_room(&mut self, model: &Model, wanted: GroupPages) -> Result<()> {
-        self.end_begun(model);
+    pub(in crate::model) fn ensure_free_pages(&mut self, model: &Model, wanted: GroupPages) -> Result<()> {
+        self.finish_unfinished(model);
         if self.cache.has_free(wanted) {
             return Ok(());
         }
@@ -80,13 +80,13 @@ impl Forward {
     pub fn shrink(&mut self, model: &Model) {
         let initial_pages = self.dims.initial_pages;
         let grown = self.cache.n_pages().iter().zip(initial_pages).any(|(&there, at_first)| there > at_first);
-        if !grown || !self.cache.is_unused() || self.has_begun() {
+        if !grown || !self.cache.is_unused() || self.has_unfinished() {
             return;
         }
         // The recordings' bind groups keep the slabs alive, so they are dropped as well.
         self.recordings = Recordings::default();
         self.cache.clear();
         // An error is ignored: nothing needs the pages yet.
-        let _ = self.make_room(model, initial_pages);
+        let _ = self.ensure_free_pages(model, initial_pages);
     }
 }

@@ -100,8 +100,8 @@ impl Forward {
         let n = bytes.len() as u64;
         self.readback.submit_and_read(gpu, encoder, n, || Ok(()), |read| bytes.copy_from_slice(read))?;
         let row_bytes = page_bytes / (2 * model.config.attention.n_kv_head * PAGE_SIZE) as u64;
-        let begun = places.iter().filter(|place| place.page == n_positions / PAGE_SIZE);
-        begun.for_each(|place| blank(place, row_bytes, n_positions % PAGE_SIZE, bytes));
+        let partly_filled = places.iter().filter(|place| place.page == n_positions / PAGE_SIZE);
+        partly_filled.for_each(|place| blank(place, row_bytes, n_positions % PAGE_SIZE, bytes));
         Ok(())
     }
 
@@ -165,12 +165,12 @@ fn places<'a>(
     places
 }
 
-/// Clears the rows of a partly filled page after its first `n_begun` positions. A page is
+/// Clears the rows of a partly filled page after its first `n_filled` positions. A page is
 /// `[2, n_kv_head, PAGE_SIZE]` rows.
-fn blank(place: &Place<'_>, row_bytes: u64, n_begun: usize, bytes: &mut [u8]) {
+fn blank(place: &Place<'_>, row_bytes: u64, n_filled: usize, bytes: &mut [u8]) {
     let end = place.within + place.bytes as u64;
     let rows = place.within / row_bytes..end.div_ceil(row_bytes);
-    for row in rows.filter(|row| (row % PAGE_SIZE as u64) as usize >= n_begun) {
+    for row in rows.filter(|row| (row % PAGE_SIZE as u64) as usize >= n_filled) {
         let from = (row * row_bytes).max(place.within) - place.within;
         let to = ((row + 1) * row_bytes).min(end) - place.within;
         bytes[place.at + from as usize..place.at + to as usize].fill(0);
