@@ -53,7 +53,7 @@ impl AheadSource {
         let sampling =
             SampleParams::new(params.temperature, params.top_k, params.top_p, params.min_p, stop_ids)?;
         let generator = sampler.generator();
-        let ahead = forward.ahead_loop(&bound.gpu, sampling, generator.key, generator.draws)?;
+        let ahead = forward.ahead_loop(&bound.model, sampling, generator.key, generator.draws)?;
         drop(forward);
         Ok(Some(AheadSource {
             ahead,
@@ -83,7 +83,7 @@ impl AheadSource {
     /// [`crate::Error::Gpu`] from the device.
     pub(super) fn restart(&mut self) -> Result<()> {
         while self.ahead.n_flights() > 0 {
-            self.ahead.read(&self.bound.gpu, &mut self.ready)?;
+            self.ahead.read(&self.bound.model, &mut self.ready)?;
         }
         self.remaining += self.ready.len();
         self.ready.clear();
@@ -144,7 +144,7 @@ impl AheadSource {
                 result => result?,
             }
         }
-        self.ahead.read(&self.bound.gpu, &mut self.ready)
+        self.ahead.read(&self.bound.model, &mut self.ready)
     }
 
     /// Submits steps after those in flight, if a further submit is allowed. After another
@@ -173,8 +173,7 @@ impl AheadSource {
         }
         let position = if tokens.is_some() { session.tokens.len() } else { self.submitted };
         let Session { pages, tokens: seen, .. } = session;
-        let (gpu, model) = (&bound.gpu, &bound.model);
-        let result = forward.submit_ahead(gpu, model, &mut self.ahead, pages, tokens, position, n_steps);
+        let result = forward.submit_ahead(&bound.model, &mut self.ahead, pages, tokens, position, n_steps);
         if result.is_err() {
             pages.truncate(forward.cache(), seen.len().max(self.submitted));
         } else {

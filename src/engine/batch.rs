@@ -171,11 +171,11 @@ impl Engine {
     fn step_pass(&self, sessions: &mut [&mut Session], tokens: &[u32], output: Output<'_>) -> Result<()> {
         sessions.iter().try_for_each(|session| session.check_cancel())?;
         let Entered { mut forward, bound } = enter_with(&self.shared, sessions)?;
-        let (gpu, model) = (&bound.gpu, &bound.model);
+        let model = &bound.model;
         match sessions {
             [session] if model.options.deterministic => {
                 let position = session.tokens.len();
-                forward.run(gpu, model, &mut session.pages, tokens, position, output)
+                forward.run(model, &mut session.pages, tokens, position, output)
             }
             _ => {
                 let mut sequences: Vec<Sequence<'_>> = sessions
@@ -187,7 +187,7 @@ impl Engine {
                         tokens,
                     })
                     .collect();
-                forward.run_batch(gpu, model, &mut sequences, output)
+                forward.run_batch(model, &mut sequences, output)
             }
         }
     }

@@ -27,10 +27,9 @@ pub(super) struct Shared {
     pub(super) n_ctx: usize,
 }
 
-/// A model's weights on a device.
+/// A model on its device, and how it was planned.
 pub(super) struct Bound {
     pub(super) model: Model,
-    pub(super) gpu: Arc<Gpu>,
     pub(super) dims: Dims,
     /// Whether the tuning cache had choices for the model.
     pub(super) tuned: bool,
@@ -93,10 +92,10 @@ fn bind_unsettled(
     check_budget(&config, options, &device, dims.plan())?;
     report(progress, LoadPhase::Plan, PLAN_STEPS - 1, PLAN_STEPS)?;
     let weights = Weights::load(gpu, &config, files.checkpoint(), options.dtype, progress)?;
-    let model = Model { config, options: options.clone(), choices, weights };
-    let forward = Forward::new(gpu, &model, dims.clone(), progress)?;
+    let model = Model { config, options: options.clone(), choices, weights, gpu: Arc::clone(gpu) };
+    let forward = Forward::new(&model, dims.clone(), progress)?;
     gpu.save_pipelines();
-    Ok((Bound { model, gpu: Arc::clone(gpu), dims, tuned }, forward))
+    Ok((Bound { model, dims, tuned }, forward))
 }
 
 impl Engine {
@@ -201,7 +200,7 @@ impl Session {
             let rows = forward.rows_within(bound.model.options.max_submit, done);
             let end = self.tokens.len().min(done + rows);
             let tokens = &self.tokens[done..end];
-            forward.run(&bound.gpu, &bound.model, &mut self.pages, tokens, done, Output::None)?;
+            forward.run(&bound.model, &mut self.pages, tokens, done, Output::None)?;
             done = end;
         }
         Ok(())

@@ -164,11 +164,11 @@ impl Session {
         let shared = Arc::clone(&self.shared);
         self.check_cancel()?;
         let Entered { mut forward, bound } = enter_with(&shared, &mut [self])?;
-        let (gpu, model) = (&bound.gpu, &bound.model);
+        let model = &bound.model;
         let piece = budget / PIECES;
         loop {
             let position = self.tokens.len();
-            if let Some(n_rows) = forward.take_ended(self.feed.owner, &mut self.logits)? {
+            if let Some(n_rows) = forward.take_finished(self.feed.owner, &mut self.logits)? {
                 self.tokens.extend(self.feed.queue.drain(..n_rows));
                 let with_logits = self.feed.queue.is_empty();
                 self.feed.set_logits(with_logits.then_some(self.tokens.len()));
@@ -179,17 +179,17 @@ impl Session {
                 return Ok(());
             }
             self.check_cancel()?;
-            if !forward.has_begun() {
+            if !forward.has_unfinished() {
                 let most = forward.rows_within(piece.min(model.options.max_submit), position);
                 let (owner, all) = (self.feed.owner, &*self.feed.queue.make_contiguous());
                 let (chunk, last) = (&all[..most.min(all.len())], most >= all.len());
                 // Drops pages beyond `position`, left by steps ahead or by another device.
                 self.pages.truncate(forward.cache(), position);
-                forward.begin_pass(gpu, model, owner, &mut self.pages, chunk, position, last)?;
+                forward.begin_pass(model, owner, &mut self.pages, chunk, position, last)?;
             } else if report.submits > 0 && !forward.piece_fits(model, left) {
                 return Ok(());
             }
-            if let Some(time) = forward.run_piece(gpu, model, left.min(piece), budget) {
+            if let Some(time) = forward.run_piece(model, left.min(piece), budget) {
                 report.add(time);
             }
         }

@@ -132,7 +132,7 @@ impl Engine {
     /// The current device; [`Engine::rebind`] replaces it.
     #[must_use]
     pub fn gpu(&self) -> Arc<Gpu> {
-        Arc::clone(&self.shared.bound().gpu)
+        Arc::clone(&self.shared.bound().model.gpu)
     }
 
     /// Pages of the KV cache over all groups of layers: (held by sessions, total).

@@ -134,7 +134,7 @@ impl Session {
         let Entered { mut forward, bound } = enter_with(&shared, &mut [self])?;
         let position = self.tokens.len();
         let output = Output::OnGpu { every_row };
-        if let Err(error) = forward.run(&bound.gpu, &bound.model, &mut self.pages, tokens, position, output) {
+        if let Err(error) = forward.run(&bound.model, &mut self.pages, tokens, position, output) {
             self.pages.truncate(forward.cache(), position);
             return Err(error);
         }
@@ -145,7 +145,7 @@ impl Session {
         with(&GpuOutputs {
             hidden,
             logits,
-            gpu: &bound.gpu,
+            gpu: &bound.model.gpu,
             first,
             n_rows: if every_row { tokens.len() } else { 1 },
             widths: [config.n_embd, config.vocab_size],

@@ -86,7 +86,7 @@ impl Session {
                 Sequence { pages: &mut self.pages, position: first + begin, tokens: &rows[begin..end] };
             let targets = &tokens[begin..end.min(tokens.len())];
             let sequences = &mut [ScoredSequence { sequence, targets }];
-            forward.score(&bound.gpu, &bound.model, sequences, scores.reborrow())
+            forward.score(&bound.model, sequences, scores.reborrow())
         });
         self.finish_score(tokens, &result);
         result
@@ -192,7 +192,7 @@ impl Engine {
         let mut all = Vec::new();
         let Entered { mut forward, bound } = self.shared.enter();
         let scores = Scores::Logprobs(&mut all);
-        forward.score(&bound.gpu, &bound.model, &mut sequences, scores)?;
+        forward.score(&bound.model, &mut sequences, scores)?;
         let mut rest = &all[..];
         for (part, sequence) in pass.iter().zip(&sequences) {
             let (own, behind) = rest.split_at(sequence.targets.len());

@@ -8,7 +8,6 @@ use super::budget::Feed;
 use super::interrupt::{CancelFlag, Interrupt};
 use super::{Engine, GenerateOptions, Generation};
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
 use crate::model::{DispatchTiming, Forward, Model, Output, PageLists, Sequence};
 
 /// A sequence of tokens whose keys and values are stored on the GPU.
@@ -117,11 +116,11 @@ impl Session {
         self.check(tokens)?;
         next.clear();
         let output = Output::ArgmaxRows(next);
-        self.pass(tokens, |forward, gpu, model, pages, position| {
+        self.pass(tokens, |forward, model, pages, position| {
             if model.options.deterministic {
-                forward.run(gpu, model, pages, tokens, position, output)
+                forward.run(model, pages, tokens, position, output)
             } else {
-                forward.run_batch(gpu, model, &mut [Sequence { pages, position, tokens }], output)
+                forward.run_batch(model, &mut [Sequence { pages, position, tokens }], output)
             }
         })
     }
@@ -218,16 +217,16 @@ impl Session {
         let pieces = tokens.chunks(self.shared.bound().dims.chunk);
         let last = pieces.len() - 1;
         for (i, piece) in pieces.enumerate() {
-            self.pass(piece, |forward, gpu, model, pages, position| {
-                forward.profile(gpu, model, pages, piece, position, i == last, &mut timings)
+            self.pass(piece, |forward, model, pages, position| {
+                forward.profile(model, pages, piece, position, i == last, &mut timings)
             })?;
         }
         Ok(timings)
     }
 
     fn run(&mut self, tokens: &[u32], output: Output<'_>) -> Result<()> {
-        self.pass(tokens, |forward, gpu, model, pages, position| {
-            forward.run(gpu, model, pages, tokens, position, output)
+        self.pass(tokens, |forward, model, pages, position| {
+            forward.run(model, pages, tokens, position, output)
         })
     }
 
@@ -240,13 +239,13 @@ impl Session {
     fn pass(
         &mut self,
         tokens: &[u32],
-        run: impl FnOnce(&mut Forward, &Gpu, &Model, &mut PageLists, usize) -> Result<()>,
+        run: impl FnOnce(&mut Forward, &Model, &mut PageLists, usize) -> Result<()>,
     ) -> Result<()> {
         self.check_cancel()?;
         let shared = Arc::clone(&self.shared);
         let Entered { mut forward, bound } = enter_with(&shared, &mut [self])?;
         let position = self.tokens.len();
-        let result = run(&mut forward, &bound.gpu, &bound.model, &mut self.pages, position);
+        let result = run(&mut forward, &bound.model, &mut self.pages, position);
         match result {
             Ok(()) => self.tokens.extend_from_slice(tokens),
             // Drops the pages that were taken for the tokens that were not added.
@@ -304,7 +303,7 @@ impl Drop for Session {
         self.pages.truncate(forward.cache(), 0);
         // If nothing else holds the model, all of its memory is freed anyway.
         if Arc::strong_count(&self.shared) > 1 {
-            forward.shrink(&bound.gpu, &bound.model);
+            forward.shrink(&bound.model);
         }
     }
 }

@@ -124,7 +124,7 @@ impl Engine {
     /// they were tuned. One line each.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        self.shared.bound().gpu.warnings()
+        self.shared.bound().model.gpu.warnings()
     }
 
     /// Whether the cache had tuned choices for the model when it was loaded.
@@ -146,6 +146,6 @@ impl Engine {
     ) -> Result<Tuning> {
         let bound = self.shared.bound();
         let model = &bound.model;
-        tune_model(&bound.gpu, &model.config, &model.options, budget, progress, cancel)
+        tune_model(&model.gpu, &model.config, &model.options, budget, progress, cancel)
     }
 }

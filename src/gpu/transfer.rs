@@ -234,7 +234,7 @@ impl Readback {
     }
 
     /// As [`Readback::copy_from`], to `offset` (a multiple of 4) in the readback buffer.
-    pub fn copy_behind(&self, encoder: &mut Encoder, source: &GpuBuffer, bytes: u64, offset: u64) {
+    pub fn copy_after(&self, encoder: &mut Encoder, source: &GpuBuffer, bytes: u64, offset: u64) {
         encoder.copy(source, 0, &self.buffer, offset, bytes);
     }
 

@@ -5,12 +5,13 @@ use std::collections::VecDeque;
 
 use super::Model;
 use super::dims::{BATCH_OFFSET, Slot};
-use super::forward::{Forward, Pieces, overflow, page_tables, work};
+use super::forward::{Forward, f16_overflow, page_tables, work};
+use super::frame_budget::Pieces;
 use super::kv_cache::PageLists;
 use super::options::STEPS_AHEAD_MAX;
 use super::recordings::HeadRows;
 use crate::error::Result;
-use crate::gpu::{BoundBuffer, BufferUse, Dispatch, Gpu, GpuBuffer, MemoryGroup, Readback, Submission};
+use crate::gpu::{BoundBuffer, BufferUse, Dispatch, GpuBuffer, MemoryGroup, Readback, Submission};
 use crate::kernels::sample::{self, NO_TOKEN, Sample, SampleParams, SampleState};
 use crate::kernels::{Batch, KvOverflow, OVERFLOW_FLAG_BYTES, Row, Step, contract};
 
@@ -110,12 +111,12 @@ impl AheadLoop {
     ///
     /// # Errors
     /// [`crate::Error::Gpu`] when the driver reports a fault.
-    pub fn read(&mut self, gpu: &Gpu, tokens: &mut VecDeque<AheadToken>) -> Result<()> {
+    pub fn read(&mut self, model: &Model, tokens: &mut VecDeque<AheadToken>) -> Result<()> {
         let Some(flight) = self.flights.pop_front() else { return Ok(()) };
         let Flight { submission, readback, first_step, n_steps } = flight;
         let takes_number = self.sampling.greedy == 0;
         let (draws, last) = (&mut self.draws, &mut self.last_token);
-        self.readbacks[readback].read(gpu, submission, RESULTS_BYTES, |bytes| {
+        self.readbacks[readback].read(&model.gpu, submission, RESULTS_BYTES, |bytes| {
             let slots: &[[u32; 4]] = bytemuck::cast_slice(bytes);
             for step in first_step..first_step + n_steps {
                 tokens.push_back(match slots[step % N_SLOTS] {
@@ -142,17 +143,18 @@ impl Forward {
     /// which `draws` numbers are already taken.
     ///
     /// # Errors
-    /// As [`Gpu::allocate`] and [`Recorder::dispatch`].
+    /// As [`crate::gpu::Gpu::allocate`] and [`Recorder::dispatch`].
     ///
     /// # Panics
     /// If the model was loaded without steps ahead.
     pub fn ahead_loop(
         &mut self,
-        gpu: &Gpu,
+        model: &Model,
         sampling: SampleParams,
         key: [u32; 8],
         draws: u64,
     ) -> Result<AheadLoop> {
+        let gpu = &model.gpu;
         let small = |label, bytes, usage| gpu.allocate(label, bytes, usage, MemoryGroup::Logits);
         let params = small("sample params", size_of::<SampleParams>() as u64, BufferUse::Uniform)?;
         let state = small("sample state", size_of::<SampleState>() as u64, BufferUse::Storage)?;
@@ -209,10 +211,8 @@ impl Forward {
     /// As [`Forward::run`]; if the loop already has two submits in flight; if `n_steps`
     /// is 0 or above [`STEPS_AHEAD_MAX`]; without tokens, if another submit came in
     /// between while some of the loop's own are unread.
-    #[allow(clippy::too_many_arguments, reason = "those of Forward::run, with the loop and its steps")]
     pub fn submit_ahead(
         &mut self,
-        gpu: &Gpu,
         model: &Model,
         ahead: &mut AheadLoop,
         pages: &mut PageLists,
@@ -222,7 +222,7 @@ impl Forward {
     ) -> Result<()> {
         let n_first = tokens.map_or(1, <[u32]>::len);
         assert!(ahead.has_room() && (1..=STEPS_AHEAD_MAX).contains(&n_steps), "no room for a submit");
-        self.reserve(gpu, model, pages, position, n_first + n_steps - 1)?;
+        self.reserve(model, pages, position, n_first + n_steps - 1)?;
         let chained = tokens.is_none() && self.follows(ahead);
         assert!(tokens.is_some() || chained || ahead.flights.is_empty(), "unread tokens");
         let last = [ahead.last_token];
@@ -234,7 +234,7 @@ impl Forward {
                 block(position as u32, n as u32)
             })
             .collect();
-        let mut encoder = gpu.encoder()?;
+        let mut encoder = model.gpu.encoder()?;
         let state = SampleState::new(ahead.key, ahead.draws);
         let buffer = |slot: Slot| &self.buffers[slot as usize];
         let mut pieces = page_tables(&self.page_entries, &self.buffers).to_vec();
@@ -244,23 +244,24 @@ impl Forward {
             pieces.push((bytemuck::bytes_of(&ahead.sampling), &ahead.params, 0));
             pieces.push((bytemuck::bytes_of(&state), &ahead.state, 0));
         }
-        if self.notes_overflow {
-            pieces.push(overflow::cleared(&self.buffers));
+        if self.detects_f16_overflow {
+            pieces.push(f16_overflow::cleared(&self.buffers));
         }
-        let staged = self.ring.stage_with(gpu, &mut encoder, &pieces, bytemuck::cast_slice(&blocks))?;
+        let staged =
+            self.ring.stage_with(&model.gpu, &mut encoder, &pieces, bytemuck::cast_slice(&blocks))?;
         let recorded = &self.recordings;
         let deterministic = model.options.deterministic;
-        let mut pieces = Pieces::new(gpu, encoder, model.options.max_submit);
+        let mut pieces = Pieces::new(&model.gpu, encoder, model.options.max_submit);
         for (i, block) in blocks.iter().enumerate() {
             let offset = staged + i as u64 * BLOCK_BYTES;
             self.ring.copy_staged(pieces.encoder(), offset, buffer(Slot::Step), 0, BLOCK_BYTES);
             let [body, head] = recorded.chunk(block.body.n_rows as usize, HeadRows::Last, deterministic);
             let sample = (&ahead.dispatches[..], work(block.head));
             pieces.run(&mut self.cost, &[(body, work(block.body)), (head, work(block.head)), sample])?;
-            if self.notes_overflow {
+            if self.detects_f16_overflow {
                 let slot = ((ahead.step + i) % N_SLOTS) as u64 * sample::RESULT_BYTES;
-                let (flag, behind) = (buffer(Slot::Overflow), sample::RESULT_BYTES - OVERFLOW_FLAG_BYTES);
-                pieces.encoder().copy(flag, 0, &ahead.results, slot + behind, OVERFLOW_FLAG_BYTES);
+                let (flag, offset) = (buffer(Slot::Overflow), sample::RESULT_BYTES - OVERFLOW_FLAG_BYTES);
+                pieces.encoder().copy(flag, 0, &ahead.results, slot + offset, OVERFLOW_FLAG_BYTES);
             }
         }
         let mut encoder = pieces.finish();
@@ -268,8 +269,8 @@ impl Forward {
         ahead.next_readback = (readback + 1) % FLIGHTS_MAX;
         ahead.readbacks[readback].copy_from(&mut encoder, &ahead.results, RESULTS_BYTES);
         let ring = &mut self.ring;
-        let submitted = || ring.submitted(gpu);
-        let submission = ahead.readbacks[readback].submit(gpu, encoder, RESULTS_BYTES, submitted)?;
+        let submitted = || ring.submitted(&model.gpu);
+        let submission = ahead.readbacks[readback].submit(&model.gpu, encoder, RESULTS_BYTES, submitted)?;
         ahead.flights.push_back(Flight { submission, readback, first_step: ahead.step, n_steps });
         ahead.step += n_steps;
         self.serial += 1;

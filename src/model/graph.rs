@@ -86,10 +86,10 @@ impl<'a> Graph<'a> {
             self.out(recorder, phase, Slot::Attention, &weights.out, None)?;
         } else {
             self.attention(recorder, phase, layer)?;
-            self.out(recorder, phase, Slot::Attention, &weights.out, weights.behind_attention.as_ref())?;
+            self.out(recorder, phase, Slot::Attention, &weights.out, weights.after_attention.as_ref())?;
             self.mlp_in(recorder, phase, mlp_norm, &weights.up)?;
         }
-        self.out(recorder, phase, Slot::Inner, &weights.down, weights.behind_mlp.as_ref())
+        self.out(recorder, phase, Slot::Inner, &weights.down, weights.after_mlp.as_ref())
     }
 
     /// Records the norm, the projection to q, k and v, the rotation, and the append of k
@@ -280,7 +280,7 @@ impl<'a> Graph<'a> {
             spare_slabs: self.cache.pool(layer).spare_slabs(),
             overflow: self
                 .options
-                .notes_overflow()
+                .detects_f16_overflow()
                 .then(|| OverflowFlag { buffer: self.slot(Slot::Overflow), tag: layer }),
         }
     }

@@ -5,10 +5,10 @@
 
 mod ahead;
 pub mod arch;
-mod cost;
 pub mod decoder;
 mod dims;
 mod forward;
+mod frame_budget;
 mod graph;
 mod kv_cache;
 mod loader;
@@ -23,7 +23,8 @@ pub mod spec;
 pub use ahead::{AheadLoop, AheadToken};
 pub use decoder::Decoder;
 pub use dims::Dims;
-pub use forward::{DispatchTiming, Forward, Overrun, PassOwner, PieceTime, ScoredSequence, Sequence};
+pub use forward::{DispatchTiming, Forward, ScoredSequence, Sequence};
+pub use frame_budget::{Overrun, PassOwner, PieceTime};
 pub use kv_cache::{KvPool, PageLists};
 pub use loader::{Weights, check_tensors};
 pub use options::{ModelOptions, STEPS_AHEAD_MAX};
@@ -31,10 +32,12 @@ pub use output::{Output, Scores, bad_logits, kv_overflow};
 pub(crate) use progress::report;
 pub use progress::{LoadPhase, LoadProgress, PLAN_STEPS, ProgressFn};
 
+use std::sync::Arc;
+
+use crate::gpu::Gpu;
 use crate::kernels::Choices;
 
-/// The immutable half of a model: its configuration and its weights.
-#[derive(Debug)]
+/// The immutable half of a model: its configuration, and its weights on a device.
 pub struct Model {
     /// The architecture and its sizes.
     pub config: Decoder,
@@ -44,4 +47,6 @@ pub struct Model {
     pub choices: Choices,
     /// The weights on the GPU.
     pub weights: Weights,
+    /// The device that holds the weights and runs the model.
+    pub gpu: Arc<Gpu>,
 }

@@ -79,7 +79,7 @@ impl Default for ModelOptions {
 
 impl ModelOptions {
     /// Returns whether the append kernels record f16 overflow.
-    pub(super) fn notes_overflow(&self) -> bool {
+    pub(super) fn detects_f16_overflow(&self) -> bool {
         self.detect_overflow && self.kv_dtype == DType::F16
     }
 

@@ -6,7 +6,7 @@ use super::graph::{Graph, Phase};
 use super::kv_cache::KvCache;
 use super::progress::{LoadPhase, ProgressFn, report};
 use crate::error::Result;
-use crate::gpu::{Dispatch, Gpu, GpuBuffer, Params};
+use crate::gpu::{Dispatch, GpuBuffer, Params};
 use crate::kernels::{argmax, contract, gemv};
 
 /// The recorded passes, each for any number of rows or for batches up to some size.
@@ -37,7 +37,6 @@ pub(super) struct BatchPass {
 
 /// The inputs of recording.
 pub(super) struct Recording<'a> {
-    pub(super) gpu: &'a Gpu,
     pub(super) model: &'a Model,
     pub(super) dims: &'a Dims,
     pub(super) buffers: &'a [GpuBuffer],
@@ -62,7 +61,7 @@ impl<'a> Recording<'a> {
         tick(2 * layers + 1)?;
         let vocab = self.model.config.vocab();
         let slot = |slot: Slot| &self.buffers[slot as usize];
-        let mut recorder = contract::recorder(self.gpu, self.params);
+        let mut recorder = contract::recorder(&self.model.gpu, self.params);
         let (logits, result) = (slot(Slot::Logits), slot(Slot::Argmax));
         argmax::record(&mut recorder, vocab.len(), vocab.padded_len(), logits, result)?;
         let argmax = recorder.finish();
@@ -101,7 +100,7 @@ impl<'a> Recording<'a> {
     /// As [`Recorder::dispatch`].
     pub(super) fn score(self) -> Result<Vec<Dispatch>> {
         let graph = self.graph();
-        let mut recorder = contract::recorder(self.gpu, self.params);
+        let mut recorder = contract::recorder(&self.model.gpu, self.params);
         graph.score(&mut recorder)?;
         Ok(recorder.finish())
     }
@@ -109,7 +108,7 @@ impl<'a> Recording<'a> {
     /// Records the body of a pass; `tick` receives the number of layers done.
     fn body(&mut self, phase: Phase, tick: &mut dyn FnMut(u64) -> Result<()>) -> Result<Vec<Dispatch>> {
         let (graph, weights) = (self.graph(), &self.model.weights);
-        let mut recorder = contract::recorder(self.gpu, self.params);
+        let mut recorder = contract::recorder(&self.model.gpu, self.params);
         graph.embed(&mut recorder, phase, weights)?;
         for (layer, weights) in weights.layers.iter().enumerate() {
             graph.layer(&mut recorder, phase, layer, weights)?;
@@ -128,7 +127,7 @@ impl<'a> Recording<'a> {
 
     fn head(&mut self, phase: Phase) -> Result<Vec<Dispatch>> {
         let (graph, weights) = (self.graph(), &self.model.weights);
-        let mut recorder = contract::recorder(self.gpu, self.params);
+        let mut recorder = contract::recorder(&self.model.gpu, self.params);
         graph.head(&mut recorder, phase, weights)?;
         Ok(recorder.finish())
     }

@@ -32,6 +32,55 @@ pub enum Role {
     Bias,
 }
 
+/// The place of a tensor on the GPU in a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// The token embedding.
+    Tokens,
+    /// The learned position embedding.
+    Positions,
+    /// A tensor of a block, by the block's number.
+    Layer(usize, LayerPart, Param),
+    /// The norm before the head.
+    FinalNorm(Param),
+    /// The head; without weights if it is the token embedding.
+    Head(Param),
+}
+
+/// The norms and linear maps of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LayerPart {
+    /// The norm before attention.
+    AttentionNorm,
+    /// The projection to q, k and v.
+    Qkv,
+    /// The norm of q heads.
+    QNorm,
+    /// The norm of k heads.
+    KNorm,
+    /// The projection from attention onto the residual stream.
+    Out,
+    /// The norm after attention.
+    AfterAttention,
+    /// The norm before the MLP, if it is not attention's.
+    MlpNorm,
+    /// The up projection, with the gate.
+    Up,
+    /// The down projection.
+    Down,
+    /// The norm after the MLP.
+    AfterMlp,
+}
+
+/// The two tensors of a norm or of a linear map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Param {
+    /// The weights.
+    Weight,
+    /// The bias.
+    Bias,
+}
+
 /// A tensor in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
@@ -154,6 +203,8 @@ impl Order {
 /// A matrix or a vector on the GPU, and the tensors it is built from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorSpec {
+    /// Its place in the model.
+    pub place: Place,
     /// Its role.
     pub role: Role,
     /// The tensors; all have the same layout and width.
@@ -170,20 +221,21 @@ pub struct TensorSpec {
 
 impl TensorSpec {
     /// Describes a vector from one tensor.
-    pub(super) fn vector(role: Role, name: impl Into<String>, axis: Axis) -> Self {
-        Self::vectors(role, vec![Source::new(name, axis.len())], Order::Axis(axis))
+    pub(super) fn vector(place: Place, role: Role, name: impl Into<String>, axis: Axis) -> Self {
+        Self::vectors(place, role, vec![Source::new(name, axis.len())], Order::Axis(axis))
     }
 
     /// Describes a vector from several tensors.
-    pub(super) fn vectors(role: Role, sources: Vec<Source>, rows: Order) -> Self {
+    pub(super) fn vectors(place: Place, role: Role, sources: Vec<Source>, rows: Order) -> Self {
         let columns = Axis::plain(1);
-        TensorSpec { role, sources, layout: Layout::Vector, rows, columns, plus_one: false }
+        TensorSpec { place, role, sources, layout: Layout::Vector, rows, columns, plus_one: false }
     }
 
     /// Describes a matrix from one `[rows, columns]` tensor.
-    pub(super) fn matrix(name: impl Into<String>, rows: Axis, columns: Axis) -> Self {
+    pub(super) fn matrix(place: Place, name: impl Into<String>, rows: Axis, columns: Axis) -> Self {
         let (sources, rows) = (vec![Source::new(name, rows.len())], Order::Axis(rows));
-        TensorSpec { role: Role::Matrix, sources, layout: Layout::RowMajor, rows, columns, plus_one: false }
+        let (role, layout) = (Role::Matrix, Layout::RowMajor);
+        TensorSpec { place, role, sources, layout, rows, columns, plus_one: false }
     }
 
     /// Returns the name for labels and messages: that of the first tensor.

@@ -1,32 +1,45 @@
-//! The tensors of a described model, in the order of loading.
+//! The tensors of a described model.
 
 use super::{Attention, Decoder, Linear, Qkv, Residual, Up};
 use crate::kernels::Norm;
 use crate::model::rope::Pairing;
-use crate::model::spec::{HeadSources, Heads, Layout, Order, Role, Source, TensorSpec};
+use crate::model::spec::{
+    HeadSources, Heads, LayerPart, Layout, Order, Param, Place, Role, Source, TensorSpec,
+};
 use crate::tensor::Axis;
 
 impl Decoder {
     /// Returns all tensors of a checkpoint, without the prefix: embeddings, blocks, final
-    /// norm, head. The loader takes them in this order.
+    /// norm, head.
     #[must_use]
     pub fn tensors(&self) -> Vec<TensorSpec> {
         let embd = self.embd();
-        let mut all = vec![TensorSpec::matrix(self.embedding.tokens, self.vocab(), embd)];
+        let mut all = vec![TensorSpec::matrix(Place::Tokens, self.embedding.tokens, self.vocab(), embd)];
         if let Some(positions) = &self.embedding.positions {
-            let mut spec = TensorSpec::matrix(positions.name, Axis::plain(self.n_positions), embd);
+            let mut spec =
+                TensorSpec::matrix(Place::Positions, positions.name, Axis::plain(self.n_positions), embd);
             spec.sources[0].skipped = positions.skipped;
             all.push(spec);
         }
         for layer in 0..self.n_layer {
-            self.block(&mut all, &self.layer_prefix.replace("{}", &layer.to_string()));
+            self.block(&mut all, layer, &self.layer_prefix.replace("{}", &layer.to_string()));
         }
-        self.norm(&mut all, self.head.norm, embd, Pairing::AsIs);
+        self.norm(&mut all, Place::FinalNorm, self.head.norm, embd, Pairing::AsIs);
         if !self.head.tied {
-            all.push(TensorSpec::matrix(self.head_name("weight"), self.vocab(), embd));
+            all.push(TensorSpec::matrix(
+                Place::Head(Param::Weight),
+                self.head_name("weight"),
+                self.vocab(),
+                embd,
+            ));
         }
         if self.head.bias {
-            all.push(TensorSpec::vector(Role::Bias, self.head_name("bias"), self.vocab()));
+            all.push(TensorSpec::vector(
+                Place::Head(Param::Bias),
+                Role::Bias,
+                self.head_name("bias"),
+                self.vocab(),
+            ));
         }
         all
     }
@@ -36,65 +49,90 @@ impl Decoder {
         format!("{}.{part}", self.head.name)
     }
 
-    fn block(&self, all: &mut Vec<TensorSpec>, prefix: &str) {
+    fn block(&self, all: &mut Vec<TensorSpec>, layer: usize, prefix: &str) {
         let embd = self.embd();
-        let norm = |all: &mut Vec<TensorSpec>, name: &str| {
-            self.norm(all, &format!("{prefix}{name}"), embd, Pairing::AsIs);
+        let place = |part| move |param| Place::Layer(layer, part, param);
+        let norm = |all: &mut Vec<TensorSpec>, part, name: &str| {
+            self.norm(all, place(part), &format!("{prefix}{name}"), embd, Pairing::AsIs);
         };
-        let (before_attention, behind_attention, before_mlp, behind_mlp) = match self.residual {
+        let (before_attention, after_attention, before_mlp, after_mlp) = match self.residual {
             Residual::Sequential { attention, mlp } => (attention, None, Some(mlp), None),
             Residual::Sandwich { attention, mlp } => {
                 (attention[0], Some(attention[1]), Some(mlp[0]), Some(mlp[1]))
             }
             Residual::Parallel { attention, mlp } => (attention, None, mlp, None),
         };
-        norm(all, before_attention);
-        self.qkv_tensors(all, prefix);
+        norm(all, LayerPart::AttentionNorm, before_attention);
+        self.qkv_tensors(all, place(LayerPart::Qkv), prefix);
         if let Some(names) = self.attention.qk_norm {
-            for name in names {
+            for (part, name) in [LayerPart::QNorm, LayerPart::KNorm].into_iter().zip(names) {
                 self.norm(
                     all,
+                    place(part),
                     &format!("{prefix}{name}"),
                     Axis::plain(self.attention.head_dim),
                     self.pairing(),
                 );
             }
         }
-        linear(all, prefix, &[self.attention.out], Order::Axis(embd), self.heads(), Role::Residual);
-        behind_attention.iter().for_each(|name| norm(all, name));
-        before_mlp.iter().for_each(|name| norm(all, name));
+        linear(
+            all,
+            place(LayerPart::Out),
+            prefix,
+            &[self.attention.out],
+            Order::Axis(embd),
+            self.heads(),
+            Role::Residual,
+        );
+        after_attention.iter().for_each(|name| norm(all, LayerPart::AfterAttention, name));
+        before_mlp.iter().for_each(|name| norm(all, LayerPart::MlpNorm, name));
         let n_inner = self.mlp.n_inner;
         let (up, order) = match &self.mlp.up {
             Up::Plain(up) => (std::slice::from_ref(up), Order::Axis(self.inner())),
             Up::Gated(both) => (&both[..], Order::Gated { n_inner, one_source: false }),
             Up::GatedFused(both) => (std::slice::from_ref(both), Order::Gated { n_inner, one_source: true }),
         };
-        linear(all, prefix, up, order, embd, Role::Matrix);
-        linear(all, prefix, &[self.mlp.down], Order::Axis(embd), self.inner(), Role::Residual);
-        behind_mlp.iter().for_each(|name| norm(all, name));
+        linear(all, place(LayerPart::Up), prefix, up, order, embd, Role::Matrix);
+        linear(
+            all,
+            place(LayerPart::Down),
+            prefix,
+            &[self.mlp.down],
+            Order::Axis(embd),
+            self.inner(),
+            Role::Residual,
+        );
+        after_mlp.iter().for_each(|name| norm(all, LayerPart::AfterMlp, name));
     }
 
-    fn qkv_tensors(&self, all: &mut Vec<TensorSpec>, prefix: &str) {
+    fn qkv_tensors(&self, all: &mut Vec<TensorSpec>, place: impl Fn(Param) -> Place, prefix: &str) {
         let Attention { n_head, n_kv_head, head_dim, .. } = self.attention;
         let (linears, sources) = match &self.attention.qkv {
             Qkv::Separate(three) => (&three[..], HeadSources::Separate),
             Qkv::Fused(one, sources) => (std::slice::from_ref(one), *sources),
         };
         let heads = Heads { n_head, n_kv_head, head_dim, pairing: self.pairing(), sources };
-        linear(all, prefix, linears, Order::Heads(heads), self.embd(), Role::Matrix);
+        linear(all, place, prefix, linears, Order::Heads(heads), self.embd(), Role::Matrix);
     }
 
     /// Adds the vectors of a norm: weights, and the bias of a layer norm.
-    fn norm(&self, all: &mut Vec<TensorSpec>, name: &str, axis: Axis, pairing: Pairing) {
+    fn norm(
+        &self,
+        all: &mut Vec<TensorSpec>,
+        place: impl Fn(Param) -> Place,
+        name: &str,
+        axis: Axis,
+        pairing: Pairing,
+    ) {
         let heads =
             Heads { n_head: 1, n_kv_head: 0, head_dim: axis.len(), pairing, sources: HeadSources::Separate };
         let order = if pairing == Pairing::AsIs { Order::Axis(axis) } else { Order::Heads(heads) };
         let source = |part: &str| vec![Source::new(format!("{name}.{part}"), axis.len())];
-        let weight = TensorSpec::vectors(Role::Norm, source("weight"), order);
+        let weight = TensorSpec::vectors(place(Param::Weight), Role::Norm, source("weight"), order);
         all.push(TensorSpec { plus_one: self.norms.plus_one, ..weight });
         // Norms of heads are never layer norms.
         if self.norms.kind == Norm::Layer {
-            all.push(TensorSpec::vectors(Role::Bias, source("bias"), order));
+            all.push(TensorSpec::vectors(place(Param::Bias), Role::Bias, source("bias"), order));
         }
     }
 
@@ -115,15 +153,31 @@ impl Decoder {
 }
 
 /// Adds a matrix and its bias, from one tensor or several.
-fn linear(all: &mut Vec<TensorSpec>, prefix: &str, parts: &[Linear], rows: Order, columns: Axis, role: Role) {
+fn linear(
+    all: &mut Vec<TensorSpec>,
+    place: impl Fn(Param) -> Place,
+    prefix: &str,
+    parts: &[Linear],
+    rows: Order,
+    columns: Axis,
+    role: Role,
+) {
     let sources = |part: &str| -> Vec<Source> {
         let names = parts.iter().map(|linear| format!("{prefix}{}.{part}", linear.name));
         names.zip(source_rows(&rows, parts.len())).map(|(name, rows)| Source::new(name, rows)).collect()
     };
     let layout = if parts[0].transposed { Layout::Transposed } else { Layout::RowMajor };
-    all.push(TensorSpec { role, sources: sources("weight"), layout, rows, columns, plus_one: false });
+    all.push(TensorSpec {
+        place: place(Param::Weight),
+        role,
+        sources: sources("weight"),
+        layout,
+        rows,
+        columns,
+        plus_one: false,
+    });
     if parts[0].bias {
-        all.push(TensorSpec::vectors(Role::Bias, sources("bias"), rows));
+        all.push(TensorSpec::vectors(place(Param::Bias), Role::Bias, sources("bias"), rows));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Forward, work};
 use crate::error::Result;
-use crate::gpu::{Dispatch, Gpu, Timestamps, Work};
+use crate::gpu::{Dispatch, Timestamps, Work};
 use crate::model::recordings::HeadRows;
 use crate::model::{Model, PageLists};
 
@@ -28,10 +28,8 @@ impl Forward {
     ///
     /// # Panics
     /// As [`Forward::run`].
-    #[allow(clippy::too_many_arguments, reason = "those of Forward::run, with what it returns")]
     pub fn profile(
         &mut self,
-        gpu: &Gpu,
         model: &Model,
         pages: &mut PageLists,
         tokens: &[u32],
@@ -39,8 +37,8 @@ impl Forward {
         head: bool,
         timings: &mut Vec<DispatchTiming>,
     ) -> Result<()> {
-        let (encoder, [body, last]) = self.begin(gpu, model, pages, tokens, position, false)?;
-        self.submit(gpu, encoder)?;
+        let (encoder, [body, last]) = self.begin(model, pages, tokens, position, false)?;
+        self.submit(&model.gpu, encoder)?;
         let head = if head { HeadRows::Last } else { HeadRows::None };
         let [layers, head] = self.recordings.chunk(tokens.len(), head, model.options.deterministic);
         let dispatches: Vec<(&Dispatch, Work)> = layers
@@ -49,13 +47,13 @@ impl Forward {
             .chain(head.iter().map(|dispatch| (dispatch, work(last))))
             .filter(|(dispatch, work)| dispatch.workgroups(*work).iter().all(|&n| n > 0))
             .collect();
-        let mut timestamps = Timestamps::new(gpu, dispatches.len())?;
-        let times = gpu.run_timed(&dispatches, timestamps.as_mut())?;
+        let mut timestamps = Timestamps::new(&model.gpu, dispatches.len())?;
+        let times = model.gpu.run_timed(&dispatches, timestamps.as_mut())?;
         timings.extend(dispatches.iter().zip(times).map(|((dispatch, work), time)| DispatchTiming {
             label: dispatch.label().to_owned(),
             workgroups: dispatch.workgroups(*work),
             duration_ns: time.duration_ns(),
         }));
-        self.check_flag(gpu)
+        self.check_f16_overflow(&model.gpu)
     }
 }

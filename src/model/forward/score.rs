@@ -1,12 +1,13 @@
 //! Passes that read back scores of tokens instead of logits.
 
-use super::{Forward, Pieces, Sequence, work};
+use super::{Forward, Sequence, work};
 use crate::error::Result;
 use crate::gpu::{Encoder, Gpu};
 use crate::kernels::Step;
 use crate::kernels::score::TokenScore;
 use crate::model::Model;
 use crate::model::dims::{HEAD_STEP_OFFSET, Slot};
+use crate::model::frame_budget::Pieces;
 use crate::model::output::{Scores, bad_logits};
 
 /// Rows of one sequence, the first of which are scored.
@@ -32,13 +33,12 @@ impl Forward {
     /// As [`Forward::run`]; for more rows or pages than fit.
     pub fn score(
         &mut self,
-        gpu: &Gpu,
         model: &Model,
         sequences: &mut [ScoredSequence<'_>],
         scores: Scores<'_>,
     ) -> Result<()> {
-        self.make_room(gpu, model, self.pages_wanted(sequences.iter().map(|one| &one.sequence)))?;
-        let (tokens, targets) = self.scored_rows(gpu, sequences)?;
+        self.ensure_free_pages(model, self.pages_wanted(sequences.iter().map(|one| &one.sequence)))?;
+        let (tokens, targets) = self.enter_scored(&model.gpu, sequences)?;
         let alone = match &sequences[..] {
             [one] => Some(one.sequence.position),
             _ => None,
@@ -46,7 +46,7 @@ impl Forward {
         let most = if alone.is_some() { self.dims.chunk } else { self.dims.packed };
         assert!(!tokens.is_empty() && tokens.len() <= most, "rows out of range");
         assert!(self.page_entries[0].len() <= self.dims.page_table_entries(), "pages out of range");
-        self.record_score(gpu, model, alone.is_none())?;
+        self.record_score(model, alone.is_none())?;
 
         let body = Step { position: alone.unwrap_or(0) as u32, ..self.step_of_rows() };
         if alone.is_some() {
@@ -54,7 +54,7 @@ impl Forward {
             // consecutive.
             self.rows.clear();
         }
-        let at_once = self.dims.scored_rows();
+        let at_once = self.dims.score_rows_max();
         let heads: Vec<Step> = (0..targets.len())
             .step_by(at_once)
             .map(|first| {
@@ -62,12 +62,12 @@ impl Forward {
                 Step { n_rows, first_row: first as u32, ..body }
             })
             .collect();
-        let mut encoder = gpu.encoder()?;
+        let mut encoder = model.gpu.encoder()?;
         let later = bytemuck::cast_slice(&heads);
-        let staged = self.stage(gpu, &mut encoder, &tokens, &targets, [body, body], later)?;
+        let staged = self.stage(&model.gpu, &mut encoder, &tokens, &targets, [body, body], later)?;
         let recorded = &self.recordings;
         let layers = if alone.is_some() { &recorded.prefill } else { &recorded.packed };
-        let mut pieces = Pieces::new(gpu, encoder, model.options.max_submit);
+        let mut pieces = Pieces::new(&model.gpu, encoder, model.options.max_submit);
         pieces.run(&mut self.cost, &[(layers, work(body))])?;
         let step_bytes = size_of::<Step>() as u64;
         for (i, head) in heads.iter().enumerate() {
@@ -76,13 +76,13 @@ impl Forward {
             let segments = [&recorded.head_rows[..], &recorded.score].map(|list| (list, work(*head)));
             pieces.run(&mut self.cost, &segments)?;
         }
-        self.read_scores(gpu, pieces.finish(), targets.len(), scores)
+        self.read_scores(&model.gpu, pieces.finish(), targets.len(), scores)
     }
 
     /// Enters the sequences; returns tokens and targets in the order of rows. The scored
     /// rows of all sequences come first, so that the head works on consecutive rows; the
     /// other rows follow.
-    fn scored_rows(
+    fn enter_scored(
         &mut self,
         gpu: &Gpu,
         sequences: &mut [ScoredSequence<'_>],
@@ -107,12 +107,12 @@ impl Forward {
     }
 
     /// Records the passes that scoring needs, unless they are recorded already.
-    fn record_score(&mut self, gpu: &Gpu, model: &Model, packed: bool) -> Result<()> {
+    fn record_score(&mut self, model: &Model, packed: bool) -> Result<()> {
         if self.recordings.score.is_empty() {
-            self.recordings.score = self.recording(gpu, model).score()?;
+            self.recordings.score = self.recording(model).score()?;
         }
         if packed && self.recordings.packed.is_empty() {
-            self.recordings.packed = self.recording(gpu, model).packed()?;
+            self.recordings.packed = self.recording(model).packed()?;
         }
         Ok(())
     }

@@ -6,13 +6,14 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::Pieces;
+use super::cost::{CostModel, Piece, fewer_rows};
 use super::split::{Place, Segment, cost_of, encode, loads, piece_at};
-use super::{Forward, Pieces, work};
 use crate::error::Result;
 use crate::gpu::{Encoder, Gpu, Timestamps};
 use crate::kernels::Step;
-use crate::model::cost::{CostModel, Piece, fewer_rows};
 use crate::model::dims::Slot;
+use crate::model::forward::{Forward, work};
 use crate::model::recordings::{HeadRows, Recordings};
 use crate::model::{Model, PageLists};
 
@@ -55,18 +56,38 @@ pub struct PieceTime {
 }
 
 /// An unfinished pass.
-struct Begun {
+struct UnfinishedPass {
     owner: PassOwner,
     head_rows: HeadRows,
     body: Step,
     head: Step,
     at: Place,
-    /// Holds the uploads until the first piece runs. That must be the next call:
-    /// [`Forward::end_begun`] does not submit them.
-    staged: Option<Encoder>,
+    /// Holds the uploads until the first piece runs.
+    uploads: Option<Encoder>,
 }
 
-impl Begun {
+/// The commands of a pass that are not yet submitted.
+struct Rest {
+    encoder: Encoder,
+    /// Whether they contain the copies from the upload ring.
+    holds_uploads: bool,
+}
+
+impl Rest {
+    fn empty(gpu: &Gpu) -> Result<Rest> {
+        Ok(Rest { encoder: gpu.encoder()?, holds_uploads: false })
+    }
+}
+
+impl UnfinishedPass {
+    /// Returns the encoder for the next piece. The first one begins with the uploads.
+    fn next_encoder(&mut self, gpu: &Gpu) -> Result<Rest> {
+        match self.uploads.take() {
+            Some(encoder) => Ok(Rest { encoder, holds_uploads: true }),
+            None => Rest::empty(gpu),
+        }
+    }
+
     fn segments<'r>(&self, recorded: &'r Recordings, deterministic: bool) -> [Segment<'r>; 2] {
         let [body, head] = recorded.chunk(self.body.n_rows as usize, self.head_rows, deterministic);
         [(body, work(self.body)), (head, work(self.head))]
@@ -74,7 +95,7 @@ impl Begun {
 }
 
 /// The result of a finished pass.
-struct Ended {
+struct FinishedPass {
     owner: PassOwner,
     n_rows: usize,
     /// Empty if no logits were requested.
@@ -83,9 +104,9 @@ struct Ended {
 
 /// The unfinished pass, and finished ones whose results are not yet taken.
 #[derive(Default)]
-pub(super) struct BegunPasses {
-    current: Option<Begun>,
-    ended: Vec<Ended>,
+pub(in crate::model) struct Unfinished {
+    current: Option<UnfinishedPass>,
+    finished: Vec<FinishedPass>,
     /// Memory for the next logits.
     spare: Vec<f32>,
     /// Created when a piece is first timed; `Some(None)` if the device has none.
@@ -95,7 +116,7 @@ pub(super) struct BegunPasses {
 impl Forward {
     /// Returns the maximum rows of a chunk at `position` for which no dispatch is
     /// predicted to take longer than `limit`: at least one, at most
-    /// [`super::Dims::chunk`].
+    /// [`crate::model::Dims::chunk`].
     #[must_use]
     pub fn rows_within(&self, limit: Duration, position: usize) -> usize {
         let limit_ns = limit.as_nanos() as f64;
@@ -111,7 +132,7 @@ impl Forward {
         rows
     }
 
-    /// Begins a pass of at most [`super::Dims::chunk`] tokens at `position`, which
+    /// Begins a pass of at most [`crate::model::Dims::chunk`] tokens at `position`, which
     /// [`Forward::run_piece`] runs. With `logits` it computes the logits of the last
     /// token. Another unfinished pass is finished first.
     ///
@@ -120,10 +141,8 @@ impl Forward {
     ///
     /// # Panics
     /// As [`Forward::run`].
-    #[allow(clippy::too_many_arguments, reason = "those of Forward::run, with the owner")]
     pub fn begin_pass(
         &mut self,
-        gpu: &Gpu,
         model: &Model,
         owner: PassOwner,
         pages: &mut PageLists,
@@ -131,56 +150,51 @@ impl Forward {
         position: usize,
         logits: bool,
     ) -> Result<()> {
-        let (encoder, [body, head]) = self.begin(gpu, model, pages, tokens, position, false)?;
+        let (encoder, [body, head]) = self.begin(model, pages, tokens, position, false)?;
         let head_rows = if logits { HeadRows::Last } else { HeadRows::None };
-        let (at, staged) = (Place::default(), Some(encoder));
-        self.begun.current = Some(Begun { owner, head_rows, body, head, at, staged });
+        let (at, uploads) = (Place::default(), Some(encoder));
+        let pass = UnfinishedPass { owner, head_rows, body, head, at, uploads };
+        self.unfinished.current = Some(pass);
         Ok(())
     }
 
     /// Returns whether there is an unfinished pass, of any owner.
     #[must_use]
-    pub fn has_begun(&self) -> bool {
-        self.begun.current.is_some()
+    pub fn has_unfinished(&self) -> bool {
+        self.unfinished.current.is_some()
     }
 
     /// Returns whether the unfinished pass has a next piece that is predicted to take no
     /// longer than `room`. A dispatch that was never timed does not fit.
     #[must_use]
     pub fn piece_fits(&self, model: &Model, room: Duration) -> bool {
-        self.begun.current.as_ref().is_some_and(|begun| {
-            let segments = begun.segments(&self.recordings, model.options.deterministic);
-            piece_at(&self.cost, &segments, begun.at, room.as_nanos() as f64, false).len > 0
+        self.unfinished.current.as_ref().is_some_and(|pass| {
+            let segments = pass.segments(&self.recordings, model.options.deterministic);
+            piece_at(&self.cost, &segments, pass.at, room.as_nanos() as f64, false).len > 0
         })
     }
 
     /// Runs the part of the unfinished pass that fits `room` in one submit, but at least
     /// one dispatch. Waits for it and corrects the predictions. A piece that takes longer
     /// than `limit` is reported as an overrun. Returns `None` if there is no unfinished
-    /// pass or if the piece failed; [`Forward::take_ended`] then gives the error to the
+    /// pass or if the piece failed; [`Forward::take_finished`] then gives the error to the
     /// owner.
-    pub fn run_piece(
-        &mut self,
-        gpu: &Gpu,
-        model: &Model,
-        room: Duration,
-        limit: Duration,
-    ) -> Option<PieceTime> {
-        let mut begun = self.begun.current.take()?;
-        let result = self.timed_piece(gpu, model, &mut begun, room.min(model.options.max_submit), limit);
-        let at_end = begun.at.is_end(&begun.segments(&self.recordings, model.options.deterministic));
+    pub fn run_piece(&mut self, model: &Model, room: Duration, limit: Duration) -> Option<PieceTime> {
+        let mut pass = self.unfinished.current.take()?;
+        let result = self.timed_piece(model, &mut pass, room.min(model.options.max_submit), limit);
+        let at_end = pass.at.is_end(&pass.segments(&self.recordings, model.options.deterministic));
         match result {
             Ok(mut time) => {
                 if at_end {
-                    time.submits += usize::from(begun.head_rows != HeadRows::None);
-                    self.end(gpu, begun, None);
+                    time.submits += usize::from(pass.head_rows != HeadRows::None);
+                    self.finish_pass(&model.gpu, pass, None);
                 } else {
-                    self.begun.current = Some(begun);
+                    self.unfinished.current = Some(pass);
                 }
                 Some(time)
             }
             Err(error) => {
-                self.put_ended(&begun, Err(error));
+                self.add_finished(&pass, Err(error));
                 None
             }
         }
@@ -188,100 +202,100 @@ impl Forward {
 
     fn timed_piece(
         &mut self,
-        gpu: &Gpu,
         model: &Model,
-        begun: &mut Begun,
+        pass: &mut UnfinishedPass,
         room: Duration,
         limit: Duration,
     ) -> Result<PieceTime> {
-        let segments = begun.segments(&self.recordings, model.options.deterministic);
-        let (at, room_ns) = (begun.at, room.as_nanos() as f64);
+        let segments = pass.segments(&self.recordings, model.options.deterministic);
+        let (at, room_ns) = (pass.at, room.as_nanos() as f64);
         let piece = piece_at(&self.cost, &segments, at, room_ns, true);
-        let timestamps = match &mut self.begun.timestamps {
+        let timestamps = match &mut self.unfinished.timestamps {
             Some(made) => made,
-            none => none.insert(Timestamps::new(gpu, 1)?),
+            none => none.insert(Timestamps::new(&model.gpu, 1)?),
         };
-        let holds_uploads = begun.staged.is_some();
-        let mut encoder = match begun.staged.take() {
-            Some(encoder) => encoder,
-            None => gpu.encoder()?,
-        };
+        let Rest { mut encoder, holds_uploads } = pass.next_encoder(&model.gpu)?;
         let mut end = at;
         let started = Instant::now();
         let timed = match timestamps {
             Some(timestamps) => {
                 encoder.timed_pass(timestamps, 0, |pass| end = encode(pass, &segments, at, piece));
-                timestamps.submit_and_read(gpu, encoder, 1).map(|times| times[0].duration_ns())
+                timestamps.submit_and_read(&model.gpu, encoder, 1).map(|times| times[0].duration_ns())
             }
             None => {
                 encoder.pass(|pass| end = encode(pass, &segments, at, piece));
-                gpu.finish(encoder).map(|()| 0)
+                model.gpu.finish(encoder).map(|()| 0)
             }
         };
         // After an error, the upload ring recovers data that was staged but not
         // submitted.
         let duration = timed?;
         if holds_uploads {
-            self.ring.submitted(gpu)?;
+            self.ring.submitted(&model.gpu)?;
         }
         // 0 means that there are no timestamps, or that the counter wrapped around.
         let duration = match duration {
             0 => started.elapsed(),
             ns => Duration::from_nanos(ns),
         };
-        begun.at = end;
+        pass.at = end;
         let overrun = (duration > limit).then(|| overrun(&segments, at, piece, duration));
-        correct(&mut self.cost, &segments, at, piece, duration, begun.body.n_rows);
+        correct(&mut self.cost, &segments, at, piece, duration, pass.body.n_rows);
         Ok(PieceTime { duration, submits: 1, overrun: overrun.flatten() })
     }
 
     /// Finishes the unfinished pass, without waiting between its submits.
-    pub(super) fn end_begun(&mut self, gpu: &Gpu, model: &Model) {
-        let Some(mut begun) = self.begun.current.take() else { return };
-        match self.run_rest(gpu, model, &mut begun) {
-            Ok(encoder) => self.end(gpu, begun, Some(encoder)),
-            Err(error) => self.put_ended(&begun, Err(error)),
+    pub(in crate::model) fn finish_unfinished(&mut self, model: &Model) {
+        let Some(mut pass) = self.unfinished.current.take() else { return };
+        match self.run_rest(model, &mut pass) {
+            Ok(rest) => self.finish_pass(&model.gpu, pass, Some(rest)),
+            Err(error) => self.add_finished(&pass, Err(error)),
         }
     }
 
     /// Runs the rest of a pass, except that its last piece is only encoded, not
     /// submitted.
-    fn run_rest(&mut self, gpu: &Gpu, model: &Model, begun: &mut Begun) -> Result<Encoder> {
-        let segments = begun.segments(&self.recordings, model.options.deterministic);
-        let mut pieces = Pieces::new(gpu, gpu.encoder()?, model.options.max_submit);
-        pieces.run_from(&mut self.cost, &segments, begun.at)?;
-        Ok(pieces.finish())
+    fn run_rest(&mut self, model: &Model, pass: &mut UnfinishedPass) -> Result<Rest> {
+        let segments = pass.segments(&self.recordings, model.options.deterministic);
+        let Rest { encoder, holds_uploads } = pass.next_encoder(&model.gpu)?;
+        let mut pieces = Pieces::new(&model.gpu, encoder, model.options.max_submit);
+        pieces.run_from(&mut self.cost, &segments, pass.at)?;
+        Ok(Rest { encoder: pieces.finish(), holds_uploads })
     }
 
     /// Submits the rest of a pass and reads its logits, if requested.
-    fn end(&mut self, gpu: &Gpu, begun: Begun, rest: Option<Encoder>) {
-        let mut logits = std::mem::take(&mut self.begun.spare);
+    fn finish_pass(&mut self, gpu: &Gpu, pass: UnfinishedPass, rest: Option<Rest>) {
+        let mut logits = std::mem::take(&mut self.unfinished.spare);
         logits.clear();
-        let result = self.bring_logits(gpu, begun.head_rows, rest, &mut logits);
-        self.put_ended(&begun, result.map(|()| logits));
+        let result = self.read_last_logits(gpu, pass.head_rows, rest, &mut logits);
+        self.add_finished(&pass, result.map(|()| logits));
     }
 
-    fn bring_logits(
+    fn read_last_logits(
         &mut self,
         gpu: &Gpu,
         head_rows: HeadRows,
-        rest: Option<Encoder>,
+        rest: Option<Rest>,
         logits: &mut Vec<f32>,
     ) -> Result<()> {
         if head_rows == HeadRows::None {
-            rest.map_or(Ok(()), |encoder| encoder.submit(gpu))?;
-            return self.check_flag(gpu);
+            match rest {
+                Some(Rest { encoder, holds_uploads: true }) => self.submit(gpu, encoder)?,
+                Some(Rest { encoder, holds_uploads: false }) => encoder.submit(gpu)?,
+                None => {}
+            }
+            return self.check_f16_overflow(gpu);
         }
-        let encoder = rest.map_or_else(|| gpu.encoder(), Ok)?;
+        let Rest { encoder, holds_uploads } = rest.map_or_else(|| Rest::empty(gpu), Ok)?;
         let bytes = self.vocab_size * 4;
-        self.read_end(gpu, encoder, Slot::Logits, bytes, false, |bytes| {
+        self.read_end(gpu, encoder, Slot::Logits, bytes, holds_uploads, |bytes| {
             logits.extend_from_slice(bytemuck::cast_slice(bytes));
         })
     }
 
-    fn put_ended(&mut self, begun: &Begun, logits: Result<Vec<f32>>) {
-        let ended = Ended { owner: begun.owner, n_rows: begun.body.n_rows as usize, logits };
-        self.begun.ended.push(ended);
+    fn add_finished(&mut self, pass: &UnfinishedPass, logits: Result<Vec<f32>>) {
+        let finished = FinishedPass { owner: pass.owner, n_rows: pass.body.n_rows as usize, logits };
+        self.unfinished.finished.push(finished);
     }
 
     /// Returns the number of tokens of the owner's pass if it finished since the last
@@ -290,19 +304,19 @@ impl Forward {
     ///
     /// # Errors
     /// The error of the pass.
-    pub fn take_ended(&mut self, owner: PassOwner, logits: &mut Vec<f32>) -> Result<Option<usize>> {
-        let Some(index) = self.begun.ended.iter().position(|ended| ended.owner == owner) else {
+    pub fn take_finished(&mut self, owner: PassOwner, logits: &mut Vec<f32>) -> Result<Option<usize>> {
+        let Some(index) = self.unfinished.finished.iter().position(|pass| pass.owner == owner) else {
             return Ok(None);
         };
-        let ended = self.begun.ended.remove(index);
-        self.begun.spare = std::mem::replace(logits, ended.logits?);
-        Ok(Some(ended.n_rows))
+        let finished = self.unfinished.finished.remove(index);
+        self.unfinished.spare = std::mem::replace(logits, finished.logits?);
+        Ok(Some(finished.n_rows))
     }
 
     /// Discards the owner's pass, finished or not.
     pub fn abandon(&mut self, owner: PassOwner) {
-        self.begun.current.take_if(|begun| begun.owner == owner);
-        self.begun.ended.retain(|ended| ended.owner != owner);
+        self.unfinished.current.take_if(|pass| pass.owner == owner);
+        self.unfinished.finished.retain(|pass| pass.owner != owner);
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::cost::{CostModel, Load, Piece, first_piece};
 use crate::error::Result;
 use crate::gpu::{Dispatch, Encoder, Gpu, Pass, Work};
-use crate::model::cost::{CostModel, Load, Piece, first_piece};
 
 /// Dispatches of a pass that share a step.
 pub(in crate::model) type Segment<'a> = (&'a [Dispatch], Work);

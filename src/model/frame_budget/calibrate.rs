@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::begun::slowest;
+use super::cost::CostModel;
 use super::split::{Segment, cost_of, load};
-use super::{Forward, work};
+use super::unfinished::slowest;
 use crate::error::Result;
 use crate::gpu::{Dispatch, Gpu, Timestamps, Work};
 use crate::kernels::{Matrix, Step};
-use crate::model::cost::CostModel;
 use crate::model::dims::HEAD_SLICES_MAX;
+use crate::model::forward::{Forward, work};
 use crate::model::recordings::HeadRows;
 use crate::model::{Model, PageLists};
 
@@ -38,12 +38,12 @@ impl Forward {
     /// per submit: for one row, for several rows, and after many positions. Then cuts the
     /// head's matrix if it takes long. The buffers still hold the warm-up's data. Results
     /// do not matter, so dispatches may add to existing values.
-    pub(super) fn calibrate(&mut self, gpu: &Gpu, model: &Model) -> Result<()> {
-        let mut timestamps = Timestamps::new(gpu, 1)?;
+    pub(in crate::model) fn calibrate(&mut self, model: &Model) -> Result<()> {
+        let mut timestamps = Timestamps::new(&model.gpu, 1)?;
         let mut pages = PageLists::new(&model.config, self.dims.n_ctx);
         let result = self
-            .time_points(gpu, model, &mut pages, timestamps.as_mut())
-            .and_then(|rows| self.cut_head(gpu, model, &mut pages, rows, timestamps.as_mut()));
+            .time_points(model, &mut pages, timestamps.as_mut())
+            .and_then(|rows| self.cut_head(model, &mut pages, rows, timestamps.as_mut()));
         pages.truncate(&mut self.cache, 0);
         result
     }
@@ -51,30 +51,35 @@ impl Forward {
     /// Times the dispatches; returns the number of rows used for several rows.
     fn time_points(
         &mut self,
-        gpu: &Gpu,
         model: &Model,
         pages: &mut PageLists,
         mut timestamps: Option<&mut Timestamps>,
     ) -> Result<usize> {
         let last = self.dims.n_ctx.min(KV_LEN);
-        let step = self.enter_point(gpu, model, pages, 1, 0)?;
+        let step = self.enter_point(model, pages, 1, 0)?;
         let recorded = &self.recordings;
         let one = recorded.chunk(1, HeadRows::Last, false);
         let lists = [one[0], one[1], &recorded.prefill, &recorded.head_rows, &recorded.argmax];
-        time(&mut self.cost, gpu, &lists.map(|list| (list, work(step))), 2, timestamps.as_deref_mut())?;
+        time(
+            &mut self.cost,
+            &model.gpu,
+            &lists.map(|list| (list, work(step))),
+            2,
+            timestamps.as_deref_mut(),
+        )?;
 
-        let step = self.enter_point(gpu, model, pages, 1, last - 1)?;
+        let step = self.enter_point(model, pages, 1, last - 1)?;
         let decode = self.recordings.chunk(1, HeadRows::None, false)[0];
-        time(&mut self.cost, gpu, &[(decode, work(step))], 1, timestamps.as_deref_mut())?;
+        time(&mut self.cost, &model.gpu, &[(decode, work(step))], 1, timestamps.as_deref_mut())?;
 
         let rows = self.several_rows();
-        let step = self.enter_point(gpu, model, pages, rows, 0)?;
+        let step = self.enter_point(model, pages, rows, 0)?;
         let recorded = &self.recordings;
         let lists = [&recorded.prefill[..], &recorded.head_rows].map(|list| (list, work(step)));
-        time(&mut self.cost, gpu, &lists, 2, timestamps.as_deref_mut())?;
+        time(&mut self.cost, &model.gpu, &lists, 2, timestamps.as_deref_mut())?;
 
-        let step = self.enter_point(gpu, model, pages, rows, last - rows)?;
-        time(&mut self.cost, gpu, &[(&self.recordings.prefill, work(step))], 1, timestamps)?;
+        let step = self.enter_point(model, pages, rows, last - rows)?;
+        time(&mut self.cost, &model.gpu, &[(&self.recordings.prefill, work(step))], 1, timestamps)?;
         Ok(rows)
     }
 
@@ -96,23 +101,21 @@ impl Forward {
     /// Uploads the step of `rows` rows at `position`.
     fn enter_point(
         &mut self,
-        gpu: &Gpu,
         model: &Model,
         pages: &mut PageLists,
         rows: usize,
         position: usize,
     ) -> Result<Step> {
-        let (encoder, [body, _]) = self.begin(gpu, model, pages, &vec![0; rows], position, true)?;
-        self.submit(gpu, encoder)?;
+        let (encoder, [body, _]) = self.begin(model, pages, &vec![0; rows], position, true)?;
+        self.submit(&model.gpu, encoder)?;
         pages.truncate(&mut self.cache, 0);
         Ok(body)
     }
 
     /// Records the head again if it takes long, cut into dispatches that are short both
-    /// for one row and for [`super::Dims::logits_rows`] rows, and times them.
+    /// for one row and for [`crate::model::Dims::logits_rows`] rows, and times them.
     fn cut_head(
         &mut self,
-        gpu: &Gpu,
         model: &Model,
         pages: &mut PageLists,
         rows: usize,
@@ -131,15 +134,15 @@ impl Forward {
         }
         let n = model.weights.head().n_rows;
         self.head_rows = Some(n.div_ceil(cuts).next_multiple_of(Matrix::CUT_ROWS));
-        let heads = self.recording(gpu, model).heads()?;
+        let heads = self.recording(model).heads()?;
         self.recordings.set_heads(heads);
         for rows in [1, rows] {
-            let step = self.enter_point(gpu, model, pages, rows, 0)?;
+            let step = self.enter_point(model, pages, rows, 0)?;
             let recorded = &self.recordings;
             let one: Segment<'_> =
                 (if rows == 1 { recorded.chunk(1, HeadRows::Last, false)[1] } else { &[] }, work(step));
             let lists = [one, (&recorded.head_rows[..], work(step))];
-            time(&mut self.cost, gpu, &lists, 1, timestamps.as_deref_mut())?;
+            time(&mut self.cost, &model.gpu, &lists, 1, timestamps.as_deref_mut())?;
         }
         Ok(())
     }

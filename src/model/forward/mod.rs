@@ -1,26 +1,19 @@
 //! The mutable half of a model: buffers, cache, and passes that are recorded once and
 //! encoded for every step.
 
-mod begun;
-mod cache;
-mod calibrate;
-mod output;
-pub(super) mod overflow;
+mod cache_bytes;
+pub(super) mod f16_overflow;
+mod grow_cache;
 mod profile;
-mod room;
+mod readback;
 mod score;
-mod split;
 
-pub use begun::{Overrun, PassOwner, PieceTime};
 pub use profile::DispatchTiming;
 pub use score::ScoredSequence;
-pub(super) use split::Pieces;
-
-use begun::BegunPasses;
 
 use super::Model;
-use super::cost::CostModel;
 use super::dims::{BATCH_OFFSET, Dims, HEAD_STEP_OFFSET, PAGE_TABLES, Slot};
+use super::frame_budget::{CostModel, Pieces, Unfinished};
 use super::kv_cache::{GroupPages, KV_GROUPS_MAX, KvCache, PageLists};
 use super::output::Output;
 use super::progress::{LoadPhase, ProgressFn, report};
@@ -42,10 +35,10 @@ pub struct Sequence<'a> {
 
 /// The mutable half of a model: activations, cache, recorded passes.
 pub struct Forward {
-    dims: Dims,
+    pub(super) dims: Dims,
     pub(super) buffers: Vec<GpuBuffer>,
     pub(super) params: Params,
-    cache: KvCache,
+    pub(super) cache: KvCache,
     pub(super) recordings: Recordings,
     pub(super) ring: UploadRing,
     readback: Readback,
@@ -53,19 +46,19 @@ pub struct Forward {
     pub(super) page_entries: [Vec<u32>; KV_GROUPS_MAX],
     /// Rows of the current step, for kernels that take rows of any sequences.
     rows: Vec<Row>,
-    vocab_size: usize,
+    pub(super) vocab_size: usize,
     /// Whether appends record f16 overflow.
-    pub(super) notes_overflow: bool,
+    pub(super) detects_f16_overflow: bool,
     /// Scratch of the GPU sampler, if steps are encoded ahead.
     pub(super) sample_scratch: Option<SampleScratch>,
     /// Counts submits that overwrite the data that steps ahead pass on.
     pub(super) serial: u64,
     /// Rows of the head's matrix per dispatch; `None` for whole pieces.
-    head_rows: Option<usize>,
+    pub(super) head_rows: Option<usize>,
     /// Predicts the time of dispatches.
     pub(super) cost: CostModel,
     /// Passes that run in pieces over several calls.
-    begun: BegunPasses,
+    pub(super) unfinished: Unfinished,
 }
 
 impl Forward {
@@ -73,28 +66,30 @@ impl Forward {
     ///
     /// # Errors
     /// As [`Gpu::allocate`] and [`Gpu::pipeline`]; [`crate::Error::Cancelled`].
-    pub fn new(gpu: &Gpu, model: &Model, dims: Dims, progress: &mut ProgressFn<'_>) -> Result<Self> {
+    pub fn new(model: &Model, dims: Dims, progress: &mut ProgressFn<'_>) -> Result<Self> {
         let buffers = Slot::ALL
             .iter()
-            .map(|&slot| gpu.allocate(slot.name(), dims.slot_bytes(slot), BufferUse::Storage, slot.group()))
+            .map(|&slot| {
+                model.gpu.allocate(slot.name(), dims.slot_bytes(slot), BufferUse::Storage, slot.group())
+            })
             .collect::<Result<Vec<_>>>()?;
         let ropes = model.config.attention.ropes.iter();
         for (slot, rope) in [Slot::Rope, Slot::RopeLocal].into_iter().zip(ropes) {
             let table = rope.table(dims.n_ctx, model.config.heads().padded);
-            gpu.upload(&buffers[slot as usize], 0, bytemuck::cast_slice(&table))?;
+            model.gpu.upload(&buffers[slot as usize], 0, bytemuck::cast_slice(&table))?;
         }
-        let params = Params::new(gpu, dims.params_capacity())?;
-        let cache = KvCache::new(gpu, &dims)?;
-        let ring = UploadRing::new(gpu, dims.upload_bytes())?;
-        let readback = Readback::new(gpu, dims.readback_bytes())?;
+        let params = Params::new(&model.gpu, dims.params_capacity())?;
+        let cache = KvCache::new(&model.gpu, &dims)?;
+        let ring = UploadRing::new(&model.gpu, dims.upload_bytes())?;
+        let readback = Readback::new(&model.gpu, dims.readback_bytes())?;
         let vocab_size = model.config.vocab_size;
         let sample_scratch =
-            (dims.steps_ahead > 0).then(|| SampleScratch::new(gpu, vocab_size)).transpose()?;
+            (dims.steps_ahead > 0).then(|| SampleScratch::new(&model.gpu, vocab_size)).transpose()?;
         let mut forward = Forward {
             page_entries: std::array::from_fn(|_| Vec::with_capacity(dims.page_table_entries())),
             rows: Vec::with_capacity(ROWS_MAX),
             vocab_size,
-            notes_overflow: model.options.notes_overflow(),
+            detects_f16_overflow: model.options.detects_f16_overflow(),
             dims,
             buffers,
             params,
@@ -106,11 +101,11 @@ impl Forward {
             serial: 0,
             head_rows: None,
             cost: CostModel::default(),
-            begun: BegunPasses::default(),
+            unfinished: Unfinished::default(),
         };
-        forward.recordings = forward.recording(gpu, model).all(progress)?;
-        forward.warm_up(gpu, model, progress)?;
-        forward.calibrate(gpu, model)?;
+        forward.recordings = forward.recording(model).all(progress)?;
+        forward.warm_up(model, progress)?;
+        forward.calibrate(model)?;
         report(progress, LoadPhase::WarmUp, 3, 3)?;
         Ok(forward)
     }
@@ -127,26 +122,26 @@ impl Forward {
         &mut self.cache
     }
 
-    fn recording<'f>(&'f mut self, gpu: &'f Gpu, model: &'f Model) -> Recording<'f> {
+    pub(super) fn recording<'f>(&'f mut self, model: &'f Model) -> Recording<'f> {
         let Forward { dims, buffers, cache, params, head_rows, .. } = self;
-        Recording { gpu, model, dims, buffers, cache, params, head_rows: *head_rows }
+        Recording { model, dims, buffers, cache, params, head_rows: *head_rows }
     }
 
-    fn warm_up(&mut self, gpu: &Gpu, model: &Model, progress: &mut ProgressFn<'_>) -> Result<()> {
+    fn warm_up(&mut self, model: &Model, progress: &mut ProgressFn<'_>) -> Result<()> {
         report(progress, LoadPhase::WarmUp, 0, 3)?;
         if self.sample_scratch.is_some() {
             // Compiled now, so that the first generation need not wait.
-            let recorder = contract::recorder(gpu, &mut self.params);
+            let recorder = contract::recorder(&model.gpu, &mut self.params);
             sample::variants().iter().try_for_each(|variant| recorder.compile(variant))?;
         }
         let mut pages = PageLists::new(&model.config, self.dims.n_ctx);
         let n = self.dims.logits_rows.min(2);
         let mut logits = Vec::new();
         let rows = Output::Rows(&mut logits);
-        overflow::permitted(self.run(gpu, model, &mut pages, &vec![0; n], 0, rows))?;
+        f16_overflow::permitted(self.run(model, &mut pages, &vec![0; n], 0, rows))?;
         report(progress, LoadPhase::WarmUp, 1, 3)?;
         let last = Output::LastLogits(&mut logits);
-        overflow::permitted(self.run(gpu, model, &mut pages, &[0], 0, last))?;
+        f16_overflow::permitted(self.run(model, &mut pages, &[0], 0, last))?;
         pages.truncate(&mut self.cache, 0);
         report(progress, LoadPhase::WarmUp, 2, 3)
     }
@@ -165,7 +160,6 @@ impl Forward {
     /// checks its input.
     pub fn run(
         &mut self,
-        gpu: &Gpu,
         model: &Model,
         pages: &mut PageLists,
         tokens: &[u32],
@@ -175,7 +169,7 @@ impl Forward {
         self.check_rows(tokens.len(), &output);
         let head_rows = output.head();
         let every_row = head_rows == HeadRows::Every;
-        let (encoder, [body, head]) = self.begin(gpu, model, pages, tokens, position, every_row)?;
+        let (encoder, [body, head]) = self.begin(model, pages, tokens, position, every_row)?;
         let recorded = &self.recordings;
         let [layers, mut logits] = recorded.chunk(tokens.len(), head_rows, model.options.deterministic);
         if matches!(output, Output::OnGpu { .. }) {
@@ -184,17 +178,16 @@ impl Forward {
             logits = &recorded.head_rows;
         }
         let argmax: &[Dispatch] = if output.is_argmax() { &recorded.argmax } else { &[] };
-        let mut pieces = Pieces::new(gpu, encoder, model.options.max_submit);
+        let mut pieces = Pieces::new(&model.gpu, encoder, model.options.max_submit);
         let segments = [(layers, work(body)), (logits, work(head)), (argmax, work(head))];
         pieces.run(&mut self.cost, &segments)?;
-        self.bring_back(gpu, pieces.finish(), tokens.len(), output)
+        self.read_output(&model.gpu, pieces.finish(), tokens.len(), output)
     }
 
     /// Reserves the pages of a chunk and encodes the uploads of its step; returns the
     /// steps of the body and of the head.
-    fn begin(
+    pub(super) fn begin(
         &mut self,
-        gpu: &Gpu,
         model: &Model,
         pages: &mut PageLists,
         tokens: &[u32],
@@ -203,15 +196,15 @@ impl Forward {
     ) -> Result<(Encoder, [Step; 2])> {
         let n = tokens.len();
         assert!(n > 0 && n <= self.dims.chunk, "chunk out of range");
-        self.reserve(gpu, model, pages, position, n)?;
+        self.reserve(model, pages, position, n)?;
         let body =
             Step { n_rows: n as u32, first_row: 0, position: position as u32, kv_len: (position + n) as u32 };
         let last = Step { n_rows: 1, first_row: n as u32 - 1, ..body };
         let head = if every_row { body } else { last };
         self.rows.clear();
         self.rows.push(Row { position: body.position, kv_len: body.kv_len, first_page: 0, unused: 0 });
-        let mut encoder = gpu.encoder()?;
-        self.stage(gpu, &mut encoder, tokens, &[], [body, head], &[])?;
+        let mut encoder = model.gpu.encoder()?;
+        self.stage(&model.gpu, &mut encoder, tokens, &[], [body, head], &[])?;
         Ok((encoder, [body, head]))
     }
 
@@ -219,15 +212,14 @@ impl Forward {
     /// of the current step to the sequence's pages.
     pub(super) fn reserve(
         &mut self,
-        gpu: &Gpu,
         model: &Model,
         pages: &mut PageLists,
         position: usize,
         n: usize,
     ) -> Result<()> {
-        self.make_room(gpu, model, pages.pages_wanted(&self.cache, position, n))?;
+        self.ensure_free_pages(model, pages.pages_wanted(&self.cache, position, n))?;
         self.page_entries.iter_mut().for_each(Vec::clear);
-        self.enter(gpu, pages, position, n).map(|_| ())
+        self.enter(&model.gpu, pages, position, n).map(|_| ())
     }
 
     /// Runs rows of several sequences in one step of the decode kernels, at most
@@ -241,35 +233,34 @@ impl Forward {
     /// As [`Forward::run`]; if `output` is not of every row.
     pub fn run_batch(
         &mut self,
-        gpu: &Gpu,
         model: &Model,
         sequences: &mut [Sequence<'_>],
         output: Output<'_>,
     ) -> Result<()> {
         let n: usize = sequences.iter().map(|sequence| sequence.tokens.len()).sum();
         assert!(n > 0 && n <= self.dims.batch && output.head() == HeadRows::Every, "batch out of range");
-        self.make_room(gpu, model, self.pages_wanted(sequences.iter()))?;
+        self.ensure_free_pages(model, self.pages_wanted(sequences.iter()))?;
         if !self.recordings.has_batch(n) {
-            let pass = self.recording(gpu, model).batch(n)?;
+            let pass = self.recording(model).batch(n)?;
             self.recordings.add_batch(n, pass);
         }
         let mut tokens = Vec::with_capacity(n);
         self.clear_rows();
         for Sequence { pages, position, tokens: new } in sequences {
-            let first_page = self.enter(gpu, pages, *position, new.len())?;
+            let first_page = self.enter(&model.gpu, pages, *position, new.len())?;
             self.add_rows(*position, new.len(), first_page);
             tokens.extend_from_slice(new);
         }
         let step = self.step_of_rows();
-        let mut encoder = gpu.encoder()?;
-        self.stage(gpu, &mut encoder, &tokens, &[], [step, step], &[])?;
+        let mut encoder = model.gpu.encoder()?;
+        self.stage(&model.gpu, &mut encoder, &tokens, &[], [step, step], &[])?;
         let recorded = &self.recordings;
         let BatchPass { body, head } = recorded.batch(n);
         let argmax: &[Dispatch] = if output.is_argmax() { &recorded.argmax } else { &[] };
-        let mut pieces = Pieces::new(gpu, encoder, model.options.max_submit);
+        let mut pieces = Pieces::new(&model.gpu, encoder, model.options.max_submit);
         let segments = [body, head, argmax].map(|list| (list, work(step)));
         pieces.run(&mut self.cost, &segments)?;
-        self.bring_back(gpu, pieces.finish(), n, output)
+        self.read_output(&model.gpu, pieces.finish(), n, output)
     }
 
     /// Returns the pages that the rows of several sequences need.
@@ -342,9 +333,9 @@ impl Forward {
             (bytemuck::cast_slice(targets), buffer(Slot::Targets), 0),
             far,
             near,
-            overflow::cleared(&self.buffers),
+            f16_overflow::cleared(&self.buffers),
         ];
-        let pieces = if self.notes_overflow { &pieces[..] } else { &pieces[..pieces.len() - 1] };
+        let pieces = if self.detects_f16_overflow { &pieces[..] } else { &pieces[..pieces.len() - 1] };
         self.ring.stage_with(gpu, encoder, pieces, later)
     }
 }

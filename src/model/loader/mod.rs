@@ -2,13 +2,15 @@
 
 mod rows;
 
-use super::decoder::{Decoder, Residual};
+use std::collections::HashMap;
+
+use super::decoder::Decoder;
 use super::progress::{LoadPhase, PLAN_STEPS, ProgressFn, report};
-use super::spec::{Layout, Role, Source, TensorSpec};
+use super::spec::{LayerPart, Layout, Param, Place, Source, TensorSpec};
 use crate::checkpoint::{Checkpoint, Reader, TensorInfo, convert_f16};
 use crate::error::{Error, Result};
 use crate::gpu::{BufferUse, Gpu, GpuBuffer, MemoryGroup};
-use crate::kernels::{Matrix, MatrixLayout, Norm, Piece};
+use crate::kernels::{Matrix, MatrixLayout, Piece};
 use crate::tensor::DType;
 use rows::{Block, Run};
 
@@ -29,7 +31,7 @@ pub struct LayerWeights {
     /// `[n_embd, n_head head_dim]`
     pub out: Linear,
     /// The norm after attention, before the residual sum.
-    pub behind_attention: Option<GpuBuffer>,
+    pub after_attention: Option<GpuBuffer>,
     /// The norm before the MLP; `None` if it is the same as attention's.
     pub mlp_norm: Option<GpuBuffer>,
     /// `[n_inner, n_embd]`; with a gate `[2 n_inner, n_embd]`, in turn four rows of gate
@@ -38,7 +40,7 @@ pub struct LayerWeights {
     /// `[n_embd, n_inner]`
     pub down: Linear,
     /// The norm after the MLP, before the residual sum.
-    pub behind_mlp: Option<GpuBuffer>,
+    pub after_mlp: Option<GpuBuffer>,
 }
 
 /// A matrix with its bias.
@@ -96,19 +98,19 @@ impl Weights {
             prefix: config.prefix,
             reader: checkpoint.reader(),
             dtype,
-            specs: specs.into_iter(),
+            specs: specs.into_iter().map(|spec| (spec.place, spec)).collect(),
             block: Vec::new(),
             read,
             uploaded,
             progress,
         };
-        // The loader takes the tensors in the order of Decoder::tensors.
-        let tokens = loader.matrix()?;
-        let positions = config.embedding.positions.is_some().then(|| loader.matrix()).transpose()?;
-        let layers = (0..config.n_layer).map(|_| loader.layer(config)).collect::<Result<_>>()?;
-        let final_norm = loader.norm(config)?;
-        let lm_head = (!config.head.tied).then(|| loader.matrix()).transpose()?;
-        let lm_head_bias = config.head.bias.then(|| loader.vectors(1)).transpose()?;
+        let tokens = required(loader.matrix(Place::Tokens)?);
+        let positions = loader.matrix(Place::Positions)?;
+        let layers = (0..config.n_layer).map(|layer| loader.layer(layer)).collect::<Result<_>>()?;
+        let final_norm = required(loader.norm(Place::FinalNorm)?);
+        let lm_head = loader.matrix(Place::Head(Param::Weight))?;
+        let lm_head_bias = loader.vectors(&[Place::Head(Param::Bias)])?;
+        debug_assert!(loader.specs.is_empty(), "a tensor was not loaded: {:?}", loader.specs.keys());
         gpu.flush()?;
         loader.uploaded(0)?;
         Ok(Weights { tokens, positions, layers, final_norm, lm_head, lm_head_bias })
@@ -182,7 +184,8 @@ struct Loader<'a, 'p> {
     prefix: &'static str,
     reader: Reader<'a>,
     dtype: DType,
-    specs: std::vec::IntoIter<TensorSpec>,
+    /// The tensors that are not loaded yet.
+    specs: HashMap<Place, TensorSpec>,
     block: Vec<f32>,
     read: Count,
     uploaded: Count,
@@ -197,10 +200,6 @@ struct Count {
 }
 
 impl<'a> Loader<'a, '_> {
-    fn next(&mut self) -> TensorSpec {
-        self.specs.next().expect("fields and specs have one order")
-    }
-
     fn info(&self, source: &Source) -> &'a TensorInfo {
         find(self.checkpoint, self.prefix, &source.name).expect("the names were checked")
     }
@@ -217,46 +216,41 @@ impl<'a> Loader<'a, '_> {
         report(self.progress, LoadPhase::Upload, self.uploaded.done, self.uploaded.total)
     }
 
-    fn layer(&mut self, config: &Decoder) -> Result<LayerWeights> {
-        let sandwich = matches!(config.residual, Residual::Sandwich { .. });
-        let one_norm = matches!(config.residual, Residual::Parallel { mlp: None, .. });
-        let qk_norm = config.attention.qk_norm.is_some();
+    fn layer(&mut self, layer: usize) -> Result<LayerWeights> {
+        let place = |part| move |param| Place::Layer(layer, part, param);
+        let [q_norm, k_norm] = [LayerPart::QNorm, LayerPart::KNorm].map(|part| place(part)(Param::Weight));
         Ok(LayerWeights {
-            attention_norm: self.norm(config)?,
-            qkv: self.linear()?,
-            qk_norm: qk_norm.then(|| self.vectors(2)).transpose()?,
-            out: self.linear()?,
-            behind_attention: sandwich.then(|| self.norm(config)).transpose()?,
-            mlp_norm: (!one_norm).then(|| self.norm(config)).transpose()?,
-            up: self.linear()?,
-            down: self.linear()?,
-            behind_mlp: sandwich.then(|| self.norm(config)).transpose()?,
+            attention_norm: required(self.norm(place(LayerPart::AttentionNorm))?),
+            qkv: self.linear(place(LayerPart::Qkv))?,
+            qk_norm: self.vectors(&[q_norm, k_norm])?,
+            out: self.linear(place(LayerPart::Out))?,
+            after_attention: self.norm(place(LayerPart::AfterAttention))?,
+            mlp_norm: self.norm(place(LayerPart::MlpNorm))?,
+            up: self.linear(place(LayerPart::Up))?,
+            down: self.linear(place(LayerPart::Down))?,
+            after_mlp: self.norm(place(LayerPart::AfterMlp))?,
         })
     }
 
-    fn norm(&mut self, config: &Decoder) -> Result<GpuBuffer> {
-        match config.norms.kind {
-            Norm::Layer => self.vectors(2),
-            Norm::Rms => self.vectors(1),
-        }
+    /// Loads a norm: its weights, then its bias if it has one.
+    fn norm(&mut self, place: impl Fn(Param) -> Place) -> Result<Option<GpuBuffer>> {
+        self.vectors(&[Param::Weight, Param::Bias].map(place))
     }
 
-    /// Loads the next matrix, and its bias if the next tensor is a bias.
-    fn linear(&mut self) -> Result<Linear> {
-        let weights = self.matrix()?;
-        // A bias right after a matrix belongs to the matrix: a norm's weight precedes its
-        // bias.
-        let bias = self.specs.as_slice().first().is_some_and(|spec| spec.role == Role::Bias);
-        Ok(Linear { weights, bias: bias.then(|| self.vectors(1)).transpose()? })
+    /// Loads a matrix, and its bias if it has one.
+    fn linear(&mut self, place: impl Fn(Param) -> Place) -> Result<Linear> {
+        let weights = required(self.matrix(place(Param::Weight))?);
+        Ok(Linear { weights, bias: self.vectors(&[place(Param::Bias)])? })
     }
 
-    /// Loads the next `count` vectors into one buffer in f32, one after the other, each
-    /// padded. They are small, and rounding them would lose precision for no gain.
-    fn vectors(&mut self, count: usize) -> Result<GpuBuffer> {
+    /// Loads the vectors of some places into one buffer in f32, one after the other, each
+    /// padded; `None` if the model has none of them. They are small, and rounding them
+    /// would lose precision for no gain.
+    fn vectors(&mut self, places: &[Place]) -> Result<Option<GpuBuffer>> {
         let mut all: Vec<f32> = Vec::new();
         let mut label = String::new();
-        for _ in 0..count {
-            let spec = self.next();
+        for place in places {
+            let Some(spec) = self.specs.remove(place) else { continue };
             let mut sources = Vec::new();
             for source in &spec.sources {
                 let info = self.info(source);
@@ -273,15 +267,19 @@ impl<'a> Loader<'a, '_> {
             all.extend((0..spec.rows.padded_len()).map(value));
             label = spec.name().to_owned();
         }
+        if all.is_empty() {
+            return Ok(None);
+        }
         let data = bytemuck::cast_slice(&all);
         let buffer = self.gpu.allocate_with(&label, data, MemoryGroup::Weights)?;
         self.uploaded(data.len() as u64)?;
-        Ok(buffer)
+        Ok(Some(buffer))
     }
 
-    /// Loads the next matrix, in pieces that fit a binding.
-    fn matrix(&mut self) -> Result<Matrix> {
-        let spec = self.next();
+    /// Loads a matrix, in pieces that fit a binding; `None` if the model has none at this
+    /// place.
+    fn matrix(&mut self, place: Place) -> Result<Option<Matrix>> {
+        let Some(spec) = self.specs.remove(&place) else { return Ok(None) };
         let matrix = allocate_matrix(self.gpu, &spec, self.dtype)?;
         // Whole blocks of the layout, each of which is contiguous in memory.
         let rows_at_once = (BLOCK_ELEMS / spec.columns.len() / Matrix::CUT_ROWS).max(1) * Matrix::CUT_ROWS;
@@ -304,7 +302,7 @@ impl<'a> Loader<'a, '_> {
                 self.uploaded(bytes)?;
             }
         }
-        Ok(matrix)
+        Ok(Some(matrix))
     }
 
     /// Reads, converts and uploads some rows; returns their bytes on the GPU.
@@ -331,6 +329,11 @@ impl<'a> Loader<'a, '_> {
         }
         block.upload(self.gpu, &out)
     }
+}
+
+/// Returns a tensor that every model has.
+fn required<T>(loaded: Option<T>) -> T {
+    loaded.expect("Decoder::tensors lists the tensors that all models have")
 }
 
 /// Allocates the buffers of a matrix, split by rows if it does not fit one binding.

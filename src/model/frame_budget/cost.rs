@@ -121,7 +121,7 @@ struct Kind {
 
 /// Predicts how long dispatches take, in nanoseconds.
 #[derive(Clone, Debug, Default)]
-pub(super) struct CostModel {
+pub(in crate::model) struct CostModel {
     kinds: Vec<Kind>,
     /// Corrections for lists of dispatches: in steps of one row, and of several rows.
     corrections: [Correction; 2],

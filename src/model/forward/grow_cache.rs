@@ -7,7 +7,6 @@ use super::super::kv_cache::GroupPages;
 use super::super::recordings::{Recording, Recordings};
 use super::Forward;
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
 
 impl Forward {
     /// Ensures that `wanted` pages of each group are free. Pools that must grow double if
@@ -19,9 +18,9 @@ impl Forward {
     ///
     /// # Errors
     /// [`Error::Limits`] when the memory budget or the device's bindings allow no more;
-    /// as [`Gpu::allocate`].
-    pub(in crate::model) fn make_room(&mut self, gpu: &Gpu, model: &Model, wanted: GroupPages) -> Result<()> {
-        self.end_begun(gpu, model);
+    /// as [`crate::gpu::Gpu::allocate`].
+    pub(in crate::model) fn ensure_free_pages(&mut self, model: &Model, wanted: GroupPages) -> Result<()> {
+        self.finish_unfinished(model);
         if self.cache.has_free(wanted) {
             return Ok(());
         }
@@ -35,13 +34,13 @@ impl Forward {
             }
         }
         let target = self.within_budget(least, wished)?;
-        let cache = match self.cache.grown(gpu, target) {
-            Err(_) if target != least => self.cache.grown(gpu, least)?,
+        let cache = match self.cache.grown(&model.gpu, target) {
+            Err(_) if target != least => self.cache.grown(&model.gpu, least)?,
             cache => cache?,
         };
         let Forward { dims, buffers, params, head_rows, .. } = self;
         let head_rows = *head_rows;
-        let recording = Recording { gpu, model, dims, buffers, cache: &cache, params, head_rows };
+        let recording = Recording { model, dims, buffers, cache: &cache, params, head_rows };
         self.recordings = recording.all(&mut |_| ControlFlow::Continue(()))?;
         self.cache = cache;
         Ok(())
@@ -79,16 +78,16 @@ impl Forward {
     /// Shrinks grown pools to their initial size, which frees GPU memory. Does nothing
     /// while a sequence holds a page or a pass is unfinished. A failure is harmless: the
     /// next step grows the pools again.
-    pub fn shrink(&mut self, gpu: &Gpu, model: &Model) {
+    pub fn shrink(&mut self, model: &Model) {
         let initial_pages = self.dims.initial_pages;
         let grown = self.cache.n_pages().iter().zip(initial_pages).any(|(&there, at_first)| there > at_first);
-        if !grown || !self.cache.is_unused() || self.has_begun() {
+        if !grown || !self.cache.is_unused() || self.has_unfinished() {
             return;
         }
         // The recordings' bind groups keep the slabs alive, so they are dropped as well.
         self.recordings = Recordings::default();
         self.cache.clear();
         // An error is ignored: nothing needs the pages yet.
-        let _ = self.make_room(gpu, model, initial_pages);
+        let _ = self.ensure_free_pages(model, initial_pages);
     }
 }

@@ -108,8 +108,7 @@ impl Session {
             }
             let n = forward.cache_piece_bytes().min(PIECE_BYTES).min(total - start);
             piece.resize(n as usize, 0);
-            let n_kv_head = bound.model.config.attention.n_kv_head;
-            forward.read_cache(&bound.gpu, &self.pages, n_kv_head, self.tokens.len(), start, &mut piece)?;
+            forward.read_cache(&bound.model, &self.pages, self.tokens.len(), start, &mut piece)?;
             drop(forward);
             writer.write(&piece)?;
             start += n;
@@ -209,7 +208,7 @@ impl Session {
     fn take_pages(&mut self, first_pages: &[u64]) -> Result<bool> {
         let shared: Arc<Shared> = Arc::clone(&self.shared);
         let Entered { mut forward, bound } = shared.enter();
-        forward.take_pages(&bound.gpu, &bound.model, &mut self.pages, self.tokens.len(), first_pages)
+        forward.take_pages(&bound.model, &mut self.pages, self.tokens.len(), first_pages)
     }
 
     fn put_pages(&mut self, start: u64, piece: &[u8]) -> Result<()> {
@@ -217,7 +216,7 @@ impl Session {
         if !self.pages.holds(forward.cache(), self.tokens.len()) {
             return Err(moved());
         }
-        forward.write_cache(&bound.gpu, &self.pages, self.tokens.len(), start, piece)
+        forward.write_cache(&bound.model, &self.pages, self.tokens.len(), start, piece)
     }
 }
 

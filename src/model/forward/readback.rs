@@ -1,9 +1,9 @@
-//! Submits a pass and reads its result.
+//! Submits a pass and reads back its result and the f16 overflow flag.
 
-use super::Forward;
+use super::{Forward, f16_overflow};
 use crate::error::Result;
 use crate::gpu::{Encoder, Gpu};
-use crate::kernels::argmax;
+use crate::kernels::{OVERFLOW_FLAG_BYTES, argmax};
 use crate::model::dims::Slot;
 use crate::model::output::{Output, bad_logits};
 
@@ -18,7 +18,7 @@ impl Forward {
     }
 
     /// Submits a pass; reads its requested output and the overflow flag.
-    pub(super) fn bring_back(
+    pub(super) fn read_output(
         &mut self,
         gpu: &Gpu,
         encoder: Encoder,
@@ -60,5 +60,66 @@ impl Forward {
                 if bad { Err(bad_logits()) } else { Ok(()) }
             }
         }
+    }
+
+    /// Submits a pass, or only its uploads.
+    pub(in crate::model) fn submit(&mut self, gpu: &Gpu, encoder: Encoder) -> Result<()> {
+        encoder.submit(gpu)?;
+        self.ring.submitted(gpu)
+    }
+
+    /// Submits a pass without output; with overflow detection, waits for its flag.
+    pub(super) fn finish(&mut self, gpu: &Gpu, encoder: Encoder) -> Result<()> {
+        if self.detects_f16_overflow {
+            return self.read(gpu, encoder, Slot::Overflow, OVERFLOW_FLAG_BYTES as usize, |_| ());
+        }
+        self.submit(gpu, encoder)
+    }
+
+    /// Submits a pass with its uploads and passes the first `bytes` bytes of a slot to
+    /// `read`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Overflow`], and errors of the device.
+    pub(super) fn read<T>(
+        &mut self,
+        gpu: &Gpu,
+        encoder: Encoder,
+        slot: Slot,
+        bytes: usize,
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T> {
+        self.read_end(gpu, encoder, slot, bytes, true, read)
+    }
+
+    /// As [`Forward::read`], for the end of a pass whose uploads may be in an earlier
+    /// submit.
+    pub(in crate::model) fn read_end<T>(
+        &mut self,
+        gpu: &Gpu,
+        mut encoder: Encoder,
+        slot: Slot,
+        bytes: usize,
+        holds_uploads: bool,
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T> {
+        self.readback.copy_from(&mut encoder, &self.buffers[slot as usize], bytes as u64);
+        let mut all = bytes as u64;
+        if self.detects_f16_overflow {
+            self.readback.copy_after(&mut encoder, self.f16_overflow_flag(), OVERFLOW_FLAG_BYTES, all);
+            all += OVERFLOW_FLAG_BYTES;
+        }
+        let ring = &mut self.ring;
+        let (value, checked) = self.readback.submit_and_read(
+            gpu,
+            encoder,
+            all,
+            || if holds_uploads { ring.submitted(gpu) } else { Ok(()) },
+            |all| {
+                let (own, flag) = all.split_at(bytes);
+                (read(own), if flag.is_empty() { Ok(()) } else { f16_overflow::check(flag) })
+            },
+        )?;
+        checked.map(|()| value)
     }
 }

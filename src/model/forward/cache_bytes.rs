@@ -7,7 +7,7 @@ use super::super::Model;
 use super::super::kv_cache::{GroupPages, KV_GROUPS_MAX, KvCache, PageLists};
 use super::Forward;
 use crate::error::Result;
-use crate::gpu::{Gpu, GpuBuffer};
+use crate::gpu::GpuBuffer;
 use crate::kernels::PAGE_SIZE;
 
 /// A part of the range that is within one page.
@@ -44,7 +44,6 @@ impl Forward {
     /// As [`Forward::run`]; `pages` may then hold some.
     pub fn take_pages(
         &mut self,
-        gpu: &Gpu,
         model: &Model,
         pages: &mut PageLists,
         n: usize,
@@ -56,7 +55,7 @@ impl Forward {
         }
         if n > 0 {
             pages.skip(&self.cache, first);
-            self.reserve(gpu, model, pages, 0, n)?;
+            self.reserve(model, pages, 0, n)?;
         }
         Ok(true)
     }
@@ -85,24 +84,24 @@ impl Forward {
     /// [`crate::Error::DeviceLost`], [`crate::Error::Gpu`] from the device.
     pub fn read_cache(
         &mut self,
-        gpu: &Gpu,
+        model: &Model,
         pages: &PageLists,
-        n_head: usize,
         n_positions: usize,
         start: u64,
         bytes: &mut [u8],
     ) -> Result<()> {
         let page_bytes = self.dims.page_bytes;
         let places = places(&self.cache, page_bytes, pages, n_positions, start, bytes.len());
+        let gpu = &model.gpu;
         let mut encoder = gpu.encoder()?;
         for &Place { slab, offset, at, bytes, .. } in &places {
             self.readback.copy_range(&mut encoder, slab, offset, at as u64, bytes as u64);
         }
         let n = bytes.len() as u64;
         self.readback.submit_and_read(gpu, encoder, n, || Ok(()), |read| bytes.copy_from_slice(read))?;
-        let row_bytes = page_bytes / (2 * n_head * PAGE_SIZE) as u64;
-        let begun = places.iter().filter(|place| place.page == n_positions / PAGE_SIZE);
-        begun.for_each(|place| blank(place, row_bytes, n_positions % PAGE_SIZE, bytes));
+        let row_bytes = page_bytes / (2 * model.config.attention.n_kv_head * PAGE_SIZE) as u64;
+        let partly_filled = places.iter().filter(|place| place.page == n_positions / PAGE_SIZE);
+        partly_filled.for_each(|place| blank(place, row_bytes, n_positions % PAGE_SIZE, bytes));
         Ok(())
     }
 
@@ -114,7 +113,7 @@ impl Forward {
     /// [`crate::Error::DeviceLost`], [`crate::Error::Gpu`] from the device.
     pub fn write_cache(
         &mut self,
-        gpu: &Gpu,
+        model: &Model,
         pages: &PageLists,
         n_positions: usize,
         start: u64,
@@ -122,9 +121,9 @@ impl Forward {
     ) -> Result<()> {
         let places = places(&self.cache, self.dims.page_bytes, pages, n_positions, start, bytes.len());
         for Place { slab, offset, at, bytes: n, .. } in places {
-            gpu.upload(slab, offset, &bytes[at..at + n])?;
+            model.gpu.upload(slab, offset, &bytes[at..at + n])?;
         }
-        gpu.flush()
+        model.gpu.flush()
     }
 }
 
@@ -166,12 +165,12 @@ fn places<'a>(
     places
 }
 
-/// Clears the rows of a partly filled page after its first `n_begun` positions. A page is
-/// `[2, n_head, PAGE_SIZE]` rows.
-fn blank(place: &Place<'_>, row_bytes: u64, n_begun: usize, bytes: &mut [u8]) {
+/// Clears the rows of a partly filled page after its first `n_filled` positions. A page is
+/// `[2, n_kv_head, PAGE_SIZE]` rows.
+fn blank(place: &Place<'_>, row_bytes: u64, n_filled: usize, bytes: &mut [u8]) {
     let end = place.within + place.bytes as u64;
     let rows = place.within / row_bytes..end.div_ceil(row_bytes);
-    for row in rows.filter(|row| (row % PAGE_SIZE as u64) as usize >= n_begun) {
+    for row in rows.filter(|row| (row % PAGE_SIZE as u64) as usize >= n_filled) {
         let from = (row * row_bytes).max(place.within) - place.within;
         let to = ((row + 1) * row_bytes).min(end) - place.within;
         bytes[place.at + from as usize..place.at + to as usize].fill(0);

@@ -228,7 +228,7 @@ impl Dims {
     }
 
     /// Returns the maximum number of rows whose logits are computed and scored at once.
-    pub(super) fn scored_rows(&self) -> usize {
+    pub(super) fn score_rows_max(&self) -> usize {
         if self.logits_rows < TILE_ROWS { self.logits_rows } else { self.logits_rows / TILE_ROWS * TILE_ROWS }
     }
 
@@ -237,7 +237,7 @@ impl Dims {
     /// flag. After these it holds the data of steps ahead or the steps of a scored chunk,
     /// whichever is larger.
     pub(super) fn upload_bytes(&self) -> u64 {
-        let scored = self.chunk.div_ceil(self.scored_rows()) * size_of::<Step>();
+        let scored = self.chunk.div_ceil(self.score_rows_max()) * size_of::<Step>();
         let later = ahead::staged_bytes(self.steps_ahead).max(scored);
         let steps = 2 * size_of::<Step>() + size_of::<Batch>() + later;
         let slots = [Slot::TokenIds, Slot::Targets, Slot::Overflow].iter().chain(&PAGE_TABLES);
@@ -267,7 +267,7 @@ impl Dims {
             + pieces(embd, c.heads())
             + pieces(c.up_rows(), c.embd())
             + pieces(embd, c.inner());
-        let tagged = if self.options.notes_overflow() { 1 + pieces(qkv, c.embd()) } else { 0 };
+        let tagged = if self.options.detects_f16_overflow() { 1 + pieces(qkv, c.embd()) } else { 0 };
         let head = pieces(c.vocab().padded_len(), c.embd());
         (2 + tagged) * c.n_layer + 3 * head + 2 * (HEAD_SLICES_MAX + head) + 2 * layer + 10
     }
