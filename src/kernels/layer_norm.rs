@@ -1,6 +1,6 @@
 //! Layer normalization of rows.
 
-use super::candidate::{Candidate, Needs, Op};
+use super::candidate::{Candidate, Op};
 use super::fragments::{self, STEP, reduce};
 use crate::error::Result;
 use crate::gpu::{BoundBuffer, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
@@ -24,10 +24,13 @@ pub static CANDIDATES: &[Candidate] = &[
         Strategy::PerThread,
         const { &[&LAYER_NORM_PER_THREAD] },
         &[("WORKGROUP_SIZE", 8)],
-    ),
-    candidate("workgroup_128", Strategy::Workgroup, const { &[&LAYER_NORM] }, &[("WORKGROUP_SIZE", 128)]),
+    )
+    .preferred(1),
+    candidate("workgroup_128", Strategy::Workgroup, const { &[&LAYER_NORM] }, &[("WORKGROUP_SIZE", 128)])
+        .preferred(1),
     candidate("workgroup_256", Strategy::Workgroup, const { &[&LAYER_NORM] }, &[("WORKGROUP_SIZE", 256)]),
-    candidate("subgroup_128", Strategy::Subgroup, const { &[&LAYER_NORM] }, &[("WORKGROUP_SIZE", 128)]),
+    candidate("subgroup_128", Strategy::Subgroup, const { &[&LAYER_NORM] }, &[("WORKGROUP_SIZE", 128)])
+        .preferred(1),
     candidate("subgroup_256", Strategy::Subgroup, const { &[&LAYER_NORM] }, &[("WORKGROUP_SIZE", 256)]),
 ];
 
@@ -37,7 +40,7 @@ const fn candidate(
     kernels: &'static [&'static Kernel],
     constants: &'static [(&'static str, u32)],
 ) -> Candidate {
-    Candidate { op: Op::LayerNorm, name, strategy, needs: Needs::of(strategy), kernels, constants }
+    Candidate::new(Op::LayerNorm, name, strategy, kernels, constants)
 }
 
 /// The shaders' `LayerNormParams`.

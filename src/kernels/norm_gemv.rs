@@ -1,7 +1,7 @@
 //! A normalization, the projection after it and, for q, k and v, the append to the cache:
 //! one kernel, or two or three.
 
-use super::candidate::{Candidate, Choices, Needs, Op};
+use super::candidate::{Candidate, Choices, Loads, Op};
 use super::fragments::{
     INPUT_NORM, INPUT_NORM_PER_THREAD, INPUT_RMS, INPUT_RMS_PER_THREAD, KV_LAYOUT, OUTPUT_KV, ROWS_BATCH,
     overflow, pack4,
@@ -24,13 +24,13 @@ use crate::tensor::DType;
 /// win at every measured width: 685 against 590 tokens/s at 192 features, 26 against 25
 /// at 768 (lavapipe 25, 2 cores).
 pub static CANDIDATES: &[Candidate] = &[
-    separate(Op::NormGemv),
-    per_thread(Op::NormGemv, "per_thread_quad", Needs::Int64AndQuads),
-    per_thread(Op::NormGemv, "per_thread", Needs::Floor),
-    workgroup(Op::NormGemv, "workgroup_64", Strategy::Workgroup, &[("WORKGROUP_SIZE", 64)]),
+    separate(Op::NormGemv).preferred(1),
+    per_thread(Op::NormGemv, "per_thread_quad").loading(Loads::WideInQuads),
+    per_thread(Op::NormGemv, "per_thread"),
+    workgroup(Op::NormGemv, "workgroup_64", Strategy::Workgroup, &[("WORKGROUP_SIZE", 64)]).preferred(1),
     workgroup(Op::NormGemv, "workgroup_128", Strategy::Workgroup, &[("WORKGROUP_SIZE", 128)]),
     workgroup(Op::NormGemv, "workgroup_256", Strategy::Workgroup, &[("WORKGROUP_SIZE", 256)]),
-    workgroup(Op::NormGemv, "subgroup_64", Strategy::Subgroup, &[("WORKGROUP_SIZE", 64)]),
+    workgroup(Op::NormGemv, "subgroup_64", Strategy::Subgroup, &[("WORKGROUP_SIZE", 64)]).preferred(1),
     workgroup(Op::NormGemv, "subgroup_128", Strategy::Subgroup, &[("WORKGROUP_SIZE", 128)]),
     workgroup(Op::NormGemv, "subgroup_256", Strategy::Subgroup, &[("WORKGROUP_SIZE", 256)]),
 ];
@@ -43,31 +43,24 @@ pub static CANDIDATES: &[Candidate] = &[
 /// and 113 us without a norm; 576 to 3072 take 622, 546 and 531 us (lavapipe 25, 2 cores;
 /// measured before four threads read the input together).
 pub static RMS_CANDIDATES: &[Candidate] = &[
-    separate(Op::RmsGemv),
-    per_thread(Op::RmsGemv, "per_thread_quad", Needs::Int64AndQuads),
-    per_thread(Op::RmsGemv, "per_thread", Needs::Floor),
-    workgroup(Op::RmsGemv, "workgroup_64", Strategy::Workgroup, &[("WORKGROUP_SIZE", 64)]),
+    separate(Op::RmsGemv).preferred(1),
+    per_thread(Op::RmsGemv, "per_thread_quad").loading(Loads::WideInQuads),
+    per_thread(Op::RmsGemv, "per_thread"),
+    workgroup(Op::RmsGemv, "workgroup_64", Strategy::Workgroup, &[("WORKGROUP_SIZE", 64)]).preferred(1),
     workgroup(Op::RmsGemv, "workgroup_128", Strategy::Workgroup, &[("WORKGROUP_SIZE", 128)]),
     workgroup(Op::RmsGemv, "workgroup_256", Strategy::Workgroup, &[("WORKGROUP_SIZE", 256)]),
-    workgroup(Op::RmsGemv, "subgroup_64", Strategy::Subgroup, &[("WORKGROUP_SIZE", 64)]),
+    workgroup(Op::RmsGemv, "subgroup_64", Strategy::Subgroup, &[("WORKGROUP_SIZE", 64)]).preferred(1),
     workgroup(Op::RmsGemv, "subgroup_128", Strategy::Subgroup, &[("WORKGROUP_SIZE", 128)]),
     workgroup(Op::RmsGemv, "subgroup_256", Strategy::Subgroup, &[("WORKGROUP_SIZE", 256)]),
 ];
 
 const fn separate(op: Op) -> Candidate {
-    let (strategy, needs) = (Strategy::PerThread, Needs::Floor);
-    Candidate { op, name: "separate", strategy, needs, kernels: &[], constants: &[] }
+    Candidate::new(op, "separate", Strategy::PerThread, &[], &[])
 }
 
-const fn per_thread(op: Op, name: &'static str, needs: Needs) -> Candidate {
-    Candidate {
-        op,
-        name,
-        strategy: Strategy::PerThread,
-        needs,
-        kernels: const { &[&GEMV_PER_THREAD] },
-        constants: &[("WORKGROUP_SIZE", 8)],
-    }
+const fn per_thread(op: Op, name: &'static str) -> Candidate {
+    let kernels = const { &[&GEMV_PER_THREAD] };
+    Candidate::new(op, name, Strategy::PerThread, kernels, &[("WORKGROUP_SIZE", 8)])
 }
 
 const fn workgroup(
@@ -76,7 +69,7 @@ const fn workgroup(
     strategy: Strategy,
     constants: &'static [(&'static str, u32)],
 ) -> Candidate {
-    Candidate { op, name, strategy, needs: Needs::of(strategy), kernels: const { &[&GEMV] }, constants }
+    Candidate::new(op, name, strategy, const { &[&GEMV] }, constants)
 }
 
 /// A normalization of rows.

@@ -1,6 +1,6 @@
 //! RMS normalization of rows.
 
-use super::candidate::{Candidate, Needs, Op};
+use super::candidate::{Candidate, Op};
 use super::fragments::{self, STEP, reduce};
 use crate::error::Result;
 use crate::gpu::{BoundBuffer, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
@@ -18,10 +18,13 @@ static RMS_NORM_PER_THREAD: Kernel = Kernel {
 /// The implementations: as in [`super::layer_norm`], for the same reasons. Rows of the
 /// models have 144 to 1280 vec4.
 pub static CANDIDATES: &[Candidate] = &[
-    candidate("per_thread", Strategy::PerThread, const { &[&RMS_NORM_PER_THREAD] }, &[("WORKGROUP_SIZE", 8)]),
-    candidate("workgroup_128", Strategy::Workgroup, const { &[&RMS_NORM] }, &[("WORKGROUP_SIZE", 128)]),
+    candidate("per_thread", Strategy::PerThread, const { &[&RMS_NORM_PER_THREAD] }, &[("WORKGROUP_SIZE", 8)])
+        .preferred(1),
+    candidate("workgroup_128", Strategy::Workgroup, const { &[&RMS_NORM] }, &[("WORKGROUP_SIZE", 128)])
+        .preferred(1),
     candidate("workgroup_256", Strategy::Workgroup, const { &[&RMS_NORM] }, &[("WORKGROUP_SIZE", 256)]),
-    candidate("subgroup_128", Strategy::Subgroup, const { &[&RMS_NORM] }, &[("WORKGROUP_SIZE", 128)]),
+    candidate("subgroup_128", Strategy::Subgroup, const { &[&RMS_NORM] }, &[("WORKGROUP_SIZE", 128)])
+        .preferred(1),
     candidate("subgroup_256", Strategy::Subgroup, const { &[&RMS_NORM] }, &[("WORKGROUP_SIZE", 256)]),
 ];
 
@@ -31,7 +34,7 @@ const fn candidate(
     kernels: &'static [&'static Kernel],
     constants: &'static [(&'static str, u32)],
 ) -> Candidate {
-    Candidate { op: Op::RmsNorm, name, strategy, needs: Needs::of(strategy), kernels, constants }
+    Candidate::new(Op::RmsNorm, name, strategy, kernels, constants)
 }
 
 /// The shaders' `RmsNormParams`.

@@ -178,7 +178,8 @@ pub mod tests {
         };
         let kernels = rows.iter().map(|&(case, variant, cache, flops, bytes, samples_ns)| {
             let Spread { median_ns, p10_ns, p90_ns } = Spread::of(samples_ns);
-            let (least_ns, bound) = roofline.least_ns(wgpt::internals::conformance::cases::Cost { bytes, flops });
+            let (least_ns, bound) =
+                roofline.least_ns(wgpt::internals::conformance::cases::Cost { bytes, flops });
             let figures = KernelFigures {
                 op: case.split(' ').next().unwrap_or_default().into(),
                 model: String::new(),

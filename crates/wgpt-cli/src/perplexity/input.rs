@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use wgpt::files::hex;
 use wgpt::Error;
 use wgpt::Tokenizer;
+use wgpt::files::hex;
 use wgpt_eval::perplexity::{Document, Protocol, Split, join};
 
 use crate::prompt::read_text;
