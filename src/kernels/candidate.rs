@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use super::NormForm;
 use crate::error::{Error, Result};
 use crate::gpu::{Capabilities, Fragment, Kernel, Strategy, Variant};
 use crate::tensor::DType;
@@ -64,14 +65,25 @@ impl Op {
         }
     }
 
+    /// Returns the form of the norm that it computes, with or without a projection; `None`
+    /// if it has no norm.
+    #[must_use]
+    pub const fn norm_form(self) -> Option<NormForm> {
+        match self {
+            Op::LayerNorm | Op::NormGemv => Some(NormForm::Layer),
+            Op::RmsNorm | Op::RmsGemv => Some(NormForm::Rms),
+            _ => None,
+        }
+    }
+
     /// Returns its implementations.
     #[must_use]
     pub fn candidates(self) -> &'static [Candidate] {
         match self {
-            Op::LayerNorm => super::layer_norm::CANDIDATES,
+            Op::LayerNorm => super::norm::LAYER_CANDIDATES,
             Op::Gemv => super::gemv::CANDIDATES,
-            Op::NormGemv => super::norm_gemv::CANDIDATES,
-            Op::RmsNorm => super::rms_norm::CANDIDATES,
+            Op::NormGemv => super::norm_gemv::LAYER_CANDIDATES,
+            Op::RmsNorm => super::norm::RMS_CANDIDATES,
             Op::RmsGemv => super::norm_gemv::RMS_CANDIDATES,
             Op::Gemm => super::gemm::CANDIDATES,
             Op::AttentionPrefill => super::attention_prefill::CANDIDATES,

@@ -2,8 +2,8 @@
 
 use super::candidate::{Candidate, Loads, Op};
 use super::fragments::{
-    ACTIVATION, DOT4, INPUT_PLAIN, INPUT_PLAIN_PER_THREAD, MATMUL, OUTPUT_GATED, OUTPUT_PLAIN, SOFT_CAP,
-    STEP, input8, pack_for_reading, reduce, weights,
+    ACTIVATION, DOT4, MATMUL, OUTPUT_GATED, OUTPUT_PLAIN, SOFT_CAP, STEP, input, input8, pack_for_reading,
+    reduce, weights,
 };
 use super::matmul::Matmul;
 use super::matmul_form::Form;
@@ -74,11 +74,7 @@ pub fn variant(
     batch: usize,
     form: Form,
 ) -> Variant {
-    let input = match candidate.strategy {
-        Strategy::PerThread => INPUT_PLAIN_PER_THREAD,
-        Strategy::Workgroup | Strategy::Subgroup => INPUT_PLAIN,
-    };
-    let input_and_output = [&[input][..], &output(form)].concat();
+    let input_and_output = [&[input(None, candidate.strategy)][..], &output(form)].concat();
     variant_with(candidate, dtype, layout, batch, form, input_and_output, &[])
 }
 

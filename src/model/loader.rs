@@ -8,7 +8,7 @@ use super::spec::{Layout, Role, Source, TensorSpec};
 use crate::checkpoint::{Checkpoint, Reader, TensorInfo, convert_f16};
 use crate::error::{Error, Result};
 use crate::gpu::{BufferUse, Gpu, GpuBuffer, MemoryGroup};
-use crate::kernels::{Matrix, MatrixLayout, Norm, Piece};
+use crate::kernels::{Matrix, MatrixLayout, Piece};
 use crate::tensor::DType;
 use rows::{Block, Run};
 
@@ -233,10 +233,7 @@ impl<'a> Loader<'a, '_> {
     }
 
     fn norm(&mut self, config: &Decoder) -> Result<GpuBuffer> {
-        match config.norms.kind {
-            Norm::Layer => self.vectors(2),
-            Norm::Rms => self.vectors(1),
-        }
+        self.vectors(config.norms.kind.n_vectors())
     }
 
     /// Loads the next matrix, and its bias if the next tensor is a bias.
