@@ -7,7 +7,7 @@
 // Ragged edge: the padding of x is zero and is excluded from the variance. Weight and
 // bias are zero there, so out is zero too.
 //
-// Fragments in common/: step, layer_norm, reduce_workgroup | reduce_subgroup.
+// Fragments in common/: step, norm, reduce_workgroup | reduce_subgroup.
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn layer_norm(

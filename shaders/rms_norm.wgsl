@@ -5,7 +5,7 @@
 // Ragged edge: the padding of x is zero and adds nothing to the sum. The weight is zero
 // there, so the result is zero too.
 //
-// Fragments in common/: step, rms_norm, reduce_workgroup | reduce_subgroup.
+// Fragments in common/: step, norm, reduce_workgroup | reduce_subgroup.
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn rms_norm(

@@ -2,11 +2,10 @@
 
 use crate::conformance::cases::{
     self, ArgmaxCase, ArgmaxInput, AttentionCase, Behind, Case, EmbeddingCase, GatedCase, KvAppendCase,
-    KvShape, LayerNormCase, LayerNormInput, MatmulCase, NormGemvCase, QkNormCase, ReduceCase, RmsNormCase,
-    RmsNormInput, SampleCase, ScoreCase, ScoreInput,
+    KvShape, MatmulCase, NormCase, NormGemvCase, QkNormCase, ReduceCase, SampleCase, ScoreCase, ScoreInput,
 };
 use crate::error::{Error, Result};
-use crate::kernels::{Activation, BATCH_MAX, Matrix, Norm, attention_decode, sample};
+use crate::kernels::{Activation, BATCH_MAX, Matrix, NormForm, attention_decode, sample};
 use crate::model::random::Shape;
 use crate::tensor::{DType, pad_row};
 
@@ -92,27 +91,22 @@ pub fn free_case(op: &str, shape: &[usize], dtype: DType, max_binding_bytes: u64
         ("gemv", &[m, n, k]) if m <= BATCH_MAX => Case::Gemv(MatmulCase::plain(m, n, k, dtype)),
         ("norm_gemv", &[n, n_embd]) => {
             let behind = Behind::Activation(Activation::None, n);
-            Case::NormGemv(NormGemvCase::one_row(Norm::Layer, n_embd, dtype, behind))
+            Case::NormGemv(NormGemvCase::one_row(NormForm::Layer, n_embd, dtype, behind))
         }
         ("rms_gemv", &[n, n_embd]) => {
             let behind = Behind::Activation(Activation::None, n);
-            Case::NormGemv(NormGemvCase::one_row(Norm::Rms, n_embd, dtype, behind))
+            Case::NormGemv(NormGemvCase::one_row(NormForm::Rms, n_embd, dtype, behind))
         }
         ("rms_gemv", &[m, n, n_embd]) if m <= BATCH_MAX => {
             let behind = Behind::Activation(Activation::None, n);
-            let one_row = NormGemvCase::one_row(Norm::Rms, n_embd, dtype, behind);
+            let one_row = NormGemvCase::one_row(NormForm::Rms, n_embd, dtype, behind);
             Case::NormGemv(NormGemvCase { m, ..one_row })
         }
         ("gemm", &[n, k]) => Case::Gemm(MatmulCase::plain(128, n, k, dtype)),
         ("gemm", &[m, n, k]) => Case::Gemm(MatmulCase::plain(m, n, k, dtype)),
         ("gated", &[n_rows, n]) => Case::Gated(GatedCase { n_rows, n, activation: Activation::Silu }),
-        ("layer_norm", &[n_rows, n]) => {
-            Case::LayerNorm(LayerNormCase { n_rows, first_row: 0, n, input: LayerNormInput::Random })
-        }
-        ("rms_norm", &[n_rows, n]) => {
-            let input = RmsNormInput::Random;
-            Case::RmsNorm(RmsNormCase { n_rows, first_row: 0, n, input, accumulate: false })
-        }
+        ("layer_norm", &[n_rows, n]) => Case::Norm(NormCase::rows(NormForm::Layer, n_rows, n)),
+        ("rms_norm", &[n_rows, n]) => Case::Norm(NormCase::rows(NormForm::Rms, n_rows, n)),
         ("qk_norm", &[n_rows, n_heads, head_dim]) => {
             Case::QkNorm(QkNormCase::usual(n_rows, n_heads.div_ceil(2), n_heads / 2, head_dim))
         }
@@ -184,8 +178,7 @@ fn adapt(case: &mut Case, dtype: DType, max_binding_bytes: u64) {
             }
         }
         Case::Gated(_)
-        | Case::LayerNorm(_)
-        | Case::RmsNorm(_)
+        | Case::Norm(_)
         | Case::QkNorm(_)
         | Case::Argmax(_)
         | Case::AttentionReduce(_)

@@ -3,11 +3,11 @@
 
 use super::Shapes;
 use super::cases::{
-    AttentionCase, Behind, Case, KvShape, LayerNormCase, LayerNormInput, MatmulCase, NormGemvCase,
-    RmsNormCase, RmsNormInput, RotaryShape, ScoreCase, ScoreInput,
+    AttentionCase, Behind, Case, KvShape, MatmulCase, NormCase, NormGemvCase, RotaryShape, ScoreCase,
+    ScoreInput,
 };
 use crate::gpu::Gpu;
-use crate::kernels::{Activation, Candidate, Choices, Norm, Op};
+use crate::kernels::{Activation, Candidate, Choices, NormForm, Op};
 
 /// An implementation that must not run on this device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub fn cases(op: Op, shapes: &Shapes) -> Vec<Case> {
     let mut cases = match op {
         Op::LayerNorm => [(3, 0, n_embd), (1, 6, 75)]
             .map(|(n_rows, first_row, n)| {
-                Case::LayerNorm(LayerNormCase { n_rows, first_row, n, input: LayerNormInput::Random })
+                Case::Norm(NormCase { first_row, ..NormCase::rows(NormForm::Layer, n_rows, n) })
             })
             .to_vec(),
         Op::Gemv => vec![
@@ -64,18 +64,18 @@ pub fn cases(op: Op, shapes: &Shapes) -> Vec<Case> {
             Case::Gemv(residual(plain(1, 33, n_embd))),
             Case::Gemv(plain(3, 33, 520)),
         ],
-        Op::NormGemv => behind_norm(Norm::Layer),
+        Op::NormGemv => behind_norm(NormForm::Layer),
         Op::RmsNorm => [(3, 0, n_embd, false), (2, 6, 75, true)]
             .map(|(n_rows, first_row, n, accumulate)| {
-                let input = RmsNormInput::Random;
-                Case::RmsNorm(RmsNormCase { n_rows, first_row, n, input, accumulate })
+                let random = NormCase::rows(NormForm::Rms, n_rows, n);
+                Case::Norm(NormCase { first_row, accumulate, ..random })
             })
             .to_vec(),
         Op::RmsGemv => {
-            let mut cases = behind_norm(Norm::Rms);
+            let mut cases = behind_norm(NormForm::Rms);
             // Batches of this operation are fused as well.
             let behind = Behind::Activation(Activation::Silu, 33);
-            let one_row = NormGemvCase::one_row(Norm::Rms, n_embd, dtype, behind);
+            let one_row = NormGemvCase::one_row(NormForm::Rms, n_embd, dtype, behind);
             cases.push(Case::NormGemv(NormGemvCase { m: 3, ..one_row }));
             cases
         }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernels::{Norm, Op};
+use crate::kernels::{NormForm, Op};
 use crate::tensor::DType;
 
 /// Sizes of a model, as far as they decide which kernel is the fastest.
@@ -33,7 +33,7 @@ pub struct Shapes {
     /// Rows per prefill chunk.
     pub chunk: usize,
     /// Kind of the norms.
-    pub norm: Norm,
+    pub norm: NormForm,
     /// Data type of the weights.
     pub dtype: DType,
     /// Data type of the KV cache.
@@ -45,11 +45,7 @@ impl Shapes {
     /// and fused with the projection after it.
     #[must_use]
     pub fn has(&self, op: Op) -> bool {
-        match op {
-            Op::LayerNorm | Op::NormGemv => self.norm == Norm::Layer,
-            Op::RmsNorm | Op::RmsGemv => self.norm == Norm::Rms,
-            _ => true,
-        }
+        op.norm_form().is_none_or(|form| form == self.norm)
     }
 
     /// Returns the number of positions that a timed decode attends to.

@@ -3,7 +3,7 @@
 
 use super::attention::{self, Attention, AttentionForm, AttentionShape};
 use super::attention_reduce;
-use super::candidate::{Candidate, Needs, Op};
+use super::candidate::{Candidate, Loads, Op};
 use super::fragments::{DOT4, reduce};
 use super::paged::PAGE_SIZE;
 use super::step::Rows;
@@ -39,12 +39,12 @@ const HEADS_MAX: usize = 4;
 /// The implementations. A split of 256 positions is four tiles of a workgroup, so a short
 /// context needs no merge.
 pub static CANDIDATES: &[Candidate] = &[
-    per_thread("per_thread_wide", Needs::Int64),
-    per_thread("per_thread", Needs::Floor),
-    split("workgroup_256", Strategy::Workgroup, &[("WORKGROUP_SIZE", 64), ("SPLIT_KEYS", 256)]),
+    per_thread("per_thread_wide").loading(Loads::Wide).preferred(2),
+    per_thread("per_thread").preferred(1),
+    split("workgroup_256", Strategy::Workgroup, &[("WORKGROUP_SIZE", 64), ("SPLIT_KEYS", 256)]).preferred(1),
     split("workgroup_128", Strategy::Workgroup, &[("WORKGROUP_SIZE", 64), ("SPLIT_KEYS", 128)]),
     split("workgroup_64", Strategy::Workgroup, &[("WORKGROUP_SIZE", 64), ("SPLIT_KEYS", 64)]),
-    split("subgroup_256", Strategy::Subgroup, &[("WORKGROUP_SIZE", 64), ("SPLIT_KEYS", 256)]),
+    split("subgroup_256", Strategy::Subgroup, &[("WORKGROUP_SIZE", 64), ("SPLIT_KEYS", 256)]).preferred(1),
     split("subgroup_128", Strategy::Subgroup, &[("WORKGROUP_SIZE", 64), ("SPLIT_KEYS", 128)]),
     split("subgroup_64", Strategy::Subgroup, &[("WORKGROUP_SIZE", 64), ("SPLIT_KEYS", 64)]),
 ];
@@ -52,15 +52,10 @@ pub static CANDIDATES: &[Candidate] = &[
 /// Workgroups are one vector of a software adapter at its usual width. A split has as
 /// many positions as scores fit in 12 KiB of workgroup memory, since a merge costs a
 /// dispatch: 40 us on such an adapter.
-const fn per_thread(name: &'static str, needs: Needs) -> Candidate {
-    Candidate {
-        op: Op::AttentionDecode,
-        name,
-        strategy: Strategy::PerThread,
-        needs,
-        kernels: const { &[&ATTENTION_DECODE_PER_THREAD] },
-        constants: &[("WORKGROUP_SIZE", 8), ("SCORES", 3072)],
-    }
+const fn per_thread(name: &'static str) -> Candidate {
+    let kernels = const { &[&ATTENTION_DECODE_PER_THREAD] };
+    let constants = &[("WORKGROUP_SIZE", 8), ("SCORES", 3072)];
+    Candidate::new(Op::AttentionDecode, name, Strategy::PerThread, kernels, constants)
 }
 
 const fn split(
@@ -68,15 +63,7 @@ const fn split(
     strategy: Strategy,
     constants: &'static [(&'static str, u32)],
 ) -> Candidate {
-    let needs = Needs::of(strategy);
-    Candidate {
-        op: Op::AttentionDecode,
-        name,
-        strategy,
-        needs,
-        kernels: const { &[&ATTENTION_DECODE] },
-        constants,
-    }
+    Candidate::new(Op::AttentionDecode, name, strategy, const { &[&ATTENTION_DECODE] }, constants)
 }
 
 /// Returns the most positions that the splits cover; the first split begins at a page boundary.

@@ -8,7 +8,7 @@
 //! several of them.
 
 use super::attention::{self, Attention, AttentionForm};
-use super::candidate::{Candidate, Needs, Op};
+use super::candidate::{Candidate, Loads, Op};
 use super::fragments::{DOT4, PREFILL_ITEMS};
 use super::paged::PAGE_SIZE;
 use super::step::Rows;
@@ -41,28 +41,24 @@ static ATTENTION_PREFILL_VALUES: Kernel = Kernel {
 
 /// The implementations.
 pub static CANDIDATES: &[Candidate] = &[
-    per_thread("per_thread_wide", Needs::Int64),
-    per_thread("per_thread", Needs::Floor),
-    Candidate {
-        op: Op::AttentionPrefill,
-        name: "tile_16x32",
-        strategy: Strategy::Workgroup,
-        needs: Needs::Floor,
-        kernels: const { &[&ATTENTION_PREFILL] },
-        constants: &[("ITEMS", 16)],
-    },
+    per_thread("per_thread_wide").loading(Loads::Wide).preferred(2),
+    per_thread("per_thread").preferred(1),
+    Candidate::new(
+        Op::AttentionPrefill,
+        "tile_16x32",
+        Strategy::Workgroup,
+        const { &[&ATTENTION_PREFILL] },
+        &[("ITEMS", 16)],
+    )
+    .preferred(1),
 ];
 
 /// Workgroups are one vector of a software adapter at its usual width.
-const fn per_thread(name: &'static str, needs: Needs) -> Candidate {
-    Candidate {
-        op: Op::AttentionPrefill,
-        name,
-        strategy: Strategy::PerThread,
-        needs,
-        kernels: const { &[&ATTENTION_PREFILL_SCORES, &ATTENTION_PREFILL_WEIGHTS, &ATTENTION_PREFILL_VALUES] },
-        constants: &[("WORKGROUP_SIZE", 8), ("ITEMS", 4), ("KEYS", 8)],
-    }
+const fn per_thread(name: &'static str) -> Candidate {
+    let kernels =
+        const { &[&ATTENTION_PREFILL_SCORES, &ATTENTION_PREFILL_WEIGHTS, &ATTENTION_PREFILL_VALUES] };
+    let constants = &[("WORKGROUP_SIZE", 8), ("ITEMS", 4), ("KEYS", 8)];
+    Candidate::new(Op::AttentionPrefill, name, Strategy::PerThread, kernels, constants)
 }
 
 /// Returns the variants for a kind of rows and a form, in dispatch order.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use super::NormForm;
 use crate::error::{Error, Result};
 use crate::gpu::{Capabilities, Fragment, Kernel, Strategy, Variant};
 use crate::tensor::DType;
@@ -64,14 +65,25 @@ impl Op {
         }
     }
 
-    /// Returns its implementations. Within a strategy, the preferred one comes first.
+    /// Returns the form of the norm that it computes, with or without a projection; `None`
+    /// if it has no norm.
+    #[must_use]
+    pub const fn norm_form(self) -> Option<NormForm> {
+        match self {
+            Op::LayerNorm | Op::NormGemv => Some(NormForm::Layer),
+            Op::RmsNorm | Op::RmsGemv => Some(NormForm::Rms),
+            _ => None,
+        }
+    }
+
+    /// Returns its implementations.
     #[must_use]
     pub fn candidates(self) -> &'static [Candidate] {
         match self {
-            Op::LayerNorm => super::layer_norm::CANDIDATES,
+            Op::LayerNorm => super::norm::LAYER_CANDIDATES,
             Op::Gemv => super::gemv::CANDIDATES,
-            Op::NormGemv => super::norm_gemv::CANDIDATES,
-            Op::RmsNorm => super::rms_norm::CANDIDATES,
+            Op::NormGemv => super::norm_gemv::LAYER_CANDIDATES,
+            Op::RmsNorm => super::norm::RMS_CANDIDATES,
             Op::RmsGemv => super::norm_gemv::RMS_CANDIDATES,
             Op::Gemm => super::gemm::CANDIDATES,
             Op::AttentionPrefill => super::attention_prefill::CANDIDATES,
@@ -87,32 +99,43 @@ impl fmt::Display for Op {
     }
 }
 
-/// The device capabilities that an implementation requires beyond the portable floor.
+/// What a device must have, beyond the portable floor, to run an implementation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Needs {
     /// Nothing.
     Floor,
     /// Subgroup operations.
     Subgroups,
-    /// 64-bit integers in shaders, for loads of two f32 or four f16. Software adapters
-    /// gather each element of a load separately, so half as many gathers take half the
-    /// time (benches/record/DECISIONS.md).
+    /// 64-bit integers in shaders.
     Int64,
-    /// 64-bit integers, and subgroups of at least four threads, which pass on the values
-    /// that each has loaded.
+    /// 64-bit integers in shaders, and subgroups of at least four threads.
     Int64AndQuads,
     /// Cooperative f16 matrices of this size, 8 or 16, with sums in f32.
     CooperativeMatrix(u32),
 }
 
 impl Needs {
-    /// Returns the capabilities that a strategy requires.
-    pub(super) const fn of(strategy: Strategy) -> Self {
+    /// Returns what a strategy needs.
+    const fn of(strategy: Strategy) -> Self {
         match strategy {
             Strategy::Subgroup => Needs::Subgroups,
             Strategy::PerThread | Strategy::Workgroup => Needs::Floor,
         }
     }
+}
+
+/// How the threads of a per-thread kernel load values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loads {
+    /// In elements of 32 bits.
+    Narrow,
+    /// In elements of 64 bits: two f32 or four f16. Software adapters gather each element
+    /// of a load separately, so half as many gathers take half the time
+    /// (benches/record/NOTES.md).
+    Wide,
+    /// As `Wide`; four threads of a subgroup also load an input together and pass on the
+    /// values that each has loaded.
+    WideInQuads,
 }
 
 /// One implementation of an operation.
@@ -126,6 +149,14 @@ pub struct Candidate {
     pub(crate) strategy: Strategy,
     /// What a device must have to run it.
     pub(crate) needs: Needs,
+    /// Its rank among the untuned defaults. Of the candidates of its strategy that it can
+    /// run, a device runs the one with the highest rank. Candidates of rank 0 run only if
+    /// they are tuned or forced.
+    pub(crate) preference: u8,
+    /// How its threads load values.
+    pub(crate) loads: Loads,
+    /// Rows and columns of the cooperative matrices that it multiplies, if it does.
+    pub(crate) matrix_side: Option<u32>,
     /// Its shaders, in the order of their dispatches.
     pub(crate) kernels: &'static [&'static Kernel],
     /// Tile sizes and the like, `const` lines prepended to the shaders.
@@ -133,6 +164,41 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// Returns an implementation that is not a default. It needs what its strategy needs,
+    /// loads narrow elements, and keeps operands in f32. The methods that follow change
+    /// that.
+    pub(super) const fn new(
+        op: Op,
+        name: &'static str,
+        strategy: Strategy,
+        kernels: &'static [&'static Kernel],
+        constants: &'static [(&'static str, u32)],
+    ) -> Self {
+        let (needs, loads) = (Needs::of(strategy), Loads::Narrow);
+        Candidate { op, name, strategy, needs, preference: 0, loads, matrix_side: None, kernels, constants }
+    }
+
+    /// Returns it as a default of this rank, above 0.
+    pub(super) const fn preferred(self, preference: u8) -> Self {
+        Candidate { preference, ..self }
+    }
+
+    /// Returns it with other loads and with what they need.
+    pub(super) const fn loading(self, loads: Loads) -> Self {
+        let needs = match loads {
+            Loads::Narrow => Needs::of(self.strategy),
+            Loads::Wide => Needs::Int64,
+            Loads::WideInQuads => Needs::Int64AndQuads,
+        };
+        Candidate { needs, loads, ..self }
+    }
+
+    /// Returns it with products of cooperative matrices of `side` by `side`, 8 or 16, and
+    /// with what they need.
+    pub(super) const fn on_matrix_units(self, side: u32) -> Self {
+        Candidate { needs: Needs::CooperativeMatrix(side), matrix_side: Some(side), ..self }
+    }
+
     /// The operation.
     #[must_use]
     #[cfg_attr(feature = "internals", visibility::make(pub))]
@@ -217,14 +283,14 @@ impl Candidate {
     #[must_use]
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn is_wide(&self) -> bool {
-        matches!(self.needs, Needs::Int64 | Needs::Int64AndQuads)
+        self.loads != Loads::Narrow
     }
 
     /// Returns whether four threads of a subgroup load an input together.
     #[must_use]
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn loads_in_quads(&self) -> bool {
-        self.needs == Needs::Int64AndQuads
+        self.loads == Loads::WideInQuads
     }
 
     /// Returns whether it rounds its operands to f16, activations included. Each factor
@@ -233,7 +299,7 @@ impl Candidate {
     #[must_use]
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn rounds_to_f16(&self) -> bool {
-        matches!(self.needs, Needs::CooperativeMatrix(_))
+        self.matrix_side.is_some()
     }
 
     /// Returns the number of parts into which it splits a sum over k if there are few rows.
@@ -342,14 +408,16 @@ impl Choices {
     }
 }
 
-/// Returns the first implementation of the device's strategy that the device can run. On
-/// the portable floor, each operation has an implementation for every strategy except
-/// subgroups, for which the workgroup strategy stands in.
+/// Returns the preferred implementation of the device's strategy. On the portable floor,
+/// each operation has a default for every strategy except subgroups; for those, the
+/// default of the workgroup strategy runs.
 fn default(op: Op, device: &Capabilities) -> &'static Candidate {
-    let runnable =
-        |strategy: Strategy| op.candidates().iter().find(|c| c.strategy == strategy && c.runs_on(device));
-    runnable(device.strategy)
-        .or_else(|| runnable(Strategy::Workgroup))
+    let preferred = |strategy: Strategy| {
+        let defaults = op.candidates().iter().filter(|c| c.preference > 0 && c.strategy == strategy);
+        defaults.filter(|c| c.runs_on(device)).max_by_key(|c| c.preference)
+    };
+    preferred(device.strategy)
+        .or_else(|| preferred(Strategy::Workgroup))
         .unwrap_or_else(|| panic!("{op} has no implementation on the floor"))
 }
 

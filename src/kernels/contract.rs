@@ -35,8 +35,8 @@
 //! [`Variant`]: crate::gpu::Variant
 #![allow(unsafe_code, reason = "the contract's two uses are kept next to its statement")]
 
-use super::{Candidate, Needs, Op};
-use crate::gpu::{Gpu, Kernel, Params, Recorder, Strategy};
+use super::Candidate;
+use crate::gpu::{Gpu, Kernel, Params, Recorder};
 
 /// Returns an empty recording without bounds checks, for rooms of this library that keep
 /// the contract.
@@ -48,22 +48,20 @@ pub(crate) fn recorder<'g>(gpu: &'g Gpu, params: &'g mut Params) -> Recorder<'g>
 }
 
 impl Candidate {
-    /// Makes a kernel candidate of foreign shaders, for tests that plant faults.
+    /// Returns a candidate that differs in its shaders, for tests that plant faults.
     ///
     /// # Safety
     /// The shaders run without bounds checks wherever the candidate is chosen. On a device
     /// without [`checked_shaders`](crate::gpu::GpuOptions::checked_shaders) they must keep
-    /// the contract of [`crate::kernels::contract`] as the candidates of `op` do.
+    /// the contract of [`crate::kernels::contract`] as `self` does.
     #[must_use]
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) const unsafe fn foreign(
-        op: Op,
+        &self,
         name: &'static str,
-        strategy: Strategy,
-        needs: Needs,
         kernels: &'static [&'static Kernel],
         constants: &'static [(&'static str, u32)],
     ) -> Self {
-        Candidate { op, name, strategy, needs, kernels, constants }
+        Candidate { name, preference: 0, kernels, constants, ..*self }
     }
 }

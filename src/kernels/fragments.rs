@@ -1,6 +1,6 @@
 //! The files of `shaders/common/`.
 
-use super::{MatrixLayout, Rows};
+use super::{MatrixLayout, NormForm, Rows};
 use crate::gpu::{Binding, Fragment, Strategy};
 use crate::tensor::DType;
 
@@ -25,20 +25,12 @@ pub const LANE: Fragment = fragment!("lane", []);
 const LANE_SUBGROUP: Fragment = fragment!("lane_subgroup", []);
 pub const DOT4: Fragment = fragment!("dot4", []);
 pub const PREFILL_ITEMS: Fragment = fragment!("prefill_items", []);
-pub const INPUT_PLAIN: Fragment = fragment!("input_plain", [Binding::read(2, "x")]);
-pub const INPUT_PLAIN_PER_THREAD: Fragment = fragment!("input_plain_per_thread", [Binding::read(2, "x")]);
 pub const OUTPUT_PLAIN: Fragment = fragment!("output_plain", []);
 pub const OUTPUT_GATED: Fragment = fragment!("output_gated", []);
 const ROPE: Fragment = fragment!("rope", [Binding::read(14, "rope")]);
 pub const POSITIONS_LEARNED: Fragment = fragment!("positions_learned", [Binding::read(4, "wpe")]);
 pub const POSITIONS_NONE: Fragment = fragment!("positions_none", []);
 pub const OUTPUT_PARTIAL: Fragment = fragment!("output_partial", [Binding::read_write(6, "partial")]);
-pub const INPUT_NORM: Fragment = fragment!("input_norm", [Binding::read(2, "x"), Binding::read(6, "scale")]);
-pub const INPUT_NORM_PER_THREAD: Fragment =
-    fragment!("input_norm_per_thread", [Binding::read(2, "x"), Binding::read(6, "scale")]);
-pub const INPUT_RMS: Fragment = fragment!("input_rms", [Binding::read(2, "x"), Binding::read(6, "scale")]);
-pub const INPUT_RMS_PER_THREAD: Fragment =
-    fragment!("input_rms_per_thread", [Binding::read(2, "x"), Binding::read(6, "scale")]);
 pub const OUTPUT_KV: Fragment =
     fragment!("output_kv", [Binding::read(7, "page_table"), Binding::read_write(9, "kv0")]);
 pub const ACTIVATION: Fragment = fragment!("activation", []);
@@ -76,18 +68,8 @@ pub const MATMUL: Fragment = fragment!(
         Binding::read_write(5, "out")
     ]
 );
-pub const LAYER_NORM: Fragment = fragment!(
-    "layer_norm",
-    [
-        Binding::uniform(0, "params"),
-        Binding::uniform(1, "step"),
-        Binding::read(2, "x"),
-        Binding::read(3, "scale"),
-        Binding::read_write(4, "out")
-    ]
-);
-pub const RMS_NORM: Fragment = fragment!(
-    "rms_norm",
+pub const NORM: Fragment = fragment!(
+    "norm",
     [
         Binding::uniform(0, "params"),
         Binding::uniform(1, "step"),
@@ -137,6 +119,23 @@ pub fn pack_for_reading(dtype: DType, wide: bool) -> Fragment {
         _ if !wide => pack(dtype),
         DType::F16 => fragment!("pack_f16_wide", []),
         DType::F32 => fragment!("pack_f32_wide", []),
+    }
+}
+
+/// Returns the fragment with a gemv's input: `x` as it is, or normalized.
+pub fn input(norm: Option<NormForm>, strategy: Strategy) -> Fragment {
+    let per_thread = strategy == Strategy::PerThread;
+    match norm {
+        None if per_thread => fragment!("input_plain_per_thread", [Binding::read(2, "x")]),
+        None => fragment!("input_plain", [Binding::read(2, "x")]),
+        Some(NormForm::Layer) if per_thread => {
+            fragment!("input_norm_per_thread", [Binding::read(2, "x"), Binding::read(6, "scale")])
+        }
+        Some(NormForm::Layer) => fragment!("input_norm", [Binding::read(2, "x"), Binding::read(6, "scale")]),
+        Some(NormForm::Rms) if per_thread => {
+            fragment!("input_rms_per_thread", [Binding::read(2, "x"), Binding::read(6, "scale")])
+        }
+        Some(NormForm::Rms) => fragment!("input_rms", [Binding::read(2, "x"), Binding::read(6, "scale")]),
     }
 }
 

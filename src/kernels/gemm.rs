@@ -15,7 +15,7 @@
 //!
 //! A deterministic model takes neither kind.
 
-use super::candidate::{Candidate, Needs, Op};
+use super::candidate::{Candidate, Loads, Op};
 use super::fragments::{
     ACTIVATION, MATMUL, OUTPUT_PARTIAL, OUTPUT_PLAIN, SOFT_CAP, STEP, cooperative, gemm_block, pack, weights,
 };
@@ -72,14 +72,14 @@ macro_rules! constants {
     };
 }
 /// The untuned default on GPUs. Candidates that split k also run it if there are many rows.
-const TILE_64X64: Candidate = tile("tile_64x64", constants!(64, 64, 16, 4, 4, 1));
+const TILE_64X64: Candidate = tile("tile_64x64", constants!(64, 64, 16, 4, 4, 1)).preferred(1);
 
 /// The implementations. Large tiles reuse more data; small tiles fill more of a GPU if
 /// there are few rows or columns. K tiles of 32 halve the number of barriers if they fit
 /// in the workgroup memory (16 KiB).
 pub static CANDIDATES: &[Candidate] = &[
-    per_thread("per_thread_4x8_quad", Needs::Int64AndQuads),
-    per_thread("per_thread_4x8", Needs::Floor),
+    per_thread("per_thread_4x8_quad").loading(Loads::WideInQuads).preferred(2),
+    per_thread("per_thread_4x8").preferred(1),
     TILE_64X64,
     tile("tile_128x64", constants!(128, 64, 16, 8, 4, 1)),
     tile("tile_128x64_8x8", constants!(128, 64, 16, 8, 8, 1)),
@@ -94,37 +94,28 @@ pub static CANDIDATES: &[Candidate] = &[
 
 /// Gemv for as many rows as share their loads. Workgroups are one vector of a software
 /// adapter at its usual width.
-const fn per_thread(name: &'static str, needs: Needs) -> Candidate {
-    candidate(name, Strategy::PerThread, needs, const { &[&GEMV_PER_THREAD] }, &[("WORKGROUP_SIZE", 8)])
+const fn per_thread(name: &'static str) -> Candidate {
+    let kernels = const { &[&GEMV_PER_THREAD] };
+    Candidate::new(Op::Gemm, name, Strategy::PerThread, kernels, &[("WORKGROUP_SIZE", 8)])
 }
 
 const fn tile(name: &'static str, constants: &'static [(&'static str, u32)]) -> Candidate {
-    candidate(name, Strategy::Workgroup, Needs::Floor, const { &[&GEMM] }, constants)
+    Candidate::new(Op::Gemm, name, Strategy::Workgroup, const { &[&GEMM] }, constants)
 }
 
 const fn split(name: &'static str, constants: &'static [(&'static str, u32)]) -> Candidate {
-    candidate(name, Strategy::Workgroup, Needs::Floor, const { &[&GEMM, &GEMM_SUM] }, constants)
+    Candidate::new(Op::Gemm, name, Strategy::Workgroup, const { &[&GEMM, &GEMM_SUM] }, constants)
 }
 
-/// The strategy is `Workgroup`, although subgroups are used, and the candidates come
-/// after the tiles. So no device runs them by default: they round activations.
+/// These round activations, so none is a default. The strategy is `Workgroup`, although
+/// subgroups hold the matrices: devices of either strategy may run them.
 const fn cooperative_matrix(
     name: &'static str,
-    size: u32,
+    side: u32,
     constants: &'static [(&'static str, u32)],
 ) -> Candidate {
-    let needs = Needs::CooperativeMatrix(size);
-    candidate(name, Strategy::Workgroup, needs, const { &[&GEMM_COOPERATIVE] }, constants)
-}
-
-const fn candidate(
-    name: &'static str,
-    strategy: Strategy,
-    needs: Needs,
-    kernels: &'static [&'static Kernel],
-    constants: &'static [(&'static str, u32)],
-) -> Candidate {
-    Candidate { op: Op::Gemm, name, strategy, needs, kernels, constants }
+    let kernels = const { &[&GEMM_COOPERATIVE] };
+    Candidate::new(Op::Gemm, name, Strategy::Workgroup, kernels, constants).on_matrix_units(side)
 }
 
 /// Returns the variants for a weight type, a layout and a form, in dispatch order.
@@ -139,8 +130,8 @@ pub fn variants(candidate: &Candidate, dtype: DType, layout: MatrixLayout, form:
     assert_ne!(form, Form::Gated, "{candidate}: no thread has both gate and up");
     let common = vec![STEP, pack(dtype), weights(layout), ACTIVATION, SOFT_CAP, MATMUL];
     let with = |form: Form, more: &[Fragment]| [&common, &form.rotation_and_rows()[..], more].concat();
-    if let Needs::CooperativeMatrix(size) = candidate.needs {
-        return vec![candidate.variant(0, with(form, &[cooperative(size)]), &[])];
+    if let Some(side) = candidate.matrix_side {
+        return vec![candidate.variant(0, with(form, &[cooperative(side)]), &[])];
     }
     let block = gemm_block(candidate.constant("BLOCK_M"), candidate.constant("BLOCK_N"));
     if candidate.splits() == 1 {

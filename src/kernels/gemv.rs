@@ -7,10 +7,10 @@
 //! have 64-bit integers. The `_quad` candidates also need subgroups: each of four threads reads
 //! two of eight elements of the input and broadcasts them.
 
-use super::candidate::{Candidate, Needs, Op};
+use super::candidate::{Candidate, Loads, Op};
 use super::fragments::{
-    ACTIVATION, DOT4, INPUT_PLAIN, INPUT_PLAIN_PER_THREAD, MATMUL, OUTPUT_GATED, OUTPUT_PLAIN, SOFT_CAP,
-    STEP, input8, pack_for_reading, reduce, weights,
+    ACTIVATION, DOT4, MATMUL, OUTPUT_GATED, OUTPUT_PLAIN, SOFT_CAP, STEP, input, input8, pack_for_reading,
+    reduce, weights,
 };
 use super::matmul::Matmul;
 use super::matmul_form::Form;
@@ -47,27 +47,21 @@ pub(super) const PER_THREAD_ROWS: usize = 4;
 /// The implementations. Per-thread workgroups are small, one vector of a software adapter
 /// at its usual width, so even small matrices fill two cores.
 pub static CANDIDATES: &[Candidate] = &[
-    per_thread("per_thread_quad", Needs::Int64AndQuads),
-    per_thread("per_thread", Needs::Floor),
-    workgroup("workgroup_64", Strategy::Workgroup, &[("WORKGROUP_SIZE", 64)]),
+    per_thread("per_thread_quad").loading(Loads::WideInQuads).preferred(2),
+    per_thread("per_thread").preferred(1),
+    workgroup("workgroup_64", Strategy::Workgroup, &[("WORKGROUP_SIZE", 64)]).preferred(1),
     workgroup("workgroup_32", Strategy::Workgroup, &[("WORKGROUP_SIZE", 32)]),
     workgroup("workgroup_128", Strategy::Workgroup, &[("WORKGROUP_SIZE", 128)]),
     workgroup("workgroup_256", Strategy::Workgroup, &[("WORKGROUP_SIZE", 256)]),
-    workgroup("subgroup_64", Strategy::Subgroup, &[("WORKGROUP_SIZE", 64)]),
+    workgroup("subgroup_64", Strategy::Subgroup, &[("WORKGROUP_SIZE", 64)]).preferred(1),
     workgroup("subgroup_32", Strategy::Subgroup, &[("WORKGROUP_SIZE", 32)]),
     workgroup("subgroup_128", Strategy::Subgroup, &[("WORKGROUP_SIZE", 128)]),
     workgroup("subgroup_256", Strategy::Subgroup, &[("WORKGROUP_SIZE", 256)]),
 ];
 
-const fn per_thread(name: &'static str, needs: Needs) -> Candidate {
-    Candidate {
-        op: Op::Gemv,
-        name,
-        strategy: Strategy::PerThread,
-        needs,
-        kernels: const { &[&GEMV_PER_THREAD] },
-        constants: &[("WORKGROUP_SIZE", 8)],
-    }
+const fn per_thread(name: &'static str) -> Candidate {
+    let kernels = const { &[&GEMV_PER_THREAD] };
+    Candidate::new(Op::Gemv, name, Strategy::PerThread, kernels, &[("WORKGROUP_SIZE", 8)])
 }
 
 const fn workgroup(
@@ -75,8 +69,7 @@ const fn workgroup(
     strategy: Strategy,
     constants: &'static [(&'static str, u32)],
 ) -> Candidate {
-    let needs = Needs::of(strategy);
-    Candidate { op: Op::Gemv, name, strategy, needs, kernels: const { &[&GEMV] }, constants }
+    Candidate::new(Op::Gemv, name, strategy, const { &[&GEMV] }, constants)
 }
 
 /// Returns the variant for a weight type, a layout, one of [`BATCHES`] and a form.
@@ -88,11 +81,7 @@ pub fn variant(
     batch: usize,
     form: Form,
 ) -> Variant {
-    let input = match candidate.strategy {
-        Strategy::PerThread => INPUT_PLAIN_PER_THREAD,
-        Strategy::Workgroup | Strategy::Subgroup => INPUT_PLAIN,
-    };
-    let input_and_output = [&[input][..], &output(form)].concat();
+    let input_and_output = [&[input(None, candidate.strategy)][..], &output(form)].concat();
     variant_with(candidate, dtype, layout, batch, form, input_and_output, &[])
 }
 

@@ -18,10 +18,10 @@ pub mod gemm;
 pub mod gemv;
 pub mod kv_append;
 mod kv_overflow;
-pub mod layer_norm;
 mod matmul;
 mod matmul_form;
 mod matrix;
+pub mod norm;
 pub mod norm_gemv;
 mod paged;
 pub mod probe_copy;
@@ -29,7 +29,6 @@ pub mod probe_fma;
 pub mod probe_read;
 pub mod probe_step;
 pub mod qk_norm;
-pub mod rms_norm;
 pub mod sample;
 pub mod score;
 mod source_hash;
@@ -46,7 +45,7 @@ pub use kv_overflow::{KvOverflow, OVERFLOW_FLAG_BYTES, OverflowFlag, POSITIONS_M
 pub use matmul::{Activation, Matmul, MatmulParams};
 pub use matmul_form::{Form, MatmulForm, Rotary, gated_row};
 pub use matrix::{Matrix, MatrixLayout, Piece};
-pub use norm_gemv::Norm;
+pub use norm::{Norm, NormForm};
 pub use paged::{PAGE_SIZE, PagedKv, SLABS_MAX, page_entry, page_pack_bytes};
 pub use source_hash::SOURCE_HASH;
 pub use step::{BATCH_MAX, Batch, ROWS_MAX, Row, Rows, Step, StepRows};
@@ -69,8 +68,7 @@ pub fn registry() -> Vec<Variant> {
         MatrixLayout::ALL.iter().for_each(|&layout| all.extend(matrix_variants(dtype, layout)));
         attention_forms(dtype).into_iter().for_each(|form| all.extend(attention_variants(form)));
     }
-    all.extend(Op::LayerNorm.candidates().iter().map(layer_norm::variant));
-    all.extend(Op::RmsNorm.candidates().iter().map(rms_norm::variant));
+    all.extend(NormForm::ALL.iter().flat_map(|form| form.op().candidates()).map(norm::variant));
     all.push(gated::variant());
     all.push(argmax::variant());
     all.extend(Op::Score.candidates().iter().flat_map(score::variants));
@@ -129,8 +127,8 @@ fn matrix_variants(dtype: DType, layout: MatrixLayout) -> Vec<Variant> {
             all.extend(gemv::BATCHES.map(|batch| gemv::variant(candidate, dtype, layout, batch, form)));
         }
     }
-    let behind_norms = [Op::NormGemv, Op::RmsGemv].into_iter().flat_map(Op::candidates);
-    for candidate in behind_norms.filter(|candidate| !candidate.kernels.is_empty()) {
+    let after_norms = NormForm::ALL.iter().flat_map(|form| form.gemv_op().candidates());
+    for candidate in after_norms.filter(|candidate| !candidate.kernels.is_empty()) {
         let f16 = FusedAppend { kv_dtype: DType::F16, n_head: 25, n_kv_head: 5, head_dim: 8, detect: false };
         let f32 = FusedAppend { kv_dtype: DType::F32, n_head: 2, n_kv_head: 1, head_dim: 64, detect: false };
         let (plain, rotated) = (Form::Plain, Form::Rotated(Rows::Batch));

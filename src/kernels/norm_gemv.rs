@@ -1,73 +1,50 @@
 //! A normalization, the projection after it and, for q, k and v, the append to the cache:
 //! one kernel, or two or three.
 
-use super::candidate::{Candidate, Choices, Needs, Op};
-use super::fragments::{
-    INPUT_NORM, INPUT_NORM_PER_THREAD, INPUT_RMS, INPUT_RMS_PER_THREAD, KV_LAYOUT, OUTPUT_KV, ROWS_BATCH,
-    overflow, pack4,
-};
+use super::candidate::{Candidate, Choices, Loads, Op};
+use super::fragments::{KV_LAYOUT, OUTPUT_KV, ROWS_BATCH, input, overflow, pack4};
 use super::gemv::{BATCHES, GEMV, GEMV_PER_THREAD};
 use super::kv_append::KvAppend;
-use super::layer_norm::LayerNorm;
 use super::matmul_form::Form;
 use super::paged::{PAGE_SIZE, PagedKv};
-use super::rms_norm::RmsNorm;
-use super::{Matmul, MatmulParams, MatrixLayout, gemv, kv_append, layer_norm, rms_norm};
+use super::{Matmul, MatmulParams, MatrixLayout, Norm, NormForm, gemv, kv_append, norm};
 use crate::error::Result;
-use crate::gpu::{BoundBuffer, GpuBuffer, Recorder, Strategy, Variant};
+use crate::gpu::{BoundBuffer, Recorder, Strategy, Variant};
 use crate::tensor::DType;
 
-/// The implementations after a layer normalization. "separate" runs the implementations
-/// chosen for layer_norm, gemv and kv_append. The others compute the norm in every
-/// workgroup of the gemv: this costs a few more reads of one row and saves one or two
-/// dispatches. A batch of several rows runs separately. Per thread, the separate kernels
-/// win at every measured width: 685 against 590 tokens/s at 192 features, 26 against 25
-/// at 768 (lavapipe 25, 2 cores).
-pub static CANDIDATES: &[Candidate] = &[
-    separate(Op::NormGemv),
-    per_thread(Op::NormGemv, "per_thread_quad", Needs::Int64AndQuads),
-    per_thread(Op::NormGemv, "per_thread", Needs::Floor),
-    workgroup(Op::NormGemv, "workgroup_64", Strategy::Workgroup, &[("WORKGROUP_SIZE", 64)]),
-    workgroup(Op::NormGemv, "workgroup_128", Strategy::Workgroup, &[("WORKGROUP_SIZE", 128)]),
-    workgroup(Op::NormGemv, "workgroup_256", Strategy::Workgroup, &[("WORKGROUP_SIZE", 256)]),
-    workgroup(Op::NormGemv, "subgroup_64", Strategy::Subgroup, &[("WORKGROUP_SIZE", 64)]),
-    workgroup(Op::NormGemv, "subgroup_128", Strategy::Subgroup, &[("WORKGROUP_SIZE", 128)]),
-    workgroup(Op::NormGemv, "subgroup_256", Strategy::Subgroup, &[("WORKGROUP_SIZE", 256)]),
-];
+/// The implementations after a layer norm. "separate" runs the implementations chosen for
+/// layer_norm, gemv and kv_append. The others compute the norm in every workgroup of the
+/// gemv: this costs a few more reads of one row and saves one or two dispatches. A batch of
+/// several rows runs separately. Per thread, the separate kernels win at every measured
+/// width: 685 against 590 tokens/s at 192 features, 26 against 25 at 768 (lavapipe 25, 2
+/// cores).
+pub static LAYER_CANDIDATES: &[Candidate] = &candidates(Op::NormGemv);
 
-/// The implementations after an RMS normalization, with the names of [`CANDIDATES`]. The
-/// fused ones add up the squares during the sums and multiply by the norm's factor at the
-/// end. So a batch of several rows also runs fused, and per-thread kernels have no
-/// barrier. In per-thread kernels, every thread loads the norm's weight once for every
-/// eight loads of the matrix. 576 to 960 features take 130 us fused, 133 us separately
-/// and 113 us without a norm; 576 to 3072 take 622, 546 and 531 us (lavapipe 25, 2 cores;
-/// measured before four threads read the input together).
-pub static RMS_CANDIDATES: &[Candidate] = &[
-    separate(Op::RmsGemv),
-    per_thread(Op::RmsGemv, "per_thread_quad", Needs::Int64AndQuads),
-    per_thread(Op::RmsGemv, "per_thread", Needs::Floor),
-    workgroup(Op::RmsGemv, "workgroup_64", Strategy::Workgroup, &[("WORKGROUP_SIZE", 64)]),
-    workgroup(Op::RmsGemv, "workgroup_128", Strategy::Workgroup, &[("WORKGROUP_SIZE", 128)]),
-    workgroup(Op::RmsGemv, "workgroup_256", Strategy::Workgroup, &[("WORKGROUP_SIZE", 256)]),
-    workgroup(Op::RmsGemv, "subgroup_64", Strategy::Subgroup, &[("WORKGROUP_SIZE", 64)]),
-    workgroup(Op::RmsGemv, "subgroup_128", Strategy::Subgroup, &[("WORKGROUP_SIZE", 128)]),
-    workgroup(Op::RmsGemv, "subgroup_256", Strategy::Subgroup, &[("WORKGROUP_SIZE", 256)]),
-];
+/// The implementations after an RMS norm. The fused ones add up the squares during the sums
+/// and multiply by the norm's factor at the end. So a batch of several rows also runs fused,
+/// and per-thread kernels have no barrier. In per-thread kernels, every thread loads the
+/// norm's weight once for every eight loads of the matrix. 576 to 960 features take 130 us
+/// fused, 133 us separately and 113 us without a norm; 576 to 3072 take 622, 546 and 531 us
+/// (lavapipe 25, 2 cores; measured before four threads read the input together).
+pub static RMS_CANDIDATES: &[Candidate] = &candidates(Op::RmsGemv);
 
-const fn separate(op: Op) -> Candidate {
-    let (strategy, needs) = (Strategy::PerThread, Needs::Floor);
-    Candidate { op, name: "separate", strategy, needs, kernels: &[], constants: &[] }
+const fn candidates(op: Op) -> [Candidate; 9] {
+    [
+        Candidate::new(op, "separate", Strategy::PerThread, &[], &[]).preferred(1),
+        per_thread(op, "per_thread_quad").loading(Loads::WideInQuads),
+        per_thread(op, "per_thread"),
+        workgroup(op, "workgroup_64", Strategy::Workgroup, &[("WORKGROUP_SIZE", 64)]).preferred(1),
+        workgroup(op, "workgroup_128", Strategy::Workgroup, &[("WORKGROUP_SIZE", 128)]),
+        workgroup(op, "workgroup_256", Strategy::Workgroup, &[("WORKGROUP_SIZE", 256)]),
+        workgroup(op, "subgroup_64", Strategy::Subgroup, &[("WORKGROUP_SIZE", 64)]).preferred(1),
+        workgroup(op, "subgroup_128", Strategy::Subgroup, &[("WORKGROUP_SIZE", 128)]),
+        workgroup(op, "subgroup_256", Strategy::Subgroup, &[("WORKGROUP_SIZE", 256)]),
+    ]
 }
 
-const fn per_thread(op: Op, name: &'static str, needs: Needs) -> Candidate {
-    Candidate {
-        op,
-        name,
-        strategy: Strategy::PerThread,
-        needs,
-        kernels: const { &[&GEMV_PER_THREAD] },
-        constants: &[("WORKGROUP_SIZE", 8)],
-    }
+const fn per_thread(op: Op, name: &'static str) -> Candidate {
+    let kernels = const { &[&GEMV_PER_THREAD] };
+    Candidate::new(op, name, Strategy::PerThread, kernels, &[("WORKGROUP_SIZE", 8)])
 }
 
 const fn workgroup(
@@ -76,37 +53,7 @@ const fn workgroup(
     strategy: Strategy,
     constants: &'static [(&'static str, u32)],
 ) -> Candidate {
-    Candidate { op, name, strategy, needs: Needs::of(strategy), kernels: const { &[&GEMV] }, constants }
-}
-
-/// A normalization of rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Norm {
-    /// [`super::layer_norm`].
-    Layer,
-    /// [`super::rms_norm`].
-    Rms,
-}
-
-impl Norm {
-    /// Returns the operation of the norm without a projection.
-    #[must_use]
-    pub const fn op(self) -> Op {
-        match self {
-            Norm::Layer => Op::LayerNorm,
-            Norm::Rms => Op::RmsNorm,
-        }
-    }
-
-    /// Returns the operation of the norm followed by a projection.
-    #[must_use]
-    pub const fn gemv_op(self) -> Op {
-        match self {
-            Norm::Layer => Op::NormGemv,
-            Norm::Rms => Op::RmsGemv,
-        }
-    }
+    Candidate::new(op, name, strategy, const { &[&GEMV] }, constants)
 }
 
 /// Most bytes of a normalized row: the portable workgroup memory, minus the memory for
@@ -116,37 +63,32 @@ const NORMED_BYTES_MAX: usize = 16_384 - 256;
 /// A normalization followed by a projection.
 #[derive(Clone, Copy, Debug)]
 pub struct NormGemv<'a> {
-    /// The norm.
-    pub norm: Norm,
-    /// Features of the norm, without padding.
-    pub n: usize,
-    /// Added to the variance, or to the mean of the squares.
-    pub epsilon: f32,
-    /// `[2, pad_row(n)]`: weight, then bias; for an RMS normalization `[pad_row(n)]`.
-    pub scale: &'a GpuBuffer,
-    /// The projection; its `x` is the norm's input.
+    /// The norm, which does not accumulate. Its `out` is written only if the norm is a
+    /// separate kernel.
+    pub norm: Norm<'a>,
+    /// The projection; its `x` is the norm's `out`.
     pub projection: Matmul<'a>,
-    /// `[n_rows, pad_row(n)]`: the output of the norm if it runs as a separate kernel.
-    pub normed: &'a GpuBuffer,
     /// The cache to which k and v are appended, if the projection is q, k and v.
     pub append: Option<KvAppend<'a>>,
 }
 
 /// Returns the numbers of rows that a fused kernel of the candidate can serve at once.
-/// After a layer normalization this is only one, because its statistics are needed before
-/// the sums.
+/// After a layer norm this is only one, because its statistics are needed before the sums.
 pub(super) fn batches(candidate: &Candidate) -> &'static [usize] {
-    match candidate.op {
-        Op::RmsGemv => &BATCHES,
+    match candidate.op.norm_form() {
+        Some(NormForm::Rms) => &BATCHES,
         _ => &BATCHES[..1],
     }
 }
 
-/// Returns whether the candidate has a fused kernel for a width and a batch. Per thread,
-/// a layer-normalized row must fit in workgroup memory.
+/// Returns whether the candidate's kernels keep a normalized row in workgroup memory.
+fn keeps_row(candidate: &Candidate) -> bool {
+    candidate.op.norm_form() == Some(NormForm::Layer) && candidate.strategy == Strategy::PerThread
+}
+
+/// Returns whether the candidate has a fused kernel for a width and a batch.
 fn is_fused(candidate: &Candidate, n_columns: usize, batch: usize) -> bool {
-    let in_memory = candidate.op == Op::NormGemv && candidate.strategy == Strategy::PerThread;
-    let fits = !in_memory || n_columns * 4 <= NORMED_BYTES_MAX;
+    let fits = !keeps_row(candidate) || n_columns * 4 <= NORMED_BYTES_MAX;
     batches(candidate).contains(&batch) && fits && !candidate.kernels.is_empty()
 }
 
@@ -181,16 +123,11 @@ pub fn variant(
     form: Form,
     append: Option<FusedAppend>,
 ) -> Variant {
+    let mut fragments = vec![input(candidate.op.norm_form(), candidate.strategy)];
     let mut constants = Vec::new();
-    let mut fragments = match (candidate.op, candidate.strategy) {
-        (Op::RmsGemv, Strategy::PerThread) => vec![INPUT_RMS_PER_THREAD],
-        (Op::RmsGemv, _) => vec![INPUT_RMS],
-        (_, Strategy::PerThread) => {
-            constants.push(("K8", (n_columns / 8) as u32));
-            vec![INPUT_NORM_PER_THREAD]
-        }
-        _ => vec![INPUT_NORM],
-    };
+    if keeps_row(candidate) {
+        constants.push(("K8", (n_columns / 8) as u32));
+    }
     match append {
         None => fragments.extend(gemv::output(form)),
         Some(FusedAppend { kv_dtype, n_head, n_kv_head, head_dim, detect }) => {
@@ -213,12 +150,13 @@ pub fn variant(
 /// # Errors
 /// As [`Recorder::dispatch`].
 pub fn record(recorder: &mut Recorder<'_>, choices: &Choices, batch: usize, op: &NormGemv<'_>) -> Result<()> {
-    let candidate = choices.get(op.norm.gemv_op());
-    let NormGemv { projection, append, .. } = op;
+    let NormGemv { norm, projection, append } = op;
+    let candidate = choices.get(norm.form.gemv_op());
     let weights = projection.weights;
     if !is_fused(candidate, weights.n_columns, batch) {
         return separately(recorder, choices, batch, op);
     }
+    assert!(!norm.accumulate, "a fused norm has no output to add to");
     let form = projection.form.kind();
     // With several slabs, or with both a rotation and the overflow flag, the fused kernel
     // would bind more than the portable eight storage buffers.
@@ -231,7 +169,7 @@ pub fn record(recorder: &mut Recorder<'_>, choices: &Choices, batch: usize, op: 
         FusedAppend { kv_dtype, n_head, n_kv_head, head_dim, detect }
     });
     let variant = variant(candidate, weights.dtype, weights.layout, weights.n_columns, batch, form, cache);
-    let mut more: Vec<BoundBuffer<'_>> = vec![op.scale.into()];
+    let mut more: Vec<BoundBuffer<'_>> = vec![norm.scale.into()];
     let mut tag = 0;
     if let Some(append) = fused {
         more.push(append.kv.page_table.into());
@@ -245,9 +183,10 @@ pub fn record(recorder: &mut Recorder<'_>, choices: &Choices, batch: usize, op: 
     }
     let grid = |n| gemv::grid(candidate, batch, form, n);
     let fuse = |params: &mut MatmulParams| {
-        (params.norm_n, params.epsilon, params.tag) = (op.n as u32, op.epsilon, tag);
+        (params.norm_n, params.epsilon, params.tag) = (norm.n as u32, norm.epsilon, tag);
     };
-    projection.record_with(recorder, &variant, fuse, &more, grid)?;
+    let fused_projection = Matmul { x: norm.x, ..*projection };
+    fused_projection.record_with(recorder, &variant, fuse, &more, grid)?;
     match append {
         Some(append) if fused.is_none() => kv_append::record(recorder, append),
         _ => Ok(()),
@@ -255,18 +194,7 @@ pub fn record(recorder: &mut Recorder<'_>, choices: &Choices, batch: usize, op: 
 }
 
 fn separately(recorder: &mut Recorder<'_>, choices: &Choices, batch: usize, op: &NormGemv<'_>) -> Result<()> {
-    let NormGemv { norm, n, epsilon, scale, projection, normed, append } = *op;
-    let (step, x, out) = (projection.step, projection.x, normed);
-    let candidate = choices.get(norm.op());
-    match norm {
-        Norm::Layer => {
-            layer_norm::record(recorder, candidate, &LayerNorm { step, n, epsilon, x, scale, out })?;
-        }
-        Norm::Rms => {
-            let norm = RmsNorm { step, n, epsilon, x, scale, accumulate: false, out };
-            rms_norm::record(recorder, candidate, &norm)?;
-        }
-    }
-    gemv::record(recorder, choices.get(Op::Gemv), batch, &Matmul { x: normed, ..projection })?;
-    append.map_or(Ok(()), |append| kv_append::record(recorder, &append))
+    norm::record(recorder, choices, &op.norm)?;
+    gemv::record(recorder, choices.get(Op::Gemv), batch, &op.projection)?;
+    op.append.map_or(Ok(()), |append| kv_append::record(recorder, &append))
 }

@@ -3,7 +3,7 @@
 //! A chunk gives its largest logit and a sum of exponentials below it; the merge rescales
 //! these. The tokens more probable than the target are counted on the way.
 
-use super::candidate::{Candidate, Needs, Op};
+use super::candidate::{Candidate, Op};
 use super::fragments::{ORDER_KEY, SCORE, STEP, reduce};
 use crate::error::Result;
 use crate::gpu::{Binding, BoundBuffer, Extent, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
@@ -42,25 +42,21 @@ const MERGE_THREADS: u32 = 8;
 /// The implementations. Per thread, workgroups are one vector of a software adapter at
 /// its usual width.
 pub static CANDIDATES: &[Candidate] = &[
-    candidate(
+    Candidate::new(
+        Op::Score,
         "per_thread",
         Strategy::PerThread,
         const { &[&SCORE_PER_THREAD, &SCORE_MERGE] },
         &[("WORKGROUP_SIZE", 8), ("CHUNK4", CHUNK4)],
-    ),
-    candidate("workgroup_256", Strategy::Workgroup, const { &[&SCORE_CHUNKS, &SCORE_MERGE] }, WORKGROUP_256),
-    candidate("subgroup_256", Strategy::Subgroup, const { &[&SCORE_CHUNKS, &SCORE_MERGE] }, WORKGROUP_256),
+    )
+    .preferred(1),
+    workgroup("workgroup_256", Strategy::Workgroup).preferred(1),
+    workgroup("subgroup_256", Strategy::Subgroup).preferred(1),
 ];
 
-const WORKGROUP_256: &[(&str, u32)] = &[("WORKGROUP_SIZE", 256), ("CHUNK4", CHUNK4)];
-
-const fn candidate(
-    name: &'static str,
-    strategy: Strategy,
-    kernels: &'static [&'static Kernel],
-    constants: &'static [(&'static str, u32)],
-) -> Candidate {
-    Candidate { op: Op::Score, name, strategy, needs: Needs::of(strategy), kernels, constants }
+const fn workgroup(name: &'static str, strategy: Strategy) -> Candidate {
+    let constants = &[("WORKGROUP_SIZE", 256), ("CHUNK4", CHUNK4)];
+    Candidate::new(Op::Score, name, strategy, const { &[&SCORE_CHUNKS, &SCORE_MERGE] }, constants)
 }
 
 /// A model's rating of a token: one row of the shader's `details`.

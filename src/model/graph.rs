@@ -8,13 +8,11 @@ use super::loader::{LayerWeights, Linear, Weights};
 use crate::error::Result;
 use crate::gpu::{BoundBuffer, GpuBuffer, Recorder};
 use crate::kernels::kv_append::{self, KvAppend};
-use crate::kernels::layer_norm::{self, LayerNorm};
 use crate::kernels::norm_gemv::{self, NormGemv};
 use crate::kernels::qk_norm::{self, QkNorm};
-use crate::kernels::rms_norm::{self, RmsNorm};
 use crate::kernels::{
     Activation, Attention, Batch, Choices, Matmul, MatmulForm, Norm, Op, OverflowFlag, PagedKv, Rotary,
-    Scratch, Step, StepRows, attention_decode, attention_prefill, embedding, gemm, gemv, score,
+    Scratch, Step, StepRows, attention_decode, attention_prefill, embedding, gemm, gemv, norm, score,
 };
 
 /// The set of kernels that a pass uses.
@@ -167,7 +165,10 @@ impl<'a> Graph<'a> {
         }
         match norm {
             None => Ok(()),
-            Some(scale) => self.norm(recorder, op.step, [Slot::Branch, Slot::X], scale, true),
+            Some(scale) => {
+                let norm = self.norm(op.step, Slot::Branch, scale, true, Slot::X);
+                norm::record(recorder, self.choices, &norm)
+            }
         }
     }
 
@@ -188,29 +189,18 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// Records the model's norm as a separate kernel; its result is written or added to
-    /// `out`.
+    /// Describes the model's norm of the rows of `x`.
     fn norm(
         &self,
-        recorder: &mut Recorder<'_>,
         step: BoundBuffer<'a>,
-        [x, out]: [Slot; 2],
+        x: Slot,
         scale: &'a GpuBuffer,
         accumulate: bool,
-    ) -> Result<()> {
-        let (n, epsilon) = (self.config.n_embd, self.config.norms.epsilon);
+        out: Slot,
+    ) -> Norm<'a> {
+        let (form, epsilon) = (self.config.norms.kind, self.config.norms.epsilon);
         let (x, out) = (self.slot(x), self.slot(out));
-        match self.config.norms.kind {
-            Norm::Layer => {
-                assert!(!accumulate, "no model has a layer norm after a branch");
-                let op = LayerNorm { step, n, epsilon, x, scale, out };
-                layer_norm::record(recorder, self.choices.get(Op::LayerNorm), &op)
-            }
-            Norm::Rms => {
-                let op = RmsNorm { step, n, epsilon, x, scale, accumulate, out };
-                rms_norm::record(recorder, self.choices.get(Op::RmsNorm), &op)
-            }
-        }
+        Norm { form, step, n: self.config.n_embd, epsilon, x, scale, accumulate, out }
     }
 
     /// Records a norm of the residual stream, the projection after it, and the append of
@@ -224,17 +214,16 @@ impl<'a> Graph<'a> {
         normed: Slot,
         append: Option<KvAppend<'a>>,
     ) -> Result<()> {
+        let norm = self.norm(projection.step, Slot::X, scale, false, normed);
+        let projection = Matmul { x: norm.out, ..projection };
         match phase {
             Phase::Decode { batch } => {
-                let (norm, n, epsilon) =
-                    (self.config.norms.kind, self.config.n_embd, self.config.norms.epsilon);
-                let normed = self.slot(normed);
-                let op = NormGemv { norm, n, epsilon, scale, projection, normed, append };
+                let op = NormGemv { norm, projection, append };
                 norm_gemv::record(recorder, self.choices, batch, &op)
             }
             Phase::Prefill | Phase::Packed => {
-                self.norm(recorder, projection.step, [Slot::X, normed], scale, false)?;
-                self.gemm(recorder, &Matmul { x: self.slot(normed), ..projection })?;
+                norm::record(recorder, self.choices, &norm)?;
+                self.gemm(recorder, &projection)?;
                 append.map_or(Ok(()), |append| kv_append::record(recorder, &append))
             }
         }

@@ -9,12 +9,11 @@ use crate::conformance::Shapes;
 use crate::error::Result;
 use crate::gpu::{BufferUse, Dispatch, Gpu, GpuBuffer, MemoryGroup, Params, Recorder, Work};
 use crate::kernels::kv_append::KvAppend;
-use crate::kernels::layer_norm::{self, LayerNorm};
 use crate::kernels::norm_gemv::{self, NormGemv};
-use crate::kernels::rms_norm::{self, RmsNorm};
 use crate::kernels::{
-    Activation, Attention, AttentionShape, Choices, Matmul, MatmulForm, Matrix, Norm, Op, PAGE_SIZE, PagedKv,
-    Rotary, Scratch, StepRows, attention_decode, attention_prefill, gemm, gemv, page_entry, page_pack_bytes,
+    Activation, Attention, AttentionShape, Choices, Matmul, MatmulForm, Matrix, Norm, NormForm, Op,
+    PAGE_SIZE, PagedKv, Rotary, Scratch, StepRows, attention_decode, attention_prefill, gemm, gemv, norm,
+    page_entry, page_pack_bytes,
 };
 use crate::kernels::{contract, score};
 use crate::tensor::{Axis, DType};
@@ -152,8 +151,8 @@ impl<'a> Bed<'a> {
         if matches!(op, Op::NormGemv | Op::RmsGemv) {
             let head = self.record(|recorder| {
                 let projection =
-                    Matmul { bias: None, ..self.matmul(rows, &self.x, &self.head, &self.logits) };
-                norm_gemv::record(recorder, choices, 1, &self.norm_gemv(op, projection, None))
+                    Matmul { bias: None, ..self.matmul(rows, &self.normed, &self.head, &self.logits) };
+                norm_gemv::record(recorder, choices, 1, &self.norm_gemv(op, rows, projection, None))
             })?;
             shares.push(Share { dispatches: head, work: rows.work, times: 1.0 });
         }
@@ -207,17 +206,9 @@ impl<'a> Bed<'a> {
         let mlp = residual(&self.inner, &layer.mlp);
         let candidate = choices.get(op);
         match op {
-            Op::LayerNorm => {
-                let (n, step) = (self.shapes.n_embd, (&rows.step).into());
-                let (x, scale, out) = (&self.x, &self.scale, &self.normed);
-                let norm = LayerNorm { step, n, epsilon: EPSILON, x, scale, out };
-                (0..2).try_for_each(|_| layer_norm::record(recorder, candidate, &norm))
-            }
-            Op::RmsNorm => {
-                let (n, step) = (self.shapes.n_embd, (&rows.step).into());
-                let (x, scale, out) = (&self.x, &self.scale, &self.normed);
-                let norm = RmsNorm { step, n, epsilon: EPSILON, x, scale, accumulate: false, out };
-                (0..2).try_for_each(|_| rms_norm::record(recorder, candidate, &norm))
+            Op::LayerNorm | Op::RmsNorm => {
+                let norm = self.norm(op, rows);
+                (0..2).try_for_each(|_| norm::record(recorder, choices, &norm))
             }
             Op::Gemv => {
                 gemv::record(recorder, candidate, 1, &projection)?;
@@ -233,9 +224,9 @@ impl<'a> Bed<'a> {
                     spare_slabs: &[],
                     overflow: None,
                 };
-                let qkv = self.norm_gemv(op, Matmul { x: &self.x, ..qkv }, Some(append));
+                let qkv = self.norm_gemv(op, rows, qkv, Some(append));
                 norm_gemv::record(recorder, choices, 1, &qkv)?;
-                let fc = self.norm_gemv(op, Matmul { x: &self.x, ..fc }, None);
+                let fc = self.norm_gemv(op, rows, fc, None);
                 norm_gemv::record(recorder, choices, 1, &fc)
             }
             Op::Gemm => {
@@ -295,10 +286,28 @@ impl<'a> Bed<'a> {
             .map_or(MatmulForm::Plain, |table| MatmulForm::Rotated(Rotary { rows, table, n_heads, head_dim }))
     }
 
-    fn norm_gemv<'b>(&'b self, op: Op, projection: Matmul<'b>, append: Option<KvAppend<'b>>) -> NormGemv<'b> {
-        let (n, scale, normed) = (self.shapes.n_embd, &self.scale, &self.normed);
-        let norm = if op == Op::RmsGemv { Norm::Rms } else { Norm::Layer };
-        NormGemv { norm, n, epsilon: EPSILON, scale, projection, normed, append }
+    /// Returns the norm that `op` computes, with or without a projection.
+    fn norm<'b>(&'b self, op: Op, rows: &'b Rows) -> Norm<'b> {
+        Norm {
+            form: op.norm_form().unwrap_or(NormForm::Layer),
+            step: (&rows.step).into(),
+            n: self.shapes.n_embd,
+            epsilon: EPSILON,
+            x: &self.x,
+            scale: &self.scale,
+            accumulate: false,
+            out: &self.normed,
+        }
+    }
+
+    fn norm_gemv<'b>(
+        &'b self,
+        op: Op,
+        rows: &'b Rows,
+        projection: Matmul<'b>,
+        append: Option<KvAppend<'b>>,
+    ) -> NormGemv<'b> {
+        NormGemv { norm: self.norm(op, rows), projection, append }
     }
 
     fn kv<'b>(&'b self, layer: &'b Layer) -> PagedKv<'b> {

@@ -72,6 +72,9 @@ const PARTS: [&str; 11] = [
     "_merge",
 ];
 
+/// The forms of a norm, which precede the operation's name in a shader's name.
+const FORMS: [&str; 2] = ["layer_", "rms_"];
+
 #[test]
 fn every_file_is_registered_and_serves() {
     let registry = kernels::registry();
@@ -94,6 +97,7 @@ fn every_file_is_registered_and_serves() {
     let (recorded, twins) = (files("src/kernels"), files("src/reference"));
     for name in kernels {
         let operation = PARTS.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(&name);
+        let operation = FORMS.iter().find_map(|form| operation.strip_prefix(form)).unwrap_or(operation);
         assert!(
             recorded.contains(operation) && twins.contains(operation),
             "{name}: src/kernels, src/reference"
@@ -262,8 +266,7 @@ fn parameters_lie_as_in_rust() {
                 head4
             ]
         ),
-        layout!("LayerNormParams", kernels::layer_norm::LayerNormParams, [n, stride4, epsilon]),
-        layout!("RmsNormParams", kernels::rms_norm::RmsNormParams, [n, stride4, epsilon, accumulate]),
+        layout!("NormParams", kernels::norm::NormParams, [n, stride4, epsilon, accumulate]),
         layout!("QkNormParams", kernels::qk_norm::QkNormParams, [n_head, n_normed, stride4, n, epsilon]),
         layout!(
             "EmbeddingParams",

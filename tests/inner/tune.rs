@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use wgpt::internals::conformance::{Shapes, canary};
 use wgpt::internals::engine::{tune_model, tuned_shapes};
-use wgpt::internals::kernels::{Candidate, Choices, Norm, Op};
+use wgpt::internals::kernels::{Candidate, Choices, NormForm, Op};
 use wgpt::internals::model::{Decoder, random};
 use wgpt::internals::tune::cache::{self, Key};
 use wgpt::internals::tune::{Budget, OpTuning, Progress, run, run_among};
@@ -30,7 +30,7 @@ fn shapes(dtype: DType) -> Shapes {
         vocab_size: 131,
         n_positions: 64,
         chunk: 20,
-        norm: Norm::Layer,
+        norm: NormForm::Layer,
         dtype,
         kv_dtype: dtype,
     }
@@ -66,7 +66,7 @@ fn the_canary_passes_what_is_right_and_names_what_is_wrong() {
             head_dim: 14,
             gated: true,
             rotary: true,
-            norm: Norm::Rms,
+            norm: NormForm::Rms,
             ..shapes.clone()
         };
         for op in Op::ALL {
@@ -149,7 +149,7 @@ fn only_what_a_model_has_is_tuned() {
     let gpu = open_gpu(GpuOptions::default());
     let choices = Choices::new(&gpu.capabilities(), &[]).unwrap();
     let both = [[Op::LayerNorm, Op::NormGemv], [Op::RmsNorm, Op::RmsGemv]];
-    for (norm, [own, other]) in [(Norm::Layer, both), (Norm::Rms, [both[1], both[0]])] {
+    for (norm, [own, other]) in [(NormForm::Layer, both), (NormForm::Rms, [both[1], both[0]])] {
         let shapes = Shapes { norm, ..shapes(DType::F16) };
         let only_default = |op| vec![choices.get(op)];
         let tuning = run_among(&gpu, &shapes, PATIENT, &only_default, &mut |_| {}, &no_cancel()).unwrap();

@@ -37,10 +37,9 @@ pub fn altered(
     kernels: &'static [&'static Kernel],
     constants: &'static [(&'static str, u32)],
 ) -> &'static Candidate {
-    let (op, strategy, needs) = (candidate.op(), candidate.strategy(), candidate.needs());
     // SAFETY: the faults that tests plant compute wrong numbers or write into the guard
     // words behind an output, which the case's buffers have; none leaves its buffers.
-    Box::leak(Box::new(unsafe { Candidate::foreign(op, name, strategy, needs, kernels, constants) }))
+    Box::leak(Box::new(unsafe { candidate.foreign(name, kernels, constants) }))
 }
 
 /// Returns layer normalizations that a faulty driver could make of the correct one: a

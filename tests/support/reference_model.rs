@@ -3,7 +3,7 @@
 
 use wgpt::DType;
 use wgpt::internals::checkpoint::Checkpoint;
-use wgpt::internals::kernels::{Activation, Norm};
+use wgpt::internals::kernels::{Activation, NormForm};
 use wgpt::internals::model::Decoder;
 use wgpt::internals::model::decoder::{Attention, Linear, Qkv, Residual, Up};
 use wgpt::internals::model::rope::{Pairing, Rope};
@@ -88,10 +88,10 @@ impl<'a> ReferenceModel<'a> {
             weight.iter_mut().for_each(|weight| *weight += 1.0);
         }
         match norms.kind {
-            Norm::Layer => {
+            NormForm::Layer => {
                 naive::layer_norm(x, &weight, &self.tensor(&format!("{name}.bias")), norms.epsilon)
             }
-            Norm::Rms => naive::rms_norm(x, &weight, norms.epsilon),
+            NormForm::Rms => naive::rms_norm(x, &weight, norms.epsilon),
         }
     }
 

@@ -4,10 +4,10 @@
 use std::ops::Range;
 
 use super::{
-    ArgmaxCase, AttentionCase, Behind, Case, EmbeddingCase, GatedCase, KvAppendCase, LayerNormCase,
-    MatmulCase, NormGemvCase, QkNormCase, ReduceCase, RmsNormCase, SampleCase, ScoreCase,
+    ArgmaxCase, AttentionCase, Behind, Case, EmbeddingCase, GatedCase, KvAppendCase, MatmulCase, NormCase,
+    NormGemvCase, QkNormCase, ReduceCase, SampleCase, ScoreCase,
 };
-use crate::kernels::Norm;
+use crate::kernels::NormForm;
 
 /// Minimum work of an operation by its shape. Padding, scratch and repeated reads do not
 /// count.
@@ -32,8 +32,7 @@ impl Case {
             Case::NormGemv(case) => norm_gemv(case),
             // Gate and up are read, one output is written.
             Case::Gated(GatedCase { n_rows, n, .. }) => (3 * n_rows * n * F32, n_rows * n),
-            Case::LayerNorm(case) => layer_norm(case),
-            Case::RmsNorm(case) => rms_norm(case),
+            Case::Norm(case) => norm(case),
             Case::QkNorm(case) => qk_norm(case),
             Case::Embedding(case) => embedding(case),
             Case::Argmax(ArgmaxCase { n, .. }) | Case::Sample(SampleCase { n, .. }) => (n * F32, 0),
@@ -60,18 +59,21 @@ fn matmul(case: &MatmulCase) -> (usize, usize) {
     (read + written, 2 * m * n * k)
 }
 
-/// Operations per element: mean (1), variance (3), scale and shift (4).
-fn layer_norm(case: &LayerNormCase) -> (usize, usize) {
-    let elems = case.n_rows * case.n;
-    ((2 * elems + 2 * case.n) * F32, 8 * elems)
+/// Returns the operations per element. Layer norm: mean (1), variance (3), scale and shift
+/// (4). RMS norm: mean of the squares (2), scale (2).
+fn normalizing(form: NormForm) -> usize {
+    match form {
+        NormForm::Layer => 8,
+        NormForm::Rms => 4,
+    }
 }
 
-/// Operations per element: mean of the squares (2), scale (2), and the addition if there
-/// is one.
-fn rms_norm(case: &RmsNormCase) -> (usize, usize) {
+/// The norm, and the addition if there is one.
+fn norm(case: &NormCase) -> (usize, usize) {
     let elems = case.n_rows * case.n;
     let added = if case.accumulate { elems } else { 0 };
-    ((2 * elems + added + case.n) * F32, 4 * elems + added)
+    let bytes = (2 * elems + added + case.form.n_vectors() * case.n) * F32;
+    (bytes, normalizing(case.form) * elems + added)
 }
 
 /// The norm, three operations per rotated element, and one table row per position.
@@ -109,10 +111,7 @@ fn attention(case: &AttentionCase, seen: Vec<Range<usize>>) -> (usize, usize) {
 /// weights, bias and output, and k and v in the cache's type.
 fn norm_gemv(case: &NormGemvCase) -> (usize, usize) {
     let NormGemvCase { norm, m, n_embd, dtype, behind, .. } = *case;
-    let (scales, normalizing) = match norm {
-        Norm::Layer => (2, 8),
-        Norm::Rms => (1, 4),
-    };
+    let scales = norm.n_vectors();
     let (n, cached) = match behind {
         Behind::Activation(_, n) => (n, 0),
         Behind::Gated(_, n) => (2 * n, 0),
@@ -123,7 +122,7 @@ fn norm_gemv(case: &NormGemvCase) -> (usize, usize) {
     };
     let read = (m * n_embd + scales * n_embd + n) * F32 + n * n_embd * dtype.size_bytes();
     let written = if matches!(behind, Behind::Gated(..)) { n / 2 } else { n };
-    (read + m * written * F32 - cached, 2 * m * n * n_embd + normalizing * m * n_embd)
+    (read + m * written * F32 - cached, 2 * m * n * n_embd + normalizing(norm) * m * n_embd)
 }
 
 /// The sums of each split are scaled and added.
@@ -139,7 +138,7 @@ fn reduce(case: &ReduceCase) -> (usize, usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ArgmaxInput, KvShape, LayerNormInput, RmsNormInput, ScoreInput};
+    use super::super::{ArgmaxInput, KvShape, ScoreInput};
     use super::*;
     use crate::kernels::Activation;
     use crate::tensor::{Axis, DType};
@@ -165,12 +164,11 @@ mod tests {
         assert_eq!(cost(Case::Gemv(gated)), ((120 + 6 + 10) * 4, 240));
         let gated = GatedCase { n_rows: 2, n: 10, activation: Activation::Silu };
         assert_eq!(cost(Case::Gated(gated)), (240, 20));
-        let norm = LayerNormCase { n_rows: 3, first_row: 5, n: 10, input: LayerNormInput::Random };
-        assert_eq!(cost(Case::LayerNorm(norm)), (320, 240));
-        let input = RmsNormInput::Random;
-        let norm = RmsNormCase { n_rows: 3, first_row: 5, n: 10, input, accumulate: false };
-        assert_eq!(cost(Case::RmsNorm(norm.clone())), ((30 + 10 + 30) * 4, 120));
-        assert_eq!(cost(Case::RmsNorm(RmsNormCase { accumulate: true, ..norm })), ((60 + 10 + 30) * 4, 150));
+        let norm = NormCase { first_row: 5, ..NormCase::rows(NormForm::Layer, 3, 10) };
+        assert_eq!(cost(Case::Norm(norm.clone())), (320, 240));
+        let norm = NormCase { form: NormForm::Rms, ..norm };
+        assert_eq!(cost(Case::Norm(norm.clone())), ((30 + 10 + 30) * 4, 120));
+        assert_eq!(cost(Case::Norm(NormCase { accumulate: true, ..norm })), ((60 + 10 + 30) * 4, 150));
         // 2 rows of 3 heads of 8 elements, of which 4 are rotated.
         let heads = QkNormCase { rotated: Some(4), ..QkNormCase::usual(2, 2, 1, 8) };
         assert_eq!(cost(Case::QkNorm(heads)), ((48 + 16 + 8 + 48) * 4, 4 * 48 + 3 * 6 * 4));
@@ -207,15 +205,15 @@ mod tests {
         assert_eq!(cost(Case::AttentionPrefill(grouped)), (2 * 4 * 16 * 2 + 2 * 2 * 32 * 4, 4 * 6 * 32));
         // 24 features of q, k and v after a norm of 10 features; k and v are stored as
         // f16.
-        let projection = NormGemvCase::one_row(Norm::Layer, 10, DType::F16, Behind::Cache(kv));
+        let projection = NormGemvCase::one_row(NormForm::Layer, 10, DType::F16, Behind::Cache(kv));
         let bytes = (10 + 20 + 48) * 4 + 48 * 10 * 2 + 16 * 4 + 32 * 2;
         assert_eq!(cost(Case::NormGemv(projection.clone())), (bytes, 2 * 48 * 10 + 80));
         // An RMS norm has no bias and half of the operations.
-        let projection = NormGemvCase { norm: Norm::Rms, ..projection };
+        let projection = NormGemvCase { norm: NormForm::Rms, ..projection };
         assert_eq!(cost(Case::NormGemv(projection)), (bytes - 40, 2 * 48 * 10 + 40));
         // One key head and one value head for both query heads.
         let shared = Behind::Cache(KvShape { n_kv_head: 1, ..kv });
-        let projection = NormGemvCase::one_row(Norm::Layer, 10, DType::F16, shared);
+        let projection = NormGemvCase::one_row(NormForm::Layer, 10, DType::F16, shared);
         let bytes = (10 + 20 + 32) * 4 + 32 * 10 * 2 + 16 * 4 + 16 * 2;
         assert_eq!(cost(Case::NormGemv(projection)), (bytes, 2 * 32 * 10 + 80));
         let reduce =

@@ -3,7 +3,7 @@
 
 use super::list::shapes;
 use super::{Behind, Case, GatedCase, KvShape, MatmulCase, MatmulInput, NormGemvCase, RotaryShape};
-use crate::kernels::{Activation, Norm};
+use crate::kernels::{Activation, NormForm};
 use crate::tensor::DType;
 
 /// Adds all of these cases.
@@ -100,7 +100,7 @@ fn soft_cap(all: &mut Vec<Case>) {
 
 fn behind_norm(all: &mut Vec<Case>) {
     let mut push = |m, n_embd, dtype, behind| {
-        for norm in [Norm::Layer, Norm::Rms] {
+        for norm in NormForm::ALL {
             let one_row = NormGemvCase::one_row(norm, n_embd, dtype, behind);
             all.push(Case::NormGemv(NormGemvCase { m, ..one_row }));
         }

@@ -6,11 +6,11 @@ use super::forms;
 use super::logits;
 use super::paged::AROUND_F16;
 use super::{
-    ArgmaxCase, ArgmaxInput, AttentionCase, Behind, Case, EmbeddingCase, KvAppendCase, KvShape,
-    LayerNormCase, LayerNormInput, MatmulCase, MatmulInput, NormGemvCase, ReduceCase, SampleCase,
-    SampleInput, ScoreCase, ScoreInput, list_norms,
+    ArgmaxCase, ArgmaxInput, AttentionCase, Behind, Case, EmbeddingCase, KvAppendCase, KvShape, MatmulCase,
+    MatmulInput, NormCase, NormGemvCase, ReduceCase, SampleCase, SampleInput, ScoreCase, ScoreInput,
+    list_norms,
 };
-use crate::kernels::{Activation, Norm, ROWS_MAX};
+use crate::kernels::{Activation, NormForm, ROWS_MAX};
 use crate::tensor::{Axis, DType};
 
 const DTYPES: [DType; 2] = [DType::F16, DType::F32];
@@ -65,11 +65,10 @@ pub fn gpt2_shapes(n_embd: usize, n_head: usize, vocab_size: usize) -> Vec<Case>
     let piece_rows = vocab_size.next_multiple_of(8);
     let kv = KvShape { n_head, n_kv_head: n_head, head_dim: n_embd / n_head, dtype, n_slabs: 1 };
     for behind in [Behind::Cache(kv), Behind::Activation(Activation::GeluTanh, 4 * n_embd)] {
-        all.push(Case::NormGemv(NormGemvCase::one_row(Norm::Layer, n_embd, dtype, behind)));
+        all.push(Case::NormGemv(NormGemvCase::one_row(NormForm::Layer, n_embd, dtype, behind)));
     }
     for (n_rows, position) in [(1, 1000), (m, 0)] {
-        let input = LayerNormInput::Random;
-        all.push(Case::LayerNorm(LayerNormCase { n_rows, first_row: 0, n: n_embd, input }));
+        all.push(Case::Norm(NormCase::rows(NormForm::Layer, n_rows, n_embd)));
         let n_tokens = n_rows;
         all.push(Case::Embedding(EmbeddingCase {
             n_tokens,
@@ -176,7 +175,7 @@ fn matmul(all: &mut Vec<Case>) {
 
 fn norm_gemv(all: &mut Vec<Case>) {
     let mut push = |m, first_row, n_embd, dtype, behind| {
-        for norm in [Norm::Layer, Norm::Rms] {
+        for norm in NormForm::ALL {
             let one_row = NormGemvCase::one_row(norm, n_embd, dtype, behind);
             all.push(Case::NormGemv(NormGemvCase { m, first_row, ..one_row }));
         }
@@ -203,7 +202,7 @@ fn norm_gemv(all: &mut Vec<Case>) {
     }
     push(5, 0, 20, DType::F16, Behind::Planted(shapes()[0], 1e5));
     // Residual streams grow: the squares of a row may add up to 1e12.
-    for (norm, m) in [(Norm::Layer, 1), (Norm::Rms, 1), (Norm::Rms, 3)] {
+    for (norm, m) in [(NormForm::Layer, 1), (NormForm::Rms, 1), (NormForm::Rms, 3)] {
         let behind = Behind::Activation(Activation::None, 33);
         let one_row = NormGemvCase::one_row(norm, 520, DType::F16, behind);
         all.push(Case::NormGemv(NormGemvCase { m, magnitude: 1e4, ..one_row }));

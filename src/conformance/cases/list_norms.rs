@@ -1,12 +1,12 @@
 //! The list of norm cases.
 
-use super::{Case, LayerNormCase, LayerNormInput, QkNormCase, RmsNormCase, RmsNormInput};
-use crate::kernels::ROWS_MAX;
+use super::{Case, NormCase, NormInput, QkNormCase};
+use crate::kernels::{NormForm, ROWS_MAX};
 
 pub(super) fn layer_norm(all: &mut Vec<Case>) {
-    use LayerNormInput::{Constant, LargeMean, Outlier, Random};
+    use NormInput::{Constant, LargeMean, Outlier, Random};
     let mut push = |n_rows, first_row, n, input| {
-        all.push(Case::LayerNorm(LayerNormCase { n_rows, first_row, n, input }));
+        all.push(Case::Norm(NormCase { first_row, input, ..NormCase::rows(NormForm::Layer, n_rows, n) }));
     };
     // 512 features are one vec4 for each of the 128 threads.
     for n in [1, 4, 7, 8, 9, 20, 75, 511, 512, 513, 600, 1600] {
@@ -27,9 +27,10 @@ pub(super) fn layer_norm(all: &mut Vec<Case>) {
 }
 
 pub(super) fn rms_norm(all: &mut Vec<Case>) {
-    use RmsNormInput::{Large, Outlier, Random, Small, Zero};
+    use NormInput::{Large, Outlier, Random, Small, Zero};
     let mut push = |n_rows, first_row, n, input, accumulate| {
-        all.push(Case::RmsNorm(RmsNormCase { n_rows, first_row, n, input, accumulate }));
+        let random = NormCase::rows(NormForm::Rms, n_rows, n);
+        all.push(Case::Norm(NormCase { first_row, input, accumulate, ..random }));
     };
     // 512 features are one vec4 for each of the 128 threads.
     for n in [1, 4, 7, 8, 9, 20, 75, 511, 512, 513, 576, 2048] {

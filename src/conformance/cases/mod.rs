@@ -16,11 +16,11 @@ mod list;
 mod list_norms;
 mod logits;
 mod matmul;
+mod norm;
 mod norm_gemv;
 mod paged;
 mod qk_norm;
 mod reduce;
-mod rms_norm;
 mod rotary;
 mod rows;
 mod sample;
@@ -39,13 +39,13 @@ pub use gated::GatedCase;
 pub use kv_append::KvAppendCase;
 pub use list::{all, gpt2_shapes, quick};
 pub use matmul::{MatmulCase, MatmulInput, MatmulOutput};
+pub use norm::{NormCase, NormInput};
 pub use norm_gemv::{Behind, NormGemvCase};
 pub use paged::KvShape;
 pub use qk_norm::QkNormCase;
 pub use reduce::ReduceCase;
-pub use rms_norm::{RmsNormCase, RmsNormInput};
 pub use rotary::RotaryShape;
-pub use rows::{ArgmaxCase, ArgmaxInput, EmbeddingCase, LayerNormCase, LayerNormInput};
+pub use rows::{ArgmaxCase, ArgmaxInput, EmbeddingCase};
 pub use sample::{SampleCase, SampleInput};
 pub use score::{ScoreCase, ScoreInput};
 
@@ -60,10 +60,8 @@ pub enum Case {
     Gemm(MatmulCase),
     /// Product of gate and up in a gated MLP.
     Gated(GatedCase),
-    /// Layer normalization.
-    LayerNorm(LayerNormCase),
-    /// RMS normalization.
-    RmsNorm(RmsNormCase),
+    /// Norm of rows.
+    Norm(NormCase),
     /// RMS normalization and rotation of the heads of q and k.
     QkNorm(QkNormCase),
     /// Token and position embedding.
@@ -106,8 +104,7 @@ impl Case {
                 case.prepare(gpu, candidate, name, |r, scratch, op| gemm::record(r, candidate, scratch, op))
             }
             Case::Gated(case) => case.prepare(gpu, name),
-            Case::LayerNorm(case) => case.prepare(gpu, choices, name),
-            Case::RmsNorm(case) => case.prepare(gpu, choices, name),
+            Case::Norm(case) => case.prepare(gpu, choices, name),
             Case::QkNorm(case) => case.prepare(gpu, name),
             Case::Embedding(case) => case.prepare(gpu, name),
             Case::Argmax(case) => case.prepare(gpu, name),
@@ -128,8 +125,7 @@ impl Case {
             Case::Gemv(_) => Some(Op::Gemv),
             Case::NormGemv(case) => Some(case.norm.gemv_op()),
             Case::Gemm(_) => Some(Op::Gemm),
-            Case::LayerNorm(_) => Some(Op::LayerNorm),
-            Case::RmsNorm(_) => Some(Op::RmsNorm),
+            Case::Norm(case) => Some(case.form.op()),
             Case::AttentionPrefill(_) | Case::AttentionPacked(_) => Some(Op::AttentionPrefill),
             Case::AttentionDecode(_) => Some(Op::AttentionDecode),
             Case::Score(_) => Some(Op::Score),
@@ -167,8 +163,7 @@ impl fmt::Display for Case {
             Case::NormGemv(case) => write!(f, "{} {case}", case.norm.gemv_op()),
             Case::Gemm(case) => write!(f, "gemm {case}"),
             Case::Gated(case) => write!(f, "gated {case}"),
-            Case::LayerNorm(case) => write!(f, "layer_norm {case}"),
-            Case::RmsNorm(case) => write!(f, "rms_norm {case}"),
+            Case::Norm(case) => write!(f, "{} {case}", case.form.op()),
             Case::QkNorm(case) => write!(f, "qk_norm {case}"),
             Case::Embedding(case) => write!(f, "embedding {case}"),
             Case::Argmax(case) => write!(f, "argmax {case}"),

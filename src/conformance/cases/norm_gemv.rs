@@ -13,8 +13,8 @@ use crate::gpu::{Gpu, GpuBuffer, Work};
 use crate::kernels::kv_append::KvAppend;
 use crate::kernels::norm_gemv::{self, NormGemv};
 use crate::kernels::{
-    Activation, Choices, Matmul, MatmulForm, Norm, PAGE_SIZE, PagedKv, Rotary, Row, SLABS_MAX, Step,
-    StepRows, gemv,
+    Activation, Choices, Matmul, MatmulForm, Norm, NormForm, PAGE_SIZE, PagedKv, Rotary, Row, SLABS_MAX,
+    Step, StepRows, gemv,
 };
 use crate::reference;
 use crate::tensor::{Axis, DType, pad_row};
@@ -40,7 +40,7 @@ pub enum Behind {
 #[derive(Clone, Debug, PartialEq)]
 pub struct NormGemvCase {
     /// The norm.
-    pub norm: Norm,
+    pub norm: NormForm,
     /// Number of rows.
     pub m: usize,
     /// Index of the first of these rows in x.
@@ -60,7 +60,7 @@ const EPSILON: f32 = 1e-5;
 impl NormGemvCase {
     /// Creates a case of one row with values of about 1.
     #[must_use]
-    pub fn one_row(norm: Norm, n_embd: usize, dtype: DType, behind: Behind) -> Self {
+    pub fn one_row(norm: NormForm, n_embd: usize, dtype: DType, behind: Behind) -> Self {
         NormGemvCase { norm, m: 1, first_row: 0, n_embd, dtype, behind, magnitude: 1.0 }
     }
 
@@ -116,8 +116,8 @@ impl NormGemvCase {
     fn expected(&self, x: &[f32], scale: &[Vec<f32>; 2], weights: &[f32], bias: &[f32]) -> Vec<Expected> {
         let k = self.n_embd;
         let normed = match self.norm {
-            Norm::Layer => reference::layer_norm(x, &scale[0], &scale[1], EPSILON),
-            Norm::Rms => reference::rms_norm(x, &scale[0], EPSILON),
+            NormForm::Layer => reference::layer_norm(x, &scale[0], &scale[1], EPSILON),
+            NormForm::Rms => reference::rms_norm(x, &scale[0], EPSILON),
         };
         let activate = function(self.activation());
         let sums = reference::gemm(&normed, weights, Some(bias), k, |sum| sum);
@@ -167,11 +167,8 @@ impl NormGemvCase {
         let expected = self.expected(used, &scale, &weights, &bias);
 
         let x = floats(gpu, "x", &pad_columns(&x, columns))?;
-        let scale = match self.norm {
-            Norm::Layer => pad_columns(&scale.concat(), columns),
-            Norm::Rms => pad_columns(&scale[0], columns),
-        };
-        let scale = floats(gpu, "scale", &scale)?;
+        let scale = &scale[..self.norm.n_vectors()];
+        let scale = floats(gpu, "scale", &pad_columns(&scale.concat(), columns))?;
         let mut rows = axis;
         if let Behind::Gated(_, n) = self.behind {
             (weights, bias) = (interleaved(&weights, n, self.n_embd), interleaved(&bias, n, 1));
@@ -199,7 +196,7 @@ impl NormGemvCase {
         let dispatches = record(gpu, |recorder| {
             let projection = Matmul {
                 step: (&step).into(),
-                x: &x,
+                x: &normed,
                 weights: &weights,
                 bias: Some(&bias),
                 activation: self.activation(),
@@ -210,15 +207,17 @@ impl NormGemvCase {
                 rows_at_once: None,
             };
             let append = cache.as_ref().map(|cache| cache.append(rows, &out));
-            let op = NormGemv {
-                norm: self.norm,
+            let norm = Norm {
+                form: self.norm,
+                step: (&step).into(),
                 n: self.n_embd,
                 epsilon: EPSILON,
+                x: &x,
                 scale: &scale,
-                projection,
-                normed: &normed,
-                append,
+                accumulate: false,
+                out: &normed,
             };
+            let op = NormGemv { norm, projection, append };
             norm_gemv::record(recorder, choices, gemv::batch_for(self.m), &op)
         })?;
         let mut outputs = vec![(output, out)];

@@ -4,7 +4,7 @@ use std::f64::consts::TAU;
 use std::fmt;
 
 use super::data::{Random, U, batch, floats, pad_columns, record, step};
-use super::rms_norm::relative_error;
+use super::norm::rms_error;
 use crate::conformance::output::{Expected, Format, Output, Prepared};
 use crate::error::Result;
 use crate::gpu::{Gpu, Work};
@@ -83,7 +83,7 @@ impl QkNormCase {
                 let rotates = i % dim / 2 < cos_sin.len();
                 let neighbour = if rotates { normed[i - i % dim + ((i % dim) ^ 1)].abs() } else { 0.0 };
                 let magnitude = f64::from(normed[i].abs() + neighbour);
-                let tolerance = (relative_error(dim) + 4.0 * U) * magnitude;
+                let tolerance = (rms_error(dim) + 4.0 * U) * magnitude;
                 Expected::Value { want: f64::from(want), tolerance }
             }));
         }

@@ -1,129 +1,14 @@
-//! Cases of the operations on rows: layer norm, embedding, argmax.
+//! Cases of the operations on rows: embedding, argmax.
 
 use std::fmt;
 
-use super::data::{Random, U, batch, floats, input, matrix, pad_columns, record, rounded, step, sum_error};
+use super::data::{Random, U, batch, floats, input, matrix, record, rounded, step};
 use crate::conformance::output::{Expected, Format, Output, Prepared};
 use crate::error::Result;
 use crate::gpu::{Gpu, Work};
-use crate::kernels::{Choices, Op, Row, Step, StepRows, argmax, embedding, layer_norm};
+use crate::kernels::{Row, Step, StepRows, argmax, embedding};
 use crate::reference;
 use crate::tensor::{Axis, DType, pad_row};
-
-/// Values of the rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LayerNormInput {
-    /// Uniform in [-1, 1].
-    Random,
-    /// Uniform in 10,000 ± 1.
-    LargeMean,
-    /// All features equal: the variance is 0.
-    Constant,
-    /// One feature of 30,000 per row, others below 1, as in residual streams.
-    Outlier,
-}
-
-/// Layer normalization of some rows.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LayerNormCase {
-    /// Number of rows.
-    pub n_rows: usize,
-    /// Index of the first of these rows in the input.
-    pub first_row: usize,
-    /// Features per row.
-    pub n: usize,
-    /// Values of the rows.
-    pub input: LayerNormInput,
-}
-
-const EPSILON: f32 = 1e-5;
-
-impl LayerNormCase {
-    fn rows(&self, random: &mut Random) -> Vec<f32> {
-        let n_values = (self.first_row + self.n_rows) * self.n;
-        let mut x = random.uniform(n_values, 1.0);
-        match self.input {
-            LayerNormInput::Random => {}
-            LayerNormInput::LargeMean => x.iter_mut().for_each(|x| *x += 10_000.0),
-            LayerNormInput::Constant => {
-                x.chunks_mut(self.n).enumerate().for_each(|(row, x)| x.fill(1234.567 * row as f32));
-            }
-            LayerNormInput::Outlier => {
-                x.iter_mut().skip(self.n / 2).step_by(self.n).for_each(|x| *x = 30_000.0)
-            }
-        }
-        x
-    }
-
-    fn expected(&self, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<Expected> {
-        let want = reference::layer_norm(x, weight, bias, EPSILON);
-        // Relative error of the sums. After its correction, the mean has only an error of
-        // second order.
-        let error = sum_error(self.n);
-        x.chunks(self.n)
-            .zip(want.chunks(self.n))
-            .flat_map(|(row, want)| {
-                let n = self.n as f64;
-                let mean = row.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
-                let variance = row.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / n;
-                let factor = 1.0 / (variance + f64::from(EPSILON)).sqrt();
-                (0..self.n).map(move |i| {
-                    let z = (f64::from(row[i]) - mean) * factor;
-                    let second_order = error * error * mean.abs() * factor;
-                    let weight = f64::from(weight[i]).abs();
-                    let relative = (error + 8.0 * U) * (z.abs() + 1.0) + second_order;
-                    let want = f64::from(want[i]);
-                    Expected::Value {
-                        want,
-                        tolerance: weight * relative + 2.0 * U * (want.abs() + f64::from(bias[i]).abs()),
-                    }
-                })
-            })
-            .collect()
-    }
-
-    pub(super) fn prepare(&self, gpu: &Gpu, choices: &Choices, case: String) -> Result<Prepared> {
-        let mut random = Random::new(2);
-        let x = self.rows(&mut random);
-        let (weight, bias) = (random.uniform(self.n, 2.0), random.uniform(self.n, 1.0));
-        let axis = Axis::plain(self.n);
-        let width = axis.padded_len();
-        let mut expected = vec![Expected::exactly(0.0); self.n_rows * width];
-        let used = self.expected(&x[self.first_row * self.n..], &weight, &bias);
-        for (i, element) in used.into_iter().enumerate() {
-            expected[i / self.n * width + axis.position(i % self.n)] = element;
-        }
-        let x = floats(gpu, "x", &pad_columns(&x, axis))?;
-        let scale = floats(gpu, "scale", &pad_columns(&[weight, bias].concat(), axis))?;
-        let (output, out) = Output::new(gpu, "out", Format::Float(DType::F32), &[], expected)?;
-        let n_rows = self.n_rows as u32;
-        let step = step(gpu, Step { n_rows, first_row: self.first_row as u32, ..Step::default() })?;
-        let dispatches = record(gpu, |recorder| {
-            let op = layer_norm::LayerNorm {
-                step: (&step).into(),
-                n: self.n,
-                epsilon: EPSILON,
-                x: &x,
-                scale: &scale,
-                out: &out,
-            };
-            layer_norm::record(recorder, choices.get(Op::LayerNorm), &op)
-        })?;
-        Ok(Prepared {
-            case,
-            reason: "f32 sums of n terms for mean and variance",
-            dispatches,
-            work: Work { n_rows, kv_len: 0 },
-            outputs: vec![(output, out)],
-        })
-    }
-}
-
-impl fmt::Display for LayerNormCase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "rows={}+{} n={} {:?}", self.first_row, self.n_rows, self.n, self.input)
-    }
-}
 
 /// Token embedding plus position embedding.
 #[derive(Clone, Debug, PartialEq)]

@@ -19,6 +19,59 @@ fn every_operation_has_an_implementation_on_every_floor() {
 }
 
 #[test]
+fn untuned_defaults_are_the_measured_ones() {
+    let names = |device: Capabilities| -> Vec<&str> {
+        let choices = Choices::new(&device, &[]).unwrap();
+        Op::ALL.into_iter().map(|op| choices.get(op).name).collect()
+    };
+    let fused = |op: &str| ["norm_gemv", "rms_gemv"].contains(&op);
+    let per_thread = |gemv, gemm, attention| -> Vec<&str> {
+        let name = |op: Op| match op.name() {
+            "gemv" => gemv,
+            "gemm" => gemm,
+            "attention_prefill" | "attention_decode" => attention,
+            op if fused(op) => "separate",
+            _ => "per_thread",
+        };
+        Op::ALL.into_iter().map(name).collect()
+    };
+    let software = |all| device(Strategy::PerThread, all);
+    let wide = "per_thread_wide";
+    assert_eq!(names(software(true)), per_thread("per_thread_quad", "per_thread_4x8_quad", wide));
+    let without_quads = Capabilities { quads: false, ..software(true) };
+    assert_eq!(names(without_quads), per_thread("per_thread", "per_thread_4x8", wide));
+    assert_eq!(names(software(false)), per_thread("per_thread", "per_thread_4x8", "per_thread"));
+
+    // In the order of `Op::ALL`.
+    let workgroup = [
+        "workgroup_128",
+        "workgroup_64",
+        "workgroup_64",
+        "workgroup_128",
+        "workgroup_64",
+        "tile_64x64",
+        "tile_16x32",
+        "workgroup_256",
+        "workgroup_256",
+    ];
+    assert_eq!(names(device(Strategy::Workgroup, true)), workgroup);
+    assert_eq!(names(device(Strategy::Workgroup, false)), workgroup);
+    assert_eq!(names(device(Strategy::Subgroup, false)), workgroup);
+    let subgroup = workgroup.map(|name| name.replace("workgroup", "subgroup"));
+    assert_eq!(names(device(Strategy::Subgroup, true)), subgroup);
+}
+
+#[test]
+fn no_two_defaults_of_a_strategy_have_the_same_rank() {
+    for op in Op::ALL {
+        let ranked = op.candidates().iter().filter(|c| c.preference > 0);
+        let mut ranks: Vec<_> = ranked.map(|c| (c.strategy.name(), c.preference)).collect();
+        ranks.sort_unstable();
+        assert!(ranks.windows(2).all(|pair| pair[0] != pair[1]), "{op}: {ranks:?}");
+    }
+}
+
+#[test]
 fn names_are_read_back_and_unique() {
     for candidate in Op::ALL.iter().flat_map(|op| op.candidates()) {
         let read: &'static Candidate = candidate.to_string().parse().unwrap();

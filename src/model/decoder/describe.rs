@@ -1,7 +1,7 @@
 //! A model's description in words, as `wgpt inspect` prints it.
 
 use super::{Attention, Decoder, Residual, Up};
-use crate::kernels::Norm;
+use crate::kernels::NormForm;
 
 impl Decoder {
     /// Returns labels and their texts, from the embedding to the head.
@@ -28,8 +28,8 @@ impl Decoder {
 
     fn norm_text(&self) -> String {
         let kind = match self.norms.kind {
-            Norm::Layer => "layer norm",
-            Norm::Rms => "RMSNorm",
+            NormForm::Layer => "layer norm",
+            NormForm::Rms => "RMSNorm",
         };
         let plus_one = if self.norms.plus_one { ", scaled by 1 + weight" } else { "" };
         format!("{kind}, epsilon {:e}{plus_one}", self.norms.epsilon)

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::rope::{Pairing, Rope};
 use super::spec::HeadSources;
 use crate::error::{Error, Result};
-use crate::kernels::{Activation, Norm, POSITIONS_MAX, TAGS_MAX};
+use crate::kernels::{Activation, NormForm, POSITIONS_MAX, TAGS_MAX};
 use crate::tensor::Axis;
 
 /// Bounds on config values, so that a damaged file cannot cause absurd allocations. Each
@@ -105,7 +105,7 @@ pub struct LearnedPositions {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Norms {
     /// The kind of norm.
-    pub kind: Norm,
+    pub kind: NormForm,
     /// Added to the variance, or to the mean square.
     pub epsilon: f32,
     /// Whether the file holds the weights minus 1.
@@ -115,12 +115,12 @@ pub struct Norms {
 impl Norms {
     /// Returns layer norms with weight and bias.
     pub(super) fn layer(epsilon: f32) -> Self {
-        Norms { kind: Norm::Layer, epsilon, plus_one: false }
+        Norms { kind: NormForm::Layer, epsilon, plus_one: false }
     }
 
     /// Returns RMSNorms.
     pub(super) fn rms(epsilon: f32) -> Self {
-        Norms { kind: Norm::Rms, epsilon, plus_one: false }
+        Norms { kind: NormForm::Rms, epsilon, plus_one: false }
     }
 }
 

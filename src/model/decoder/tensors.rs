@@ -1,7 +1,7 @@
 //! The tensors of a described model.
 
 use super::{Attention, Decoder, Linear, Qkv, Residual, Up};
-use crate::kernels::Norm;
+use crate::kernels::NormForm;
 use crate::model::rope::Pairing;
 use crate::model::spec::{
     HeadSources, Heads, LayerPart, Layout, Order, Param, Place, Role, Source, TensorSpec,
@@ -131,7 +131,7 @@ impl Decoder {
         let weight = TensorSpec::vectors(place(Param::Weight), Role::Norm, source("weight"), order);
         all.push(TensorSpec { plus_one: self.norms.plus_one, ..weight });
         // Norms of heads are never layer norms.
-        if self.norms.kind == Norm::Layer {
+        if self.norms.kind == NormForm::Layer {
             all.push(TensorSpec::vectors(place(Param::Bias), Role::Bias, source("bias"), order));
         }
     }
