@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares two builds of wgpt: what a refactoring must not change is the same bit for bit.
 
-    tools/compare_builds.py OLD NEW [--quick] [--only TEXT] [--json FILE] [-j N]
+    tools/compare_builds.py OLD NEW [--quick] [--only REGEX] [--json FILE] [-j N]
 
 OLD and NEW are two programs. Both run the same commands, spelled as OLD's help has them, on every golden model and on
 the demo model, over all verbs, untuned and without a cache. Logits and saved sessions are compared by their bytes, JSON
@@ -173,7 +173,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("old", metavar="OLD", type=program, help="the build to compare with")
     parser.add_argument("new", metavar="NEW", type=program, help="the build that must do the same")
     parser.add_argument("--quick", action="store_true", help="fewer cases, all verbs and models")
-    parser.add_argument("--only", metavar="TEXT", help="only cases with TEXT in `group: name`")
+    parser.add_argument("--only", metavar="REGEX", help="only cases where `group: name` matches")
     parser.add_argument("--json", metavar="FILE", type=Path, help="writes all results to FILE")
     parser.add_argument("-j", metavar="N", dest="jobs", type=int, default=1, help="cases at a time [default: 1]")
     return parser.parse_args()
@@ -183,7 +183,7 @@ def main() -> int:
     args = arguments()
     cases = [case for case in all_cases(args.old) if case.quick or not args.quick]
     if args.only:
-        cases = [case for case in cases if args.only in f"{case.group}: {case.name}"]
+        cases = [case for case in cases if re.search(args.only, f"{case.group}: {case.name}")]
     if not cases:
         print("error: no case is left", file=sys.stderr)
         return 2

@@ -6,7 +6,7 @@ import re
 import struct
 from dataclasses import dataclass
 
-from builds.case import Outcome, Step
+from builds.case import Outcome, Step, decode
 from builds.formats import Number, describe_values, read_json, read_safetensors, read_session
 
 # (path of a field, reason). Their values are replaced by their types; that a field exists, and the length of a list,
@@ -199,7 +199,7 @@ def file_differences(verb: str, kind: str, old: bytes, new: bytes):
         if kind in binary:
             yield from binary[kind](old, new)
         else:
-            yield from content_differences(verb, kind, *(text.decode("utf-8", "surrogateescape") for text in (old, new)))
+            yield from content_differences(verb, kind, decode(old), decode(new))
     except (ValueError, KeyError, struct.error) as error:
         yield "", "a readable file", f"cannot compare: {error}"
 

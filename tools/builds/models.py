@@ -1,18 +1,39 @@
 """The golden models, and cases that all of them run."""
+
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 from builds.case import REPOSITORY, Case, Step
 from builds.formats import read_input_ids
 
 GOLDEN = REPOSITORY / "tests" / "golden"
+WEIGHTS = REPOSITORY / "weights"
+EXCERPT = "tests/golden/demo-excerpt.txt"
+TRAINED_ON = "tests/golden/demo-train-excerpt.txt"
+TASKS = "tests/golden/tasks"
+TINY = ["-m", "tests/golden/gpt2-tiny"]
 N_NEW = 10
 F32 = ["--dtype", "f32", "--kv-dtype", "f32"]
 GREEDY = ["--temp", "0", "-s", "1"]
 # All samplers at once; the seed is fixed.
-SAMPLED = ["--temp", "0.9", "--top-k", "30", "--top-p", "0.9", "--min-p", "0.01", "--repeat-penalty", "1.1",
-           "--presence-penalty", "0.2", "--frequency-penalty", "0.1", "-s", "42"]
+SAMPLED = [
+    "--temp",
+    "0.9",
+    "--top-k",
+    "30",
+    "--top-p",
+    "0.9",
+    "--min-p",
+    "0.01",
+    "--repeat-penalty",
+    "1.1",
+    "--presence-penalty",
+    "0.2",
+    "--frequency-penalty",
+    "0.1",
+    "-s",
+    "42",
+]
 JSON = ["--output-format", "json"]
 # Models that take more positions than their config's length, and how many.
 BEYOND_CONFIG = {"llama/dynamic": 48}
@@ -31,6 +52,15 @@ class Model:
     prompt: list[str]
     # The prompt of `generate`, where the other one fills the context.
     short: list[str] | None = None
+
+
+# About 40 tokens, so that tiles of 32 rows are more than one.
+STORY = (
+    "Once upon a time, there was a little girl named Lily. She had a red ball and a big dog. One day, the dog "
+    "ran to the park with the ball. Lily was sad."
+)
+DEMO = Model("demo", [], ["-p", STORY])
+STORIES = Model("llama/stories260k", ["-m", "tests/golden/llama/stories260k"], ["-p", STORY])
 
 
 def context(config: dict) -> int:
@@ -65,6 +95,7 @@ def generate(model: Model, *more: str, out: str = "text", n: int = N_NEW) -> Ste
 
 def cases_of_model(model: Model, index: int) -> list[Case]:
     """Returns the cases of one golden model."""
+
     def case(name: str, *steps: Step, quick: bool = False) -> Case:
         return Case(model.name, name, list(steps), quick)
 
@@ -79,8 +110,12 @@ def cases_of_model(model: Model, index: int) -> list[Case]:
     ]
     if index % SOME_MODELS == 0:
         cases += [
-            case("deterministic", logits(model, "--deterministic"), logits(model, "--deterministic", "--prefill-chunk", "3"),
-                 generate(model, *GREEDY, *JSON, "--deterministic", out="json")),
+            case(
+                "deterministic",
+                logits(model, "--deterministic"),
+                logits(model, "--deterministic", "--prefill-chunk", "3"),
+                generate(model, *GREEDY, *JSON, "--deterministic", out="json"),
+            ),
             case("prompt lookup", generate(model, *GREEDY, *JSON, "--prompt-lookup", "4", out="json")),
         ]
     if index % SOME_MODELS == 1:
