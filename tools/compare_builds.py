@@ -11,7 +11,7 @@ the process.
 
 Differences that are meant are in INTENDED with their reasons; each is printed once. Help and completions are reported
 and may differ. The exit code is 1 for any other difference, and where OLD ends with an exit code that the case does not
-expect. --json FILE takes the full list.
+expect. A case that differs is run again, up to ROUNDS times. --json FILE takes the full list.
 
 The first run on a software adapter takes minutes more: its driver compiles all kernels and keeps them.
 """
@@ -27,7 +27,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-from builds.case import Case, Step, run_case
+from builds.case import Case, Outcome, Step, run_case
 from builds.cases import all_cases
 from builds.differ import Difference, compare_step
 
@@ -53,6 +53,10 @@ class Intended:
 
 INTENDED: list[Intended] = []
 
+# Runs of a case before a difference counts. The engine cuts prompts and the head's matrix by measured costs; on a busy
+# machine another cut takes other kernels, whose last bits differ. So each build may have several outcomes, and NEW must
+# have one of OLD's. A difference that code makes is there in every run.
+ROUNDS = 5
 # Lines of a case's differences that are printed; --json has all.
 SHOWN = 12
 
@@ -63,6 +67,8 @@ class Result:
 
     case: Case
     n_steps: int = 0
+    # More than one: the first runs differed.
+    rounds: int = 1
     # Unexpected differences, with the commands.
     failed: list[tuple[list[str], Difference]] = field(default_factory=list)
     reported: list[tuple[list[str], Difference]] = field(default_factory=list)
@@ -71,26 +77,46 @@ class Result:
     broken: list[str] = field(default_factory=list)
 
 
-def judge(case: Case, step: Step, difference: Difference, result: Result) -> None:
-    command = [word.replace("@", "") for word in step.args]
+def judge(step: Step, difference: Difference) -> Intended | str:
+    """Returns the intention, "reported" or "failed"."""
     for intended in INTENDED:
         if intended.covers(difference):
-            result.intended.append((intended, command, difference))
-            return
+            return intended
     # An exit code is no wording.
-    (result.reported if step.report and difference.where != "exit" else result.failed).append((command, difference))
+    return "reported" if step.report and difference.where != "exit" else "failed"
+
+
+def closest(step: Step, before: list[Outcome], after: list[Outcome]) -> list[tuple[Intended | str, Difference]]:
+    """Returns the judged differences of the pair of runs, one of each build, that has the fewest failures."""
+    pairs = (compare_step(step, a, b) for a in before for b in after)
+    judged = ([(judge(step, difference), difference) for difference in found] for found in pairs)
+    return min(judged, key=lambda found: sum(verdict == "failed" for verdict, _ in found))
 
 
 def compare_case(old: Path, new: Path, case: Case, folder: Path) -> Result:
-    before = run_case(old, old, case, folder)
-    after = run_case(old, new, case, folder)
-    result = Result(case, len(case.steps))
-    for step, a, b in zip(case.steps, before, after):
-        if a.code not in step.codes:
-            said = next((line for line in a.stderr.splitlines() if line.startswith("error:")), "no error")
-            result.broken.append(f"OLD {' '.join(step.args)}: exit code {a.code}, expected {step.codes}: {said}")
-        for difference in compare_step(step, a, b):
-            judge(case, step, difference, result)
+    """Runs both builds, again where they differ."""
+    before, after = [], []
+    for _ in range(ROUNDS):
+        before.append(run_case(old, old, case, folder))
+        after.append(run_case(old, new, case, folder))
+        steps = list(zip(case.steps, zip(*before), zip(*after)))
+        found = [closest(*step) for step in steps]
+        if all(verdict != "failed" for judged in found for verdict, _ in judged):
+            break
+    result = Result(case, len(case.steps), rounds=len(before))
+    for (step, outcomes, _), judged in zip(steps, found):
+        command = [word.replace("@", "") for word in step.args]
+        for verdict, difference in judged:
+            if isinstance(verdict, Intended):
+                result.intended.append((verdict, command, difference))
+            else:
+                (result.reported if verdict == "reported" else result.failed).append((command, difference))
+        for outcome in outcomes:
+            if outcome.code not in step.codes:
+                said = next((line for line in outcome.stderr.splitlines() if line.startswith("error:")), "no error")
+                expected = " or ".join(map(str, step.codes))
+                result.broken.append(f"OLD {' '.join(step.args)}: exit code {outcome.code}, not {expected}: {said}")
+                break
     return result
 
 
@@ -113,11 +139,14 @@ def print_group(group: str, results: list[Result], seconds: float) -> None:
     steps, failed = sum(result.n_steps for result in results), sum(bool(result.failed) for result in results)
     others = {"differ as meant": sum(bool(result.intended) for result in results),
               "differ in wording": sum(bool(result.reported) for result in results),
+              "the same only when repeated": sum(result.rounds > 1 and not result.failed for result in results),
               "broken": sum(bool(result.broken) for result in results)}
     state = f"{failed} DIFFER" if failed else "identical" if not any(others.values()) else "no other difference"
     more = "".join(f", {n} {what}" for what, n in others.items() if n)
     print(f"{group:42} {len(results):3} cases {steps:4} runs {seconds:6.1f} s  {state}{more}")
     for result in results:
+        if result.rounds > 1 and not result.failed:
+            print(f"  {result.case.name}: OLD and NEW agree in one of {result.rounds} runs")
         for line in result.broken:
             print(f"  {result.case.name}: {line[:400]}")
         if result.failed:
@@ -152,7 +181,8 @@ def write_json(path: Path, results: list[Result]) -> None:
         return {"command": command, **asdict(difference)}
 
     report = [{
-        "group": result.case.group, "case": result.case.name, "runs": result.n_steps, "broken": result.broken,
+        "group": result.case.group, "case": result.case.name, "runs": result.n_steps, "rounds": result.rounds,
+        "broken": result.broken,
         "failed": [entry(*found) for found in result.failed],
         "reported": [entry(*found) for found in result.reported],
         "intended": [entry(command, difference) | {"reason": intended.reason}
