@@ -24,7 +24,7 @@ pub mod doctor {
 
 /// How kernels and sizes are decided before a model is loaded.
 pub mod engine {
-    pub use crate::engine::{Selection, check_budget, prepare, select, tune_model, tuned_shapes};
+    pub use crate::engine::{Selection, check_budget, load_model, prepare, select, tune_model, tuned_shapes};
 }
 
 /// Buffers, recordings, timestamps.
@@ -40,7 +40,8 @@ pub mod kernels {
 /// The description of a model, its tensors, random weights.
 pub mod model {
     pub use crate::model::{
-        Decoder, Dims, STEPS_AHEAD_MAX, Weights, arch, check_tensors, decoder, random, rope, spec,
+        Decoder, Dims, Model, STEPS_AHEAD_MAX, Trial, Weights, arch, check_tensors, decoder, random, rope,
+        spec,
     };
 }
 

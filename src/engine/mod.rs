@@ -37,7 +37,7 @@ pub use memory::{check_budget, prepare};
 pub use outputs::{GpuOutputs, OutputRows};
 pub use score::TokenScore;
 pub use session::Session;
-pub use tuning::{Selection, select, tune_model, tuned_shapes};
+pub use tuning::{Selection, load_model, select, tune_model, tuned_shapes};
 
 use bound::Shared;
 

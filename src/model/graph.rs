@@ -43,6 +43,18 @@ pub(super) struct Graph<'a> {
     pub(super) head_rows: Option<usize>,
 }
 
+/// Records dispatches as the section of an operation, by which tuning finds them.
+fn section(
+    recorder: &mut Recorder<'_>,
+    op: Op,
+    record: impl FnOnce(&mut Recorder<'_>) -> Result<()>,
+) -> Result<()> {
+    recorder.set_section(Some(op as usize));
+    let result = record(recorder);
+    recorder.set_section(None);
+    result
+}
+
 impl<'a> Graph<'a> {
     pub(super) fn slot(&self, slot: Slot) -> &'a GpuBuffer {
         &self.buffers[slot as usize]
@@ -163,7 +175,9 @@ impl<'a> Graph<'a> {
         };
         match phase {
             Phase::Prefill | Phase::Packed => self.gemm(recorder, &op)?,
-            Phase::Decode { batch } => gemv::record(recorder, self.choices.get(Op::Gemv), batch, &op)?,
+            Phase::Decode { batch } => section(recorder, Op::Gemv, |recorder| {
+                gemv::record(recorder, self.choices.get(Op::Gemv), batch, &op)
+            })?,
         }
         match norm {
             None => Ok(()),
@@ -204,11 +218,15 @@ impl<'a> Graph<'a> {
             Norm::Layer => {
                 assert!(!accumulate, "no model has a layer norm behind a branch");
                 let op = LayerNorm { step, n, epsilon, x, scale, out };
-                layer_norm::record(recorder, self.choices.get(Op::LayerNorm), &op)
+                section(recorder, Op::LayerNorm, |recorder| {
+                    layer_norm::record(recorder, self.choices.get(Op::LayerNorm), &op)
+                })
             }
             Norm::Rms => {
                 let op = RmsNorm { step, n, epsilon, x, scale, accumulate, out };
-                rms_norm::record(recorder, self.choices.get(Op::RmsNorm), &op)
+                section(recorder, Op::RmsNorm, |recorder| {
+                    rms_norm::record(recorder, self.choices.get(Op::RmsNorm), &op)
+                })
             }
         }
     }
@@ -230,7 +248,9 @@ impl<'a> Graph<'a> {
                     (self.config.norms.kind, self.config.n_embd, self.config.norms.epsilon);
                 let normed = self.slot(normed);
                 let op = NormGemv { norm, n, epsilon, scale, projection, normed, append };
-                norm_gemv::record(recorder, self.choices, batch, &op)
+                section(recorder, norm.gemv_op(), |recorder| {
+                    norm_gemv::record(recorder, self.choices, batch, &op)
+                })
             }
             Phase::Prefill | Phase::Packed => {
                 self.norm(recorder, projection.step, [Slot::X, normed], scale, false)?;
@@ -243,7 +263,9 @@ impl<'a> Graph<'a> {
     fn gemm(&self, recorder: &mut Recorder<'_>, op: &Matmul<'_>) -> Result<()> {
         let scratch =
             gemm::Scratch { splits: Some(self.slot(Slot::GemmScratch)), gated: Some(self.slot(Slot::Gate)) };
-        gemm::record(recorder, self.choices.get(Op::Gemm), scratch, op)
+        section(recorder, Op::Gemm, |recorder| {
+            gemm::record(recorder, self.choices.get(Op::Gemm), scratch, op)
+        })
     }
 
     /// Returns how a layer rotates q and k; `None` if the model has no rotary embedding.
@@ -306,12 +328,12 @@ impl<'a> Graph<'a> {
             out: self.slot(Slot::Attention),
         };
         match phase {
-            Phase::Prefill | Phase::Packed => {
+            Phase::Prefill | Phase::Packed => section(recorder, Op::AttentionPrefill, |recorder| {
                 attention_prefill::record(recorder, self.choices.get(Op::AttentionPrefill), &op)
-            }
-            Phase::Decode { .. } => {
+            }),
+            Phase::Decode { .. } => section(recorder, Op::AttentionDecode, |recorder| {
                 attention_decode::record(recorder, self.choices.get(Op::AttentionDecode), &op)
-            }
+            }),
         }
     }
 
@@ -326,7 +348,7 @@ impl<'a> Graph<'a> {
             logprobs: self.slot(Slot::Logprobs),
             details: self.slot(Slot::ScoreDetails),
         };
-        score::record(recorder, self.choices.get(Op::Score), &op)
+        section(recorder, Op::Score, |recorder| score::record(recorder, self.choices.get(Op::Score), &op))
     }
 
     pub(super) fn head(&self, recorder: &mut Recorder<'_>, phase: Phase, weights: &'a Weights) -> Result<()> {

@@ -40,7 +40,8 @@ impl Forward {
         };
         let Forward { dims, buffers, params, head_rows, .. } = self;
         let head_rows = *head_rows;
-        let recording = Recording { model, dims, buffers, cache: &cache, params, head_rows };
+        let recording =
+            Recording { model, choices: &model.choices, dims, buffers, cache: &cache, params, head_rows };
         self.recordings = recording.all(&mut |_| ControlFlow::Continue(()))?;
         self.cache = cache;
         Ok(())
