@@ -78,7 +78,9 @@ impl AheadSource {
     /// [`crate::Error::Gpu`] from the device.
     pub(super) fn restart(&mut self) -> Result<()> {
         while self.ahead.n_flights() > 0 {
-            self.ahead.read(&self.bound.model, &mut self.ready)?;
+            let read = self.ahead.read(&self.bound.model, &mut self.ready);
+            self.failed |= read.is_err();
+            read?;
         }
         self.remaining += self.ready.len();
         self.ready.clear();
@@ -93,7 +95,7 @@ impl AheadSource {
     /// As [`Session::advance`]; [`crate::Error::Input`] for faulty logits.
     pub(super) fn next(&mut self, session: &mut Session, pending: &[u32]) -> Result<u32> {
         let token = self.try_next(session, pending);
-        self.failed = token.is_err();
+        self.failed |= token.is_err();
         token
     }
 

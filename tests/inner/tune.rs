@@ -1,16 +1,10 @@
 //! Tuning: the canary, the search, the file of choices, and how a model uses it.
 
-#![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
-
-mod support;
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use support::faulty::{faulty, named};
-use support::open_gpu;
 use wgpt::DType;
 use wgpt::ModelFiles;
 use wgpt::ModelOptions;
@@ -24,6 +18,9 @@ use wgpt::internals::tune::cache::{self, Key};
 use wgpt::internals::tune::{Budget, OpTuning, Progress, run, run_among};
 use wgpt::{Engine, Error, ErrorKind};
 use wgpt::{Gpu, GpuOptions, Strategy};
+
+use crate::support::faulty::{faulty, named};
+use crate::support::open_gpu;
 
 /// Returns sizes with ragged rows and heads.
 fn shapes(dtype: DType) -> Shapes {
@@ -56,7 +53,7 @@ fn model(gpu: &Arc<Gpu>, shape: &str) -> Model {
 const RAGGED: &str = "n_layer=3,n_embd=75,n_head=5,n_inner=100,vocab_size=131,n_positions=64";
 
 /// A model with gates, rotation, and fewer heads of k and v.
-const LLAMA: &str = "llama2-7b,n_layer=2,n_embd=84,n_head=6,n_kv_head=2,head_dim=14,n_inner=100,vocab_size=131,\
+const LLAMA: &str = "tinyllama-1.1b,n_layer=2,n_embd=84,n_head=6,n_kv_head=2,head_dim=14,n_inner=100,vocab_size=131,\
                      n_positions=64";
 
 /// A model that takes nothing of a memory budget.

@@ -91,7 +91,7 @@ impl Generation {
     fn has_ended(&mut self) -> Result<bool> {
         if let Err(error) = self.session.check_cancel() {
             self.interrupted(error)?;
-        } else if self.remaining() == 0 || !self.make_room()? {
+        } else if self.remaining() == 0 || !self.free_context()? {
             self.end(FinishReason::Length);
         }
         Ok(self.finish.is_some())
