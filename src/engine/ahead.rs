@@ -62,7 +62,7 @@ impl AheadSource {
     }
 
     /// Whether a call failed, or the engine has since moved to another device.
-    pub(super) fn is_left_behind(&self, session: &Session) -> bool {
+    pub(super) fn must_be_replaced(&self, session: &Session) -> bool {
         self.failed || !Arc::ptr_eq(&self.bound, &session.shared.bound())
     }
 
@@ -117,7 +117,7 @@ impl AheadSource {
         }
         match self.ready.pop_front() {
             Some(AheadToken::Token(token)) => Ok(token),
-            Some(AheadToken::Overflow(found)) => Err(kv_overflow(found)),
+            Some(AheadToken::F16Overflow(found)) => Err(kv_overflow(found)),
             Some(AheadToken::Fault | AheadToken::Stopped) | None => Err(bad_logits()),
         }
     }
@@ -128,10 +128,10 @@ impl AheadSource {
         let most = self.remaining.min(session.shared.n_ctx.saturating_sub(self.submitted));
         let n_steps = most.min(self.steps);
         if n_steps > 0 {
-            let submitted = match self.submit_behind(session, n_steps) {
+            let submitted = match self.submit_next(session, n_steps) {
                 // Running ahead needs more pages than the next token does.
                 Err(Error::Limits(_) | Error::OutOfMemory { .. }) if n_steps > 1 => {
-                    self.submit_behind(session, 1)
+                    self.submit_next(session, 1)
                 }
                 result => result,
             };
@@ -147,7 +147,7 @@ impl AheadSource {
     /// Submits steps after those in flight, if a further submit is allowed. After another
     /// session's step, the next submit needs the last token on the host. All submits in
     /// flight must therefore be read first.
-    fn submit_behind(&mut self, session: &mut Session, n_steps: usize) -> Result<()> {
+    fn submit_next(&mut self, session: &mut Session, n_steps: usize) -> Result<()> {
         let shared = Arc::clone(&session.shared);
         let mut entered = shared.enter();
         let follows = entered.forward.follows(&self.ahead) && self.ahead.has_room();
@@ -165,13 +165,13 @@ impl AheadSource {
         n_steps: usize,
     ) -> Result<()> {
         if !Arc::ptr_eq(bound, &self.bound) {
-            let message = "the engine moved to another device in the midst of a call".into();
-            return Err(Error::DeviceLost { message });
+            return Err(Error::engine_moved());
         }
         let position = if tokens.is_some() { session.tokens.len() } else { self.submitted };
         let Session { pages, tokens: seen, .. } = session;
         let result = forward.submit_ahead(&bound.model, &mut self.ahead, pages, tokens, position, n_steps);
         if result.is_err() {
+            // Submits in flight hold positions beyond the session's tokens.
             pages.truncate(forward.cache(), seen.len().max(self.submitted));
         } else {
             self.submitted = position + tokens.map_or(1, <[u32]>::len) + n_steps - 1;

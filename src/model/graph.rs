@@ -303,7 +303,7 @@ impl<'a> Graph<'a> {
             overflow: self
                 .options
                 .detects_f16_overflow()
-                .then(|| OverflowFlag { buffer: self.slot(Slot::Overflow), tag: layer }),
+                .then(|| OverflowFlag { buffer: self.slot(Slot::F16Overflow), tag: layer }),
         }
     }
 

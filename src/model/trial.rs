@@ -112,7 +112,7 @@ impl<'m> Trial<'m> {
         let n_positions = chunk.max(depth + 1);
         dims.initial_pages = dims.initial_pages.map(|pages| pages.min(1) * n_positions.div_ceil(PAGE_SIZE));
         let slot_bytes = |slot: Slot| all.iter().map(|dims| dims.slot_bytes(slot)).max().unwrap_or_default();
-        check_budget(model, held, plan(&dims, slot_bytes))?;
+        check_memory_budget(model, held, plan(&dims, slot_bytes))?;
 
         let allocate =
             |slot: Slot| gpu.allocate(slot.name(), slot_bytes(slot), BufferUse::Storage, slot.group());
@@ -277,7 +277,7 @@ fn plan(dims: &Dims, slot_bytes: impl Fn(Slot) -> u64) -> MemoryPlan {
     MemoryPlan { entries }
 }
 
-fn check_budget(model: &Model, mut held: MemoryPlan, more: MemoryPlan) -> Result<()> {
+fn check_memory_budget(model: &Model, mut held: MemoryPlan, more: MemoryPlan) -> Result<()> {
     let Some(budget_bytes) = model.options.memory_budget else { return Ok(()) };
     held.entries.extend(more.entries);
     let least_bytes = held.total_bytes();

@@ -39,9 +39,9 @@ const CONFIG_BYTES_MAX: u64 = 4 << 20;
 /// The embedded model's files.
 #[cfg(feature = "demo-model")]
 const DEMO: [(&str, &[u8]); 3] = [
-    ("config.json", include_bytes!("../../weights/config.json")),
-    (TOKENIZER, include_bytes!("../../weights/tokenizer.json")),
-    ("model.safetensors", include_bytes!("../../weights/model.safetensors")),
+    ("config.json", include_bytes!("../../../weights/config.json")),
+    (TOKENIZER, include_bytes!("../../../weights/tokenizer.json")),
+    ("model.safetensors", include_bytes!("../../../weights/model.safetensors")),
 ];
 
 impl ModelFiles {

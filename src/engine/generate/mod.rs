@@ -11,7 +11,7 @@ pub use options::{FinishReason, GenerateOptions, Overflow, Piece, Timings};
 pub use steps::GenerationStep;
 pub use stream::GenerationStream;
 
-use super::budget::StepReport;
+use super::frame_budget::StepReport;
 use super::interrupt::{Interrupt, deadline_in};
 use super::source::TokenSource;
 use super::{Engine, Session};

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::{FinishReason, Generation, Piece};
-use crate::engine::budget::{Budget, StepReport};
+use crate::engine::frame_budget::{Budget, StepReport};
 use crate::engine::source::TokenSource;
 use crate::error::{Error, Result};
 use crate::sampling::{TokenLogprobs, token_logprobs};
