@@ -144,3 +144,6 @@ impl Engine {
         (n_pages - pools.iter().map(KvPool::n_free).sum::<usize>(), n_pages)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::KvGroup;
+use crate::model::kv_cache::KvGroup;
 use crate::model::decoder::{Attention, Residual, Up};
 
 fn parse(config: &Value) -> Result<Decoder> {
