@@ -172,6 +172,11 @@ impl Error {
         Error::Tensor { tensor: tensor.collect(), message: message.into() }
     }
 
+    /// The error of a call during which the engine moved to another device.
+    pub(crate) fn engine_moved() -> Self {
+        Error::DeviceLost { message: "the engine moved to another device in the midst of a call".into() }
+    }
+
     /// An [`Error::Input`].
     pub fn input(message: impl Into<String>) -> Self {
         Error::Input(message.into())

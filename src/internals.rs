@@ -28,7 +28,7 @@ pub mod doctor {
 /// How kernels and sizes are decided, and saved sessions checked, before a model is loaded.
 pub mod engine {
     pub use crate::engine::{
-        Selection, check_budget, check_saved, prepare, select, tune_model, tuned_shapes,
+        Selection, check_budget, check_saved, load_model, prepare, select, tune_model, tuned_shapes,
     };
 }
 
@@ -45,7 +45,8 @@ pub mod kernels {
 /// The description of a model, its tensors, random weights.
 pub mod model {
     pub use crate::model::{
-        Decoder, Dims, STEPS_AHEAD_MAX, Weights, arch, check_tensors, decoder, random, rope, spec,
+        Decoder, Dims, Model, STEPS_AHEAD_MAX, Trial, Weights, arch, check_tensors, decoder, random, rope,
+        spec,
     };
 }
 

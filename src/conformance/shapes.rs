@@ -47,14 +47,4 @@ impl Shapes {
     pub fn has(&self, op: Op) -> bool {
         op.norm_form().is_none_or(|form| form == self.norm)
     }
-
-    /// Returns the number of positions that a timed decode attends to.
-    pub(crate) fn depth(&self) -> usize {
-        self.n_positions.clamp(1, 1024)
-    }
-
-    /// Returns the number of rows in a timed prefill.
-    pub(crate) fn rows(&self) -> usize {
-        self.chunk.clamp(1, self.n_positions.max(1))
-    }
 }

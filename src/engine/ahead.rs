@@ -67,7 +67,7 @@ impl AheadSource {
     }
 
     /// Whether a call failed, or the engine has since moved to another device.
-    pub(super) fn is_left_behind(&self, session: &Session) -> bool {
+    pub(super) fn must_be_replaced(&self, session: &Session) -> bool {
         self.failed || !Arc::ptr_eq(&self.bound, &session.shared.bound())
     }
 
@@ -83,7 +83,9 @@ impl AheadSource {
     /// [`crate::Error::Gpu`] from the device.
     pub(super) fn restart(&mut self) -> Result<()> {
         while self.ahead.n_flights() > 0 {
-            self.ahead.read(&self.bound.model, &mut self.ready)?;
+            let read = self.ahead.read(&self.bound.model, &mut self.ready);
+            self.failed |= read.is_err();
+            read?;
         }
         self.remaining += self.ready.len();
         self.ready.clear();
@@ -98,7 +100,7 @@ impl AheadSource {
     /// As [`Session::advance`]; [`crate::Error::Input`] for faulty logits.
     pub(super) fn next(&mut self, session: &mut Session, pending: &[u32]) -> Result<u32> {
         let token = self.try_next(session, pending);
-        self.failed = token.is_err();
+        self.failed |= token.is_err();
         token
     }
 
@@ -120,7 +122,7 @@ impl AheadSource {
         }
         match self.ready.pop_front() {
             Some(AheadToken::Token(token)) => Ok(token),
-            Some(AheadToken::Overflow(found)) => Err(kv_overflow(found)),
+            Some(AheadToken::F16Overflow(found)) => Err(kv_overflow(found)),
             Some(AheadToken::Fault | AheadToken::Stopped) | None => Err(bad_logits()),
         }
     }
@@ -131,10 +133,10 @@ impl AheadSource {
         let most = self.remaining.min(session.shared.n_ctx.saturating_sub(self.submitted));
         let n_steps = most.min(self.steps);
         if n_steps > 0 {
-            let submitted = match self.submit_behind(session, n_steps) {
+            let submitted = match self.submit_next(session, n_steps) {
                 // Running ahead needs more pages than the next token does.
                 Err(Error::Limits(_) | Error::OutOfMemory { .. }) if n_steps > 1 => {
-                    self.submit_behind(session, 1)
+                    self.submit_next(session, 1)
                 }
                 result => result,
             };
@@ -150,7 +152,7 @@ impl AheadSource {
     /// Submits steps after those in flight, if a further submit is allowed. After another
     /// session's step, the next submit needs the last token on the host. All submits in
     /// flight must therefore be read first.
-    fn submit_behind(&mut self, session: &mut Session, n_steps: usize) -> Result<()> {
+    fn submit_next(&mut self, session: &mut Session, n_steps: usize) -> Result<()> {
         let shared = Arc::clone(&session.shared);
         let mut entered = shared.enter();
         let follows = entered.forward.follows(&self.ahead) && self.ahead.has_room();
@@ -168,13 +170,13 @@ impl AheadSource {
         n_steps: usize,
     ) -> Result<()> {
         if !Arc::ptr_eq(bound, &self.bound) {
-            let message = "the engine moved to another device during a call".into();
-            return Err(Error::DeviceLost { message });
+            return Err(Error::engine_moved());
         }
         let position = if tokens.is_some() { session.tokens.len() } else { self.submitted };
         let Session { pages, tokens: seen, .. } = session;
         let result = forward.submit_ahead(&bound.model, &mut self.ahead, pages, tokens, position, n_steps);
         if result.is_err() {
+            // Submits in flight hold positions beyond the session's tokens.
             pages.truncate(forward.cache(), seen.len().max(self.submitted));
         } else {
             self.submitted = position + tokens.map_or(1, <[u32]>::len) + n_steps - 1;

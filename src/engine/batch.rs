@@ -133,11 +133,10 @@ impl Engine {
             Ok(()) => {
                 sessions.iter_mut().zip(tokens).for_each(|(session, &token)| session.tokens.push(token));
             }
-            // Drops the pages that were taken for the tokens that were not added.
             Err(_) => {
                 let mut forward = self.shared.lock();
                 for session in sessions {
-                    session.pages.truncate(forward.cache(), session.tokens.len());
+                    session.drop_unused_pages(&mut forward);
                 }
             }
         }

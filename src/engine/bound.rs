@@ -210,6 +210,13 @@ impl Session {
     /// that were taken for tokens the session never received.
     pub(super) fn rewind(&mut self, len: usize) {
         self.tokens.truncate(len);
-        self.pages.truncate(self.shared.lock().cache(), len);
+        let shared = Arc::clone(&self.shared);
+        self.drop_unused_pages(&mut shared.lock());
+    }
+
+    /// Drops the pages beyond the session's tokens: those that a failed step took for
+    /// tokens that it did not add.
+    pub(super) fn drop_unused_pages(&mut self, forward: &mut Forward) {
+        self.pages.truncate(forward.cache(), self.tokens.len());
     }
 }

@@ -4,10 +4,10 @@ mod ahead;
 mod background;
 mod batch;
 mod bound;
-mod budget;
 mod builder;
 mod chat;
 mod files;
+mod frame_budget;
 mod generate;
 mod interrupt;
 mod lookup;
@@ -24,10 +24,10 @@ use std::sync::Arc;
 
 pub use background::Background;
 pub use batch::BatchLogits;
-pub use budget::{Budget, Overrun, StepReport};
 pub use builder::EngineBuilder;
 pub use chat::{Answer, Chat, ChatOverflow, Message, TurnStats};
 pub use files::ModelFiles;
+pub use frame_budget::{Budget, Overrun, StepReport};
 pub use generate::{
     FinishReason, GenerateOptions, Generation, GenerationStep, GenerationStream, Overflow, Piece, Timings,
 };
@@ -38,7 +38,7 @@ pub use outputs::{GpuOutputs, OutputRows};
 pub use saved::check_saved;
 pub use score::TokenScore;
 pub use session::Session;
-pub use tuning::{Selection, select, tune_model, tuned_shapes};
+pub use tuning::{Selection, load_model, select, tune_model, tuned_shapes};
 
 use bound::Shared;
 
@@ -145,3 +145,6 @@ impl Engine {
         (n_pages - pools.iter().map(KvPool::n_free).sum::<usize>(), n_pages)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -135,7 +135,7 @@ impl Session {
         let position = self.tokens.len();
         let output = Output::OnGpu { every_row };
         if let Err(error) = forward.run(&bound.model, &mut self.pages, tokens, position, output) {
-            self.pages.truncate(forward.cache(), position);
+            self.drop_unused_pages(&mut forward);
             return Err(error);
         }
         // The tokens are added before the call, because `with` may panic.

@@ -114,7 +114,8 @@ impl Session {
         if result.is_ok() {
             self.tokens.extend_from_slice(tokens);
         } else {
-            self.pages.truncate(self.shared.lock().cache(), self.tokens.len());
+            let shared = Arc::clone(&self.shared);
+            self.drop_unused_pages(&mut shared.lock());
         }
     }
 }
@@ -195,9 +196,9 @@ impl Engine {
         forward.score(&bound.model, &mut sequences, scores)?;
         let mut rest = &all[..];
         for (part, sequence) in pass.iter().zip(&sequences) {
-            let (own, behind) = rest.split_at(sequence.targets.len());
+            let (own, after) = rest.split_at(sequence.targets.len());
             logprobs[part.request].extend_from_slice(own);
-            rest = behind;
+            rest = after;
         }
         Ok(())
     }

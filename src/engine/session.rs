@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::bound::{Entered, Shared, enter_with};
-use super::budget::Feed;
+use super::frame_budget::Feed;
 use super::interrupt::{CancelFlag, Interrupt};
 use super::{Engine, GenerateOptions, Generation};
 use crate::error::{Error, Result};
@@ -166,12 +166,12 @@ impl Session {
         // A single token cannot be split further.
         while rest.len() > 1 {
             let rows = self.shared.chunk_rows(self.len());
-            let Some((piece, behind)) = rest.split_at_checked(rows).filter(|(_, behind)| !behind.is_empty())
+            let Some((piece, after)) = rest.split_at_checked(rows).filter(|(_, after)| !after.is_empty())
             else {
                 break;
             };
             self.run(piece, Output::None)?;
-            rest = behind;
+            rest = after;
         }
         Ok(rest)
     }
@@ -248,8 +248,7 @@ impl Session {
         let result = run(&mut forward, &bound.model, &mut self.pages, position);
         match result {
             Ok(()) => self.tokens.extend_from_slice(tokens),
-            // Drops the pages that were taken for the tokens that were not added.
-            Err(_) => self.pages.truncate(forward.cache(), position),
+            Err(_) => self.drop_unused_pages(&mut forward),
         }
         result
     }
@@ -264,7 +263,7 @@ impl Session {
         let mut forward = self.shared.lock();
         twin.pages = self.pages.fork(forward.cache());
         // The pages of a pass in progress stay with this session.
-        twin.pages.truncate(forward.cache(), twin.tokens.len());
+        twin.drop_unused_pages(&mut forward);
         drop(forward);
         twin.interrupt = Interrupt { abandoned: None, ..self.interrupt.clone() };
         twin
@@ -288,8 +287,7 @@ impl Session {
         }
         if len < self.tokens.len() {
             self.feed.set_logits(None);
-            self.tokens.truncate(len);
-            self.pages.truncate(self.shared.lock().cache(), len);
+            self.rewind(len);
         }
     }
 }

@@ -55,7 +55,7 @@ impl TokenSource {
     pub(super) fn make_plain(&mut self, session: &Session, sampler: &mut Sampler) -> Result<()> {
         if let TokenSource::Ahead(ahead) = self {
             sampler.set_draws(ahead.draws());
-            if !ahead.is_left_behind(session) {
+            if !ahead.must_be_replaced(session) {
                 ahead.restart()?;
             }
         }
@@ -77,7 +77,7 @@ impl TokenSource {
         remaining: usize,
     ) -> Result<()> {
         let TokenSource::Ahead(ahead) = self else { return Ok(()) };
-        if ahead.is_left_behind(session) {
+        if ahead.must_be_replaced(session) {
             sampler.set_draws(ahead.draws());
             let renewed = AheadSource::new(session, sampler, eos, remaining)?;
             *self = renewed.map_or(TokenSource::Plain, |ahead| TokenSource::Ahead(Box::new(ahead)));

@@ -1,36 +1,19 @@
 //! Selects the kernels that a model runs: the tuned choices and the forced variants.
 
-use std::sync::atomic::AtomicBool;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::Engine;
-use crate::conformance::Shapes;
+use super::memory::{check_budget, prepare};
+use super::{Engine, ModelFiles};
 use crate::error::{Error, Result};
 use crate::gpu::{AdapterReport, Capabilities, Gpu, GpuOptions};
 use crate::kernels::{Choices, Op};
-use crate::model::{Decoder, ModelOptions};
+use crate::memory::{MemoryGroup, MemoryPlan, PlanEntry};
+use crate::model::{Decoder, Model, ModelOptions, ProgressFn, Weights};
 use crate::tune::cache::{self, Found, Key};
+pub use crate::tune::tuned_shapes;
 use crate::tune::{self, Budget, Progress, Tuning};
-
-/// The sizes of a model that kernels are tuned for.
-#[must_use]
-pub fn tuned_shapes(config: &Decoder, options: &ModelOptions) -> Shapes {
-    Shapes {
-        n_layer: config.n_layer,
-        n_embd: config.n_embd,
-        n_head: config.attention.n_head,
-        n_kv_head: config.attention.n_kv_head,
-        head_dim: config.attention.head_dim,
-        n_inner: config.mlp.n_inner,
-        vocab_size: config.vocab_size,
-        n_positions: config.n_positions,
-        chunk: options.prefill_chunk.clamp(1, config.n_positions.max(1)),
-        norm: config.norms.kind,
-        gated: config.is_gated(),
-        rotary: !config.attention.ropes.is_empty(),
-        dtype: options.dtype,
-        kv_dtype: options.kv_dtype,
-    }
-}
 
 /// The kernels that a model runs, and where the choice comes from.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,27 +65,74 @@ pub fn select(
 }
 
 /// Searches for the fastest kernels for a model on a device and stores the choice in
-/// [`GpuOptions::cache_dir`], if one is set. Models loaded afterwards use it. No weights
-/// are needed. A directory that cannot be written and kernels that failed their check are
-/// reported as warnings ([`Gpu::warnings`]).
+/// [`GpuOptions::cache_dir`], if one is set. Models loaded afterwards use it. The weights
+/// are loaded for the search and freed after it. A directory that cannot be written and
+/// kernels that failed their check are reported as warnings ([`Gpu::warnings`]).
 ///
 /// # Errors
-/// As [`tune::run`]; nothing is stored then.
+/// As [`Engine::load`] and [`tune::run`]; nothing is stored then.
 pub fn tune_model(
-    gpu: &Gpu,
-    config: &Decoder,
+    gpu: &Arc<Gpu>,
+    files: &ModelFiles,
     options: &ModelOptions,
     budget: Budget,
     progress: &mut dyn FnMut(Progress),
     cancel: &AtomicBool,
 ) -> Result<Tuning> {
-    let shapes = tuned_shapes(config, options);
-    let tuning = tune::run(gpu, &shapes, budget, progress, cancel)?;
+    if budget.time.is_zero() {
+        return Ok(Tuning::default());
+    }
+    let mut watch = |_| match cancel.load(Ordering::Relaxed) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    };
+    let model = load_model(gpu, files, options, &mut watch)?;
+    let dims = prepare(files.config(), options, &gpu.preview())?.1;
+    let mut held = dims.plan();
+    held.entries.retain(|entry| entry.group == MemoryGroup::Weights);
+    tune_loaded(&model, held, budget, progress, cancel)
+}
+
+/// Loads a model's weights onto a device, with the kernels and under the memory budget
+/// that an engine would load it with.
+///
+/// # Errors
+/// As [`Engine::load`].
+pub fn load_model(
+    gpu: &Arc<Gpu>,
+    files: &ModelFiles,
+    options: &ModelOptions,
+    progress: &mut ProgressFn<'_>,
+) -> Result<Model> {
+    let (config, device) = (files.config(), gpu.preview());
+    let (Selection { choices, .. }, dims) = prepare(config, options, &device)?;
+    check_budget(config, options, &device, dims.plan())?;
+    let weights = Weights::load(gpu, config, files.checkpoint(), options.dtype, progress);
+    if weights.is_err() {
+        // wgpu keeps freed buffers alive until the uploads to them complete. An error of the
+        // flush is ignored, because the first error is the one to report.
+        let _ = gpu.flush();
+    }
+    let (config, options, gpu) = (config.clone(), options.clone(), Arc::clone(gpu));
+    Ok(Model { config, options, choices, weights: weights?, gpu })
+}
+
+/// Searches with a loaded model and stores the choice. `held` is the GPU memory that it
+/// already takes of its budget.
+fn tune_loaded(
+    model: &Model,
+    held: MemoryPlan,
+    budget: Budget,
+    progress: &mut dyn FnMut(Progress),
+    cancel: &AtomicBool,
+) -> Result<Tuning> {
+    let gpu = &model.gpu;
+    let tuning = tune::run(model, held, budget, progress, cancel)?;
     for dropped in &tuning.dropped {
         gpu.warn(dropped.to_string());
     }
     if let Some(dir) = gpu.options().cache_dir.as_ref().filter(|_| !tuning.ops.is_empty()) {
-        let key = Key::new(gpu.report(), &gpu.capabilities(), shapes);
+        let key = Key::new(gpu.report(), &gpu.capabilities(), tuned_shapes(&model.config, &model.options));
         if let Err(error) = cache::store(dir, &key, &tuning) {
             gpu.warn(format!("tuned choices: {error}"));
         }
@@ -145,7 +175,10 @@ impl Engine {
         cancel: &AtomicBool,
     ) -> Result<Tuning> {
         let bound = self.shared.bound();
-        let model = &bound.model;
-        tune_model(&model.gpu, &model.config, &model.options, budget, progress, cancel)
+        let mut held = bound.dims.plan();
+        let (planned, pages) = (held.group_bytes(MemoryGroup::KvCache), self.shared.lock().cache().bytes());
+        let bytes = pages.saturating_sub(planned);
+        held.entries.push(PlanEntry { group: MemoryGroup::KvCache, name: "grown_pages", bytes });
+        tune_loaded(&bound.model, held, budget, progress, cancel)
     }
 }

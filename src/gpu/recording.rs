@@ -137,6 +137,7 @@ pub struct Dispatch {
     bind_group: wgpu::BindGroup,
     grid: Grid,
     kind: usize,
+    section: Option<usize>,
 }
 
 impl Dispatch {
@@ -152,6 +153,13 @@ impl Dispatch {
     #[must_use]
     pub const fn kind(&self) -> usize {
         self.kind
+    }
+
+    /// Returns the section of the recording that it belongs to
+    /// ([`Recorder::set_section`]).
+    #[must_use]
+    pub const fn section(&self) -> Option<usize> {
+        self.section
     }
 
     /// Returns its workgroup counts in a step. If one of them is 0, no workgroup runs.
@@ -250,6 +258,7 @@ pub struct Recorder<'g> {
     pub gpu: &'g Gpu,
     params: &'g mut Params,
     dispatches: Vec<Dispatch>,
+    section: Option<usize>,
     /// Whether shaders are compiled with bounds checks.
     pub(super) checked: bool,
 }
@@ -257,7 +266,13 @@ pub struct Recorder<'g> {
 impl<'g> Recorder<'g> {
     /// Returns an empty recording whose shaders are compiled with bounds checks.
     pub fn new(gpu: &'g Gpu, params: &'g mut Params) -> Self {
-        Recorder { gpu, params, dispatches: Vec::new(), checked: true }
+        Recorder { gpu, params, dispatches: Vec::new(), section: None, checked: true }
+    }
+
+    /// Marks the dispatches recorded from now on as part of a section, a number that only
+    /// the caller understands; `None` ends it.
+    pub fn set_section(&mut self, section: Option<usize>) {
+        self.section = section;
     }
 
     /// Compiles a variant before its first dispatch is recorded.
@@ -314,7 +329,7 @@ impl<'g> Recorder<'g> {
         }
         let bind_group = self.gpu.create_bind_group(&pipeline.layout, &entries, &pipeline.label)?;
         let kind = self.params.kind(&pipeline.label, offset, grid);
-        self.dispatches.push(Dispatch { pipeline, bind_group, grid, kind });
+        self.dispatches.push(Dispatch { pipeline, bind_group, grid, kind, section: self.section });
         Ok(())
     }
 

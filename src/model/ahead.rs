@@ -53,7 +53,7 @@ pub enum AheadToken {
     /// The logits held NaN or infinity, or all were minus infinity.
     Fault,
     /// A key or value of the step overflows f16.
-    Overflow(KvOverflow),
+    F16Overflow(KvOverflow),
     /// The loop stopped at an earlier step.
     Stopped,
 }
@@ -124,7 +124,7 @@ impl AheadLoop {
                     // The flag is not cleared between steps, so later steps also see this
                     // overflow.
                     [.., keys, values] if keys | values != 0 => {
-                        KvOverflow::lowest([keys, values]).map_or(AheadToken::Fault, AheadToken::Overflow)
+                        KvOverflow::lowest([keys, values]).map_or(AheadToken::Fault, AheadToken::F16Overflow)
                     }
                     [NO_TOKEN, ..] => AheadToken::Fault,
                     [token, ..] => {
@@ -260,7 +260,7 @@ impl Forward {
             pieces.run(&mut self.cost, &[(body, work(block.body)), (head, work(block.head)), sample])?;
             if self.detects_f16_overflow {
                 let slot = ((ahead.step + i) % N_SLOTS) as u64 * sample::RESULT_BYTES;
-                let (flag, offset) = (buffer(Slot::Overflow), sample::RESULT_BYTES - OVERFLOW_FLAG_BYTES);
+                let (flag, offset) = (buffer(Slot::F16Overflow), sample::RESULT_BYTES - OVERFLOW_FLAG_BYTES);
                 pieces.encoder().copy(flag, 0, &ahead.results, slot + offset, OVERFLOW_FLAG_BYTES);
             }
         }

@@ -41,6 +41,18 @@ pub(super) struct Graph<'a> {
     pub(super) head_rows: Option<usize>,
 }
 
+/// Records dispatches as the section of an operation, by which tuning finds them.
+fn section(
+    recorder: &mut Recorder<'_>,
+    op: Op,
+    record: impl FnOnce(&mut Recorder<'_>) -> Result<()>,
+) -> Result<()> {
+    recorder.set_section(Some(op as usize));
+    let result = record(recorder);
+    recorder.set_section(None);
+    result
+}
+
 impl<'a> Graph<'a> {
     pub(super) fn slot(&self, slot: Slot) -> &'a GpuBuffer {
         &self.buffers[slot as usize]
@@ -161,13 +173,15 @@ impl<'a> Graph<'a> {
         };
         match phase {
             Phase::Prefill | Phase::Packed => self.gemm(recorder, &op)?,
-            Phase::Decode { batch } => gemv::record(recorder, self.choices.get(Op::Gemv), batch, &op)?,
+            Phase::Decode { batch } => section(recorder, Op::Gemv, |recorder| {
+                gemv::record(recorder, self.choices.get(Op::Gemv), batch, &op)
+            })?,
         }
         match norm {
             None => Ok(()),
             Some(scale) => {
                 let norm = self.norm(op.step, Slot::Branch, scale, true, Slot::X);
-                norm::record(recorder, self.choices, &norm)
+                self.norm_alone(recorder, &norm)
             }
         }
     }
@@ -203,6 +217,11 @@ impl<'a> Graph<'a> {
         Norm { form, step, n: self.config.n_embd, epsilon, x, scale, accumulate, out }
     }
 
+    /// Records a norm as a separate kernel.
+    fn norm_alone(&self, recorder: &mut Recorder<'_>, norm: &Norm<'_>) -> Result<()> {
+        section(recorder, norm.form.op(), |recorder| norm::record(recorder, self.choices, norm))
+    }
+
     /// Records a norm of the residual stream, the projection after it, and the append of
     /// k and v. `normed` receives the norm's output where the norm is a separate kernel.
     fn norm_matmul(
@@ -219,10 +238,12 @@ impl<'a> Graph<'a> {
         match phase {
             Phase::Decode { batch } => {
                 let op = NormGemv { norm, projection, append };
-                norm_gemv::record(recorder, self.choices, batch, &op)
+                section(recorder, norm.form.gemv_op(), |recorder| {
+                    norm_gemv::record(recorder, self.choices, batch, &op)
+                })
             }
             Phase::Prefill | Phase::Packed => {
-                norm::record(recorder, self.choices, &norm)?;
+                self.norm_alone(recorder, &norm)?;
                 self.gemm(recorder, &projection)?;
                 append.map_or(Ok(()), |append| kv_append::record(recorder, &append))
             }
@@ -232,7 +253,9 @@ impl<'a> Graph<'a> {
     fn gemm(&self, recorder: &mut Recorder<'_>, op: &Matmul<'_>) -> Result<()> {
         let scratch =
             gemm::Scratch { splits: Some(self.slot(Slot::GemmScratch)), gated: Some(self.slot(Slot::Gate)) };
-        gemm::record(recorder, self.choices.get(Op::Gemm), scratch, op)
+        section(recorder, Op::Gemm, |recorder| {
+            gemm::record(recorder, self.choices.get(Op::Gemm), scratch, op)
+        })
     }
 
     /// Returns how a layer rotates q and k; `None` if the model has no rotary embedding.
@@ -270,7 +293,7 @@ impl<'a> Graph<'a> {
             overflow: self
                 .options
                 .detects_f16_overflow()
-                .then(|| OverflowFlag { buffer: self.slot(Slot::Overflow), tag: layer }),
+                .then(|| OverflowFlag { buffer: self.slot(Slot::F16Overflow), tag: layer }),
         }
     }
 
@@ -295,12 +318,12 @@ impl<'a> Graph<'a> {
             out: self.slot(Slot::Attention),
         };
         match phase {
-            Phase::Prefill | Phase::Packed => {
+            Phase::Prefill | Phase::Packed => section(recorder, Op::AttentionPrefill, |recorder| {
                 attention_prefill::record(recorder, self.choices.get(Op::AttentionPrefill), &op)
-            }
-            Phase::Decode { .. } => {
+            }),
+            Phase::Decode { .. } => section(recorder, Op::AttentionDecode, |recorder| {
                 attention_decode::record(recorder, self.choices.get(Op::AttentionDecode), &op)
-            }
+            }),
         }
     }
 
@@ -315,7 +338,7 @@ impl<'a> Graph<'a> {
             logprobs: self.slot(Slot::Logprobs),
             details: self.slot(Slot::ScoreDetails),
         };
-        score::record(recorder, self.choices.get(Op::Score), &op)
+        section(recorder, Op::Score, |recorder| score::record(recorder, self.choices.get(Op::Score), &op))
     }
 
     pub(super) fn head(&self, recorder: &mut Recorder<'_>, phase: Phase, weights: &'a Weights) -> Result<()> {

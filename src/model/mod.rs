@@ -19,6 +19,7 @@ pub mod random;
 mod recordings;
 pub mod rope;
 pub mod spec;
+mod trial;
 
 pub use ahead::{AheadLoop, AheadToken};
 pub use decoder::Decoder;
@@ -31,6 +32,8 @@ pub use options::{ModelOptions, STEPS_AHEAD_MAX};
 pub use output::{Output, Scores, bad_logits, kv_overflow};
 pub(crate) use progress::report;
 pub use progress::{LoadPhase, LoadProgress, PLAN_STEPS, ProgressFn};
+
+pub use trial::{RecordedOp, Share, Trial};
 
 use std::sync::Arc;
 

@@ -7,7 +7,7 @@ use super::kv_cache::KvCache;
 use super::progress::{LoadPhase, ProgressFn, report};
 use crate::error::Result;
 use crate::gpu::{Dispatch, GpuBuffer, Params};
-use crate::kernels::{argmax, contract, gemv};
+use crate::kernels::{Choices, argmax, contract, gemv};
 
 /// The recorded passes, each for any number of rows or for batches up to some size.
 #[derive(Debug, Default)]
@@ -38,6 +38,8 @@ pub(super) struct BatchPass {
 /// The inputs of recording.
 pub(super) struct Recording<'a> {
     pub(super) model: &'a Model,
+    /// The kernel candidate of each operation.
+    pub(super) choices: &'a Choices,
     pub(super) dims: &'a Dims,
     pub(super) buffers: &'a [GpuBuffer],
     pub(super) cache: &'a KvCache,
@@ -72,8 +74,8 @@ impl<'a> Recording<'a> {
     }
 
     fn graph(&self) -> Graph<'a> {
-        let Model { config, options, choices, .. } = self.model;
-        let Recording { buffers, cache, dims, head_rows, .. } = *self;
+        let Model { config, options, .. } = self.model;
+        let Recording { choices, buffers, cache, dims, head_rows, .. } = *self;
         Graph { config, options, choices, buffers, cache, dims, head_rows }
     }
 
@@ -98,7 +100,7 @@ impl<'a> Recording<'a> {
     ///
     /// # Errors
     /// As [`Recorder::dispatch`].
-    pub(super) fn score(self) -> Result<Vec<Dispatch>> {
+    pub(super) fn score(&mut self) -> Result<Vec<Dispatch>> {
         let graph = self.graph();
         let mut recorder = contract::recorder(&self.model.gpu, self.params);
         graph.score(&mut recorder)?;
@@ -117,6 +119,17 @@ impl<'a> Recording<'a> {
         Ok(recorder.finish())
     }
 
+    /// Records some layers of a pass.
+    ///
+    /// # Errors
+    /// As [`Recorder::dispatch`].
+    pub(super) fn layers(&mut self, phase: Phase, layers: &[usize]) -> Result<Vec<Dispatch>> {
+        let (graph, weights) = (self.graph(), &self.model.weights.layers);
+        let mut recorder = contract::recorder(&self.model.gpu, self.params);
+        layers.iter().try_for_each(|&layer| graph.layer(&mut recorder, phase, layer, &weights[layer]))?;
+        Ok(recorder.finish())
+    }
+
     /// Records the heads for a chunk's rows and for one decode row.
     ///
     /// # Errors
@@ -125,7 +138,11 @@ impl<'a> Recording<'a> {
         Ok([self.head(Phase::Prefill)?, self.head(Phase::Decode { batch: 1 })?])
     }
 
-    fn head(&mut self, phase: Phase) -> Result<Vec<Dispatch>> {
+    /// Records the head of a pass.
+    ///
+    /// # Errors
+    /// As [`Recorder::dispatch`].
+    pub(super) fn head(&mut self, phase: Phase) -> Result<Vec<Dispatch>> {
         let (graph, weights) = (self.graph(), &self.model.weights);
         let mut recorder = contract::recorder(&self.model.gpu, self.params);
         graph.head(&mut recorder, phase, weights)?;

@@ -3,13 +3,14 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::bed::{Bed, Share};
 use super::statistics::{is_better, quantile};
 use crate::conformance::Shapes;
 use crate::conformance::canary::{self, Dropped};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Strategy, Timestamps};
 use crate::kernels::{Candidate, Choices, Op};
+use crate::memory::MemoryPlan;
+use crate::model::{Model, RecordedOp, Share, Trial};
 use crate::tensor::DType;
 
 /// Tuning budget: the limits of a search.
@@ -109,21 +110,22 @@ impl Tuning {
     }
 }
 
-/// Checks and times the implementations that the device can run, at the sizes of a model.
+/// Checks the implementations that the device can run, and times them in the passes of a
+/// loaded model. `held` is the GPU memory that the model already takes of its budget.
 /// `progress` receives each candidate before it runs; `cancel` ends the search between
 /// two samples.
 ///
 /// # Errors
-/// [`Error::Cancelled`]; errors of the device while buffers are allocated. A faulty
+/// [`Error::Cancelled`]; as [`Trial::new`]. A faulty
 /// candidate is not an error: it is dropped.
 pub fn run(
-    gpu: &Gpu,
-    shapes: &Shapes,
+    model: &Model,
+    held: MemoryPlan,
     budget: Budget,
     progress: &mut dyn FnMut(Progress),
     cancel: &AtomicBool,
 ) -> Result<Tuning> {
-    run_among(gpu, shapes, budget, &|op| op.candidates().iter().collect(), progress, cancel)
+    run_among(model, held, budget, &|op| op.candidates().iter().collect(), progress, cancel)
 }
 
 /// Searches like [`run`], but only among the given `candidates` of each operation.
@@ -131,8 +133,8 @@ pub fn run(
 /// # Errors
 /// The same as for [`run`].
 pub fn run_among(
-    gpu: &Gpu,
-    shapes: &Shapes,
+    model: &Model,
+    held: MemoryPlan,
     budget: Budget,
     candidates: &dyn Fn(Op) -> Vec<&'static Candidate>,
     progress: &mut dyn FnMut(Progress),
@@ -143,16 +145,23 @@ pub fn run_among(
         return Ok(tuning);
     }
     let started = Instant::now();
-    // A step has at most two parts.
-    let timestamps = Timestamps::new(gpu, 2)?;
-    tuning.gpu_clock = timestamps.is_some();
-    let bed = Bed::new(gpu, shapes)?;
+    let gpu = &*model.gpu;
+    let shapes = &super::tuned_shapes(&model.config, &model.options);
     let choices = Choices::new(&gpu.capabilities(), &[])?;
+    let ops: Vec<(Op, Vec<&'static Candidate>)> = Op::ALL
+        .into_iter()
+        .filter(|&op| shapes.has(op))
+        .map(|op| (op, in_order(gpu, shapes, budget, choices.get(op), candidates(op))))
+        .collect();
+    let all: Vec<&'static Candidate> = ops.iter().flat_map(|(_, all)| all).copied().collect();
+    let trial = Trial::new(model, held, &choices, &all)?;
+    let timestamps = Timestamps::new(gpu, trial.shares_max())?;
+    tuning.gpu_clock = timestamps.is_some();
     let mut search = Search {
         gpu,
         shapes,
         budget,
-        bed,
+        trial,
         choices,
         timestamps,
         started,
@@ -161,8 +170,7 @@ pub fn run_among(
         progress,
         cancel,
     };
-    let ops: Vec<Op> = Op::ALL.into_iter().filter(|&op| shapes.has(op)).collect();
-    for (i, &op) in ops.iter().enumerate() {
+    for (i, (op, candidates)) in ops.iter().enumerate() {
         let left = budget.time.saturating_sub(started.elapsed());
         if left.is_zero() {
             break;
@@ -170,7 +178,7 @@ pub fn run_among(
         let share = left / (ops.len() - i) as u32;
         search.look_until = Instant::now() + share / 2;
         search.until = Instant::now() + share;
-        let found = search.op(op, candidates(op), &mut tuning.dropped)?;
+        let found = search.op(*op, candidates, &mut tuning.dropped)?;
         search.choices.set(found.chosen);
         tuning.ops.push(found);
     }
@@ -182,7 +190,7 @@ struct Search<'a> {
     gpu: &'a Gpu,
     shapes: &'a Shapes,
     budget: Budget,
-    bed: Bed<'a>,
+    trial: Trial<'a>,
     /// Choices so far; the other operations use them while a candidate runs.
     choices: Choices,
     timestamps: Option<Timestamps>,
@@ -199,13 +207,13 @@ struct Search<'a> {
 /// A candidate that may be chosen.
 struct Contender {
     candidate: &'static Candidate,
-    shares: Vec<Share>,
+    recorded: RecordedOp,
     samples: Vec<f64>,
 }
 
 /// A candidate is not timed again if its first sample takes more than this many times the
 /// best one.
-const FAR_BEHIND: f64 = 2.0;
+const TOO_SLOW: f64 = 2.0;
 
 /// Minimum nanoseconds of a sample: short work is repeated. A sample then spans tens of
 /// timer ticks, and the start and end of a pass hardly count.
@@ -217,7 +225,7 @@ impl Search<'_> {
     fn op(
         &mut self,
         op: Op,
-        candidates: Vec<&'static Candidate>,
+        candidates: &[&'static Candidate],
         dropped: &mut Vec<Dropped>,
     ) -> Result<OpTuning> {
         let default = self.choices.get(op);
@@ -225,7 +233,7 @@ impl Search<'_> {
         let mut contenders: Vec<Contender> = Vec::new();
         let mut complete = true;
         // A single candidate needs no timing, but it still needs the check.
-        for candidate in self.in_order(default, candidates) {
+        for &candidate in candidates {
             if !contenders.is_empty() && Instant::now() >= self.look_until {
                 complete = false;
                 break;
@@ -239,7 +247,7 @@ impl Search<'_> {
                 Ok((contender, first)) => {
                     let best = timed.iter().map(|t| t.median_ns).fold(f64::INFINITY, f64::min);
                     timed.push(Timed { candidate, median_ns: first, n_samples: 1 });
-                    if first <= FAR_BEHIND * best {
+                    if first <= TOO_SLOW * best {
                         contenders.push(contender);
                     }
                 }
@@ -258,28 +266,6 @@ impl Search<'_> {
         Ok(OpTuning { op, default, chosen, timed, complete })
     }
 
-    /// Returns the candidates to check: those that the device can run, the default first.
-    /// Kernels that wait at barriers are many times slower on software adapters
-    /// (benches/record/DECISIONS.md), so only a full search times them there.
-    fn in_order(
-        &self,
-        default: &'static Candidate,
-        mut candidates: Vec<&'static Candidate>,
-    ) -> Vec<&'static Candidate> {
-        let device = self.gpu.capabilities();
-        let software = self.gpu.report().is_software() && !self.budget.full;
-        candidates.retain(|candidate| {
-            let known_slow = software
-                && device.strategy == Strategy::PerThread
-                && candidate.strategy != Strategy::PerThread;
-            // f32 weights must keep their precision.
-            let too_coarse = candidate.rounds_to_f16() && self.shapes.dtype == DType::F32;
-            candidate.runs_on(&device) && !known_slow && !too_coarse
-        });
-        candidates.sort_by_key(|candidate| *candidate != default);
-        candidates
-    }
-
     /// Reports the next candidate to `progress`, unless the search is cancelled.
     fn next(&mut self, candidate: &'static Candidate) -> Result<()> {
         if self.cancel.load(Ordering::Relaxed) {
@@ -295,12 +281,12 @@ impl Search<'_> {
     fn first_sample(&mut self, candidate: &'static Candidate) -> Result<(Contender, f64)> {
         let mut choices = self.choices;
         choices.set(candidate);
-        let shares = self.bed.shares(candidate.op, &choices)?;
-        for share in &shares {
+        let recorded = self.trial.record(candidate.op, &choices)?;
+        for share in &recorded.shares {
             self.gpu.run(&share.dispatches, share.work)?;
         }
-        let first = sample(self.gpu, &mut self.timestamps, &shares, 1)?;
-        Ok((Contender { candidate, shares, samples: Vec::new() }, first))
+        let first = sample(self.gpu, &mut self.timestamps, &recorded.shares, 1)?;
+        Ok((Contender { candidate, recorded, samples: Vec::new() }, first))
     }
 
     /// Samples all contenders in turn until the operation's time is over. A disturbance
@@ -310,7 +296,7 @@ impl Search<'_> {
         if contenders.len() < 2 {
             return Ok(());
         }
-        let once = sample(self.gpu, &mut self.timestamps, &first.shares, 1)?;
+        let once = sample(self.gpu, &mut self.timestamps, &first.recorded.shares, 1)?;
         let repetitions = (SAMPLE_NS / once.max(1.0)).clamp(1.0, REPETITIONS_MAX) as usize;
         for _ in 0..self.budget.rounds() {
             if Instant::now() >= self.until {
@@ -318,16 +304,40 @@ impl Search<'_> {
             }
             for contender in contenders.iter_mut() {
                 self.next(contender.candidate)?;
-                let time = match sample(self.gpu, &mut self.timestamps, &contender.shares, repetitions) {
-                    Err(Error::Cancelled) => return Err(Error::Cancelled),
-                    // A candidate that the device refuses is never the fastest.
-                    time => time.unwrap_or(f64::INFINITY),
-                };
+                let time =
+                    match sample(self.gpu, &mut self.timestamps, &contender.recorded.shares, repetitions) {
+                        Err(Error::Cancelled) => return Err(Error::Cancelled),
+                        // A candidate that the device refuses is never the fastest.
+                        time => time.unwrap_or(f64::INFINITY),
+                    };
                 contender.samples.push(time);
             }
         }
         Ok(())
     }
+}
+
+/// Returns the candidates to check: those that the device can run, the default first.
+/// Kernels that wait at barriers are many times slower on software adapters
+/// (benches/record/NOTES.md), so only a full search times them there.
+fn in_order(
+    gpu: &Gpu,
+    shapes: &Shapes,
+    budget: Budget,
+    default: &'static Candidate,
+    mut candidates: Vec<&'static Candidate>,
+) -> Vec<&'static Candidate> {
+    let device = gpu.capabilities();
+    let software = gpu.report().is_software() && !budget.full;
+    candidates.retain(|candidate| {
+        let known_slow =
+            software && device.strategy == Strategy::PerThread && candidate.strategy != Strategy::PerThread;
+        // f32 weights must keep their precision.
+        let too_coarse = candidate.rounds_to_f16() && shapes.dtype == DType::F32;
+        candidate.runs_on(&device) && !known_slow && !too_coarse
+    });
+    candidates.sort_by_key(|candidate| *candidate != default);
+    candidates
 }
 
 /// Returns the contender with the best median if it is clearly better than the default,

@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use wgpt::internals::conformance::{Shapes, canary};
-use wgpt::internals::engine::{tune_model, tuned_shapes};
+use wgpt::internals::engine::{load_model, tune_model, tuned_shapes};
 use wgpt::internals::kernels::{Candidate, Choices, NormForm, Op};
-use wgpt::internals::model::{Decoder, random};
+use wgpt::internals::model::{Decoder, Model, random};
 use wgpt::internals::tune::cache::{self, Key};
 use wgpt::internals::tune::{Budget, OpTuning, Progress, run, run_among};
-use wgpt::{DType, Engine, Error, ErrorKind, Gpu, GpuOptions, ModelFiles, ModelOptions, Strategy, Tuning};
+use wgpt::{
+    DType, Engine, Error, ErrorKind, Gpu, GpuOptions, MemoryPlan, ModelFiles, ModelOptions, Strategy, Tuning,
+};
 
 use crate::support::faulty::{faulty, named};
 use crate::support::open_gpu;
@@ -34,6 +36,25 @@ fn shapes(dtype: DType) -> Shapes {
         dtype,
         kv_dtype: dtype,
     }
+}
+
+/// Loads random weights of a described shape for a search.
+fn model(gpu: &Arc<Gpu>, shape: &str) -> Model {
+    let files = ModelFiles::random(random::shape(shape).unwrap(), 1).unwrap();
+    let options = ModelOptions { prefill_chunk: 20, ..ModelOptions::default() };
+    load_model(gpu, &files, &options, &mut |_| std::ops::ControlFlow::Continue(())).unwrap()
+}
+
+/// The shape of [`shapes`].
+const RAGGED: &str = "n_layer=3,n_embd=75,n_head=5,n_inner=100,vocab_size=131,n_positions=64";
+
+/// A model with gates, rotation, and fewer heads of k and v.
+const LLAMA: &str = "tinyllama-1.1b,n_layer=2,n_embd=84,n_head=6,n_kv_head=2,head_dim=14,n_inner=100,vocab_size=131,\
+                     n_positions=64";
+
+/// A model that takes nothing of a memory budget.
+fn nothing() -> MemoryPlan {
+    MemoryPlan { entries: Vec::new() }
 }
 
 /// Enough time for every candidate that a test lets the search try.
@@ -88,10 +109,11 @@ fn the_search_drops_what_is_wrong_and_takes_what_is_clearly_better() {
     } else {
         (Op::Gemv, Strategy::PerThread, Strategy::Workgroup, "workgroup_64")
     };
-    let gpu = open_gpu(GpuOptions { strategy: Some(slow), ..GpuOptions::default() });
+    let gpu = Arc::new(open_gpu(GpuOptions { strategy: Some(slow), ..GpuOptions::default() }));
     let default = Choices::new(&gpu.capabilities(), &[]).unwrap().get(op);
     assert_ne!(default.strategy(), fast);
-    let shapes = Shapes { n_embd: 768, head_dim: 64, n_head: 12, n_inner: 3072, ..shapes(DType::F16) };
+    let shape = "n_layer=3,n_embd=768,n_head=12,n_inner=3072,vocab_size=131,n_positions=64";
+    let model = model(&gpu, shape);
     let broken = faulty().map(|(candidate, _)| candidate);
     let candidates = |other| match other {
         Op::LayerNorm => {
@@ -102,7 +124,7 @@ fn the_search_drops_what_is_wrong_and_takes_what_is_clearly_better() {
     };
     let mut seen = Vec::new();
     let mut progress = |progress: Progress| seen.push(progress);
-    let tuning = run_among(&gpu, &shapes, PATIENT, &candidates, &mut progress, &no_cancel()).unwrap();
+    let tuning = run_among(&model, nothing(), PATIENT, &candidates, &mut progress, &no_cancel()).unwrap();
     let dropped: Vec<_> = tuning.dropped.iter().map(|dropped| dropped.candidate).collect();
     assert!(dropped == broken, "{:?}", tuning.dropped.iter().map(ToString::to_string).collect::<Vec<_>>());
     assert!(seen.iter().all(|p| (0.0..=1.0).contains(&p.done)) && seen.len() >= 6);
@@ -122,7 +144,7 @@ fn the_search_drops_what_is_wrong_and_takes_what_is_clearly_better() {
 /// The kernels of a Llama are checked and timed: a gated MLP, rotated q and k.
 #[test]
 fn a_gated_and_rotated_model_is_tuned() {
-    let gpu = open_gpu(GpuOptions::default());
+    let gpu = Arc::new(open_gpu(GpuOptions::default()));
     let default = Choices::new(&gpu.capabilities(), &[]).unwrap();
     let plain = shapes(DType::F16);
     let heads = Shapes { n_head: 6, n_kv_head: 2, head_dim: 16, ..plain.clone() };
@@ -139,41 +161,61 @@ fn a_gated_and_rotated_model_is_tuned() {
         Op::Gemm => vec![default.get(op), named(op, "tile_32x32")],
         _ => vec![default.get(op)],
     };
-    let tuning = run_among(&gpu, &shapes, PATIENT, &candidates, &mut |_| {}, &no_cancel()).unwrap();
+    let model = model(&gpu, &format!("{LLAMA},n_layer=3"));
+    let tuning = run_among(&model, nothing(), PATIENT, &candidates, &mut |_| {}, &no_cancel()).unwrap();
     assert!(tuning.dropped.is_empty() && tuning.is_complete(), "{:?}", tuning.dropped);
     assert!(tuning.ops.iter().all(|op| op.timed.iter().all(|timed| timed.median_ns > 0.0)));
 }
 
 #[test]
 fn only_what_a_model_has_is_tuned() {
-    let gpu = open_gpu(GpuOptions::default());
+    let gpu = Arc::new(open_gpu(GpuOptions::default()));
     let choices = Choices::new(&gpu.capabilities(), &[]).unwrap();
     let both = [[Op::LayerNorm, Op::NormGemv], [Op::RmsNorm, Op::RmsGemv]];
-    for (norm, [own, other]) in [(NormForm::Layer, both), (NormForm::Rms, [both[1], both[0]])] {
-        let shapes = Shapes { norm, ..shapes(DType::F16) };
+    for (shape, [own, other]) in [(RAGGED, both), (LLAMA, [both[1], both[0]])] {
+        let model = model(&gpu, shape);
         let only_default = |op| vec![choices.get(op)];
-        let tuning = run_among(&gpu, &shapes, PATIENT, &only_default, &mut |_| {}, &no_cancel()).unwrap();
+        let tuning = run_among(&model, nothing(), PATIENT, &only_default, &mut |_| {}, &no_cancel()).unwrap();
         let tuned: Vec<Op> = tuning.ops.iter().map(|found| found.op).collect();
         assert!(own.iter().all(|op| tuned.contains(op)) && !other.iter().any(|op| tuned.contains(op)));
         assert_eq!(tuned.len(), Op::ALL.len() - 2);
         assert!(tuning.dropped.is_empty() && tuning.is_complete());
         assert!(tuning.ops.iter().all(|found| found.timed.len() == 1), "each has a share of a step");
+        assert!(tuning.ops.iter().all(|found| found.timed[0].median_ns > 0.0), "each has dispatches");
     }
+}
+
+/// A search that does not fit the memory budget fails before it allocates, and leaves
+/// nothing allocated.
+#[test]
+fn a_search_keeps_the_memory_budget() {
+    let gpu = Arc::new(open_gpu(GpuOptions::default()));
+    let mut model = model(&gpu, RAGGED);
+    let before = gpu.ledger().total_bytes();
+    model.options.memory_budget = Some(1000);
+    let found = run(&model, nothing(), PATIENT, &mut |_| {}, &no_cancel());
+    let Err(error @ Error::Budget(_)) = found else { panic!("{found:?}") };
+    assert!(error.to_string().contains("the budget is 1000"), "{error}");
+    assert_eq!(gpu.ledger().total_bytes(), before);
+    model.options.memory_budget = Some(1 << 30);
+    let short = Budget { time: Duration::from_nanos(1), full: false };
+    run(&model, nothing(), short, &mut |_| {}, &no_cancel()).unwrap();
+    assert_eq!(gpu.ledger().total_bytes(), before);
 }
 
 #[test]
 fn a_budget_is_kept_and_a_search_can_be_cancelled() {
-    let gpu = open_gpu(GpuOptions::default());
-    let shapes = shapes(DType::F16);
+    let gpu = Arc::new(open_gpu(GpuOptions::default()));
+    let model = model(&gpu, RAGGED);
     let none = Budget { time: Duration::ZERO, full: true };
-    assert_eq!(run(&gpu, &shapes, none, &mut |_| {}, &no_cancel()).unwrap(), Tuning::default());
+    assert_eq!(run(&model, nothing(), none, &mut |_| {}, &no_cancel()).unwrap(), Tuning::default());
     // Nothing fits the tuning budget: at most the first operation's default is tried.
     let short = Budget { time: Duration::from_nanos(1), full: true };
-    let tuning = run(&gpu, &shapes, short, &mut |_| {}, &no_cancel()).unwrap();
+    let tuning = run(&model, nothing(), short, &mut |_| {}, &no_cancel()).unwrap();
     assert!(tuning.ops.len() <= 1 && !tuning.is_complete());
     assert!(tuning.ops.iter().all(|op| op.chosen == op.default));
 
-    let cancelled = run(&gpu, &shapes, PATIENT, &mut |_| {}, &AtomicBool::new(true));
+    let cancelled = run(&model, nothing(), PATIENT, &mut |_| {}, &AtomicBool::new(true));
     assert!(matches!(cancelled, Err(Error::Cancelled)));
     let flag = no_cancel();
     let mut n = 0;
@@ -181,7 +223,7 @@ fn a_budget_is_kept_and_a_search_can_be_cancelled() {
         n += 1;
         flag.store(n == 3, Ordering::Relaxed);
     };
-    assert!(matches!(run(&gpu, &shapes, PATIENT, &mut progress, &flag), Err(Error::Cancelled)));
+    assert!(matches!(run(&model, nothing(), PATIENT, &mut progress, &flag), Err(Error::Cancelled)));
     assert_eq!(n, 3);
 }
 
@@ -209,8 +251,12 @@ impl Setup {
         Setup { dir: tempfile::tempdir().unwrap(), config: config.unwrap(), other, tuning }
     }
 
-    fn gpu(&self) -> Gpu {
-        open_gpu(GpuOptions { cache_dir: Some(self.dir.path().into()), ..GpuOptions::default() })
+    fn gpu(&self) -> Arc<Gpu> {
+        Arc::new(open_gpu(GpuOptions { cache_dir: Some(self.dir.path().into()), ..GpuOptions::default() }))
+    }
+
+    fn files(&self) -> ModelFiles {
+        ModelFiles::random(self.config.clone(), 1).unwrap()
     }
 
     fn key(&self, gpu: &Gpu) -> Key {
@@ -223,10 +269,9 @@ impl Setup {
         cache::store(self.dir.path(), &self.key(&gpu), &self.tuning).unwrap()
     }
 
-    fn load(&self, gpu: Gpu, options: &ModelOptions) -> Engine {
-        let files = ModelFiles::random(self.config.clone(), 1).unwrap();
+    fn load(&self, gpu: impl Into<Arc<Gpu>>, options: &ModelOptions) -> Engine {
         let progress = &mut |_| std::ops::ControlFlow::Continue(());
-        Engine::load(files, Arc::new(gpu), options, progress).unwrap()
+        Engine::load(self.files(), gpu.into(), options, progress).unwrap()
     }
 
     /// Loads the model with the cache; returns the engine and the warnings.
@@ -370,7 +415,7 @@ fn a_tuned_model_is_found_again_and_computes_the_same() {
     let (before, _) = setup.reload();
     // Enough time for some of the operations.
     let budget = Budget { time: Duration::from_millis(500), full: false };
-    let tuning = tune_model(&gpu, &setup.config, &options, budget, &mut |_| {}, &no_cancel()).unwrap();
+    let tuning = tune_model(&gpu, &setup.files(), &options, budget, &mut |_| {}, &no_cancel()).unwrap();
     assert!(gpu.take_warnings().is_empty() && tuning.dropped.is_empty(), "{:?}", tuning.dropped);
     let (after, warnings) = setup.reload();
     assert!(after.is_tuned() && warnings.is_empty());
@@ -388,14 +433,14 @@ fn a_directory_that_cannot_be_written_fails_nothing_but_storing() {
     let setup = Setup::new();
     let file = setup.dir.path().join("file");
     std::fs::write(&file, "").unwrap();
-    let gpu = open_gpu(GpuOptions { cache_dir: Some(file.clone()), ..GpuOptions::default() });
+    let gpu = Arc::new(open_gpu(GpuOptions { cache_dir: Some(file.clone()), ..GpuOptions::default() }));
     let error = cache::store(&file, &setup.key(&gpu), &setup.tuning).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Other);
     assert!(error.to_string().contains("cannot write"), "{error}");
     assert!(cache::check_writable(&file).is_err());
     let budget = Budget { time: Duration::from_millis(50), full: false };
     let options = ModelOptions::default();
-    tune_model(&gpu, &setup.config, &options, budget, &mut |_| {}, &no_cancel()).unwrap();
+    tune_model(&gpu, &setup.files(), &options, budget, &mut |_| {}, &no_cancel()).unwrap();
     let warnings = gpu.take_warnings().join("\n");
     assert!(warnings.contains("tuned choices: cannot write"), "{warnings}");
     let engine = setup.load(gpu, &options);

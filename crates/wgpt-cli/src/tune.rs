@@ -1,5 +1,6 @@
 //! `wgpt tune`: the fastest implementation of each operation on this device.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -89,7 +90,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     }
     let files = args.model.open_files()?;
     let mut sink = args.report.open(Some(&files), [])?;
-    let gpu = Gpu::open(&args.model.gpu_options())?;
+    let gpu = Arc::new(Gpu::open(&args.model.gpu_options())?);
     for line in notices(gpu.report()) {
         note(&line);
     }
@@ -103,7 +104,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let options = args.model.model_options();
     let tuning = {
         let mut bar = TuneBar::new();
-        tune_model(&gpu, files.config(), &options, budget, &mut |p| bar.update(p), &cancel)?
+        tune_model(&gpu, &files, &options, budget, &mut |p| bar.update(p), &cancel)?
     };
     warn(&gpu);
     if args.report.form.json {

@@ -39,7 +39,14 @@ impl<'c> Answer<'c> {
         let mut session = chat.session.take().unwrap_or_else(|| chat.engine.session());
         let common = session.tokens().iter().zip(&tokens).take_while(|(a, b)| a == b).count();
         session.truncate(common);
-        let generation = session.generate(&tokens[common..], options)?;
+        let generation = match Generation::start(&chat.engine, session, &tokens[common..], options) {
+            Ok(generation) => generation,
+            Err(failed) => {
+                let (error, session) = *failed;
+                chat.session = Some(session);
+                return Err(error);
+            }
+        };
         Ok(Answer {
             reused_tokens: tokens.len() - generation.timings().prompt_tokens,
             dropped_messages: n_messages - messages.len(),

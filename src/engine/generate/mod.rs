@@ -11,7 +11,7 @@ pub use options::{FinishReason, GenerateOptions, Overflow, Piece, Timings};
 pub use steps::GenerationStep;
 pub use stream::GenerationStream;
 
-use super::budget::StepReport;
+use super::frame_budget::StepReport;
 use super::interrupt::{Interrupt, deadline_in};
 use super::source::TokenSource;
 use super::{Engine, Session};
@@ -46,12 +46,23 @@ pub struct Generation {
     report: StepReport,
 }
 
-impl Generation {
-    pub(super) fn new(
+/// The parts of a generation whose creation may fail.
+struct Start {
+    /// The session's tokens and the prompt.
+    history: Vec<u32>,
+    sampler: Sampler,
+    source: TokenSource,
+    eos: Vec<u32>,
+    decoder: Option<StreamDecoder>,
+    stops: StopStrings,
+}
+
+impl Start {
+    fn new(
         engine: &Engine,
-        mut session: Session,
+        session: &mut Session,
         prompt: &[u32],
-        options: GenerateOptions,
+        options: &GenerateOptions,
     ) -> Result<Self> {
         session.check_fed()?;
         let files = engine.files();
@@ -91,18 +102,45 @@ impl Generation {
         // If the prompt adds no token, the session's last token runs again to get its
         // logits.
         session.truncate(history.len() - 1);
-        let source = TokenSource::new(&session, &options, &sampler, &eos)?;
+        let source = TokenSource::new(session, options, &sampler, &eos)?;
+        let stops = StopStrings::new(options.stop.iter().cloned())?;
+        Ok(Start { history, sampler, source, eos, decoder, stops })
+    }
+}
+
+impl Generation {
+    pub(super) fn new(
+        engine: &Engine,
+        session: Session,
+        prompt: &[u32],
+        options: GenerateOptions,
+    ) -> Result<Self> {
+        Self::start(engine, session, prompt, options).map_err(|failed| failed.0)
+    }
+
+    /// Like [`Generation::new`], but an error returns the session.
+    pub(super) fn start(
+        engine: &Engine,
+        mut session: Session,
+        prompt: &[u32],
+        options: GenerateOptions,
+    ) -> std::result::Result<Self, Box<(Error, Session)>> {
+        let Start { history, sampler, source, eos, decoder, stops } =
+            match Start::new(engine, &mut session, prompt, &options) {
+                Ok(start) => start,
+                Err(error) => return Err(Box::new((error, session))),
+            };
         let deadline = deadline_in(options.timeout);
         session.interrupt = Interrupt { cancel: options.cancel.clone(), deadline, abandoned: None };
         Ok(Generation {
             n_cached: session.len(),
             start: 0,
-            n_ctx,
+            n_ctx: engine.n_ctx(),
             sampler,
             source,
             eos,
             decoder,
-            stops: StopStrings::new(options.stop.iter().cloned())?,
+            stops,
             n_prompt: history.len(),
             pending: history[session.len()..].to_vec(),
             history,
@@ -193,7 +231,7 @@ impl Generation {
     }
 
     /// Frees positions if the context is full. Returns `false` if the text ends here.
-    fn make_room(&mut self) -> Result<bool> {
+    fn free_context(&mut self) -> Result<bool> {
         let chosen = matches!(&self.source, TokenSource::Lookup(lookup) if lookup.is_ready());
         if chosen || self.session.len() + self.pending.len() <= self.n_ctx {
             return Ok(true);

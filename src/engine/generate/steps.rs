@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::{FinishReason, Generation, Piece};
-use crate::engine::budget::{Budget, StepReport};
+use crate::engine::frame_budget::{Budget, StepReport};
 use crate::engine::source::TokenSource;
 use crate::error::{Error, Result};
 use crate::sampling::{TokenLogprobs, token_logprobs};
@@ -91,7 +91,7 @@ impl Generation {
     fn has_ended(&mut self) -> Result<bool> {
         if let Err(error) = self.session.check_cancel() {
             self.interrupted(error)?;
-        } else if self.remaining() == 0 || !self.make_room()? {
+        } else if self.remaining() == 0 || !self.free_context()? {
             self.end(FinishReason::Length);
         }
         Ok(self.finish.is_some())

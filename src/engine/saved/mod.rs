@@ -104,7 +104,7 @@ impl Session {
             self.check_cancel()?;
             let Entered { mut forward, bound } = shared.enter();
             if !self.pages.holds(forward.cache(), self.tokens.len()) {
-                return Err(moved());
+                return Err(Error::engine_moved());
             }
             let n = forward.cache_piece_bytes().min(PIECE_BYTES).min(total - start);
             piece.resize(n as usize, 0);
@@ -214,14 +214,10 @@ impl Session {
     fn put_pages(&mut self, start: u64, piece: &[u8]) -> Result<()> {
         let Entered { mut forward, bound } = self.shared.enter();
         if !self.pages.holds(forward.cache(), self.tokens.len()) {
-            return Err(moved());
+            return Err(Error::engine_moved());
         }
         forward.write_cache(&bound.model, &self.pages, self.tokens.len(), start, piece)
     }
-}
-
-fn moved() -> Error {
-    Error::DeviceLost { message: "the engine moved to another device during a call".into() }
 }
 
 #[cfg(test)]

@@ -176,7 +176,7 @@ impl Dims {
             Slot::Step => return BATCH_OFFSET + size_of::<Batch>() as u64,
             Slot::Argmax => return argmax::RESULT_BYTES * self.batch as u64,
             Slot::PageCopy => return self.page_bytes,
-            Slot::Overflow => return OVERFLOW_FLAG_BYTES,
+            Slot::F16Overflow => return OVERFLOW_FLAG_BYTES,
             Slot::GemmScratch => return self.gemm_scratch_bytes(),
             Slot::ScorePartial => {
                 let candidate = self.choices.get(Op::Score);
@@ -240,7 +240,7 @@ impl Dims {
         let scored = self.chunk.div_ceil(self.score_rows_max()) * size_of::<Step>();
         let later = ahead::staged_bytes(self.steps_ahead).max(scored);
         let steps = 2 * size_of::<Step>() + size_of::<Batch>() + later;
-        let slots = [Slot::TokenIds, Slot::Targets, Slot::Overflow].iter().chain(&PAGE_TABLES);
+        let slots = [Slot::TokenIds, Slot::Targets, Slot::F16Overflow].iter().chain(&PAGE_TABLES);
         steps as u64 + slots.map(|&slot| self.slot_bytes(slot)).sum::<u64>()
     }
 

@@ -35,7 +35,7 @@ impl Dims {
     }
 
     /// Lists the initial allocations of the page pools.
-    fn pool_entries(&self) -> impl Iterator<Item = PlanEntry> {
+    pub(in crate::model) fn pool_entries(&self) -> impl Iterator<Item = PlanEntry> {
         let entry = |name, bytes| PlanEntry { group: MemoryGroup::KvCache, name, bytes };
         let by_group = self.groups.iter().zip(self.initial_pages);
         let pages: usize = by_group.map(|(group, n_pages)| n_pages * group.layers.len()).sum();

@@ -48,7 +48,7 @@ pub(in crate::model) enum Slot {
     /// The token and the fault flag of each row of a batch.
     Argmax,
     /// The flag in which the appends of a pass record f16 overflow.
-    Overflow,
+    F16Overflow,
     /// `[logits_rows]`: partial scores.
     ScorePartial,
     /// `[chunk]`: log-probabilities.
@@ -84,7 +84,7 @@ impl Slot {
         Slot::HeadNormed,
         Slot::Logits,
         Slot::Argmax,
-        Slot::Overflow,
+        Slot::F16Overflow,
         Slot::ScorePartial,
         Slot::Logprobs,
         Slot::ScoreDetails,
@@ -112,7 +112,7 @@ impl Slot {
             Slot::HeadNormed => "head_normed",
             Slot::Logits => "logits",
             Slot::Argmax => "argmax",
-            Slot::Overflow => "overflow",
+            Slot::F16Overflow => "overflow",
             Slot::ScorePartial => "score_partial",
             Slot::Logprobs => "logprobs",
             Slot::ScoreDetails => "score_details",
@@ -128,7 +128,7 @@ impl Slot {
             | Slot::ScorePartial
             | Slot::Logprobs
             | Slot::ScoreDetails => MemoryGroup::Logits,
-            Slot::PageCopy | Slot::Overflow => MemoryGroup::KvCache,
+            Slot::PageCopy | Slot::F16Overflow => MemoryGroup::KvCache,
             _ => MemoryGroup::Activations,
         }
     }

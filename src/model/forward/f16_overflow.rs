@@ -29,12 +29,12 @@ pub(super) fn permitted(result: Result<()>) -> Result<()> {
 
 /// Returns the upload that clears the flag, for a model's buffers.
 pub(in crate::model) fn cleared(buffers: &[GpuBuffer]) -> (&'static [u8], &GpuBuffer, u64) {
-    (&ZEROS, &buffers[Slot::Overflow as usize], 0)
+    (&ZEROS, &buffers[Slot::F16Overflow as usize], 0)
 }
 
 impl Forward {
     pub(super) fn f16_overflow_flag(&self) -> &GpuBuffer {
-        &self.buffers[Slot::Overflow as usize]
+        &self.buffers[Slot::F16Overflow as usize]
     }
 
     /// Reads and checks the flag separately, for a pass that is already submitted.

@@ -33,14 +33,15 @@ impl Forward {
                 wished[group] = double.min(pool.n_pages_max()).max(least[group]);
             }
         }
-        let target = self.within_budget(least, wished)?;
+        let target = self.within_memory_budget(least, wished)?;
         let cache = match self.cache.grown(&model.gpu, target) {
             Err(_) if target != least => self.cache.grown(&model.gpu, least)?,
             cache => cache?,
         };
         let Forward { dims, buffers, params, head_rows, .. } = self;
         let head_rows = *head_rows;
-        let recording = Recording { model, dims, buffers, cache: &cache, params, head_rows };
+        let recording =
+            Recording { model, choices: &model.choices, dims, buffers, cache: &cache, params, head_rows };
         self.recordings = recording.all(&mut |_| ControlFlow::Continue(()))?;
         self.cache = cache;
         Ok(())
@@ -49,7 +50,7 @@ impl Forward {
     /// Returns the maximum pages between `least` and `wished` that the memory budget
     /// allows, one group after the other. During growth, old and new slabs exist side by
     /// side.
-    fn within_budget(&self, least: GroupPages, wished: GroupPages) -> Result<GroupPages> {
+    fn within_memory_budget(&self, least: GroupPages, wished: GroupPages) -> Result<GroupPages> {
         let Some(budget) = self.dims.memory_budget() else { return Ok(wished) };
         let held = self.dims.bytes_beside_pools() + self.cache.bytes();
         let fits = |n_pages: GroupPages| held + self.cache.growth_bytes(n_pages) <= budget;

@@ -73,11 +73,7 @@ impl Forward {
                 model.gpu.allocate(slot.name(), dims.slot_bytes(slot), BufferUse::Storage, slot.group())
             })
             .collect::<Result<Vec<_>>>()?;
-        let ropes = model.config.attention.ropes.iter();
-        for (slot, rope) in [Slot::Rope, Slot::RopeLocal].into_iter().zip(ropes) {
-            let table = rope.table(dims.n_ctx, model.config.heads().padded);
-            model.gpu.upload(&buffers[slot as usize], 0, bytemuck::cast_slice(&table))?;
-        }
+        upload_ropes(model, &dims, &buffers)?;
         let params = Params::new(&model.gpu, dims.params_capacity())?;
         let cache = KvCache::new(&model.gpu, &dims)?;
         let ring = UploadRing::new(&model.gpu, dims.upload_bytes())?;
@@ -124,7 +120,7 @@ impl Forward {
 
     pub(super) fn recording<'f>(&'f mut self, model: &'f Model) -> Recording<'f> {
         let Forward { dims, buffers, cache, params, head_rows, .. } = self;
-        Recording { model, dims, buffers, cache, params, head_rows: *head_rows }
+        Recording { model, choices: &model.choices, dims, buffers, cache, params, head_rows: *head_rows }
     }
 
     fn warm_up(&mut self, model: &Model, progress: &mut ProgressFn<'_>) -> Result<()> {
@@ -338,6 +334,15 @@ impl Forward {
         let pieces = if self.detects_f16_overflow { &pieces[..] } else { &pieces[..pieces.len() - 1] };
         self.ring.stage_with(gpu, encoder, pieces, later)
     }
+}
+
+/// Uploads the tables of the rotary embeddings to a set of buffers.
+pub(super) fn upload_ropes(model: &Model, dims: &Dims, buffers: &[GpuBuffer]) -> Result<()> {
+    let ropes = model.config.attention.ropes.iter();
+    [Slot::Rope, Slot::RopeLocal].into_iter().zip(ropes).try_for_each(|(slot, rope)| {
+        let table = rope.table(dims.n_ctx, model.config.heads().padded);
+        model.gpu.upload(&buffers[slot as usize], 0, bytemuck::cast_slice(&table))
+    })
 }
 
 pub(super) fn work(step: Step) -> Work {

@@ -71,7 +71,7 @@ impl Forward {
     /// Submits a pass without output; with overflow detection, waits for its flag.
     pub(super) fn finish(&mut self, gpu: &Gpu, encoder: Encoder) -> Result<()> {
         if self.detects_f16_overflow {
-            return self.read(gpu, encoder, Slot::Overflow, OVERFLOW_FLAG_BYTES as usize, |_| ());
+            return self.read(gpu, encoder, Slot::F16Overflow, OVERFLOW_FLAG_BYTES as usize, |_| ());
         }
         self.submit(gpu, encoder)
     }

@@ -176,8 +176,7 @@ impl PageList {
         if len == 0 {
             self.pool = pool.id();
         } else if !self.is_of(pool) {
-            let message = "the engine moved to another device during a call".into();
-            return Err(Error::DeviceLost { message });
+            return Err(Error::engine_moved());
         }
         if self.pages.is_empty() {
             self.n_gone = self.skipped(len);

@@ -142,14 +142,24 @@ impl Rope {
     }
 
     fn checked(self) -> Result<Self> {
-        if self.n_rot.is_multiple_of(2) {
-            return Ok(self);
+        let fault = |field: &str, value: String, expected: &str| {
+            Err(Error::Config { field: field.into(), value, expected: expected.into() })
+        };
+        let n_rot = self.n_rot.to_string();
+        match self.scaling {
+            _ if !self.n_rot.is_multiple_of(2) => {
+                fault("head_dim", n_rot, "an even number of rotated elements of a head")
+            }
+            // Its exponent is n_rot / (n_rot - 2).
+            RopeScaling::Dynamic { .. } if self.n_rot == 2 => {
+                fault("head_dim", n_rot, "more than 2 rotated elements of a head with dynamic scaling")
+            }
+            // It divides by the logarithm of the base.
+            RopeScaling::Yarn { .. } if self.theta <= 1.0 => {
+                fault("rope_theta", self.theta.to_string(), "a base above 1 with YaRN scaling")
+            }
+            _ => Ok(self),
         }
-        Err(Error::Config {
-            field: "head_dim".into(),
-            value: self.n_rot.to_string(),
-            expected: "an even number of rotated elements of a head".into(),
-        })
     }
 
     /// Returns the context length after scaling, given the config's.

@@ -92,3 +92,21 @@ fn the_table_is_the_identity_beyond_what_is_rotated() {
     assert_eq!(row[4..], [1.0, 0.0, 1.0, 0.0]);
     assert!(Rope::plain(3, 100.0, Pairing::AsIs).is_err());
 }
+
+#[test]
+fn scaling_that_would_divide_by_zero_is_refused() {
+    let from = |text: &str, n_rot| {
+        let json = ConfigJson::from_bytes("config.json", text.as_bytes()).unwrap();
+        Rope::from_json(&json, n_rot, 64, THETA_DEFAULT)
+    };
+    let dynamic = r#"{"rope_scaling": {"type": "dynamic", "factor": 2.0}}"#;
+    let error = from(dynamic, 2).unwrap_err();
+    assert!(matches!(&error, Error::Config { field, .. } if field == "head_dim"), "{error}");
+    assert!(from(dynamic, 4).unwrap().table(200, 4).iter().all(|value| value.is_finite()));
+    let yarn = |theta: &str| {
+        format!(r#"{{"rope_theta": {theta}, "rope_scaling": {{"rope_type": "yarn", "factor": 4.0}}}}"#)
+    };
+    let error = from(&yarn("1.0"), 16).unwrap_err();
+    assert!(matches!(&error, Error::Config { field, .. } if field == "rope_theta"), "{error}");
+    assert!(from(&yarn("1.5"), 16).unwrap().table(200, 16).iter().all(|value| value.is_finite()));
+}

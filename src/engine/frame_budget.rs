@@ -180,11 +180,11 @@ impl Session {
             }
             self.check_cancel()?;
             if !forward.has_unfinished() {
+                // Steps ahead or another device may have left pages.
+                self.drop_unused_pages(&mut forward);
                 let most = forward.rows_within(piece.min(model.options.max_submit), position);
                 let (owner, all) = (self.feed.owner, &*self.feed.queue.make_contiguous());
                 let (chunk, last) = (&all[..most.min(all.len())], most >= all.len());
-                // Drops pages beyond `position`, left by steps ahead or by another device.
-                self.pages.truncate(forward.cache(), position);
                 forward.begin_pass(model, owner, &mut self.pages, chunk, position, last)?;
             } else if report.submits > 0 && !forward.piece_fits(model, left) {
                 return Ok(());
@@ -212,9 +212,10 @@ impl Session {
 
     /// Drops the tokens that were fed and have not run, and the pass in progress for them.
     pub(super) fn forget_fed(&mut self) {
-        let mut forward = self.shared.lock();
+        let shared = Arc::clone(&self.shared);
+        let mut forward = shared.lock();
         forward.abandon(self.feed.owner);
-        self.pages.truncate(forward.cache(), self.tokens.len());
+        self.drop_unused_pages(&mut forward);
         self.feed.queue.clear();
     }
 
