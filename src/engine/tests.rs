@@ -53,8 +53,8 @@ fn a_pass_that_ran_no_piece_keeps_its_uploads() {
 /// Steps ahead whose results could not be read are computed again when the text resumes.
 #[test]
 fn a_text_resumes_after_steps_ahead_could_not_be_read() {
-    let (engine, _) =
-        load(small(), &ModelOptions { steps_ahead: Some(4), ..ModelOptions::default() }, &faults);
+    let options = ModelOptions { steps_ahead: Some(4), ..ModelOptions::default() };
+    let (engine, faults) = load(small(), &options);
     let options = || GenerateOptions {
         sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
         max_new_tokens: Some(40),
