@@ -52,6 +52,8 @@ fn cancel() {
     assert!(reason == "stop\n" || (reason == "cancelled\n" && n >= 20), "{text}");
 }
 
+/// The example needs the door, which is open in a test of the whole workspace.
+#[cfg(feature = "internals")]
 #[test]
 fn shared_prefix() {
     let text = run("shared_prefix");

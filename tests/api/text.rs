@@ -111,30 +111,6 @@ fn random_tokens_stream_to_the_lossy_decoding_of_the_whole() {
 }
 
 #[test]
-fn the_demo_tokenizer_fits_its_model() {
-    let tokenizer = Tokenizer::from_file(DEMO).unwrap();
-    assert_eq!(tokenizer.vocab_size(), 2048);
-    tokenizer.check_vocab(2048).unwrap();
-    let text = "Once upon a time, Lily said: \"Hi!\"\n<|endoftext|>";
-    let ids = tokenizer.encode(text).unwrap();
-    assert_eq!(ids.last(), Some(&0));
-    assert_eq!(tokenizer.decode(&ids, false).unwrap(), text);
-}
-
-#[test]
-fn a_tokenizer_larger_than_the_model_is_an_error() {
-    let tokenizer = gpt2();
-    tokenizer.check_vocab(50257).unwrap();
-    tokenizer.check_vocab(50304).unwrap();
-    let error = tokenizer.check_vocab(50256).unwrap_err();
-    assert!(matches!(&error, Error::Model { file, .. } if file == GPT2));
-    let message = error.to_string();
-    for part in ["<|endoftext|>", "id 50256", "at least 50257", "has 50256", GPT2] {
-        assert!(message.contains(part), "{message}");
-    }
-}
-
-#[test]
 fn truncation_and_padding_of_the_file_are_left_out() {
     let mut json: serde_json::Value = serde_json::from_slice(&fs::read(DEMO).unwrap()).unwrap();
     json["truncation"] = serde_json::json!(

@@ -1,5 +1,5 @@
 //! Whole models and their files: logits against transformers, checkpoints, chat
-//! templates.
+//! templates, tokenizers.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -9,3 +9,4 @@ mod golden;
 mod long_context;
 #[path = "../support/mod.rs"]
 mod support;
+mod tokenizer;
