@@ -15,7 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("checkpoint", &["tensor"]),
     ("kernels", &["gpu", "tensor"]),
     ("conformance", &["kernels", "reference", "gpu", "tensor"]),
-    ("tune", &["conformance", "kernels", "gpu", "tensor"]),
+    ("tune", &["model", "conformance", "kernels", "gpu", "memory", "tensor"]),
     ("model", &["kernels", "gpu", "checkpoint", "memory", "tensor"]),
     (
         "engine",
