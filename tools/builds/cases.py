@@ -33,6 +33,9 @@ PROTOCOLS = ("hf", "llama", "lm-eval", "segments")
 DTYPES = {"f16": [], "f32": F32}
 # One token at a time: the operations of decoding compute the logits.
 DECODE = ["--prefill-chunk", "1"]
+# Small enough that a busy machine need not cut them by measured cost, and more rows than a batch of decoding (8): a
+# rest of few rows takes other kernels.
+UNCUT = ["--prefill-chunk", "24"]
 
 
 def candidates(old: Path) -> dict[str, list[str]]:
@@ -67,7 +70,7 @@ def variant_cases(old: Path) -> list[Case]:
                 elif op in ("gemv", "norm_gemv", "rms_gemv", "attention_decode"):
                     step = logits(short, *DECODE, *forced)
                 else:
-                    step = logits(model, *forced)
+                    step = logits(model, *UNCUT, *forced)
                 # Some devices cannot run some variants; the error must be the same, too.
                 step.codes = (0, 4)
                 steps.append(step)
@@ -171,7 +174,7 @@ def evaluation_cases() -> list[Case]:
             case(
                 "perplexity",
                 f"{model.name}, {protocol}",
-                Step([*args, "--json"], out="json"),
+                Step([*args, "--json", *UNCUT], out="json"),
                 Step(few),
                 Step([*few, "--json", "--tokens-table", *F32], out="json"),
                 quick=protocol == "llama",
