@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Session;
 use super::bound::{Entered, enter_with};
 use crate::error::Result;
-use crate::gpu::{Gpu, GpuBuffer};
+use crate::gpu::{Gpu, GpuBuffer, HostBuffer};
 use crate::model::Output;
 
 /// The tokens that outputs are computed for.
@@ -45,7 +45,7 @@ impl GpuOutputs<'_> {
 
     /// The logits, `[n_rows, vocab_size]`, rows [`GpuOutputs::logits_stride`] apart.
     #[must_use]
-    pub fn logits(&self) -> &wgpu::Buffer {
+    pub fn logits(&self) -> &HostBuffer {
         self.logits.raw()
     }
 
@@ -64,7 +64,7 @@ impl GpuOutputs<'_> {
     /// The last hidden states, after the final norm, `[n_rows, n_embd]`, rows
     /// [`GpuOutputs::hidden_stride`] apart.
     #[must_use]
-    pub fn hidden(&self) -> &wgpu::Buffer {
+    pub fn hidden(&self) -> &HostBuffer {
         self.hidden.raw()
     }
 

@@ -42,6 +42,8 @@ pub use transfer::{Readback, Submission, UploadRing};
 
 pub use crate::memory::MemoryGroup;
 use counters::Counters;
+/// A buffer as a host application binds it.
+pub use wgpu::Buffer as HostBuffer;
 
 use crate::error::{Error, Result};
 

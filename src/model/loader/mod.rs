@@ -333,7 +333,7 @@ impl<'a> Loader<'a, '_> {
 
 /// Returns a tensor that every model has.
 fn required<T>(loaded: Option<T>) -> T {
-    loaded.expect("Decoder::tensors lists the tensors that all models have")
+    loaded.expect("every model has this tensor, and the list names it")
 }
 
 /// Allocates the buffers of a matrix, split by rows if it does not fit one binding.
