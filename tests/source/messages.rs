@@ -10,7 +10,6 @@ const LIBRARIES: [&str; 2] = ["src", "crates/wgpt-eval/src"];
 
 /// Paths in string literals that name no option, or one without a flag, and the reason.
 const NO_OPTIONS: &[(&str, &str)] = &[
-    ("Forward::run", "the reason of a lint that is expected"),
     ("ModelOptions::max_submit", "the program has no such flag, since it draws no frames"),
     ("Option::is_none", "an argument of serde"),
     ("Vec::is_empty", "an argument of serde"),
