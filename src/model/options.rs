@@ -27,7 +27,7 @@ pub struct ModelOptions {
     /// Steps of a generation that are encoded ahead with the GPU sampler, at most
     /// [`STEPS_AHEAD_MAX`]; 0 samples on the CPU. `None` means 0 on CPU adapters, where
     /// the CPU sampler is faster, and for vocabularies that the GPU sampler cannot take.
-    /// Otherwise it means [`STEPS_AHEAD`].
+    /// Otherwise it means 4.
     pub steps_ahead: Option<usize>,
     /// Memory budget: the maximum bytes of GPU memory that the model may take, sessions
     /// included. Loading compares its plan with the budget before anything is allocated.
@@ -45,7 +45,7 @@ pub struct ModelOptions {
     /// Maximum time that a submit should take, predicted from measured dispatch times;
     /// longer work is divided among several submits. The system resets a GPU that is busy
     /// with one submit for too long (Windows after 2 s, phones sooner), and all other
-    /// programs that draw with the GPU wait. [`MAX_SUBMIT`] by default.
+    /// programs that draw with the GPU wait. 50 ms by default.
     pub max_submit: Duration,
 }
 

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 #[non_exhaustive]
 pub enum LoadPhase {
     /// Opens files and device, chooses kernels, plans memory, and compares the
-    /// checkpoint's names and shapes with the config. Counts these [`PLAN_STEPS`]. A load
+    /// checkpoint's names and shapes with the config. Counts these four steps. A load
     /// of opened files onto an open device starts after the second step.
     Plan,
     /// Reads and converts weights; counts bytes of the files.

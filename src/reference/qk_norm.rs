@@ -1,6 +1,6 @@
 use super::{rms_norm, rotary};
 
-/// Returns the RMS normalization of each head, rotated by [`rotary`].
+/// Returns the RMS normalization of each head, rotated by `rotary`.
 ///
 /// `heads` is `[n_heads, head_dim]`, `weight` is `[head_dim]`. `cos_sin` holds cosine and
 /// sine of the first pairs; later pairs are not rotated. Returns `[n_heads, head_dim]`.

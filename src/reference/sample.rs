@@ -1,6 +1,6 @@
 /// Returns the token whose share of the distribution, in order of id, contains `u` from
 /// [0, 1). Temperature 0 takes the largest logit, the lowest id of equal ones. `None` if
-/// [`super::argmax`] returns `None`.
+/// `argmax` returns `None`.
 ///
 /// The filters are those of `SamplingParams`; each sees what the previous one left.
 /// `top_k` 0, `top_p` 1 and `min_p` 0 are off.

@@ -11,7 +11,7 @@ pub struct Score {
     pub best_logprob: f64,
 }
 
-/// Returns the score of `target`; `None` if [`super::argmax`] returns `None`.
+/// Returns the score of `target`; `None` if `argmax` returns `None`.
 #[must_use]
 pub fn score(logits: &[f32], target: usize) -> Option<Score> {
     let best = super::argmax(logits)?;

@@ -130,7 +130,7 @@ fn perplexity_names_what_is_wrong_with_a_text() {
     };
     fails(&[], "", &["stdin: the file is empty"]);
     fails(&[], " \n\n", &["stdin: the file holds white space alone"]);
-    fails(&[], "a", &["stdin: the text has 1 token, protocol hf needs at least 2"]);
+    fails(&[], "a", &["stdin: the text has 1 token, but protocol hf needs at least 2"]);
     fails(&["--stride", "0"], once, &["stride 0: expected 1 to the context of 512"]);
     fails(&["--stride", "33", "-c", "32"], once, &["stride 33: expected 1 to the context of 32"]);
     fails(&["--protocol", "llama"], once, &["stdin: the text has 4 tokens", "a whole window of 512"]);

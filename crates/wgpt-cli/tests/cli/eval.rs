@@ -102,7 +102,7 @@ fn bad_data_and_models_without_words_exit_with_4() {
     wgpt(&["eval", "lambada", file]).fails(4, &["bad.jsonl line 2: missing field `text`"]);
     wgpt(&["eval", "hellaswag", "no/such.jsonl"]).fails(4, &["cannot read no/such.jsonl"]);
     let shots = ["eval", "choices", &data("choices.jsonl"), "--shots", "1"];
-    wgpt(&shots).fails(4, &["name a file of answered questions"]);
+    wgpt(&shots).fails(4, &["give a file of answered questions"]);
     let random = ["eval", "choices", &data("choices.jsonl"), "--random", "demo"];
     wgpt(&random).fails(4, &["random weights have no tokenizer"]);
     let usage: &[&[&str]] = &[

@@ -98,7 +98,7 @@ pub struct TaskReport {
     pub n_truncated: usize,
     /// Cost of the evaluation.
     pub cost: Cost,
-    /// SHA-256 of the weights ([`wgpt::Checkpoint::sha256`]).
+    /// SHA-256 of the weights ([`wgpt::ModelFiles::sha256`]).
     pub model_sha256: String,
     /// SHA-256 of the data ([`super::Dataset::sha256`]).
     pub data_sha256: String,
