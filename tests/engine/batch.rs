@@ -9,7 +9,7 @@ use wgpt::{BatchLogits, Engine, Error, Gpu, GpuOptions, ModelOptions, Session};
 use crate::support::{GREEDY_BOUND, gap, open_gpu};
 use crate::{deterministic, every_gpu, f32_options, load_tiny};
 
-/// For f32 weights and cache, as for whole models (tests/golden.rs): only the order of
+/// For f32 weights and cache, as for whole models (tests/models/golden.rs): only the order of
 /// sums may differ.
 const TOLERANCE_F32: f32 = 2e-4;
 /// With an f16 cache, a key or value close to the middle between two f16 values may be

@@ -108,7 +108,7 @@ fn without_deterministic_results_are_within_the_rule_of_batches() {
         finish(&mut session, budget);
         let furthest =
             session.logits().unwrap().iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        // The largest change of a logit that an f16 cache may cause (tests/batch.rs).
+        // The largest change of a logit that an f16 cache may cause (tests/engine/batch.rs).
         assert!(furthest <= 5e-3, "{budget:?}: {furthest}");
     }
 }

@@ -15,7 +15,7 @@ use crate::{deterministic, every_gpu, f32_options, load_files, load_tiny};
 /// most 6e-6 of its magnitude (`kernels::score::record`), and logits here are small.
 const TOLERANCE: f64 = 1e-5;
 /// For log-probabilities whose logits were summed in another order, by the type of
-/// weights and cache: as for whole models (tests/batch.rs).
+/// weights and cache: as for whole models (tests/engine/batch.rs).
 const TOLERANCE_F32: f64 = 2e-4;
 const TOLERANCE_F16: f64 = 5e-3;
 

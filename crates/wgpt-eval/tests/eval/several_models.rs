@@ -95,7 +95,7 @@ fn plain(rows: &[(Vec<f64>, Vec<f64>, u32)]) -> Plain {
     found
 }
 
-/// Logits of the engine are within 2e-4 (tests/golden.rs): the divergence of two
+/// Logits of the engine are within 2e-4 (tests/models/golden.rs): the divergence of two
 /// distributions some nats apart changes by a small multiple of that.
 fn assert_report(report: &CompareReport, plain: &Plain) {
     let close = |found: f64, expected: f64, name: &str| {
@@ -190,7 +190,7 @@ fn a_model_does_not_differ_from_itself() {
     assert!(report.most_different.is_empty() && report.tokens_scored == 299);
 }
 
-/// Rounding to f16 changes the logits by less than 2e-2 (tests/golden.rs), and the
+/// Rounding to f16 changes the logits by less than 2e-2 (tests/models/golden.rs), and the
 /// divergence by the square of that.
 #[test]
 fn half_precision_is_close() {
