@@ -137,7 +137,7 @@ fn a_full_context_refuses_or_drops_the_oldest_turns() {
 
     let long = "cat ".repeat(80);
     let error = chat.send(long, greedy(4)).map(drop).unwrap_err();
-    assert!(error.to_string().contains("shorten it"), "{error}");
+    assert!(error.to_string().contains("shorten the message"), "{error}");
     assert_eq!(chat.messages().len(), 1 + rest.len() + 2);
 }
 
