@@ -137,8 +137,7 @@ impl Engine {
 
     /// Pages of the KV cache over all groups of layers: (held by sessions, total).
     #[must_use]
-    #[cfg_attr(feature = "internals", visibility::make(pub))]
-    pub(crate) fn kv_pages(&self) -> (usize, usize) {
+    pub fn kv_pages(&self) -> (usize, usize) {
         let mut forward = self.shared.lock();
         let pools = forward.cache().pools();
         let n_pages: usize = pools.iter().map(KvPool::n_pages).sum();

@@ -53,7 +53,6 @@ fn cancel() {
 }
 
 /// The example needs the door, which is open in a test of the whole workspace.
-#[cfg(feature = "internals")]
 #[test]
 fn shared_prefix() {
     let text = run("shared_prefix");
