@@ -90,7 +90,7 @@ fn text(engine: &wgpt::Engine, sampled: bool) -> Generation {
 #[test]
 fn a_text_goes_on_where_the_loss_cut_it() {
     for steps_ahead in [0, 4] {
-        let (gpu, faults) = faulty_gpu();
+        let (gpu, _) = faulty_gpu();
         let options = ModelOptions { steps_ahead: Some(steps_ahead), ..deterministic() };
         let engine = load(&gpu, &options).unwrap();
         let plain: Vec<Vec<u32>> = [false, true]
@@ -103,7 +103,7 @@ fn a_text_goes_on_where_the_loss_cut_it() {
         for (sampled, plain) in [(false, &plain[0]), (true, &plain[1])] {
             let mut cut = text(&engine, sampled);
             assert!(cut.by_ref().take(13).all(|piece| piece.is_ok()));
-            faults.inject(Call::Submit, 0, Fault::Loss);
+            engine.gpu().faults().inject(Call::Submit, 0, Fault::Loss);
             let error = cut.find_map(Result::err).unwrap();
             assert!(matches!(error, Error::DeviceLost { .. }), "{error}");
             assert!(cut.next().is_none(), "an error ends the iterator");

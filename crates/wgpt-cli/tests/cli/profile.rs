@@ -127,7 +127,8 @@ fn tables_hold_both_steps() {
 #[test]
 fn what_cannot_be_profiled_is_refused() {
     let tiny = golden("gpt2-tiny");
-    wgpt(&["profile", "-m", &tiny, "-n", "128"]).fails(4, &["1 to 127", "one of the 128 positions of the context"]);
+    wgpt(&["profile", "-m", &tiny, "-n", "128"])
+        .fails(4, &["1 to 127", "one of the 128 positions of the context"]);
     wgpt(&["profile", "-m", &tiny, "-n", "0"]).fails(4, &["a prompt of 0 tokens"]);
     wgpt(&["profile", "-m", &tiny, "-p", "text"]).fails(4, &["tokenizer.json"]);
     wgpt(&["profile", "--random", "demo", "-p", "text"]).fails(4, &["random weights have no tokenizer"]);
