@@ -1,7 +1,8 @@
-//! Files that are read in bounds, and written completely or not at all.
+//! Reading of files up to a maximum size, and writing of files completely or not at all.
 //!
 //! A new file is written under a temporary name in its directory and renamed when it is
-//! complete: no reader sees a part of it, and the old file stays until then.
+//! complete. So no reader sees a part of it, and an older file of that name stays until
+//! then.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};

@@ -1,4 +1,5 @@
-//! Measurements of `wgpt bench`. They return typed results and print nothing.
+//! The measurements of `wgpt bench` and `wgpt profile`. They return typed results and print
+//! nothing.
 
 mod attends;
 mod batch;

@@ -1,8 +1,9 @@
-//! What a kernel must compute, and whether it does.
+//! Cases that define what each kernel must compute, and checks that it does.
 //!
 //! A case is an operation with its sizes, its inputs and a naive reference ([`cases`]). The
-//! tests run every kernel candidate on every case, the benchmark times the same cases. The
-//! canary ([`canary`]) runs a few of them at the sizes of one model, on the user's driver.
+//! tests run every kernel candidate on every case, and the benchmark times the same cases.
+//! The canary ([`canary`]) runs a few small cases with the types, head size and width of one
+//! model, on the user's driver.
 
 pub mod canary;
 pub mod cases;

@@ -1,11 +1,11 @@
-//! A check-up: whether wgpt works on this machine, and how well. The result is one
-//! report, which an application can show and `wgpt doctor` prints.
+//! A check-up of this machine: whether wgpt works on it, and how fast. The result is one
+//! report, which an application can show and which `wgpt doctor` prints.
 //!
 //! The check-up has no separate rules for kernels, tuning or caches: it calls the canary, the
 //! selection of kernels and the probes. The verdict is a function of the findings.
 //!
-//! If a driver fails during the check-up, by an error or by a panic inside wgpu, the
-//! failure becomes a line of the report. With `panic = "abort"` a panic ends the process.
+//! If a driver fails during the check-up, the failure becomes a line of the report, even
+//! if it is a panic inside wgpu. With `panic = "abort"`, a panic ends the process.
 
 pub(crate) mod benchmark;
 pub(crate) mod kernels;

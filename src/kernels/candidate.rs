@@ -131,7 +131,7 @@ pub(crate) enum Loads {
     Narrow,
     /// In elements of 64 bits: two f32 or four f16. Software adapters gather each element
     /// of a load separately, so half as many gathers take half the time
-    /// (benches/record/NOTES.md).
+    /// (benches/record/DECISIONS.md).
     Wide,
     /// As `Wide`; four threads of a subgroup also load an input together and pass on the
     /// values that each has loaded.

@@ -1,34 +1,34 @@
-//! What whoever runs kernels without bounds checks must guarantee, and the two places
-//! where the rest of the library relies on it.
+//! The guarantees that callers must give to run kernels without bounds checks, and the two
+//! places where the rest of the library relies on them.
 //!
-//! Shaders run unchecked in the engine, since bounds checks and bounded loops cost time in
-//! every inner loop. Each kernel guards its own ragged edges (rows, columns, keys beyond
-//! the end), so its accesses stay within its buffers and workgroup arrays, its loops end,
-//! and no divisor is zero, as long as these statements hold for every dispatch:
+//! Shaders run unchecked in the engine, because bounds checks and bounded loops cost time
+//! in every inner loop. Each kernel checks its own ragged edges: rows, columns and keys
+//! beyond the end. Its accesses then stay within its buffers and workgroup arrays, its
+//! loops end, and no divisor is zero, as long as these statements hold for every dispatch:
 //!
 //! 1. **Shader text and constants** are those of this library: a [`Variant`] composed by
 //!    a file of this folder, or a [`Candidate`] of [`super::Op::candidates`].
 //! 2. **Buffers** have at least the length that the recording function documents for the
 //!    sizes that it is given. `record` functions assert what they can.
 //! 3. **[`Step`](super::Step)**: `n_rows` is at most the number of rows of every activation
-//!    buffer bound, `first_row + n_rows` too; `position + n_rows <= kv_len <= n_ctx`, where
-//!    `n_ctx` bounds the rotary table and the attention scratch.
+//!    buffer bound, and so is `first_row + n_rows`. `position + n_rows <= kv_len <= n_ctx`;
+//!    the rotary table and the attention scratch have room for `n_ctx` positions.
 //! 4. **[`Batch`](super::Batch)**: each row in use has `position < kv_len <= n_ctx`, and
 //!    `first_page + ceil(kv_len / PAGE_SIZE)` is at most the length of the page table.
 //! 5. **Page entries** of positions below `kv_len` (and inside the window, where a layer has
 //!    one) name a page inside a slab that is bound.
 //! 6. **Score targets** are below the vocabulary's size. Token ids may have any value: the
 //!    embedding kernel skips an id outside its piece of the table.
-//! 7. **[`Work`](crate::gpu::Work)** of a run has the `n_rows` of its step and a `kv_len` of
-//!    at least the step's.
+//! 7. **[`Work`](crate::gpu::Work)** of a run has the `n_rows` of its step. Its `kv_len` is
+//!    at least that of the step.
 //! 8. **Floats may have any bits**, NaN and infinity included: no kernel turns a float into
 //!    an index without clamping it. So hidden states and logits may be handed to a host,
 //!    which may write to them.
 //!
 //! The model room keeps 3 to 7: `Forward` asserts chunk, batch and context sizes, sessions
 //! compare every token and target with the vocabulary, and page lists are private to the KV
-//! cache. The case lists and the tuning search allocate their own buffers from one set of
-//! sizes. The tests run every kernel with the checks on
+//! cache. The conformance cases and the tuning trial (`model::Trial`) allocate their own
+//! buffers and fill in matching steps. The tests run every kernel with the checks on
 //! ([`GpuOptions::checked_shaders`](crate::gpu::GpuOptions::checked_shaders)) and off, with
 //! guard words around every output.
 //!

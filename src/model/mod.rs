@@ -1,6 +1,6 @@
-//! The model: turns a config and a checkpoint into work recorded on the GPU.
+//! The model: turns a config and a checkpoint into recorded GPU work.
 //!
-//! It knows the order of layers and the names of tensors, but neither WGSL nor
+//! This module knows the order of layers and the names of tensors, but neither WGSL nor
 //! workgroups.
 
 mod ahead;

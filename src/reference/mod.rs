@@ -1,5 +1,5 @@
 //! Naive twins of the kernels: f32 in and out, f64 inside, without padding or tiling.
-//! They are simple enough to be obviously correct, and serve tests and benchmarks.
+//! They are simple enough to be obviously correct. Tests and benchmarks use them.
 
 pub mod activation;
 mod argmax;

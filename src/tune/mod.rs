@@ -1,8 +1,8 @@
-//! Which kernel candidates are the fastest for a model on a device.
+//! The search for the fastest kernel candidates of a model on a device.
 //!
-//! [`run`] searches: candidates that pass the canary are timed in turn, in the passes of a
-//! loaded model. [`cache`] stores
-//! the result in a file, from which a model takes its kernels when it is loaded.
+//! [`run`] times the candidates that pass the canary, in turn, in the passes of a loaded
+//! model. [`cache`] stores the result in a file. A model that is loaded later takes its
+//! kernels from this file.
 
 pub mod cache;
 mod search;

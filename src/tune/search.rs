@@ -319,7 +319,7 @@ impl Search<'_> {
 
 /// Returns the candidates to check: those that the device can run, the default first.
 /// Kernels that wait at barriers are many times slower on software adapters
-/// (benches/record/NOTES.md), so only a full search times them there.
+/// (benches/record/DECISIONS.md), so only a full search times them there.
 fn in_order(
     gpu: &Gpu,
     shapes: &Shapes,

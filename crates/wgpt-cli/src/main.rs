@@ -1,4 +1,5 @@
-//! The command line: arguments, printing, progress, exit codes; one file per command.
+//! The program `wgpt`: arguments, printing, progress and exit codes, with one file per
+//! command.
 //!
 //! stdout carries only the result; notices, progress and errors go to stderr.
 
