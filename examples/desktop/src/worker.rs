@@ -287,7 +287,7 @@ impl Room {
         let files = engine.files();
         let info = ModelInfo {
             name: files.name().to_owned(),
-            n_parameters: files.config().n_parameters(),
+            n_parameters: files.n_parameters(),
             n_ctx: engine.n_ctx(),
             bytes: engine.gpu().ledger().total_bytes(),
             has_tokenizer: files.has_tokenizer(),
