@@ -148,5 +148,5 @@ fn a_file_cut_short_after_it_was_opened_is_an_error() {
     let mut out = vec![0.0; 10_000];
     let error = checkpoint.reader().read_block(&checkpoint.tensors()[0], 0..100, 0..100, &mut out);
     let text = error.unwrap_err().to_string();
-    assert!(text.contains("model.safetensors: ended early") && text.contains("cut short"), "{text}");
+    assert!(text.contains("model.safetensors: ended early") && text.contains("truncated"), "{text}");
 }
