@@ -186,7 +186,7 @@ fn shots_must_be_there() {
         (Task::Lambada, options(1, None, Convention::LmEval), "lambada uses no shots"),
         (Task::Lambada, options(1, Some("x"), Convention::LmEval), "lambada uses no shots"),
         (Task::Mmlu, options(1, Some("x"), Convention::LmEval), "mmlu takes its shots from dev/"),
-        (Task::Hellaswag, options(0, Some("x"), Convention::LmEval), "without a number of shots"),
+        (Task::Hellaswag, options(0, Some("x"), Convention::LmEval), "a shots file needs a number of shots"),
         (Task::Hellaswag, options(1, Some("x"), Convention::Llmc), "llm.c uses no shots"),
         (Task::Lambada, options(0, None, Convention::Llmc), "llm.c has no lambada"),
     ];

@@ -409,7 +409,7 @@ fn what_is_not_of_one_run_is_refused_with_its_step() {
     assert!(none.contains("no text to evaluate checkpoints on"), "{none}");
     let short = CurveTexts { train: Some(&text[..1]), validation: None };
     let short = run.evaluate(short, &CurveOptions::default(), ignore).unwrap_err().to_string();
-    assert!(short.starts_with("step 10: text: the text has 1 token, protocol hf"), "{short}");
+    assert!(short.starts_with("step 10: text: the text has 1 token, but protocol hf"), "{short}");
     let mut checkpoints = run.checkpoints();
     checkpoints[1].path = repository("tests/golden/gpt2-oddvocab");
     let options = CurveOptions::default();
