@@ -226,7 +226,11 @@ fn what_makes_no_sense_is_refused() {
         (1, hf.clone(), ["a.txt: the text has 1 token, ", "needs at least 2"]),
         (127, llama.clone(), ["a.txt: the text has 127 tokens, ", "a whole window of 128: give more text"]),
         (0, with(Protocol::Segments), ["a.txt: the text has 0 tokens", "at least 1"]),
-        (9, PerplexityOptions { context: Some(129), ..hf.clone() }, ["a window of 129 tokens", "takes 2 to 128"]),
+        (
+            9,
+            PerplexityOptions { context: Some(129), ..hf.clone() },
+            ["a window of 129 tokens", "takes 2 to 128"],
+        ),
         (9, PerplexityOptions { context: Some(2), ..llama.clone() }, ["a window of 2 tokens", "takes 3"]),
         (9, PerplexityOptions { stride: Some(0), ..hf.clone() }, ["stride 0", "1 to the context of 128"]),
         (9, PerplexityOptions { stride: Some(129), ..hf.clone() }, ["stride 129", "1 to the context of 128"]),
