@@ -125,8 +125,7 @@ pub struct Prepared {
 
 impl Prepared {
     /// Returns the dispatches, for a benchmark that encodes them itself.
-    #[must_use]
-    pub fn dispatches(&self) -> (&[Dispatch], Work) {
+    pub(crate) fn dispatches(&self) -> (&[Dispatch], Work) {
         (&self.dispatches, self.work)
     }
 

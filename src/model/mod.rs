@@ -32,7 +32,6 @@ pub use options::{ModelOptions, STEPS_AHEAD_MAX};
 pub use output::{Output, Scores, bad_logits, kv_overflow};
 pub(crate) use progress::report;
 pub use progress::{LoadPhase, LoadProgress, PLAN_STEPS, ProgressFn};
-
 pub use trial::{RecordedOp, Share, Trial};
 
 use std::sync::Arc;
@@ -40,16 +39,17 @@ use std::sync::Arc;
 use crate::gpu::Gpu;
 use crate::kernels::Choices;
 
-/// The immutable half of a model: its configuration, and its weights on a device.
+/// The immutable half of a model: its configuration, and its weights on a device. What
+/// must agree for unchecked shaders is private to the crate.
 pub struct Model {
     /// The architecture and its sizes.
-    pub config: Decoder,
+    pub(crate) config: Decoder,
     /// The options for loading and running it.
     pub options: ModelOptions,
     /// The kernel candidate chosen for each operation.
-    pub choices: Choices,
+    pub(crate) choices: Choices,
     /// The weights on the GPU.
-    pub weights: Weights,
+    pub(crate) weights: Weights,
     /// The device that holds the weights and runs the model.
-    pub gpu: Arc<Gpu>,
+    pub(crate) gpu: Arc<Gpu>,
 }

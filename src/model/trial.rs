@@ -26,17 +26,17 @@ const DEPTH: usize = 1024;
 /// A part of a pass that belongs to one operation.
 pub struct Share {
     /// The operation's dispatches.
-    pub dispatches: Vec<Dispatch>,
+    pub(crate) dispatches: Vec<Dispatch>,
     /// The step that they run in.
-    pub work: Work,
+    pub(crate) work: Work,
     /// Number of times that a pass of the model contains them.
-    pub times: f64,
+    pub(crate) times: f64,
 }
 
 /// An operation's dispatches in one pass.
 pub struct RecordedOp {
     /// Its shares: one for each kind of layer, and the head's.
-    pub shares: Vec<Share>,
+    pub(crate) shares: Vec<Share>,
     /// Bound by the dispatches.
     _params: Params,
 }

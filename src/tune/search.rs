@@ -116,8 +116,9 @@ impl Tuning {
 /// two samples.
 ///
 /// # Errors
-/// [`Error::Cancelled`]; as [`Trial::new`]. A faulty
-/// candidate is not an error: it is dropped.
+/// [`Error::Cancelled`]; [`Error::Budget`] when the buffers do not fit into the memory
+/// budget; as [`crate::model::Dims::new`]; as [`Gpu::allocate`]. A faulty candidate is not
+/// an error: it is dropped.
 pub fn run(
     model: &Model,
     held: MemoryPlan,

@@ -38,7 +38,7 @@ pub use cost::Cost;
 pub use gated::GatedCase;
 pub use kv_append::KvAppendCase;
 pub use list::{all, gpt2_shapes, quick};
-pub use matmul::{MatmulCase, MatmulInput, MatmulOutput};
+pub use matmul::{MatmulCase, MatmulInput};
 pub use norm::{NormCase, NormInput};
 pub use norm_gemv::{Behind, NormGemvCase};
 pub use paged::KvShape;
