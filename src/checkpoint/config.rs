@@ -3,14 +3,16 @@
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Map, Value};
 
+use super::folder::Folder;
 use super::json::{self, Expected};
 use crate::error::{Error, Result};
-use crate::files::read_bounded;
+
+/// The file's name in a model directory.
+const FILE: &str = "config.json";
 
 /// The fields of a model's `config.json`.
 ///
@@ -33,19 +35,20 @@ pub struct ConfigJson {
 }
 
 impl ConfigJson {
-    /// Reads the file at `path`.
+    /// Reads `config.json` of a folder.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be read; [`Error::Model`] with line and column when
-    /// it is not JSON, or when it is not an object.
-    pub fn from_file(path: &Path) -> Result<Self> {
-        Self::from_bytes(&path.display().to_string(), &read_bounded(path, json::MAX_FILE_BYTES)?)
+    /// [`Error::Io`] or [`Error::Model`] when it is missing or cannot be read;
+    /// [`Error::Model`] with line and column when it is not JSON, or when it is not an
+    /// object.
+    pub fn of(folder: &Folder) -> Result<Self> {
+        Self::from_bytes(&folder.display(FILE), &folder.read(FILE, json::MAX_FILE_BYTES)?)
     }
 
     /// Parses the text of a `config.json`. Messages call the file `name`.
     ///
     /// # Errors
-    /// As [`ConfigJson::from_file`].
+    /// As [`ConfigJson::of`].
     pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self> {
         Ok(ConfigJson { fields: json::parse_object(name, bytes)?, path: String::new(), read: Arc::default() })
     }

@@ -33,9 +33,6 @@ const TOKENIZER: &str = "tokenizer.json";
 /// Limit for tokenizer.json. Published tokenizers have up to 35 MB (256 k tokens).
 const TOKENIZER_BYTES_MAX: u64 = 256 << 20;
 
-/// Limit for config.json; published ones have a few KB.
-const CONFIG_BYTES_MAX: u64 = 4 << 20;
-
 /// The embedded model's files.
 #[cfg(feature = "demo-model")]
 const DEMO: [(&str, &[u8]); 3] = [
@@ -106,8 +103,7 @@ impl ModelFiles {
         name: String,
         checkpoint: impl FnOnce(&Folder) -> Result<Checkpoint>,
     ) -> Result<Self> {
-        let config = folder.read("config.json", CONFIG_BYTES_MAX)?;
-        let config = Decoder::from_json(&ConfigJson::from_bytes(&folder.display("config.json"), &config)?)?;
+        let config = Decoder::from_json(&ConfigJson::of(&folder)?)?;
         let checkpoint = checkpoint(&folder)?;
         let generation = GenerationConfig::of(&folder)?;
         Ok(Self::new(name, config, checkpoint, generation, Some(folder)))

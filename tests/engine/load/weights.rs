@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use wgpt::internals::checkpoint::{Checkpoint, ConfigJson};
+use wgpt::internals::checkpoint::{Checkpoint, ConfigJson, Folder};
 use wgpt::internals::kernels::{Matrix, MatrixLayout};
 use wgpt::internals::model::spec::{Layout, Role, Source, TensorSpec};
 use wgpt::internals::model::{Decoder, Weights};
@@ -90,7 +90,7 @@ fn expected(checkpoint: &Checkpoint, config: &Decoder, spec: &TensorSpec, dtype:
 /// Loads and compares every matrix; returns the number of pieces of the embedding.
 fn check(dir: &Path, dtype: DType, strategy: Strategy, max_binding_bytes: Option<u64>) -> usize {
     let gpu = Gpu::open(&GpuOptions { max_binding_bytes, strategy: Some(strategy), ..files::gpu() }).unwrap();
-    let config = Decoder::from_json(&ConfigJson::from_file(&dir.join("config.json")).unwrap()).unwrap();
+    let config = Decoder::from_json(&ConfigJson::of(&Folder::Dir(dir.to_owned())).unwrap()).unwrap();
     let checkpoint = Checkpoint::open_dir(dir).unwrap();
     let weights =
         Weights::load(&gpu, &config, &checkpoint, dtype, &mut |_| ControlFlow::Continue(())).unwrap();

@@ -1,17 +1,19 @@
 //! `config.json` as a file; its accessors are tested where they are defined.
 
 use std::fs;
-use std::path::Path;
 
-use wgpt::internals::checkpoint::ConfigJson;
+use wgpt::internals::checkpoint::{ConfigJson, Folder};
 
 #[test]
 fn a_config_file_that_is_no_object_is_described() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config.json");
-    let text = |path: &Path| ConfigJson::from_file(path).unwrap_err().to_string();
-    assert!(text(&path).starts_with("cannot open "));
-    assert!(text(dir.path()).contains("expected a file, found a directory"));
+    let folder = Folder::Dir(dir.path().to_owned());
+    let text = || ConfigJson::of(&folder).unwrap_err().to_string();
+    assert!(text().starts_with("cannot open "));
+    fs::create_dir(&path).unwrap();
+    assert!(text().contains("expected a file, found a directory"));
+    fs::remove_dir(&path).unwrap();
     let cases = [
         ("{\"n_layer\": 12,\n}", "not valid JSON: trailing comma at line 2 column 1"),
         ("", "not valid JSON: EOF while parsing a value at line 1 column 0"),
@@ -21,14 +23,14 @@ fn a_config_file_that_is_no_object_is_described() {
     ];
     for (content, expected) in cases {
         fs::write(&path, content).unwrap();
-        assert!(text(&path).contains("config.json: ") && text(&path).contains(expected), "{}", text(&path));
+        assert!(text().contains("config.json: ") && text().contains(expected), "{}", text());
     }
     fs::write(&path, "[".repeat(100_000)).unwrap();
-    assert!(text(&path).contains("recursion limit"), "{}", text(&path));
+    assert!(text().contains("recursion limit"), "{}", text());
     fs::write(&path, vec![b' '; 5 << 20]).unwrap();
-    assert!(text(&path).contains("has more than 4194304 bytes"), "{}", text(&path));
+    assert!(text().contains("has more than 4194304 bytes"), "{}", text());
     fs::write(&path, [b'{', 0xFF, b'}']).unwrap();
-    assert!(text(&path).contains("not valid JSON"), "{}", text(&path));
+    assert!(text().contains("not valid JSON"), "{}", text());
     fs::write(&path, "{\"n_layer\": 12}").unwrap();
-    assert_eq!(ConfigJson::from_file(&path).unwrap().usize("n_layer", 1..=99).unwrap(), 12);
+    assert_eq!(ConfigJson::of(&folder).unwrap().usize("n_layer", 1..=99).unwrap(), 12);
 }
