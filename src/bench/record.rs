@@ -154,7 +154,7 @@ mod tests {
         let header = RecordHeader::new(&gpu);
         assert!(header.features_floor && header.max_binding_bytes == 1 << 20 && header.cpu_cores > 0);
         assert_eq!(header.max_workgroup_invocations, 256);
-        assert_eq!(header.kernel_hash, kernels::SOURCE_HASH.to_owned());
+        assert_eq!(header.kernel_hash, kernels::SOURCE_HASH);
         assert!(header.place().contains(&gpu.report().name));
         let text = serde_json::to_string(&header).unwrap();
         assert_eq!(serde_json::from_str::<RecordHeader>(&text).unwrap(), header);

@@ -190,7 +190,7 @@ impl Pipeline {
             source: wgpu::ShaderSource::Wgsl(variant.wgsl().into()),
         };
         let module = if checked {
-            unchecked::checked_module(device, source)
+            device.create_shader_module(source)
         } else {
             unchecked::unchecked_module(device, source)
         };

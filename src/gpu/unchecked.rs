@@ -20,14 +20,6 @@ impl<'g> Recorder<'g> {
     }
 }
 
-/// Compiles WGSL with wgpu's checks.
-pub(super) fn checked_module(
-    device: &wgpu::Device,
-    source: wgpu::ShaderModuleDescriptor<'_>,
-) -> wgpu::ShaderModule {
-    device.create_shader_module(source)
-}
-
 /// Compiles WGSL without wgpu's checks, for a recording made by [`Recorder::unchecked`].
 pub(super) fn unchecked_module(
     device: &wgpu::Device,

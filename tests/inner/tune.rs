@@ -369,7 +369,7 @@ fn each_key_has_a_file_of_its_own() {
         assert_eq!(cache::load(setup.dir.path(), other, &gpu.capabilities()), cache::Found::default());
         assert_ne!(cache::store(setup.dir.path(), other, &setup.tuning).unwrap(), path);
     }
-    assert_eq!(key.kernels, wgpt::internals::kernels::SOURCE_HASH.to_owned());
+    assert_eq!(key.kernels, wgpt::internals::kernels::SOURCE_HASH);
     // A choice that the device cannot run is not used, whatever the file says.
     let floor = open_gpu(GpuOptions { features_floor: true, ..GpuOptions::default() }).capabilities();
     if !setup.other.runs_on(&floor) {

@@ -73,7 +73,7 @@ fn public_items_are_those_recorded() {
             assert!(
                 gone.is_empty() && added.is_empty(),
                 "{package}: gone {gone:#?}, new {added:#?}; a change that is meant is recorded by \
-                 WGPT_RECORD=1 cargo test --test source public_items, and stands in CHANGELOG.md"
+                 WGPT_RECORD=1 cargo test --test source public_items, and CHANGELOG.md lists it"
             );
         }
     }

@@ -25,7 +25,7 @@ fn check_record(record: &Value) {
     for field in ["kernel_hash", "device", "driver", "driver_info", "wgpu_version", "test_time"] {
         assert!(record[field].is_string(), "{field}: {record:#}");
     }
-    assert_eq!(record["kernel_hash"], wgpt::internals::kernels::SOURCE_HASH.to_owned());
+    assert_eq!(record["kernel_hash"], wgpt::internals::kernels::SOURCE_HASH);
     assert!(number(record, "max_storage_buffers") >= 8.0 && number(record, "cpu_cores") >= 1.0);
     let roofline = &record["roofline"];
     let (bandwidth, peak) = (number(roofline, "bytes_per_second"), number(roofline, "flops_per_second"));
@@ -125,7 +125,7 @@ fn every_variant_of_every_operation_is_measured() {
         for row in rows {
             assert_eq!(&row[column("op")], op);
             assert!(row[column("median_ns")].parse::<f64>().unwrap() > 0.0);
-            assert_eq!(row[column("kernel_hash")], wgpt::internals::kernels::SOURCE_HASH.to_owned());
+            assert_eq!(&row[column("kernel_hash")], wgpt::internals::kernels::SOURCE_HASH);
         }
     }
 }
