@@ -13,8 +13,8 @@
 // group repeat its last head and are not stored.
 //
 // Fragments in common/: step, pack_f16 | pack_f32, load_plain, rows_batch, softmax,
-// kv_layout, kv_by_8, kv_read_1 | kv_read_4, window, soft_cap | none,
-// cap_soft | cap_none, attention, reduce_workgroup | reduce_subgroup.
+// kv_layout, kv_by_8, kv_read_1 | kv_read_4, window, soft_cap, attention,
+// reduce_workgroup | reduce_subgroup.
 
 // Scores and weights of a key are one vec4.
 const_assert HEADS >= 1u && HEADS <= 4u;
@@ -93,7 +93,7 @@ fn attention_decode(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
             for (var h = 0u; h < HEADS; h++) {
                 score[h] = dot(sums[h], vec4<f32>(1.0));
             }
-            score = capped(score, params.soft_cap);
+            score = capped(score);
         }
         let new_max = max(running_max, workgroup_max(score, lane));
         let weight = select(vec4<f32>(0.0), exp4_nonpositive(score - new_max), visible);

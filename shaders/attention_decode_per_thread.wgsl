@@ -16,7 +16,7 @@
 //
 // Fragments in common/: step, pack_f16 | pack_f32 | pack_f16_wide | pack_f32_wide,
 // load_plain | load_wide, rows_batch, softmax, kv_layout, kv_by_8, kv_read_1 | kv_read_4,
-// window, soft_cap | none, cap_soft | cap_none, attention, dot4.
+// window, soft_cap, attention, dot4.
 
 // Each block of four positions is within one page.
 const_assert PAGE_SIZE % 4u == 0u && SPLIT_KEYS % PAGE_SIZE == 0u && HEADS * SPLIT_KEYS <= SCORES;
@@ -83,7 +83,7 @@ fn attention_decode_per_thread(
         let keys = key + offsets;
         let visible = (keys >= vec4<u32>(seen)) & (keys < vec4<u32>(end));
         for (var h = 0u; h < HEADS; h++) {
-            let score = capped(dots[h] * params.scale, params.soft_cap);
+            let score = capped(dots[h] * params.scale);
             let masked = select(vec4<f32>(MASKED), score, visible);
             weights[h * (SPLIT_KEYS / 4u) + (key - first) / 4u] = store4(masked);
             largest[h] = max(largest[h], max(max(masked.x, masked.y), max(masked.z, masked.w)));

@@ -14,8 +14,7 @@
 // other sequences.
 //
 // Fragments in common/: step, pack_f16 | pack_f32, load_plain, rows_chunk | rows_batch,
-// softmax, kv_layout, kv_by_8, kv_read_1 | kv_read_4, window, soft_cap | none,
-// cap_soft | cap_none, attention.
+// softmax, kv_layout, kv_by_8, kv_read_1 | kv_read_4, window, soft_cap, attention.
 
 // 128 threads, eight per item.
 const_assert ITEMS == 16u;
@@ -104,7 +103,7 @@ fn attention_prefill(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
             }
             let keys = first_key + offsets;
             let visible = (keys >= vec4<u32>(own_first)) & (keys < vec4<u32>(own_end));
-            score = select(vec4<f32>(MASKED), capped(score * params.scale, params.soft_cap), visible);
+            score = select(vec4<f32>(MASKED), capped(score * params.scale), visible);
             for (var i = 0u; i < 4u; i++) {
                 scores[thread_item * KEYS + offsets[i]] = score[i];
             }

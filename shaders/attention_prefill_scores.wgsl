@@ -15,8 +15,8 @@
 //
 // Fragments in common/: step, pack_f16 | pack_f32 | pack_f16_wide | pack_f32_wide,
 // load_plain | load_wide, rows_chunk | rows_batch, softmax, kv_layout,
-// kv_by_4_f16 | kv_by_4_f16_wide | kv_by_4_f32, kv_read_1 | kv_read_4, window,
-// soft_cap | none, cap_soft | cap_none, attention, dot4, prefill_items.
+// kv_by_4_f16 | kv_by_4_f16_wide | kv_by_4_f32, kv_read_1 | kv_read_4, window, soft_cap,
+// attention, dot4, prefill_items.
 
 // There are 32 sums per thread. A block of positions is within one page.
 const_assert KEYS == 8u && PAGE_SIZE % KEYS == 0u;
@@ -93,6 +93,6 @@ fn add_scores(keys: mat4x4<f32>, query: vec4<f32>, sum: vec4<f32>) -> vec4<f32> 
 }
 
 fn store(at: u32, low: vec4<f32>, high: vec4<f32>) {
-    scores[at] = store4(capped(low * params.scale, params.soft_cap));
-    scores[at + 1u] = store4(capped(high * params.scale, params.soft_cap));
+    scores[at] = store4(capped(low * params.scale));
+    scores[at + 1u] = store4(capped(high * params.scale));
 }

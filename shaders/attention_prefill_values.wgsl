@@ -14,8 +14,7 @@
 //
 // Fragments in common/: step, pack_f16 | pack_f32 | pack_f16_wide | pack_f32_wide,
 // load_plain | load_wide, rows_chunk | rows_batch, softmax, kv_layout, kv_by_8,
-// kv_read_1 | kv_read_4, window, soft_cap | none, cap_soft | cap_none, attention, dot4,
-// prefill_items.
+// kv_read_1 | kv_read_4, window, soft_cap, attention, dot4, prefill_items.
 
 const_assert PAGE_SIZE % 4u == 0u;
 

@@ -9,9 +9,8 @@
 // k are loaded as zeros. Rows of x beyond M repeat the last one and are not stored.
 //
 // Fragments in common/: step, pack_f16 | pack_f32, weights_rows | weights_blocks,
-// activation, soft_cap, matmul, rope | none, rotate | rotate_none,
-// rows_chunk | rows_batch | none, gemm_block_4x4 | gemm_block_8x4 | gemm_block_8x8,
-// output_plain | output_partial.
+// activation, soft_cap, matmul, rope | rope_none, rows_chunk | rows_batch | none,
+// gemm_block_4x4 | gemm_block_8x4 | gemm_block_8x8, output | output_partial.
 
 const THREADS_M: u32 = TILE_M / BLOCK_M;
 const THREADS_N: u32 = TILE_N / BLOCK_N;

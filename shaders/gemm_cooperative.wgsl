@@ -13,8 +13,8 @@
 // n and k are loaded as zeros.
 //
 // Fragments in common/: step, pack_f16 | pack_f32, weights_rows | weights_blocks,
-// activation, soft_cap, matmul, rope | none, rotate | rotate_none,
-// rows_chunk | rows_batch | none, cooperative_8 | cooperative_16.
+// activation, soft_cap, matmul, rope | rope_none, rows_chunk | rows_batch | none,
+// cooperative_8 | cooperative_16.
 
 const THREADS: u32 = 128u;
 const BLOCKS: u32 = 4u;

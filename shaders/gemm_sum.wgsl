@@ -5,8 +5,7 @@
 // Ragged edge: n is padded to a multiple of 8 with zeros; threads beyond n do nothing.
 //
 // Fragments in common/: step, pack_f16 | pack_f32, weights_rows | weights_blocks,
-// activation, soft_cap, matmul, rope | none, rotate | rotate_none,
-// rows_chunk | rows_batch | none.
+// activation, soft_cap, matmul, rope | rope_none, rows_chunk | rows_batch | none.
 
 // [SPLITS * n_rows, n]
 @group(0) @binding(6) var<storage, read> partial: array<vec4<f32>>;

@@ -8,10 +8,9 @@
 //
 // Fragments in common/: step, pack_f16 | pack_f32, weights_rows | weights_blocks,
 // activation, soft_cap, matmul, dot4, reduce_workgroup | reduce_subgroup,
-// input_plain | input_norm | input_rms, rows_batch | none, rope | none,
-// rotate | rotate_none, rows_chunk | rows_batch | none, kv_layout | none,
-// pack4_f16 | pack4_f32 | none, overflow_note | overflow_ignore | none,
-// output_plain | output_gated | output_kv.
+// input_plain | input_norm | input_rms, rows_batch | none, rope | rope_none,
+// rows_chunk | rows_batch | none, kv_layout | none, pack4_f16 | pack4_f32 | none,
+// overflow_note | overflow_ignore | none, output | output_kv.
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn gemv(

@@ -13,9 +13,9 @@
 // weights_rows | weights_blocks, activation, soft_cap, matmul, dot4,
 // lane | lane_subgroup, input8_alone | input8_quad,
 // input_plain_per_thread | input_norm_per_thread | input_rms_per_thread,
-// rows_batch | none, rope | none, rotate | rotate_none, rows_chunk | rows_batch | none,
-// kv_layout | none, pack4_f16 | pack4_f32 | none, overflow_note | overflow_ignore | none,
-// output_plain | output_gated | output_kv.
+// rows_batch | none, rope | rope_none, rows_chunk | rows_batch | none, kv_layout | none,
+// pack4_f16 | pack4_f32 | none, overflow_note | overflow_ignore | none,
+// output | output_kv.
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn gemv_per_thread(

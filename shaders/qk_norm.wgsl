@@ -1,4 +1,4 @@
-// head = rotate(head / sqrt(mean of head^2 + epsilon) * weight), for every q and k head
+// head = rotated(head / sqrt(mean of head^2 + epsilon) * weight), for every q and k head
 // of every row, in place (query and key normalization: Dehghani et al. 2023, "Scaling
 // Vision Transformers to 22 Billion Parameters", section 2; with the root mean square and
 // rotary position embedding as in Qwen 3 and Gemma 3)
@@ -7,8 +7,7 @@
 // Ragged edge: the padding of a head is zero and adds nothing to the sum, and the weight
 // is zero there. Pairs in the padding are not rotated.
 //
-// Fragments in common/: step, rows_chunk | rows_batch | none, rope | none,
-// rope_apply | rope_ignore.
+// Fragments in common/: step, rows_chunk | rows_batch | none, rope | rope_none.
 struct QkNormParams {
     // Query heads.
     n_head: u32,
@@ -63,6 +62,6 @@ fn qk_norm(
 
     let weight = select(width, 0u, head < params.n_head);
     for (var i = lane; i < width; i += WORKGROUP_SIZE) {
-        qkv[first + i] = rotate(row, i, qkv[first + i] * factor * scale[weight + i]);
+        qkv[first + i] = turned(row, i, width, qkv[first + i] * factor * scale[weight + i]);
     }
 }

@@ -13,7 +13,7 @@ struct AttentionParams {
     out_stride4: u32,
     // Scale of q·k.
     scale: f32,
-    // Bound of the scores; unused where scores are not capped.
+    // Bound of the scores; unused unless CAPPED is 1.
     soft_cap: f32,
     // Positions that a row sees, its own included; the largest u32 means all.
     window: u32,
@@ -34,3 +34,11 @@ struct AttentionParams {
 // [pages of the sequences]
 @group(0) @binding(3) var<storage, read> page_table: array<u32>;
 
+// Limits attention scores to the range from -soft_cap to soft_cap if CAPPED is 1 (Gemma 2:
+// Gemma Team 2024, arXiv 2408.00118, section 2).
+fn capped(scores: vec4<f32>) -> vec4<f32> {
+    if (CAPPED != 0u) {
+        return soft_capped(scores, params.soft_cap);
+    }
+    return scores;
+}

@@ -22,7 +22,8 @@ struct MatmulParams {
     tag: u32,
     // Bound of the soft cap, 0 for none.
     soft_cap: f32,
-    // Rotated elements of a row, and elements of a head, each divided by 4.
+    // Rotated elements of a row, and elements of a head, each divided by 4; 0 without a
+    // rotation.
     rotated4: u32,
     head4: u32,
     unused0: u32,
@@ -46,6 +47,15 @@ fn biased(column: u32, sum: vec4<f32>) -> vec4<f32> {
         value += bias[column];
     }
     return value;
+}
+
+// Rotates the first heads of a row by the row's position. Takes four consecutive elements
+// of a row; `column` counts vec4 of the row.
+fn rotated(row: u32, column: u32, value: vec4<f32>) -> vec4<f32> {
+    if (column >= params.rotated4) {
+        return value;
+    }
+    return turned(row, column % params.head4, params.head4, value);
 }
 
 // Applies bias, activation, soft cap and rotation to four consecutive outputs of one row.

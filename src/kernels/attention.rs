@@ -2,7 +2,7 @@
 
 use super::candidate::{Candidate, Op};
 use super::fragments::{
-    self, ATTENTION, KV_LAYOUT, SOFTMAX, STEP, WINDOW, cap, kv_read, load4, pack_for_reading,
+    self, ATTENTION, KV_LAYOUT, SOFT_CAP, SOFTMAX, STEP, WINDOW, kv_read, load4, pack_for_reading,
 };
 use super::paged::{PAGE_SIZE, PagedKv};
 use super::step::{Rows, StepRows};
@@ -147,7 +147,7 @@ pub(super) fn variant(
     kv_by: usize,
 ) -> Variant {
     let wide = candidate.is_wide();
-    let mut fragments = vec![
+    let fragments = vec![
         STEP,
         pack_for_reading(form.dtype, wide),
         load4(wide),
@@ -157,10 +157,14 @@ pub(super) fn variant(
         fragments::kv_by(kv_by, form.dtype, wide),
         kv_read(form.n_slabs),
         WINDOW,
+        SOFT_CAP,
+        ATTENTION,
     ];
-    fragments.extend(cap(form.soft_cap));
-    fragments.push(ATTENTION);
-    let constants = [("HEAD_DIM", form.head_dim as u32), ("PAGE_SIZE", PAGE_SIZE as u32)];
+    let constants = [
+        ("HEAD_DIM", form.head_dim as u32),
+        ("PAGE_SIZE", PAGE_SIZE as u32),
+        ("CAPPED", u32::from(form.soft_cap)),
+    ];
     candidate.variant(index, fragments, &constants)
 }
 

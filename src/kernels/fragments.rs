@@ -25,9 +25,7 @@ pub const LANE: Fragment = fragment!("lane", []);
 const LANE_SUBGROUP: Fragment = fragment!("lane_subgroup", []);
 pub const DOT4: Fragment = fragment!("dot4", []);
 pub const PREFILL_ITEMS: Fragment = fragment!("prefill_items", []);
-pub const OUTPUT_PLAIN: Fragment = fragment!("output_plain", []);
-pub const OUTPUT_GATED: Fragment = fragment!("output_gated", []);
-const ROPE: Fragment = fragment!("rope", [Binding::read(14, "rope")]);
+pub const OUTPUT: Fragment = fragment!("output", []);
 pub const POSITIONS_LEARNED: Fragment = fragment!("positions_learned", [Binding::read(4, "wpe")]);
 pub const POSITIONS_NONE: Fragment = fragment!("positions_none", []);
 pub const OUTPUT_PARTIAL: Fragment = fragment!("output_partial", [Binding::read_write(6, "partial")]);
@@ -192,16 +190,10 @@ pub fn reduce(strategy: Strategy) -> Fragment {
     }
 }
 
-/// Returns the fragments with `rotate`, which rotates heads by their rows' positions if
+/// Returns the fragment with `turned`, which rotates a head by its row's position if
 /// `apply`.
-pub fn rotate_heads(apply: bool) -> Vec<Fragment> {
-    if apply { vec![ROPE, fragment!("rope_apply", [])] } else { vec![fragment!("rope_ignore", [])] }
-}
-
-/// Returns the fragments with `rotated`, which rotates the first heads of a matrix's
-/// outputs if `apply`.
-pub fn rotate_outputs(apply: bool) -> Vec<Fragment> {
-    if apply { vec![ROPE, fragment!("rotate", [])] } else { vec![fragment!("rotate_none", [])] }
+pub fn rope(apply: bool) -> Fragment {
+    if apply { fragment!("rope", [Binding::read(14, "rope")]) } else { fragment!("rope_none", []) }
 }
 
 /// Returns the fragment with `note_overflow`, which records f16 overflow if `detect`.
@@ -211,11 +203,6 @@ pub fn overflow(detect: bool) -> Fragment {
     } else {
         fragment!("overflow_ignore", [])
     }
-}
-
-/// Returns the fragments with `capped`, which bounds attention scores if `soft`.
-pub fn cap(soft: bool) -> Vec<Fragment> {
-    if soft { vec![SOFT_CAP, fragment!("cap_soft", [])] } else { vec![fragment!("cap_none", [])] }
 }
 
 /// Returns the fragment for loads of `values` values of the cache: eight in the form of

@@ -17,7 +17,7 @@
 
 use super::candidate::{Candidate, Loads, Op};
 use super::fragments::{
-    ACTIVATION, MATMUL, OUTPUT_PARTIAL, OUTPUT_PLAIN, SOFT_CAP, STEP, cooperative, gemm_block, pack, weights,
+    ACTIVATION, MATMUL, OUTPUT, OUTPUT_PARTIAL, SOFT_CAP, STEP, cooperative, gemm_block, pack, weights,
 };
 use super::gated::{self, Gated};
 use super::gemv::{self, GEMV_PER_THREAD, PER_THREAD_ROWS};
@@ -135,7 +135,7 @@ pub fn variants(candidate: &Candidate, dtype: DType, layout: MatrixLayout, form:
     }
     let block = gemm_block(candidate.constant("BLOCK_M"), candidate.constant("BLOCK_N"));
     if candidate.splits() == 1 {
-        return vec![candidate.variant(0, with(form, &[block, OUTPUT_PLAIN]), &[])];
+        return vec![candidate.variant(0, with(form, &[block, OUTPUT]), &[form.gated()])];
     }
     // The sum applies the epilogue.
     let sum = Variant {

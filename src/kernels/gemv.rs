@@ -9,8 +9,7 @@
 
 use super::candidate::{Candidate, Loads, Op};
 use super::fragments::{
-    ACTIVATION, DOT4, MATMUL, OUTPUT_GATED, OUTPUT_PLAIN, SOFT_CAP, STEP, input, input8, pack_for_reading,
-    reduce, weights,
+    ACTIVATION, DOT4, MATMUL, OUTPUT, SOFT_CAP, STEP, input, input8, pack_for_reading, reduce, weights,
 };
 use super::matmul::Matmul;
 use super::matmul_form::Form;
@@ -82,13 +81,13 @@ pub fn variant(
     form: Form,
 ) -> Variant {
     let input_and_output = [&[input(None, candidate.strategy)][..], &output(form)].concat();
-    variant_with(candidate, dtype, layout, batch, form, input_and_output, &[])
+    variant_with(candidate, dtype, layout, batch, form, input_and_output, &[form.gated()])
 }
 
-/// Returns the fragments that store the output in a form.
+/// Returns the fragments that store the output in a form, which need [`Form::gated`].
 pub(super) fn output(form: Form) -> Vec<Fragment> {
     let mut fragments = form.rotation_and_rows();
-    fragments.push(if form == Form::Gated { OUTPUT_GATED } else { OUTPUT_PLAIN });
+    fragments.push(OUTPUT);
     fragments
 }
 

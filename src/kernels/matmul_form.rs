@@ -61,21 +61,26 @@ pub enum Form {
 }
 
 impl Form {
+    /// Returns the constant of the fragment `output`.
+    pub(super) const fn gated(self) -> (&'static str, u32) {
+        ("GATED", matches!(self, Form::Gated) as u32)
+    }
+
     /// Returns whether outputs are rotated.
     #[must_use]
     pub const fn is_rotated(self) -> bool {
         matches!(self, Form::Rotated(_))
     }
 
-    /// Returns the fragments with `rotated`.
-    pub(super) fn rotation(self) -> Vec<Fragment> {
-        fragments::rotate_outputs(self.is_rotated())
+    /// Returns the fragment with `turned`.
+    pub(super) fn rotation(self) -> Fragment {
+        fragments::rope(self.is_rotated())
     }
 
     /// Returns [`Form::rotation`] with the rows fragment that it needs, for a kernel
     /// without one.
     pub(super) fn rotation_and_rows(self) -> Vec<Fragment> {
-        let mut fragments = self.rotation();
+        let mut fragments = vec![self.rotation()];
         if let Form::Rotated(rows) = self {
             fragments.push(fragments::rows(rows));
         }

@@ -129,11 +129,13 @@ pub fn variant(
         constants.push(("K8", (n_columns / 8) as u32));
     }
     match append {
-        None => fragments.extend(gemv::output(form)),
+        None => {
+            fragments.extend(gemv::output(form));
+            constants.push(form.gated());
+        }
         Some(FusedAppend { kv_dtype, n_head, n_kv_head, head_dim, detect }) => {
             fragments.push(ROWS_BATCH);
-            fragments.extend(form.rotation());
-            fragments.extend([KV_LAYOUT, pack4(kv_dtype), overflow(detect), OUTPUT_KV]);
+            fragments.extend([form.rotation(), KV_LAYOUT, pack4(kv_dtype), overflow(detect), OUTPUT_KV]);
             constants.extend([
                 ("N_HEAD", n_head as u32),
                 ("N_KV_HEAD", n_kv_head as u32),

@@ -47,7 +47,7 @@ pub struct QkNormParams {
 pub fn variant(head_dim: usize, rotated: Option<Rows>) -> Variant {
     let mut fragments = vec![STEP];
     fragments.extend(rotated.map(fragments::rows));
-    fragments.extend(fragments::rotate_heads(rotated.is_some()));
+    fragments.push(fragments::rope(rotated.is_some()));
     Variant {
         kernel: &QK_NORM,
         strategy: Strategy::Workgroup,
