@@ -2,9 +2,10 @@
 //! benchmarks, and for tests of kernels. Nothing here is stable.
 //!
 //! What it opens is sound or an `unsafe fn` with a `# Safety` section: a [`kernels`]
-//! recording compiles shaders with bounds checks unless it was made by
-//! [`gpu::Recorder::unchecked`], and a kernel candidate comes from the library's own lists
-//! unless it was made by [`kernels::Candidate::foreign`].
+//! recording compiles shaders with bounds checks unless [`gpu::Recorder::unchecked`] made
+//! it, a kernel candidate comes from the library's own lists unless
+//! [`kernels::Candidate::foreign`] made it, and only [`conformance::prepare_case`] and
+//! [`conformance::check_candidate`] run kernels with sizes from outside.
 
 /// Readings of the machine, models and kernels timed, records.
 pub mod bench {
@@ -70,12 +71,46 @@ pub mod text {
 }
 
 /// Cases of kernels and the canary.
+///
+/// Kernels run without bounds checks, so a check with sizes from outside the library is
+/// unsafe.
 pub mod conformance {
-    pub use crate::conformance::{Dropped, Outcome, Shapes, canary};
+    pub use crate::conformance::canary::cases as canary_cases;
+    pub use crate::conformance::{Dropped, Outcome, Prepared, Shapes, cases};
 
-    /// Lists of cases. A case cannot be made here, because its kernels run unchecked.
-    pub mod cases {
-        pub use crate::conformance::cases::{Case, Cost, all, quick};
+    use crate::conformance::canary;
+    use crate::error::Result;
+    use crate::gpu::Gpu;
+    use crate::kernels::{Candidate, Choices};
+
+    /// Uploads the inputs of a case and records its kernels with the implementations that
+    /// `choices` names.
+    ///
+    /// # Errors
+    /// The errors of [`Gpu::allocate`], and [`crate::Error::Gpu`] if the driver refuses a
+    /// shader.
+    ///
+    /// # Safety
+    /// The sizes of the case are possible for its operation: none is 0, and they keep the
+    /// bounds that [`crate::kernels::contract`] and the fields of the case state.
+    #[allow(unsafe_code, reason = "the caller chooses the sizes of kernels that run unchecked")]
+    pub unsafe fn prepare_case(gpu: &Gpu, case: &cases::Case, choices: &Choices) -> Result<Prepared> {
+        case.prepare(gpu, choices)
+    }
+
+    /// Checks a kernel candidate as tuning does and returns its fault, if it has one.
+    ///
+    /// # Safety
+    /// `shapes` are those of a model that the library can run.
+    #[allow(unsafe_code, reason = "the caller chooses the sizes of kernels that run unchecked")]
+    #[must_use]
+    pub unsafe fn check_candidate(
+        gpu: &Gpu,
+        candidate: &'static Candidate,
+        others: &Choices,
+        shapes: &Shapes,
+    ) -> Option<Dropped> {
+        canary::check(gpu, candidate, others, shapes)
     }
 }
 

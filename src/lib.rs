@@ -133,5 +133,16 @@ struct DoorIsShut;
 ///     Candidate::foreign(Op::Gemv, "mine", Strategy::PerThread, Needs::Floor, &[], &[])
 /// }
 /// ```
+///
+/// So is a case with sizes that the caller chooses:
+///
+/// ```compile_fail,E0133
+/// use wgpt::internals::conformance::{Prepared, cases::Case, prepare_case};
+/// use wgpt::internals::kernels::Choices;
+///
+/// fn prepared(gpu: &wgpt::Gpu, case: &Case, choices: &Choices) -> wgpt::Result<Prepared> {
+///     prepare_case(gpu, case, choices)
+/// }
+/// ```
 #[cfg(all(doctest, feature = "internals"))]
 struct DoorIsOpen;

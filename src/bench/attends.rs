@@ -59,7 +59,7 @@ impl Attends {
     /// [`Error::Input`] for an option that the case's operation does not use, for a
     /// number of key/value heads that does not divide the heads, and for keys of more
     /// than `ELEMS_MAX` elements.
-    pub fn apply(self, mut case: Case) -> Result<Case> {
+    pub(super) fn apply(self, mut case: Case) -> Result<Case> {
         let name = case.to_string();
         let unused = |what: &str| Err(Error::input(format!("{name}: the operation takes no {what}")));
         let Attends { n_kv_head, depth, window, soft_cap } = self;
@@ -103,7 +103,7 @@ impl Attends {
 
 #[cfg(test)]
 mod tests {
-    use super::super::free_case;
+    use super::super::shapes::free_case;
     use super::*;
     use crate::tensor::DType;
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::probes::Probe;
 use super::roofline::{Bound, Roofline, net_ns};
+use super::shapes::Subject;
 use super::statistics::Spread;
 use super::timing::{Budget, Clock, Stopwatch};
 use crate::conformance::Prepared;
@@ -190,10 +191,10 @@ impl<'g> KernelBench<'g> {
         self.evict.as_ref().map_or(0, Probe::bytes)
     }
 
-    /// Returns the variants of `case` that the device can run.
+    /// Returns the variants of `subject` that the device can run.
     #[must_use]
-    pub fn candidates(&self, case: &Case) -> Vec<Candidate> {
-        candidates(self.gpu, case)
+    pub fn candidates(&self, subject: &Subject) -> Vec<Candidate> {
+        candidates(self.gpu, &subject.case)
     }
 
     /// Checks a candidate against the reference and times it if it is correct.
@@ -201,7 +202,8 @@ impl<'g> KernelBench<'g> {
     /// # Errors
     /// [`crate::Error::Limits`] for a shape that the device cannot hold,
     /// [`crate::Error::Cancelled`], and other errors of the device.
-    pub fn measure(&mut self, model: &str, case: &Case, candidate: &Candidate) -> Result<Measured> {
+    pub fn measure(&mut self, subject: &Subject, candidate: &Candidate) -> Result<Measured> {
+        let (model, case) = (subject.model(), &subject.case);
         let prepared = prepare(self.gpu, case, candidate)?;
         let outcome = prepared.check(self.gpu)?;
         if !outcome.passed() {

@@ -23,6 +23,6 @@ pub use profile::{KernelTime, Profile, StepProfile, profile, profile_tokens};
 pub use quick::{QuickProbes, quick_probes, quick_rate};
 pub use record::{KernelRecord, RecordHeader, utc};
 pub use roofline::{Bound, LatencyRow, ProbeRow, Roofline, net_ns};
-pub use shapes::{MODELS, OPS, free_case, model_cases};
+pub use shapes::{MODELS, OPS, Subject};
 pub use statistics::{Spread, mean, quantile, standard_deviation};
 pub use timing::{Budget, Clock, Recorded, Stopwatch};

@@ -1,8 +1,12 @@
 //! The cases at which kernels are measured: shapes of published models, and free shapes.
 
+use std::fmt;
+
+use super::Attends;
 use crate::conformance::cases::{
-    self, ArgmaxCase, ArgmaxInput, AttentionCase, Behind, Case, EmbeddingCase, GatedCase, KvAppendCase,
-    KvShape, MatmulCase, NormCase, NormGemvCase, QkNormCase, ReduceCase, SampleCase, ScoreCase, ScoreInput,
+    ArgmaxCase, ArgmaxInput, AttentionCase, Behind, Case, EmbeddingCase, GatedCase, KvAppendCase, KvShape,
+    MatmulCase, NormCase, NormGemvCase, QkNormCase, ReduceCase, SampleCase, SampleInput, ScoreCase,
+    ScoreInput,
 };
 use crate::error::{Error, Result};
 use crate::kernels::{Activation, BATCH_MAX, Matrix, NormForm, attention_decode, sample};
@@ -38,15 +42,110 @@ pub const OPS: [(&str, &str); 16] = [
     ("attention_reduce", "KV_LENxHEADSxHEAD_DIM"),
 ];
 
-/// Returns the cases of a model in [`MODELS`], with `dtype` as the type of weights and KV
-/// cache, or `None` for any other name.
-#[must_use]
-pub fn model_cases(model: &str, dtype: DType, max_binding_bytes: u64) -> Option<Vec<Case>> {
-    let name = MODELS.into_iter().find(|name| *name == model)?;
-    let Shape { n_embd, n_head, vocab_size, .. } = Shape::named(name)?;
-    let mut all = cases::gpt2_shapes(n_embd, n_head, vocab_size);
+/// A case to measure. Its sizes come from [`Subject::free`] or [`Subject::of_model`], which
+/// keep the contract of kernels that run unchecked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Subject {
+    model: &'static str,
+    pub(super) case: Case,
+}
+
+impl Subject {
+    /// Returns a subject of `op`, one of [`OPS`], with sizes in the order that [`OPS`] gives.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for an unknown operation, a wrong number of sizes, a size of 0, a
+    /// size beyond the benchmark's maximum, and as [`Attends`] explains.
+    pub fn free(
+        op: &str,
+        shape: &[usize],
+        attends: Attends,
+        dtype: DType,
+        max_binding_bytes: u64,
+    ) -> Result<Self> {
+        let case = attends.apply(free_case(op, shape, dtype, max_binding_bytes)?)?;
+        Ok(Subject { model: "", case })
+    }
+
+    /// Returns the subjects of a model in [`MODELS`], with `dtype` as the type of weights
+    /// and KV cache, or `None` for any other name.
+    #[must_use]
+    pub fn of_model(model: &str, dtype: DType, max_binding_bytes: u64) -> Option<Vec<Self>> {
+        let model = MODELS.into_iter().find(|name| *name == model)?;
+        let cases = model_cases(model, dtype, max_binding_bytes)?;
+        Some(cases.into_iter().map(|case| Subject { model, case }).collect())
+    }
+
+    /// Returns the name of the model; empty for a free shape.
+    #[must_use]
+    pub fn model(&self) -> &str {
+        self.model
+    }
+}
+
+impl fmt::Display for Subject {
+    /// Writes operation, shape, types and flags.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.case.fmt(f)
+    }
+}
+
+/// Returns the cases of a model in [`MODELS`], or `None` for any other name.
+fn model_cases(model: &str, dtype: DType, max_binding_bytes: u64) -> Option<Vec<Case>> {
+    let Shape { n_embd, n_head, vocab_size, .. } = Shape::named(model)?;
+    let mut all = gpt2_shapes(n_embd, n_head, vocab_size);
     all.iter_mut().for_each(|case| adapt(case, dtype, max_binding_bytes));
     Some(all)
+}
+
+/// Returns each kernel's cases at the shapes of a GPT-2 (124M: 768 features, 12 heads,
+/// 50257 tokens): a prefill of 128 tokens and a decode step at position 1000.
+fn gpt2_shapes(n_embd: usize, n_head: usize, vocab_size: usize) -> Vec<Case> {
+    let (m, dtype) = (128, DType::F16);
+    let plain = |n, k| MatmulCase { bias: true, ..MatmulCase::plain(1, n, k, dtype) };
+    let projections = [
+        plain(3 * n_embd, n_embd),
+        MatmulCase { accumulate: true, ..plain(n_embd, n_embd) },
+        MatmulCase { activation: Activation::GeluTanh, ..plain(4 * n_embd, n_embd) },
+        MatmulCase { accumulate: true, ..plain(n_embd, 4 * n_embd) },
+    ];
+    let mut all: Vec<Case> = projections.iter().map(|case| Case::Gemv(case.clone())).collect();
+    all.push(Case::Gemv(MatmulCase::plain(1, vocab_size, n_embd, dtype)));
+    all.extend(projections.into_iter().map(|case| Case::Gemm(MatmulCase { m, ..case })));
+    let piece_rows = vocab_size.next_multiple_of(8);
+    let kv = KvShape { n_head, n_kv_head: n_head, head_dim: n_embd / n_head, dtype, n_slabs: 1 };
+    for behind in [Behind::Cache(kv), Behind::Activation(Activation::GeluTanh, 4 * n_embd)] {
+        all.push(Case::NormGemv(NormGemvCase::one_row(NormForm::Layer, n_embd, dtype, behind)));
+    }
+    for (n_rows, position) in [(1, 1000), (m, 0)] {
+        all.push(Case::Norm(NormCase::rows(NormForm::Layer, n_rows, n_embd)));
+        let n_tokens = n_rows;
+        all.push(Case::Embedding(EmbeddingCase {
+            n_tokens,
+            position,
+            vocab_size,
+            n_embd,
+            dtype,
+            piece_rows,
+            batch: n_rows == 1,
+            wpe: true,
+            scale: 1.0,
+        }));
+        all.push(Case::KvAppend(KvAppendCase { kv, position, n_rows, batch: n_rows == 1, planted: None }));
+    }
+    all.push(Case::AttentionPrefill(AttentionCase::plain(kv, 0, m)));
+    all.push(Case::AttentionDecode(AttentionCase::plain(kv, 1000, 1)));
+    let (head_dim, split_keys) = (kv.head_dim, 256);
+    let (max_splits, kv_len, window) = (4, 1001, None);
+    let reduce = ReduceCase { n_head, head_dim, max_splits, split_keys, kv_len, window };
+    all.push(Case::AttentionReduce(reduce));
+    all.push(Case::Argmax(ArgmaxCase { n: vocab_size, input: ArgmaxInput::Random }));
+    all.push(Case::Score(ScoreCase { n_rows: 32, n: vocab_size, input: ScoreInput::Random }));
+    for (temperature, top_k, top_p) in [(0.0, 0, 1.0), (0.8, 0, 1.0), (0.8, 40, 0.95), (0.8, 0, 0.95)] {
+        let (n, input, min_p) = (vocab_size, SampleInput::Random, 0.0);
+        all.push(Case::Sample(SampleCase { n, input, temperature, top_k, top_p, min_p }));
+    }
+    all
 }
 
 /// Maximum elements of a free shape's tensor: 1 GiB in f32. The reference allocates a few
@@ -63,12 +162,8 @@ fn fits(op: &str, shape: &[usize]) -> bool {
     }
 }
 
-/// Returns a case of `op`, one of [`OPS`], with sizes in the order that [`OPS`] gives.
-///
-/// # Errors
-/// [`Error::Input`] for an unknown operation, a wrong number of sizes, a size of 0, or a
-/// size beyond the benchmark's maximum.
-pub fn free_case(op: &str, shape: &[usize], dtype: DType, max_binding_bytes: u64) -> Result<Case> {
+/// Returns the case of [`Subject::free`].
+pub(super) fn free_case(op: &str, shape: &[usize], dtype: DType, max_binding_bytes: u64) -> Result<Case> {
     let text = shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
     let Some((_, expected)) = OPS.iter().find(|(name, _)| *name == op) else {
         let names: Vec<_> = OPS.iter().map(|(name, _)| *name).collect();
@@ -219,7 +314,7 @@ mod tests {
 
     #[test]
     fn models_are_cut_to_the_binding_and_take_their_type() {
-        assert!(model_cases("gpt3", DType::F16, 1 << 27).is_none());
+        assert!(Subject::of_model("gpt3", DType::F16, 1 << 27).is_none());
         for model in MODELS {
             let Shape { n_embd, .. } = Shape::named(model).unwrap();
             let cases = model_cases(model, DType::F32, 1 << 27).unwrap();

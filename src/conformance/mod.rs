@@ -1,7 +1,7 @@
 //! Cases that define what each kernel must compute, and checks that it does.
 //!
 //! A case is an operation with its sizes, its inputs and a naive reference ([`cases`]). The
-//! tests run every kernel candidate on every case, and the benchmark times the same cases.
+//! tests run every kernel candidate on a list of cases, and the benchmark times some.
 //! The canary ([`canary`]) runs a few small cases with the types, head size and width of one
 //! model, on the user's driver.
 

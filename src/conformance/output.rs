@@ -129,6 +129,14 @@ impl Prepared {
         (&self.dispatches, self.work)
     }
 
+    /// Returns the labels of the variants, without immediate repetitions.
+    #[must_use]
+    pub fn labels(&self) -> Vec<&str> {
+        let mut labels: Vec<&str> = self.dispatches.iter().map(Dispatch::label).collect();
+        labels.dedup();
+        labels
+    }
+
     /// Runs the case once and compares its outputs with the reference.
     ///
     /// # Errors
@@ -139,11 +147,9 @@ impl Prepared {
             gpu.upload(buffer, 0, &output.initial)?;
         }
         gpu.run(&self.dispatches, self.work)?;
-        let mut labels: Vec<&str> = self.dispatches.iter().map(Dispatch::label).collect();
-        labels.dedup();
         let mut outcome = Outcome {
             case: self.case.clone(),
-            variant: labels.join(" + "),
+            variant: self.labels().join(" + "),
             max_error: 0.0,
             tolerance: f64::INFINITY,
             reason: self.reason,

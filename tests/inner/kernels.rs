@@ -1,12 +1,14 @@
 //! Every kernel variant that the adapter can run, against its naive reference.
 
+use std::collections::HashSet;
 use std::process::Command;
 
-use wgpt::internals::conformance::Outcome;
-use wgpt::internals::conformance::cases::{self, Case};
+use wgpt::internals::conformance::cases::Case;
+use wgpt::internals::conformance::{Outcome, prepare_case};
 use wgpt::internals::kernels::{Candidate, Choices};
 use wgpt::{Gpu, GpuOptions, Strategy};
 
+use crate::cases;
 use crate::support::open_gpu;
 
 /// Formats one failed case as lines for a reader.
@@ -22,11 +24,50 @@ fn describe(outcome: &Outcome) -> String {
     text
 }
 
+/// Chooses which cases to run.
+enum Scope {
+    /// Every case.
+    All,
+    /// The cases that [`Coverage`] wants.
+    Covering,
+}
+
+/// The pipelines that ran, and the parts that they consist of.
+///
+/// Software adapters compile a pipeline for seconds and run it in milliseconds. A short
+/// run therefore compiles a pipeline only if it has a fragment or a constant that no
+/// pipeline of the same candidate had. It runs every case of the pipelines that it has.
+#[derive(Default)]
+struct Coverage {
+    labels: HashSet<String>,
+    parts: HashSet<(String, String)>,
+}
+
+impl Coverage {
+    /// Returns whether to run a case with these pipelines, and counts it as run.
+    fn wants(&mut self, candidate: &str, labels: &[&str]) -> bool {
+        let parts = |label: &str| {
+            let (kernel, parts) = label.split_once('[').expect("a label has its parts in brackets");
+            let part = |part: &str| (candidate.to_owned(), format!("{kernel} {part}"));
+            parts.trim_end_matches(']').split(',').map(part).collect::<Vec<_>>()
+        };
+        let parts: Vec<_> = labels.iter().flat_map(|label| parts(label)).collect();
+        let wanted = labels.iter().all(|&label| self.labels.contains(label))
+            || parts.iter().any(|part| !self.parts.contains(part));
+        if wanted {
+            self.labels.extend(labels.iter().map(|&label| label.to_owned()));
+            self.parts.extend(parts);
+        }
+        wanted
+    }
+}
+
 /// Runs `cases` with every implementation of a strategy that the device can run, and
 /// returns a description of each failure. Operations with a single implementation count
 /// as per_thread.
-fn failures(gpu: &Gpu, strategy: Strategy, cases: &[Case]) -> Vec<String> {
-    let (mut failed, mut n_run, mut closest) = (Vec::new(), 0, 0.0f64);
+fn failures(gpu: &Gpu, strategy: Strategy, cases: &[Case], scope: &Scope) -> Vec<String> {
+    let (mut failed, mut n_run, mut n_left_out, mut closest) = (Vec::new(), 0, 0, 0.0f64);
+    let mut coverage = Coverage::default();
     let device = gpu.capabilities();
     for (i, case) in cases.iter().enumerate() {
         let candidates = case.candidates(&device);
@@ -37,8 +78,22 @@ fn failures(gpu: &Gpu, strategy: Strategy, cases: &[Case]) -> Vec<String> {
         let single = case.op().is_none() && strategy == Strategy::PerThread;
         for candidate in own.chain(single.then_some(None)) {
             let choices = Choices::new(&device, candidate.as_slice()).expect("the device can run it");
+            let name = candidate.map_or("only", Candidate::name);
+            // SAFETY: the lists of `cases` keep the contract.
+            #[allow(unsafe_code, reason = "the kernels run as the engine runs them")]
+            let prepared = unsafe { prepare_case(gpu, case, &choices) };
+            let checked = match &prepared {
+                Ok(prepared)
+                    if matches!(scope, Scope::Covering) && !coverage.wants(name, &prepared.labels()) =>
+                {
+                    n_left_out += 1;
+                    continue;
+                }
+                Ok(prepared) => prepared.check(gpu).map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
             n_run += 1;
-            match case.check(gpu, &choices) {
+            match checked {
                 Ok(outcome) if outcome.passed() => {
                     closest = closest.max(outcome.max_error / outcome.tolerance.max(f64::MIN_POSITIVE));
                 }
@@ -48,11 +103,15 @@ fn failures(gpu: &Gpu, strategy: Strategy, cases: &[Case]) -> Vec<String> {
         }
     }
     println!(
-        "{}: {} of {n_run} runs passed, errors up to {:.0} % of their tolerance",
+        "{}: {} of {n_run} runs passed with {} pipelines, errors up to {:.0} % of their tolerance",
         strategy.name(),
         n_run - failed.len(),
+        coverage.labels.len(),
         closest * 100.0
     );
+    if n_left_out > 0 {
+        println!("{n_left_out} runs were left out: their pipelines only combine parts that ran in others");
+    }
     failed
 }
 
@@ -67,7 +126,7 @@ fn is_first(candidate: &Candidate) -> bool {
 
 /// Runs `cases` on one device for each of `options`, with those of `strategies` that the
 /// device supports.
-fn check(options: &[GpuOptions], strategies: &[Strategy], cases: &[Case]) {
+fn check(options: &[GpuOptions], strategies: &[Strategy], cases: &[Case], scope: &Scope) {
     let mut failed = Vec::new();
     for options in options {
         let gpu = open_gpu(options.clone());
@@ -75,7 +134,7 @@ fn check(options: &[GpuOptions], strategies: &[Strategy], cases: &[Case]) {
         println!("{} ({}, {}{floor})", gpu.report().name, gpu.report().backend, gpu.report().driver_info);
         for &strategy in strategies {
             if gpu.strategies().contains(&strategy) {
-                failed.extend(failures(&gpu, strategy, cases));
+                failed.extend(failures(&gpu, strategy, cases, scope));
             } else {
                 // Only the floor may lack features that the adapter offers.
                 let offered = strategy == Strategy::Subgroup && gpu.report().subgroups;
@@ -99,29 +158,44 @@ const ALL: [Strategy; 3] = [Strategy::PerThread, Strategy::Workgroup, Strategy::
 
 #[test]
 fn per_thread_kernels_match_their_reference() {
-    check(&both_floors(), &[Strategy::PerThread], &cases::all());
+    check(&both_floors(), &[Strategy::PerThread], &cases::all(), &Scope::Covering);
 }
 
 #[test]
 fn workgroup_kernels_match_their_reference() {
-    check(&both_floors(), &[Strategy::Workgroup], &cases::all());
+    check(&both_floors(), &[Strategy::Workgroup], &cases::all(), &Scope::Covering);
 }
 
 #[test]
 fn subgroup_kernels_match_their_reference() {
-    check(&both_floors(), &[Strategy::Subgroup], &cases::all());
+    check(&both_floors(), &[Strategy::Subgroup], &cases::all(), &Scope::Covering);
+}
+
+/// Every combination of types, layouts and forms.
+#[test]
+#[ignore = "takes minutes: make test-all"]
+fn all_per_thread_kernels_match_their_reference() {
+    check(&both_floors(), &[Strategy::PerThread], &cases::all(), &Scope::All);
 }
 
 #[test]
-fn quick_cases_of_every_kernel() {
-    check(&[GpuOptions::default()], &ALL, &cases::quick());
+#[ignore = "takes minutes: make test-all"]
+fn all_workgroup_kernels_match_their_reference() {
+    check(&both_floors(), &[Strategy::Workgroup], &cases::all(), &Scope::All);
+}
+
+#[test]
+#[ignore = "takes minutes: make test-all"]
+fn all_subgroup_kernels_match_their_reference() {
+    check(&both_floors(), &[Strategy::Subgroup], &cases::all(), &Scope::All);
 }
 
 /// With bounds checks and zeroed workgroup memory the results are the same: no kernel
 /// relies on behaviour that the unchecked mode leaves undefined.
 #[test]
 fn kernels_match_their_reference_with_checks() {
-    check(&[GpuOptions { checked_shaders: true, ..GpuOptions::default() }], &ALL, &cases::quick());
+    let checked = GpuOptions { checked_shaders: true, ..GpuOptions::default() };
+    check(&[checked], &ALL, &cases::quick(), &Scope::Covering);
 }
 
 /// No kernel assumes a subgroup size. lavapipe's subgroup size is its vector width, which
@@ -131,14 +205,20 @@ fn kernels_match_their_reference_at_other_subgroup_sizes() {
     rerun_at_other_widths(&["quick_cases_of_every_kernel"]);
 }
 
+#[test]
+#[ignore = "kernels_match_their_reference_at_other_subgroup_sizes runs it"]
+fn quick_cases_of_every_kernel() {
+    check(&[GpuOptions::default()], &ALL, &cases::quick(), &Scope::Covering);
+}
+
 /// All cases on both floors; this takes minutes, nearly all of them for compilation.
 #[test]
 #[ignore = "takes minutes: make test-all"]
 fn all_cases_at_other_subgroup_sizes() {
     rerun_at_other_widths(&[
-        "per_thread_kernels_match_their_reference",
-        "workgroup_kernels_match_their_reference",
-        "subgroup_kernels_match_their_reference",
+        "all_per_thread_kernels_match_their_reference",
+        "all_workgroup_kernels_match_their_reference",
+        "all_subgroup_kernels_match_their_reference",
     ]);
 }
 
@@ -156,7 +236,7 @@ fn rerun_at_other_widths(tests: &[&str]) {
     for width in others {
         let cache = tempfile::tempdir().expect("a folder for the shader cache");
         let output = Command::new(&program)
-            .args(["--exact", "--nocapture"])
+            .args(["--exact", "--include-ignored", "--nocapture"])
             .args(tests.iter().map(|test| format!("kernels::{test}")))
             .env("LP_NATIVE_VECTOR_WIDTH", width)
             .env("MESA_SHADER_CACHE_DIR", cache.path())

@@ -1,4 +1,4 @@
-//! The single list of cases for tests and benchmarks.
+//! The cases of every operation.
 //!
 //! A case is an operation with its shape, types and flags. Inputs are random with a fixed
 //! seed and padded as described at [`crate::tensor::Axis`]. f16 weights and caches are
@@ -6,15 +6,10 @@
 
 mod activation;
 mod attention;
-mod attention_list;
 mod cost;
 mod data;
-mod forms;
 mod gated;
 mod kv_append;
-mod list;
-mod list_norms;
-mod logits;
 mod matmul;
 mod norm;
 mod norm_gemv;
@@ -37,8 +32,7 @@ pub use attention::AttentionCase;
 pub use cost::Cost;
 pub use gated::GatedCase;
 pub use kv_append::KvAppendCase;
-pub use list::{all, gpt2_shapes, quick};
-pub use matmul::{MatmulCase, MatmulInput};
+pub use matmul::{MatmulCase, MatmulInput, MatmulOutput};
 pub use norm::{NormCase, NormInput};
 pub use norm_gemv::{Behind, NormGemvCase};
 pub use paged::KvShape;
@@ -90,7 +84,7 @@ impl Case {
     ///
     /// # Errors
     /// The errors of [`Gpu::allocate`] and [`crate::gpu::Recorder::dispatch`].
-    pub fn prepare(&self, gpu: &Gpu, choices: &Choices) -> Result<Prepared> {
+    pub(crate) fn prepare(&self, gpu: &Gpu, choices: &Choices) -> Result<Prepared> {
         let name = self.to_string();
         match self {
             Case::Gemv(case) => {
@@ -151,7 +145,7 @@ impl Case {
     ///
     /// # Errors
     /// The errors of [`Case::prepare`] and [`Prepared::check`].
-    pub fn check(&self, gpu: &Gpu, choices: &Choices) -> Result<Outcome> {
+    pub(crate) fn check(&self, gpu: &Gpu, choices: &Choices) -> Result<Outcome> {
         self.prepare(gpu, choices)?.check(gpu)
     }
 }

@@ -76,22 +76,6 @@ impl Pages {
     }
 }
 
-/// Numbers around the range of f16: the largest, numbers that still round to it, and
-/// numbers beyond it.
-pub(super) const AROUND_F16: [f32; 11] = [
-    65_504.0,
-    65_519.0,
-    65_519.996,
-    -65_519.996,
-    65_520.0,
-    -65_520.0,
-    1e5,
-    -1e5,
-    f32::INFINITY,
-    f32::NEG_INFINITY,
-    f32::NAN,
-];
-
 /// An f16 overflow flag and its expected content after an append.
 pub(super) struct Flag {
     output: Output,

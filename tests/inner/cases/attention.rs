@@ -1,12 +1,13 @@
 //! The list of attention cases.
 
-use super::list::{LARGE_HEAD, shapes};
-use super::{AttentionCase, Case, KvShape, ReduceCase};
-use crate::kernels::ROWS_MAX;
-use crate::tensor::DType;
+use wgpt::internals::conformance::cases::{AttentionCase, Case, KvShape, ReduceCase};
+use wgpt::internals::kernels::ROWS_MAX;
+use wgpt::internals::tensor::DType;
+
+use super::{LARGE_HEAD, shapes};
 
 /// Pushes the cases of all attention kernels.
-pub(super) fn push(all: &mut Vec<Case>) {
+pub(super) fn all(all: &mut Vec<Case>) {
     prefill(all);
     packed(all);
     decode(all);

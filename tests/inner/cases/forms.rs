@@ -1,10 +1,13 @@
 //! Cases of gemv and gemm in forms other than the plain one: gated, rotated and with a
 //! soft cap, both alone and after a norm.
 
-use super::list::shapes;
-use super::{Behind, Case, GatedCase, KvShape, MatmulCase, MatmulInput, NormGemvCase, RotaryShape};
-use crate::kernels::{Activation, NormForm};
-use crate::tensor::DType;
+use wgpt::internals::conformance::cases::{
+    Behind, Case, GatedCase, KvShape, MatmulCase, MatmulInput, NormGemvCase, RotaryShape,
+};
+use wgpt::internals::kernels::{Activation, NormForm};
+use wgpt::internals::tensor::DType;
+
+use super::shapes;
 
 /// Adds all of these cases.
 pub(super) fn all(all: &mut Vec<Case>) {

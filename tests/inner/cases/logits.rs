@@ -1,6 +1,8 @@
 //! Cases of the operations that read rows of logits.
 
-use super::{ArgmaxCase, ArgmaxInput, Case, SampleCase, SampleInput, ScoreCase, ScoreInput};
+use wgpt::internals::conformance::cases::{
+    ArgmaxCase, ArgmaxInput, Case, SampleCase, SampleInput, ScoreCase, ScoreInput,
+};
 
 /// Adds all of these cases.
 pub(super) fn all(all: &mut Vec<Case>) {

@@ -1,23 +1,38 @@
 //! The list of cases: sizes of 1, sizes one below, at and above each tile, odd sizes, and
 //! extreme values.
 
-use super::attention_list::{self, grouped};
-use super::forms;
-use super::logits;
-use super::paged::AROUND_F16;
-use super::{
-    ArgmaxCase, ArgmaxInput, AttentionCase, Behind, Case, EmbeddingCase, KvAppendCase, KvShape, MatmulCase,
-    MatmulInput, NormCase, NormGemvCase, ReduceCase, SampleCase, SampleInput, ScoreCase, ScoreInput,
-    list_norms,
+mod attention;
+mod forms;
+mod logits;
+mod norms;
+
+use attention::grouped;
+use wgpt::internals::conformance::cases::{
+    Behind, Case, EmbeddingCase, KvAppendCase, KvShape, MatmulCase, MatmulInput, NormGemvCase,
 };
-use crate::kernels::{Activation, NormForm, ROWS_MAX};
-use crate::tensor::{Axis, DType};
+use wgpt::internals::kernels::{Activation, NormForm, ROWS_MAX};
+use wgpt::internals::tensor::{Axis, DType};
 
 const DTYPES: [DType; 2] = [DType::F16, DType::F32];
 
+/// Numbers around the range of f16: the largest, numbers that still round to it, and
+/// numbers beyond it.
+const AROUND_F16: [f32; 11] = [
+    65_504.0,
+    65_519.0,
+    65_519.996,
+    -65_519.996,
+    65_520.0,
+    -65_520.0,
+    1e5,
+    -1e5,
+    f32::INFINITY,
+    f32::NEG_INFINITY,
+    f32::NAN,
+];
+
 /// Returns at least one case of each kernel, quick to compile and to run: all cases
 /// except those of attention with heads of more than 8 elements or with several slabs.
-#[must_use]
 pub fn quick() -> Vec<Case> {
     let small = |kv: &KvShape| kv.head_dim <= 8 && kv.n_slabs == 1;
     let mut all = all();
@@ -31,70 +46,18 @@ pub fn quick() -> Vec<Case> {
 }
 
 /// Returns all cases.
-#[must_use]
 pub fn all() -> Vec<Case> {
     let mut all = Vec::new();
     matmul(&mut all);
     forms::all(&mut all);
     norm_gemv(&mut all);
-    list_norms::layer_norm(&mut all);
-    list_norms::rms_norm(&mut all);
-    list_norms::qk_norm(&mut all);
+    norms::layer_norm(&mut all);
+    norms::rms_norm(&mut all);
+    norms::qk_norm(&mut all);
     embedding(&mut all);
     logits::all(&mut all);
     cache(&mut all);
-    attention_list::push(&mut all);
-    all
-}
-
-/// Returns each kernel's cases at the shapes of a GPT-2 (124M: 768 features, 12 heads,
-/// 50257 tokens): a prefill of 128 tokens and a decode step at position 1000.
-#[must_use]
-pub fn gpt2_shapes(n_embd: usize, n_head: usize, vocab_size: usize) -> Vec<Case> {
-    let (m, dtype) = (128, DType::F16);
-    let plain = |n, k| MatmulCase { bias: true, ..MatmulCase::plain(1, n, k, dtype) };
-    let projections = [
-        plain(3 * n_embd, n_embd),
-        MatmulCase { accumulate: true, ..plain(n_embd, n_embd) },
-        MatmulCase { activation: Activation::GeluTanh, ..plain(4 * n_embd, n_embd) },
-        MatmulCase { accumulate: true, ..plain(n_embd, 4 * n_embd) },
-    ];
-    let mut all: Vec<Case> = projections.iter().map(|case| Case::Gemv(case.clone())).collect();
-    all.push(Case::Gemv(MatmulCase::plain(1, vocab_size, n_embd, dtype)));
-    all.extend(projections.into_iter().map(|case| Case::Gemm(MatmulCase { m, ..case })));
-    let piece_rows = vocab_size.next_multiple_of(8);
-    let kv = KvShape { n_head, n_kv_head: n_head, head_dim: n_embd / n_head, dtype, n_slabs: 1 };
-    for behind in [Behind::Cache(kv), Behind::Activation(Activation::GeluTanh, 4 * n_embd)] {
-        all.push(Case::NormGemv(NormGemvCase::one_row(NormForm::Layer, n_embd, dtype, behind)));
-    }
-    for (n_rows, position) in [(1, 1000), (m, 0)] {
-        all.push(Case::Norm(NormCase::rows(NormForm::Layer, n_rows, n_embd)));
-        let n_tokens = n_rows;
-        all.push(Case::Embedding(EmbeddingCase {
-            n_tokens,
-            position,
-            vocab_size,
-            n_embd,
-            dtype,
-            piece_rows,
-            batch: n_rows == 1,
-            wpe: true,
-            scale: 1.0,
-        }));
-        all.push(Case::KvAppend(KvAppendCase { kv, position, n_rows, batch: n_rows == 1, planted: None }));
-    }
-    all.push(Case::AttentionPrefill(AttentionCase::plain(kv, 0, m)));
-    all.push(Case::AttentionDecode(AttentionCase::plain(kv, 1000, 1)));
-    let (head_dim, split_keys) = (kv.head_dim, 256);
-    let (max_splits, kv_len, window) = (4, 1001, None);
-    let reduce = ReduceCase { n_head, head_dim, max_splits, split_keys, kv_len, window };
-    all.push(Case::AttentionReduce(reduce));
-    all.push(Case::Argmax(ArgmaxCase { n: vocab_size, input: ArgmaxInput::Random }));
-    all.push(Case::Score(ScoreCase { n_rows: 32, n: vocab_size, input: ScoreInput::Random }));
-    for (temperature, top_k, top_p) in [(0.0, 0, 1.0), (0.8, 0, 1.0), (0.8, 40, 0.95), (0.8, 0, 0.95)] {
-        let (n, input, min_p) = (vocab_size, SampleInput::Random, 0.0);
-        all.push(Case::Sample(SampleCase { n, input, temperature, top_k, top_p, min_p }));
-    }
+    attention::all(&mut all);
     all
 }
 

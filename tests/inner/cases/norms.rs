@@ -1,7 +1,7 @@
 //! The list of norm cases.
 
-use super::{Case, NormCase, NormInput, QkNormCase};
-use crate::kernels::{NormForm, ROWS_MAX};
+use wgpt::internals::conformance::cases::{Case, NormCase, NormInput, QkNormCase};
+use wgpt::internals::kernels::{NormForm, ROWS_MAX};
 
 pub(super) fn layer_norm(all: &mut Vec<Case>) {
     use NormInput::{Constant, LargeMean, Outlier, Random};

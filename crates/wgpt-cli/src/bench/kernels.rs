@@ -8,9 +8,8 @@ use anyhow::bail;
 use clap::builder::PossibleValuesParser;
 use wgpt::internals::bench::{
     Attends, Cache, Candidate, KernelBench, KernelOptions, KernelRecord, MODELS, Measured, OPS, RecordHeader,
-    free_case, model_cases,
+    Subject,
 };
-use wgpt::internals::conformance::cases::Case;
 use wgpt::{CancelFlag, DType, Error, Gpu, GpuOptions};
 
 use super::kernels_output::Writer;
@@ -145,9 +144,6 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A case to measure, with its model's name (empty for free shapes).
-type Subject = (String, Case);
-
 /// Runs `wgpt bench kernels`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let started = Instant::now();
@@ -263,9 +259,9 @@ fn measure(
         args.filter.as_ref().is_none_or(|part| candidate.name.contains(part.as_str()))
     };
     let mut todo = Vec::new();
-    for (model, case) in subjects {
-        let candidates = bench.candidates(case).into_iter().filter(wanted);
-        todo.extend(candidates.map(|candidate| (model, case, candidate)));
+    for subject in subjects {
+        let candidates = bench.candidates(subject).into_iter().filter(wanted);
+        todo.extend(candidates.map(|candidate| (subject, candidate)));
     }
     if todo.is_empty() {
         let part = args.filter.as_deref().unwrap_or_default();
@@ -273,19 +269,21 @@ fn measure(
     }
     let bar = Bar::new(todo.len() as u64, "{msg}  {wide_bar} {pos}/{len}");
     let mut wrong = 0;
-    for (done, (model, case, candidate)) in todo.iter().enumerate() {
+    for (done, (subject, candidate)) in todo.iter().enumerate() {
         if args.total_seconds.is_some_and(|total| started.elapsed() >= total) {
             return Ok(End::OutOfTime(todo.len() - done));
         }
-        bar.set(done as u64, format!("{case} [{}]", candidate.name));
-        match bench.measure(model, case, candidate) {
+        bar.set(done as u64, format!("{subject} [{}]", candidate.name));
+        match bench.measure(subject, candidate) {
             Ok(Measured::Rows(rows)) => writer.rows(rows)?,
             Ok(Measured::Wrong(how)) => {
                 wrong += 1;
                 note(&format!("wrong result, not timed: {how}"));
             }
             // Other variants may fit the device's limits.
-            Err(Error::Limits(message)) => note_message(&format!("{case} [{}]: {message}", candidate.name)),
+            Err(Error::Limits(message)) => {
+                note_message(&format!("{subject} [{}]: {message}", candidate.name))
+            }
             Err(Error::Cancelled) => return Ok(End::Interrupted),
             Err(error) => return Err(error.into()),
         }
@@ -299,19 +297,18 @@ fn subjects(args: &Args, max_binding_bytes: u64) -> wgpt::Result<Vec<Subject>> {
     if !args.shape.is_empty() {
         for op in &args.op {
             for Shape(sizes, attends) in &args.shape {
-                let case = attends.apply(free_case(op, sizes, args.dtype, max_binding_bytes)?)?;
-                subjects.push((String::new(), case));
+                subjects.push(Subject::free(op, sizes, *attends, args.dtype, max_binding_bytes)?);
             }
         }
         return Ok(subjects);
     }
     let all = args.shapes_of.iter().any(|model| model == "all");
     for model in MODELS.into_iter().filter(|name| all || args.shapes_of.iter().any(|model| model == name)) {
-        for case in model_cases(model, args.dtype, max_binding_bytes).unwrap_or_default() {
-            let name = case.to_string();
+        for subject in Subject::of_model(model, args.dtype, max_binding_bytes).unwrap_or_default() {
+            let name = subject.to_string();
             let op = name.split(' ').next().unwrap_or_default();
             if args.op.is_empty() || args.op.iter().any(|wanted| wanted == op) {
-                subjects.push(((*model).to_owned(), case));
+                subjects.push(subject);
             }
         }
     }
@@ -337,7 +334,7 @@ mod tests {
 
     fn names(line: &str) -> Vec<String> {
         let subjects = subjects(&parse(line).unwrap(), 1 << 27).unwrap();
-        subjects.into_iter().map(|(model, case)| format!("{model}: {case}")).collect()
+        subjects.iter().map(|subject| format!("{}: {subject}", subject.model())).collect()
     }
 
     #[test]
