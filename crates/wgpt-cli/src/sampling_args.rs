@@ -1,4 +1,4 @@
-//! How tokens are chosen: defaults, the model's values, flags.
+//! The sampling parameters: defaults, the model's values, flags.
 
 use std::collections::BTreeMap;
 

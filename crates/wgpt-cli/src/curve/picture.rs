@@ -31,7 +31,7 @@ pub enum Axis {
 struct Line {
     name: String,
     colour: RGBColor,
-    /// Whether this is the run's own log, which is drawn less prominently.
+    /// Whether this is the run's log, which is drawn less prominently.
     is_log: bool,
     places: Vec<(f64, f64)>,
 }
