@@ -117,7 +117,7 @@ step() {
 
 # Prints rows of the benchmark table from the JSON of one `wgpt bench model`.
 bench_rows() {
-    # One field per line, whatever the layout. Values of these fields contain no comma.
+    # One field per line for any layout. Values of these fields contain no comma.
     tr ',{}' '[\n*]' <"$1" | awk '
         function value() { sub(/^[^:]*:[ \t]*/, ""); gsub(/"/, ""); return $0 }
         /^[ \t]*"model"[ \t]*:/ { model = value() }

@@ -227,7 +227,7 @@ impl Chart<'_> {
     }
 
     /// Draws the marks of the verdict on the whole picture, because a chart's pixel
-    /// coordinates are those of the whole picture.
+    /// coordinates refer to the whole picture.
     fn mark<Y>(
         &self,
         root: &Area<'_>,

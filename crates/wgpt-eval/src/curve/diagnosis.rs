@@ -120,7 +120,7 @@ pub enum Diagnosis {
     },
     /// The loss has levelled off and does not rise.
     Healthy {
-        /// Kind of loss. The training loss alone cannot reveal overfitting.
+        /// Kind of loss. Overfitting cannot be seen in the training loss.
         series: Series,
     },
 }
