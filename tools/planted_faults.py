@@ -87,7 +87,7 @@ def cargo(*arguments):
 
 
 def sees(tests, all_tests):
-    """Whether a test fails. Code that does not compile does not count."""
+    """Returns whether a test fails. Exits if the code does not compile."""
     if all_tests:
         built = cargo("--no-run")
         if built.returncode:
