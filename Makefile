@@ -3,21 +3,21 @@
 # They need only Rust, make and a C linker. If no GPU adapter is found, they install
 # a software one on Debian and Ubuntu (tools/setup_vulkan.sh).
 
-# The program that looks for the adapter is one that a target builds anyway:
-# `cargo build` beside `cargo test` would build wgpu twice, because the tests need
-# more of naga's features.
+# Each target looks for the adapter with a program that it builds anyway. A separate
+# `cargo build` for `make test` would build wgpu twice, because the tests need more of
+# naga's features.
 
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 export PROMPT ?= Once upon a time
 
-# Mesa's window-system code warns on stderr where this is unset.
+# Mesa's window-system code warns on stderr if this is unset.
 ifndef XDG_RUNTIME_DIR
 export XDG_RUNTIME_DIR := $(abspath $(TARGET_DIR))/xdg
 PRIVATE_RUNTIME_DIR := $(XDG_RUNTIME_DIR)
 endif
 
-# What the targets tune and compile is theirs, not the user's.
+# The targets store tuned and compiled kernels here, not in the user's cache.
 export WGPT_CACHE_DIR ?= $(abspath $(TARGET_DIR))/wgpt-cache
 
 .PHONY: help demo test test-all bench lint setup runtime-dir
@@ -37,7 +37,7 @@ test: runtime-dir ## the tests
 	$(CARGO) test --locked
 	$(CARGO) test --locked -p wgpt --features demo-model --test api
 
-test-all: runtime-dir ## the tests, those that take minutes included, optimized
+test-all: runtime-dir ## all tests, optimized, including those that take minutes
 	tests/setup_vulkan.sh
 	$(CARGO) test --release --locked --no-run
 	tools/ensure_adapter.sh $(TARGET_DIR)/release/wgpt
@@ -50,7 +50,7 @@ bench: runtime-dir ## speed of the demo model and of a random GPT-2 124M
 	$(TARGET_DIR)/release/wgpt bench model
 	$(TARGET_DIR)/release/wgpt bench model --random gpt2
 
-lint: ## formatting, clippy, rustdoc; typos and shellcheck where installed
+lint: ## formatting, clippy, rustdoc; typos and shellcheck if installed
 	@$(CARGO) fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 	@$(CARGO) clippy --version >/dev/null 2>&1 || rustup component add clippy
 	$(CARGO) fmt --check

@@ -1,12 +1,12 @@
-//! Hashes the sources of the kernels: a measurement and a tuned choice of kernels hold
-//! for one state of them.
+//! Hashes the sources of the kernels. A measurement and a tuned choice of kernels are valid
+//! for one hash.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-/// What a kernel is made of: its WGSL, and the Rust code that composes and records it.
+/// The sources of the kernels: their WGSL, and the Rust code that composes and records them.
 const SOURCES: [&str; 2] = ["shaders", "src/kernels"];
 
 /// Bytes of the hash that are kept: 64 bits tell the versions of one program apart.
@@ -22,10 +22,10 @@ fn main() {
     let mut hasher = Sha256::new();
     for file in files {
         let text = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-        // Equal in a checkout with the other system's line ends and separators.
+        // The hash must not depend on the system's line ends and path separators.
         let (name, text) = (file.to_string_lossy().replace('\\', "/"), text.replace("\r\n", "\n"));
         for part in [name, text] {
-            // The length first: no text can pass for parts of two.
+            // The length comes first, so different divisions into parts give different hashes.
             hasher.update((part.len() as u64).to_le_bytes());
             hasher.update(part);
         }

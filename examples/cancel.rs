@@ -15,13 +15,13 @@ fn main() -> wgpt::Result<()> {
     let worker = std::thread::spawn(move || -> wgpt::Result<_> {
         let mut generation = engine.generate("Once upon a time", options)?;
         for piece in generation.by_ref() {
-            // It is no error if the receiver is gone.
+            // A missing receiver is not an error.
             let _ = sender.send(piece?.text);
         }
         Ok((generation.finish_reason(), generation.tokens().len()))
     });
 
-    // The flag also ends the reading of a long prompt, within a chunk.
+    // The flag also stops the prefill of a long prompt after the current chunk.
     for (i, text) in pieces.iter().enumerate() {
         print!("{text}");
         if i == 20 {

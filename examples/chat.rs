@@ -1,7 +1,7 @@
 //! A conversation: `cargo run --release --example chat -- path/to/instruct-model`.
 //!
-//! Without a path the demo model is used. It knows stories but no conversations, so it uses
-//! a chat template that needs no training.
+//! Without a path the demo model is used. It was trained on stories, not on conversations, so
+//! it uses a chat template that needs no training.
 
 use std::io::Write as _;
 

@@ -5,7 +5,7 @@
 
 use wgpt::{Engine, Error, GpuContext, GpuOutputs, OutputRows, wgpu};
 
-/// The application's pass: finds index and value of the largest logit.
+/// The application's pass, which finds index and value of the largest logit.
 const LARGEST: &str = "
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
 @group(0) @binding(1) var<storage, read_write> largest: array<u32>; // [index, bits of the value]

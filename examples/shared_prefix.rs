@@ -1,4 +1,4 @@
-//! Two texts share one beginning; its keys and values are stored on the GPU once:
+//! Two texts share a beginning, whose keys and values are stored on the GPU only once:
 //! `cargo run --release --example shared_prefix`.
 
 use wgpt::{Engine, Session};

@@ -1,19 +1,20 @@
 #!/usr/bin/env python3
-"""Compares two builds of wgpt: what a refactoring must not change is the same bit for bit.
+"""Compares two builds of wgpt: a refactoring must leave results the same bit for bit.
 
     tools/compare_builds.py OLD NEW [--quick] [--only REGEX] [--json FILE] [-j N]
 
-OLD and NEW are two programs. Both run the same commands, spelled as OLD's help has them, on every golden model and on
-the demo model, over all verbs, untuned and without a cache. Logits and saved sessions are compared by their bytes, JSON
-by its structure with numbers as they are written, text and messages by lines, and exit codes. The only things left out
-are DROPPED_FIELDS, DROPPED_TEXT and SORTED_LISTS of tools/builds/differ.py: times, rates, dates, versions, memory of
-the process.
+OLD and NEW are two programs. Both run the same commands with all verbs, on every golden model and on the demo model,
+untuned and without a cache. Options have the spelling of OLD's help. Logits and saved sessions are compared by their
+bytes, JSON by its structure and the digits of its numbers, text and messages by lines. Exit codes are compared too. The
+comparison ignores only DROPPED_FIELDS, DROPPED_TEXT and SORTED_LISTS of tools/builds/differ.py: times, rates, dates,
+versions, memory of the process.
 
-Differences that are meant are in INTENDED with their reasons; each is printed once. Help and completions are reported
-and may differ. The exit code is 1 for any other difference, and where OLD ends with an exit code that the case does not
-expect. A case that differs is run again, up to ROUNDS times. --json FILE takes the full list.
+INTENDED lists the intended differences with their reasons; each is printed once. Help and completions may differ; the
+differences are reported. The exit code is 1 for any other difference, and if OLD ends with an exit code that the case
+does not expect. A case that differs is run again, up to ROUNDS times. --json FILE writes the full list.
 
-The first run on a software adapter takes minutes more: its driver compiles all kernels and keeps them.
+The first run on a software adapter takes minutes longer, because its driver compiles all kernels. Later runs use the
+driver's cache.
 """
 import argparse
 import json
@@ -34,13 +35,13 @@ from builds.differ import Difference, compare_step
 
 @dataclass(frozen=True)
 class Intended:
-    """Differences that are meant. A difference belongs here where all three patterns match."""
+    """Intended differences. A difference is one of them if all three patterns match."""
 
     # The whole verb, such as "generate" or "bench model".
     verb: str
-    # A part of the place: "exit", "stdout", "stderr", "file NAME", for JSON and tensors with their path.
+    # A part of the place: "exit", "stdout", "stderr", "file NAME"; for JSON and tensors the path follows.
     where: str
-    # A part of the old and of the new line or value; one that is absent is not looked at.
+    # A part of the old and of the new line or value; an absent pattern matches everything.
     line: str
     reason: str
 
@@ -53,9 +54,9 @@ class Intended:
 
 INTENDED: list[Intended] = []
 
-# Runs of a case before a difference counts. The engine cuts prompts and the head's matrix by measured costs; on a busy
-# machine another cut takes other kernels, whose last bits differ. So each build may have several outcomes, and NEW must
-# have one of OLD's. A difference that code makes is there in every run.
+# Runs of a case before a difference counts. The engine cuts prompts and the head's matrix by measured costs. On a busy
+# machine the cuts may differ and select other kernels, whose last bits differ. So each build may have several outcomes,
+# and one of NEW's must be one of OLD's. A difference that comes from the code occurs in every run.
 ROUNDS = 5
 # Lines of a case's differences that are printed; --json has all.
 SHOWN = 12
@@ -82,19 +83,19 @@ def judge(step: Step, difference: Difference) -> Intended | str:
     for intended in INTENDED:
         if intended.covers(difference):
             return intended
-    # An exit code is no wording.
+    # An exit code is not wording, so it must not differ.
     return "reported" if step.report and difference.where != "exit" else "failed"
 
 
 def closest(step: Step, before: list[Outcome], after: list[Outcome]) -> list[tuple[Intended | str, Difference]]:
-    """Returns the judged differences of the pair of runs, one of each build, that has the fewest failures."""
+    """Takes pairs of runs, one of each build. Returns the judged differences of the pair with the fewest failures."""
     pairs = (compare_step(step, a, b) for a in before for b in after)
     judged = ([(judge(step, difference), difference) for difference in found] for found in pairs)
     return min(judged, key=lambda found: sum(verdict == "failed" for verdict, _ in found))
 
 
 def compare_case(old: Path, new: Path, case: Case, folder: Path) -> Result:
-    """Runs both builds, again where they differ."""
+    """Runs both builds, and again if they differ."""
     before, after = [], []
     for _ in range(ROUNDS):
         before.append(run_case(old, old, case, folder))

@@ -5,13 +5,13 @@
                                    the cases of tools/reference/*.py, all or only the named ones: random weights, with
                                    logits by transformers (by tools/reference if the case gives a reason)
     export_architectures.py import MODEL_TYPE/VARIANT DIR
-                                   copies one of IMPORTED, a checkpoint whose golden.safetensors was made elsewhere,
-                                   as far as the tests need it
+                                   copies the parts that the tests need of one of IMPORTED, a checkpoint whose
+                                   golden.safetensors was made elsewhere
     export_architectures.py stories DIR
                                    the trained stories260k with its golden.safetensors, and its logits in float64
-    export_architectures.py verify compares all of it with the float64 decoders of tools/reference, which share no code
-                                   with transformers, and shows that each case catches an engine that ignores its
-                                   fields; needs only numpy
+    export_architectures.py verify compares all goldens with the float64 decoders of tools/reference, which share no
+                                   code with transformers, and checks that each case catches an engine that ignores
+                                   its fields; needs only numpy
     export_architectures.py table  copies the text of the folders' READMEs into the table of tests/golden/README.md
 
 Set-up as in tools/export_golden.py. A second run writes the same bytes: random weights come from numpy's PCG64, seeded
@@ -50,7 +50,7 @@ GREEDY_PROMPT, GREEDY_NEW = 8, 24
 SEEDS = 200
 GREEDY_GAP = 0.05  # more than twice the error of 2e-2 that an engine in f16 may have
 AGREEMENT = 1e-9  # both sides are float64
-# The models of the imported goldens kept norms and rotary positions in float32 in an otherwise float64 run.
+# The imported goldens come from a float64 run that computed norms and rotary positions in float32.
 AGREEMENT_IMPORTED = 1e-5
 DEAF = 1e-3  # engines are held to 2e-4
 LICENCE = "Random numbers, no licence needed; placed under this repository's MIT OR Apache-2.0."
@@ -62,8 +62,8 @@ LICENCE = "Random numbers, no licence needed; placed under this repository's MIT
 def random_tensors(shapes, model_type, seed):
     """Weights scaled so that logits have a deviation of some units and activations leave their linear part.
 
-    Gemma multiplies embeddings by sqrt(hidden_size) and also uses them as its head: with embeddings as large as in the
-    other models, a token would predict itself. They are small here, and the last norm compensates for that.
+    Gemma multiplies embeddings by sqrt(hidden_size) and also uses them as its head. If they were as large as in the
+    other models, a token would predict itself. So they are small here, and the last norm compensates for that.
     """
     rng, out, gemma = np.random.default_rng(seed), {}, model_type.startswith("gemma")
     for name, shape in sorted(shapes.items()):
@@ -120,7 +120,7 @@ def read_model(folder):
 
 @contextlib.contextmanager
 def float32_means_float64():
-    """Makes the casts to float32 inside transformers' models (norms, rotary positions, softmax) keep float64."""
+    """Replaces the casts to float32 inside transformers' models (norms, rotary positions, softmax) with float64."""
     import torch
     kept = torch.float32, torch.float, torch.Tensor.float
     torch.float32 = torch.float = torch.float64
@@ -174,7 +174,7 @@ class Transformers:
 
 
 class Reference:
-    """The same by tools/reference."""
+    """The checkpoint of a folder by tools/reference."""
 
     def __init__(self, folder, double):
         self.config, tensors = read_model(folder)
@@ -204,7 +204,7 @@ def log_sum_exp(logits):
 
 
 def write_golden(path, ids, logits, greedy_ids, made_with, positions=None):
-    """Logits of row 0 up to `positions`; for the rest, values that show whether they are right."""
+    """Writes the logits of row 0 up to `positions`, and for all other positions values that reveal wrong logits."""
     from safetensors.numpy import save_file
     out = {"input_ids": np.asarray(ids, np.int64), "logits_f64": np.ascontiguousarray(logits[:1, :positions]),
            "logsumexp_f64": log_sum_exp(logits), "greedy_ids": np.array([greedy_ids], np.int64)}
@@ -262,7 +262,7 @@ def copy_files(source, folder, names):
 
 
 def import_golden(name, source):
-    """Omits the float32 logits and hidden states, and keeps the full logits of row 0 only."""
+    """Omits the float32 logits and hidden states, and keeps full logits only for row 0."""
     folder, golden = GOLDEN / name, read_safetensors(source / "golden.safetensors")
     copy_files(source, folder, ("config.json", "model.safetensors"))
     positions, n = IMPORTED[name][0], golden["input_ids"].shape[1]

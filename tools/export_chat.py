@@ -1,7 +1,7 @@
-"""Renderings of chat templates by transformers, for tests/chat_template.rs.
+"""Renders chat templates with transformers, for tests/models/chat_template.rs.
 
 pip install "transformers==4.46.3" jinja2; usage: export_chat.py [tests/golden/chat]
-Reads each folder's tokenizer_config.json and chat_template.jinja, writes cases.json next to them.
+Reads each folder's tokenizer_config.json and chat_template.jinja, and writes cases.json next to them.
 """
 
 import json
@@ -85,7 +85,7 @@ MORE = {
     "several-templates": [("tools", WITH_TOOLS[1:2], {"tools": [WEATHER]})],
     "every-extension": [("refused", REFUSED, {}), ("skipped", SKIPPED, {}), ("none", [], {})],
 }
-# A fixed date, if the template asks for today's.
+# A fixed date for templates that use today's date.
 ALWAYS = {"llama-3.2": {"date_string": "26 Jul 2024"}}
 
 

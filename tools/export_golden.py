@@ -8,11 +8,11 @@
                                    tests/golden/demo-perplexity.json; with FILE (the validation.txt that
                                    tools/train_demo.py writes) also the excerpt and the figures over all of FILE
     export_golden.py verify [--validation FILE]
-                                   compares all of it with the float64 GPT-2 of gpt2_numpy.py, which shares
+                                   compares all goldens with the float64 GPT-2 of gpt2_numpy.py, which shares
                                    no code with transformers; needs only numpy and tokenizers
     export_golden.py all [--validation FILE]
 
-Set-up on Debian 12, whose own torch (1.13, CPU) is used:
+Set-up on Debian 12, with its packaged torch (1.13, CPU):
 
     apt-get install python3-torch python3-venv
     /usr/bin/python3 -m venv --system-site-packages VENV
@@ -208,7 +208,7 @@ def greedy(model, prompt, new):
 
 
 def export_random(folder, case, first_seed, n):
-    """Writes the model of the first seed whose greedy path is safe (no near tie) and not one repeated token."""
+    """Writes the model of the first seed whose greedy path has no near tie and is not one repeated token."""
     from safetensors.numpy import save_file
     config, how, covers = case
     config = {**DEFAULTS, **config}
@@ -338,7 +338,7 @@ def export_perplexity(validation):
 
 
 def neighbours(config):
-    """Field -> the value that an engine ignoring the field would use."""
+    """Field -> the value that an engine would use if it ignored the field."""
     c = {**DEFAULTS, **config}
     out = {k: v for k, v in DEFAULTS.items() if c[k] != v and k not in ("activation_function", "n_inner")}
     out["activation_function"] = "gelu_new" if c["activation_function"] == "gelu" else "gelu"

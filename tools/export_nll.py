@@ -75,8 +75,8 @@ def llama(model, ids, n_ctx, bos):
 
 
 def rolling(model, ids, max_length, prefix):
-    """Windows of max_length inputs and targets without overlap, like those of loglikelihood_rolling with context_len 1;
-    the inputs of the last window reach back so that they are max_length, too."""
+    """Windows of max_length inputs and targets without overlap, as in loglikelihood_rolling with context_len 1. The last
+    window's inputs include earlier tokens to reach max_length too."""
     out = [nll(model, ([prefix] + ids)[:min(max_length, len(ids))], ids[:max_length])]
     done = len(out[0])
     while done < len(ids):

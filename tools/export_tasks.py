@@ -3,7 +3,7 @@
 
     export_tasks.py fixtures CORPORA   hellaswag-200.txt, mmlu/ and lambada-60.jsonl, short questions of the published
                                        data in CORPORA (hellaswag_val_full.txt, mmlu/, lambada_test.jsonl)
-    export_tasks.py prompts            prompts.json: every wording, written after the conventions' descriptions
+    export_tasks.py prompts            prompts.json: every wording, written from the conventions' descriptions
     export_tasks.py scores             scores.json: the demo model's log-probabilities, by transformers in float64
 
 Set-up as in export_golden.py. The code is independent of wgpt and lm-eval: it follows the task descriptions of

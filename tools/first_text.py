@@ -1,5 +1,5 @@
-"""Measures the seconds from process start to the first byte of generated text, with a cold
-and a warm shader cache (Mesa's, moved by MESA_SHADER_CACHE_DIR). Prints one JSON object.
+"""Measures the seconds from process start to the first byte of generated text, with a cold and a warm shader cache.
+The cache is Mesa's, in a directory set by MESA_SHADER_CACHE_DIR. Prints one JSON object.
 
 first_text.py WGPT
 """

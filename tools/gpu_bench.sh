@@ -1,6 +1,6 @@
 #!/bin/sh
-# Kernel tests, golden models and benchmarks on a machine that has a GPU and no
-# toolchain, from binaries built elsewhere.
+# Runs kernel tests, golden models and benchmarks on a machine that has a GPU but no
+# toolchain. The binaries are built elsewhere.
 #
 # Usage:
 #   tools/gpu_bench.sh pack PACKED_DIR
@@ -105,7 +105,7 @@ step() {
         # Test programs print text, wgpt prints JSON.
         case $name in bench_* | profile_* | tune_* | devices) results=$out/$name.out ;; esac
         ;;
-    # Exit codes of `timeout` when it ended or killed the command.
+    # The exit codes of `timeout` after it ended or killed the command.
     124 | 137)
         status="timeout after $limit s"
         if [ -n "$cut" ]; then status="ended after $limit s: no time left"; else failed=1; fi
@@ -117,7 +117,7 @@ step() {
 
 # Prints rows of the benchmark table from the JSON of one `wgpt bench model`.
 bench_rows() {
-    # One field per line, whatever the layout. Values of these fields contain no comma.
+    # One field per line for any layout. Values of these fields contain no comma.
     tr ',{}' '[\n*]' <"$1" | awk '
         function value() { sub(/^[^:]*:[ \t]*/, ""); gsub(/"/, ""); return $0 }
         /^[ \t]*"model"[ \t]*:/ { model = value() }
@@ -196,7 +196,7 @@ run() {
         export XDG_RUNTIME_DIR="$scratch/runtime"
         mkdir -m 700 "$XDG_RUNTIME_DIR"
     fi
-    # Empty until the last steps tune, so all other steps measure the defaults.
+    # This is empty until the last steps tune, so all other steps measure the defaults.
     export WGPT_CACHE_DIR="$scratch/cache"
     step devices 30 bin/wgpt devices --json
     if [ "$status" = ok ]; then
@@ -215,8 +215,8 @@ measure() {
     # The word splitting of the arguments is intended.
     # shellcheck disable=SC2086
     step bench_demo 60 bin/wgpt bench model --json ${GPU_BENCH_ARGS:-}
-    # The roofline and every variant against it. The record lists the variants
-    # for which no time was left.
+    # The roofline, and every variant compared with it. The record lists the
+    # variants for which no time was left.
     # shellcheck disable=SC2086
     step bench_kernels 110 bin/wgpt bench kernels --json --total-seconds 75 \
         ${GPU_BENCH_KERNELS:---shapes-of gpt2,gpt2-xl}

@@ -3,10 +3,10 @@
 
 Usage: tools/planted_faults.py [--all-tests] [--only NUMBER[,NUMBER...]] [--list]
 
-Each fault is one changed place in a shader or in Rust code. For each, the tests that
-should see it run and must fail; with --all-tests the whole of `make test` runs. A fault
-that no longer compiles or that nobody sees ends the run with exit code 1. The copy and
-its build are in target/planted_faults. Needs Python 3.9 and what `make test` needs.
+Each fault changes one place in a shader or in Rust code. The tests that should see the
+fault run and must fail; with --all-tests the whole of `make test` runs. The exit code is
+1 if a fault no longer compiles or if no test sees it. The copy and its build are in
+target/planted_faults. Needs Python 3.9 and the requirements of `make test`.
 """
 
 import argparse
@@ -26,7 +26,7 @@ GOLDEN = ["--test", "models", "golden::"]
 ENGINE = ["--test", "engine"]
 LIB = ["--lib"]
 
-# (kind, text that occurs once in shaders/ and src/, its replacement, tests that see it)
+# (kind, text that occurs once in shaders/ and src/, its replacement, tests that must see it)
 FAULTS = [
     ("wrong index", "(position % PAGE_SIZE) * packs + pack;", "(position % PAGE_SIZE) * packs;", QUICK),
     ("wrong page", "page_table[row_page(row, position / PAGE_SIZE)];", "page_table[row_page(row, 0u)];", QUICK),
@@ -87,7 +87,7 @@ def cargo(*arguments):
 
 
 def sees(tests, all_tests):
-    """Whether a test fails for another reason than that the code does not compile."""
+    """Returns whether a test fails. Exits if the code does not compile."""
     if all_tests:
         built = cargo("--no-run")
         if built.returncode:
@@ -120,7 +120,7 @@ def main():
         source, copy = ROOT / name, COPY / name
         if not source.is_file():
             continue
-        # Unchanged files keep their time, so that little is built again.
+        # Unchanged files keep their modification time, so that little is built again.
         if not copy.is_file() or copy.read_bytes() != source.read_bytes():
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, copy)

@@ -1,8 +1,8 @@
 //! Lists and counts the items of a library that a user can name, from rustdoc's JSON.
 //!
-//! Counted are modules, types, traits, functions, methods, fields, variants, constants,
-//! macros, and every further path to an item already counted (a re-export). Trait
-//! implementations, derived or written, add no names and are not counted.
+//! It counts modules, types, traits, functions, methods, fields, variants, constants,
+//! macros, and every further path to an item already counted (a re-export). It does not
+//! count trait implementations, derived or written, because they add no names.
 //!
 //! ```text
 //! RUSTC_BOOTSTRAP=1 cargo rustdoc --lib -- -Z unstable-options --output-format json
@@ -17,7 +17,7 @@ use serde_json::Value;
 #[derive(Default)]
 pub struct PublicItems {
     lines: BTreeSet<String>,
-    /// Ids that a line exists for.
+    /// Ids that already have a line.
     seen: HashSet<u64>,
 }
 
@@ -25,7 +25,7 @@ impl PublicItems {
     /// Reads rustdoc's JSON output of one crate.
     ///
     /// # Panics
-    /// If the text is not such a file: the format changes with the compiler.
+    /// If the text is not such a file. The format changes with the compiler.
     pub fn read(text: &str) -> Self {
         let json: Value = serde_json::from_str(text).expect("rustdoc's JSON");
         let root = json["root"].as_u64().expect("the root module's id");
@@ -51,7 +51,7 @@ impl PublicItems {
         }
     }
 
-    /// An item of a module or an implementation: public where the index says so.
+    /// An item of a module or an implementation, which is public if the index says so.
     fn item(&mut self, index: &Value, id: u64, parent: &str) {
         let item = &index[id.to_string()];
         let Some((kind, inner)) = item["inner"].as_object().and_then(|inner| inner.iter().next()) else {
@@ -66,7 +66,7 @@ impl PublicItems {
         }
     }
 
-    /// A path to another item: the item itself at its first path, else a re-export.
+    /// A path to another item: the item itself at its first path, otherwise a re-export.
     fn re_export(&mut self, index: &Value, import: &Value, parent: &str) {
         let target = import["id"].as_u64();
         let found = target.map(|id| &index[id.to_string()]);

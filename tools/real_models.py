@@ -4,8 +4,8 @@
     real_models.py prompts GOLDEN...     prints the number, token ids and folder of each row of logits_f64
     real_models.py judge OUT WGPT STEPS  prints the table, writes OUT/real_models.json; exit code 1 if a row failed
 
-References: the NLLs are those of transformers 4.46.3 in float32 on the same files. HellaSwag's reference is the
-published acc_norm of SmolLM2-135M, 42 %, by lm-evaluation-harness.
+References: the NLLs come from transformers 4.46.3 in float32 on the same files. HellaSwag's reference is the published
+acc_norm of SmolLM2-135M, 42 %, by lm-evaluation-harness.
 """
 import array
 import datetime
@@ -70,7 +70,7 @@ def prompts(folders):
 # --- steps -----------------------------------------------------------------
 
 class Failed(Exception):
-    """A step that gave no figure; the message says why."""
+    """A step without a figure; the message gives the reason."""
 
 
 class Step:
@@ -143,7 +143,7 @@ def chat(step):
 
 
 def disfluencies(answer):
-    """The signs of garbage in a text; the table shows the text, so that a reader can judge the rest."""
+    """The signs of garbage in a text. The table also shows the text, so that a reader can judge it."""
     words = answer.split()
     if len(words) < 15:
         yield "too short"

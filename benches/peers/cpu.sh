@@ -1,17 +1,17 @@
 #!/bin/sh
-# SmolLM2-135M's shape, random weights: wgpt on the adapter beside engines that compute
-# on the CPU without one, in turn: candle (f16), transformers (f32), llama.cpp (f16, its
-# CPU backend). Prefill of 128, decode at depth 8 and 1000. Only on a software adapter do
-# they share the hardware.
+# Measures SmolLM2-135M's shape with random weights: wgpt on the adapter and, in turn,
+# engines that compute on the CPU: candle (f16), transformers (f32), llama.cpp (f16, its
+# CPU backend). It measures prefill of 128 tokens and decode at depths 8 and 1000. The
+# engines use the same hardware only if the adapter is a software adapter.
 #
 # Usage: [TIMES=3] cpu.sh BUILD_DIR LLAMA_BENCH MODEL.gguf WGPT OUT_DIR
-#   BUILD_DIR     candle's driver is built there; kept for the next time
-#   LLAMA_BENCH   built as README.md beside this script says; - leaves llama.cpp out
-#   MODEL.gguf    written by random_gguf.py for smollm2-135m; - with LLAMA_BENCH -
+#   BUILD_DIR     candle's driver is built there and kept for the next run
+#   LLAMA_BENCH   built as described in README.md next to this script; - skips llama.cpp
+#   MODEL.gguf    written by random_gguf.py for smollm2-135m; - if LLAMA_BENCH is -
 #   WGPT          a release build of wgpt
-#   OUT_DIR       gets candle-DEPTH-N.json and transformers-DEPTH-N.json, and of the two
-#                 others ENGINE-PROMPT-GENERATED-DEPTH-N.json; with - it only builds
-# PYTHON (python3) imports torch and transformers; where it does not, they are left out.
+#   OUT_DIR       gets candle-DEPTH-N.json, transformers-DEPTH-N.json, and for the other two
+#                 ENGINE-PROMPT-GENERATED-DEPTH-N.json; with - the script only builds
+# PYTHON (python3) imports torch and transformers; if it cannot, transformers is skipped.
 set -eu
 [ $# -eq 5 ] || { sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 build=$1 llama=$2 model=$3 wgpt=$4 out=$5
@@ -25,7 +25,7 @@ cp -R "$here"/*.rs "$here/candle" "$build/"
 mkdir -p "$out"
 has_transformers=1
 "$python" -c 'import torch, transformers' || { has_transformers=; echo "cpu.sh: transformers is left out" >&2; }
-# both PROMPT GENERATED DEPTH: llama.cpp, then wgpt.
+# both PROMPT GENERATED DEPTH: runs llama.cpp, then wgpt.
 both() {
     name=$1-$2-$3-$i
     [ "$llama" = - ] ||

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Decode of a shape, random weights: wgpt (f16) beside inferaived 0.1.0 (Llama, bf16) on
-# the same adapter, in turn. inferaived has no GPT-2; beside wgpt's, its Llama gets a
+# Measures decode of a shape with random weights: wgpt (f16) and inferaived 0.1.0 (Llama,
+# bf16) in turn on the same adapter. inferaived has no GPT-2. For gpt2, its Llama gets a
 # shape with GPT-2 124M's width, depth, vocabulary and number of weights.
 #
 # Usage: [TIMES=5] inferaived.sh BUILD_DIR WGPT OUT_DIR [SHAPE]
-#   BUILD_DIR     inferaived is fetched and built there, unpatched; kept for the next time
+#   BUILD_DIR     inferaived is fetched and built there, unpatched, and kept for the next run
 #   WGPT          a release build of wgpt
-#   OUT_DIR       gets inferaived-N.json and wgpt-N.json; with - it only builds
+#   OUT_DIR       gets inferaived-N.json and wgpt-N.json; with - the script only builds
 #   SHAPE         gpt2 (the default) or smollm2-135m
 set -eu
 case $# in 3 | 4) ;; *) sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;; esac

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Writes a GGUF file of a published shape with random weights, for llama.cpp.
 
-Matrices are f16, biases and norms f32, the head shares the token embedding, as in
-`wgpt bench model --random SHAPE`. Speed does not depend on the values.
+Matrices are f16, biases and norms are f32, and the head shares the token embedding, as
+in `wgpt bench model --random SHAPE`. Speed does not depend on the values.
 
 Usage: random_gguf.py OUT.gguf [gpt2 | smollm2-135m]     (needs: pip install gguf numpy)
 """

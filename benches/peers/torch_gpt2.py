@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""GPT-2 shapes with random weights in PyTorch: what `wgpt bench model --random` is
-compared with on a GPU.
+"""Measures GPT-2 shapes with random weights in PyTorch, for comparison with
+`wgpt bench model --random` on a GPU.
 
 Measures, in f16 on CUDA (f32 on the CPU):
   - prefill of 512 tokens and decode of single tokens with a static KV cache, eager
@@ -79,7 +79,7 @@ class Gpt2(torch.nn.Module):
 
 
 def seconds(device, work, repetitions):
-    """Median time of `work`, the device waited for."""
+    """Median time of `work`, including the wait for the device."""
     wait = torch.cuda.synchronize if device == "cuda" else (lambda: None)
     times = []
     for _ in range(repetitions + 2):

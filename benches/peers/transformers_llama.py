@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Speed of transformers' Llama on the CPU with SmolLM2-135M's shape and random f32 weights.
+"""Measures the speed of transformers' Llama on the CPU with SmolLM2-135M's shape and random f32 weights.
 
 Prints one JSON object with the keys of report.rs.
 
@@ -44,7 +44,7 @@ def forward(tokens, cache):
 
 step_seconds, tokens = [], []
 with torch.inference_mode():
-    # Nothing of what is timed runs for the first time.
+    # Warm up, so that no timed code runs for the first time.
     forward([1, 2], None)
     prompt = [7919 * i % config.vocab_size for i in range(n_prompt)]
     token, cache, prompt_seconds = forward(prompt, None)

@@ -1,17 +1,18 @@
 #!/bin/sh
-# Decode of a published shape, random weights: wgpt beside wgml 0.2.0 on the same
-# adapter, in turn. wgml keeps the file's f16 weights as f32; wgpt runs with both types.
+# Measures decode of a published shape with random weights: wgpt and wgml 0.2.0 in turn on
+# the same adapter. wgml stores the file's f16 weights as f32; wgpt runs with both types.
 #
 # Usage: [TIMES=5] wgml.sh BUILD_DIR MODEL.gguf WGPT OUT_DIR [SHAPE]
-#   BUILD_DIR     wgml is fetched, patched and built there; kept for the next time
+#   BUILD_DIR     wgml is fetched, patched and built there, and kept for the next run
 #   MODEL.gguf    written by random_gguf.py
 #   WGPT          a release build of wgpt
-#   OUT_DIR       gets wgml-N.json, wgpt-f16-N.json and wgpt-f32-N.json; with - it only builds
-#   SHAPE         gpt2 (the default) or smollm2-135m, as MODEL.gguf
+#   OUT_DIR       gets wgml-N.json, wgpt-f16-N.json and wgpt-f32-N.json; with - the script
+#                 only builds
+#   SHAPE         gpt2 (the default) or smollm2-135m; the shape of MODEL.gguf
 #
-# The patch: wgml binds GPT-2's token embedding and head as one buffer of f32 each,
-# 147 MiB, where lavapipe binds 128 MiB at most. Each becomes two buffers of half the
-# vocabulary; kernels and all else stay. wgml's Llama is not patched: SmolLM2-135M's
+# wgml binds GPT-2's token embedding and head as one f32 buffer each, of 147 MiB, but
+# lavapipe binds at most 128 MiB. The patch splits each into two buffers of half the
+# vocabulary and changes nothing else. wgml's Llama is not patched: SmolLM2-135M's
 # embedding has 108 MiB.
 set -eu
 case $# in 4 | 5) ;; *) sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;; esac
@@ -34,7 +35,7 @@ mkdir -p "$out"
 i=1
 while [ "$i" -le "$times" ]; do
     "$build/wgml/target/release/peer-wgml" "$model" 12 >"$build/wgml.out"
-    # wgml prints the file's header ahead of the report.
+    # wgml prints the file's header before the report.
     sed -n '/^{/,$p' "$build/wgml.out" >"$out/wgml-$i.json"
     for dtype in f16 f32; do
         "$wgpt" bench model --random "$shape" --dtype $dtype --n-prompt 0 --n-gen 12 --n-depth 8 -r 1 --json \

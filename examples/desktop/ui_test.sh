@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The window under Xvfb: starts, types, continues, stops, changes settings, loads a
-# model that is not there, loses its device, closes. What is asserted are the events that
-# --log-events writes; screenshots of each step are for the eye.
+# Tests the window under Xvfb: starts, types, continues, stops, changes settings, loads a
+# missing model, loses the device, closes. It checks the events that --log-events writes.
+# Screenshots of each step are for a person to look at.
 #
 #   examples/desktop/ui_test.sh [SCREENSHOTS]     needs xvfb, xdotool, imagemagick, python3
 set -euo pipefail
@@ -11,7 +11,7 @@ shots=${1:-$(mktemp -d)}
 mkdir -p "$shots"
 work=$(mktemp -d)
 events=$work/events
-# Mesa's window-system code warns on stderr where this is unset.
+# Mesa's window-system code warns on stderr if this is unset.
 export XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-$work}
 
 cargo build --quiet
@@ -70,7 +70,7 @@ start() {
     sleep 0.3
 }
 
-# Closes by $1 and expects success within five seconds.
+# Closes the window with the command $1 and expects success within five seconds.
 close() {
     local began=$SECONDS
     "$@"
@@ -82,7 +82,7 @@ close() {
 }
 quit() { xdotool key ctrl+q; }
 
-# What a window manager sends when its close button is pressed.
+# Sends the message of a window manager's close button.
 close_button() {
     python3 - "$(xdotool search --name '^wgpt$' | tail -n 1)" <<'PYTHON'
 import ctypes, sys

@@ -8,9 +8,9 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 # A cold driver cache: llvmpipe compiles the kernels of `doctor` for minutes.
 TIME_LIMIT_S = 900
-# Nothing tuned and no cache: the variants are the defaults of the device.
+# No cache and no tuned choices, so the variants are the defaults of the device.
 FIXED = {"WGPT_CACHE_DIR": "", "WGPT_TUNE_SECONDS": "0"}
-# Would change the runs of a user who has them set.
+# Variables that would change the runs if the user had set them.
 DROPPED_ENVIRONMENT = ("WGPT_CHAT_HISTORY",)
 # Paths under which no Vulkan driver is found (as in crates/wgpt-cli/tests).
 NO_DRIVER = {name: "/nonexistent" for name in ("VK_ICD_FILENAMES", "VK_DRIVER_FILES")}
@@ -25,13 +25,13 @@ class Step:
     env: dict[str, str] = field(default_factory=dict)
     # How stdout is read: "text", "json", "csv" or "timed" (text in which the decimals are measurements).
     out: str = "text"
-    # Exit codes that OLD may have. Another one means that the case does not test what it was written for.
+    # Exit codes that OLD may have. With any other one, the case does not test its subject.
     codes: tuple[int, ...] = (0,)
     # Files that the run writes, with their kinds: "safetensors", "session", "json", "csv" or "text".
     files: dict[str, str] = field(default_factory=dict)
-    # Differences of the output are reported and do not fail.
+    # Differences of the output are reported, but the case does not fail.
     report: bool = False
-    # OLD runs this step in both rounds: NEW goes on with a file of OLD's.
+    # OLD runs this step in both rounds: NEW continues with a file that OLD wrote.
     old_in_both: bool = False
 
     @property
@@ -54,7 +54,7 @@ class Case:
 
 @dataclass
 class Outcome:
-    """What a step left: `code` is None where it ran past the time limit."""
+    """The result of a step; `code` is None if it exceeded the time limit."""
 
     code: int | None
     stdout: str

@@ -31,10 +31,10 @@ RANDOM = Model(
 )
 PROTOCOLS = ("hf", "llama", "lm-eval", "segments")
 DTYPES = {"f16": [], "f32": F32}
-# One token at a time: the operations of decoding compute the logits.
+# One token at a time, so the operations of decoding compute the logits.
 DECODE = ["--prefill-chunk", "1"]
-# Small enough that a busy machine need not cut them by measured cost, and more rows than a batch of decoding (8): a
-# rest of few rows takes other kernels.
+# Small enough that a busy machine need not cut them by measured cost, and with more rows than a batch of decoding (8),
+# because a remainder of few rows uses other kernels.
 UNCUT = ["--prefill-chunk", "24"]
 
 
@@ -53,7 +53,7 @@ def candidates(old: Path) -> dict[str, list[str]]:
 
 
 def variant_cases(old: Path) -> list[Case]:
-    """Forces each variant where it runs: logits of a prompt, of single tokens, or scores of a text."""
+    """Forces each variant in a run that uses it: logits of a prompt, of single tokens, or scores of a text."""
     cases = []
     for op, names in candidates(old).items():
         model = STORIES if op.startswith("rms") else DEMO
@@ -81,7 +81,7 @@ def variant_cases(old: Path) -> list[Case]:
 
 
 def text_cases(model: Model) -> list[Case]:
-    """generate and logits with the model's tokenizer, sessions included."""
+    """generate and logits with the model's tokenizer, including sessions."""
     cases = []
 
     def case(name: str, *steps: Step, quick: bool = False) -> None:
@@ -282,7 +282,7 @@ def evaluation_cases() -> list[Case]:
 
 
 def all_cases(old: Path) -> list[Case]:
-    """Returns all cases, those of a group together."""
+    """Returns all cases, grouped."""
     models = golden_models()
     by_model = [case for i, model in enumerate(models) for case in cases_of_model(model, i)]
     return [

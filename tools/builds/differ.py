@@ -1,4 +1,4 @@
-"""What of two runs is compared, and how."""
+"""The comparison of two runs."""
 import csv
 import difflib
 import io
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from builds.case import Outcome, Step, decode
 from builds.formats import Number, describe_values, read_json, read_safetensors, read_session
 
-# (path of a field, reason). Their values are replaced by their types; that a field exists, and the length of a list,
-# are compared. `[]` stands for any index.
+# (path of a field, reason). The fields' values are replaced by their types. The existence of a field and the length of
+# a list are still compared. `[]` stands for any index.
 DROPPED_FIELDS = [
     (r"\.(version|wgpt_version|wgpt)$", "version of the program"),
     (r"\.test_time$|^\$\.time$", "date of the run"),
@@ -24,12 +24,12 @@ DROPPED_FIELDS = [
     (r"^\$\.operations\[\]\.(chosen|gain)$|^\$\.operations\[\]\.timed\[\]\.n_samples$", "choice by measured times"),
     (r"^\$(\.traceEvents)?\[\]\.(ts|dur)$", "measured time"),
 ]
-# (verb, path of a list, keys): lists that are in order of measured times. They are sorted by what was measured.
+# (verb, path of a list, keys): lists in the order of measured times. They are sorted by the names of the measurements.
 SORTED_LISTS = [
     ("profile", r"\.kernels$|^\$$", ("step", "kernel", "workgroups", "variant")),
     ("tune", r"\.timed$", ("variant",)),
 ]
-# (verb, part of a line, what is put there, reason), for text and stderr.
+# (verb, part of a line, its replacement, reason), for text and stderr.
 DROPPED_TEXT = [
     (".*", r"\bwgpt \d+\.\d+\.\d+\S*", "wgpt VERSION", "version of the program"),
     (".*", r"\d[\d.]* (tok/s|tokens/s)", r"RATE \1", "measured rate"),
@@ -40,7 +40,8 @@ DROPPED_TEXT = [
     ("doctor|bench kernels", r"\b\d{4}-\d\d-\d\dT[\d:]+Z", "DATE", "date of the run"),
     ("bench kernels", r"(GB/s|GFLOP/s) \(\w+\)", r"\1 (FASTEST)", "probe that was the fastest"),
 ]
-# In text of kind "timed" every decimal and whatever has a unit of time is a measurement; widths follow from them.
+# In text of kind "timed", every decimal and every number with a unit of time is a measurement. Column widths depend on
+# them.
 TIMED_TEXT = [
     (r"(?<![\d.])\d[\d.]* (ns|us|ms|s)\b", "TIME"),
     (r"(?<![\d.])\d+(\.\d+e-?\d+|e-?\d+|\.\d+)(?![\d.])", "#"),
@@ -52,7 +53,7 @@ CSV_DECIMAL = re.compile(r"-?\d+\.\d+(e-?\d+)?|\d+")
 
 @dataclass(frozen=True)
 class Difference:
-    """One place where two runs differ; `old` or `new` is None where only the other has it."""
+    """One place where two runs differ; `old` or `new` is None if only the other run has it."""
 
     verb: str
     # "exit", "stdout", "stderr" or "file NAME", for JSON with the path of the field.
@@ -68,7 +69,7 @@ def drop_fields(value, path: str = "$"):
     if isinstance(value, list):
         return [drop_fields(entry, f"{path}[]") for entry in value]
     if any(re.search(pattern, path) for pattern, _ in DROPPED_FIELDS):
-        # A rate is null where a time was below the resolution of the clock.
+        # A rate is null if a time was below the resolution of the clock.
         return Number("MEASURED") if value is None or isinstance(value, Number) else type(value).__name__
     return value
 
@@ -109,7 +110,7 @@ def json_differences(old, new, path: str = "$"):
             yield f"{path}[{i}]", show(old[i]), None
         for i in range(len(old), len(new)):
             yield f"{path}[{i}]", None, show(new[i])
-    # True == 1 in Python; Number and str are apart by Number's own rule.
+    # True == 1 in Python, so types are compared first. Number itself distinguishes Number and str.
     elif type(old) is not type(new) or old != new:
         yield path, show(old), show(new)
 
@@ -209,7 +210,7 @@ def compare_step(step: Step, old: Outcome, new: Outcome) -> list[Difference]:
     found = []
     if old.code != new.code:
         found.append(Difference(verb, "exit", str(old.code), str(new.code)))
-    # An error's stdout is text whatever the format is.
+    # The stdout of a failed run is text in every format.
     kind = step.out if old.code == new.code else "text"
     for place, a, b in content_differences(verb, kind, old.stdout, new.stdout):
         found.append(Difference(verb, f"stdout {place}".strip(), a, b))

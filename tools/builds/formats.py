@@ -9,7 +9,7 @@ SHA256_BYTES = 32
 
 
 class Number(str):
-    """A number of JSON as it is written: exact, and not equal to a string of the same characters."""
+    """A number of JSON with its written digits: exact, and not equal to a string of the same characters."""
 
     __slots__ = ()
 
@@ -23,7 +23,7 @@ class Number(str):
 
 
 def read_json(text: str | bytes):
-    """Parses JSON; numbers stay as they are written. Raises ValueError."""
+    """Parses JSON; numbers keep their written digits. Raises ValueError."""
     return json.loads(text, parse_float=Number, parse_int=Number, parse_constant=Number)
 
 
@@ -74,7 +74,7 @@ def read_session(content: bytes) -> tuple[int, dict, bytes]:
 
 
 def describe_values(old: Tensor, new: Tensor) -> str:
-    """Says how far two tensors of one shape and type are apart."""
+    """Describes the difference of two tensors of one shape and type."""
     if old.dtype != "F32":
         return "other bytes"
     pairs = zip(struct.iter_unpack("<f", old.content), struct.iter_unpack("<f", new.content))

@@ -31,11 +31,11 @@ def machine_cases() -> list[Case]:
     def case(group: str, name: str, *steps: Step, quick: bool = False) -> Case:
         return Case(group, name, list(steps), quick)
 
-    # Small models: the head of larger ones is cut into as many dispatches as their measured cost asks for.
+    # Small models only: the head of a larger one is cut into a number of dispatches that depends on measured times.
     profile = ["profile", "-n", "8", "-r", "1"]
     bench = ["bench", "model", "-p", "8", "-n", "4", "-r", "2"]
     records = [f"benches/record/2026-11-{day}-2core-lavapipe25-demo.json" for day in ("24", "24b")]
-    # TIMED tables cannot show whether a kernel is right; JSON has a row for each that passed its check.
+    # TIMED tables cannot show whether a kernel is right; JSON has a row for each kernel that passed its check.
     kernels = [
         case(
             "bench kernels",
@@ -169,7 +169,7 @@ def machine_cases() -> list[Case]:
 
 
 def chat_cases() -> list[Case]:
-    """Scripted conversations: wgpt's own templates on trained models, published templates on the demo's weights."""
+    """Scripted conversations: wgpt's templates on trained models, published templates on the demo model's weights."""
     script = (
         'There was a cat.\n/stats\nIt was \\\nred.\n"""\nThe\n\nend.\n"""\n/system Be kind.\n/system\n'
         "/reset\nHi\n/stats\n/help\n/exit\nno\n"

@@ -37,7 +37,7 @@ SAMPLED = [
 JSON = ["--output-format", "json"]
 # Models that take more positions than their config's length, and how many.
 BEYOND_CONFIG = {"llama/dynamic": 48}
-# Every fifth model also runs these, so that each of them meets several architectures.
+# Every fifth model also runs these, so each of them runs on several architectures.
 SOME_MODELS = 5
 
 
@@ -50,11 +50,11 @@ class Model:
     flags: list[str]
     # Arguments that give the prompt of `logits`.
     prompt: list[str]
-    # The prompt of `generate`, where the other one fills the context.
+    # The prompt of `generate`, if the other one fills the context.
     short: list[str] | None = None
 
 
-# About 40 tokens, so that tiles of 32 rows are more than one.
+# About 40 tokens, which need more than one tile of 32 rows.
 STORY = (
     "Once upon a time, there was a little girl named Lily. She had a red ball and a big dog. One day, the dog "
     "ran to the park with the ball. Lily was sad."

@@ -1,4 +1,4 @@
-"""The cases of what must be refused, and of help."""
+"""The cases of input that must be refused, and of help."""
 
 import subprocess
 from pathlib import Path
@@ -8,7 +8,7 @@ from builds.models import EXCERPT, GOLDEN, TASKS, TINY
 
 
 def error_cases() -> list[Case]:
-    """What must be refused: exit codes and messages."""
+    """Input that must be refused: exit codes and messages."""
     tiny = GOLDEN / "gpt2-tiny"
     config, weights = ((tiny / name).read_bytes() for name in ("config.json", "model.safetensors"))
 

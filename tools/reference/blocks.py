@@ -65,8 +65,8 @@ def linear_scaling(frequency, n, dim, theta, scaling, max_positions):
 def dynamic_scaling(frequency, n, dim, theta, scaling, max_positions):
     """Beyond max_positions the base grows with the length (bloc97 and emozilla, "dynamic NTK").
 
-    The length is the text's length when the token was decoded: p + 1 at position p. A run that processes a long text in
-    one call uses the frequencies of the whole length for all of it, so its logits depend on how the text was split.
+    The length is the text's length when the token was decoded: p + 1 at position p. If one call processes a long text,
+    it uses the frequencies of the whole length for all tokens. So its logits depend on how the text was split.
     """
     factor = scaling["factor"]
     length = np.maximum(np.arange(n) + 1, max_positions)

@@ -8,12 +8,12 @@ class Case:
 
     covers: what the checkpoint tests, for its README.
     config: fields of config.json; all other fields have the defaults of transformers' config class.
-    deaf: field -> the value that an engine which ignores the field would use. Each must move a logit by 1e-3.
+    deaf: field -> the value that an engine would use if it ignored the field. Each must change a logit by 1e-3.
     n: length of a row of ids.
     dtype: type of the file's weights.
     drop: fields that transformers writes but the published checkpoints lack.
     by_reference: the reason why the logits come from the reference instead of transformers.
-    hf: fields that need another value in transformers 4.46 to mean the same.
+    hf: fields that need another value in transformers 4.46 for the same meaning.
     stepwise: whether transformers must be run one token at a time.
     """
 

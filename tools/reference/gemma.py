@@ -13,7 +13,7 @@ MODELS = ("gemma", "gemma2", "gemma3_text")
 
 
 def norm(c, t, name, x):
-    """The norm's weight is stored as its difference from one."""
+    """The norm's weight is stored minus one."""
     return rms_norm(x, 1 + t[name + ".weight"], c["rms_norm_eps"])
 
 

@@ -1,7 +1,7 @@
-"""The engine stores three things differently from checkpoints; this is the arithmetic that allows it.
+"""Checks the arithmetic of three differences between the engine's layout and the checkpoints' layout.
 
 Rows of q and k of a head with half-split rotary pairs (i, i + r / 2) are reordered to interleaved pairs (2i, 2i + 1),
-together with the norm weights of q and k. Gate and up become one matrix with four rows of each alternately.
+together with the norm weights of q and k. Gate and up become one matrix, which has four rows of each in turn.
 """
 import numpy as np
 

@@ -1,4 +1,4 @@
-//! wgml's two models behind one interface.
+//! wgml's two models with one interface.
 
 use wgcore::kernel::KernelInvocationQueue;
 use wgcore::tensor::GpuVector;

@@ -1,4 +1,4 @@
-//! `wgpt compare`: how much the predictions of two models differ.
+//! `wgpt compare`: the difference between the predictions of two models.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;

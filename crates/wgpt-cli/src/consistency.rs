@@ -1,4 +1,4 @@
-//! One spelling for one thing: the options of all commands compared with one another.
+//! Tests that an option has one spelling and one meaning in all commands.
 
 use std::collections::BTreeMap;
 
@@ -22,8 +22,8 @@ const OTHER_HELP: [(&str, &str); 8] = [
 /// Options that take a list in one command and a single value in others.
 const LISTS: [&str; 1] = ["n-prompt"];
 
-/// The one spelling of each meaning: long name, short name, value name. A command that has
-/// the meaning has this option; no other option has the short name.
+/// The only spelling of each meaning: long name, short name, value name. A command that has
+/// the meaning has this option. No other option has the short name.
 const MEANINGS: [(&str, Option<char>, Option<&str>); 17] = [
     ("json", None, None),
     ("csv", None, None),
@@ -44,8 +44,8 @@ const MEANINGS: [(&str, Option<char>, Option<&str>); 17] = [
     ("device", None, Some("INDEX|NAME")),
 ];
 
-/// Old spellings, which no help shows, and which commands still take them: the command,
-/// the old spelling with a value, the option that it sets.
+/// Old spellings that commands still take but no help shows: the command, the old spelling
+/// with a value, the option that it sets.
 const OLD: [(&str, &str, &str); 14] = [
     ("generate", "--output-format=json", "output_format"),
     ("generate", "--temp=0", "temperature"),
@@ -73,7 +73,7 @@ const NEEDED: [(&str, &[&str]); 6] = [
     ("logits", &["--prompt=a", "-o=a"]),
 ];
 
-/// Returns every command that runs, under its whole name.
+/// Returns every command that can run, with its full name.
 fn commands() -> Vec<(String, Command)> {
     let mut all = Vec::new();
     let mut program = super::Cli::command();
@@ -196,8 +196,8 @@ fn own_options_come_before_common_ones() {
         };
         let places: Vec<_> = ["Options:"].iter().chain(&GROUPS).filter_map(|group| place(group)).collect();
         assert!(places.is_sorted(), "{name}: {places:?}\n{help}");
-        // A common option has the heading of its group everywhere; positions are a
-        // command's own.
+        // A common option has the heading of its group in every command. Positional
+        // arguments have no group.
         for arg in command.get_arguments().filter(|arg| arg.is_positional()) {
             assert_eq!(arg.get_help_heading(), None, "{name}");
         }

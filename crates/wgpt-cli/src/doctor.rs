@@ -86,9 +86,9 @@ fn options(args: &Args) -> Result<Options, Error> {
     Ok(options)
 }
 
-/// Runs the checks with a progress bar. The report lists the panics of wgpu, so they are
-/// not printed as well. Ctrl-C ends the program at once: a driver may take half a minute
-/// to compile a kernel, or never return, and no file is left half-written.
+/// Runs the checks with a progress bar. Panics of wgpu are only listed in the report, not
+/// printed. Ctrl-C ends the program at once, because a driver may take half a minute to
+/// compile a kernel, or never return. No unfinished file remains.
 fn check_up(options: &Options, cancel: &CancelFlag) -> Result<Report, Error> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));

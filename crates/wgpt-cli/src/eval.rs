@@ -142,8 +142,8 @@ struct AnswerRow<'a> {
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let cancel = interrupt::flag();
     let files = args.model.open_files()?;
-    // Fails before the slow start of the GPU: random weights have no tokenizer, and the
-    // data may be bad.
+    // Fails before the slow start of the GPU if there is no tokenizer, as for random
+    // weights, or if the data are invalid.
     files.tokenizer()?;
     let options = DataOptions {
         convention: args.convention.into(),

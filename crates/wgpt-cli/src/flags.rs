@@ -3,8 +3,8 @@
 //! Messages of the library name its options, such as `ModelOptions::steps_ahead = 0`. A user
 //! of the program sets them with flags, so the program's messages name these.
 
-/// The library's name of an option, and what a user of the program gives instead. Messages
-/// may add a value to the name: `ModelOptions::dtype = f32` becomes `--dtype f32`.
+/// The library's name of an option, and the program's flag for it. Messages may add a value
+/// to the name: `ModelOptions::dtype = f32` becomes `--dtype f32`.
 const FLAGS: &[(&str, &str)] = &[
     ("Chat::reset", "/reset"),
     ("ChatOverflow::DropOldest", "--overflow drop"),
@@ -29,7 +29,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("TaskOptions::resume", "--resume"),
 ];
 
-/// Replaces every option of the library in a message by its flag.
+/// Replaces every option of the library in a message with its flag.
 pub fn with_flags(message: &str) -> String {
     let mut text = String::with_capacity(message.len());
     let mut done = 0;
@@ -111,8 +111,8 @@ mod tests {
         }
     }
 
-    /// Returns whether a command takes a flag, and the value after it if that is one of
-    /// several.
+    /// Returns whether a command or one of its subcommands takes a flag, together with the
+    /// value after it, if any.
     fn has_flag(command: &Command, flag: &str) -> bool {
         let (name, value) = flag.split_once(' ').map_or((flag, None), |(name, value)| (name, Some(value)));
         let takes = |argument: &Arg, value: &str| {

@@ -127,7 +127,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         sink.print(&text(&report))?;
     }
     sink.finish()?;
-    // The plan is printed all the same, but a script sees that the model does not fit.
+    // The plan is printed in both cases, but the exit code shows that the model does not fit.
     over.map_or(Ok(Outcome::Done), |over| Err(over.into()))
 }
 

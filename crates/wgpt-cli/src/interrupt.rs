@@ -13,8 +13,8 @@ static FLAG: OnceLock<CancelFlag> = OnceLock::new();
 static BLOCKED: AtomicBool = AtomicBool::new(false);
 /// Whether a Ctrl-C soon after another one counts as the same one.
 static PATIENT: AtomicBool = AtomicBool::new(false);
-/// What 'soon' means: an impatient user presses twice, and an answer stops within this
-/// time.
+/// The time in which a second Ctrl-C counts as the same one. An impatient user presses
+/// twice, and an answer stops within this time.
 const SAME: Duration = Duration::from_secs(1);
 static FIRST: Mutex<Option<Instant>> = Mutex::new(None);
 /// Returns the flag that the first Ctrl-C raises. The second Ctrl-C ends the program at
@@ -68,8 +68,8 @@ pub fn raised(flag: &CancelFlag) -> bool {
     flag.load(Ordering::Relaxed)
 }
 
-/// From now on, a Ctrl-C within a second of another one is ignored: a user who presses
-/// twice to stop an answer means only the answer.
+/// After this call, a Ctrl-C within a second of another one is ignored: a user who presses
+/// twice to stop an answer does not want to end the program.
 pub fn be_patient() {
     PATIENT.store(true, Ordering::Relaxed);
 }
@@ -79,8 +79,8 @@ pub fn lower(flag: &CancelFlag) {
     flag.store(false, Ordering::Relaxed);
 }
 
-/// Runs something that may block without polling the flag, such as reading stdin. The
-/// first Ctrl-C ends the program meanwhile.
+/// Runs code that may block without polling the flag, such as reading stdin. Meanwhile the
+/// first Ctrl-C ends the program.
 pub fn blocked<T>(wait: impl FnOnce() -> T) -> T {
     BLOCKED.store(true, Ordering::Relaxed);
     let value = wait();
@@ -99,7 +99,7 @@ pub fn blocked_in_a_mode<T>(wait: impl FnOnce() -> T) -> T {
 
 #[cfg(unix)]
 type Mode = nix::sys::termios::Termios;
-/// Windows restores a console's mode by itself.
+/// Windows restores a console's mode automatically.
 #[cfg(not(unix))]
 type Mode = ();
 

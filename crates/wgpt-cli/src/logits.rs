@@ -1,4 +1,4 @@
-//! `wgpt logits`: the model's raw output for a prompt, written to a file.
+//! `wgpt logits`: writes the logits of a prompt to a file.
 
 use std::path::PathBuf;
 

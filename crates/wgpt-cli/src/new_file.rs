@@ -1,4 +1,4 @@
-//! Files that a command writes, beside those that it reads.
+//! Files that a command writes. They must differ from the files that it reads.
 
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ pub fn create_beside<'p>(path: &Path, inputs: impl IntoIterator<Item = &'p Path>
     }
 }
 
-/// Refuses two outputs that are one file, also under two spellings of its path.
+/// Refuses two outputs that are the same file, even if their paths differ in spelling.
 ///
 /// # Errors
 /// [`Error::Input`] that names both options.

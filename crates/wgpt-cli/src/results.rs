@@ -1,4 +1,4 @@
-//! Where a command's results go, and in which form: the same options in every command.
+//! The form and the destination of a command's results, with the same options in every command.
 
 use std::path::{Path, PathBuf};
 
@@ -72,8 +72,8 @@ const OLD_FORMATS: [(&str, Format, &str); 4] = [
 ];
 
 impl ReportArgs {
-    /// Opens the place where the results go; the file must be none of `inputs` and none
-    /// of the model's.
+    /// Opens the destination of the results. The file must not be one of `inputs` or of the
+    /// model's files.
     ///
     /// # Errors
     /// As [`Sink::open`].
@@ -87,10 +87,10 @@ impl ReportArgs {
 }
 
 impl TableArgs {
-    /// Returns the form of the table and the file for it. `json_lines` tells whether the
-    /// command offers JSON lines, and whether they were asked for.
+    /// Returns the form of the table and the file for it. `json_lines` is `None` if the
+    /// command has no JSON lines, otherwise whether they were requested.
     ///
-    /// A format after `-o`, its old meaning, still counts, with a note.
+    /// A format after `-o`, its old meaning, still works and prints a note.
     ///
     /// # Errors
     /// A usage error if an old format contradicts a new option.
@@ -156,7 +156,7 @@ impl Sink {
         self.print(&(serde_json::to_string_pretty(value)? + "\n"))
     }
 
-    /// Gives a file its name, and says so on stderr.
+    /// Gives a file its final name and reports it on stderr.
     pub fn finish(self) -> anyhow::Result<()> {
         if let Some((file, path)) = self.0 {
             file.finish()?;

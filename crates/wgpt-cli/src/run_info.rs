@@ -1,4 +1,4 @@
-//! The setup that a result was computed with: part of every JSON report.
+//! The setup of a result, which is part of every JSON report.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub struct RunInfo {
     pub variants: BTreeMap<&'static str, &'static str>,
     /// Whether those implementations were tuned for the model on this device.
     pub tuned: bool,
-    /// Faults that stopped no work.
+    /// Faults that did not stop the engine.
     pub warnings: Vec<String>,
     /// GPU memory in use, in bytes.
     pub gpu_bytes: u64,

@@ -1,4 +1,4 @@
-//! How tokens are chosen: defaults, the model's values, flags.
+//! The sampling parameters: defaults, the model's values, flags.
 
 use std::collections::BTreeMap;
 
@@ -63,8 +63,7 @@ impl SamplingArgs {
     /// Returns the sampling parameters for a model.
     pub fn resolve(&self, model: &GenerationConfig) -> SamplingParams {
         let default = SamplingParams::default();
-        // do_sample = false means the most likely token, whatever temperature the file
-        // gives.
+        // do_sample = false means the most likely token, at any temperature in the file.
         let model_temperature = if model.do_sample == Some(false) { Some(0.0) } else { model.temperature };
         SamplingParams {
             repetition_penalty: self

@@ -9,8 +9,8 @@ use wgpt::files::NewFile;
 
 /// `input_ids` and the growing `logits`, under a temporary name.
 ///
-/// The sizes are known in advance, so the header is written first and each row as it is
-/// computed. No more than one row is in memory.
+/// The sizes are known in advance. So the header is written first, and each row when it is
+/// computed. At most one row is in memory.
 pub struct TensorFile {
     file: NewFile,
     rows_left: usize,

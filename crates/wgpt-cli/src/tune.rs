@@ -126,8 +126,8 @@ pub fn warn(gpu: &Gpu) {
     }
 }
 
-/// Tunes after a text is complete, when nobody waits for it any more, if the cache has no
-/// choice for the model. Ctrl-C ends the program at once; a Ctrl-C from just before the
+/// Tunes if the cache has no choice for the model. The text is complete then, so the user
+/// does not wait for it. Ctrl-C ends the program at once; a Ctrl-C from just before the
 /// search ends only the search.
 pub fn behind_a_text(engine: &Engine, asked: Option<Duration>) {
     let gpu = engine.gpu();

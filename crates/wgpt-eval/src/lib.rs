@@ -1,4 +1,4 @@
-//! Measures of the quality of a model.
+//! Evaluation of models: perplexity, tasks, training curves, comparison of two models.
 
 pub mod compare;
 pub mod curve;

@@ -13,7 +13,7 @@ pub struct MeanError {
 }
 
 /// Running mean and spread of a stream of values by Welford's recurrence (Knuth, The Art
-/// of Computer Programming, volume 2, 4.2.2), which loses no digits to large sums.
+/// of Computer Programming, volume 2, 4.2.2). Large sums do not cost it digits.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Moments {
     count: u64,

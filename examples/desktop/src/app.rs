@@ -23,7 +23,7 @@ use crate::state::{State, Store};
 use crate::theme::{self, COLUMN_WIDTH, Palette};
 use crate::worker::{Source, Worker};
 
-/// Space above and below the column of text, and minimum space beside it.
+/// Space above and below the column of text, and minimum space to its left and right.
 const COLUMN_TOP: f32 = 36.0;
 const COLUMN_SIDE: f32 = 28.0;
 
@@ -137,7 +137,7 @@ impl<'a> App<'a> {
 
     /// Configures the surface again after a failure. The engine's gate is closed meanwhile,
     /// so that the queue becomes idle. The renderer configures a surface only if its
-    /// configuration changed. This therefore switches the frame latency between `None` and
+    /// configuration changed. So this method switches the frame latency between `None` and
     /// 2, which mean the same to wgpu.
     fn configure_surface(&mut self, frame: &mut eframe::Frame) {
         if std::mem::take(&mut self.gate_closed) {

@@ -14,8 +14,8 @@ pub struct Edit {
 }
 
 impl Edit {
-    /// Returns the shortest change that turns `old` into `new`. If several insertions do,
-    /// returns the one that ends at `cursor`.
+    /// Returns the shortest change that turns `old` into `new`. If there are several such
+    /// insertions, returns the one that ends at `cursor`.
     #[must_use]
     pub fn between(old: &str, new: &str, cursor: usize) -> Self {
         if let Some(grown) = new.len().checked_sub(old.len())
@@ -50,7 +50,7 @@ impl Edit {
 /// The effect of a user's edit on a running continuation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// The user typed what the continuation says, so it goes on.
+    /// The user typed the continuation's own text, so it goes on.
     Follows,
     /// The text that it continues has changed.
     Breaks,

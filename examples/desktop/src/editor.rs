@@ -185,7 +185,7 @@ impl Editor {
         actions
     }
 
-    /// Draws a rule beside the lines of the continuation.
+    /// Draws a rule next to the lines of the continuation.
     fn mark(&self, ui: &Ui, output: &TextEditOutput, palette: &Palette) {
         let Some(ghost) = self.draft.ghost().filter(|ghost| !ghost.is_empty()) else { return };
         let row = |byte: usize| {
@@ -272,7 +272,7 @@ fn layout(text: &str, ghost: Option<Range<usize>>, heat: Option<&Heat>, palette:
 }
 
 /// On the colours of the scale, a continuation is drawn in the colour of the text. Its own
-/// colour would not be readable on all of them, and the rule beside it marks it as well.
+/// colour would not be readable on all of them, and the rule next to it also marks it.
 fn format(in_ghost: bool, bits: Option<f32>, palette: &Palette) -> TextFormat {
     TextFormat {
         font_id: FontId::proportional(TEXT_SIZE),

@@ -11,8 +11,8 @@ const SHOWN: usize = 160;
 /// Duration of a frame on a 60 Hz display.
 pub const REFRESH: Duration = Duration::from_micros(16_667);
 /// Duration of a frame on a software adapter while text arrives. On two cores such an
-/// adapter takes 20 to 30 ms to draw this window; frames without a pause would leave the
-/// engine little time.
+/// adapter takes 20 to 30 ms to draw this window. Without pauses between frames, the engine
+/// would get little time.
 pub const SOFTWARE_REFRESH: Duration = Duration::from_millis(50);
 
 /// Times of one frame, in milliseconds.
@@ -149,7 +149,7 @@ impl FrameLog {
 pub struct GraphColors {
     /// Background.
     pub background: Color32,
-    /// A frame in time.
+    /// A frame that was on time.
     pub bar: Color32,
     /// A frame that missed a refresh.
     pub late: Color32,

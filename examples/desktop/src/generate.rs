@@ -65,8 +65,8 @@ pub fn run(
     Ok(())
 }
 
-/// Returns the next piece of text. The work is divided to keep to the budget, and the gate
-/// is checked between its parts.
+/// Returns the next piece of text. The work is divided to stay within the budget, and the
+/// gate is checked between its parts.
 fn next(generation: &mut Generation, pace: &Pace) -> wgpt::Result<Option<Piece>> {
     loop {
         let Some(budget) = pace.budget() else {

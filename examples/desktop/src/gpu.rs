@@ -166,7 +166,7 @@ fn describe(adapter: &wgpu::Adapter) -> AdapterInfo {
     AdapterInfo { name: info.name, driver: format!("{}, {} {}", info.backend, info.driver, info.driver_info) }
 }
 
-/// Opens a device with what the engine can use and the interface needs.
+/// Opens a device with the features and limits that the engine and the interface need.
 fn request(adapter: &wgpu::Adapter) -> Result<(wgpu::Device, wgpu::Queue), wgpu::RequestDeviceError> {
     let offered = adapter.limits().max_texture_dimension_2d;
     let mut descriptor = wgpu::DeviceDescriptor { label: Some("wgpt-desktop"), ..Default::default() };

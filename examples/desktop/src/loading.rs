@@ -46,7 +46,7 @@ impl Loading {
     }
 
     /// Records progress. Returns whether a new phase started. Blocks are read and uploaded
-    /// in turn, so the progress of the upload stands for both.
+    /// in turn, so the progress of the upload shows the progress of both.
     pub fn progress(&mut self, progress: LoadProgress) -> bool {
         if progress.phase == LoadPhase::Read {
             return false;

@@ -32,7 +32,7 @@ impl EventLog {
         let rest =
             rest.strip_prefix('{').filter(|rest| *rest != "}").map_or("}".into(), |rest| format!(",{rest}"));
         let ms = self.started.elapsed().as_millis();
-        // It is no error if the reader is gone.
+        // A missing reader is not an error.
         let _ = writeln!(std::io::stdout(), "{{\"event\":{},\"ms\":{ms}{rest}", Value::from(event));
     }
 

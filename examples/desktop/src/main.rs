@@ -38,8 +38,8 @@ use gpu::HostDevice;
 use log::EventLog;
 use state::Store;
 
-/// After this many device losses in a row the program gives up. A driver that resets every
-/// time would otherwise make the window flicker for ever.
+/// The program gives up after this many device losses in a row. Otherwise a driver that
+/// always resets would make the window flicker forever.
 const LOSSES_MAX: u32 = 3;
 
 fn main() -> ExitCode {

@@ -51,7 +51,7 @@ impl Pace {
         work()
     }
 
-    /// A point within a piece where a closed gate stops it.
+    /// A point within a piece at which the piece waits while the gate is closed.
     pub fn breathe(&self) {
         self.leave();
         self.enter();

@@ -51,7 +51,7 @@ pub enum Wish {
 /// Shows the panel; `directory` is the content of the model's text field.
 pub fn show(ui: &mut Ui, view: &View<'_>, settings: &mut Settings, directory: &mut String) -> Option<Wish> {
     let mut wish = None;
-    // The scroll bar is in the margin, beside the controls.
+    // The scroll bar is in the margin, next to the controls.
     egui::ScrollArea::vertical().auto_shrink([false, false]).show(ui, |ui| {
         egui::Frame::new().inner_margin(egui::Margin::symmetric(16, 0)).show(ui, |ui| {
             ui.add_space(2.0);

@@ -39,7 +39,7 @@ pub struct Settings {
     pub max_tokens: usize,
     /// Whether a continuation goes on after the model would end the text.
     pub past_end: bool,
-    /// Whether pieces of GPU work keep to the budget.
+    /// Whether pieces of GPU work stay within the budget.
     pub budgeted: bool,
     /// Time limit of a piece of GPU work, in milliseconds.
     pub budget_ms: f32,

@@ -12,7 +12,7 @@ pub const LINE_HEIGHT: f32 = 29.0;
 /// Width of the text column: about 75 characters (Bringhurst recommends 45 to 75).
 pub const COLUMN_WIDTH: f32 = 640.0;
 
-/// Colours that egui's visuals have no name for.
+/// Colours that egui's visuals do not have.
 #[derive(Clone, Copy, Debug)]
 pub struct Palette {
     /// Background of the text.

@@ -104,9 +104,9 @@ pub struct Events {
 }
 
 impl Events {
-    /// Sends an event. It is no error if the window is closing and does not listen. Pieces
-    /// and progress do not request a frame, because the window draws frames anyway while
-    /// something runs.
+    /// Sends an event. A window that is closing may not receive it, which is not an error.
+    /// Pieces and progress do not request a frame, because the window draws frames anyway
+    /// while something runs.
     pub fn send(&self, event: Event) {
         let waits = matches!(event, Event::Piece { .. } | Event::Progress(_));
         let _ = self.sender.send(event);
@@ -193,7 +193,7 @@ impl Worker {
         self.events.try_iter()
     }
 
-    /// Whether the thread has ended, which only a panic causes.
+    /// Whether the thread has ended. Only a panic ends it.
     #[must_use]
     pub fn is_dead(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)

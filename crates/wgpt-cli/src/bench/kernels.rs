@@ -1,4 +1,4 @@
-//! `wgpt bench kernels`: each kernel variant on its own, against the adapter's roofline.
+//! `wgpt bench kernels`: each kernel variant separately, against the adapter's roofline.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -158,7 +158,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     };
     let gpu = Gpu::open(&options)?;
     let subjects = subjects(args, gpu.max_binding_bytes())?;
-    // Fails before the time is spent if a file cannot be written.
+    // Fails before the measurements if a file cannot be written.
     let picture = args.plot.as_deref().map(NewFile::create).transpose()?;
     let sink = Sink::open(output, None, [])?;
     notices(gpu.report()).iter().for_each(|line| note(line));
@@ -180,7 +180,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let end = match measure(args, started, &mut bench, &subjects, &mut writer) {
         Ok(end) => end,
         Err(error) => {
-            // The rows so far are results all the same.
+            // The rows so far are still valid results.
             writer.finish(false)?;
             return Err(error);
         }

@@ -1,4 +1,4 @@
-//! `wgpt bench`: how fast this machine is; one file per subcommand.
+//! `wgpt bench`: the speed of this machine; one file per subcommand.
 
 mod compare;
 mod kernels;

@@ -117,15 +117,15 @@ fn measure(
     Ok(Row::new(engine, header, load_ns, &result))
 }
 
-/// The tests to run, and the tests that do not fit at their depth but fit at another.
+/// The tests to run, and the tests that fit only at another depth.
 struct Tests {
     tests: Vec<ModelTest>,
     left_out: Vec<ModelTest>,
 }
 
 /// Returns the tests in llama-bench's order: for each depth the prompts, then decoding.
-/// Default sizes shrink to fit the context. Sizes that the user gave do not, and are
-/// refused if they fit at none of the depths.
+/// Default sizes shrink to fit the context. Sizes from the user do not shrink; they are
+/// refused if they fit at no depth.
 fn tests(args: &Args, n_ctx: usize) -> wgpt::Result<Tests> {
     let sizes = |asked: &Option<Vec<usize>>, default: usize, n_depth: usize| match asked {
         Some(sizes) => sizes.clone(),
@@ -151,7 +151,7 @@ fn tests(args: &Args, n_ctx: usize) -> wgpt::Result<Tests> {
             "there is nothing to measure: every test has 0 tokens (the context holds {n_ctx})"
         )));
     }
-    // Fails before the model is loaded and before other tests have taken their time.
+    // Fails before the model is loaded and before other tests run.
     let (tests, left_out): (Vec<_>, Vec<_>) = tests.into_iter().partition(|test| test.check(n_ctx).is_ok());
     for test in &left_out {
         let size = |test: &ModelTest| (test.n_prompt, test.n_gen, test.n_sequences);

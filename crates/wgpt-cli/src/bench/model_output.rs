@@ -191,7 +191,7 @@ fn markdown(Row { header, flat, .. }: &Row, first: bool) -> String {
     )
 }
 
-/// Formats the second table: the costs per token beside the rate.
+/// Formats the second table: the costs per token next to the rate.
 fn details(rows: &[Row]) -> String {
     let time = |ns: Option<f64>| ns.map_or_else(|| "-".to_owned(), |ns| duration(ns / 1e9));
     let mut text = format!(

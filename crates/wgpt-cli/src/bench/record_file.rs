@@ -1,5 +1,5 @@
-//! Reads records: the JSON output of `wgpt bench model` and `wgpt bench kernels`, as such
-//! or inside a file that contains it.
+//! Reads records: the JSON output of `wgpt bench model` and `wgpt bench kernels`, as a
+//! whole file or inside one.
 
 use std::fs;
 use std::path::Path;
@@ -106,7 +106,7 @@ impl Records {
                 }
                 Ok(())
             }
-            // Ignores other programs' values, such as a note beside the results.
+            // Ignores other values, such as a note next to the results.
             _ => Ok(()),
         }
     }

@@ -121,8 +121,8 @@ impl Input {
 const BLOCK: &str = "\"\"\"";
 
 /// Joins lines into one message: lines that end with a backslash, or a block. The
-/// argument of `line` is whether a message has already started. A message that the end of
-/// the input cuts off still counts.
+/// argument of `line` is whether a message has already started. If the input ends within a
+/// message, the message still counts.
 fn joined(mut line: impl FnMut(bool) -> Result<Line, Error>) -> Result<Typed, Error> {
     let first = match line(false)? {
         Line::Text(text) => text,

@@ -101,7 +101,7 @@ impl Talk {
 
     /// Sends a message and prints the answer as it is generated.
     fn answer(&mut self, text: &str) -> anyhow::Result<()> {
-        // An earlier Ctrl-C is not meant for this answer.
+        // An earlier Ctrl-C does not stop this answer.
         interrupt::lower(&self.cancel);
         let mut answer = self.chat.send(text, self.options.clone())?;
         let mut printed = Ok(());
@@ -184,7 +184,7 @@ fn end(finish: Option<FinishReason>) -> &'static str {
     finish.map_or("cut", FinishReason::name)
 }
 
-/// Returns a remark if an answer was cut or old messages were dropped.
+/// Returns a remark if an answer was cut off or old messages were dropped.
 fn remark(stats: &TurnStats) -> Option<String> {
     let dropped = (stats.dropped_messages > 0)
         .then(|| format!("{} of the oldest messages were dropped to make room", stats.dropped_messages));

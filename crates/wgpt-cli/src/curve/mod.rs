@@ -1,4 +1,4 @@
-//! `wgpt curve`: losses along a training run.
+//! `wgpt curve`: losses of a training run.
 
 mod output;
 mod picture;
@@ -197,8 +197,8 @@ fn joined(logs: &[PathBuf]) -> Result<Curve, Error> {
     Ok(curve)
 }
 
-/// Splits STEP=PATH into the step and the path. An existing path is taken as it is, even
-/// if its name contains `=`.
+/// Splits STEP=PATH into the step and the path. An existing path is not split, even if its
+/// name contains `=`.
 fn with_step(input: &Path) -> (Option<u64>, PathBuf) {
     let split = input.to_str().filter(|_| !input.exists()).and_then(|text| text.split_once('='));
     match split.and_then(|(step, path)| Some((step.parse().ok()?, path))) {

@@ -31,7 +31,7 @@ pub enum Axis {
 struct Line {
     name: String,
     colour: RGBColor,
-    /// Whether this is the run's own log, which is drawn less prominently.
+    /// Whether this is the run's log, which is drawn less prominently.
     is_log: bool,
     places: Vec<(f64, f64)>,
 }
@@ -227,7 +227,7 @@ impl Chart<'_> {
     }
 
     /// Draws the marks of the verdict on the whole picture, because a chart's pixel
-    /// coordinates are those of the whole picture.
+    /// coordinates refer to the whole picture.
     fn mark<Y>(
         &self,
         root: &Area<'_>,

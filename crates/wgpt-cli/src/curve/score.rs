@@ -17,7 +17,7 @@ use crate::progress::Bar;
 use crate::prompt::read_text;
 use crate::run_info::RunInfo;
 
-/// What was evaluated and how: part of the JSON report.
+/// The evaluated texts and the settings, as part of the JSON report.
 #[derive(Debug, Serialize)]
 pub struct Evaluation {
     #[serde(flatten)]

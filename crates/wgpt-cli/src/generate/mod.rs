@@ -151,7 +151,7 @@ pub fn run(args: &Args, started: Instant) -> anyhow::Result<Outcome> {
     } else {
         run_text(args, &engine, &mut generation, clock)
     };
-    // A reader that closes the pipe ends the text, but its session is still saved.
+    // If a reader closes the pipe, the text ends, but the session is still saved.
     if ended.as_ref().is_err_and(|error| !error.is::<OutputClosed>()) {
         return ended.map(|_| Outcome::Done);
     }
@@ -169,7 +169,7 @@ pub fn run(args: &Args, started: Instant) -> anyhow::Result<Outcome> {
 }
 
 /// Checks that the session files can be read and written, and that --session belongs to
-/// the model as far as its small files tell.
+/// the model, as far as the model's small files show this.
 fn check_sessions(args: &Args, files: &ModelFiles) -> Result<(), Error> {
     if let Some(path) = &args.session {
         let n_ctx = args.model.run.ctx_size.unwrap_or(files.config().default_n_ctx());

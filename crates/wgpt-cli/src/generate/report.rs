@@ -85,7 +85,7 @@ struct Logprob {
 #[derive(Debug, Serialize)]
 struct Scored {
     token: u32,
-    /// The token decoded on its own; an incomplete character becomes U+FFFD.
+    /// The token decoded separately; an incomplete character becomes U+FFFD.
     text: Option<String>,
     /// `null` for minus infinity.
     logprob: f32,

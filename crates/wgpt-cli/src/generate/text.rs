@@ -1,4 +1,4 @@
-//! The text form of a generation, printed piece by piece.
+//! Prints a generation as text, piece by piece.
 
 use std::fmt::Write;
 

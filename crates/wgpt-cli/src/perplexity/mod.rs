@@ -1,4 +1,4 @@
-//! `wgpt perplexity`: how well a model predicts a text.
+//! `wgpt perplexity`: measures how well a model predicts a text.
 
 mod input;
 mod output;
@@ -188,7 +188,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         ControlFlow::Continue(())
     };
     let found = evaluate(&engine, &input.documents, &options, &mut progress)?;
-    // Without the hash of the weights below, which may read many gigabytes.
+    // This excludes the hash of the weights below, which may read many gigabytes.
     let seconds = started.elapsed().as_secs_f64();
     drop(count);
     let outcome = if found.report.complete { Outcome::Done } else { Outcome::Interrupted };

@@ -20,8 +20,8 @@ pub struct Pieces<'a> {
 /// A token in the form of the JSON and CSV output.
 #[derive(Debug, Serialize)]
 pub struct TokenRow {
-    /// Counted from 0, as `index` and `position` are; the table for people counts
-    /// documents from 1, as their names do.
+    /// Counted from 0, like `index` and `position`. The printed table counts documents from
+    /// 1, like their names.
     document: usize,
     index: usize,
     position: usize,
@@ -42,7 +42,7 @@ impl<'a> Pieces<'a> {
     }
 
     /// Returns the text of a single token. Bytes that are not a whole character are
-    /// written as `<0xE6>`, as SentencePiece writes its byte tokens.
+    /// written as `<0xE6>`, like SentencePiece's byte tokens.
     pub fn text(&self, token: u32) -> String {
         let bytes = self.tokenizer.token_bytes(token);
         let mut text = String::new();

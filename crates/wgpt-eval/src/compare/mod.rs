@@ -15,7 +15,7 @@ use super::statistics::{MeanError, Moments, quantile};
 use rows::{RowDifference, difference};
 use wgpt::{CancelFlag, Engine, Error, ModelFiles, Result, Session};
 
-/// Maximum bytes of one model's logits that are kept until the other model's are
+/// Maximum bytes of one model's logits that are kept until the other model's logits are
 /// computed.
 const ROWS_BYTES_MAX: usize = 64 << 20;
 /// Maximum rows per pass; more do not make a pass faster.
@@ -69,9 +69,9 @@ pub struct TokenDifference {
     pub position: usize,
     /// Id of the token in the text.
     pub token: u32,
-    /// Log-probability of that token under A, in nats.
+    /// Log-probability of this token under A, in nats.
     pub logprob_a: f64,
-    /// Log-probability of that token under B, in nats.
+    /// Log-probability of this token under B, in nats.
     pub logprob_b: f64,
     /// Divergence of the predictions for this token, in nats.
     pub kl: f64,
@@ -102,8 +102,8 @@ pub struct CompareReport {
     pub a: ModelFigures,
     /// The second model.
     pub b: ModelFigures,
-    /// Mean difference of the negative log-likelihoods, B minus A, in nats. It is taken
-    /// token by token, so the common difficulty of a token cancels.
+    /// Mean difference of the negative log-likelihoods, B minus A, in nats. Differences are
+    /// computed token by token, so the common difficulty of a token cancels.
     pub nll_difference: MeanError,
     /// Divergence of the predicted distributions.
     pub kl: Divergence,
@@ -185,7 +185,7 @@ pub fn shared_tokens(a: &ModelFiles, b: &ModelFiles, text: &str) -> Result<Vec<u
 /// the comparison early; the report then covers the tokens scored so far.
 ///
 /// The logits of both models are read back as f32 and compared in f64, row by row. At
-/// most 64 MiB of one model's logits are kept until the other's are computed.
+/// most 64 MiB of one model's logits are kept until the other model's are computed.
 ///
 /// # Errors
 /// [`Error::Input`] as for [`check_same_tokens`] and [`super::perplexity::evaluate`];

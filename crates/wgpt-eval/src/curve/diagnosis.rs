@@ -10,25 +10,23 @@ use crate::statistics::median;
 
 /// Minimum number of points for a diagnosis.
 const POINTS_MIN: usize = 4;
-/// A loss rises if it exceeds its lowest value by more than this many standard deviations
-/// of the noise, ...
+/// A rise exceeds the lowest loss by more than this many standard deviations of the noise.
 const RISE_NOISE: f64 = 4.0;
-/// ... by more than this fraction of the lowest loss, and over at least this many points
-/// after it.
+/// A rise exceeds the lowest loss by more than this fraction of it, over at least
+/// `RISE_POINTS` points after it.
 const RISE_PART: f64 = 0.005;
 const RISE_POINTS: usize = 3;
-/// If the noise is unknown, a loss rises if it exceeds its lowest value by more than this
-/// fraction of it, and if each of at least this many points is higher than the one
-/// before.
+/// If the noise is unknown, a rise exceeds the lowest loss by more than this fraction of
+/// it, and each of at least `RISE_POINTS_OF_FEW` points is higher than the one before.
 const RISE_PART_OF_FEW: f64 = 0.02;
 const RISE_POINTS_OF_FEW: usize = 2;
-/// A loss is still falling if, over this last fraction of the run's steps, ...
+/// Whether a loss is still falling is decided over this last fraction of the run's steps.
 const LAST: f64 = 0.25;
-/// ... it falls by more than this fraction of itself (the second if the noise is
-/// unknown), ...
+/// A falling loss falls by more than this fraction of itself, or by more than
+/// `FALL_PART_OF_FEW` if the noise is unknown.
 const FALL_PART: f64 = 0.01;
 const FALL_PART_OF_FEW: f64 = 0.02;
-/// ... and by more than this many standard errors of the slope.
+/// A falling loss falls by more than this many standard errors of the slope.
 const FALL_ERRORS: f64 = 3.0;
 
 /// One of the two kinds of loss.
@@ -90,7 +88,7 @@ pub enum Diagnosis {
     Diverged {
         /// Kind of loss.
         series: Series,
-        /// First step from which on no loss is finite.
+        /// First step at and after which no loss is finite.
         step: u64,
     },
     /// The validation loss rises while the training loss falls.
@@ -102,7 +100,7 @@ pub enum Diagnosis {
         /// Rise of the loss since that step, in nats per token.
         rise: f64,
     },
-    /// The loss rises, and no training loss is known to fall meanwhile.
+    /// The loss rises, and no training loss is known to fall at the same time.
     Rising {
         /// Kind of loss.
         series: Series,
@@ -122,15 +120,16 @@ pub enum Diagnosis {
     },
     /// The loss has levelled off and does not rise.
     Healthy {
-        /// Kind of loss. The training loss alone cannot reveal overfitting.
+        /// Kind of loss. Overfitting cannot be seen in the training loss.
         series: Series,
     },
 }
 
 /// A loss far above its neighbours, or a non-finite loss followed by finite ones. The
-/// loss is compared with the medians of up to five points before it and of up to five
+/// loss is compared with two medians: of up to five points before it and of up to five
 /// after it. It must exceed the higher median by more than 5 standard deviations of the
-/// noise and by more than 5 %, or by more than 20 % with fewer than 8 points.
+/// noise and by more than 5 %. With fewer than 8 points, it must exceed it by more than
+/// 20 %.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spike {
     /// Kind of loss.
@@ -249,7 +248,7 @@ fn interruptions(points: &[CurvePoint], series: Series, line: &[Place]) -> Vec<S
     found
 }
 
-/// Returns the first step from which on no loss is finite.
+/// Returns the first step at and after which no loss is finite.
 fn diverged(points: &[CurvePoint], series: Series) -> Option<u64> {
     let losses = points.iter().rev().filter_map(|point| Some((point.step, point.loss(series)?)));
     losses.take_while(|(_, loss)| !loss.is_finite()).last().map(|(step, _)| step)

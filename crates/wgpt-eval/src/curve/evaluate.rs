@@ -1,7 +1,7 @@
 //! Losses of a training run's checkpoints on texts.
 //!
-//! Checkpoints are loaded one after the other onto one device, so a run of any length takes the
-//! memory of one model.
+//! Checkpoints are loaded one after the other onto one device, so a run of any length needs the
+//! memory of only one model.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;

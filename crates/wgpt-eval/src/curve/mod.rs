@@ -1,9 +1,9 @@
-//! Losses along a training run, read from a log or computed from checkpoints, and their
+//! Losses of a training run, read from a log or computed from checkpoints, and their
 //! diagnosis.
 //!
-//! A [`Curve`] holds the losses by step. [`Curve::diagnose`] judges them by a documented
-//! rule. [`Curve::budget`] compares the number of tokens with the number that Hoffmann et
-//! al. 2022 found to be enough. [`read_log`] reads the losses from a file. [`evaluate`]
+//! A [`Curve`] holds the losses by step. [`Curve::diagnose`] diagnoses them by a documented
+//! rule. [`Curve::budget`] compares the number of tokens with the compute-optimal number of
+//! Hoffmann et al. 2022. [`read_log`] reads the losses from a file. [`evaluate`]
 //! computes them from checkpoints ([`find_checkpoints`]) on the caller's texts.
 
 mod checkpoints;
@@ -59,7 +59,7 @@ impl CurvePoint {
     }
 }
 
-/// Losses along a training run.
+/// Losses of a training run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Curve {
     /// In ascending order of steps, each step once.

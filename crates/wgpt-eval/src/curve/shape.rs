@@ -9,12 +9,11 @@ const NORMAL: f64 = 1.4826;
 /// Points on either side with which a spike is compared. A spike of up to 5 points is
 /// then detected at its middle.
 const NEIGHBOURS: usize = 5;
-/// A spike exceeds its neighbours by more than this many standard deviations of the
-/// noise, ...
+/// A spike exceeds its neighbours by more than this many standard deviations of the noise.
 const SPIKE_NOISE: f64 = 5.0;
-/// ... and by more than this fraction of the loss, ...
+/// A spike exceeds its neighbours by more than this fraction of the loss.
 const SPIKE_PART: f64 = 0.05;
-/// ... or, if the noise is unknown, by more than this fraction.
+/// If the noise is unknown, a spike exceeds its neighbours by more than this fraction.
 const SPIKE_PART_OF_FEW: f64 = 0.20;
 
 /// A step and its loss.
@@ -24,8 +23,8 @@ pub(super) type Place = (f64, f64);
 /// points.
 ///
 /// The estimate uses differences of second differences. These vanish on a parabola with
-/// equal steps, so the bend of the line does not count. It takes their median, so neither
-/// a spike nor a steep start counts.
+/// equal steps, so the bend of the line has no effect. The estimate takes their median, so
+/// a spike or a steep start has no effect either.
 pub(super) fn noise(line: &[Place]) -> Option<f64> {
     if line.len() < NOISE_FROM {
         return None;

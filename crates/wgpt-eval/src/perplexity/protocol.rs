@@ -121,7 +121,8 @@ pub(super) struct Plan {
     pub protocol: Protocol,
     /// Window length in tokens.
     pub context: usize,
-    /// Tokens from the first scored token of one window to that of the next.
+    /// Tokens from the first scored token of one window to the first scored token of the
+    /// next.
     pub stride: usize,
     /// Begin-of-text token, if the protocol uses one.
     pub bos: Option<u32>,

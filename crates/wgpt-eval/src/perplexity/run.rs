@@ -65,9 +65,9 @@ impl<'a> Runner<'a> {
         Ok(Scores { logprobs: details.iter().map(|score| score.logprob).collect(), details })
     }
 
-    /// Returns the tokens to score. In a window that is one token longer than the
-    /// context, as in protocol lm-eval, the last token is predicted but never evaluated.
-    /// It is returned separately.
+    /// Returns the tokens to score. A window of protocol lm-eval may be one token longer
+    /// than the context. Its last token is then predicted but never evaluated, and is
+    /// returned separately.
     fn targets(&self, window: &Window) -> (&'a [u32], Option<u32>) {
         let tokens = &self.documents[window.document].tokens[window.scored.clone()];
         match tokens.split_last() {

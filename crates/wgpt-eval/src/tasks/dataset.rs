@@ -10,7 +10,7 @@ use super::question::{Convention, Question, Subject};
 use super::{choices, hellaswag, lambada, mmlu};
 use wgpt::{Error, Result};
 
-/// A kind of questions.
+/// A kind of question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Task {
@@ -48,8 +48,8 @@ impl fmt::Display for Task {
 pub struct DataOptions {
     /// Convention for prompts and figures.
     pub convention: Convention,
-    /// Number of answered questions before each question: the first ones of MMLU's `dev`
-    /// split or of `shots_file`. Convention llmc has none.
+    /// Number of answered questions before each question. They are the first ones of MMLU's
+    /// `dev` split or of `shots_file`. Convention llmc has none.
     pub shots: usize,
     /// File with the shots of HellaSwag or of choices, in the task's format.
     pub shots_file: Option<PathBuf>,

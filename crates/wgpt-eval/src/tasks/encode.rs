@@ -127,8 +127,8 @@ impl<'a> Encoder<'a> {
     }
 
     /// Encodes like lm-eval's `_encode_pair`: white space at the end of the context
-    /// belongs to the endings. The tokens of an ending are those of context and ending
-    /// together, after as many tokens as the context has.
+    /// belongs to the endings. Context and ending are tokenized together. The tokens of the
+    /// ending follow as many tokens as the context has.
     fn joined(&self, question: &Question, prompt: &str) -> Result<(Vec<u32>, Vec<Vec<u32>>)> {
         let text = rstrip(prompt);
         let context = self.tokenizer.encode(text)?;

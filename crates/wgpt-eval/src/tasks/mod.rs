@@ -1,4 +1,4 @@
-//! Multiple-choice tasks and LAMBADA: is the right ending the most probable one?
+//! Multiple-choice tasks and LAMBADA: whether the right ending is the most probable one.
 //!
 //! A [`Dataset`] contains questions, formatted as prompts by a [`Convention`].
 //! [`evaluate`] asks a model these questions. Prompts and tokens are identical to those

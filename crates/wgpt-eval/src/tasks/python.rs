@@ -22,8 +22,8 @@ pub(super) fn rstrip(text: &str) -> &str {
 ///
 /// Rust has no title case, so this function uses the upper case of the first character.
 /// If that consists of several letters, only the first of them stays upper case (`Ss`).
-/// The few digraphs that are a single character (U+01C6 and the like) become upper case
-/// here.
+/// This function converts the few digraphs that are a single character (such as U+01C6)
+/// to upper case.
 pub(super) fn capitalize(text: &str) -> String {
     let mut rest = text.chars();
     let Some(first) = rest.next() else { return String::new() };

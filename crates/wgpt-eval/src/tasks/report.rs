@@ -21,15 +21,16 @@ pub enum Sharing {
     Measured,
 }
 
-/// Cost of an evaluation, and the savings by sharing. Answers from a resume file cost
-/// nothing here.
+/// Cost of an evaluation, and the savings by sharing. Answers from a resume file are not
+/// included.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
     /// Whether endings shared the context that they have in common.
     pub sharing: Sharing,
     /// Number of tokens that the model evaluated.
     pub tokens: u64,
-    /// Number of tokens to evaluate if each ending has its own copy of the context.
+    /// Number of tokens that the model would evaluate if each ending had its own copy of
+    /// the context.
     pub tokens_apart: u64,
     /// Seconds that the model took, without tokenizing.
     pub seconds: f64,

@@ -11,8 +11,8 @@ use wgpt::{DType, Engine, Error, Result, files};
 
 /// Version of the file format.
 const FORMAT: u32 = 1;
-/// Maximum file size in bytes. An answer takes about 200 bytes, and no task has anywhere
-/// near a million of them.
+/// Maximum file size in bytes. An answer takes about 200 bytes, and every task has far
+/// fewer than a million answers.
 const BYTES_MAX: u64 = 1 << 30;
 
 /// Settings on which the answers of a run depend.
@@ -84,7 +84,7 @@ impl ResumeFile {
             None => Vec::new(),
         };
         // Find out now, not after an hour, whether the file can be written. Do not create
-        // its folder, since a mistyped path would leave one behind.
+        // its folder, because a mistyped path would then create a wrong one.
         if !file.dir().is_dir() {
             let source = std::io::ErrorKind::NotFound.into();
             return Err(Error::Io { action: "write", path: file.path, source });

@@ -1,6 +1,6 @@
 //! Log-probabilities of endings. A shared context is evaluated once.
 //!
-//! The session of the last context is truncated to what the next context shares with it, so the
+//! The session of the last context is truncated to its common prefix with the next context, so the
 //! shots of a subject run once. Each ending gets a fork. The forks of several questions, about
 //! as many rows as a prefill chunk, are scored together. The last token of a context runs again
 //! with each ending.

@@ -43,8 +43,8 @@ pub(super) fn pooled(groups: &[(usize, Estimate)]) -> Option<Estimate> {
     Some(Estimate { value, stderr })
 }
 
-/// Returns the perplexity of mean log-probabilities. Its standard error is that of the
-/// mean times the perplexity (lm-eval bootstraps it).
+/// Returns the perplexity of mean log-probabilities. Its standard error is the standard
+/// error of the mean times the perplexity (lm-eval bootstraps it).
 pub(super) fn perplexity(logprobs: &[f64]) -> Option<Estimate> {
     let mean = mean(logprobs)?;
     let value = (-mean.value).exp();

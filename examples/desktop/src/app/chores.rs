@@ -76,7 +76,7 @@ impl App<'_> {
                     window.into(),
                 );
                 measure.step = Step::Done;
-                // It is no error if the reader of stdout is gone.
+                // A missing reader of stdout is not an error.
                 let _ = writeln!(std::io::stdout(), "{report}");
                 self.end(Outcome::Closed, context);
             }

@@ -102,7 +102,7 @@ impl App<'_> {
         match self.loading.loaded(model) {
             Some(Source::Directory(dir)) => self.session.state.settings.model = Some(dir),
             Some(Source::Embedded) => self.session.state.settings.model = None,
-            // Random weights serve a measurement; the next start does not load them.
+            // Random weights are only for measurements; the next start does not load them.
             Some(Source::Random(_)) | None => {}
         }
         self.rated = None;
@@ -137,7 +137,7 @@ impl App<'_> {
         self.end(Outcome::Lost(message.to_owned()), context);
     }
 
-    /// Closes the window on the program's initiative, with this outcome.
+    /// Closes the window without a user's request, with this outcome.
     pub(super) fn end(&mut self, outcome: Outcome, context: &egui::Context) {
         self.session.outcome = outcome;
         context.send_viewport_cmd(egui::ViewportCommand::Close);

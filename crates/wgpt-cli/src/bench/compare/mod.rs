@@ -1,4 +1,4 @@
-//! `wgpt bench compare`: what changed between two records.
+//! `wgpt bench compare`: the changes between two records.
 
 mod output;
 mod statistics;
@@ -180,7 +180,7 @@ fn row(a: &Samples, b: &Samples, confidence: u32) -> Row {
     }
 }
 
-/// Returns all rows, named by what was measured, without the machine it was measured on.
+/// Returns all rows. A name states what was measured, without the machine.
 fn samples(records: &Records) -> Vec<Samples> {
     let models = records.models.iter().filter(|row| !row.samples_ts.is_empty()).map(|row| {
         let mut name = format!("{} {} {}", row.model, row.dtype, row.test);

@@ -14,7 +14,7 @@ pub enum Method {
     /// 13). Medians ignore single samples that the system disturbed.
     BootstrapMedians,
     /// Ratio of geometric means with Welch's t interval on the logarithms (Welch 1947).
-    /// It is also valid for a handful of samples, for which a bootstrap is too narrow.
+    /// It is also valid for a few samples, for which a bootstrap's interval is too narrow.
     WelchLogs,
     /// Only the ratio, because a set of one sample has no spread.
     None,

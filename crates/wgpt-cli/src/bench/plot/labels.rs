@@ -34,8 +34,8 @@ impl Rect {
     }
 }
 
-/// Distances from a dot to try, in pixels: first next to it, then farther away, where a
-/// line must lead to it.
+/// Distances from a dot to try, in pixels. Labels that are farther away need a line to the
+/// dot.
 const DISTANCES: [i32; 14] = [0, 6, 14, 24, 36, 50, 66, 84, 104, 128, 156, 188, 224, 264];
 /// A label at this distance or farther, in pixels, needs a line to its dot.
 pub const LEADER_FROM: i32 = 14;

@@ -55,8 +55,8 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Returns the picture to write and the records. Without -o, a last file with the ending
-/// .svg is the picture, as until version 0.2, with a note.
+/// Returns the picture to write and the records. Without -o, a last file that ends in .svg
+/// is the picture, as before version 0.2, and a note is printed.
 fn out_and_inputs(args: &Args) -> anyhow::Result<(&Path, &[PathBuf])> {
     if let Some(out) = &args.output {
         return Ok((out, &args.files));

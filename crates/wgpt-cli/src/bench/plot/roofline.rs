@@ -127,8 +127,8 @@ impl Frame {
         frame
     }
 
-    /// Returns a row's place in the chart. A row without operations is at the left edge,
-    /// at the height that its bandwidth has relative to the slope.
+    /// Returns a row's place in the chart. A row without operations is at the left edge.
+    /// Its height shows its bandwidth relative to the slope.
     fn point(&self, figures: &KernelFigures) -> Option<(f64, f64)> {
         let gb = figures.gb_per_second.filter(|gb| *gb > 0.0)?;
         let edge = self.x.0 * 1.25;

@@ -38,8 +38,7 @@ pub struct Map<'a> {
 }
 
 /// Returns the documents' maps, each up to its last scored token, with at most
-/// [`TOKENS_MAX`] tokens in total. Also returns whether tokens were left out for that
-/// limit.
+/// [`TOKENS_MAX`] tokens in total. Also returns whether this limit left out tokens.
 pub fn maps<'a>(pieces: &Pieces<'a>) -> wgpt::Result<(Vec<Map<'a>>, bool)> {
     let mut last: BTreeMap<usize, usize> = BTreeMap::new();
     for record in pieces.records {

@@ -1,4 +1,4 @@
-//! The report as one page, which loads nothing; all text in it is escaped.
+//! The report as one page. The page loads nothing, and all text in it is escaped.
 
 mod cells;
 mod charts;
@@ -12,7 +12,7 @@ use cells::{Cell, Map, visible};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
-/// The page may use its inline style and script, and load nothing.
+/// The page may use its inline style and script, but may not load anything.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
                       base-uri 'none'; form-action 'none'";
 
