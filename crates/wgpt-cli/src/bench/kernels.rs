@@ -204,10 +204,9 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
             Ok(Outcome::Done)
         }
         End::Complete(0) => Ok(Outcome::Done),
-        End::Complete(wrong) => bail!(
-            "{wrong} variants computed wrong results and were not timed; the lines \
-                                       above name them"
-        ),
+        End::Complete(wrong) => {
+            bail!("{wrong} variants computed wrong results and were not timed; the lines above name them")
+        }
     }
 }
 
@@ -272,8 +271,7 @@ fn measure(
     if todo.is_empty() {
         let part = args.filter.as_deref().unwrap_or_default();
         return Err(Error::Input(format!(
-            "--filter {part}: no variant of the selected operations has this \
-                                         text in its name"
+            "--filter {part}: no variant of the selected operations has this text in its name"
         ))
         .into());
     }

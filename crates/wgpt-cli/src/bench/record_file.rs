@@ -80,10 +80,7 @@ impl Records {
         let mut records = Records::default();
         for value in serde_json::Deserializer::from_slice(bytes).into_iter::<Value>() {
             records.collect(value.map_err(|e| {
-                format!(
-                    "the file is not JSON: {e}: give the output of wgpt \
-                                                       bench with --json"
-                )
+                format!("the file is not JSON: {e}: give the output of wgpt bench with --json")
             })?)?;
         }
         if records.models.is_empty() && records.kernels.iter().all(|record| record.kernels.is_empty()) {

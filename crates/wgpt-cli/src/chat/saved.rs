@@ -35,7 +35,7 @@ pub fn load(path: &Path) -> Result<Vec<Message>, Error> {
         serde_json::from_slice(&read_bounded(path, FILE_BYTES_MAX)?).map_err(|error| {
             wrong(format!(
                 "expected a conversation in the form that /save writes, {{\"messages\": [{{\"role\": ..., \
-             \"content\": ...}}]}}: {error}"
+                 \"content\": ...}}]}}: {error}"
             ))
         })?;
     for (i, message) in saved.messages.iter().enumerate() {

@@ -178,17 +178,16 @@ fn source(args: &Args) -> Result<Source, Error> {
     let has_texts = args.train.is_some() || args.validation.is_some();
     let wrong = |message: &str| Err(Error::Input(message.into()));
     match (checkpoints.is_empty(), logs.is_empty()) {
-        (false, false) => wrong(
-            "the inputs are both checkpoints and logs: give the log of the checkpoints' \
-                                 run with --log",
-        ),
+        (false, false) => {
+            wrong("the inputs are both checkpoints and logs: give the log of the checkpoints' run with --log")
+        }
         (false, true) if !has_texts => {
             wrong("checkpoints need a text to be evaluated on: give --train, --validation or both")
         }
         (false, true) => Ok(Source::Checkpoints(sort_checkpoints(checkpoints)?)),
         (true, _) if has_texts => wrong(
-            "--train and --validation are only for checkpoints: leave them out, because a log already \
-                   has losses",
+            "--train and --validation are only for checkpoints: leave them out, because a log already has \
+             losses",
         ),
         (true, _) => Ok(Source::Log(joined(&logs)?)),
     }

@@ -84,8 +84,7 @@ fn text(path: Option<&Path>, files: &ModelFiles, limit: Option<usize>) -> Result
     tokens.truncate(limit.unwrap_or(usize::MAX));
     if tokens.len() < 2 {
         let message = format!(
-            "{}: {} tokens are too few: scoring needs at least 2; give a longer text or a \
-                               larger --limit",
+            "{}: {} tokens are too few: scoring needs at least 2; give a longer text or a larger --limit",
             path.display(),
             tokens.len()
         );

@@ -209,11 +209,8 @@ fn records_are_compared_and_drawn() {
     fs::write(file("other.json"), "{\"a\": 1}").unwrap();
     let other = file("other.json");
     let other = other.to_str().unwrap();
-    wgpt(&["bench", "compare", &a, other]).fails(
-        4,
-        &["other.json: the file has no rows of `wgpt bench \
-                                                       model`"],
-    );
+    wgpt(&["bench", "compare", &a, other])
+        .fails(4, &["other.json: the file has no rows of `wgpt bench model`"]);
     wgpt(&["bench", "compare", "no/such.json", &a]).fails(4, &["cannot read no/such.json"]);
     let kept = file("kept.svg");
     fs::write(&kept, "old").unwrap();

@@ -29,10 +29,7 @@ fn checkpoints_are_evaluated_drawn_and_drawn_again() {
     let args = ["curve", model.path(), "--train", &train, "--validation", &held, "--plot", &plot, "--json"];
     let run = wgpt(&args).ok();
     assert!(
-        run.stderr.contains(
-            "model.safetensors is left out, because its name has no step: add it as \
-                                 STEP="
-        ),
+        run.stderr.contains("model.safetensors is left out, because its name has no step: add it as STEP="),
         "{run:#?}"
     );
     let report: Value = serde_json::from_str(&run.stdout).unwrap();

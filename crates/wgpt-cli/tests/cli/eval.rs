@@ -82,11 +82,8 @@ fn a_resumed_run_says_so() {
         "{run:#?}"
     );
     let other = [&args[..], &["--seed", "9"]].concat();
-    wgpt(&other).fails(
-        4,
-        &["run.json: the file belongs to another run: seed is 0 in the file and 9 in this \
-                             run"],
-    );
+    wgpt(&other)
+        .fails(4, &["run.json: the file belongs to another run: seed is 0 in the file and 9 in this run"]);
     // A file with other content is left unchanged, such as the model's config.
     let model = Model::demo();
     let config = format!("{}/config.json", model.path());

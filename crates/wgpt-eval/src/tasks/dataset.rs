@@ -125,18 +125,14 @@ fn check(task: Task, options: &DataOptions) -> Result<()> {
         ));
     }
     match (task, shots_file) {
-        (Task::Mmlu, Some(_)) => Err(Error::input(
-            "mmlu takes its shots from dev/: leave out \
-                                                   DataOptions::shots_file",
-        )),
+        (Task::Mmlu, Some(_)) => {
+            Err(Error::input("mmlu takes its shots from dev/: leave out DataOptions::shots_file"))
+        }
         (Task::Lambada, Some(_)) => Err(Error::input(
-            "lambada uses no shots: leave out DataOptions::shots \
-                                                      and DataOptions::shots_file",
+            "lambada uses no shots: leave out DataOptions::shots and DataOptions::shots_file",
         )),
         (Task::Lambada, None) if shots > 0 => Err(Error::input(
-            "lambada uses no shots: leave out \
-                                                                DataOptions::shots and \
-                                                                DataOptions::shots_file",
+            "lambada uses no shots: leave out DataOptions::shots and DataOptions::shots_file",
         )),
         (Task::Hellaswag | Task::Choices, None) if shots > 0 => Err(Error::input(format!(
             "{shots} shots: the data of {task} has no split for them: give a file of answered questions in \

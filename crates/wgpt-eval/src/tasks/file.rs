@@ -50,14 +50,8 @@ impl TextFile {
                 let column = error.column();
                 let message = error.to_string();
                 let what = message.split(" at line ").next().unwrap_or(&message);
-                let what = if error.is_data() {
-                    what.to_owned()
-                } else {
-                    format!(
-                        "the line is not JSON: \
-                                                                                  {what}"
-                    )
-                };
+                let what =
+                    if error.is_data() { what.to_owned() } else { format!("the line is not JSON: {what}") };
                 Err(fault(
                     &self.path,
                     i + 1,

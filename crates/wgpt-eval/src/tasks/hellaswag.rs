@@ -101,7 +101,7 @@ fn six_lines(file: &TextFile) -> Result<Vec<Question>> {
             n,
             format!(
                 "the file ends within a question: expected {LINES} lines per question (context, answer, \
-                     {N_ENDINGS} endings)"
+                 {N_ENDINGS} endings)"
             ),
         ));
     }

@@ -219,10 +219,7 @@ fn unlike_vocabularies_are_refused() {
     let merging = word_model(&["a", "b", "ab"], r#"["a", "b"]"#);
     let error = shared_tokens(&open(&a), &open(&merging), "baab").unwrap_err().to_string();
     assert!(
-        error.ends_with(
-            "split the text differently from token 2 on: compare models with the same \
-                             tokenizer"
-        ),
+        error.ends_with("split the text differently from token 2 on: compare models with the same tokenizer"),
         "{error}"
     );
 }

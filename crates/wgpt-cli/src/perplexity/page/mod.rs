@@ -146,8 +146,8 @@ fn heat_map(pieces: &Pieces<'_>, maps: &[Map<'_>], left_out: bool, surprises: &[
             p.hint { "Point at a token, tap it, or move with the arrow keys to see its figures." }
             @if left_out {
                 p.warning {
-                    "The map shows only the first " (n_shown) " tokens, so that the page stays fast. \
-                     The figures, the charts and the list below cover all " (pieces.records.len()) " scored tokens."
+                    "The map shows only the first " (n_shown) " tokens, so that the page stays fast. "
+                    "The figures, the charts and the list below cover all " (pieces.records.len()) " scored tokens."
                 }
             }
             div #map tabindex="0" role="group" aria-label="The text, coloured by surprise" aria-describedby="tip" {
