@@ -131,8 +131,8 @@ fn perplexity_names_what_is_wrong_with_a_text() {
     fails(&[], "", &["stdin: the file is empty"]);
     fails(&[], " \n\n", &["stdin: the file contains only white space"]);
     fails(&[], "a", &["stdin: the text has 1 token, but protocol hf needs at least 2"]);
-    fails(&["--stride", "0"], once, &["stride 0: expected 1 to 512"]);
-    fails(&["--stride", "33", "-c", "32"], once, &["stride 33: expected 1 to 32"]);
+    fails(&["--stride", "0"], once, &["stride 0: expected 1 to 512, the length of the context"]);
+    fails(&["--stride", "33", "-c", "32"], once, &["stride 33: expected 1 to 32, the length of the context"]);
     fails(&["--protocol", "llama"], once, &["stdin: the text has 4 tokens", "a whole window of 512"]);
     fails(&["--protocol", "llama", "--stride", "8"], once, &["only protocol hf takes a stride", "llama"]);
     fails(&["--bos", "never"], once, &["only with protocol llama", "hf"]);
