@@ -18,7 +18,7 @@ fn main() -> wgpt::Result<()> {
     let mut requests: Vec<_> = forks.iter_mut().zip(&tokens).map(|(fork, all)| (fork, &all[..])).collect();
     for (ending, logprobs) in endings.iter().zip(engine.score(&mut requests)?) {
         let nats = -logprobs.iter().sum::<f32>() / logprobs.len() as f32;
-        println!("{nats:6.2} nats a token  {ending}");
+        println!("{nats:6.2} nats per token  {ending}");
     }
     Ok(())
 }

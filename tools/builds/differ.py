@@ -34,7 +34,7 @@ DROPPED_TEXT = [
     (".*", r"\bwgpt \d+\.\d+\.\d+\S*", "wgpt VERSION", "version of the program"),
     (".*", r"\d[\d.]* (tok/s|tokens/s)", r"RATE \1", "measured rate"),
     (".*", r"\bload [\d.]+ m?s", "load TIME", "measured time"),
-    ("chat", r"^(time to first token|tokens a second) .*", r"\1 MEASURED", "measured time or rate"),
+    ("chat", r"^(time to first token|tokens (?:a|per) second) .*", r"\1 MEASURED", "measured time or rate"),
     ("eval", r"^time  .*", "time MEASURED", "measured time"),
     ("eval", r"\b[\d.]+ (m?s|min)\b", "TIME", "measured time"),
     ("doctor|bench kernels", r"\b\d{4}-\d\d-\d\dT[\d:]+Z", "DATE", "date of the run"),

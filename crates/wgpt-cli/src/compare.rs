@@ -36,14 +36,14 @@ Examples:
   wgpt compare out/checkpoint-500.safetensors out/checkpoint-1000.safetensors story.txt --top 20
   wgpt compare ./gpt2 ./gpt2 wikitext.txt --kv-dtype f32 --kv-dtype-b f16 --limit 20000 --json")]
 pub struct Args {
-    /// The reference model: a directory, a safetensors file next to config.json, or demo
-    /// for the embedded model
+    /// Reference model: a directory, a safetensors file next to config.json, or demo for
+    /// the embedded model
     #[arg(value_name = "A")]
     a: PathBuf,
-    /// The model to compare with A
+    /// Model to compare with A
     #[arg(value_name = "B")]
     b: PathBuf,
-    /// The text, UTF-8; `-` for stdin
+    /// UTF-8 text file; `-` for stdin
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Type of B's weights on the GPU [default: A's type, set by --dtype]
@@ -58,7 +58,7 @@ pub struct Args {
     /// Compare only the first N tokens of the text
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// How many of the most different tokens to list
+    /// Number of tokens with the largest differences to list
     #[arg(long, value_name = "N", default_value_t = 10)]
     top: usize,
     #[command(flatten)]
@@ -105,7 +105,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     tokens.truncate(args.limit.unwrap_or(usize::MAX));
     // Fails before the slow start of the GPU if the file cannot be written.
     if let Some(path) = args.report.file.output.as_deref().filter(|path| files_b.contains(path)) {
-        let message = format!("--output {}: that is a file of the model itself", path.display());
+        let message = format!("--output {}: this is a file of the model: name another file", path.display());
         return Err(Error::Input(message).into());
     }
     let mut sink = args.report.open(Some(&files_a), [args.file.as_path()])?;
@@ -145,7 +145,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     if complete {
         return Ok(Outcome::Done);
     }
-    note("interrupted: the figures are of the part that was scored");
+    note("interrupted: the figures cover only the part that was scored");
     Ok(Outcome::Interrupted)
 }
 
@@ -206,7 +206,7 @@ fn text_of(result: &CompareReport, texts: &[Texts], names: &[String; 2]) -> Stri
 fn figures(result: &CompareReport, names: &[String; 2]) -> Vec<(&'static str, String)> {
     let plus_minus = |value: &MeanError| format!("{:.6} +/- {:.6}", value.mean, value.standard_error);
     let perplexity = |model: &ModelFigures| {
-        format!("{:.6}, mean NLL {} nats a token", model.perplexity, plus_minus(&model.nll))
+        format!("{:.6}, mean NLL {} nats per token", model.perplexity, plus_minus(&model.nll))
     };
     let MeanError { mean, standard_error } = result.kl.mean;
     let quantiles = result.kl.quantiles.iter().map(|(q, kl)| format!("{} % {kl:.3e}", q * 100.0));
@@ -216,10 +216,10 @@ fn figures(result: &CompareReport, names: &[String; 2]) -> Vec<(&'static str, St
         ("B", names[1].clone()),
         ("perplexity A", perplexity(&result.a)),
         ("perplexity B", perplexity(&result.b)),
-        ("NLL, B less A", plus_minus(&result.nll_difference)),
+        ("NLL, B minus A", plus_minus(&result.nll_difference)),
         (
             "KL(A || B)",
-            format!("{mean:.4e} +/- {standard_error:.1e} nats a token, at most {:.3e}", result.kl.max),
+            format!("{mean:.4e} +/- {standard_error:.1e} nats per token, at most {:.3e}", result.kl.max),
         ),
         ("KL quantiles", quantiles.collect::<Vec<_>>().join(", ")),
         (
@@ -228,7 +228,10 @@ fn figures(result: &CompareReport, names: &[String; 2]) -> Vec<(&'static str, St
         ),
         (
             "RMS of log P",
-            format!("{:.4e} nats between the two, of the text's tokens", result.logprob_rms_difference),
+            format!(
+                "{:.4e} nats: the models' difference for the text's tokens",
+                result.logprob_rms_difference
+            ),
         ),
         ("tokens scored", format!("{} of {}", result.tokens_scored, result.n_tokens)),
         ("protocol", format!("{}, no begin-of-text token", result.protocol)),

@@ -14,7 +14,7 @@ Examples:
   wgpt completions zsh > ~/.zfunc/_wgpt
   wgpt completions fish > ~/.config/fish/completions/wgpt.fish")]
 pub struct Args {
-    /// The shell
+    /// Shell that the script is for
     #[arg(value_enum)]
     shell: Shell,
 }

@@ -47,7 +47,7 @@ fn table(report: &AdapterReport) -> String {
         ("type", report.device_type.name().to_owned()),
         ("driver", format!("{} {}", report.driver, report.driver_info).trim().to_owned()),
         ("f16", yes_no(report.shader_f16)),
-        ("subgroups", if report.subgroups { format!("yes, of {least} to {most}") } else { "no".into() }),
+        ("subgroups", if report.subgroups { format!("yes, sizes {least} to {most}") } else { "no".into() }),
         ("timestamps", yes_no(report.timestamps)),
         (
             "cooperative matrices",
@@ -67,7 +67,7 @@ fn table(report: &AdapterReport) -> String {
                 bytes(report.max_workgroup_memory_bytes.into())
             ),
         ),
-        ("storage buffers", format!("{} a kernel", report.max_storage_buffers)),
+        ("storage buffers", format!("{} per kernel", report.max_storage_buffers)),
     ];
     if let Some(compiler) = &report.shader_compiler {
         rows.push(("shader compiler", compiler.clone()));

@@ -21,32 +21,32 @@ use super::tune::seconds;
 /// and a second one with only the portable floor. Checks every implementation of every
 /// operation against the reference at a model's sizes (the demo model's unless you name
 /// another). Inspects the caches. Measures bandwidths and the demo model's rates. The
-/// only paths in the report are that of the cache and those in environment variables,
-/// with your home directory shown as ~. Nothing is sent anywhere. The first run on a
-/// software adapter takes about a minute, because its driver compiles all kernels.
+/// report contains no paths except the cache's and those in environment variables, and it
+/// shows your home directory as ~. Nothing is sent anywhere. The first run on a software
+/// adapter takes about a minute, because its driver compiles all kernels.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   wgpt doctor
-  wgpt doctor --device 1 --seconds 0           without the benchmark
-  wgpt doctor -m ./gpt2                        kernels at the sizes of this model
+  wgpt doctor --device 1 --seconds 0           no benchmark
+  wgpt doctor -m ./gpt2                        checks the kernels at this model's sizes
   wgpt doctor --json -o report.json
 
 Verdict and exit code:
-  ok        0  all is well
-  warnings  0  it works: a software adapter, FXC as the DX12 compiler, a cache that
-               cannot be written or read, a wrong kernel that is never taken
+  ok        0  no problem was found
+  warnings  0  wgpt works, with a restriction: a software adapter, FXC as the DX12 compiler,
+               a cache that cannot be written or read, a wrong kernel that is never used
   broken    1  a kernel that runs is wrong, the device or the portable floor cannot be
                opened, the benchmark fails
-               3 where no adapter is found; the report is printed all the same
-  Otherwise 2 usage, 4 bad model or input, 130 Ctrl-C.
+               3 if no adapter is found; the report is still printed
+  Other exit codes: 2 usage, 4 bad model or input, 130 Ctrl-C.
 
 JSON: one object with verdict, findings (severity, subject, message), time, program,
 machine, adapter (as `wgpt devices --json`), other_adapters, device, features (name,
 purpose, offered, requested), limits (name, offered, floor, reaches_floor), floor
 (opened, problem, kernels), model, kernels (op, variant, status: passed, demoted or
 unavailable, reason, default, in_use), cache, environment (name, value), benchmark.
-What is not known is null or empty; no field is left out.")]
+Unknown values are null or empty; no field is left out.")]
 pub struct Args {
     /// Approximate duration of the benchmark in seconds; 0 skips it
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
@@ -113,7 +113,7 @@ fn conclude(report: &Report) -> anyhow::Result<Outcome> {
     if report.has_no_adapter() {
         return Err(Error::NoAdapter(worst.to_owned()).into());
     }
-    Err(anyhow!("something is broken here: {worst}"))
+    Err(anyhow!("wgpt does not work correctly on this machine: {worst}"))
 }
 
 #[cfg(test)]

@@ -71,7 +71,7 @@ fn adapter(report: &Report) -> Rows {
     let device = match &report.details().device {
         None => "not opened".to_owned(),
         Some(device) => {
-            let floor = if device.features_floor { ", with the floor alone" } else { "" };
+            let floor = if device.features_floor { ", with only the floor" } else { "" };
             let binding = bytes(device.max_binding_bytes);
             format!("opened, {} kernels, bindings up to {binding}{floor}", device.strategy)
         }
@@ -80,7 +80,7 @@ fn adapter(report: &Report) -> Rows {
         row("chosen", format!("{index}: {name}")),
         row("backend, type", format!("{backend}, {}", device_type.name())),
         row("driver", format!("{driver} {driver_info}").trim()),
-        row("DX12 compiler", compiler.unwrap_or_else(|| "none: not DX12".to_owned())),
+        row("DX12 compiler", compiler.unwrap_or_else(|| "none: the backend is not DX12".to_owned())),
         row("subgroup sizes", format!("{least} to {most}")),
         row("cooperative matrices", or_none(matrices)),
         row("other adapters", or_none(others)),
@@ -102,7 +102,7 @@ fn features(report: &Report) -> Rows {
     let rows = report.details().features.iter().map(|feature| {
         line([feature.name, yes_no(feature.offered), yes_no(feature.requested), feature.purpose])
     });
-    with_head(["name", "offered", "asked for", "for"], rows)
+    with_head(["name", "offered", "requested", "for"], rows)
 }
 
 fn limits(report: &Report) -> Rows {
@@ -162,17 +162,17 @@ fn kernel(kernel: &KernelCheck) -> (String, String) {
 }
 
 fn cache(cache: &Cache, opened: bool) -> Rows {
-    let Some(dir) = &cache.dir else { return vec![row("directory", "none: nothing is kept")] };
+    let Some(dir) = &cache.dir else { return vec![row("directory", "none: nothing is stored")] };
     let file = |file: &Option<CacheFile>| match file {
-        None if opened => "none are kept here".to_owned(),
+        None if opened => "none are stored for this device".to_owned(),
         None => "unknown".to_owned(),
-        Some(CacheFile { path, bytes: None }) => format!("{path}: not there"),
+        Some(CacheFile { path, bytes: None }) => format!("{path}: does not exist"),
         Some(CacheFile { path, bytes: Some(size) }) => format!("{path}: {}", bytes(*size)),
     };
     let (exists, writable) = (yes_no(cache.exists), yes_no(cache.writable));
     vec![
         row("directory", dir),
-        row("exists, writable", format!("{exists}, {writable}; {} of files", bytes(cache.bytes))),
+        row("exists, writable", format!("{exists}, {writable}; {} in files", bytes(cache.bytes))),
         row("pipelines", file(&cache.pipelines)),
         row("tuned choices", file(&cache.choices)),
         row("tuned", yes_no(cache.tuned)),
@@ -182,7 +182,7 @@ fn cache(cache: &Cache, opened: bool) -> Rows {
 fn environment(report: &Report) -> Rows {
     let rows: Rows =
         report.details().environment.iter().map(|v| row(v.name, format!("= {}", v.value))).collect();
-    if rows.is_empty() { vec![row("none of those that matter is set", "")] } else { rows }
+    if rows.is_empty() { vec![row("no relevant variable is set", "")] } else { rows }
 }
 
 fn benchmark(found: Option<&Benchmark>) -> Rows {
@@ -192,7 +192,7 @@ fn benchmark(found: Option<&Benchmark>) -> Rows {
     let time = |ns: Option<f64>| ns.map_or_else(|| "-".to_owned(), |ns| duration(ns / 1e9));
     let clock = found.clock.map_or("-", |clock| clock.name());
     let mut rows = vec![
-        row("took", format!("{}, probes by the {clock} clock", duration(found.seconds))),
+        row("duration", format!("{}, probes timed by the {clock} clock", duration(found.seconds))),
         row("copy", bandwidth(found.copy_bytes_per_second)),
         row("read", bandwidth(found.read_bytes_per_second)),
         row("dispatch, submit", format!("{}, {}", time(found.dispatch_ns), time(found.submit_ns))),

@@ -28,11 +28,11 @@ use super::run_info::RunInfo;
 #[command(after_help = "\
 Data:
   hellaswag  the published jsonl (activity_label, ctx_a, ctx_b, ctx, endings, label), or six
-             lines a question: context, number of the right ending, four endings; these are
-             taken as they stand
+             lines per question: context, number of the right ending, four endings; this
+             text is not changed
   mmlu       a folder with test/SUBJECT_test.csv and, for shots, dev/SUBJECT_dev.csv; with or
              without a header; answers 0 to 3 or A to D
-  lambada    {\"text\": ...} lines; the last word is to be guessed
+  lambada    {\"text\": ...} lines; the model predicts the last word
   choices    {\"context\": ..., \"choices\": [...], \"answer\": number or letter} lines
 
 Examples:
@@ -42,32 +42,33 @@ Examples:
   wgpt eval lambada lambada_test.jsonl -m ./gpt2 --json
   wgpt eval choices questions.jsonl")]
 pub struct Args {
-    /// The task
+    /// Task
     #[arg(value_name = "TASK", value_enum)]
     task: TaskName,
-    /// The questions: a file, or for mmlu a folder
+    /// Questions: a file, or for mmlu a folder
     #[arg(value_name = "DATA")]
     data: PathBuf,
-    /// Whose wording, tokenization and length normalization to use
+    /// Convention for wording, tokenization and length normalization
     #[arg(long, value_enum, default_value = "lm-eval")]
     convention: ConventionName,
     /// Answered questions before each question: for mmlu the first N of dev/, otherwise
     /// of --shots-file. If they do not fit the context, the first ones are left out
     #[arg(long, value_name = "N", default_value_t = 0)]
     shots: usize,
-    /// A file in the task's format that provides the shots of hellaswag and choices
+    /// File with the shots of hellaswag or choices, in the task's format
     #[arg(long, value_name = "FILE")]
     shots_file: Option<PathBuf>,
     /// Ask only N of the questions, drawn at random
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Seed of the draw of --limit; a larger limit draws all questions of a smaller one
+    /// Seed for drawing the questions of --limit; a larger limit includes the questions
+    /// of a smaller one
     #[arg(long, alias = "seed", value_name = "N", default_value_t = 0)]
     limit_seed: u64,
-    /// Save the answers in FILE, and resume from the answers it holds
+    /// Save the answers in FILE, and resume from the answers in it
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
-    /// Compute the context anew for each ending, to measure what sharing it saves
+    /// Compute the context again for each ending, to measure how much sharing saves
     #[arg(long, conflicts_with = "measure_sharing")]
     no_share: bool,
     /// Run every batch both with and without shared contexts, and compare the times
@@ -182,7 +183,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     if result.complete {
         return Ok(Outcome::Done);
     }
-    note("interrupted: the figures are of the questions that were answered");
+    note("interrupted: the figures cover only the questions that were answered");
     Ok(Outcome::Interrupted)
 }
 

@@ -19,7 +19,10 @@ pub fn text(report: &TaskReport) -> String {
     }
     if report.n_truncated > 0 {
         let (n, context) = (report.n_truncated, report.context);
-        rows.push(("truncated", format!("{n} questions lost their beginning to the context of {context}")));
+        rows.push((
+            "truncated",
+            format!("{n} questions lost their beginning, to fit the context of {context}"),
+        ));
     }
     rows.extend(cost(&report.cost));
     rows.push(("model sha256", report.model_sha256.clone()));
@@ -35,10 +38,10 @@ fn heading(report: &TaskReport) -> String {
 fn questions(report: &TaskReport) -> String {
     let mut text = format!("{} of {}", report.figures.n, report.n_questions);
     if report.limit.is_some() {
-        text += &format!(", drawn by seed {}", report.seed);
+        text += &format!(", drawn with seed {}", report.seed);
     }
     if report.n_resumed > 0 {
-        text += &format!("; {} were answered before", report.n_resumed);
+        text += &format!("; {} were already answered", report.n_resumed);
     }
     text
 }
@@ -50,11 +53,11 @@ fn cost(cost: &Cost) -> Vec<(&'static str, String)> {
     }
     let (tokens, apart) = (cost.tokens, cost.tokens_apart);
     rows.push(match cost.sharing {
-        Sharing::Apart => ("tokens", format!("{tokens} computed, a context for each ending")),
+        Sharing::Apart => ("tokens", format!("{tokens} computed, one context per ending")),
         Sharing::Shared | Sharing::Measured => (
             "tokens",
             format!(
-                "{tokens} computed; {apart} with a context for each ending, {:.2} times as many",
+                "{tokens} computed; {apart} with one context per ending, {:.2} times as many",
                 apart as f64 / tokens as f64
             ),
         ),
@@ -67,8 +70,9 @@ fn cost(cost: &Cost) -> Vec<(&'static str, String)> {
         rows.push((
             "sharing",
             format!(
-                "{shared} against {apart}: {gain:.2} times as fast, {:.0}% of the {gain_of_tokens:.2} that the \
-                 tokens allow; sums differ by {largest_difference:.1e} at most",
+                "{shared} with sharing, {apart} without: {gain:.2} times as fast, {:.0}% of the \
+                 {gain_of_tokens:.2} expected from the token counts; sums differ by at most \
+                 {largest_difference:.1e}",
                 100.0 * gain / gain_of_tokens
             ),
         ));

@@ -14,7 +14,7 @@ use super::output::{bytes, count, labelled, note_message};
 use super::results::ReportArgs;
 use super::run_info::VERSION;
 
-/// Show a model's architecture and the exact GPU memory that it will take
+/// Show a model's architecture and the exact GPU memory that it needs
 ///
 /// Checks the names and shapes of all tensors, but reads no tensor data and allocates
 /// nothing. Without an adapter, the plan is for a device with default limits and no
@@ -26,8 +26,8 @@ Examples:
   wgpt inspect
   wgpt inspect -m ./gpt2 --ctx-size 512
   wgpt inspect -m ./gpt2 --dtype f32 --json
-  wgpt inspect -m ./gpt2 --memory-budget 300MiB     whether it fits, and what would
-  wgpt inspect --random gpt2-xl                     without a file")]
+  wgpt inspect -m ./gpt2 --memory-budget 300MiB     whether it fits, and which options would
+  wgpt inspect --random gpt2-xl                     random weights, without a file")]
 pub struct Args {
     #[command(flatten)]
     report: ReportArgs,
@@ -203,11 +203,11 @@ fn text(report: &Report) -> String {
     let dtypes: Vec<_> = report
         .file_dtypes
         .iter()
-        .map(|(dtype, found)| format!("{} tensors {dtype}, {}", found.tensors, bytes(found.bytes)))
+        .map(|(dtype, found)| format!("{} {dtype} tensors, {}", found.tensors, bytes(found.bytes)))
         .collect();
     let device = match &report.device.name {
         Some(name) => name.clone(),
-        None => "no adapter found: planned for the least device there is".to_owned(),
+        None => "no adapter found: planned for a device with default limits".to_owned(),
     };
     let variants: Vec<_> = report.variants.iter().map(|(op, name)| format!("{op}={name}")).collect();
     let variants = variants.join(" ");
@@ -221,8 +221,8 @@ fn text(report: &Report) -> String {
     let run = [
         ("file", if dtypes.is_empty() { "none: random weights".to_owned() } else { dtypes.join("; ") }),
         ("on the GPU", format!("weights {}, KV cache {}", report.dtype, report.kv_dtype)),
-        ("KV cache", format!("{} a token", bytes(report.kv_bytes_per_token))),
-        ("context", format!("{} tokens, prefill {} at once", report.n_ctx, report.prefill_chunk)),
+        ("KV cache", format!("{} per token", bytes(report.kv_bytes_per_token))),
+        ("context", format!("{} tokens, prefill in chunks of {}", report.n_ctx, report.prefill_chunk)),
         ("device", device),
         ("kernels", format!("{}: {}", if report.tuned { "tuned" } else { "untuned" }, variants)),
     ];

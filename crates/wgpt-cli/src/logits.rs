@@ -38,7 +38,10 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let files = args.model.open_files()?;
     let tokens = args.prompt.tokens(&files)?;
     if tokens.is_empty() {
-        return Err(Error::Input("the prompt has no token: there are no logits behind it".into()).into());
+        return Err(Error::Input(
+            "the prompt has no tokens, so it has no logits: give at least one token".into(),
+        )
+        .into());
     }
     let vocab_size = files.config().vocab_size;
     let metadata = [
@@ -48,7 +51,8 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         ("wgpt_version", VERSION),
     ];
     if files.contains(&args.output) {
-        let message = format!("--output {}: that is a file of the model itself", args.output.display());
+        let message =
+            format!("--output {}: this is a file of the model: name another file", args.output.display());
         return Err(Error::Input(message).into());
     }
     // Fails before the slow start of the GPU if the file cannot be written.
@@ -60,8 +64,8 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     session.advance_each(&tokens, |i, logits| {
         if logits.iter().any(|x| x.is_nan()) {
             return Err(Error::Input(format!(
-                "the logits behind token {i} hold NaN: the model's values overflow f16; try --kv-dtype f32 and \
-                 --dtype f32"
+                "the logits after token {i} contain NaN, because values of the model overflow f16: use \
+                 --kv-dtype f32 and --dtype f32"
             )));
         }
         file.row(logits)

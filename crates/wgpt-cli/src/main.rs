@@ -56,12 +56,12 @@ use exit::Outcome;
 Examples:
   wgpt generate -p \"Once upon a time\"          the embedded demo model
   wgpt generate -m ./gpt2 -p \"Hello\" -n 64     a model in Hugging Face layout
-  wgpt chat -m ./smollm2-instruct              a conversation with a model that was trained on them
-  wgpt devices                                 which GPU would be used
-  wgpt doctor                                  whether all is well: paste it into an issue
+  wgpt chat -m ./smollm2-instruct              a conversation with a chat model
+  wgpt devices                                 the GPUs, the preferred one first
+  wgpt doctor                                  a report on this machine, to paste into an issue
 
 Exit codes: 0 done, 2 usage, 3 no adapter, 4 bad model or input, 124 time limit, 130 Ctrl-C,
-1 anything else."
+1 any other error."
 )]
 struct Cli {
     #[command(subcommand)]

@@ -20,13 +20,13 @@ use super::tune;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
-    /// Directory in Hugging Face layout: config.json, model.safetensors (or an index and
-    /// shards), tokenizer.json. Without it, the embedded demo model runs
+    /// Model directory in Hugging Face layout: config.json, model.safetensors (or an
+    /// index and shards), tokenizer.json [default: the embedded demo model]
     #[arg(short, long, value_name = "DIR")]
     pub model: Option<PathBuf>,
-    /// Run random weights instead of a model's: they are computed while they are loaded,
-    /// to measure without a file. gpt2, gpt2-medium, gpt2-large, gpt2-xl, distilgpt2,
-    /// demo, smollm2-135m, smollm2-360m, tinyllama-1.1b, llama-3.2-1b, llama-3.2-3b or
+    /// Run a model with random weights, which are computed while it is loaded, so no file
+    /// is needed. SHAPE is gpt2, gpt2-medium, gpt2-large, gpt2-xl, distilgpt2, demo,
+    /// smollm2-135m, smollm2-360m, tinyllama-1.1b, llama-3.2-1b, llama-3.2-3b or
     /// llama-3.1-8b. Sizes may follow the name, or replace it for a GPT-2, as in
     /// n_layer=2,n_embd=768,n_head=12,n_inner=3072,vocab_size=50257,n_positions=1024
     #[arg(long, value_name = "SHAPE", conflicts_with = "model", value_parser = random_shape)]
@@ -48,26 +48,27 @@ pub struct RunArgs {
     /// Type of the cached keys and values
     #[arg(long, value_name = "DTYPE", default_value = "f16", value_parser = dtype())]
     pub kv_dtype: DType,
-    /// Longest context in tokens [default: the model's, at most 8192]
+    /// Size of the context in tokens [default: the model's, but at most 8192]
     #[arg(short, long, value_name = "N")]
     pub ctx_size: Option<usize>,
-    /// Tokens of a prompt that are processed at once; bounds the memory
+    /// Prompt tokens to process at once; fewer need less memory
     #[arg(long, value_name = "N", default_value_t = ModelOptions::default().prefill_chunk)]
     pub prefill_chunk: usize,
     /// Decode steps to encode ahead, with the sampler on the GPU; 0 samples on the CPU
-    /// [default: 4, on CPU adapters 0]
+    /// [default: 4; 0 on CPU adapters]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=STEPS_AHEAD_MAX as i64))]
     pub steps_ahead: Option<u8>,
-    /// GPU memory that the model may take, such as 2GiB or 500MB. A model that does not
-    /// fit is refused before anything is allocated, with a list of changes that would fit
+    /// GPU memory that the model may use, such as 2GiB or 500MB. A model that does not
+    /// fit is refused before anything is allocated, and the error lists changes that
+    /// would fit
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub memory_budget: Option<u64>,
-    /// Compute the same bits however a text is split into chunks; slower
+    /// Compute the same bits regardless of how a text is split into chunks; slower
     #[arg(long)]
     pub deterministic: bool,
-    /// Stop and report layer and position if a key or a value is too large for f16 when
-    /// it is written to the KV cache. The program then waits after every chunk of a
-    /// prompt. On by default only in debug builds
+    /// Stop and report the layer and position if a key or a value is too large for f16
+    /// when it is written to the KV cache. With this check, the program waits after every
+    /// chunk of a prompt. On by default only in debug builds
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "true", default_value_t = ModelOptions::default().detect_overflow)]
     pub detect_overflow: bool,

@@ -15,7 +15,7 @@ pub fn create_beside<'p>(path: &Path, inputs: impl IntoIterator<Item = &'p Path>
     let same = |input: &&Path| own.is_ok() && input.canonicalize().ok() == own.as_ref().ok().cloned();
     match inputs.into_iter().find(same) {
         Some(input) => Err(Error::Input(format!(
-            "{}: would be written over {}, which is read: name another file",
+            "{}: this would overwrite the input {}: name another file",
             path.display(),
             input.display()
         ))),
@@ -32,7 +32,7 @@ pub fn check_distinct(outputs: &[(&str, Option<&Path>)]) -> Result<(), Error> {
     for (i, (option, place)) in named.iter().enumerate() {
         if let Some((first, _)) = named[..i].iter().find(|(_, other)| other == place) {
             return Err(Error::Input(format!(
-                "{first} and {option} name the same file, {}: name two files",
+                "{first} and {option} name the same file, {}: name two different files",
                 place.display()
             )));
         }

@@ -28,19 +28,19 @@ use wgpt::files::NewFile;
 Examples:
   wgpt profile -p \"Once upon a time\"
   wgpt profile --random gpt2 --n-prompt 128 --trace trace.json   open it in ui.perfetto.dev
-  wgpt profile -m ./gpt2 --n-prompt 512 --json                    decode at a depth of 512")]
+  wgpt profile -m ./gpt2 --n-prompt 512 --json                    decodes at a depth of 512")]
 pub struct Args {
     /// The prompt
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "n_prompt")]
     prompt: Option<String>,
-    /// Number of tokens of a random prompt [default: 128, less in a shorter context]
+    /// Tokens of a random prompt instead [default: 128, fewer in a shorter context]
     #[arg(short_alias = 'n', long, value_name = "N")]
     n_prompt: Option<usize>,
     /// Timed repetitions of each measurement
     #[arg(short, long, value_name = "N", default_value_t = 5)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     repetitions: u32,
-    /// Also write a Chrome trace of both steps, dispatch by dispatch, in FILE
+    /// Also write a Chrome trace of both steps, dispatch by dispatch, to FILE
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
     #[command(flatten)]
@@ -62,7 +62,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         None => None,
     };
     if let Some(path) = args.trace.as_ref().filter(|path| files.contains(path)) {
-        let message = format!("--trace {}: that is a file of the model itself", path.display());
+        let message = format!("--trace {}: this is a file of the model: name another file", path.display());
         return Err(Error::Input(message).into());
     }
     // Fails before the slow start of the GPU if the file cannot be written.
@@ -78,9 +78,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     });
     let profile = profile(&engine, &prompt, args.repetitions as usize, &cancel)?;
     if profile.clock == Clock::Wall {
-        note(
-            "note: the device has no timestamps: each dispatch was timed by the host in a submit of its own",
-        );
+        note("note: the device has no timestamps: each dispatch was timed by the host in its own submit");
     }
     if let (Some(file), Some(path)) = (trace, &args.trace) {
         trace::write(file, engine.files().name(), &engine.gpu().report().name, &profile)?;
@@ -131,11 +129,11 @@ fn weights_rate(profile: &Profile) -> f64 {
 fn markdown(engine: &Engine, profile: &Profile) -> String {
     let mut text = String::new();
     let clock = match profile.clock {
-        Clock::Gpu => "timestamps of the GPU, a pass for each dispatch",
-        Clock::Wall => "the host's clock, a submit for each dispatch",
+        Clock::Gpu => "GPU timestamps, one pass per dispatch",
+        Clock::Wall => "the host's clock, one submit per dispatch",
     };
     text.push_str(&format!(
-        "{} {} on {}; times by {clock}\n",
+        "{} {} on {}; times from {clock}\n",
         engine.files().name(),
         engine.options().dtype,
         engine.gpu().report().name
@@ -158,14 +156,14 @@ fn markdown(engine: &Engine, profile: &Profile) -> String {
             ));
         }
         text.push_str(&format!(
-            "\n{} dispatches take {}, the step as it runs otherwise {}\n",
+            "\n{} dispatches take {}, a normal step takes {}\n",
             step.dispatches.len(),
             duration(step.kernels_ns() as f64 / 1e9),
             duration(step.step_ns as f64 / 1e9)
         ));
     }
     text + &format!(
-        "{} of weights in the decode step's kernels: {:.2} GB/s\n",
+        "the decode step's kernels read {} of weights at {:.2} GB/s\n",
         bytes(profile.weights_bytes),
         weights_rate(profile)
     )

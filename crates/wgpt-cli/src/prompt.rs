@@ -14,10 +14,10 @@ pub struct PromptArgs {
     /// The prompt
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     pub prompt: Option<String>,
-    /// A UTF-8 file that holds the prompt, `-` for stdin; a newline at its end is dropped
+    /// UTF-8 file with the prompt, `-` for stdin; a newline at its end is dropped
     #[arg(long, value_name = "FILE")]
     pub prompt_file: Option<PathBuf>,
-    /// Token ids, separated by commas; needs no tokenizer
+    /// Token ids of the prompt, separated by commas; they need no tokenizer
     #[arg(long, value_name = "ID,ID,...", value_delimiter = ',', value_parser = token_id)]
     pub tokens: Option<Vec<u32>>,
     /// Read the prompt from stdin
@@ -25,8 +25,8 @@ pub struct PromptArgs {
     pub stdin: Option<String>,
 }
 
-fn token_id(s: &str) -> Result<u32, std::num::ParseIntError> {
-    s.trim().parse()
+fn token_id(s: &str) -> Result<u32, String> {
+    s.trim().parse().map_err(|_| "expected a token id, a whole number".to_owned())
 }
 
 impl PromptArgs {

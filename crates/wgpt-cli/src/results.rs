@@ -65,7 +65,7 @@ pub enum Format {
 
 /// The values that `-o` took until version 0.2, when it named a format.
 const OLD_FORMATS: [(&str, Format, &str); 4] = [
-    ("md", Format::Markdown, "leave it out, a table is the default"),
+    ("md", Format::Markdown, "leave it out; a table is the default"),
     ("csv", Format::Csv, "write --csv"),
     ("json", Format::Json, "write --json"),
     ("jsonl", Format::JsonLines, "write --jsonl"),
@@ -111,11 +111,12 @@ impl TableArgs {
         };
         if asked.is_some_and(|asked| asked != format) {
             let message =
-                format!("-o {name} is an old spelling of a format and contradicts another one: {advice}");
+                format!("-o {name} is an old spelling of a format and contradicts another option: {advice}");
             return Err(usage(&message));
         }
         note(&format!(
-            "note: -o {name} will name a file in the next release: {advice} (-o ./{name} is the file)"
+            "note: -o {name} will name a file in the next release: {advice} (-o ./{name} already names that \
+             file)"
         ));
         Ok((format, None))
     }
@@ -137,7 +138,8 @@ impl Sink {
     ) -> Result<Self, Error> {
         let Some(path) = path.filter(|path| *path != Path::new("-")) else { return Ok(Sink(None)) };
         if files.is_some_and(|files| files.contains(path)) {
-            let message = format!("--output {}: that is a file of the model itself", path.display());
+            let message =
+                format!("--output {}: this is a file of the model: name another file", path.display());
             return Err(Error::Input(message));
         }
         Ok(Sink(Some((create_beside(path, inputs)?, path.to_owned()))))
@@ -218,6 +220,6 @@ mod tests {
         sink.finish().unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "a\n1\n");
         let error = Sink::open(Some(&path), None, [path.as_path()]).err().unwrap().to_string();
-        assert!(error.contains("which is read"), "{error}");
+        assert!(error.contains("would overwrite the input"), "{error}");
     }
 }

@@ -11,36 +11,37 @@ use wgpt::{GenerationConfig, SamplingParams};
     next_help_heading = "Sampling (in this order: penalties and bias, temperature, top-k, top-p, min-p)"
 )]
 pub struct SamplingArgs {
-    /// Divides the logits; 0 takes the most likely token each time [default: 0.8]
+    /// Divide the logits by T; 0 always takes the most likely token [default: 0.8]
     #[arg(long = "temperature", alias = "temp", value_name = "T", allow_negative_numbers = true)]
     temperature: Option<f32>,
-    /// Keeps the K most likely tokens; 0 is off [default: 40]
+    /// Keep only the K most likely tokens; 0 is off [default: 40]
     #[arg(long, value_name = "K")]
     top_k: Option<usize>,
-    /// Keeps the most likely tokens whose probabilities add up to P; 1 is off [default:
-    /// 0.95]
+    /// Keep only the most likely tokens whose probabilities add up to P; 1 is off
+    /// [default: 0.95]
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     top_p: Option<f32>,
-    /// Keeps tokens at least P times as likely as the most likely one; 0 is off [default:
-    /// 0]
+    /// Keep only tokens that are at least P times as likely as the most likely one; 0 is
+    /// off [default: 0]
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     min_p: Option<f32>,
-    /// Divides the logits of tokens that have occurred; 1 is off [default: 1]
+    /// Lower the logits of tokens that have occurred: divide positive ones by X and
+    /// multiply negative ones by X; 1 is off [default: 1]
     #[arg(long = "repetition-penalty", alias = "repeat-penalty", value_name = "X")]
     #[arg(allow_negative_numbers = true)]
     repetition_penalty: Option<f32>,
-    /// How many of the most recent tokens the penalties consider; -1 for all [default:
-    /// -1]
+    /// Number of most recent tokens that the penalties consider; -1 for all [default: -1]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(i64).range(-1..))]
     repeat_last_n: Option<i64>,
-    /// Subtracted from a token's logit once for each occurrence; 0 is off [default: 0]
+    /// Subtract X from a token's logit once for each occurrence; 0 is off [default: 0]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     frequency_penalty: Option<f32>,
-    /// Subtracted once from the logit of a token that has occurred; 0 is off [default: 0]
+    /// Subtract X once from the logit of a token that has occurred; 0 is off [default: 0]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     presence_penalty: Option<f32>,
-    /// Added to a token's logit, as 262+1.5, 262-1.5 or 262=-inf (a ban); may be repeated
+    /// Add a bias to a token's logit, as in 262+1.5, 262-1.5 or 262=-inf (a ban); may be
+    /// repeated
     #[arg(long, value_name = "ID(+|-|=)BIAS", value_parser = logit_bias)]
     logit_bias: Vec<(u32, f32)>,
     /// Seed of the sampler: the same seed, prompt and machine give the same text

@@ -15,14 +15,14 @@ use super::output::{duration, note, note_message};
 use super::progress::Bar;
 use super::results::ReportArgs;
 
-/// Find the fastest kernels for a model on this device and keep the choice
+/// Find the fastest kernels for a model on this device and store the choice
 ///
 /// First checks every implementation that the device can run against the reference at
-/// small sizes, and drops those with wrong results. Then times the others in turn at the
-/// model's own sizes. An implementation replaces the default if its median is better by
-/// more than 3 % and their quartiles do not overlap. The choice is kept in the cache
-/// directory. Models of the same shape and types use it from then on, unless --variant
-/// says otherwise.
+/// small sizes, and drops implementations with wrong results. Then times the others in
+/// turn at the model's sizes. An implementation replaces the default if its median is
+/// better by more than 3 % and their quartiles do not overlap. The choice is stored in
+/// the cache directory. Models of the same shape and types use it from then on, unless
+/// --variant overrides it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -31,7 +31,7 @@ Examples:
   wgpt tune --random gpt2-xl --seconds 10
   wgpt tune --cache-dir ./cache --json")]
 pub struct Args {
-    /// Duration of the search in seconds [default: 2, with --full 60]
+    /// Duration of the search in seconds [default: 2; 60 with --full]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     seconds: Option<Duration>,
     /// Search longer: take more samples of each candidate, and on software adapters also
@@ -46,8 +46,9 @@ pub struct Args {
 
 /// Parses a number of seconds.
 pub fn seconds(s: &str) -> Result<Duration, String> {
-    let seconds = s.parse::<f64>().map_err(|e| e.to_string())?;
-    Duration::try_from_secs_f64(seconds).map_err(|_| "expected seconds, 0 or more".to_owned())
+    let expected = || "expected a number of seconds, 0 or more".to_owned();
+    let seconds = s.parse::<f64>().map_err(|_| expected())?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| expected())
 }
 
 #[derive(Serialize)]
@@ -84,8 +85,8 @@ struct Candidate {
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let cancel = interrupt::flag();
     if args.model.run.deterministic || !args.model.run.kernels.variant.is_empty() {
-        let message = "tune searches among all variants, and deterministic models take no tuned ones: leave out \
-                       --variant and --deterministic";
+        let message = "tune chooses among all variants, and deterministic models use no tuned variants: \
+                       leave out --variant and --deterministic";
         return Err(Error::Input(message.to_owned()).into());
     }
     let files = args.model.open_files()?;
@@ -99,7 +100,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     // Fails before the search if the choice cannot be saved.
     match &gpu.options().cache_dir {
         Some(dir) => cache::check_writable(dir)?,
-        None => note("note: there is no cache directory: the choice is shown, not kept"),
+        None => note("note: there is no cache directory: the choice is shown, but not stored"),
     }
     let options = args.model.model_options();
     let tuning = {
@@ -112,7 +113,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     } else {
         sink.print(&table(&tuning))?;
         if !tuning.is_complete() {
-            note("note: the time was over before all candidates were timed; --seconds gives it more");
+            note("note: the time ran out before all candidates were timed: give more with --seconds");
         }
     }
     sink.finish()?;

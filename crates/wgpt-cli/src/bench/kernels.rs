@@ -23,37 +23,38 @@ use crate::progress::Bar;
 use crate::results::{Sink, TableArgs};
 use wgpt::files::NewFile;
 
-/// Measure each kernel variant against the adapter's own roofline
+/// Measure each kernel variant against the adapter's roofline
 ///
 /// First measures the roofline: the fastest of several copies and reads (bytes per
 /// second), the fastest of several chains of multiply-adds (f32 operations per second),
 /// and the cost of 1, 64 and 200 minimal dispatches, dependent on each other or
-/// independent. Then measures every variant that the adapter runs, after checking it
-/// against the reference. Times come from GPU timestamps if the adapter has them,
+/// independent. Then checks every variant that the adapter supports against the
+/// reference, and measures it. Times come from GPU timestamps if the adapter has them,
 /// otherwise from wall time minus the measured time of a submit. Warm: every repetition
-/// uses the same buffers. Cold: a copy of --cold-mib passes through the caches before
-/// each repetition.
+/// uses the same buffers. Cold: before each repetition, a copy of --cold-mib replaces the
+/// contents of the caches.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   wgpt bench kernels                                   the kernels of GPT-2 124M
   wgpt bench kernels --op gemv,gemm --shapes-of all    all four sizes of GPT-2
-  wgpt bench kernels --op gemv --shape 4096x4096       a free shape, outputs x inputs
+  wgpt bench kernels --op gemv --shape 4096x4096       any shape, outputs x inputs
   wgpt bench kernels --op attention_decode --shape 8000x9x64:kv=3:window=4096
   wgpt bench kernels --json -o record.json --plot roofline.svg
 
-Free shapes, by operation:
+Format of --shape, by operation:
   gemv and rms_gemv NxK or MxNxK (a batch of M rows), norm_gemv NxK, gemm MxNxK or NxK (128 rows), gated,
   layer_norm and rms_norm ROWSxN, qk_norm ROWSxHEADSxHEAD_DIM (half of them k's), embedding TOKENSxN_EMBD, argmax
   and sample N, score ROWSxN, kv_append and attention_prefill ROWSxHEADSxHEAD_DIM, attention_decode and attention_reduce
-  KV_LENxHEADSxHEAD_DIM. Behind the sizes of attention and kv_append, each after a colon: kv=N heads of k and v that
-  the others share, window=N positions that a row sees, cap=X bound of the scores, depth=N positions before a prefill")]
+  KV_LENxHEADSxHEAD_DIM. Attention and kv_append take options after the sizes, each after a colon: kv=N heads of k
+  and v that the query heads share, window=N positions that a row sees, cap=X soft cap of the scores, depth=N
+  positions before a prefill")]
 pub struct Args {
     /// Operations to measure [default: all]
     #[arg(long, value_name = "OP,...", value_delimiter = ',')]
     #[arg(value_parser = PossibleValuesParser::new(OPS.map(|(name, _)| name)))]
     op: Vec<String>,
-    /// Free shapes instead of a model's, such as 768x3072; needs --op
+    /// Shapes to measure instead of a model's, such as 768x3072; needs --op
     #[arg(
         long,
         value_name = "SHAPE,...",
@@ -69,15 +70,14 @@ pub struct Args {
     /// Measure only variants whose name contains TEXT
     #[arg(long, alias = "variant", value_name = "TEXT")]
     filter: Option<String>,
-    /// States of the adapter's caches to measure
+    /// States of the adapter's caches in which to measure
     #[arg(long, value_enum, value_name = "STATE,...", value_delimiter = ',', default_value = "warm,cold")]
     cache: Vec<CacheArg>,
-    /// MiB that pass through the caches before a cold repetition; use at least twice the
-    /// largest cache
+    /// MiB to copy before each cold repetition; use at least twice the largest cache
     #[arg(long, value_name = "MIB", default_value_t = 128)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=4096))]
     cold_mib: u64,
-    /// MiB that the bandwidth probes read [default: 128, on software adapters 64]
+    /// MiB that the bandwidth probes read [default: 128; 64 on software adapters]
     #[arg(long, value_name = "MIB")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=4096))]
     probe_mib: Option<u64>,
@@ -85,16 +85,17 @@ pub struct Args {
     #[arg(short, long, value_name = "N", default_value_t = 50)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     repetitions: u32,
-    /// Seconds after which a row ends with fewer samples, but at least three
+    /// Time limit of a row in seconds; a row that reaches it has fewer samples, but at
+    /// least three
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     max_seconds: Duration,
-    /// Seconds after which no further row starts
+    /// Start no further row after this many seconds
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     total_seconds: Option<Duration>,
     /// Use wall time even if the adapter has timestamps
     #[arg(long)]
     wall: bool,
-    /// Also draw the results as an SVG picture in FILE
+    /// Also draw the results as an SVG picture and write it to FILE
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
     #[command(flatten)]
@@ -108,9 +109,9 @@ pub struct Args {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum CacheArg {
-    /// The same buffers in each repetition
+    /// Each repetition uses the same buffers
     Warm,
-    /// Other bytes pass through the caches before each repetition
+    /// A copy of other data replaces the contents of the caches before each repetition
     Cold,
 }
 
@@ -124,7 +125,8 @@ impl FromStr for Shape {
     fn from_str(text: &str) -> Result<Self, String> {
         let (sizes, options) = text.split_once(':').unwrap_or((text, ""));
         let sizes: Result<Vec<usize>, _> = sizes.split('x').map(str::parse).collect();
-        let sizes = sizes.map_err(|_| format!("{text:?}: expected sizes such as 768x3072"))?;
+        let sizes =
+            sizes.map_err(|_| format!("{text:?}: expected sizes separated by x, such as 768x3072"))?;
         let attends = options.parse().map_err(|error: Error| error.to_string())?;
         Ok(Shape(sizes, attends))
     }
@@ -136,12 +138,9 @@ fn models() -> PossibleValuesParser {
 
 /// Parses a number of seconds from 0 to 86400, which is one day.
 fn seconds(text: &str) -> Result<Duration, String> {
-    let value: f64 = text.parse().map_err(|_| format!("{text:?} is no number of seconds"))?;
-    if (0.0..=86_400.0).contains(&value) {
-        Ok(Duration::from_secs_f64(value))
-    } else {
-        Err("expected 0 to 86400 seconds".to_owned())
-    }
+    let expected = || "expected a number of seconds from 0 to 86400".to_owned();
+    let value: f64 = text.parse().map_err(|_| expected())?;
+    if (0.0..=86_400.0).contains(&value) { Ok(Duration::from_secs_f64(value)) } else { Err(expected()) }
 }
 
 /// Runs `wgpt bench kernels`.
@@ -164,7 +163,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     notices(gpu.report()).iter().for_each(|line| note(line));
     let header = RecordHeader::new(&gpu);
     let Some(mut bench) = roofline(args, &gpu, cancel)? else {
-        note("interrupted: nothing was measured yet");
+        note("interrupted: nothing was measured");
         return Ok(Outcome::Interrupted);
     };
     let record = KernelRecord {
@@ -197,11 +196,13 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
             Ok(Outcome::Interrupted)
         }
         End::OutOfTime(left) => {
-            note(&format!("note: --total-seconds were spent; {left} variants were not measured"));
+            note(&format!("note: the time limit --total-seconds is over; {left} variants were not measured"));
             Ok(Outcome::Done)
         }
         End::Complete(0) => Ok(Outcome::Done),
-        End::Complete(wrong) => bail!("{wrong} variants computed wrong results and were not timed"),
+        End::Complete(wrong) => {
+            bail!("{wrong} variants computed wrong results and were not timed; the lines above name them")
+        }
     }
 }
 
@@ -265,7 +266,10 @@ fn measure(
     }
     if todo.is_empty() {
         let part = args.filter.as_deref().unwrap_or_default();
-        return Err(Error::Input(format!("--filter {part}: no variant of these operations has it")).into());
+        return Err(Error::Input(format!(
+            "--filter {part}: no variant of the selected operations has this text in its name"
+        ))
+        .into());
     }
     let bar = Bar::new(todo.len() as u64, "{msg}  {wide_bar} {pos}/{len}");
     let mut wrong = 0;

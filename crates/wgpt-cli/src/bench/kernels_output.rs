@@ -101,21 +101,21 @@ fn roofline(record: &KernelRecord) -> String {
         record.header.place(),
     );
     text += &match roof.clock {
-        Clock::Gpu => "times by the GPU's timestamps".to_owned(),
+        Clock::Gpu => "times from GPU timestamps".to_owned(),
         Clock::Wall => format!(
-            "wall times; rates without the {} of a submit with one smallest dispatch",
+            "times from the wall clock; rates exclude the {} of a submit with one minimal dispatch",
             time(roof.overhead_ns)
         ),
     };
     if record.cold_bytes > 0 {
-        text += &format!("; cold: behind a copy of {}", bytes(record.cold_bytes));
+        text += &format!("; cold: after a copy of {}", bytes(record.cold_bytes));
     }
     text + "\n\n" + &latency(roof)
 }
 
 fn latency(roof: &Roofline) -> String {
     let table = Table::new([
-        ("dispatches in a pass", -20),
+        ("dispatches per pass", -19),
         ("dependent, each", -15),
         ("independent, each", -17),
         ("submit and wait", -15),

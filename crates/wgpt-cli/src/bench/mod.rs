@@ -10,7 +10,7 @@ mod record_file;
 
 use super::exit::Outcome;
 
-/// Measure speed
+/// Measure speed, and compare or draw the results
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]

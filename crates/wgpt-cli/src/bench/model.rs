@@ -15,30 +15,30 @@ use crate::results::{Sink, TableArgs};
 
 /// Measure a model's prefill (pp) and decode (tg) rates, as llama-bench does
 ///
-/// One warm-up run precedes the repetitions. Each run of pp processes random tokens all
-/// at once, each run of tg one by one. The logits of the last token are read back;
-/// nothing is sampled. At a depth of D, the context already holds D tokens, which are not
-/// timed. If several depths are given, a test is skipped at the depths where it does not
-/// fit.
+/// One warm-up run precedes the repetitions. Each pp run processes all its random tokens
+/// at once, each tg run processes them one by one. The logits of the last token are read
+/// back; nothing is sampled. At a depth of D, the context already holds D tokens, which
+/// are not timed. If several depths are given, a test is skipped at the depths where it
+/// does not fit.
 ///
 /// A second table, or more columns in the other formats, shows: the time to the first
 /// token, cold (from opening the device to the first token after this prompt, including
 /// weights and compilation) and warm; the host's time per token for encoding, submitting,
 /// waiting and reading back; dispatches per token; and the peak memory so far, on the GPU
-/// and of the process.
+/// and in the process.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   wgpt bench model
   wgpt bench model -m ./gpt2 --n-prompt 128,512 --n-gen 64 --n-depth 0,256
-  wgpt bench model --random gpt2-xl                                 a shape's speed, without a file
-  wgpt bench model --n-prompt 0 --n-gen 32 --batch 1,2,4,8,16       many sequences a step
+  wgpt bench model --random gpt2-xl                                 random weights, without a file
+  wgpt bench model --n-prompt 0 --n-gen 32 --batch 1,2,4,8,16       many sequences per step
   wgpt bench model --n-prompt 0 --n-gen 32 -r 10 --json -o a.json   decode only, with all samples")]
 pub struct Args {
-    /// Tokens of each prompt; 0 for none [default: 512, less in a shorter context]
+    /// Tokens in each prompt; 0 for no prompt [default: 512, fewer in a shorter context]
     #[arg(short_alias = 'p', long, value_name = "N,...", value_delimiter = ',')]
     n_prompt: Option<Vec<usize>>,
-    /// Tokens to decode; 0 for none [default: 128, less in a shorter context]
+    /// Tokens to decode; 0 for none [default: 128, fewer in a shorter context]
     #[arg(short_alias = 'n', long, value_name = "N,...", value_delimiter = ',')]
     n_gen: Option<Vec<usize>>,
     /// Tokens in the context before each test
@@ -75,7 +75,10 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let Tests { tests, left_out } = tests(args, n_ctx)?;
     if !left_out.is_empty() {
         let names: Vec<_> = left_out.iter().map(ModelTest::name).collect();
-        note(&format!("note: the context holds {n_ctx} positions, left out: {}", names.join(", ")));
+        note(&format!(
+            "note: left out, because the context holds only {n_ctx} positions: {}",
+            names.join(", ")
+        ));
     }
     // Fails before the slow start of the GPU if the file cannot be written.
     let sink = Sink::open(output, Some(&files), [])?;
@@ -83,7 +86,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let engine = args.model.load(files, &cancel)?;
     let load_ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
     if cfg!(debug_assertions) {
-        note("note: this is a debug build; figures of a release build are better");
+        note("note: this is a debug build; a release build is faster");
     }
     let mut writer = Writer::new(format, sink);
     let mut session = engine.session();
@@ -148,7 +151,8 @@ fn tests(args: &Args, n_ctx: usize) -> wgpt::Result<Tests> {
     tests.retain(|test| test.n_tokens() > 0);
     if tests.is_empty() {
         return Err(wgpt::Error::Input(format!(
-            "there is nothing to measure: every test has 0 tokens (the context holds {n_ctx})"
+            "there is nothing to measure: every test has 0 tokens (the context holds {n_ctx} positions): \
+             give --n-prompt or --n-gen above 0, or a smaller --n-depth"
         )));
     }
     // Fails before the model is loaded and before other tests run.

@@ -67,7 +67,8 @@ impl Records {
         let n_bytes = fs::metadata(path).map_err(failed)?.len();
         if n_bytes > BYTES_MAX {
             return Err(Error::Input(format!(
-                "{}: {n_bytes} bytes are too many for a record",
+                "{}: the file has {n_bytes} bytes, but a record has at most {BYTES_MAX}: give the output of \
+                 wgpt bench with --json",
                 path.display()
             )));
         }
@@ -78,10 +79,13 @@ impl Records {
     fn parse(bytes: &[u8]) -> Result<Self, String> {
         let mut records = Records::default();
         for value in serde_json::Deserializer::from_slice(bytes).into_iter::<Value>() {
-            records.collect(value.map_err(|e| format!("it is not JSON: {e}"))?)?;
+            records.collect(value.map_err(|e| {
+                format!("the file is not JSON: {e}: give the output of wgpt bench with --json")
+            })?)?;
         }
         if records.models.is_empty() && records.kernels.iter().all(|record| record.kernels.is_empty()) {
-            return Err("it holds no rows of `wgpt bench model` or `wgpt bench kernels` (made with --json)"
+            return Err("the file has no rows of `wgpt bench model` or `wgpt bench kernels`: give their \
+                        output with --json"
                 .to_owned());
         }
         Ok(records)
@@ -242,7 +246,7 @@ pub mod tests {
     #[test]
     fn what_is_no_record_is_refused() {
         for text in ["", "[]", "{}", "3", r#"[{"name": "x"}]"#] {
-            assert!(Records::parse(text.as_bytes()).unwrap_err().contains("holds no rows"), "{text}");
+            assert!(Records::parse(text.as_bytes()).unwrap_err().contains("has no rows"), "{text}");
         }
         assert!(Records::parse(b"no json").unwrap_err().contains("not JSON"));
         let error = parse(&json!([{ "samples_ts": [1.0] }])).unwrap_err();

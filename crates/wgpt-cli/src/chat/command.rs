@@ -17,15 +17,15 @@ pub enum Command {
 
 /// The text that /help prints.
 pub const HELP: &str = "\
-/reset         forget the conversation, but not the system message
-/save FILE     write the messages to FILE, as JSON
-/load FILE     go on with the messages of FILE
-/system TEXT   set the system message; without TEXT, show it; \"/system -\" takes it away
-/stats         tokens and times of the last answer and of all
-/help          this
-/exit          leave, as Ctrl-D does
-A line that ends with \\ goes on in the next one. \"\"\" begins a message of several lines that
-\"\"\" ends. // begins a message that begins with a slash. Ctrl-C stops an answer.";
+/reset         forget the conversation, but keep the system message
+/save FILE     write the messages to FILE as JSON
+/load FILE     continue with the messages in FILE
+/system TEXT   set the system message; without TEXT, show it; \"/system -\" removes it
+/stats         show tokens and times of the last answer, and the totals
+/help          show this list
+/exit          quit, as Ctrl-D does
+A line that ends with \\ continues on the next line. \"\"\" starts a message of several lines, and a
+second \"\"\" ends it. Type // to start a message with /. Ctrl-C stops an answer.";
 
 /// A message or a command.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,12 +50,12 @@ pub fn parse(text: &str) -> Turn {
     let (name, argument) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
     let argument = argument.trim();
     let file = |command: fn(PathBuf) -> Command| match argument {
-        "" => Turn::Wrong(format!("/{name} takes a file: /{name} talk.json")),
+        "" => Turn::Wrong(format!("/{name} needs a file, as in /{name} talk.json")),
         path => Turn::Command(command(path.into())),
     };
     let alone = |command| match argument {
         "" => Turn::Command(command),
-        _ => Turn::Wrong(format!("/{name} takes nothing behind it")),
+        _ => Turn::Wrong(format!("/{name} takes no argument: type only /{name}")),
     };
     match name {
         "save" => file(Command::Save),
@@ -66,7 +66,7 @@ pub fn parse(text: &str) -> Turn {
         "help" => alone(Command::Help),
         "exit" | "quit" => alone(Command::Exit),
         _ => Turn::Wrong(format!(
-            "/{name}: no such command; /help lists them, // begins a message with a slash"
+            "/{name}: no such command; /help lists the commands, and // starts a message with /"
         )),
     }
 }

@@ -78,7 +78,7 @@ impl Input {
             && let Some(path) = history
             && let Err(error) = editor.append_history(path)
         {
-            note(&format!("warning: {}: cannot keep the history: {error}", path.display()));
+            note(&format!("warning: {}: cannot save the history: {error}", path.display()));
         }
         Ok(typed)
     }

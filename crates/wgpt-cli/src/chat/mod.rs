@@ -20,11 +20,11 @@ pub use command::HELP;
 use input::Input;
 use talk::Talk;
 
-/// Talk with a model that was trained on conversations
+/// Talk to a model that was trained on conversations
 ///
-/// The model's own chat template turns the messages into a prompt; it is in
-/// chat_template.jinja or tokenizer_config.json. The part of the prompt that a turn
-/// shares with the previous one is not run again. Ctrl-C stops an answer, not the
+/// The model's chat template turns the messages into a prompt. It is read from
+/// chat_template.jinja or tokenizer_config.json. The part of the prompt that is the same
+/// as in the previous turn is not computed again. Ctrl-C stops an answer, not the
 /// program; /help lists the commands. Answers go to stdout, everything else to stderr. If
 /// stdin is not a terminal, each of its lines is a message.
 #[derive(Debug, clap::Args)]
@@ -48,18 +48,18 @@ pub struct Args {
 /// How the conversation starts and how its turns end.
 #[derive(Debug, clap::Args)]
 struct ChatArgs {
-    /// The system message; /system changes it
+    /// System message; /system changes it
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     system: Option<String>,
-    /// A template to use instead of the model's: a Jinja file, the name of one of the
-    /// model's templates, or one of wgpt's own: chatml, plain
+    /// Template to use instead of the model's default: a Jinja file, the name of one of
+    /// the model's templates, or a built-in template (chatml or plain)
     #[arg(long, value_name = "FILE|NAME")]
     chat_template: Option<String>,
-    /// A variable for the template; its value is JSON, or text if it is not valid JSON;
-    /// may be repeated
+    /// Variable for the template; a value that is not valid JSON is taken as text; may be
+    /// repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     template_var: Vec<(String, serde_json::Value)>,
-    /// Continue a conversation that /save wrote
+    /// Continue a conversation from a file that /save wrote
     #[arg(long, value_name = "FILE", conflicts_with = "system")]
     load: Option<PathBuf>,
     /// Maximum number of tokens to generate in an answer; -1 for as many as fit the context
@@ -70,11 +70,11 @@ struct ChatArgs {
     /// End the text before TEXT, which is not printed; may be repeated
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     stop: Vec<String>,
-    /// What to do when the conversation outgrows the context: report it and refuse the
-    /// message, or drop the oldest turns
+    /// What to do when the conversation no longer fits the context: refuse the message
+    /// with an error, or drop the oldest turns
     #[arg(long, value_enum, default_value = "stop")]
     overflow: OverflowArg,
-    /// Keep what you type in FILE, so that the arrow keys recall it next time
+    /// Save what you type in FILE, so the arrow keys can recall it next time
     #[arg(long, value_name = "FILE", env = "WGPT_CHAT_HISTORY")]
     history: Option<PathBuf>,
 }
@@ -89,7 +89,7 @@ fn variable(s: &str) -> Result<(String, serde_json::Value), String> {
     let (name, value) = s
         .split_once('=')
         .filter(|(name, _)| !name.is_empty())
-        .ok_or_else(|| format!("{s:?}: expected NAME=VALUE"))?;
+        .ok_or_else(|| format!("{s:?}: expected NAME=VALUE, such as enable_thinking=false"))?;
     Ok((name.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| value.into())))
 }
 

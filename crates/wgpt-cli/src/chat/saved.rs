@@ -31,21 +31,19 @@ pub fn save(path: &Path, messages: &[Message]) -> anyhow::Result<()> {
 pub fn load(path: &Path) -> Result<Vec<Message>, Error> {
     let name = path.display().to_string();
     let wrong = |message: String| Error::Model { file: name.clone(), message };
-    let saved: Saved<Vec<Message>> = serde_json::from_slice(&read_bounded(path, FILE_BYTES_MAX)?).map_err(|error| {
-        wrong(format!(
-            "expected a conversation as /save writes it, {{\"messages\": [{{\"role\": ..., \"content\": ...}}]}}: \
-             {error}"
-        ))
-    })?;
+    let saved: Saved<Vec<Message>> =
+        serde_json::from_slice(&read_bounded(path, FILE_BYTES_MAX)?).map_err(|error| {
+            wrong(format!(
+                "expected a conversation in the form that /save writes, {{\"messages\": [{{\"role\": ..., \
+                 \"content\": ...}}]}}: {error}"
+            ))
+        })?;
     for (i, message) in saved.messages.iter().enumerate() {
         match message.role.as_str() {
             "user" | "assistant" => {}
             "system" if i == 0 => {}
             "system" => {
-                return Err(wrong(format!(
-                    "message {}: a system message stands in front of all others",
-                    i + 1
-                )));
+                return Err(wrong(format!("message {}: a system message must be the first message", i + 1)));
             }
             other => {
                 return Err(wrong(format!(

@@ -39,13 +39,13 @@ impl Talk {
     pub fn run(mut self, input: &mut Input) -> anyhow::Result<Outcome> {
         interrupt::be_patient();
         if input.is_terminal() {
-            note("/help tells the commands, Ctrl-D leaves.");
+            note("/help lists the commands, Ctrl-D quits.");
         }
         loop {
             let text = match input.read()? {
                 Typed::Text(text) => text,
                 Typed::Dropped => {
-                    note("(Ctrl-D or /exit leaves)");
+                    note("(Ctrl-D or /exit quits)");
                     continue;
                 }
                 Typed::End => return Ok(Outcome::Done),
@@ -80,17 +80,17 @@ impl Talk {
             }
             Command::Save(path) => {
                 saved::save(&path, self.chat.messages())?;
-                note(&format!("({} messages in {})", self.chat.messages().len(), path.display()));
+                note(&format!("(saved {} messages to {})", self.chat.messages().len(), path.display()));
             }
             Command::Load(path) => {
                 self.chat.set_messages(saved::load(&path)?);
-                note(&format!("({} messages of {})", self.chat.messages().len(), path.display()));
+                note(&format!("(loaded {} messages from {})", self.chat.messages().len(), path.display()));
             }
             Command::System(None) => note(self.chat.system().unwrap_or("(there is no system message)")),
             Command::System(Some(text)) => {
                 self.chat.set_system(Some(text.as_str()).filter(|text| *text != "-"));
                 note(if text == "-" {
-                    "(the system message is taken away)"
+                    "(the system message is removed)"
                 } else {
                     "(the system message is set)"
                 });
@@ -138,7 +138,7 @@ impl Talk {
     }
 
     fn stats(&self) -> String {
-        let Some(last) = self.chat.last_turn() else { return "(there was no answer yet)".into() };
+        let Some(last) = self.chat.last_turn() else { return "(there is no answer yet)".into() };
         let ms =
             |duration: Option<Duration>| duration.map_or("-".into(), |d| self::duration(d.as_secs_f64()));
         let prompt = |all, reused| format!("{all} tokens, {reused} of them reused");
@@ -147,7 +147,7 @@ impl Talk {
                 ("prompt", prompt(last.prompt_tokens, last.reused_tokens)),
                 ("time to first token", ms(last.first_token)),
                 ("answer", format!("{} tokens, {}", last.generated_tokens, end(last.finish))),
-                ("tokens a second", rate(finite(last.generation_rate()))),
+                ("tokens per second", rate(finite(last.generation_rate()))),
                 ("all answers", format!("{}, {} tokens", self.total.answers, self.total.generated_tokens)),
                 ("all prompts", prompt(self.total.prompt_tokens, self.total.reused_tokens)),
                 (
@@ -181,17 +181,18 @@ fn is_mistake(error: &anyhow::Error) -> bool {
 }
 
 fn end(finish: Option<FinishReason>) -> &'static str {
-    finish.map_or("cut", FinishReason::name)
+    finish.map_or("unfinished", FinishReason::name)
 }
 
 /// Returns a remark if an answer was cut off or old messages were dropped.
 fn remark(stats: &TurnStats) -> Option<String> {
-    let dropped = (stats.dropped_messages > 0)
-        .then(|| format!("{} of the oldest messages were dropped to make room", stats.dropped_messages));
+    let dropped = (stats.dropped_messages > 0).then(|| {
+        format!("{} of the oldest messages were dropped to fit the context", stats.dropped_messages)
+    });
     let cut = match stats.finish {
         Some(FinishReason::Cancelled) => Some("stopped".to_owned()),
         Some(FinishReason::Length) => {
-            Some("cut: the most tokens of an answer, or the context's end".to_owned())
+            Some("cut off: the answer reached the token limit or the end of the context".to_owned())
         }
         _ => None,
     };

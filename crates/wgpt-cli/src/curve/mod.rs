@@ -18,24 +18,25 @@ use crate::new_file::{check_distinct, create_beside};
 use output::Report;
 use picture::Axis;
 
-/// Show the losses along a training run and a verdict on them
+/// Show the losses of a training run and a verdict on them
 ///
 /// Reads a log, or evaluates checkpoints on two texts: one that the run trained on and
-/// one that it did not see (protocol hf, as in wgpt perplexity). A checkpoint's name ends
-/// in its step, as in checkpoint-500; otherwise write STEP=PATH. A directory of
-/// checkpoints means all of them.
+/// one that it did not see (protocol hf, as in wgpt perplexity). The name of a checkpoint
+/// must end in its step, as in checkpoint-500; otherwise write STEP=PATH. A directory
+/// stands for all checkpoints in it.
 ///
-/// Logs are in nats per token: JSON (an array of entries, transformers'
-/// trainer_state.json, or the output of --json), JSON lines, or CSV with a header. An
-/// entry has step (iter), train (loss, train_loss) or validation (val_loss, eval_loss) or
-/// both, and optionally tokens (num_input_tokens_seen).
+/// Losses in a log are in nats per token. A log is JSON (an array of entries,
+/// transformers' trainer_state.json, or the output of --json), JSON lines, or CSV with a
+/// header. An entry has step (iter), train (loss, train_loss) or validation (val_loss,
+/// eval_loss) or both, and optionally tokens (num_input_tokens_seen).
 ///
-/// The verdict is one of: diverged; too few points (below 4); overfitting from step N on
-/// (the validation loss rises from its minimum by more than 4 standard deviations of its
-/// noise and 0.5 % while the training loss falls; with fewer than 8 points, it rises at
-/// each of two or more points in a row, to 2 % above its minimum); rising; still falling
-/// (by more than 1 % within the last quarter of the steps); healthy. Spikes are listed
-/// separately. The documentation of wgpt_eval::curve::Diagnosis has the exact rule.
+/// The verdict is one of: diverged; too few points (fewer than 4); overfitting from step
+/// N on (the validation loss rises from its minimum by more than 4 standard deviations of
+/// its noise and 0.5 % while the training loss falls; with fewer than 8 points, it rises
+/// at each of two or more points in a row, to 2 % above its minimum); rising; still
+/// falling (by more than 1 % within the last quarter of the steps); healthy. Spikes are
+/// listed separately. The documentation of wgpt_eval::curve::Diagnosis has the exact
+/// rule.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -43,23 +44,23 @@ Examples:
   wgpt curve out/ 1800=out/model.safetensors --log out/log.json --validation held-out.txt --x tokens
   wgpt curve trainer_state.json --tokens-per-step 4096 --n-parameters 124e6
   wgpt curve out/ --validation held-out.txt --json -o curve.json
-  wgpt curve curve.json --plot curve.svg         draws it again")]
+  wgpt curve curve.json --plot curve.svg         draws the result again")]
 pub struct Args {
     /// Checkpoints (directories, safetensors files, STEP=PATH), or a log of losses
     #[arg(required = true, value_name = "CHECKPOINT|LOG")]
     #[arg(value_parser = OsStringValueParser::new().map(PathBuf::from))]
     inputs: Vec<PathBuf>,
-    /// A text that the run trained on, UTF-8
+    /// UTF-8 text that the run trained on
     #[arg(long, value_name = "FILE")]
     train: Option<PathBuf>,
-    /// A text that the run did not see, UTF-8
+    /// UTF-8 text that the run did not see
     #[arg(long, value_name = "FILE")]
     validation: Option<PathBuf>,
-    /// The run's own log: drawn underneath the checkpoints, and used for the tokens per
-    /// step
+    /// The run's log; its lines are drawn below those of the checkpoints, and it gives
+    /// the tokens per step
     #[arg(long, value_name = "LOG")]
     log: Option<PathBuf>,
-    /// Also draw the results as an SVG picture in FILE
+    /// Also draw the results as an SVG picture and write it to FILE
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
     /// Title of the picture
@@ -68,10 +69,10 @@ pub struct Args {
     /// Unit of the picture's x axis
     #[arg(long, value_enum, default_value = "step")]
     x: Axis,
-    /// Tokens per step: batch size times length [default: the log's]
+    /// Tokens per step: batch size times sequence length [default: from the log]
     #[arg(long, value_name = "N", value_parser = positive)]
     tokens_per_step: Option<f64>,
-    /// Parameters of the model [default: the checkpoints', or the log's]
+    /// Parameters of the model [default: from the checkpoints or the log]
     #[arg(long, value_name = "N", value_parser = positive)]
     n_parameters: Option<f64>,
     /// Tokens from one window to the next [default: half the context]
@@ -87,8 +88,9 @@ pub struct Args {
 }
 
 fn positive(text: &str) -> Result<f64, String> {
-    let value: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
-    if value > 0.0 && value.is_finite() { Ok(value) } else { Err("expected a number above 0".to_owned()) }
+    let expected = || "expected a number above 0".to_owned();
+    let value: f64 = text.parse().map_err(|_| expected())?;
+    if value > 0.0 && value.is_finite() { Ok(value) } else { Err(expected()) }
 }
 
 /// The kind of the inputs.
@@ -107,8 +109,8 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
             || log.as_ref().is_some_and(|log| log.tokens_per_step.is_some())
             || matches!(&source, Source::Log(curve) if curve.tokens_per_step.is_some());
         if !known {
-            let message = "--x tokens: the tokens of a step are not known: give --tokens-per-step, or a log \
-                           that has tokens";
+            let message = "--x tokens: the number of tokens per step is unknown: give --tokens-per-step, or \
+                           a log with tokens";
             return Err(Error::Input(message.into()).into());
         }
     }
@@ -167,20 +169,26 @@ fn source(args: &Args) -> Result<Source, Error> {
         let found = find_checkpoints(&path, step)?;
         checkpoints.extend(found.checkpoints);
         if let Some(path) = found.left_out.filter(|path| !named(args, path)) {
-            note(&format!("note: {} has no step in its name: STEP={0} takes it too", path.display()));
+            note(&format!(
+                "note: {} is left out, because its name has no step: add it as STEP={0}",
+                path.display()
+            ));
         }
     }
     let has_texts = args.train.is_some() || args.validation.is_some();
     let wrong = |message: &str| Err(Error::Input(message.into()));
     match (checkpoints.is_empty(), logs.is_empty()) {
-        (false, false) => wrong("checkpoints and a log: give the log of the checkpoints' run with --log"),
+        (false, false) => {
+            wrong("the inputs are both checkpoints and logs: give the log of the checkpoints' run with --log")
+        }
         (false, true) if !has_texts => {
-            wrong("checkpoints are evaluated on texts: give --train, --validation or both")
+            wrong("checkpoints need a text to be evaluated on: give --train, --validation or both")
         }
         (false, true) => Ok(Source::Checkpoints(sort_checkpoints(checkpoints)?)),
-        (true, _) if has_texts => {
-            wrong("--train and --validation are texts for checkpoints; a log has its losses")
-        }
+        (true, _) if has_texts => wrong(
+            "--train and --validation are only for checkpoints: leave them out, because a log already has \
+             losses",
+        ),
         (true, _) => Ok(Source::Log(joined(&logs)?)),
     }
 }

@@ -42,7 +42,7 @@ impl Report {
 pub fn budget_line(budget: &Budget) -> String {
     let Budget { tokens, n_parameters, tokens_per_parameter, chinchilla_ratio } = *budget;
     format!(
-        "{tokens_per_parameter:.1} tokens for each parameter ({} of {}); compute-optimal is about \
+        "{tokens_per_parameter:.1} tokens per parameter ({} tokens, {} parameters); compute-optimal is about \
          {chinchilla_ratio} (Hoffmann et al. 2022)",
         count(tokens),
         count(n_parameters)
@@ -100,9 +100,10 @@ mod tests {
             "{found}"
         );
         assert!(lines[4].contains("NaN"), "{found}");
-        assert_eq!(lines[7], "verdict  too few points to say: 3, but 4 are needed");
+        assert_eq!(lines[7], "verdict  too few points: 3, but a verdict needs 4");
         assert_eq!(lines[8], "         spike at step 30: training loss NaN, 2.250 around it");
-        let budget = "budget   4.0 tokens for each parameter (4.00 M of 1.00 M); compute-optimal is about 20";
+        let budget = "budget   4.0 tokens per parameter (4.00 M tokens, 1.00 M parameters); compute-optimal \
+                      is about 20";
         assert!(lines[9].starts_with(budget), "{found}");
     }
 }

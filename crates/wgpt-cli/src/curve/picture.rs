@@ -60,7 +60,7 @@ struct Marks {
 pub fn svg(report: &Report, title: &str, axis: Axis) -> anyhow::Result<String> {
     let lines = lines(report, axis);
     if lines.iter().all(|line| line.places.is_empty()) {
-        return Err(Error::Input("there is no finite loss to draw".into()).into());
+        return Err(Error::Input("there is no finite loss to draw: leave out --plot".into()).into());
     }
     let marks = marks(report, axis);
     let mut below: Vec<String> = report.findings.spikes.iter().map(ToString::to_string).collect();
@@ -85,7 +85,7 @@ pub fn svg(report: &Report, title: &str, axis: Axis) -> anyhow::Result<String> {
             Axis::Tokens => "tokens trained on",
         };
         let loss =
-            Chart { lines: &lines, marks: &marks, x_title, y_title: "loss, nats a token", of: |loss| loss };
+            Chart { lines: &lines, marks: &marks, x_title, y_title: "loss, nats per token", of: |loss| loss };
         loss.draw(&root, &left)?;
         Chart { y_title: "perplexity", of: f64::exp, ..loss }.draw(&root, &right)?;
         root.present()?;
@@ -125,8 +125,11 @@ fn lines(report: &Report, axis: Axis) -> Vec<Line> {
                 curve.points().iter().filter_map(|point| Some((x(curve, point, axis)?, finite(point)?)));
             let places: Vec<_> = places.collect();
             if !places.is_empty() {
-                let name =
-                    if is_log { format!("{}, by the log", series.name()) } else { series.name().to_owned() };
+                let name = if is_log {
+                    format!("{}, from the log", series.name())
+                } else {
+                    series.name().to_owned()
+                };
                 lines.push(Line { name, colour, is_log, places });
             }
         }
@@ -305,11 +308,11 @@ mod tests {
             "Run 7",
             "overfitting from step 3000 on: ",
             "tokens trained on",
-            "loss, nats a token",
+            "loss, nats per token",
             "perplexity",
             "training",
             "validation",
-            "training, by the log",
+            "training, from the log",
             "2 M",
         ] {
             assert!(text.contains(&format!("\n{part}")), "{part}");
@@ -336,7 +339,7 @@ mod tests {
         );
         assert!(svg(&report, "t", Axis::Step).is_ok());
         let error = svg(&report, "t", Axis::Tokens).unwrap_err().to_string();
-        assert_eq!(error, "there is no finite loss to draw");
+        assert_eq!(error, "there is no finite loss to draw: leave out --plot");
     }
 
     #[test]

@@ -83,7 +83,11 @@ fn text(path: Option<&Path>, files: &ModelFiles, limit: Option<usize>) -> Result
     let mut tokens = files.tokenizer()?.encode(&text)?;
     tokens.truncate(limit.unwrap_or(usize::MAX));
     if tokens.len() < 2 {
-        let message = format!("{}: {} tokens are too few to score: at least 2", path.display(), tokens.len());
+        let message = format!(
+            "{}: {} tokens are too few: scoring needs at least 2; give a longer text or a larger --limit",
+            path.display(),
+            tokens.len()
+        );
         return Err(Error::Input(message));
     }
     Ok(Some(Text { info: DataInfo::new(path, &text), tokens }))
@@ -93,7 +97,7 @@ fn text(path: Option<&Path>, files: &ModelFiles, limit: Option<usize>) -> Result
 pub fn evaluate(args: &Args, checkpoints: &[CheckpointPath]) -> anyhow::Result<(Curve, Evaluation)> {
     let cancel = interrupt::flag();
     let Some(first) = checkpoints.first() else {
-        return Err(Error::Input("there is no checkpoint".into()).into());
+        return Err(Error::Input("there is no checkpoint to evaluate".into()).into());
     };
     let files = first.open()?;
     let train = text(args.train.as_deref(), &files, args.limit)?;

@@ -33,11 +33,11 @@ use text::TextWriter;
 #[command(after_help = "\
 Examples:
   wgpt generate -p \"Once upon a time\"
-  wgpt generate -p \"The cat\" --temperature 0 -n 50        the most likely text
+  wgpt generate -p \"The cat\" --temperature 0 -n 50        always the most likely token
   wgpt generate -m ./gpt2 --prompt-file story.txt -s 42   the same text each time
   wgpt generate -m ./gpt2 --prompt-file code.txt --temperature 0 --prompt-lookup 5
   wgpt generate -p \"One day\" --save-session story.session
-  wgpt generate -p \"\" --session story.session           goes on with it
+  wgpt generate -p \"\" --session story.session           continues the session
   echo \"One day\" | wgpt generate - --stop \"The end\"
   wgpt generate -m ./gpt2 --tokens 15496,11 --json --logprobs 5")]
 pub struct Args {
@@ -45,23 +45,23 @@ pub struct Args {
     prompt: PromptArgs,
     #[command(flatten)]
     text: TextArgs,
-    /// Continue a session that --save-session wrote. Its text is not run again; the
+    /// Continue a session that --save-session wrote. Its text is not computed again; the
     /// prompt, which may be empty, is appended to it
     #[arg(long, value_name = "FILE")]
     session: Option<PathBuf>,
-    /// Save prompt and text with their keys and values in FILE, which may be the same
-    /// file as --session
+    /// Save the prompt and the text with their keys and values in FILE, which may be the
+    /// file of --session
     #[arg(long, value_name = "FILE")]
     save_session: Option<PathBuf>,
-    /// Seconds to search for the fastest kernels after the first text of a model without
-    /// a cached choice; 0 for none [default: 2, on software adapters 0]
+    /// Seconds to search for the fastest kernels after the text, if the cache has no
+    /// choice for the model; 0 for no search [default: 2; 0 on software adapters]
     #[arg(long, value_name = "SECONDS", env = "WGPT_TUNE_SECONDS", value_parser = tune::seconds)]
     tune_seconds: Option<Duration>,
     #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
     form: JsonArg,
-    /// The old spelling of --json
+    /// Old spelling of --json
     #[arg(long, value_enum, hide = true, conflicts_with = "json")]
     output_format: Option<OutputFormat>,
     #[command(flatten)]
@@ -82,8 +82,8 @@ struct TextArgs {
     /// Continue after end-of-text tokens
     #[arg(long)]
     ignore_eos: bool,
-    /// End the text after this many seconds, including the prompt's time. The text so far
-    /// is kept, and the exit code is 124
+    /// End the text after this many seconds, including the time for the prompt. The text
+    /// so far is printed, and the exit code is 124
     #[arg(long, value_name = "SECONDS", value_parser = tune::seconds)]
     timeout: Option<Duration>,
     /// What to do when the context is full: stop, or keep its newer half and continue
@@ -91,7 +91,7 @@ struct TextArgs {
     overflow: OverflowArg,
     /// Verify up to N draft tokens per pass, copied from an earlier occurrence of the
     /// latest tokens. The greedy text stays the same, and repetitive text is faster.
-    /// Needs --temperature 0, no penalties, no bias, no --logprobs
+    /// Needs --temperature 0, without penalties, bias and --logprobs
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..BATCH_MAX as i64))]
     prompt_lookup: Option<u32>,
     /// Show the log-probability of each token and of the N most likely ones: in JSON, or
@@ -178,7 +178,7 @@ fn check_sessions(args: &Args, files: &ModelFiles) -> Result<(), Error> {
     let Some(path) = &args.save_session else { return Ok(()) };
     if files.contains(path) {
         return Err(Error::Input(format!(
-            "{}: the session would be written over a file of the model: name another file",
+            "--save-session {}: this is a file of the model: name another file",
             path.display()
         )));
     }
@@ -195,8 +195,8 @@ fn max_new_tokens(flag: Option<i64>, files: &ModelFiles, n_prompt: usize) -> Res
         (None, Some(n), _) => Ok(Some(n)),
         (None, None, Some(length)) if length > n_prompt => Ok(Some(length - n_prompt)),
         (None, None, Some(length)) => Err(Error::Input(format!(
-            "generation_config.json: max_length = {length} leaves no room behind a prompt of {n_prompt} tokens: \
-             give --max-new-tokens"
+            "generation_config.json: max_length = {length} allows no new token after a prompt of {n_prompt} \
+             tokens: give --max-new-tokens"
         ))),
         (None, None, None) => Ok(Some(DEFAULT_MAX_NEW_TOKENS)),
     }

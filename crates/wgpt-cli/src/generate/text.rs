@@ -61,7 +61,7 @@ impl TextWriter {
             Some(text) => format!("{id} {text:?}"),
             None => id.to_string(),
         };
-        let mut table = String::from("token: log-probability | likeliest");
+        let mut table = String::from("token: log-probability | most likely tokens");
         for TokenLogprobs { token, logprob, top } in &self.logprobs {
             // Writing to a string cannot fail.
             let _ = write!(table, "\n{}: {logprob:.4} |", name(*token));

@@ -39,7 +39,9 @@ impl Input {
         tokenizer: &Tokenizer,
     ) -> Result<Self, Error> {
         if paths.iter().filter(|path| *path == Path::new("-")).count() > 1 {
-            return Err(Error::Input("stdin (-) is named twice: it can be read once".to_owned()));
+            return Err(Error::Input(
+                "stdin (-) is named more than once, but it can be read only once".to_owned(),
+            ));
         }
         let mut all = Sha256::new();
         let (mut files, mut texts) = (Vec::new(), Vec::new());
@@ -48,7 +50,7 @@ impl Input {
             let name = if path == Path::new("-") { "stdin".to_owned() } else { path.display().to_string() };
             if text.trim().is_empty() {
                 let found =
-                    if text.is_empty() { "the file is empty" } else { "the file holds white space alone" };
+                    if text.is_empty() { "the file is empty" } else { "the file contains only white space" };
                 return Err(Error::Input(format!("{name}: {found}: there is no text to score")));
             }
             all.update(&text);
@@ -78,7 +80,7 @@ fn documents(
     let pieces: Vec<Vec<&str>> = texts.iter().map(|text| split.apply(text)).collect();
     if let Some(i) = pieces.iter().position(|pieces| pieces.iter().all(|piece| piece.trim().is_empty())) {
         return Err(Error::Input(format!(
-            "{}: --documents finds no document in it: there is no text between the separators",
+            "{}: --documents finds no document: there is no text between the separators",
             files[i].path
         )));
     }

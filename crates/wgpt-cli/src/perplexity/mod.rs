@@ -39,8 +39,8 @@ use tokens::Pieces;
 ///   lm-eval   each document after a begin- or end-of-text token, in windows of the
 ///             context's size that overlap by one token; all tokens are scored.
 ///             Its figures are word_perplexity, byte_perplexity, bits_per_byte
-///   segments  each document separately after a begin-of-text token, cut off where
-///             the context ends
+///   segments  each document separately after a begin-of-text token, cut off at the
+///             end of the context
 ///
 /// Under hf and llama, several documents are joined by a blank line. Ctrl-C prints
 /// the results so far.
@@ -56,21 +56,21 @@ Examples:
   wgpt perplexity stories.txt --protocol segments --documents '<|endoftext|>' --limit 300
   wgpt perplexity - --ctx-size 128 --dtype f32 --kv-dtype f32 < story.txt
 
-Standard errors take tokens as independent; that of the perplexity is by the delta method:
-perplexity x standard error of the mean NLL. A word is a run of characters without white space;
-under lm-eval it is a piece of re.split(r\"\\s+\", text), as its tasks count."
+Standard errors assume that tokens are independent. The standard error of the perplexity follows
+from the delta method: perplexity x standard error of the mean NLL. A word is a run of characters
+without white space; under lm-eval it is a piece of re.split(r\"\\s+\", text), as in its tasks."
 )]
 pub struct Args {
-    /// UTF-8 texts, each a document; `-` for stdin
+    /// UTF-8 text files, each of which is a document; `-` for stdin
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// How the text is split and which tokens are scored
     #[arg(long, value_name = "NAME", default_value = "hf", value_parser = protocol())]
     protocol: Protocol,
     /// How to split each file into documents: `lines`; `blank-lines` (the text between
-    /// them); `rows` (lines as the datasets library reads wikitext's: hf and llama only);
-    /// any other text is a separator, such as '<|endoftext|>' [default: a file is a
-    /// document]
+    /// them); `rows` (lines as the datasets library reads wikitext, only for hf and
+    /// llama); any other text is a separator, such as '<|endoftext|>' [default: each file
+    /// is a document]
     #[arg(long, value_name = "HOW", value_parser = NonEmptyStringValueParser::new())]
     documents: Option<String>,
     /// hf: tokens from one window to the next; fewer give more context and take longer
@@ -78,27 +78,27 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     stride: Option<usize>,
     /// llama: replace the first token of each chunk with the begin-of-text token
-    /// [default: auto, if the tokenizer puts one before every text]
+    /// [default: auto, only if the tokenizer puts that token before every text]
     #[arg(long, value_name = "WHEN", value_parser = bos())]
     bos: Option<BosChoice>,
     /// Score only the first N windows (hf, llama) or documents (lm-eval, segments)
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Tokens to run together: windows are batched up to this many [default: twice
+    /// Tokens in a batch: windows are added until it has this many [default: twice
     /// --prefill-chunk]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     batch_tokens: Option<u64>,
     /// Print every scored token with its probability P, -log P, its rank (0: the most
-    /// probable) and the most probable token if that is another one. `*` marks the
+    /// probable) and the most probable token if it is another one. `*` marks the
     /// dominating tokens: the fewest that make up half of the sum of -log P. With --json,
     /// the object contains all tokens
     #[arg(long)]
     tokens_table: bool,
-    /// Also write every scored token as CSV in FILE
+    /// Also write every scored token to FILE as CSV
     #[arg(long, alias = "csv", value_name = "FILE")]
     tokens_csv: Option<PathBuf>,
-    /// Also write a report as one page in FILE: the text as a heat map, a histogram, the loss by
-    /// position, the most surprising tokens
+    /// Also write a report to FILE as one HTML page: the text as a heat map, a histogram,
+    /// the loss by position, the most surprising tokens
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     #[command(flatten)]
@@ -150,15 +150,16 @@ impl Args {
         options.validate()?;
         if self.documents.as_deref() == Some("rows") && !self.protocol.is_stream() {
             return Err(Error::Input(format!(
-                "--documents rows are joined to one text: protocol {} takes documents by themselves, as lines or \
-                 blank-lines cut them",
+                "--documents rows joins all rows into one text, but protocol {} scores each document \
+                 separately: use lines or blank-lines",
                 self.protocol
             )));
         }
         if let Some(path) =
             [&self.tokens_csv, &self.html].into_iter().flatten().find(|path| files.contains(path))
         {
-            return Err(Error::Input(format!("{}: that is a file of the model itself", path.display())));
+            let message = format!("{}: this is a file of the model: name another file", path.display());
+            return Err(Error::Input(message));
         }
         check_distinct(&[
             ("--tokens-csv", self.tokens_csv.as_deref()),
@@ -224,7 +225,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     }
     sink.finish()?;
     if outcome == Outcome::Interrupted {
-        note("interrupted: the figures are of the part that was scored");
+        note("interrupted: the figures cover only the part that was scored");
     }
     Ok(outcome)
 }

@@ -43,7 +43,7 @@ pub fn windows(result: &PerplexityReport) -> String {
         Protocol::Hf => format!("stride {}", result.stride),
         Protocol::Llama => format!("stride {}, second half scored", result.stride),
         Protocol::LmEval => format!("stride {}, one token of overlap", result.stride),
-        Protocol::Segments => "documents cut off there".to_owned(),
+        Protocol::Segments => "longer documents cut off".to_owned(),
     };
     format!("{} tokens, {moves}", result.context)
 }
@@ -80,11 +80,11 @@ pub fn text(result: &PerplexityReport) -> String {
     };
     let mut rows = vec![
         ("perplexity", with_error(result.perplexity, result.perplexity_stderr, 6)),
-        ("mean NLL", with_error(result.nll, result.nll_stderr, 6) + " nats a token"),
+        ("mean NLL", with_error(result.nll, result.nll_stderr, 6) + " nats per token"),
     ];
     let bits = [
-        ("bits a byte", per(result.bits_per_byte, result.bytes_scored, "bytes")),
-        ("bits a word", per(result.bits_per_word, result.words_scored, "words")),
+        ("bits per byte", per(result.bits_per_byte, result.bytes_scored, "bytes")),
+        ("bits per word", per(result.bits_per_word, result.words_scored, "words")),
     ];
     rows.extend(bits.into_iter().filter_map(|(label, value)| Some((label, value?))));
     if result.protocol == Protocol::LmEval {

@@ -116,8 +116,8 @@ pub fn table(pieces: &Pieces<'_>) -> String {
     let n = pieces.records.len();
     let percent = 100.0 * marked as f64 / n.max(1) as f64;
     text + &format!(
-        "\n* dominates: {marked} of {n} tokens ({percent:.1}%) make up half of the sum of -log P. rank 0 is the most \
-         probable.\n"
+        "\n* dominates: {marked} of {n} tokens ({percent:.1}%) make up half of the sum of -log P. Rank 0 is \
+         the most probable token.\n"
     )
 }
 

@@ -105,7 +105,7 @@ fn a_prompt_must_fit_the_vocabulary_and_the_context() {
     let file = file.to_str().unwrap();
     wgpt(&["logits", "-m", &tiny, "--tokens", "1,2,3", "--ctx-size", "2", "--output", file])
         .fails(4, &["3 tokens after 0 exceed the context of 2 positions"]);
-    wgpt(&["logits", "-p", "", "--output", file]).fails(4, &["the prompt has no token"]);
+    wgpt(&["logits", "-p", "", "--output", file]).fails(4, &["the prompt has no tokens"]);
     assert_eq!(fs::read_dir(output.path()).unwrap().count(), 0);
 }
 
@@ -129,17 +129,17 @@ fn perplexity_names_what_is_wrong_with_a_text() {
         wgpt_with(&[&["perplexity", "-"], args].concat(), stdin, &[]).fails(4, parts);
     };
     fails(&[], "", &["stdin: the file is empty"]);
-    fails(&[], " \n\n", &["stdin: the file holds white space alone"]);
+    fails(&[], " \n\n", &["stdin: the file contains only white space"]);
     fails(&[], "a", &["stdin: the text has 1 token, but protocol hf needs at least 2"]);
-    fails(&["--stride", "0"], once, &["stride 0: expected 1 to the context of 512"]);
-    fails(&["--stride", "33", "-c", "32"], once, &["stride 33: expected 1 to the context of 32"]);
+    fails(&["--stride", "0"], once, &["stride 0: expected 1 to 512, the length of the context"]);
+    fails(&["--stride", "33", "-c", "32"], once, &["stride 33: expected 1 to 32, the length of the context"]);
     fails(&["--protocol", "llama"], once, &["stdin: the text has 4 tokens", "a whole window of 512"]);
     fails(&["--protocol", "llama", "--stride", "8"], once, &["only protocol hf takes a stride", "llama"]);
     fails(&["--bos", "never"], once, &["only with protocol llama", "hf"]);
     fails(&["--protocol", "segments", "--documents", "rows"], once, &["--documents rows", "segments"]);
     fails(&["--documents", "<|end|>"], once, &["\"<|end|>\" occurs in none of the files"]);
     fails(&["--documents", "<|end|>"], " <|end|> ", &["stdin: --documents finds no document"]);
-    fails(&["-"], once, &["stdin (-) is named twice"]);
+    fails(&["-"], once, &["stdin (-) is named more than once"]);
     fails(&["--limit", "0"], once, &["a limit of 0"]);
     wgpt_with(&["perplexity", "-", "--html", "no/such/folder/a.html"], once, &[])
         .fails(1, &["cannot write no/such/folder/a.html"]);

@@ -169,7 +169,10 @@ fn tests_beyond_the_context_are_refused() {
     // A size that fits at another depth of the list is skipped with a note.
     let args = ["bench", "model", "-m", &tiny, "-r", "1", "-p", "100", "-n", "4", "-d", "0,30", "-o", "json"];
     let run = wgpt(&args).ok();
-    assert!(run.stderr.contains("the context holds 128 positions, left out: pp100 @ d30"), "{run:#?}");
+    assert!(
+        run.stderr.contains("left out, because the context holds only 128 positions: pp100 @ d30"),
+        "{run:#?}"
+    );
     assert_eq!(run.json().as_array().unwrap().len(), 3);
     wgpt(&["bench", "model", "-m", &tiny, "-p", "0", "-n", "0"]).fails(4, &["nothing to measure"]);
 }

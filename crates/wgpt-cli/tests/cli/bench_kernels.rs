@@ -140,7 +140,7 @@ fn the_table_aligns_and_the_picture_is_complete() {
     let (_, table) = text.split_once("| model ").unwrap();
     let lines: Vec<_> = table.lines().take(6).collect();
     assert!(lines[2..].iter().all(|line| line.chars().count() == lines[1].chars().count()), "{text}");
-    assert!(text.contains("| dispatches in a pass |") && text.contains("GFLOP/s"), "{text}");
+    assert!(text.contains("| dispatches per pass |") && text.contains("GFLOP/s"), "{text}");
     let svg = fs::read_to_string(&picture).unwrap();
     for part in ["<svg", "gemv m=1 n=16 k=8 f16", "FLOP per byte", "</svg>"] {
         assert!(svg.contains(part), "{part}");
@@ -202,17 +202,18 @@ fn records_are_compared_and_drawn() {
     let out = file("rates.svg");
     wgpt(&["bench", "plot", &a, &b, out.to_str().unwrap()]).ok();
     let svg = fs::read_to_string(&out).unwrap();
-    for part in ["Decode, tokens a second", "Prefill, tokens a second", "gpt2-tiny f16 tg4", "</svg>"] {
+    for part in ["Decode, tokens per second", "Prefill, tokens per second", "gpt2-tiny f16 tg4", "</svg>"] {
         assert!(svg.contains(part), "{part}");
     }
 
     fs::write(file("other.json"), "{\"a\": 1}").unwrap();
     let other = file("other.json");
     let other = other.to_str().unwrap();
-    wgpt(&["bench", "compare", &a, other]).fails(4, &["other.json: it holds no rows of `wgpt bench model`"]);
+    wgpt(&["bench", "compare", &a, other])
+        .fails(4, &["other.json: the file has no rows of `wgpt bench model`"]);
     wgpt(&["bench", "compare", "no/such.json", &a]).fails(4, &["cannot read no/such.json"]);
     let kept = file("kept.svg");
     fs::write(&kept, "old").unwrap();
-    wgpt(&["bench", "plot", other, kept.to_str().unwrap()]).fails(4, &["holds no rows"]);
+    wgpt(&["bench", "plot", other, kept.to_str().unwrap()]).fails(4, &["the file has no rows"]);
     assert_eq!(fs::read(&kept).unwrap(), b"old");
 }

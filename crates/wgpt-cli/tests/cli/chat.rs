@@ -38,7 +38,7 @@ fn lines_are_messages_and_answers_go_to_stdout_alone() {
     assert!(second.1 >= first.0 && second.1 < second.0, "{first:?} {second:?}");
     assert!(third.1 >= second.0 && third.1 < third.0, "{second:?} {third:?}");
     assert_eq!(all, (first.0 + second.0 + third.0, second.1 + third.1));
-    for part in ["time to first token", "tokens a second", "6 tokens, length", "6 messages, "] {
+    for part in ["time to first token", "tokens per second", "6 tokens, length", "6 messages, "] {
         assert!(run.stderr.contains(part), "{part}: {run:#?}");
     }
     assert!(!run.stderr.contains("> ") && !run.stderr.contains('\u{1b}'), "no prompt, no colour: {run:#?}");
@@ -53,7 +53,7 @@ fn a_conversation_goes_to_a_file_and_back() {
     let file = file.to_str().unwrap();
     let first =
         chat(&["-n", "5", "--system", "Be kind."], &format!("Tom had \"a\" dog.\n/save {file}\n")).ok();
-    assert!(first.stderr.contains(&format!("(3 messages in {file})")), "{first:#?}");
+    assert!(first.stderr.contains(&format!("(saved 3 messages to {file})")), "{first:#?}");
     let saved: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
     let answer = first.stdout.strip_suffix('\n').unwrap();
     assert_eq!(
@@ -81,7 +81,7 @@ fn files_that_are_no_conversation_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bad.json");
     for (content, expected) in [
-        (&b"{"[..], "expected a conversation as /save writes it"),
+        (&b"{"[..], "expected a conversation in the form that /save writes"),
         (b"[]", "expected a conversation"),
         (br#"{"messages": [{"role": "user"}]}"#, "missing field `content`"),
         (br#"{"messages": [{"role": "user", "content": 1}]}"#, "invalid type: integer"),
@@ -89,7 +89,7 @@ fn files_that_are_no_conversation_are_refused() {
         (br#"{"messages": [{"role": "tool", "content": "a"}]}"#, "message 1: role \"tool\""),
         (
             br#"{"messages": [{"role": "user", "content": "a"}, {"role": "system", "content": "a"}]}"#,
-            "message 2: a system message stands in front",
+            "message 2: a system message must be the first message",
         ),
         (b"{\"messages\": [\xff]}", "expected a conversation"),
     ] {
@@ -114,13 +114,13 @@ fn commands_do_what_help_says() {
     for part in [
         "/save FILE",
         "(the system message is set)\nBe kind.\n",
-        "(the conversation is forgotten)\n(there was no answer yet)\n",
-        "(the system message is taken away)\n(there is no system message)\n",
+        "(the conversation is forgotten)\n(there is no answer yet)\n",
+        "(the system message is removed)\n(there is no system message)\n",
     ] {
         assert!(run.stderr.contains(part), "{part}: {run:#?}");
     }
-    chat(&[], "/no\n").fails(4, &["/no: no such command; /help lists them"]);
-    chat(&[], "/save\n").fails(4, &["/save takes a file"]);
+    chat(&[], "/no\n").fails(4, &["/no: no such command; /help lists the commands"]);
+    chat(&[], "/save\n").fails(4, &["/save needs a file"]);
     // A message that begins with a slash is an ordinary message.
     assert_eq!(chat(&["-n", "1"], "//etc\n").ok().stdout.lines().count(), 1);
 }
@@ -203,7 +203,10 @@ fn a_full_context_is_told_or_the_oldest_turns_go() {
     );
     assert!((1..6).contains(&refused.stdout.lines().count()));
     let dropped = chat(&[&args[..], &["--overflow", "drop"]].concat(), &input).ok();
-    assert!(dropped.stderr.contains(" of the oldest messages were dropped to make room"), "{dropped:#?}");
+    assert!(
+        dropped.stderr.contains(" of the oldest messages were dropped to fit the context"),
+        "{dropped:#?}"
+    );
 }
 
 #[cfg(unix)]

@@ -35,7 +35,7 @@ fn two_precisions_differ_a_little() {
 #[test]
 fn a_model_beside_itself_and_beside_another() {
     let same = wgpt_with(&["compare", "demo", "demo", "-"], STORY, &[]).ok();
-    assert!(same.stdout.contains("KL(A || B)      0.0000e0 +/- 0.0e0 nats a token"), "{same:#?}");
+    assert!(same.stdout.contains("KL(A || B)      0.0000e0 +/- 0.0e0 nats per token"), "{same:#?}");
     assert!(same.stdout.contains("same top token  100.000 +/- 0.000 %"), "{same:#?}");
     assert!(!same.stdout.contains("| position"), "{same:#?}");
     // A checkpoint of a run, given by its file.

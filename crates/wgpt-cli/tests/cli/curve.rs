@@ -28,7 +28,10 @@ fn checkpoints_are_evaluated_drawn_and_drawn_again() {
     let (model, [train, held, plot]) = run();
     let args = ["curve", model.path(), "--train", &train, "--validation", &held, "--plot", &plot, "--json"];
     let run = wgpt(&args).ok();
-    assert!(run.stderr.contains("model.safetensors has no step in its name: STEP="), "{run:#?}");
+    assert!(
+        run.stderr.contains("model.safetensors is left out, because its name has no step: add it as STEP="),
+        "{run:#?}"
+    );
     let report: Value = serde_json::from_str(&run.stdout).unwrap();
     let points = report["points"].as_array().unwrap();
     assert_eq!(points.iter().map(|point| point["step"].as_u64().unwrap()).collect::<Vec<_>>(), [3, 20]);
@@ -47,7 +50,7 @@ fn checkpoints_are_evaluated_drawn_and_drawn_again() {
     assert_eq!(evaluation["train_data"]["file"], train.as_str());
     assert!(evaluation["device"]["name"].is_string() && report["n_parameters"] == 2_271_360);
     let picture = fs::read_to_string(&plot).unwrap();
-    assert!(picture.contains("too few points to say: 2") && picture.trim_end().ends_with("</svg>"));
+    assert!(picture.contains("too few points: 2") && picture.trim_end().ends_with("</svg>"));
     // The printed JSON is itself a log.
     model.write("curve.json", run.stdout.as_bytes());
     let (record, again) = (format!("{}/curve.json", model.path()), format!("{}/again.svg", model.path()));
@@ -68,7 +71,7 @@ fn single_checkpoints_are_named_with_their_step() {
     assert!(run.stdout.contains("tokens scored  8 training, 0 validation"), "{run:#?}");
     wgpt(&["curve", &path("model.safetensors"), "--train", &train]).fails(4, &["does not end in a step"]);
     let twice = ["curve", model.path(), &format!("20={}", path("model.safetensors")), "--train", &train];
-    wgpt(&twice).fails(4, &["two checkpoints have step 20"]);
+    wgpt(&twice).fails(4, &["two checkpoints have step 20, "]);
 }
 
 #[test]
@@ -77,7 +80,10 @@ fn logs_are_judged() {
     let args = ["curve", log.to_str().unwrap(), "--n-parameters", "2271360"];
     let run = wgpt(&args).ok();
     assert!(run.stdout.contains("verdict  still falling: the validation loss fell by 0."), "{run:#?}");
-    assert!(run.stdout.contains("budget   3.2 tokens for each parameter (7.37 M of 2.27 M)"), "{run:#?}");
+    assert!(
+        run.stdout.contains("budget   3.2 tokens per parameter (7.37 M tokens, 2.27 M parameters)"),
+        "{run:#?}"
+    );
     assert_eq!(run.stderr, "");
     let model = Model::tiny();
     let rows: String = (0..12)
@@ -108,8 +114,8 @@ fn inputs_that_do_not_fit_are_refused() {
     wgpt(&["curve", &log]).fails(4, &[&log, "line 3", "train is \"two\", expected a number"]);
     model.write("log.csv", b"step,train\n10,2.5\n20,2.25\n");
     wgpt(&["curve", &log, "--x", "tokens"])
-        .fails(4, &["tokens of a step are not known", "--tokens-per-step"]);
-    wgpt(&["curve", &log, "--train", &train]).fails(4, &["a log has its losses"]);
+        .fails(4, &["the number of tokens per step is unknown", "--tokens-per-step"]);
+    wgpt(&["curve", &log, "--train", &train]).fails(4, &["a log already has losses"]);
     wgpt(&["curve", model.path()]).fails(4, &["give --train, --validation or both"]);
     wgpt(&["curve", model.path(), &log, "--train", &train]).fails(4, &["--log"]);
     wgpt(&["curve", "no/such/file"]).fails(4, &["no/such/file"]);
@@ -118,7 +124,7 @@ fn inputs_that_do_not_fit_are_refused() {
     model.write("empty.txt", b"");
     let empty = format!("{}/empty.txt", model.path());
     wgpt(&["curve", model.path(), "--train", &empty, "--plot", &plot])
-        .fails(4, &[&empty, "too few to score"]);
+        .fails(4, &[&empty, "tokens are too few: scoring needs at least 2"]);
     assert!(!std::path::Path::new(&plot).exists(), "a failed run leaves no picture");
 }
 
@@ -189,5 +195,5 @@ fn the_recorded_curve_is_drawn_without_its_checkpoints() {
     let last = report["points"].as_array().unwrap().last().unwrap();
     assert!((last["validation"].as_f64().unwrap() / 2.711_045_1 - 1.0).abs() < 1e-5, "{last}");
     let picture = fs::read_to_string(&plot).unwrap();
-    assert!(picture.contains("The demo model") && picture.contains("3.2 tokens for each parameter"));
+    assert!(picture.contains("The demo model") && picture.contains("3.2 tokens per parameter"));
 }

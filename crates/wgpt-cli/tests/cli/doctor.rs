@@ -40,7 +40,7 @@ fn the_report_has_every_section() {
         "9 of 9 passed",
         ", 0 demoted, ",
         "in use, default",
-        "none: nothing is kept",
+        "none: nothing is stored",
         "WGPT_CACHE_DIR        =",
         " tokens/s (demo model, 128 tokens)",
         " GB/s",

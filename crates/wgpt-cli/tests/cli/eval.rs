@@ -53,7 +53,7 @@ fn text_names_convention_counts_and_digests() {
         "acc            0.",
         "questions      5 of 5\n",
         " questions, to fit the context of 160\n",
-        " with a context for each ending, ",
+        " with one context per ending, ",
         "data sha256    ",
     ] {
         assert!(run.stdout.contains(part), "{part:?} is not in {run:#?}");
@@ -61,11 +61,11 @@ fn text_names_convention_counts_and_digests() {
     assert!(!run.stdout.contains("acc_norm"), "{run:#?}");
     let run = wgpt(&["eval", "mmlu", &data("mmlu-plain"), "--convention", "llmc", "--no-share"]).ok();
     assert!(run.stdout.contains("| acc_norm") || run.stdout.contains(" acc_norm |"), "{run:#?}");
-    assert!(run.stdout.contains(" computed, a context for each ending\n"), "{run:#?}");
+    assert!(run.stdout.contains(" computed, one context per ending\n"), "{run:#?}");
     let lambada = data("lambada-60.jsonl");
     let run = wgpt(&["eval", "lambada", &lambada, "--limit", "3", "--measure-sharing"]).ok();
     assert!(
-        run.stdout.contains("perplexity    ") && run.stdout.contains("3 of 60, drawn by seed 0"),
+        run.stdout.contains("perplexity    ") && run.stdout.contains("3 of 60, drawn with seed 0"),
         "{run:#?}"
     );
 }
@@ -78,19 +78,20 @@ fn a_resumed_run_says_so() {
     assert!(wgpt(&args).ok().stdout.contains("questions     5 of 5\n"));
     let run = wgpt(&args).ok();
     assert!(
-        run.stdout.contains("5 of 5; 5 were answered before\n") && !run.stdout.contains("tokens"),
+        run.stdout.contains("5 of 5; 5 were already answered\n") && !run.stdout.contains("tokens"),
         "{run:#?}"
     );
     let other = [&args[..], &["--seed", "9"]].concat();
-    wgpt(&other).fails(4, &["run.json: belongs to another run: seed is 0 in the file and 9 in this run"]);
+    wgpt(&other)
+        .fails(4, &["run.json: the file belongs to another run: seed is 0 in the file and 9 in this run"]);
     // A file with other content is left unchanged, such as the model's config.
     let model = Model::demo();
     let config = format!("{}/config.json", model.path());
     let over = ["eval", "choices", &data("choices.jsonl"), "-m", model.path(), "--resume", &config];
-    wgpt(&over).fails(4, &["config.json: is not a complete file of answers (--resume)"]);
+    wgpt(&over).fails(4, &["config.json: this is not a complete file of answers (--resume)"]);
     assert_eq!(fs::read(&config).unwrap(), fs::read(repository("weights/config.json")).unwrap());
     fs::write(&path, "{").unwrap();
-    wgpt(&args).fails(4, &["run.json: is not a complete file of answers (--resume)"]);
+    wgpt(&args).fails(4, &["run.json: this is not a complete file of answers (--resume)"]);
 }
 
 #[test]
@@ -148,6 +149,9 @@ fn ctrl_c_keeps_the_answers() {
     child.stderr.take().unwrap().read_to_string(&mut streams[1]).unwrap();
     let [stdout, stderr] = streams;
     assert_eq!(child.wait().unwrap().code(), Some(130), "{stderr}");
-    assert!(stderr.contains("interrupted: the figures are of the questions that were answered"), "{stderr}");
+    assert!(
+        stderr.contains("interrupted: the figures cover only the questions that were answered"),
+        "{stderr}"
+    );
     assert!(stdout.contains(&format!("questions     {} of 10000\n", held())), "{stdout}");
 }

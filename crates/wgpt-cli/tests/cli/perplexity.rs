@@ -77,8 +77,8 @@ fn text_goes_to_stdout() {
     let labels = [
         "perplexity",
         "mean NLL",
-        "bits a byte",
-        "bits a word",
+        "bits per byte",
+        "bits per word",
         "tokens scored",
         "protocol",
         "context",
@@ -196,7 +196,8 @@ fn no_output_takes_the_place_of_a_text() {
     model.write("text.txt", STORY.as_bytes());
     let text = format!("{}/text.txt", model.path());
     for option in ["--csv", "--html"] {
-        wgpt(&["perplexity", &text, option, &text]).fails(4, &["which is read: name another file"]);
+        wgpt(&["perplexity", &text, option, &text])
+            .fails(4, &["would overwrite the input", "name another file"]);
         assert_eq!(model.read("text.txt"), STORY.as_bytes());
     }
 }

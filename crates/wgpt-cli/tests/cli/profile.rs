@@ -89,7 +89,7 @@ fn without_timestamps_the_host_times_each_dispatch_and_says_so() {
     let tiny = golden("gpt2-tiny");
     let run = wgpt(&["profile", "-m", &tiny, "-n", "3", "-r", "1", "--features-floor"]).ok();
     assert!(run.stderr.contains("has no timestamps: each dispatch was timed by the host"), "{run:#?}");
-    assert!(run.stdout.contains("times by the host's clock, a submit for each dispatch"), "{run:#?}");
+    assert!(run.stdout.contains("times from the host's clock, one submit per dispatch"), "{run:#?}");
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn what_cannot_be_profiled_is_refused() {
     wgpt(&["profile", "-m", &tiny, "-p", "text"]).fails(4, &["tokenizer.json"]);
     wgpt(&["profile", "--random", "demo", "-p", "text"]).fails(4, &["random weights have no tokenizer"]);
     let config = format!("{tiny}/config.json");
-    wgpt(&["profile", "-m", &tiny, "--trace", &config]).fails(4, &["a file of the model itself"]);
+    wgpt(&["profile", "-m", &tiny, "--trace", &config]).fails(4, &["this is a file of the model"]);
     wgpt(&["profile", "-m", &tiny, "-n", "2", "-r", "1", "--trace", "no/such/trace.json"])
         .fails(1, &["cannot write no/such/trace.json"]);
 }

@@ -24,7 +24,7 @@ fn a_format_after_o_still_counts_and_a_file_is_written() {
     // A record is never taken for the picture.
     let before = std::fs::read(&file).unwrap();
     wgpt(&["bench", "plot", &file, &file]).fails(2, &["-o FILE"]);
-    wgpt(&["bench", "plot", &file, "-o", &file]).fails(4, &["which is read"]);
+    wgpt(&["bench", "plot", &file, "-o", &file]).fails(4, &["would overwrite the input"]);
     assert_eq!(std::fs::read(&file).unwrap(), before);
 }
 
@@ -34,8 +34,8 @@ fn outputs_are_no_inputs_and_no_two_are_one_file() {
     let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let prompt = at("prompt.txt");
     std::fs::write(&prompt, "Once upon a time").unwrap();
-    wgpt(&["logits", "--prompt-file", &prompt, "-o", &prompt]).fails(4, &["which is read"]);
-    wgpt(&["perplexity", &prompt, "-o", &prompt]).fails(4, &["which is read"]);
+    wgpt(&["logits", "--prompt-file", &prompt, "-o", &prompt]).fails(4, &["would overwrite the input"]);
+    wgpt(&["perplexity", &prompt, "-o", &prompt]).fails(4, &["would overwrite the input"]);
     assert_eq!(std::fs::read(&prompt).unwrap(), b"Once upon a time");
     std::fs::create_dir(at("sub")).unwrap();
     let same = ["perplexity", "-", "--tokens-csv", &at("a"), "--html", &at("sub/../a")];

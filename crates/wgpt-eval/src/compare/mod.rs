@@ -138,8 +138,8 @@ pub fn check_same_tokens(a: &ModelFiles, b: &ModelFiles) -> Result<()> {
     let (n_a, n_b) = (a.vocab_size(), b.vocab_size());
     if n_a != n_b {
         return Err(Error::input(format!(
-            "the vocabularies differ: {} has {n_a} tokens, {} has {n_b}; only models with one vocabulary \
-             can be compared token by token",
+            "the vocabularies differ: {} has {n_a} tokens, {} has {n_b}; only models with the same \
+             vocabulary can be compared token by token",
             a.name(),
             b.name()
         )));
@@ -150,8 +150,8 @@ pub fn check_same_tokens(a: &ModelFiles, b: &ModelFiles) -> Result<()> {
     if let Some((id, in_a, in_b)) = a.tokenizer()?.first_difference(b.tokenizer()?) {
         let shown = |token: Option<String>| token.map_or("no token".to_owned(), |token| format!("{token:?}"));
         return Err(Error::input(format!(
-            "the tokenizers differ: id {id} is {} in {} and {} in {}; only models with one vocabulary can be \
-             compared token by token",
+            "the tokenizers differ: id {id} is {} in {} and {} in {}; only models with the same vocabulary \
+             can be compared token by token",
             shown(in_a),
             a.name(),
             shown(in_b),
@@ -174,7 +174,8 @@ pub fn shared_tokens(a: &ModelFiles, b: &ModelFiles, text: &str) -> Result<Vec<u
     }
     let at = tokens.iter().zip(&others).take_while(|(a, b)| a == b).count();
     Err(Error::input(format!(
-        "the tokenizers of {} and {} share a vocabulary but split the text differently from token {at} on",
+        "the tokenizers of {} and {} share a vocabulary but split the text differently from token {at} on: \
+         compare models with the same tokenizer",
         a.name(),
         b.name()
     )))
@@ -201,7 +202,9 @@ pub fn compare(
     let context = a.n_ctx().min(b.n_ctx());
     let stride = options.stride.unwrap_or((context / 2).max(1));
     if stride == 0 || stride > context {
-        return Err(Error::input(format!("stride {stride}: expected 1 to the context of {context}")));
+        return Err(Error::input(format!(
+            "stride {stride}: expected 1 to {context}, the length of the context"
+        )));
     }
     if tokens.len() < 2 || context < 2 {
         return Err(Error::input(format!(

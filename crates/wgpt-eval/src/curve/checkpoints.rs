@@ -57,14 +57,14 @@ pub fn find_checkpoints(path: &Path, step: Option<u64>) -> Result<FoundCheckpoin
         }
         if !is_model(path) {
             return Err(Error::input(format!(
-                "{shown}: it contains no checkpoint: expected a model's files, or directories or safetensors \
-                 files whose names end in their step, such as checkpoint-500"
+                "{shown}: the directory contains no checkpoint: expected a model's files, or directories or \
+                 safetensors files whose names end in their step, such as checkpoint-500"
             )));
         }
     }
     let step = step.or_else(|| step_of(path)).ok_or_else(|| {
         Error::input(format!(
-            "{shown}: the name does not end in a step, such as checkpoint-500: give the step as STEP={shown}"
+            "{shown}: the name does not end in a step, as checkpoint-500 does: give the step as STEP={shown}"
         ))
     })?;
     Ok(FoundCheckpoints { checkpoints: vec![CheckpointPath { step, path: path.to_owned() }], left_out: None })
@@ -78,7 +78,7 @@ pub fn sort_checkpoints(mut checkpoints: Vec<CheckpointPath>) -> Result<Vec<Chec
     checkpoints.sort();
     if let Some(pair) = checkpoints.windows(2).find(|pair| pair[0].step == pair[1].step) {
         return Err(Error::input(format!(
-            "two checkpoints have step {}: {} and {}",
+            "two checkpoints have step {}, {} and {}: leave one of them out",
             pair[0].step,
             pair[0].path.display(),
             pair[1].path.display()
@@ -189,7 +189,7 @@ mod tests {
     fn what_has_no_step_is_refused() {
         let root = tempfile::tempdir().unwrap();
         let error = |path: &Path| find_checkpoints(path, None).unwrap_err().to_string();
-        assert!(error(root.path()).contains("it contains no checkpoint"));
+        assert!(error(root.path()).contains("the directory contains no checkpoint"));
         write(root.path(), &["gpt/config.json", "gpt/model.safetensors"]);
         let found = error(&root.path().join("gpt"));
         assert!(found.contains("does not end in a step") && found.contains("STEP="), "{found}");
@@ -203,6 +203,6 @@ mod tests {
         let sorted = sort_checkpoints(vec![at(20, "b"), at(3, "c")]).unwrap();
         assert_eq!(sorted, [at(3, "c"), at(20, "b")]);
         let error = sort_checkpoints(vec![at(3, "b"), at(4, "x"), at(3, "a")]).unwrap_err().to_string();
-        assert_eq!(error, "two checkpoints have step 3: a and b");
+        assert_eq!(error, "two checkpoints have step 3, a and b: leave one of them out");
     }
 }

@@ -308,10 +308,10 @@ impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Diagnosis::TooFewPoints { n_points, needed } => {
-                write!(f, "too few points to say: {n_points}, but {needed} are needed")
+                write!(f, "too few points: {n_points}, but a verdict needs {needed}")
             }
             Diagnosis::Diverged { series, step } => {
-                write!(f, "diverged: from step {step} on the {} loss is not finite", series.name())
+                write!(f, "diverged: the {} loss is not finite from step {step} on", series.name())
             }
             Diagnosis::Overfitting { from_step, lowest, rise } => write!(
                 f,

@@ -134,8 +134,8 @@ pub fn evaluate(
         let all = result.get_or_insert_with(|| scored.header());
         if scored.any.context != all.context {
             return Err(Error::input(format!(
-                "step {step}: its context has {} positions, but that of the first checkpoint has {}: give \
-                 checkpoints of one run",
+                "step {step}: the checkpoint's context has {} positions, but the first checkpoint's has {}: \
+                 give checkpoints of one run",
                 scored.any.context, all.context
             )));
         }

@@ -71,7 +71,7 @@ pub fn read_log(path: &Path) -> Result<Curve> {
     let bytes = read_bounded(path, BYTES_MAX)?;
     let text = std::str::from_utf8(&bytes).map_err(|error| {
         let line = 1 + bytes[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
-        Error::input(format!("{name}: line {line} is not UTF-8 text"))
+        Error::input(format!("{name}: line {line} is not UTF-8 text: convert the file to UTF-8"))
     })?;
     parse_log(&name, text)
 }
@@ -88,7 +88,8 @@ pub fn parse_log(name: &str, text: &str) -> Result<Curve> {
     let log = log.map_err(failed)?;
     if log.points.is_empty() {
         return Err(failed(
-            "holds no losses: expected entries with step and train or validation, as JSON, JSON lines or CSV"
+            "the log has no losses: expected entries with step and train or validation, as JSON, JSON lines \
+             or CSV"
                 .to_owned(),
         ));
     }
@@ -157,7 +158,7 @@ impl<'de> Visitor<'de> for LogVisitor {
     type Value = Log;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an entry of a log, an object with step and losses, or an array of them")
+        f.write_str("a log entry (an object with step and losses), or an array of log entries")
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Log, A::Error> {
@@ -208,7 +209,7 @@ impl Entry {
     fn set(&mut self, field: Field, loss: Option<f64>, name: &str) -> Result<(), String> {
         let place = if field == Field::Train { &mut self.train } else { &mut self.validation };
         if place.is_some() && loss.is_some() {
-            return Err(format!("{name:?} is a second loss of its kind in one entry"));
+            return Err(format!("{name:?} is a second loss of the same kind in one entry"));
         }
         *place = place.or(loss);
         Ok(())
@@ -220,7 +221,7 @@ impl Entry {
         if train.is_none() && validation.is_none() {
             return Ok(None);
         }
-        let step = step.ok_or("missing field `step` next to a loss")?;
+        let step = step.ok_or("missing field `step` in an entry with a loss")?;
         Ok(Some(CurvePoint { step, tokens, train, validation }))
     }
 }
@@ -233,7 +234,7 @@ impl<'de> Deserialize<'de> for Whole {
         let value = f64::deserialize(deserializer)?;
         whole(value)
             .map(Whole)
-            .ok_or_else(|| D::Error::custom(format!("{value} is not a whole number of at least 0")))
+            .ok_or_else(|| D::Error::custom(format!("{value} is not a whole number, 0 or more")))
     }
 }
 
@@ -282,7 +283,7 @@ fn row(
             Field::Step | Field::Tokens => {
                 let number = whole(number);
                 let number =
-                    number.ok_or_else(|| format!("{name} is {cell}, expected a whole number from 0"))?;
+                    number.ok_or_else(|| format!("{name} is {cell}, expected a whole number, 0 or more"))?;
                 let place = if field == Field::Step { &mut entry.step } else { &mut entry.tokens };
                 *place = Some(number);
             }
@@ -370,10 +371,13 @@ mod tests {
             ("{\"step\": 1, \"loss\": \"high\"}", &["\"high\"", "expected a loss", "line 1"]),
             ("\n{\"step\": -1, \"loss\": 1}", &["-1 is not a whole number", "line 2"]),
             ("{\"step\": 1.5, \"loss\": 1}", &["1.5 is not a whole number"]),
-            ("[{\"step\": 1, \"loss\": 1, \"train\": 2}]", &["\"train\" is a second loss", "line 1"]),
-            ("[1, 2]", &["integer `1`, expected an entry", "line 1"]),
-            ("[]", &["holds no losses"]),
-            ("{\"step\": 3}", &["holds no losses"]),
+            (
+                "[{\"step\": 1, \"loss\": 1, \"train\": 2}]",
+                &["\"train\" is a second loss of the same kind", "line 1"],
+            ),
+            ("[1, 2]", &["integer `1`, expected a log entry", "line 1"]),
+            ("[]", &["the log has no losses"]),
+            ("{\"step\": 3}", &["the log has no losses"]),
             ("", &["line 1", "expected JSON, or CSV", "\"\""]),
             ("Once upon a time\n", &["line 1", "found \"Once upon a time\""]),
             ("step,train\n1,2.0\n2,two\n", &["line 3: train is \"two\", expected a number"]),
@@ -395,7 +399,7 @@ mod tests {
         std::fs::write(&path, b"step,train\n1,\xff\n").unwrap();
         let error = read_log(&path).unwrap_err().to_string();
         std::fs::remove_file(&path).unwrap();
-        assert!(error.ends_with(".csv: line 2 is not UTF-8 text"), "{error}");
+        assert!(error.ends_with(".csv: line 2 is not UTF-8 text: convert the file to UTF-8"), "{error}");
         assert!(read_log(Path::new("no/such/log")).is_err());
     }
 }

@@ -127,7 +127,7 @@ fn join(point: &mut CurvePoint, other: &CurvePoint) -> Result<()> {
     {
         if let (Some(a), Some(b)) = (*mine, theirs) {
             return Err(Error::input(format!(
-                "step {} has two {name} losses, {a} and {b}: keep only one run, with each step once",
+                "step {} has two {name} losses, {a} and {b}: give a log of one run, with each step once",
                 point.step
             )));
         }

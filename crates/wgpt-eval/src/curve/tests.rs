@@ -291,10 +291,10 @@ fn the_demo_models_own_log_is_still_falling() {
 #[test]
 fn findings_are_sentences_and_survive_json() {
     let sentences = [
-        (Diagnosis::TooFewPoints { n_points: 2, needed: 4 }, "too few points to say: 2"),
+        (Diagnosis::TooFewPoints { n_points: 2, needed: 4 }, "too few points: 2, but a verdict needs 4"),
         (
             Diagnosis::Diverged { series: Series::Train, step: 7 },
-            "diverged: from step 7 on the training loss",
+            "diverged: the training loss is not finite from step 7 on",
         ),
         (
             Diagnosis::Overfitting { from_step: 500, lowest: 2.0, rise: 0.25 },

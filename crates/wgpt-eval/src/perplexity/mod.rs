@@ -105,7 +105,7 @@ impl PerplexityOptions {
         let protocol = self.protocol;
         if protocol != Protocol::Hf && self.stride.is_some() {
             return Err(Error::input(format!(
-                "only protocol hf takes a stride: the windows of protocol {protocol} do not overlap"
+                "only protocol hf takes a stride: protocol {protocol} defines how its windows move"
             )));
         }
         if protocol != Protocol::Llama && self.bos != BosChoice::Auto {
@@ -115,7 +115,7 @@ impl PerplexityOptions {
             )));
         }
         if self.limit == Some(0) {
-            return Err(Error::input("a limit of 0 leaves nothing to score"));
+            return Err(Error::input("a limit of 0 leaves nothing to score: expected 1 or more"));
         }
         Ok(())
     }

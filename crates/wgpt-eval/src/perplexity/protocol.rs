@@ -141,7 +141,8 @@ impl Plan {
         let least = if protocol == Protocol::Llama { 3 } else { 2 };
         if context < least || context > n_ctx {
             return Err(Error::input(format!(
-                "a window of {context} tokens: protocol {protocol} takes {least} to {n_ctx}, the context"
+                "a window of {context} tokens: protocol {protocol} takes {least} to {n_ctx}, the length of \
+                 the context"
             )));
         }
         let bos = match protocol {
@@ -168,7 +169,9 @@ fn stride(options: &PerplexityOptions, context: usize) -> Result<usize> {
     }
     let stride = options.stride.unwrap_or((context / 2).max(1));
     if stride == 0 || stride > context {
-        return Err(Error::input(format!("stride {stride}: expected 1 to the context of {context}")));
+        return Err(Error::input(format!(
+            "stride {stride}: expected 1 to {context}, the length of the context"
+        )));
     }
     Ok(stride)
 }
@@ -185,8 +188,8 @@ fn llama_bos(engine: &Engine, choice: BosChoice) -> Result<Option<u32>> {
 fn named_bos(engine: &Engine, protocol: Protocol) -> Result<u32> {
     engine.files().bos_token_id().ok_or_else(|| {
         Error::input(format!(
-            "protocol {protocol} begins with a begin-of-text token, but neither config.json nor \
-             generation_config.json names one (bos_token_id or eos_token_id)"
+            "protocol {protocol} needs a begin-of-text token, but neither config.json nor \
+             generation_config.json names one (bos_token_id or eos_token_id): use protocol hf"
         ))
     })
 }

@@ -117,21 +117,29 @@ fn check(task: Task, options: &DataOptions) -> Result<()> {
     let DataOptions { convention, shots, ref shots_file } = *options;
     let llmc = convention == Convention::Llmc;
     if llmc && task == Task::Lambada {
-        return Err(Error::input("llm.c has no lambada: use the convention lm-eval"));
+        return Err(Error::input("llm.c has no lambada task: use the convention lm-eval"));
     }
     if llmc && shots > 0 {
-        return Err(Error::input("llm.c uses no shots: ask for none, or use the convention lm-eval"));
+        return Err(Error::input(
+            "llm.c uses no shots: use DataOptions::shots = 0 or the convention lm-eval",
+        ));
     }
     match (task, shots_file) {
-        (Task::Mmlu, Some(_)) => Err(Error::input("mmlu takes its shots from dev/: remove the shots file")),
-        (Task::Lambada, Some(_)) => Err(Error::input("lambada uses no shots: ask for none")),
-        (Task::Lambada, None) if shots > 0 => Err(Error::input("lambada uses no shots: ask for none")),
+        (Task::Mmlu, Some(_)) => {
+            Err(Error::input("mmlu takes its shots from dev/: leave out DataOptions::shots_file"))
+        }
+        (Task::Lambada, Some(_)) => Err(Error::input(
+            "lambada uses no shots: leave out DataOptions::shots and DataOptions::shots_file",
+        )),
+        (Task::Lambada, None) if shots > 0 => Err(Error::input(
+            "lambada uses no shots: leave out DataOptions::shots and DataOptions::shots_file",
+        )),
         (Task::Hellaswag | Task::Choices, None) if shots > 0 => Err(Error::input(format!(
-            "{shots} shots: the data of {task} have no split for them; give a file of answered questions in \
+            "{shots} shots: the data of {task} has no split for them: give a file of answered questions in \
              the same format (DataOptions::shots_file)"
         ))),
         (_, Some(_)) if shots == 0 => {
-            Err(Error::input("a shots file needs a number of shots (DataOptions::shots)"))
+            Err(Error::input("a shots file needs a number of shots: give DataOptions::shots"))
         }
         _ => Ok(()),
     }
@@ -150,7 +158,7 @@ fn take_shots(questions: &[Question], n: usize, path: &Path) -> Result<Vec<Strin
     match questions.get(..n) {
         Some(some) => Ok(some.iter().map(Question::as_shot).collect()),
         None => Err(Error::input(format!(
-            "{} holds {} questions, too few for {n} shots",
+            "{} has {} questions, too few for {n} shots",
             path.display(),
             questions.len()
         ))),

@@ -115,13 +115,20 @@ impl<'a> Encoder<'a> {
             }
         };
         if let Some(empty) = endings.iter().position(Vec::is_empty) {
-            return Err(self.fault(question, format!("ending {empty} adds no token to its context")));
+            return Err(self.fault(
+                question,
+                format!("ending {empty} adds no token to its context: give it text or remove the question"),
+            ));
         }
         if !context.is_empty() {
             return Ok((context, endings));
         }
         let begin = self.begin.ok_or_else(|| {
-            self.fault(question, "the context is empty, and the model names no token that begins a text")
+            self.fault(
+                question,
+                "the context is empty, and the model names no begin-of-text token: give the question a \
+                 context",
+            )
         })?;
         Ok((vec![begin], endings))
     }

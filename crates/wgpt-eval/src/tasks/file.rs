@@ -28,11 +28,11 @@ impl TextFile {
         let text = String::from_utf8(bytes).map_err(|error| {
             let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             let line = 1 + good.iter().filter(|&&byte| byte == b'\n').count();
-            fault(path, line, "is not UTF-8: convert the file to UTF-8")
+            fault(path, line, "the text is not UTF-8: convert the file to UTF-8")
         })?;
         let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
         if text.trim().is_empty() {
-            return Err(fault(path, 1, "the file is empty: expected data"));
+            return Err(fault(path, 1, "the file is empty: expected questions"));
         }
         Ok(TextFile { path: path.to_owned(), text, sha256 })
     }
@@ -50,7 +50,8 @@ impl TextFile {
                 let column = error.column();
                 let message = error.to_string();
                 let what = message.split(" at line ").next().unwrap_or(&message);
-                let what = if error.is_data() { what.to_owned() } else { format!("is not JSON: {what}") };
+                let what =
+                    if error.is_data() { what.to_owned() } else { format!("the line is not JSON: {what}") };
                 Err(fault(
                     &self.path,
                     i + 1,

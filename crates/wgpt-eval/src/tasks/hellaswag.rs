@@ -43,8 +43,8 @@ pub(super) fn read(file: &TextFile, convention: Convention) -> Result<Vec<Questi
     if convention == Convention::Llmc {
         return Err(file.fault(
             1,
-            "the six-line text holds the contexts of lm-eval, not the raw ones that llmc uses: use the jsonl \
-             file",
+            "the six-line form has the contexts of lm-eval, not the raw contexts that llmc uses: use the \
+             jsonl file",
         ));
     }
     six_lines(file)
@@ -63,7 +63,7 @@ fn question(file: &TextFile, line: usize, raw: &Raw, convention: Convention) -> 
     let gold = label(&raw.label).map_err(|found| {
         file.fault(
             line,
-            format!("label = {found}: expected 0 to {} (the test split has none)", N_ENDINGS - 1),
+            format!("label = {found}: expected 0 to {} (the test split has no labels)", N_ENDINGS - 1),
         )
     })?;
     Ok(match convention {
@@ -99,7 +99,10 @@ fn six_lines(file: &TextFile) -> Result<Vec<Question>> {
     if !n.is_multiple_of(LINES) {
         return Err(file.fault(
             n,
-            format!("the file ends within a question: expected {LINES} lines each (context, answer, {N_ENDINGS} endings)"),
+            format!(
+                "the file ends within a question: expected {LINES} lines per question (context, answer, \
+                 {N_ENDINGS} endings)"
+            ),
         ));
     }
     lines[..n]
@@ -111,7 +114,8 @@ fn six_lines(file: &TextFile) -> Result<Vec<Question>> {
                 file.fault(
                     line + 1,
                     format!(
-                        "{:?} is not an answer: expected 0 to {} on the second of every {LINES} lines",
+                        "{:?} is not an answer: expected 0 to {} on the second of the {LINES} lines of a \
+                         question",
                         lines[1],
                         N_ENDINGS - 1
                     ),
@@ -123,7 +127,9 @@ fn six_lines(file: &TextFile) -> Result<Vec<Question>> {
                 );
             }
             if let Some(empty) = lines.iter().position(|line| line.trim().is_empty()) {
-                return Err(file.fault(line + empty, "is empty: every line of a question needs text"));
+                return Err(
+                    file.fault(line + empty, "the line is empty: every line of a question needs text")
+                );
             }
             let endings: Vec<String> = lines[2..].iter().map(|&line| line.to_owned()).collect();
             Ok(Question::new(line, lines[0].to_owned(), &endings, gold))

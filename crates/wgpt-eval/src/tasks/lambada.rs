@@ -25,7 +25,7 @@ pub(super) fn read(file: &TextFile) -> Result<Vec<Question>> {
             if word.trim().is_empty() {
                 return Err(file.fault(
                     line,
-                    "the text does not end in a word to guess: it is empty or ends in a space",
+                    "the text does not end in a word to predict: it is empty or ends in a space",
                 ));
             }
             Question::new(line, context.to_owned(), &[word.to_owned()], 0).checked(&file.path)

@@ -58,7 +58,7 @@ pub(super) fn read_test(folder: &Path, convention: Convention) -> Result<Vec<Sub
     }
     if subjects.is_empty() {
         return Err(Error::input(format!(
-            "{} holds no SUBJECT_test.csv: expected MMLU's csv files",
+            "{} has no SUBJECT_test.csv: expected MMLU's csv files",
             dir.display()
         )));
     }
@@ -74,7 +74,8 @@ pub(super) fn read_dev(folder: &Path, subject: &str, convention: Convention) -> 
     let path = folder.join("dev").join(format!("{subject}_dev.csv"));
     if !path.exists() {
         return Err(Error::input(format!(
-            "{}: the file does not exist, but it holds the shots: get MMLU's dev/ folder or ask for no shots",
+            "{}: this file with the shots does not exist: get MMLU's dev/ folder, or use DataOptions::shots \
+             = 0",
             path.display()
         )));
     }
@@ -94,7 +95,7 @@ fn read_file(name: String, path: PathBuf, convention: Convention) -> Result<Subj
     for (i, record) in reader.records().enumerate() {
         let record = record.map_err(|error| {
             let line = error.position().map_or(1, csv::Position::line);
-            fault(&path, line as usize, format!("bad csv: {error}"))
+            fault(&path, line as usize, format!("invalid csv: {error}"))
         })?;
         let line = record.position().map_or(1, csv::Position::line) as usize;
         // An unclosed quote swallows the rest of the file; the column count then reveals
@@ -104,8 +105,8 @@ fn read_file(name: String, path: PathBuf, convention: Convention) -> Result<Subj
                 &path,
                 line,
                 format!(
-                    "{} columns: expected {COLUMNS} (question, four choices, answer); look for a quote that is \
-                     not closed",
+                    "{} columns: expected {COLUMNS} (question, four choices, answer); look for an unclosed \
+                     quote",
                     record.len()
                 ),
             ));
@@ -123,7 +124,7 @@ fn read_file(name: String, path: PathBuf, convention: Convention) -> Result<Subj
         }
     }
     if questions.is_empty() {
-        return Err(fault(&path, 1, "only a header: expected questions after it"));
+        return Err(fault(&path, 1, "the file has only a header: expected questions after it"));
     }
     Ok(SubjectFile { name, sha256: file.sha256.clone(), path, questions })
 }

@@ -96,18 +96,21 @@ impl ResumeFile {
     fn parse(&self, bytes: &[u8], dataset: &Dataset) -> Result<Vec<Answer>> {
         let damaged = |what: String| {
             Error::input(format!(
-                "{}: {what}; remove the file to start again, or give another one",
+                "{}: {what}: remove the file to start again, or name another file",
                 self.path.display()
             ))
         };
         let content: Content<'_> = serde_json::from_slice(bytes).map_err(|error| {
-            damaged(format!("is not a complete file of answers (TaskOptions::resume): {error}"))
+            damaged(format!("this is not a complete file of answers (TaskOptions::resume): {error}"))
         })?;
         if content.format != FORMAT {
-            return Err(damaged(format!("has format {}, but this version reads {FORMAT}", content.format)));
+            return Err(damaged(format!(
+                "the file has format {}, but this version reads {FORMAT}",
+                content.format
+            )));
         }
         if let Some(difference) = difference(&content.run, &self.run) {
-            return Err(damaged(format!("belongs to another run: {difference}")));
+            return Err(damaged(format!("the file belongs to another run: {difference}")));
         }
         let mut answers = content.answers.into_owned();
         answers.sort_by_key(|answer| answer.index);
@@ -119,7 +122,7 @@ impl ResumeFile {
         });
         match twice.or(odd) {
             Some(answer) => {
-                Err(damaged(format!("its answer to question {} does not fit the data", answer.index)))
+                Err(damaged(format!("the answer to question {} does not fit the data", answer.index)))
             }
             None => Ok(answers),
         }

@@ -47,13 +47,13 @@ fn hellaswag_lines_are_checked() {
     bad(r#""ctx_b":"c""#, r#""ctx_b":7"#, &["invalid type: integer `7`, expected a string"]);
     bad(r#""label":1"#, r#""label":4"#, &["the answer is 4, but there are 4 endings: expected 0 to 3"]);
     bad(r#""label":1"#, r#""label":-1"#, &["label = -1: expected 0 to 3"]);
-    bad(r#""label":1"#, r#""label":"""#, &["label = \"\"", "the test split has none"]);
+    bad(r#""label":1"#, r#""label":"""#, &["label = \"\"", "the test split has no labels"]);
     bad(r#","g""#, "", &["3 endings: expected 4"]);
     bad(r#","g""#, r#","g","h""#, &["5 endings: expected 4"]);
     bad(r#""f""#, r#""""#, &["ending 2 is empty", "remove the question"]);
     bad(r#""f""#, r#"" [step]  ""#, &["ending 2 is empty"]);
-    bad("}", "", &["is not JSON: EOF", "correct the line or remove it"]);
-    bad("\"ctx\"", "ctx", &["is not JSON", "column"]);
+    bad("}", "", &["the line is not JSON: EOF", "correct the line or remove it"]);
+    bad("\"ctx\"", "ctx", &["the line is not JSON", "column"]);
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn the_raw_context_is_asked_of_llmc_alone() {
     let options = DataOptions { convention: Convention::Llmc, ..DataOptions::default() };
     let text = fault(Task::Hellaswag, &golden("hellaswag-200.txt"), &options);
     assert!(
-        text.contains("hellaswag-200.txt line 1: the six-line text holds the contexts of lm-eval"),
+        text.contains("hellaswag-200.txt line 1: the six-line form has the contexts of lm-eval"),
         "{text}"
     );
 }
@@ -82,7 +82,7 @@ fn six_lines_are_checked() {
     refused(Task::Hellaswag, good.replace('3', "4"), &["line 2: the answer is 4: expected 0 to 3"]);
     refused(Task::Hellaswag, good.replace('3', "D"), &["line 2: \"D\" is not an answer: expected 0 to 3"]);
     let empty = format!("{good}{}", good.replace("sings.", " "));
-    refused(Task::Hellaswag, empty, &["line 11: is empty"]);
+    refused(Task::Hellaswag, empty, &["line 11: the line is empty"]);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn encodings_are_checked() {
         refused(
             task,
             b"{\"text\": \"a b\"}\n\xff\xfe",
-            &["data.jsonl line 2: is not UTF-8", "convert the file"],
+            &["data.jsonl line 2: the text is not UTF-8", "convert the file"],
         );
         refused(task, b"", &["data.jsonl line 1: the file is empty"]);
         refused(task, b" \n\n", &["the file is empty"]);
@@ -106,8 +106,8 @@ fn encodings_are_checked() {
 #[test]
 fn lambada_and_choices_are_checked() {
     refused(Task::Lambada, r#"{"txt": "a b"}"#, &["line 1: missing field `text`"]);
-    refused(Task::Lambada, r#"{"text": "a b "}"#, &["line 1: the text does not end in a word to guess"]);
-    refused(Task::Lambada, r#"{"text": ""}"#, &["line 1: the text does not end in a word to guess"]);
+    refused(Task::Lambada, r#"{"text": "a b "}"#, &["line 1: the text does not end in a word to predict"]);
+    refused(Task::Lambada, r#"{"text": ""}"#, &["line 1: the text does not end in a word to predict"]);
     let choices =
         |line: &str| format!("{{\"context\":\"a\",\"choices\":[\"b\",\"c\"],\"answer\":0}}\n{line}");
     let bad = |line: &str, parts: &[&str]| {
@@ -150,13 +150,13 @@ fn mmlu_files_are_checked() {
     bad(&format!("{good}Which?,a,b,c,d,E\n"), &["line 2: answer \"E\""]);
     bad("Which?,a,b,c,d,e\n", &["line 1: answer \"e\""]);
     bad(&format!("{good}Which?,a,b,c,2\n"), &["line 2: 5 columns: expected 6"]);
-    bad(&format!("{good}\"Which?,a,b,c,d,2\n{good}"), &["line 2: ", "a quote that is not closed"]);
+    bad(&format!("{good}\"Which?,a,b,c,d,2\n{good}"), &["line 2: ", "look for an unclosed quote"]);
     bad(&format!("{good}Which?,a,,c,d,2\n"), &["line 2: column 3 is empty"]);
     bad(&format!("{good} ,a,b,c,d,2\n"), &["line 2: column 1 is empty"]);
-    bad(header, &["line 1: only a header"]);
+    bad(header, &["line 1: the file has only a header"]);
     bad("", &["line 1: the file is empty"]);
     let error = mmlu(b"Which?,a,b,c,d,2\nWas\xff?,a,b,c,d,2\n", None, 0).unwrap_err().to_string();
-    assert!(error.contains("virology_test.csv line 2: is not UTF-8"), "{error}");
+    assert!(error.contains("virology_test.csv line 2: the text is not UTF-8"), "{error}");
     // The lines of a multi-line question are counted.
     let error = mmlu(b"\"Which\none?\",a,b,c,d,2\nWhich?,a,b,c,d,7\n", None, 0).unwrap_err().to_string();
     assert!(error.contains("virology_test.csv line 3: answer \"7\""), "{error}");
@@ -170,9 +170,9 @@ fn mmlu_files_are_checked() {
 fn shots_must_be_there() {
     let good = "Which?,a,b,c,d,2\n";
     let error = mmlu(good.as_bytes(), None, 1).unwrap_err().to_string();
-    assert!(error.contains("virology_dev.csv: the file does not exist, but it holds the shots"), "{error}");
+    assert!(error.contains("virology_dev.csv: this file with the shots does not exist"), "{error}");
     let error = mmlu(good.as_bytes(), Some(good), 2).unwrap_err().to_string();
-    assert!(error.contains("virology_dev.csv holds 1 questions, too few for 2 shots"), "{error}");
+    assert!(error.contains("virology_dev.csv has 1 questions, too few for 2 shots"), "{error}");
     assert_eq!(mmlu(good.as_bytes(), Some(good), 1).unwrap().subjects[0].shots.len(), 1);
     let options = |shots, file: Option<&str>, convention| DataOptions {
         shots,
@@ -181,7 +181,7 @@ fn shots_must_be_there() {
     };
     let raw = golden("hellaswag-raw.jsonl");
     let cases = [
-        (Task::Hellaswag, options(1, None, Convention::LmEval), "have no split for them"),
+        (Task::Hellaswag, options(1, None, Convention::LmEval), "has no split for them"),
         (Task::Choices, options(1, None, Convention::LmEval), "DataOptions::shots_file"),
         (Task::Lambada, options(1, None, Convention::LmEval), "lambada uses no shots"),
         (Task::Lambada, options(1, Some("x"), Convention::LmEval), "lambada uses no shots"),
@@ -205,7 +205,7 @@ fn paths_are_checked() {
     assert!(message(Task::Mmlu, tests.to_str().unwrap()).contains("tests has no folder test/"));
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("test")).unwrap();
-    assert!(message(Task::Mmlu, dir.path().to_str().unwrap()).contains("holds no SUBJECT_test.csv"));
+    assert!(message(Task::Mmlu, dir.path().to_str().unwrap()).contains("has no SUBJECT_test.csv"));
 }
 
 /// A fault that shows only with the model's tokenizer and context.

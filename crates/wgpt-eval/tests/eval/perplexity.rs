@@ -232,8 +232,16 @@ fn what_makes_no_sense_is_refused() {
             ["a window of 129 tokens", "takes 2 to 128"],
         ),
         (9, PerplexityOptions { context: Some(2), ..llama.clone() }, ["a window of 2 tokens", "takes 3"]),
-        (9, PerplexityOptions { stride: Some(0), ..hf.clone() }, ["stride 0", "1 to the context of 128"]),
-        (9, PerplexityOptions { stride: Some(129), ..hf.clone() }, ["stride 129", "1 to the context of 128"]),
+        (
+            9,
+            PerplexityOptions { stride: Some(0), ..hf.clone() },
+            ["stride 0", "expected 1 to 128, the length of the context"],
+        ),
+        (
+            9,
+            PerplexityOptions { stride: Some(129), ..hf.clone() },
+            ["stride 129", "expected 1 to 128, the length of the context"],
+        ),
         (
             9,
             PerplexityOptions { stride: Some(8), ..llama.clone() },

@@ -99,10 +99,11 @@ fn a_file_of_another_run_is_refused() {
 
     let message = refused(&dataset, &TaskOptions { seed: 1, ..options.clone() });
     assert!(
-        message.contains("run.json: belongs to another run: seed is 0 in the file and 1 in this run"),
+        message
+            .contains("run.json: the file belongs to another run: seed is 0 in the file and 1 in this run"),
         "{message}"
     );
-    assert!(message.contains("give another one"), "{message}");
+    assert!(message.contains("name another file"), "{message}");
     let read = |task, data: &str, shots, convention| {
         let shots_file = (shots > 0).then(|| golden(data));
         Dataset::read(task, &golden(data), &DataOptions { convention, shots, shots_file }).unwrap()
@@ -152,22 +153,22 @@ fn a_damaged_file_is_refused() {
         changed.to_string()
     };
     let cases = [
-        (whole[..whole.len() / 2].to_owned(), "is not a complete file of answers (TaskOptions::resume)"),
-        (String::new(), "is not a complete file of answers (TaskOptions::resume)"),
-        ("{}".to_owned(), "is not a complete file of answers (TaskOptions::resume): missing field"),
-        (with(&|content| content["format"] = 2.into()), "has format 2, but this version reads 1"),
+        (whole[..whole.len() / 2].to_owned(), "this is not a complete file of answers (TaskOptions::resume)"),
+        (String::new(), "this is not a complete file of answers (TaskOptions::resume)"),
+        ("{}".to_owned(), "this is not a complete file of answers (TaskOptions::resume): missing field"),
+        (with(&|content| content["format"] = 2.into()), "the file has format 2, but this version reads 1"),
         (
             with(&|content| content["answers"][0]["index"] = 99.into()),
-            "its answer to question 99 does not fit",
+            "the answer to question 99 does not fit",
         ),
-        (with(&|content| content["answers"][0]["index"] = 1.into()), "its answer to question 1 does not fit"),
+        (with(&|content| content["answers"][0]["index"] = 1.into()), "the answer to question 1 does not fit"),
         (
             with(&|content| content["answers"][0]["logprobs"] = Vec::<f64>::new().into()),
             "does not fit the data",
         ),
         (
             with(&|content| content["answers"][0]["logprobs"][0] = Value::Null),
-            "is not a complete file of answers",
+            "this is not a complete file of answers",
         ),
     ];
     for (text, part) in cases {

@@ -18,11 +18,11 @@ use statistics::Method;
 
 /// Compare two records row by row, with a confidence interval for each change
 ///
-/// A record is the output of `wgpt bench model` or `wgpt bench kernels` with --json,
-/// also inside a file of benches/record or of gpu_bench.sh. Rows are paired by what
-/// was measured. The change is a change in speed: +10 % is faster. If both rows have 20
-/// samples or more, the interval is a bootstrap of the ratio of medians (with a fixed
-/// seed: the same files give the same result), otherwise Welch's t interval on the
+/// A record is the JSON output of `wgpt bench model` or `wgpt bench kernels`, or a file
+/// of benches/record or gpu_bench.sh that contains it. Rows of the same measurement are
+/// paired. The change is a change in speed: +10 % is faster. If both rows have at least
+/// 20 samples, the interval is a bootstrap of the ratio of medians. Its seed is fixed, so
+/// the same files give the same result. Otherwise it is Welch's t interval on the
 /// logarithms. An interval that contains 0 % counts as no difference. At 95 %, about one
 /// in 20 unchanged rows shows a difference by chance.
 #[derive(Debug, clap::Args)]
@@ -31,10 +31,10 @@ Examples:
   wgpt bench compare before.json after.json
   wgpt bench compare before.json after.json --confidence 99 --csv")]
 pub struct Args {
-    /// The baseline record
+    /// Baseline record
     #[arg(value_name = "A")]
     a: PathBuf,
-    /// The record to compare with it
+    /// Record to compare with the baseline
     #[arg(value_name = "B")]
     b: PathBuf,
     /// Probability in percent that an interval contains the true change
@@ -145,7 +145,8 @@ fn compare(a: &Records, b: &Records, confidence: u32) -> Result<Comparison, Erro
     if rows.is_empty() {
         let first = |names: &[String]| names.first().cloned().unwrap_or_default();
         return Err(Error::Input(format!(
-            "the records have no row in common: the first has {} such as {:?}, the second {} such as {:?}",
+            "the records have no row in common: the first has {} rows, such as {:?}, the second has {}, such \
+             as {:?}: compare records of the same models or kernels",
             only_in_a.len(),
             first(&only_in_a),
             only_in_b.len(),
@@ -212,7 +213,7 @@ fn warnings(a: &Records, b: &Records) -> Vec<String> {
         let in_b = &b[thing];
         if in_a != in_b {
             warnings.push(format!(
-                "{thing}: {} in the first, {} in the second",
+                "{thing} differs: {} in the first record, {} in the second",
                 in_a.join(", "),
                 in_b.join(", ")
             ));
@@ -337,9 +338,9 @@ mod tests {
         assert_eq!(
             found.warnings,
             [
-                "adapter: Card (vulkan) in the first, Other card (vulkan) in the second",
-                "driver: drv 1.0 in the first, drv 2.0 in the second",
-                "kernel hash: unknown in the first, ab in the second",
+                "adapter differs: Card (vulkan) in the first record, Other card (vulkan) in the second",
+                "driver differs: drv 1.0 in the first record, drv 2.0 in the second",
+                "kernel hash differs: unknown in the first record, ab in the second",
             ]
         );
     }

@@ -99,7 +99,7 @@ fn markdown(comparison: &Comparison) -> String {
     }
     for (names, which) in [(&comparison.only_in_a, "first"), (&comparison.only_in_b, "second")] {
         if !names.is_empty() {
-            text += &format!("\nonly in the {which}:\n");
+            text += &format!("\nonly in the {which} record:\n");
             text.extend(names.iter().map(|name| format!("- {name}\n")));
         }
     }
@@ -154,7 +154,7 @@ mod tests {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert!(lines[3].contains("1.50 us") && lines[3].contains("too few samples"), "{text}");
-        assert!(text.ends_with("only in the first:\n- tg8\n"), "{text}");
+        assert!(text.ends_with("only in the first record:\n- tg8\n"), "{text}");
     }
 
     #[test]

@@ -15,23 +15,23 @@ use crate::output::note;
 use crate::plot::WIDTH;
 use rates::Panel;
 
-/// Draw records as SVG: kernels on their roofline, tokens per second by depth, memory
+/// Draw records as SVG: kernels on a roofline, tokens per second by depth, memory
 ///
-/// A record is the output of `wgpt bench model` or `wgpt bench kernels` with --json, also
-/// inside a file of benches/record or of gpu_bench.sh. Each kernel record
-/// becomes a roofline with all of its rows. Model rows become lines of tokens per second
-/// against the depth, and against the prompt's length if there are several lengths. Rows
-/// of several contexts (--ctx-size) become lines of the planned memory.
+/// A record is the JSON output of `wgpt bench model` or `wgpt bench kernels`, or a file
+/// of benches/record or gpu_bench.sh that contains it. Each kernel record becomes a
+/// roofline with all of its rows. Model rows become lines of tokens per second against
+/// the depth, and against the prompt's length if there are several lengths. Rows with
+/// several contexts (--ctx-size) become lines of the planned memory.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "\
 Examples:
   wgpt bench plot kernels.json -o roofline.svg
-  wgpt bench plot before.json after.json -o rates.svg     the rows of both in one picture",
+  wgpt bench plot before.json after.json -o rates.svg     both in one picture",
     override_usage = "wgpt bench plot -o <FILE> <RECORD>..."
 )]
 pub struct Args {
-    /// The records
+    /// Records to draw
     #[arg(required = true, value_name = "RECORD")]
     files: Vec<PathBuf>,
     /// Write the picture to FILE
@@ -63,10 +63,10 @@ fn out_and_inputs(args: &Args) -> anyhow::Result<(&Path, &[PathBuf])> {
     }
     match args.files.split_last() {
         Some((out, inputs)) if !inputs.is_empty() && out.extension().is_some_and(|end| end == "svg") => {
-            note(&format!("note: {} will be a record in the next release: write -o {0}", out.display()));
+            note(&format!("note: the next release will read {} as a record: write -o {0}", out.display()));
             Ok((out, inputs))
         }
-        _ => Err(usage("give the picture to write: -o FILE")),
+        _ => Err(usage("name the file of the picture: -o FILE")),
     }
 }
 
@@ -76,7 +76,7 @@ pub fn svg(records: &Records) -> anyhow::Result<String> {
     let rooflines: Vec<_> = records.kernels.iter().filter(|record| !record.kernels.is_empty()).collect();
     let heights = rooflines.iter().map(|record| roofline::height(record));
     let heights: Vec<u32> = heights.chain(panels.iter().map(Panel::height)).collect();
-    anyhow::ensure!(!heights.is_empty(), "there is no row to draw");
+    anyhow::ensure!(!heights.is_empty(), "the records have no rows to draw");
     let mut text = String::new();
     {
         let root = SVGBackend::with_string(&mut text, (WIDTH, heights.iter().sum())).into_drawing_area();

@@ -42,14 +42,14 @@ pub fn panels(rows: &[ModelRow]) -> Vec<Panel> {
         let depth = if row.n_depth > 0 { format!(" @ d{}", row.n_depth) } else { String::new() };
         (format!("{}{depth}", name(row)), row.n_prompt as f64)
     };
-    let depth = "tokens in the context before";
+    let depth = "tokens already in the context";
     let mut panels = vec![
-        panel("Decode, tokens a second", depth, rows, is_decode, by_depth),
-        panel("Prefill, tokens a second", depth, rows, is_prefill, by_depth),
-        panel("Prefill, then decode, tokens a second", depth, rows, both, by_depth),
+        panel("Decode, tokens per second", depth, rows, is_decode, by_depth),
+        panel("Prefill, tokens per second", depth, rows, is_prefill, by_depth),
+        panel("Prefill, then decode, tokens per second", depth, rows, both, by_depth),
     ];
     let lengths =
-        panel("Prefill by length, tokens a second", "tokens of the prompt", rows, is_prefill, by_length);
+        panel("Prefill by length, tokens per second", "tokens in the prompt", rows, is_prefill, by_length);
     let has_line = |panel: &Panel| {
         panel.series.iter().any(|series| series.points.iter().any(|point| point.0 != series.points[0].0))
     };
@@ -94,7 +94,7 @@ fn memory(rows: &[ModelRow]) -> Panel {
     for (row, memory) in planned() {
         let Memory { n_ctx, model_size, plan_bytes, plan_kv_bytes, plan_activations_bytes } = memory;
         let parts = [
-            ("in all", plan_bytes),
+            ("total", plan_bytes),
             ("weights", model_size),
             ("KV cache", plan_kv_bytes),
             ("activations", plan_activations_bytes),
@@ -112,8 +112,8 @@ fn memory(rows: &[ModelRow]) -> Panel {
     series.iter_mut().for_each(|series| series.points.sort_by(|a, b| a.0.total_cmp(&b.0)));
     Panel {
         title: "Memory by context".to_owned(),
-        x_title: "positions of the context",
-        y_title: "MiB as planned before loading",
+        x_title: "positions in the context",
+        y_title: "planned memory in MiB",
         place: distinct(planned().map(|(row, _)| place(row))),
         series,
     }
@@ -250,9 +250,9 @@ mod tests {
             })
             .collect();
         let want: [(&str, Vec<(&str, usize)>); 3] = [
-            ("Decode, tokens a second", vec![("gpt2 f16 tg8", 2)]),
-            ("Prefill, tokens a second", vec![("gpt2 f16 pp128", 1), ("gpt2 f16 pp512", 2)]),
-            ("Prefill by length, tokens a second", vec![("gpt2 f16", 2), ("gpt2 f16 @ d64", 1)]),
+            ("Decode, tokens per second", vec![("gpt2 f16 tg8", 2)]),
+            ("Prefill, tokens per second", vec![("gpt2 f16 pp128", 1), ("gpt2 f16 pp512", 2)]),
+            ("Prefill by length, tokens per second", vec![("gpt2 f16", 2), ("gpt2 f16 @ d64", 1)]),
         ];
         assert_eq!(found, want);
         assert_eq!(panels[0].series[0].points[0], (0.0, 12.0, 0.0));
@@ -305,9 +305,12 @@ mod tests {
     fn the_picture_names_axes_adapter_and_lines() {
         let models = rows(&[model_row(0, 8, 0, &[12.0, 12.5]), model_row(0, 8, 100, &[11.0, 11.5])]);
         let text = svg(&Records { models, ..Records::default() }).unwrap();
-        for part in
-            ["Decode, tokens a second", "Card (vulkan, drv 1.0)", "tokens in the context", "gpt2 f16 tg8"]
-        {
+        for part in [
+            "Decode, tokens per second",
+            "Card (vulkan, drv 1.0)",
+            "tokens already in the context",
+            "gpt2 f16 tg8",
+        ] {
             assert!(text.contains(part), "{part}");
         }
         assert!(svg(&Records::default()).is_err());

@@ -166,7 +166,7 @@ pub fn draw(area: &Area<'_>, record: &KernelRecord) -> anyhow::Result<()> {
         record.header.wgpt_version,
         record.header.kernel_hash,
         record.header.test_time,
-        if record.complete { "" } else { "; not complete" }
+        if record.complete { "" } else { "; incomplete" }
     );
     write_title(area, "Kernels on the roofline", &below)?;
     let (left, right) = area.split_horizontally(CHART_WIDTH);
@@ -298,14 +298,14 @@ fn draw_dots(
 fn list(area: &Area<'_>, entries: &[Entry<'_>], record: &KernelRecord) -> anyhow::Result<()> {
     let clock = match record.roofline.clock {
         Clock::Gpu => "GPU time",
-        Clock::Wall => "wall time less a submit's",
+        Clock::Wall => "wall time minus that of a submit",
     };
     let mut y = TITLE_HEIGHT + 8;
     let text = format!("percent of the roof, warm | cold caches (filled and hollow dots); {clock}");
     write(area, &text, (8, y), 12, GREY)?;
     y += LINE_HEIGHT;
     if record.kernels.iter().any(|row| row.figures.flops == 0) {
-        let text = "what has no arithmetic stands at the left edge, by its bandwidth";
+        let text = "kernels without arithmetic are at the left edge, placed by bandwidth";
         write(area, text, (8, y), 12, GREY)?;
         y += LINE_HEIGHT;
     }

@@ -89,7 +89,7 @@ pub fn histogram(records: &[TokenRecord], mean: Option<f64>) -> Markup {
                 rect.bar x=(x.at(from) + 0.5) width=(x.at(to) - x.at(from) - 1.0) y=(y.at(share(count)))
                     height=(y.start - y.at(share(count))) {
                     title {
-                        (tick(from)) @if last { " and more" } @else { " to " (tick(to)) }
+                        (tick(from)) @if last { " or more" } @else { " to " (tick(to)) }
                         ": " (count) " tokens, " (format!("{:.1}", share(count))) "%"
                     }
                 }
@@ -134,7 +134,7 @@ pub fn by_position(records: &[TokenRecord]) -> Markup {
         points.iter().map(|point| format!("{:.1},{:.1}", at(point).0, at(point).1)).collect();
     html! {
         svg viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img" aria-label="Mean loss by position in the window" {
-            (axes(&x, &y, "tokens in front of it in the window", "mean -log P, in nats"))
+            (axes(&x, &y, "tokens before it in the window", "mean -log P, in nats"))
             polyline.line points=(line.join(" ")) {}
             @for point in &points {
                 @let (from, to, mean, n) = point;
@@ -178,7 +178,7 @@ mod tests {
         let few = records(&[0.1, 0.2, 3.0, 99.0, f32::INFINITY]);
         let picture = histogram(&few, Some(2.0)).into_string();
         for text in
-            ["0 to 0.5: 2 tokens, 40.0%", "3 to 3.5: 1 tokens", "19.5 and more: 2 tokens", "mean 2.000"]
+            ["0 to 0.5: 2 tokens, 40.0%", "3 to 3.5: 1 tokens", "19.5 or more: 2 tokens", "mean 2.000"]
         {
             assert!(picture.contains(text), "{text}: {picture}");
         }

@@ -49,7 +49,9 @@ pub fn page(report: &Report<'_>, pieces: &Pieces<'_>) -> anyhow::Result<String> 
                 header {
                     h1 { (title) }
                     @if !report.result.complete {
-                        p.warning { "The evaluation was interrupted: the figures are of the part that was scored." }
+                        p.warning {
+                            "The evaluation was interrupted: the figures cover only the part that was scored."
+                        }
                     }
                     (figures(report))
                     (circumstances(report))
@@ -58,7 +60,7 @@ pub fn page(report: &Report<'_>, pieces: &Pieces<'_>) -> anyhow::Result<String> 
                     (heat_map(pieces, &maps, left_out, &surprises))
                     section.charts {
                         figure {
-                            figcaption { h2 { "How surprising tokens are" } }
+                            figcaption { h2 { "How surprising the tokens are" } }
                             (charts::histogram(pieces.records, report.result.nll))
                         }
                         figure {
@@ -80,9 +82,9 @@ fn figures(report: &Report<'_>) -> Markup {
     let result = &report.result;
     let mut cards = vec![
         ("perplexity", with_error(result.perplexity, result.perplexity_stderr, 3)),
-        ("nats a token", with_error(result.nll, result.nll_stderr, 4)),
+        ("nats per token", with_error(result.nll, result.nll_stderr, 4)),
     ];
-    let bits = [("bits a byte", result.bits_per_byte), ("bits a word", result.bits_per_word)];
+    let bits = [("bits per byte", result.bits_per_byte), ("bits per word", result.bits_per_word)];
     cards.extend(bits.into_iter().filter_map(|(label, value)| Some((label, format!("{:.4}", value?)))));
     cards.push(("tokens scored", result.tokens_scored.to_string()));
     html! {
@@ -114,7 +116,7 @@ fn circumstances(report: &Report<'_>) -> Markup {
         rows.push(("text sha256", file.sha256.clone()));
     }
     rows.push(("device", format!("{}, {}", run.device.name, run.device.driver_info)));
-    rows.push(("made by", format!("wgpt {}", run.version)));
+    rows.push(("created by", format!("wgpt {}", run.version)));
     html! {
         details {
             summary { "protocol " (result.protocol) ", context " (windows(result)) ", begin of text: " (bos(result)) }
@@ -122,8 +124,8 @@ fn circumstances(report: &Report<'_>) -> Markup {
                 @for (label, value) in &rows { dt { (label) } dd { (value) } }
             }
             p {
-                "Standard errors take tokens as independent; that of the perplexity is by the delta method. Figures of \
-                 different protocols cannot be compared."
+                "Standard errors assume that tokens are independent. The standard error of the perplexity follows \
+                 from the delta method. Figures of different protocols cannot be compared."
             }
         }
     }
@@ -141,11 +143,11 @@ fn heat_map(pieces: &Pieces<'_>, maps: &[Map<'_>], left_out: bool, surprises: &[
                 }
                 span.u { "not scored" }
             }
-            p.hint { "Point at a token, tap it, or walk with the arrow keys for its figures." }
+            p.hint { "Point at a token, tap it, or move with the arrow keys to see its figures." }
             @if left_out {
                 p.warning {
-                    "The map shows the first " (n_shown) " tokens, as many as a page holds well. \
-                     The figures, the charts and the list below are of all " (pieces.records.len()) " scored ones."
+                    "The map shows only the first " (n_shown) " tokens, so that the page stays fast. "
+                    "The figures, the charts and the list below cover all " (pieces.records.len()) " scored tokens."
                 }
             }
             div #map tabindex="0" role="group" aria-label="The text, coloured by surprise" aria-describedby="tip" {
@@ -201,7 +203,7 @@ fn surprise_table(pieces: &Pieces<'_>, maps: &[Map<'_>], surprises: &[usize]) ->
             }
             div.scroll { table {
                 thead { tr {
-                    th { "-log P" } th { "P" } th { "rank" } th { "in its place" } th { "most probable" } th { "its P" }
+                    th { "-log P" } th { "P" } th { "rank" } th { "in context" } th { "most probable" } th { "its P" }
                 } }
                 tbody { @for &i in surprises {
                     @let record = &pieces.records[i];
