@@ -25,7 +25,7 @@ fn small() -> ModelFiles {
 
 /// A pass that was begun is finished by another session's call, with its own uploads.
 #[test]
-fn a_pass_that_ran_no_piece_keeps_its_uploads() {
+fn a_pass_that_has_not_run_yet_keeps_its_uploads() {
     let (engine, _) = load(small(), &ModelOptions::default());
     let tokens = [1, 2, 3];
     let expected = engine.session().advance(&tokens).unwrap().to_vec();
@@ -52,7 +52,7 @@ fn a_pass_that_ran_no_piece_keeps_its_uploads() {
 
 /// Steps ahead whose results could not be read are computed again when the text resumes.
 #[test]
-fn a_text_resumes_after_steps_ahead_could_not_be_read() {
+fn a_text_resumes_after_unreadable_steps_ahead() {
     let options = ModelOptions { steps_ahead: Some(4), ..ModelOptions::default() };
     let (engine, faults) = load(small(), &options);
     let options = || GenerateOptions {
@@ -78,7 +78,7 @@ fn a_text_resumes_after_steps_ahead_could_not_be_read() {
 
 /// A message whose options are refused does not cost the conversation its cached tokens.
 #[test]
-fn refused_options_leave_a_chat_its_session() {
+fn a_chat_keeps_its_session_if_options_are_refused() {
     let files = ModelFiles::open(concat!(env!("CARGO_MANIFEST_DIR"), "/weights").as_ref()).unwrap();
     let template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}";
     let template = files.compile_chat_template("test", template).unwrap();

@@ -90,7 +90,7 @@ fn worst(engine: &Engine, n: usize, steps: usize) -> f32 {
 }
 
 #[test]
-fn a_step_computes_what_each_session_would() {
+fn a_batch_step_equals_separate_steps() {
     for (g, gpu) in GPUS.iter().enumerate() {
         // All sizes on the first device; on the others one size of one pass and one of
         // two.
@@ -112,7 +112,7 @@ fn a_step_computes_what_each_session_would() {
 }
 
 #[test]
-fn greedy_steps_choose_what_each_session_would() {
+fn greedy_batch_steps_equal_separate_steps() {
     for (options, exact) in
         [(deterministic(), true), (f32_options(), false), (ModelOptions::default(), false)]
     {
@@ -202,7 +202,7 @@ fn a_failing_step_changes_nothing() {
 }
 
 #[test]
-fn passes_that_ran_before_a_failure_are_taken_back() {
+fn passes_that_ran_before_a_failure_are_undone() {
     for options in [ModelOptions::default(), f32_options()] {
         let engine = load_tiny(&GPUS[0], &options);
         let (mut own, mut twins) = sessions(&engine, 20);

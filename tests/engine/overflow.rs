@@ -209,7 +209,7 @@ impl Wanted<'_> {
 }
 
 #[test]
-fn every_path_names_layer_and_position_and_goes_on() {
+fn every_path_reports_layer_and_position_and_continues() {
     for (layer, what) in [(0, "value"), (1, "key")] {
         let dir = write(layer, what, Trigger::Token(T));
         for (i, gpu) in GPUS.iter().enumerate() {
@@ -228,7 +228,7 @@ fn every_path_names_layer_and_position_and_goes_on() {
 
 /// Tests a cache of several slabs, which other kernels write.
 #[test]
-fn a_grown_cache_is_watched_as_well() {
+fn a_grown_cache_is_checked_too() {
     let gpu = GPUS.last().unwrap();
     for (layer, what) in [(1, "value"), (0, "key")] {
         let dir = write(layer, what, Trigger::Token(T));
@@ -250,7 +250,7 @@ fn a_grown_cache_is_watched_as_well() {
 /// Without detection, the model computes with what f16 makes of the value, and no error
 /// is reported.
 #[test]
-fn without_the_option_nothing_is_told() {
+fn nothing_is_reported_without_the_option() {
     let dir = write(1, "key", Trigger::Token(T));
     for gpu in GPUS.iter() {
         let engine = load(gpu, &dir, ModelOptions { detect_overflow: false, ..detecting() });
@@ -261,7 +261,7 @@ fn without_the_option_nothing_is_told() {
 }
 
 #[test]
-fn an_f32_cache_runs_through() {
+fn an_f32_cache_does_not_overflow() {
     let dir = write(1, "value", Trigger::Token(T));
     for gpu in GPUS.iter() {
         for deterministic in [false, true] {
@@ -291,7 +291,7 @@ fn generate(engine: &Engine, options: GenerateOptions) -> (Vec<u32>, Option<Erro
 /// The step whose token is at the position fails. The tokens before it equal those of a
 /// text that ends there, even if the failed pass ran ahead of them.
 #[test]
-fn generated_texts_reach_the_position_whatever_runs_ahead() {
+fn a_text_reaches_the_position_whatever_runs_ahead() {
     const POSITION: usize = 30;
     let dir = write(1, "key", Trigger::Position(POSITION));
     let greedy = SamplingParams::greedy;

@@ -99,7 +99,7 @@ fn pages_of(file: &[u8]) -> bool {
 }
 
 #[test]
-fn a_session_goes_on_with_the_same_bits() {
+fn a_session_continues_with_the_same_bits() {
     for kv_dtype in [DType::F16, DType::F32] {
         let engine = engine(&ModelOptions { kv_dtype, ..deterministic() });
         for n in [1, PAGE_SIZE - 1, PAGE_SIZE, PAGE_SIZE + 1, 100] {
@@ -119,7 +119,7 @@ fn a_session_goes_on_with_the_same_bits() {
 }
 
 #[test]
-fn the_pages_themselves_are_taken_not_the_tokens_alone() {
+fn pages_are_restored_and_not_only_tokens() {
     // All keys and values are set to zero, which no model computes; the logits must show
     // it.
     let engine = engine(&deterministic());
@@ -132,7 +132,7 @@ fn the_pages_themselves_are_taken_not_the_tokens_alone() {
 }
 
 #[test]
-fn empty_forked_and_rewound_sessions() {
+fn empty_forked_and_rewound_sessions_can_be_saved() {
     let engine = engine(&deterministic());
     let empty = saved(&engine.session());
     let mut restored = restore(&engine, &empty).unwrap();
@@ -150,7 +150,7 @@ fn empty_forked_and_rewound_sessions() {
 }
 
 #[test]
-fn a_file_holds_nothing_of_other_sessions() {
+fn a_file_contains_nothing_of_other_sessions() {
     let engine = engine(&deterministic());
     // This session leaves its keys and values in pages that the next one takes.
     drop(session(&engine, 120));
@@ -161,7 +161,7 @@ fn a_file_holds_nothing_of_other_sessions() {
 }
 
 #[test]
-fn long_pages_pass_in_pieces_and_over_several_slabs() {
+fn long_pages_are_copied_in_pieces_over_several_slabs() {
     // A binding holds 5 pages, so there are two slabs. The readback buffer is sized for
     // the logits, which is less than a page: [2, 5, 16, 8] f32.
     let shape = "n_layer=3,n_embd=40,n_head=5,n_inner=48,vocab_size=8,n_positions=120";
@@ -187,7 +187,7 @@ fn long_pages_pass_in_pieces_and_over_several_slabs() {
 }
 
 #[test]
-fn other_chunks_contexts_and_devices_take_the_pages() {
+fn other_chunks_contexts_and_devices_can_use_the_pages() {
     let first = engine(&deterministic());
     let mut original = session(&first, 60);
     let file = saved(&original);
@@ -210,7 +210,7 @@ fn other_chunks_contexts_and_devices_take_the_pages() {
 }
 
 #[test]
-fn what_this_engine_would_compute_otherwise_is_computed() {
+fn pages_of_a_different_engine_are_recomputed() {
     let original = saved(&session(&engine(&deterministic()), 60));
     let others = [
         ModelOptions { kv_dtype: DType::F32, ..deterministic() },
@@ -227,7 +227,7 @@ fn what_this_engine_would_compute_otherwise_is_computed() {
 }
 
 #[test]
-fn a_session_of_another_device_is_saved_by_its_tokens() {
+fn a_session_of_another_device_is_saved_as_tokens() {
     let engine = engine(&deterministic());
     let mut first = session(&engine, 33);
     let fork = first.fork();
@@ -300,7 +300,7 @@ fn another_version_is_named() {
 }
 
 #[test]
-fn headers_that_lie_are_refused_without_believing_them() {
+fn headers_with_false_numbers_are_refused() {
     let engine = engine(&deterministic());
     let file = saved(&session(&engine, 20));
     assert!(restore(&engine, &with_header(&file, |_| {})).is_ok());
@@ -377,7 +377,7 @@ fn random_damage_never_panics() {
 }
 
 #[test]
-fn a_failed_save_leaves_the_old_file_whole() {
+fn a_failed_save_leaves_the_old_file_intact() {
     let engine = engine(&deterministic());
     let first = session(&engine, 20);
     let dir = TempDir::new().unwrap();
@@ -421,7 +421,7 @@ fn generated(run: &mut Generation) -> Vec<u32> {
 }
 
 #[test]
-fn a_text_goes_on_where_it_was_saved() {
+fn a_text_continues_where_it_was_saved() {
     for (steps_ahead, lookup) in [(0, None), (4, None), (0, Some(4))] {
         let engine = engine(&ModelOptions { steps_ahead: Some(steps_ahead), ..deterministic() });
         let prompt = tokens(20);
@@ -449,7 +449,7 @@ fn a_text_goes_on_where_it_was_saved() {
 }
 
 #[test]
-fn full_and_sliding_contexts_give_a_session_too() {
+fn texts_with_a_full_or_sliding_context_return_a_session() {
     let engine = engine(&ModelOptions { n_ctx: Some(32), ..deterministic() });
     let mut run = engine.generate_tokens(&tokens(20), greedy(100, None)).unwrap();
     let found = generated(&mut run);
@@ -465,7 +465,7 @@ fn full_and_sliding_contexts_give_a_session_too() {
 }
 
 #[test]
-fn a_full_cache_refuses_and_nothing_is_lost() {
+fn a_full_cache_refuses_a_session_and_loses_nothing() {
     let plan = engine(&deterministic()).memory_plan().total_bytes();
     let engine = engine(&ModelOptions { memory_budget: Some(plan), ..deterministic() });
     let mut first = session(&engine, 100);

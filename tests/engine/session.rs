@@ -28,7 +28,7 @@ fn logits(session: &mut Session, tokens: &[u32]) -> Vec<f32> {
 }
 
 #[test]
-fn a_fork_shares_full_pages_and_copies_a_begun_one() {
+fn a_fork_shares_full_pages_and_copies_a_partial_one() {
     let engine = tiny();
     let all = tokens(100);
     for begun in [0, 1, PAGE_SIZE - 1] {
@@ -88,7 +88,7 @@ fn truncating_rewinds_and_frees_pages() {
 }
 
 #[test]
-fn many_sessions_in_any_order_leave_the_pool_as_it_was() {
+fn many_sessions_in_any_order_leave_the_pool_unchanged() {
     let engine = tiny();
     let mut sessions: Vec<Session> = Vec::new();
     let mut state = 12345_u32;
@@ -201,7 +201,7 @@ fn the_ledger_follows_growth_and_returns_to_zero() {
 }
 
 #[test]
-fn bad_tokens_are_errors_and_leave_the_session_whole() {
+fn bad_tokens_are_errors_and_leave_the_session_unchanged() {
     let engine = tiny();
     let mut session = engine.session();
     session.prefill(&tokens(10)).unwrap();
@@ -217,7 +217,7 @@ fn bad_tokens_are_errors_and_leave_the_session_whole() {
 }
 
 #[test]
-fn a_failing_callback_leaves_the_session_whole() {
+fn a_failing_callback_leaves_the_session_unchanged() {
     let engine = tiny();
     let mut session = engine.session();
     session.prefill(&tokens(10)).unwrap();
@@ -333,7 +333,7 @@ fn sampled_text_repeats_with_its_seed() {
 }
 
 #[test]
-fn logprobs_are_the_models_own() {
+fn logprobs_match_the_logits_of_the_model() {
     let engine = tiny();
     let options = GenerateOptions { logprobs: Some(3), ..greedy(Some(3), Overflow::Stop) };
     let mut session = engine.session();

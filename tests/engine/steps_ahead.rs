@@ -44,7 +44,7 @@ fn run(engine: &Engine, prompt: &[u32], options: GenerateOptions) -> (Vec<u32>, 
 }
 
 #[test]
-fn tokens_equal_those_of_the_cpus_sampler() {
+fn tokens_match_the_sampler_on_the_cpu() {
     let engines: Vec<Engine> = [0, 1, 2, 5, STEPS_AHEAD_MAX].map(tiny).into();
     let params = [
         SamplingParams::greedy(),
@@ -70,7 +70,7 @@ fn tokens_equal_those_of_the_cpus_sampler() {
 }
 
 #[test]
-fn deterministic_tokens_equal_as_well() {
+fn deterministic_tokens_match_too() {
     let files = || tiny_files();
     let (plain, ahead) = (load(files(), 0, true), load(files(), 4, true));
     for sampling in [SamplingParams::greedy(), sampled(5)] {
@@ -80,7 +80,7 @@ fn deterministic_tokens_equal_as_well() {
 }
 
 #[test]
-fn texts_end_where_they_end_on_the_cpu() {
+fn texts_end_at_the_same_token_as_on_the_cpu() {
     let (plain, ahead) = (demo(0), demo(6));
     let story = plain.tokenizer().unwrap().encode("Once upon a time").unwrap();
     let mut ends = [0; 2];
@@ -163,7 +163,7 @@ fn generations_run_on_several_threads() {
 /// The pool fills up during the text: running ahead stops, and every token that plain
 /// decoding gives comes before the error.
 #[test]
-fn a_full_pool_costs_no_token() {
+fn a_full_pool_loses_no_token() {
     // A binding of 256 KiB holds 64 pages of a layer, so four of them hold 256 pages.
     let gpu = GpuOptions { max_binding_bytes: Some(256 << 10), ..GpuOptions::default() };
     let gpu = Arc::new(open_gpu(gpu));
@@ -204,7 +204,7 @@ fn a_full_pool_costs_no_token() {
 }
 
 #[test]
-fn a_running_generation_creates_nothing() {
+fn a_running_generation_creates_no_gpu_object() {
     // A separate device, because the other tests create objects on the shared one.
     let gpu = Arc::new(open_gpu(GpuOptions::default()));
     let model = ModelOptions { steps_ahead: Some(4), ..ModelOptions::default() };
@@ -225,7 +225,7 @@ fn a_running_generation_creates_nothing() {
 }
 
 #[test]
-fn the_plan_counts_the_sampler_and_the_options_are_checked() {
+fn the_plan_includes_the_sampler_and_options_are_checked() {
     let gpu = Arc::new(open_gpu(GpuOptions::default()));
     for steps_ahead in [0, 1, STEPS_AHEAD_MAX] {
         let options = ModelOptions { steps_ahead: Some(steps_ahead), ..ModelOptions::default() };

@@ -25,7 +25,7 @@ fn decode(session: &mut Session, sampler: &mut Option<Sampler>, n: usize) -> Vec
 }
 
 #[test]
-fn decoding_creates_nothing() -> Result<(), Error> {
+fn decoding_creates_no_objects_per_token() -> Result<(), Error> {
     let _alone = alone();
     let device = std::env::var("WGPT_DEVICE").ok();
     let open = |strategy| {

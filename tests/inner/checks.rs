@@ -91,7 +91,7 @@ fn a_write_beyond_an_array_changes_nothing_outside() {
 /// One device compiles a variant once with checks and once without them, in either order.
 #[test]
 #[allow(unsafe_code, reason = "the variant is compiled, and no dispatch of it runs")]
-fn checked_and_unchecked_forms_of_a_variant_are_compiled_apart() {
+fn checked_and_unchecked_forms_are_compiled_separately() {
     let compile = |gpu: &Gpu, checked: bool| {
         let mut slots = Params::new(gpu, 1).unwrap();
         let recorder = if checked {

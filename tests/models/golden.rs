@@ -226,7 +226,7 @@ fn f32_logits_and_greedy_tokens_equal_transformers_on_every_path() {
 
 /// Forces every implementation that a device can run in turn, on both floors.
 #[test]
-fn every_variant_forced_in_turn_equals_transformers() {
+fn every_forced_variant_equals_transformers() {
     // GPT-2, then a model with what GPT-2 lacks: an RMSNorm, rotation, a gate, fewer
     // heads of k and v.
     every_variant("gpt2-tiny", &[&GPUS[0], &GPUS[GPUS.len() - 1]], &[Op::RmsNorm, Op::RmsGemv]);
@@ -271,7 +271,7 @@ fn check_greedy(session: &mut Session, golden: &Golden, case: &str) {
 }
 
 #[test]
-fn nano_sort_sorts() {
+fn the_model_nano_sort_sorts() {
     let engine = engine(&GPUS[0], Path::new("tests/golden/gpt-nano-sort"), &ModelOptions::default());
     for letters in [[2, 1, 0, 1, 1, 2], [0, 0, 0, 0, 0, 0], [2, 2, 1, 1, 0, 0], [0, 1, 2, 0, 1, 2]] {
         let mut session = engine.session();
@@ -372,7 +372,7 @@ fn deterministic_logits_do_not_depend_on_the_chunks() {
 /// A gemm that splits k gives the right logits; it is refused in deterministic mode,
 /// where results must not depend on the number of rows.
 #[test]
-fn a_split_gemm_is_right_and_refused_in_deterministic_mode() {
+fn a_split_gemm_is_correct_but_refused_in_deterministic_mode() {
     let dir = Path::new("tests/golden/gpt2-tiny");
     let golden = Golden::read(dir);
     let options = |deterministic, variants: &[&str]| {

@@ -16,7 +16,7 @@ const N_CTX: usize = 8208;
 const N_DECODED: usize = 5;
 
 #[test]
-fn a_context_beyond_8192_is_the_naive_models() {
+fn a_context_beyond_8192_equals_the_naive_model() {
     let gpu = Arc::new(support::open_gpu(GpuOptions::default()));
     let dir = support::lengthened(GOLDEN, N_CTX);
     let options = ModelOptions {

@@ -49,7 +49,7 @@ fn documented(package: &str) -> String {
 
 #[test]
 #[cfg(unix)]
-fn public_items_are_those_recorded() {
+fn public_items_match_the_recorded_lists() {
     let (here, mut total) = (rustc(), 0);
     for package in ["wgpt", "wgpt-eval"] {
         let path = Path::new(ROOT).join("tests/source").join(format!("{package}.items.txt"));

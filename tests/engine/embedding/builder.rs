@@ -57,7 +57,7 @@ fn check_works(engine: &Engine) {
 }
 
 #[test]
-fn engines_and_what_they_make_cross_threads() {
+fn engines_sessions_and_texts_can_cross_threads() {
     fn send<T: Send + 'static>() {}
     fn sync<T: Sync + Clone>() {}
     fn unpin<T: Unpin>() {}
@@ -128,7 +128,7 @@ fn a_time_limit_ends_any_phase_and_releases_everything() {
 }
 
 #[test]
-fn a_future_that_is_dropped_at_any_report_releases_everything() {
+fn a_future_dropped_at_any_report_releases_everything() {
     let gpu = open();
     let n = reports(&builder(&gpu)).len();
     for drop_at in 0..n {
@@ -172,7 +172,7 @@ fn stopping_a_future_waits_for_its_end() {
 }
 
 #[test]
-fn wgpu_holds_no_memory_of_a_load_that_ended() {
+fn wgpu_frees_the_memory_of_a_stopped_load() {
     let host = Host::with_required();
     // `None` on APIs whose driver manages memory itself (Metal).
     let allocated = || host.device.generate_allocator_report().map(|report| report.total_allocated_bytes);
@@ -193,7 +193,7 @@ fn wgpu_holds_no_memory_of_a_load_that_ended() {
 }
 
 #[test]
-fn a_callback_that_panics_harms_nothing() {
+fn a_panicking_callback_does_no_harm() {
     let gpu = open();
     let n = reports(&builder(&gpu)).len();
     for panic_at in [0, 3, n / 2, n - 1] {
@@ -214,7 +214,7 @@ fn a_callback_that_panics_harms_nothing() {
 }
 
 #[test]
-fn a_future_wakes_whoever_polled_last() {
+fn a_future_wakes_the_last_poller() {
     let gpu = open();
     // Two polls: the first one, and the one after the wake.
     let (engine, polls) = executor::run(builder(&gpu).build_async());
@@ -240,7 +240,7 @@ fn a_future_wakes_whoever_polled_last() {
 }
 
 #[test]
-fn a_builder_takes_any_source_of_a_device() {
+fn a_builder_accepts_any_source_of_a_device() {
     let files = Arc::new(ModelFiles::random(config(), 7).unwrap());
     let builder = Engine::builder().files(Arc::clone(&files));
     let device = std::env::var("WGPT_DEVICE").ok().filter(|device| !device.is_empty());

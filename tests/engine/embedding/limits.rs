@@ -108,7 +108,7 @@ fn own(options: ModelOptions) -> (Arc<Gpu>, Engine) {
 }
 
 #[test]
-fn behind_its_deadline_a_session_does_nothing() {
+fn a_session_does_nothing_after_its_deadline() {
     let (gpu, engine) = own(deterministic());
     let mut session = engine.session();
     let mut other = engine.session();
@@ -131,7 +131,7 @@ fn behind_its_deadline_a_session_does_nothing() {
 }
 
 #[test]
-fn a_text_ends_with_its_time_and_keeps_what_there_is() {
+fn a_text_ends_at_its_time_limit_and_keeps_its_tokens() {
     for steps_ahead in [0, 4] {
         let (gpu, engine) = own(ModelOptions { steps_ahead: Some(steps_ahead), ..ModelOptions::default() });
         let options = |timeout| GenerateOptions {

@@ -77,7 +77,7 @@ fn a_stream_gives_the_pieces_of_the_iterator() {
 }
 
 #[test]
-fn a_stream_that_nobody_reads_waits() {
+fn an_unread_stream_waits() {
     let (gpu, engine) = engine();
     let expected: Vec<Piece> = engine.generate(PROMPT, options()).unwrap().collect::<Result<_>>().unwrap();
     let before = gpu.step_timings().submits;
@@ -100,7 +100,7 @@ fn a_stream_that_nobody_reads_waits() {
 }
 
 #[test]
-fn a_stream_that_is_dropped_ends_within_a_chunk() {
+fn a_dropped_stream_ends_within_a_chunk() {
     let (gpu, engine) = engine();
     let mut session = engine.session();
     let before = gpu.step_timings().submits;
@@ -135,7 +135,7 @@ fn poll_next_once(stream: &mut GenerationStream) -> Poll<Option<Result<Piece>>> 
 }
 
 #[test]
-fn finishing_a_stream_ends_the_text_and_gives_it_back() {
+fn finishing_a_stream_ends_the_text_and_returns_it() {
     let (_, engine) = engine();
     let mut stream = engine.generate_stream(PROMPT, options()).unwrap();
     assert!(executor::next(&mut stream).0.unwrap().is_ok());
@@ -161,7 +161,7 @@ fn the_callers_flag_ends_a_stream() {
 }
 
 #[test]
-fn an_error_is_an_item_and_the_text_can_go_on() {
+fn an_error_is_an_item_and_the_text_can_continue() {
     let (gpu, faults) = faulty_gpu();
     let engine = load(&gpu, &deterministic()).unwrap();
     let whole: Vec<Piece> = engine.generate(PROMPT, options()).unwrap().collect::<Result<_>>().unwrap();
@@ -179,7 +179,7 @@ fn an_error_is_an_item_and_the_text_can_go_on() {
 }
 
 #[test]
-fn a_session_runs_as_a_future() {
+fn a_session_can_run_as_a_future() {
     let (gpu, engine) = engine();
     let expected = engine.session().advance(&[3, 4, 5]).unwrap().to_vec();
     let future = engine.session().run_async(|session| session.prefill(&[3, 4]));

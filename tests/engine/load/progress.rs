@@ -51,7 +51,7 @@ fn phases_come_in_order_and_reach_their_totals() {
 }
 
 #[test]
-fn a_break_cancels_wherever_it_comes() {
+fn a_break_cancels_at_any_report() {
     let builder = files::engine(&files::golden("gpt2-tiny"));
     let mut n_reports = 0;
     let count = |_| {

@@ -40,7 +40,7 @@ fn a_stop_id_ends_the_draws() {
 }
 
 #[test]
-fn faulty_logits_are_told_and_take_no_number() {
+fn faulty_logits_are_reported_and_consume_no_number() {
     let device = open_gpu(GpuOptions::default());
     for n in [2, 257, 5000] {
         let gpu = GpuSampler::new(&device, n, 2);
@@ -75,7 +75,7 @@ fn faulty_logits_are_told_and_take_no_number() {
 }
 
 #[test]
-fn greedy_takes_the_lowest_of_equals_and_no_number() {
+fn greedy_takes_the_lowest_tied_id_and_no_random_number() {
     let device = open_gpu(GpuOptions::default());
     for n in [1, 2, 257, 2049, 5000] {
         let samplers = [GpuSampler::new(&device, n, 1), GpuSampler::greedy(&device, n, 1)];
@@ -95,7 +95,7 @@ fn greedy_takes_the_lowest_of_equals_and_no_number() {
 }
 
 #[test]
-fn results_go_round_in_the_ring_and_the_last_token_is_the_next_input() {
+fn results_wrap_in_the_ring_and_the_last_token_is_fed_back() {
     let device = open_gpu(GpuOptions::default());
     let gpu = GpuSampler::new(&device, 1000, 4);
     let logits = Kind::Random.row(1000);

@@ -13,7 +13,7 @@ fn data(name: &str) -> String {
 }
 
 #[test]
-fn json_says_what_was_measured() {
+fn json_reports_what_was_measured() {
     let file = data("hellaswag-200.txt");
     let args = ["eval", "hellaswag", &file, "--limit", "6", "--seed", "2", "--json", "--answers"];
     let report = wgpt(&args).json();
@@ -43,7 +43,7 @@ fn json_says_what_was_measured() {
 }
 
 #[test]
-fn text_names_convention_counts_and_digests() {
+fn text_contains_convention_counts_and_digests() {
     let run = wgpt(&["eval", "mmlu", &data("mmlu-plain"), "--shots", "2", "-c", "160"]).ok();
     for part in [
         "| abstract_algebra                    | STEM            |     3 |",
@@ -71,7 +71,7 @@ fn text_names_convention_counts_and_digests() {
 }
 
 #[test]
-fn a_resumed_run_says_so() {
+fn a_resumed_run_is_reported_as_resumed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run.json");
     let args = ["eval", "choices", &data("choices.jsonl"), "--resume", path.to_str().unwrap()];
@@ -94,7 +94,7 @@ fn a_resumed_run_says_so() {
 }
 
 #[test]
-fn bad_data_and_models_without_words_exit_with_4() {
+fn bad_data_and_missing_tokenizers_exit_with_4() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bad.jsonl");
     let file = path.to_str().unwrap();

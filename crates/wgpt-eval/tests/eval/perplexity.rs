@@ -161,7 +161,7 @@ fn every_protocol_equals_transformers_with_gpt2_tiny() {
 
 /// Uses the library, where a signal can come at any moment.
 #[test]
-fn a_cancelled_evaluation_knows_what_it_scored() {
+fn a_cancelled_evaluation_reports_what_it_scored() {
     let engine = engine("weights", DType::F16);
     let documents = [Document::from_tokens("ones", vec![1; 1200])];
     let flag = Arc::new(AtomicBool::new(false));
@@ -214,7 +214,7 @@ fn figures_do_not_depend_on_the_batches() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused() {
+fn invalid_requests_are_refused() {
     let engine = engine("tests/golden/gpt2-tiny", DType::F16);
     let message = |n_tokens: usize, options: PerplexityOptions| {
         let documents = [Document::from_tokens("a.txt", vec![1; n_tokens])];
@@ -255,7 +255,7 @@ fn what_makes_no_sense_is_refused() {
 }
 
 #[test]
-fn reports_survive_json_and_half_of_the_sum_is_marked() {
+fn reports_survive_json_and_dominating_tokens_are_marked() {
     let engine = engine("weights", DType::F16);
     let tokenizer = Tokenizer::from_file(repository("weights/tokenizer.json")).unwrap();
     let documents = documents(&tokenizer, Protocol::LmEval, excerpt().len());

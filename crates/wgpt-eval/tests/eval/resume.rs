@@ -29,7 +29,7 @@ fn same(a: &TaskReport, b: &TaskReport) {
 }
 
 #[test]
-fn an_interrupted_run_goes_on_without_repeating_work() {
+fn an_interrupted_run_resumes_without_repeating_work() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run.json");
     let dataset = plain(Task::Hellaswag, "hellaswag-200.txt");

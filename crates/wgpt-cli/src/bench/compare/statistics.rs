@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn welch_by_hand() {
+    fn welch_intervals_match_a_hand_calculation() {
         // The logarithms are 1, 2, 3 and 2, 4, 6. Their means are 2 and 4, the variances
         // of the means 1/3 and 4/3. So the error is sqrt(5/3), with (5/3)^2 / ((1/9 +
         // 16/9) / 2) = 50/17 degrees of freedom. There, t's quantile of 0.975 is
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_without_spread_and_single_ones() {
+    fn samples_without_spread_and_single_samples_are_handled() {
         let found = ratio(&[2.0, 2.0], &[3.0, 3.0], 0.95);
         assert!(near(found.ratio, 1.5) && near(found.interval.0, 1.5) && near(found.interval.1, 1.5));
         let found = ratio(&[2.0], &[3.0, 3.1], 0.95);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_sets_are_seldom_told_apart() {
+    fn equal_distributions_are_rarely_reported_as_different() {
         let mut wrong = 0;
         for seed in 0..100 {
             let found = ratio(&samples(100.0, 2 * seed), &samples(100.0, 2 * seed + 1), 0.95);
