@@ -1,4 +1,4 @@
-//! Failures in the middle of a call, with the library's internals at hand.
+//! Failures in the middle of a call. These tests need the library's internals.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -9,7 +9,8 @@ use crate::gpu::{Call, Fault, FaultInjector, Gpu, GpuOptions};
 use crate::model::{ModelOptions, PassOwner, random};
 use crate::sampling::SamplingParams;
 
-/// Loads a model on a device of its own; returns what makes the device's calls fail too.
+/// Loads a model on a separate device. Also returns the injector that makes the device's
+/// calls fail.
 fn load(files: ModelFiles, options: &ModelOptions) -> (Engine, FaultInjector) {
     let device = std::env::var("WGPT_DEVICE").ok().filter(|device| !device.is_empty());
     let gpu = Gpu::open(&GpuOptions { device, ..GpuOptions::default() }).expect("an adapter");
@@ -23,7 +24,7 @@ fn small() -> ModelFiles {
     ModelFiles::random(shape.unwrap(), 3).unwrap()
 }
 
-/// A pass that was begun is finished by another session's call, with its own uploads.
+/// A call of another session finishes an unfinished pass, with the pass's own uploads.
 #[test]
 fn a_pass_that_has_not_run_yet_keeps_its_uploads() {
     let (engine, _) = load(small(), &ModelOptions::default());

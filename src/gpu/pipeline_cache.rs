@@ -207,7 +207,7 @@ mod tests {
         // The second device starts with the pipelines that the first one saved.
         let second = open(dir.path());
         let cache = second.pipeline_cache.as_ref().unwrap();
-        let found = unseal(&cache.owner, &bytes).expect("a whole file of this device's");
+        let found = unseal(&cache.owner, &bytes).expect("a complete file of this device");
         assert_eq!(*cache.stored.lock().unwrap(), Some(Sha256::digest(found).into()));
         second.pipeline(variant, true).unwrap();
         assert!(second.take_warnings().is_empty());

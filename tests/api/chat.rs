@@ -1,4 +1,5 @@
-//! Conversations: what is reused, where answers end, what fits, and that text stays text.
+//! Conversations: reuse of the cache, ends of answers, full contexts, and special tokens in
+//! messages.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -125,7 +126,7 @@ fn a_full_context_is_an_error_or_drops_the_oldest_turns() {
     };
     assert!(matches!(&error, Error::Input(text) if text.contains("the context holds 64")), "{error}");
     let messages = chat.messages().to_vec();
-    assert!(messages.len() >= 5 && messages.len() % 2 == 1, "the message that was refused is not there");
+    assert!(messages.len() >= 5 && messages.len() % 2 == 1, "the refused message is absent");
 
     chat.set_overflow(ChatOverflow::DropOldest);
     let (_, turn) = say(&mut chat, "Tell me more of that big red cat.", greedy(4));
@@ -253,11 +254,15 @@ fn only_the_template_writes_special_tokens() {
     let text = template.render(&tricky).unwrap();
     let ids = template.encode(&tokenizer, &tricky).unwrap();
     assert_eq!([count(&ids, 2048), count(&ids, 2049), count(&ids, 0)], [5, 4, 0]);
-    assert_eq!(tokenizer.decode(&ids, false).unwrap(), text, "it reads the same");
+    assert_eq!(tokenizer.decode(&ids, false).unwrap(), text, "the text is the same");
     // Added tokens that are neither special nor in the template are still encoded.
     assert_eq!(count(&ids, 2050), 2);
     let all = tokenizer.encode(&text).unwrap();
-    assert_eq!([count(&all, 2048), count(&all, 2049), count(&all, 0)], [8, 7, 1], "plainly tokenized");
+    assert_eq!(
+        [count(&all, 2048), count(&all, 2049), count(&all, 0)],
+        [8, 7, 1],
+        "the plain encoding has more special tokens"
+    );
 
     // If the template itself writes the token, it marks turns: a user's copy is plain
     // text, while an answer's copy is what the model wrote.

@@ -321,7 +321,7 @@ fn a_fault_during_a_pass_keeps_completed_chunks() {
         };
         assert!(matches!(error, Error::Gpu { .. }), "{case}: {error}");
         assert_eq!(faults.clear(), 0, "{case}");
-        assert_eq!(session.remaining(), 0, "{case}: what was fed beyond is forgotten");
+        assert_eq!(session.remaining(), 0, "{case}: the other fed tokens are dropped");
         assert_eq!(engine.kv_pages().0, session.len().div_ceil(16), "{case}");
         // The session continues from its current length.
         let rest = all[session.len()..].to_vec();
@@ -358,7 +358,7 @@ fn tokens_that_do_not_fit_are_refused() {
     finish(&mut session, Budget::millis(4));
     assert_eq!(session.len(), 128);
     let report = session.step(LEAST).unwrap();
-    assert_eq!((report.done, report.submits), (true, 0), "nothing is left");
+    assert_eq!((report.done, report.submits), (true, 0), "nothing is left to run");
 }
 
 #[test]
@@ -372,7 +372,7 @@ fn a_sliced_head_gives_the_same_bits() {
         let sliced = load_tiny(&gpu, &ModelOptions { deterministic, max_submit: least, ..options() });
         let decode = |engine: &Engine| {
             let mut session = engine.session();
-            // Token by token, so that the chunks of both engines are the same.
+            // One token at a time, so the chunks of both engines are the same.
             let rows: Vec<Vec<f32>> =
                 all.iter().map(|&token| session.advance(&[token]).unwrap().to_vec()).collect();
             rows

@@ -109,7 +109,7 @@ fn deterministic_drafts_change_no_token() {
             assert_eq!(plain.tokens.len(), n);
             for draft_len in DRAFT_LENGTHS {
                 let (found, stats) = run(&engine, &prompt, &greedy(Some(draft_len), n));
-                assert_eq!(found, plain, "drafts of {draft_len} behind {prompt:?}");
+                assert_eq!(found, plain, "drafts of {draft_len} after {prompt:?}");
                 assert!(stats.accepted <= stats.drafted && stats.drafted <= draft_len * stats.passes);
                 // A pass gives one token more than it accepts.
                 assert_eq!(stats.passes + stats.accepted, n, "{stats:?}");
@@ -140,13 +140,13 @@ fn drafts_change_only_tokens_with_close_logits() {
                 let mut session = engine.session();
                 let logits = session.advance(&[&prompt, &plain[..at]].concat()).unwrap();
                 let gap = gap(logits, found.tokens[at], plain[at]);
-                assert!(gap.abs() < GREEDY_BOUND, "token {at} behind {prompt:?}: gap {gap}");
+                assert!(gap.abs() < GREEDY_BOUND, "token {at} after {prompt:?}: gap {gap}");
                 close.push((at, gap));
             }
         }
     }
     println!("{} of {compared} tokens differ, at gaps below {GREEDY_BOUND}: {close:?}", close.len());
-    assert!(compared > 2000, "texts parted early: {close:?}");
+    assert!(compared > 2000, "texts diverged early: {close:?}");
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn an_end_token_cuts_an_accepted_run() {
         assert_eq!((plain.finish, &plain.tokens[..]), (Some(FinishReason::Eos), &whole[..at]));
         cut.push(at);
     }
-    println!("ended within an accepted run, behind {cut:?} tokens");
+    println!("ended within an accepted run, after {cut:?} tokens");
     assert!(!cut.is_empty());
 }
 

@@ -15,7 +15,7 @@ use crate::support::open_gpu;
 use crate::{every_gpu, load_files};
 
 /// One device per strategy of the adapter; the floor, with bounds checks in the shaders;
-/// and one whose bindings hold 64 pages, so that the cache has several slabs.
+/// and one whose bindings hold 64 pages, so the cache has several slabs.
 static GPUS: LazyLock<Vec<Arc<Gpu>>> = LazyLock::new(|| {
     let mut all = every_gpu();
     all.push(open_gpu(GpuOptions { max_binding_bytes: Some(256 << 10), ..GpuOptions::default() }));
@@ -132,7 +132,7 @@ impl Wanted<'_> {
 
     /// Checks that a session continues after a failure like one that never failed.
     #[track_caller]
-    fn goes_on(&self, mut session: Session, len: usize) {
+    fn check_continues(&self, mut session: Session, len: usize) {
         assert_eq!(session.len(), len);
         let held = self.engine.kv_pages().0;
         let mut twin = self.engine.session();
@@ -152,7 +152,7 @@ impl Wanted<'_> {
             let tokens = with(40, &[place, 35]);
             let mut session = self.engine.session();
             self.at(session.prefill(&tokens), place);
-            self.goes_on(session, 16);
+            self.check_continues(session, 16);
         }
         let tokens = with(20, &[18, 19]);
         let mut session = self.engine.session();
@@ -160,7 +160,7 @@ impl Wanted<'_> {
         self.at(session.advance_greedy(&tokens[16..]), 18);
         self.at(session.advance_each(&tokens[16..], |_, _| Ok(())), 18);
         self.at(session.profile(&tokens[16..]), 18);
-        self.goes_on(session, 16);
+        self.check_continues(session, 16);
     }
 
     fn decode(&self) {
@@ -168,7 +168,7 @@ impl Wanted<'_> {
         self.at(session.advance(&[T]).map(<[f32]>::to_vec), 33);
         self.at(session.advance_greedy(&[T]), 33);
         self.at(session.prefill(&[T]), 33);
-        self.goes_on(session, 33);
+        self.check_continues(session, 33);
     }
 
     fn batch(&self) {
@@ -204,7 +204,7 @@ impl Wanted<'_> {
         assert_eq!([one.len(), two.len()], [4, 40]);
         one.score(&texts[0]).unwrap();
         drop((one, two));
-        self.goes_on(session, 9);
+        self.check_continues(session, 9);
     }
 }
 
@@ -243,7 +243,7 @@ fn a_grown_cache_is_checked_too() {
         wanted.batch();
         wanted.at(session.score(&with(8, &[3])), 23);
         drop(held);
-        wanted.goes_on(session, 20);
+        wanted.check_continues(session, 20);
     }
 }
 

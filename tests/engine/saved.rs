@@ -39,7 +39,7 @@ fn session(engine: &Engine, n: usize) -> Session {
 }
 
 /// Returns the next logits and those of a second step, as bits.
-fn goes_on(session: &mut Session) -> Vec<u32> {
+fn next_bits(session: &mut Session) -> Vec<u32> {
     let mut all = session.advance(&[7, 8, 9]).unwrap().to_vec();
     all.extend(session.advance(&[299]).unwrap());
     all.into_iter().map(f32::to_bits).collect()
@@ -112,7 +112,7 @@ fn a_session_continues_with_the_same_bits() {
             assert_eq!(saved(&second), file, "{kv_dtype} {n}");
             // The restored session has its own pages; nothing is run again for them.
             assert_eq!(engine.kv_pages().0, 2 * n.div_ceil(PAGE_SIZE));
-            assert_eq!(goes_on(&mut second), goes_on(&mut first), "{kv_dtype} {n}");
+            assert_eq!(next_bits(&mut second), next_bits(&mut first), "{kv_dtype} {n}");
         }
         assert_eq!(engine.kv_pages().0, 0);
     }
@@ -128,7 +128,7 @@ fn pages_are_restored_and_not_only_tokens() {
     let (from, to) = (front_bytes(&file) + 4 * 40, file.len() - 32);
     file[from..to].fill(0);
     let zeroed = with_header(&file, |_| {});
-    assert_ne!(goes_on(&mut restore(&engine, &zeroed).unwrap()), goes_on(&mut first));
+    assert_ne!(next_bits(&mut restore(&engine, &zeroed).unwrap()), next_bits(&mut first));
 }
 
 #[test]
@@ -137,14 +137,14 @@ fn empty_forked_and_rewound_sessions_can_be_saved() {
     let empty = saved(&engine.session());
     let mut restored = restore(&engine, &empty).unwrap();
     assert!(restored.is_empty() && !pages_of(&empty));
-    assert_eq!(goes_on(&mut restored), goes_on(&mut engine.session()));
+    assert_eq!(next_bits(&mut restored), next_bits(&mut engine.session()));
 
     let first = session(&engine, 50);
     let mut fork = first.fork();
     fork.truncate(37);
     fork.prefill(&[5, 6]).unwrap();
     let mut twin = restore(&engine, &saved(&fork)).unwrap();
-    assert_eq!(goes_on(&mut twin), goes_on(&mut fork));
+    assert_eq!(next_bits(&mut twin), next_bits(&mut fork));
     // The first session is unchanged, and so is its file.
     assert_eq!(saved(&first), saved(&session(&engine, 50)));
 }
@@ -191,18 +191,18 @@ fn other_chunks_contexts_and_devices_can_use_the_pages() {
     let first = engine(&deterministic());
     let mut original = session(&first, 60);
     let file = saved(&original);
-    let expected = goes_on(&mut original);
+    let expected = next_bits(&mut original);
     let chunk = engine(&ModelOptions { prefill_chunk: 7, ..deterministic() });
     let short = engine(&ModelOptions { n_ctx: Some(64), ..deterministic() });
     for other in [&chunk, &short] {
         let mut restored = restore(other, &file).unwrap();
         assert_eq!(other.kv_pages().0, 4);
-        assert_eq!(goes_on(&mut restored), expected);
+        assert_eq!(next_bits(&mut restored), expected);
     }
     let other = Arc::new(support::open_gpu(GpuOptions::default()));
     first.rebind(Arc::clone(&other)).unwrap();
     let mut restored = restore(&first, &file).unwrap();
-    assert_eq!(goes_on(&mut restored), expected);
+    assert_eq!(next_bits(&mut restored), expected);
     // A context that is too short is reported.
     let tiny = engine(&ModelOptions { n_ctx: Some(59), ..deterministic() });
     let message = refused(&tiny, &file);
@@ -222,7 +222,7 @@ fn pages_of_a_different_engine_are_recomputed() {
         let mut restored = restore(&engine, &original).unwrap();
         assert_eq!((restored.len(), engine.kv_pages().0), (60, 0));
         let mut own = session(&engine, 60);
-        assert_eq!(goes_on(&mut restored), goes_on(&mut own), "{options:?}");
+        assert_eq!(next_bits(&mut restored), next_bits(&mut own), "{options:?}");
     }
 }
 
@@ -235,8 +235,8 @@ fn a_session_of_another_device_is_saved_as_tokens() {
     let file = saved(&fork);
     assert!(!pages_of(&file));
     let mut restored = restore(&engine, &file).unwrap();
-    let expected = goes_on(&mut first);
-    assert_eq!(goes_on(&mut restored), expected);
+    let expected = next_bits(&mut first);
+    assert_eq!(next_bits(&mut restored), expected);
 }
 
 #[test]
@@ -304,7 +304,7 @@ fn headers_with_false_numbers_are_refused() {
     let engine = engine(&deterministic());
     let file = saved(&session(&engine, 20));
     assert!(restore(&engine, &with_header(&file, |_| {})).is_ok());
-    let lies: [(&str, serde_json::Value); 11] = [
+    let false_values: [(&str, serde_json::Value); 11] = [
         ("/n_tokens", u64::MAX.into()),
         ("/n_tokens", (1u64 << 40).into()),
         ("/n_tokens", 21.into()),
@@ -317,11 +317,11 @@ fn headers_with_false_numbers_are_refused() {
         ("/first_pages/0", u64::MAX.into()),
         ("/first_pages", serde_json::json!([])),
     ];
-    for (pointer, value) in lies {
-        let lie = with_header(&file, |header| *header.pointer_mut(pointer).unwrap() = value.clone());
-        let message = refused(&engine, &lie);
-        let told = ["cut short", "damaged"].iter().any(|word| message.contains(word));
-        assert!(told, "{pointer} {value}: {message}");
+    for (pointer, value) in false_values {
+        let changed = with_header(&file, |header| *header.pointer_mut(pointer).unwrap() = value.clone());
+        let message = refused(&engine, &changed);
+        let explained = ["cut short", "damaged"].iter().any(|word| message.contains(word));
+        assert!(explained, "{pointer} {value}: {message}");
     }
     // These numbers agree with the length, but not with the session: only the tokens are
     // used.
@@ -334,7 +334,7 @@ fn headers_with_false_numbers_are_refused() {
         }),
     )
     .unwrap();
-    assert_eq!(goes_on(&mut restored), goes_on(&mut session(&engine, 20)));
+    assert_eq!(next_bits(&mut restored), next_bits(&mut session(&engine, 20)));
     let message = refused(&engine, &{
         let mut file = file.clone();
         let at = front_bytes(&file);
@@ -389,7 +389,7 @@ fn a_failed_save_leaves_the_old_file_intact() {
     longer.set_cancel(Arc::new(std::sync::atomic::AtomicBool::new(true)));
     assert!(matches!(longer.save(&path), Err(Error::Cancelled)));
     assert_eq!(fs::read(&path).unwrap(), old);
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing half-written stays");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no partial file remains");
     // Paths that cannot be written.
     for place in [dir.path().join("missing/story.session"), dir.path().to_owned(), path.join("x")] {
         let error = first.save(&place).unwrap_err();
@@ -473,5 +473,5 @@ fn a_full_cache_refuses_a_session_and_loses_nothing() {
     let error = restore(&engine, &file).err().unwrap();
     assert!(matches!(error, Error::Limits(_)) && error.to_string().contains("budget"), "{error}");
     assert_eq!(engine.kv_pages().0, 7);
-    goes_on(&mut first);
+    next_bits(&mut first);
 }

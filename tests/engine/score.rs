@@ -11,11 +11,12 @@ use crate::support::models::Model;
 use crate::support::open_gpu;
 use crate::{deterministic, every_gpu, f32_options, load_files, load_tiny};
 
-/// For a log-probability from the same logits. The error of f32's exp, log and sums is at
-/// most 6e-6 of its magnitude (`kernels::score::record`), and logits here are small.
+/// Tolerance for a log-probability from the same logits. The error of f32's exp, log and
+/// sums is at most 6e-6 of its magnitude (`kernels::score::record`), and logits here are
+/// small.
 const TOLERANCE: f64 = 1e-5;
-/// For log-probabilities whose logits were summed in another order, by the type of
-/// weights and cache: as for whole models (tests/engine/batch.rs).
+/// Tolerances for log-probabilities whose logits were summed in another order, by the type
+/// of weights and cache: as for whole models (tests/engine/batch.rs).
 const TOLERANCE_F32: f64 = 2e-4;
 const TOLERANCE_F16: f64 = 5e-3;
 

@@ -170,8 +170,8 @@ fn a_full_pool_loses_no_token() {
     let tokens_until_full = |steps_ahead: usize| {
         let model = ModelOptions { steps_ahead: Some(steps_ahead), ..ModelOptions::default() };
         let files = tiny_files();
-        let go_on = &mut |_| std::ops::ControlFlow::Continue(());
-        let engine = Engine::load(files, Arc::clone(&gpu), &model, go_on).unwrap();
+        let proceed = &mut |_| std::ops::ControlFlow::Continue(());
+        let engine = Engine::load(files, Arc::clone(&gpu), &model, proceed).unwrap();
         // 249 pages are held: 7 are left, for 112 positions.
         let _sessions: Vec<_> = [128; 31]
             .into_iter()
@@ -208,8 +208,8 @@ fn a_running_generation_creates_no_gpu_object() {
     // A separate device, because the other tests create objects on the shared one.
     let gpu = Arc::new(open_gpu(GpuOptions::default()));
     let model = ModelOptions { steps_ahead: Some(4), ..ModelOptions::default() };
-    let go_on = &mut |_| std::ops::ControlFlow::Continue(());
-    let engine = Engine::load(ModelFiles::demo().unwrap(), gpu, &model, go_on).unwrap();
+    let proceed = &mut |_| std::ops::ControlFlow::Continue(());
+    let engine = Engine::load(ModelFiles::demo().unwrap(), gpu, &model, proceed).unwrap();
     for sampling in [SamplingParams::greedy(), sampled(8)] {
         let options = GenerateOptions { ignore_eos: true, ..options(sampling, Some(300)) };
         let mut generation = engine.generate("Once", options).unwrap();
@@ -229,8 +229,8 @@ fn the_plan_includes_the_sampler_and_options_are_checked() {
     let gpu = Arc::new(open_gpu(GpuOptions::default()));
     for steps_ahead in [0, 1, STEPS_AHEAD_MAX] {
         let options = ModelOptions { steps_ahead: Some(steps_ahead), ..ModelOptions::default() };
-        let go_on = &mut |_| std::ops::ControlFlow::Continue(());
-        let engine = Engine::load(ModelFiles::demo().unwrap(), Arc::clone(&gpu), &options, go_on).unwrap();
+        let proceed = &mut |_| std::ops::ControlFlow::Continue(());
+        let engine = Engine::load(ModelFiles::demo().unwrap(), Arc::clone(&gpu), &options, proceed).unwrap();
         for group in MemoryGroup::ALL {
             assert_eq!(gpu.ledger().bytes(group), engine.memory_plan().group_bytes(group), "{group:?}");
         }

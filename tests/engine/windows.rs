@@ -80,7 +80,7 @@ fn a_long_sequence_holds_only_the_pages_of_its_window() {
         // The plan also has a page for copies and the overflow flag.
         assert!(planned < ((pages + 2) * page_bytes) as u64, "{}: {planned} bytes", model.golden);
         let at_first = model.most_near(32) + whole;
-        assert_eq!(engine.kv_pages().1, at_first, "the pools begin with what the windows need");
+        assert_eq!(engine.kv_pages().1, at_first, "the pools start with the pages that the windows need");
         let all = tokens(700);
         let mut session = engine.session();
         for piece in all.chunks(90) {
@@ -119,7 +119,7 @@ fn other_sessions_make_both_pools_grow() {
     let mut one: Vec<&mut Session> = sessions.iter_mut().collect();
     engine.step_greedy(&mut one, &[1, 2, 3, 4], &mut Vec::new()).unwrap();
     drop(sessions);
-    assert_eq!(engine.kv_pages(), (0, at_first), "what had grown was given back");
+    assert_eq!(engine.kv_pages(), (0, at_first), "the pools shrink to their first size");
     for (i, found) in found.iter().enumerate() {
         assert_eq!(found, &logits(&mut engine.session(), &all[i..]), "session {i}");
     }
@@ -237,7 +237,7 @@ fn drafts_are_undone_within_a_window() {
         let text = |lookup| {
             let engine = model.chunks_of(32);
             let at_first = engine.kv_pages().1;
-            // A periodic prompt, so that drafts are made and sometimes fail.
+            // A periodic prompt leads to drafts, and some of them fail.
             let prompt: Vec<u32> = (0..300).map(|i| [4, 9, 2, 77, 50][i % 5]).collect();
             let options = GenerateOptions {
                 max_new_tokens: Some(150),

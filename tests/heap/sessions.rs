@@ -85,7 +85,7 @@ fn a_thousand_sessions_leave_no_memory() {
     let heap = live_bytes();
     let most = churn(&engine, 1000, 12345);
     gpu.flush().unwrap();
-    assert!(most >= 20, "{most} sessions at a time prove little");
+    assert!(most >= 20, "only {most} sessions at a time");
     assert_eq!(state(), at_first);
     let grown = live_bytes().saturating_sub(heap);
     println!("the heap grew by {grown} bytes over a thousand sessions");

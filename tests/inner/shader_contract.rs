@@ -341,8 +341,8 @@ fn activation_numbers_match_the_shader() {
     let text = std::fs::read_to_string("shaders/common/activation.wgsl").unwrap();
     for activation in kernels::Activation::ALL {
         let number = activation as u32;
-        let stands = text.contains(&format!("case {number}u: {{"));
-        assert_eq!(stands, activation != kernels::Activation::None, "{activation:?}");
+        let has_case = text.contains(&format!("case {number}u: {{"));
+        assert_eq!(has_case, activation != kernels::Activation::None, "{activation:?}");
     }
     let cases = text.matches("case ").count();
     assert_eq!(cases, kernels::Activation::ALL.len() - 1);

@@ -94,8 +94,9 @@ impl Golden {
     }
 }
 
-/// Every strategy that the adapter runs, on its real limits and on the floor, there with
-/// bounds checks in the shaders. Opened once, so that models share pipelines.
+/// Devices with every strategy that the adapter runs, with its real limits and on the floor.
+/// The floor has bounds checks in the shaders. Models share these devices and their
+/// pipelines.
 static GPUS: LazyLock<Vec<Arc<Gpu>>> = LazyLock::new(|| {
     let open = |features_floor: bool, strategy: Option<Strategy>| {
         let checked_shaders = features_floor;
@@ -181,7 +182,7 @@ fn max_error(found: &[f32], expected: impl Iterator<Item = f64>) -> f64 {
     let mut compared = 0;
     let mut worst = 0.0_f64;
     for (found, expected) in found.iter().zip(expected) {
-        // Written so that a NaN counts as an error.
+        // This form counts a NaN as an error.
         let error = (f64::from(*found) - expected).abs();
         worst = if error <= worst { worst } else { error };
         compared += 1;
@@ -385,7 +386,7 @@ fn a_split_gemm_is_correct_but_refused_in_deterministic_mode() {
     };
     let bits = |logits: &[f32]| logits.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
     let (plain, split) = (run(&[]), run(&["gemm=split_4"]));
-    assert_ne!(bits(&plain), bits(&split), "split sums round otherwise");
+    assert_ne!(bits(&plain), bits(&split), "split sums round differently");
     let worst = max_error(&split, golden.logits[0].iter().copied());
     assert!(worst <= TOLERANCE_F32, "error {worst:e}");
     let files = ModelFiles::open(dir).unwrap();

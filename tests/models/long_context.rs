@@ -49,7 +49,7 @@ fn a_context_beyond_8192_equals_the_naive_model() {
     for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
         let errors = found.iter().zip(expected).map(|(found, expected)| (found - expected).abs());
         let largest = errors.fold(0.0, f32::max);
-        assert!(largest < 2e-4, "{largest:e} behind the prompt's last token and {i} more");
+        assert!(largest < 2e-4, "{largest:e} after the prompt's last token and {i} more");
     }
     let full = session.advance(&[1]).unwrap_err().to_string();
     assert!(full.contains("8208"), "{full}");

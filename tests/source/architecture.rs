@@ -168,7 +168,7 @@ fn imports_only_go_down() {
             continue;
         }
         let Some(edges) = allowed.get(room.as_str()) else {
-            panic!("src/{room}: a room that ALLOWED does not know: give it its place");
+            panic!("src/{room}: ALLOWED does not list this room: add it");
         };
         for (line, name) in imports(&std::fs::read_to_string(&path).unwrap()) {
             let to = room_of(&name);
@@ -234,7 +234,7 @@ fn only_the_binary_has_command_line_code() {
 fn files_stay_small() {
     for path in ["src", EVAL, CLI].into_iter().flat_map(sources_of) {
         let lines = std::fs::read_to_string(&path).unwrap().lines().count();
-        assert!(lines <= LINES_MAX, "{} has {lines} lines: which idea wants its own room?", path.display());
+        assert!(lines <= LINES_MAX, "{} has {lines} lines: move one idea to another file", path.display());
     }
 }
 

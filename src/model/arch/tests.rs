@@ -1,4 +1,4 @@
-//! Tests what configs are read as and what is refused; tests/golden checks what models
+//! Tests how configs are read and which ones are refused. tests/golden checks what models
 //! compute.
 
 use serde_json::{Value, json};

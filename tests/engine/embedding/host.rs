@@ -47,7 +47,7 @@ impl Host {
         load(&gpu, &deterministic()).unwrap()
     }
 
-    /// Makes a validation error of the host's own.
+    /// Causes a validation error in the host's own work.
     fn blunder(&self) {
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::MAP_WRITE;
         let descriptor = wgpu::BufferDescriptor { label: None, size: 16, usage, mapped_at_creation: false };
@@ -142,7 +142,7 @@ fn the_hosts_scopes_and_handler_see_only_the_hosts_faults() {
     let scope = host.device.push_error_scope(wgpu::ErrorFilter::Validation);
     host.blunder();
     session.advance(&[1]).unwrap();
-    assert!(pollster::block_on(scope.pop()).is_some(), "the host's own fault went astray");
+    assert!(pollster::block_on(scope.pop()).is_some(), "the host's own fault reaches its scope");
 
     host.blunder();
     session.advance(&[2]).unwrap();
@@ -246,7 +246,7 @@ fn the_host_can_report_a_device_loss() {
     let error = session.advance(&TOKENS[20..]).unwrap_err();
     assert!(matches!(&error, Error::DeviceLost { message } if message.contains("cable")), "{error}");
 
-    // Then a loss that nobody reports: it is found at the next readback.
+    // A loss that nobody reports is found at the next readback.
     let host = Host::with_required();
     engine.rebind(Gpu::from_host(host.context()).unwrap()).unwrap();
     assert_eq!(session.advance(&TOKENS[20..]).unwrap(), expected);

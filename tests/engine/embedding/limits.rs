@@ -51,9 +51,9 @@ impl Bed {
 
     fn check(&self, before: u64, submits: &AtomicU64, done: usize) {
         let seen = submits.load(Ordering::SeqCst);
-        assert!(seen > before, "the callback ran in the midst of the prefill");
+        assert!(seen > before, "the callback ran during the prefill");
         let late = self.gpu.step_timings().submits - seen;
-        assert!(late <= self.per_chunk, "{late} submits behind the end, {} a chunk", self.per_chunk);
+        assert!(late <= self.per_chunk, "{late} submits after the end, {} per chunk", self.per_chunk);
         assert!(done.is_multiple_of(CHUNK) && done > 0 && done < TOKENS.len(), "{done} tokens");
     }
 }
@@ -153,7 +153,7 @@ fn a_text_ends_at_its_time_limit_and_keeps_its_tokens() {
         let first = some.next().unwrap().unwrap();
         std::thread::sleep((limit + Duration::from_millis(5)).saturating_sub(started.elapsed()));
         let rest: Vec<_> = some.by_ref().map(Result::unwrap).collect();
-        assert!(rest.iter().all(|piece| piece.token.is_none()), "no token behind the end");
+        assert!(rest.iter().all(|piece| piece.token.is_none()), "no token after the end");
         assert_eq!(some.tokens(), [first.token.unwrap()]);
         assert_eq!(some.finish_reason(), Some(FinishReason::Timeout));
 

@@ -58,11 +58,11 @@ fn a_stream_gives_the_pieces_of_the_iterator() {
             // that was already taken.
             assert!(polls <= 3, "{polls} polls for one item");
             let Some(item) = item else { break };
-            assert!(stream.generation().is_none(), "it runs elsewhere");
+            assert!(stream.generation().is_none(), "the thread has the generation");
             pieces.push(item.unwrap());
         }
         assert_eq!(pieces, expected);
-        assert!(executor::next(&mut stream).0.is_none(), "behind its end a stream stays there");
+        assert!(executor::next(&mut stream).0.is_none(), "an ended stream stays at its end");
         assert_eq!(stream.generation().unwrap().finish_reason(), Some(FinishReason::Length));
         let generation = stream.finish().unwrap();
         assert_eq!(generation.tokens().len(), 30);
@@ -119,7 +119,7 @@ fn a_dropped_stream_ends_within_a_chunk() {
         let dropped = gpu.step_timings().submits;
         wait_until("the session is dropped", || engine.kv_pages().0 == 0);
         let late = gpu.step_timings().submits - dropped;
-        assert!(late <= per_chunk, "{late} submits behind the end, {per_chunk} a chunk");
+        assert!(late <= per_chunk, "{late} submits after the end, {per_chunk} per chunk");
     }
     // The thread holds nothing after its end.
     let mut stream = engine.generate_tokens(&long_prompt(), options()).unwrap().into_stream();

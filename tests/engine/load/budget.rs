@@ -171,7 +171,7 @@ fn the_cache_grows_only_within_the_budget() {
                     Ok(session) => sessions.push(session),
                     Err(error) => break error,
                 }
-                assert!(sessions.len() < 50, "the budget bounds nothing");
+                assert!(sessions.len() < 50, "the budget has no effect");
             };
             let message = refused.to_string();
             assert!(matches!(refused, Error::Limits(_)), "{message}");

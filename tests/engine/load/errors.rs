@@ -73,7 +73,7 @@ fn nan_and_infinity_are_refused_in_either_dtype() {
             let (found, message) = refusal(dir.path(), dtype);
             assert_eq!(found, tensor);
             assert_contains(&message, &[&format!("element 5 is {value}")]);
-            assert!(!message.contains("ModelOptions::dtype"), "f32 is no way out: {message}");
+            assert!(!message.contains("ModelOptions::dtype"), "f32 would not help: {message}");
         }
     }
 }

@@ -67,7 +67,7 @@ fn a_break_cancels_at_any_report() {
             if n == stop_at { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         assert!(matches!(result, Err(Error::Cancelled)), "report {stop_at} of {n_reports}");
-        assert_eq!(n, stop_at, "the callback is not asked again");
+        assert_eq!(n, stop_at, "the callback is not called again");
     }
     // A cancelled load does not prevent the next one.
     builder.build().unwrap();

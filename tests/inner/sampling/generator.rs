@@ -55,7 +55,7 @@ fn blocks_match_rand_chacha() {
     }
 }
 
-/// The counter of draws, and the counter of blocks behind it, exceed 2^32.
+/// The counter of draws and the counter of blocks that follows from it exceed 2^32.
 #[test]
 fn draws_continue_beyond_32_bits() {
     const N: usize = 1 << 16;

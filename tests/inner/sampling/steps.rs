@@ -24,7 +24,7 @@ fn a_stop_id_ends_the_draws() {
     let want = cpu_draws(&mut new(), &logits, 16);
     let stop = want[10];
     let first = want.iter().position(|&token| token == stop).unwrap();
-    assert!(first > 2, "a draw that comes late enough to show something: {want:?}");
+    assert!(first > 2, "the stop id must not be drawn too early: {want:?}");
     // The last of eight stop ids, then the only one.
     for stop_ids in [&[300, 301, 302, 303, 304, 305, 306, stop][..], &[stop]] {
         gpu.begin(&logits, &new(), stop_ids);
@@ -34,7 +34,7 @@ fn a_stop_id_ends_the_draws() {
         assert_eq!(gpu.results(), expected);
         let state = gpu.state();
         assert_eq!((state.stopped, state.step), (1, 16));
-        assert_eq!(state.draws, [first as u32 + 1, 0], "none is taken after the stop");
+        assert_eq!(state.draws, [first as u32 + 1, 0], "no number is consumed after the stop");
         assert_eq!(gpu.first_token_id(), stop);
     }
 }
@@ -68,7 +68,7 @@ fn faulty_logits_are_reported_and_consume_no_number() {
                 assert_eq!(gpu.results(), [FAULT, NONE], "n {n} {set:?}");
                 let state = gpu.state();
                 assert_eq!((state.draws, state.stopped), ([0, 0], 1));
-                assert_eq!(gpu.first_token_id(), 1234, "the token before stays");
+                assert_eq!(gpu.first_token_id(), 1234, "the previous token stays");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Usage, prompts, parameters: what is refused and with which exit code.
+//! Usage, prompts and parameters: refusals and their exit codes.
 
 use std::fs;
 

@@ -177,6 +177,6 @@ fn tests_beyond_the_context_are_refused() {
 #[test]
 fn the_reported_wgpu_version_is_the_one_in_use() {
     let lock = std::fs::read_to_string(repository("Cargo.lock")).unwrap().replace("\r\n", "\n");
-    let (_, behind) = lock.split_once("name = \"wgpu\"\nversion = \"").unwrap();
-    assert_eq!(behind.split_once('"').unwrap().0, wgpt::internals::gpu::WGPU_VERSION);
+    let (_, tail) = lock.split_once("name = \"wgpu\"\nversion = \"").unwrap();
+    assert_eq!(tail.split_once('"').unwrap().0, wgpt::internals::gpu::WGPU_VERSION);
 }

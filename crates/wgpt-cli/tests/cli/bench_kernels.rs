@@ -145,7 +145,7 @@ fn the_table_is_aligned_and_the_picture_is_complete() {
     for part in ["<svg", "gemv m=1 n=16 k=8 f16", "FLOP per byte", "</svg>"] {
         assert!(svg.contains(part), "{part}");
     }
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing half-written stays");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no partial file remains");
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn models_that_cannot_be_compared_are_refused() {
     let swapped = Model::demo().with_file("tokenizer.json", |bytes| {
         let text = String::from_utf8(bytes).unwrap();
         let swapped = text.replacen("\"!\": 1,", "\"!\": 2,", 1).replacen("\"\\\"\": 2,", "\"\\\"\": 1,", 1);
-        assert_ne!(swapped, text, "the vocabulary is written in another way");
+        assert_ne!(swapped, text, "the vocabulary has another spelling in the file");
         swapped.into_bytes()
     });
     wgpt_with(&["compare", "demo", swapped.path(), "-"], STORY, &[])

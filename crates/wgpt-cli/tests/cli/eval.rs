@@ -1,4 +1,4 @@
-//! `wgpt eval`: reports, refusals, interruption. tests/tasks tests the figures
+//! `wgpt eval`: reports, refusals, interruption. The tests of `wgpt-eval` check the figures
 //! themselves.
 
 use std::fs;
@@ -126,7 +126,7 @@ fn ctrl_c_keeps_the_answers() {
 
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run.json");
-    // Minutes of work: each question occurs many times.
+    // This takes minutes, because each question occurs many times.
     let many = dir.path().join("many.txt");
     fs::write(&many, fs::read_to_string(data("hellaswag-200.txt")).unwrap().repeat(50)).unwrap();
     let args = ["eval", "hellaswag", many.to_str().unwrap(), "--resume", path.to_str().unwrap()];
@@ -135,9 +135,9 @@ fn ctrl_c_keeps_the_answers() {
         let content: Value = serde_json::from_slice(&fs::read(&path).unwrap_or_default()).unwrap_or_default();
         content["answers"].as_array().map_or(0, Vec::len)
     };
-    let begun = Instant::now();
+    let started = Instant::now();
     while held() == 0 {
-        assert!(begun.elapsed() < Duration::from_secs(300), "no answer in five minutes");
+        assert!(started.elapsed() < Duration::from_secs(300), "no answer in five minutes");
         assert_eq!(child.try_wait().unwrap(), None);
         std::thread::sleep(Duration::from_millis(100));
     }

@@ -293,7 +293,7 @@ fn a_saved_session_continues_without_rerunning_its_text() {
     assert_eq!(
         ids(&second["input_ids"]),
         [ids(&first["input_ids"]), ids(&first["token_ids"])].concat(),
-        "the text so far is in front"
+        "the previous text comes first"
     );
     // In text mode, with a prompt appended: the file now holds the longer text.
     let more = ["generate", "-p", " The end.", "-n", "1", "--echo", "--session", path];
@@ -304,15 +304,15 @@ fn a_saved_session_continues_without_rerunning_its_text() {
     );
     assert!(text.stdout.contains(" The end."), "{text:?}");
     // Faults are reported.
-    let go_on = |args: &[&str]| wgpt(&[&["generate", "-p", "", "-n", "1"], args].concat());
-    go_on(&["--session", "none.session"]).fails(4, &["none.session"]);
+    let resume = |args: &[&str]| wgpt(&[&["generate", "-p", "", "-n", "1"], args].concat());
+    resume(&["--session", "none.session"]).fails(4, &["none.session"]);
     let tiny = golden("gpt2-tiny");
     wgpt(&["generate", "-m", &tiny, "--tokens", "1", "-n", "1", "--session", path])
         .fails(4, &["story.session", "another model"]);
     let bytes = std::fs::read(path).unwrap();
     std::fs::write(path, &bytes[..bytes.len() - 1]).unwrap();
-    go_on(&["--session", path]).fails(4, &["story.session", "cut short"]);
-    go_on(&["--save-session", "missing-directory/x"]).fails(1, &["missing-directory"]);
+    resume(&["--session", path]).fails(4, &["story.session", "cut short"]);
+    resume(&["--save-session", "missing-directory/x"]).fails(1, &["missing-directory"]);
     let config = format!("{tiny}/config.json");
     wgpt(&["generate", "-m", &tiny, "--tokens", "1", "--save-session", &config])
         .fails(4, &["config.json", "over a file of the model"]);

@@ -8,7 +8,7 @@ use safetensors::tensor::Dtype;
 use crate::models::{Model, golden, golden_f64, golden_ids};
 use crate::program::{joined, wgpt};
 
-/// The engine computes in f32, the reference in f64. The bound is the project's for whole
+/// The engine computes in f32, the reference in f64. The bound is the same as for whole
 /// models: sums of 64 to 256 products round to about 1e-5 for logits of size 10.
 const TOLERANCE: f64 = 2e-4;
 

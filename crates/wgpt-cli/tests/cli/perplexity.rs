@@ -33,7 +33,7 @@ fn figures_match_transformers() {
     }
 }
 
-/// The other protocols, at the model's context; tests/perplexity.rs has all cases.
+/// The other protocols, at the model's context. The tests of `wgpt-eval` have all cases.
 #[test]
 fn every_protocol_can_be_chosen_by_name() {
     let golden = std::fs::read(repository("tests/golden/perplexity.json")).unwrap();
@@ -164,7 +164,7 @@ fn the_html_page_is_complete_and_safe() {
     for part in ["Content-Security-Policy", "prefers-color-scheme: dark", "width=device-width", "<svg"] {
         assert!(page.contains(part), "{part}");
     }
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file remains");
 }
 
 #[test]

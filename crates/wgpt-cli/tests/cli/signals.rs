@@ -93,7 +93,8 @@ fn ctrl_c_ends_a_load_or_an_evaluation() {
     for (args, first) in [(&["perplexity", "-"][..], "perplexity "), (&compare[..], "A  ")] {
         let (mut child, stdin) = reading(args);
         drop(stdin);
-        // During tokenizing, loading or the first windows; minutes of work would follow.
+        // The signal comes during tokenizing, loading or the first windows. Minutes of work
+        // would follow.
         std::thread::sleep(std::time::Duration::from_millis(500));
         interrupt(&child);
         let (stdout, stderr) = (rest(child.stdout.take()), rest(child.stderr.take()));
@@ -112,7 +113,7 @@ fn ctrl_c_ends_a_load_or_an_evaluation() {
 fn ctrl_c_ends_a_benchmark_with_partial_results() {
     use std::io::{BufRead, BufReader};
 
-    // Minutes of rows.
+    // All rows would take minutes.
     let shapes = (1..3000).map(|n: u32| n.to_string()).collect::<Vec<_>>().join(",");
     let args = ["bench", "kernels", "--op", "argmax", "--shape", &shapes, "--probe-mib", "1"];
     let mut child = spawn(&args);

@@ -1,5 +1,5 @@
 //! Perplexity by every protocol against transformers' figures (tools/export_nll.py), and
-//! the behaviour of an evaluation on its way.
+//! the behaviour of an evaluation while it runs.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use wgpt_eval::perplexity::{
 
 use crate::support::models::repository;
 
-/// Relative, for means over hundreds of tokens in f32. Seen: below 2e-6.
+/// Relative tolerance for means over hundreds of tokens in f32. Seen: below 2e-6.
 const TOLERANCE: f64 = 1e-4;
 
 fn engine(dir: &str, dtype: DType) -> Engine {
@@ -91,10 +91,10 @@ fn compare(report: &PerplexityReport, case: &Value) {
 fn compare_tokens(tokens: &[TokenRecord], case: &Value) {
     let mut rest = tokens;
     for window in case["windows"].as_array().unwrap() {
-        let (some, behind) = rest.split_at(window["tokens"].as_u64().unwrap() as usize);
+        let (some, others) = rest.split_at(window["tokens"].as_u64().unwrap() as usize);
         let sum: f64 = some.iter().map(TokenRecord::nll).sum();
         near(Some(sum), &window["nll_sum"], "window");
-        rest = behind;
+        rest = others;
     }
     for (token, expected) in tokens.iter().zip(case["first_nlls"].as_array().unwrap()) {
         // Absolute, because single values may be near 0.

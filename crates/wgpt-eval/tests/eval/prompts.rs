@@ -47,7 +47,7 @@ fn prompts_match_the_conventions() {
             found.iter().map(|prompt| serde_json::to_string(prompt).unwrap() + "\n").collect();
         let digest: String =
             Sha256::digest(lines.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(digest, entry.sha256, "a question behind the first ones of {:?}", entry.source);
+        assert_eq!(digest, entry.sha256, "a question after the first ones of {:?}", entry.source);
     }
 }
 

@@ -18,7 +18,8 @@ struct Entry {
     answers: Vec<Row>,
 }
 
-/// For a sum of some tens of log-probabilities of a model in f32, relative to its size.
+/// Tolerance for a sum of some tens of log-probabilities of a model in f32, relative to its
+/// size.
 /// The largest error seen is 2e-6.
 const TOLERANCE: f64 = 2e-5;
 
@@ -115,7 +116,8 @@ fn sharing_changes_only_the_amount_of_work() {
     }
 }
 
-/// Both ways at once: counts, times, and the difference of the sums.
+/// One run measures shared and separate contexts: counts, times, and the difference of the
+/// sums.
 #[test]
 fn a_measurement_covers_shared_and_separate_contexts() {
     let dataset = plain(Task::Hellaswag, "hellaswag-200.txt");

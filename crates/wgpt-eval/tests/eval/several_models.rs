@@ -137,7 +137,7 @@ fn figures_match_the_logits_of_transformers() {
     let report =
         compared(&a, &b, &tokens, &CompareOptions { n_most_different: 5, ..CompareOptions::default() });
     let plain = plain(&rows);
-    assert!(plain.kl.iter().sum::<f64>() > 36.0 * 0.5, "the models are not alike");
+    assert!(plain.kl.iter().sum::<f64>() > 36.0 * 0.5, "the models differ");
     assert_report(&report, &plain);
     assert_eq!((report.context, report.stride, report.complete), (128, 64, true));
     // The places that differ most, and the tokens there.
