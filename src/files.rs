@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_cannot_be_written_is_named() {
+    fn an_unwritable_path_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn writers_at_once_leave_a_whole_file() {
+    fn concurrent_writers_leave_a_complete_file() {
         let dir = tempfile::tempdir().unwrap();
         std::thread::scope(|scope| {
             for writer in 0..8u8 {
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     #[cfg(unix)]
-    fn modes_follow_the_umask() {
+    fn file_modes_follow_the_umask() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let mode = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode();

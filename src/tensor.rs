@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn axis_positions_and_elements_are_inverse() {
+    fn positions_and_elements_of_an_axis_are_inverses() {
         for axis in
             [Axis::plain(1), Axis::plain(8), Axis::plain(20), Axis::grouped(25, 3), Axis::grouped(3, 64)]
         {

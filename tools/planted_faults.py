@@ -20,7 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 COPY = ROOT / "target" / "planted_faults"
 
 INNER = ["--test", "inner"]
-QUICK = [*INNER, "kernels::quick_cases_of_every_kernel"]
+QUICK = [*INNER, "kernels::every_kernel_passes_the_quick_cases"]
 WORKGROUP = [*INNER, "kernels::workgroup_kernels_match_their_reference"]
 GOLDEN = ["--test", "models", "golden::"]
 ENGINE = ["--test", "engine"]

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn options_that_mean_nothing_are_errors() {
+    fn meaningless_options_are_errors() {
         let error = |op, sizes: &[usize], options| case(op, sizes, options).unwrap_err().to_string();
         for (op, sizes, options, what) in [
             ("gemv", &[8, 8][..], "kv=3", "takes no heads of k and v"),

@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_mark_is_read_in_kilobytes() {
+    fn the_high_water_mark_is_read_in_kilobytes() {
         let status = "Name:\twgpt\nVmPeak:\t  900 kB\nVmHWM:\t    1234 kB\nVmRSS:\t 17 kB\n";
         assert_eq!(kilobytes(status, "VmHWM:"), Some(1234 * 1024));
         assert_eq!(kilobytes("VmRSS:\t 17 kB\n", "VmHWM:"), None);
@@ -76,7 +76,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn linux_tells_of_the_machine() {
+    fn linux_describes_the_machine() {
         let machine = Machine::this();
         assert!(machine.cpu_cores > 0 && machine.memory_bytes.unwrap() > 64 << 20, "{machine:?}");
         assert!(!machine.kernel.unwrap().is_empty());
@@ -84,7 +84,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn it_grows_with_what_the_process_holds() {
+    fn peak_memory_grows_with_allocations() {
         let before = peak_host_bytes().unwrap();
         let held = vec![1_u8; 64 << 20];
         let after = peak_host_bytes().unwrap();

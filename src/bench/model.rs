@@ -254,7 +254,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tests_are_named_as_llama_bench_names_them() {
+    fn tests_have_the_names_of_llama_bench() {
         let name =
             |n_prompt, n_gen, n_depth| ModelTest { n_prompt, n_gen, n_depth, ..ModelTest::default() }.name();
         let batch = |n_gen, n_depth| ModelTest { n_prompt: 0, n_gen, n_depth, n_sequences: 4 };
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_come_from_each_sample() {
+    fn rates_are_computed_from_each_sample() {
         let test = ModelTest { n_prompt: 100, n_depth: 9, ..ModelTest::default() };
         let bench = ModelBench {
             test,

@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn work_is_counted() {
+    fn bytes_and_operations_are_counted() {
         let gpu = Gpu::open(&GpuOptions::default()).expect("an adapter");
         assert_eq!(Probe::copy(&gpu, probe_copy::SHAPES[0], 4096).unwrap().bytes(), 8192);
         // 16 packs per thread, 256 threads.

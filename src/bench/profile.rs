@@ -168,7 +168,7 @@ mod tests {
     use crate::model::{ModelOptions, random};
 
     #[test]
-    fn a_profiled_step_leaves_what_a_plain_one_leaves() {
+    fn a_profiled_step_has_the_results_of_a_plain_one() {
         let config = random::shape("n_layer=2,n_embd=48,n_head=3,vocab_size=301,n_positions=64").unwrap();
         for features_floor in [false, true] {
             let gpu = Gpu::open(&GpuOptions { features_floor, ..GpuOptions::default() }).expect("an adapter");

@@ -108,7 +108,7 @@ mod tests {
     use crate::gpu::GpuOptions;
 
     #[test]
-    fn without_time_each_probe_is_tried_once() {
+    fn each_probe_runs_once_if_there_is_no_time() {
         let gpu = Gpu::open(&GpuOptions::default()).expect("an adapter");
         let cancel = Arc::new(AtomicBool::new(false));
         let mut stopwatch = Stopwatch::new(&gpu, false, cancel.clone()).unwrap();

@@ -135,7 +135,7 @@ mod tests {
     use crate::gpu::GpuOptions;
 
     #[test]
-    fn dates() {
+    fn dates_are_formatted_in_utc() {
         // Checked with `date -u -d @SECONDS`.
         assert_eq!(utc(0), "1970-01-01T00:00:00Z");
         assert_eq!(utc(951_782_399), "2000-02-28T23:59:59Z");
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_says_where_and_with_what() {
+    fn a_header_describes_device_and_kernels() {
         let options =
             GpuOptions { features_floor: true, max_binding_bytes: Some(1 << 20), ..Default::default() };
         let gpu = Gpu::open(&options).expect("an adapter");

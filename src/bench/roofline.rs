@@ -241,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_roof_is_the_slower_of_memory_and_arithmetic() {
+    fn the_slower_of_memory_and_arithmetic_is_the_bound() {
         let roofline = Roofline {
             bytes_per_second: 1e9,
             flops_per_second: 10e9,
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn wall_times_are_freed_of_their_overhead_where_they_exceed_it() {
+    fn overhead_is_subtracted_from_wall_times_well_above_it() {
         assert_eq!(net_ns(Clock::Gpu, 120.0, 100.0), Some(120.0));
         assert_eq!(net_ns(Clock::Gpu, 0.0, 100.0), None);
         assert_eq!(net_ns(Clock::Wall, 350.0, 100.0), Some(250.0));
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn dispatches_are_counted_by_the_better_clock() {
+    fn dispatches_are_timed_by_the_better_clock() {
         let spread = |median_ns| Spread { median_ns, ..Spread::default() };
         let row =
             LatencyRow { n_dispatches: 64, dependent: true, gpu: Some(spread(640.0)), wall: spread(6400.0) };

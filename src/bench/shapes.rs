@@ -287,7 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_operation_has_a_free_shape() {
+    fn every_operation_accepts_a_free_shape() {
         for (op, _) in OPS {
             let tried: Vec<_> = [&[40][..], &[40, 24], &[40, 3, 8]]
                 .into_iter()
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn models_are_cut_to_the_binding_and_take_their_type() {
+    fn cases_of_models_fit_the_binding_and_have_the_dtype() {
         assert!(Subject::of_model("gpt3", DType::F16, 1 << 27).is_none());
         for model in MODELS {
             let Shape { n_embd, .. } = Shape::named(model).unwrap();

@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn worked_figures() {
+    fn statistics_match_a_hand_calculation() {
         let samples = [2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0];
         assert_eq!(mean(&samples), 5.0);
         assert!((standard_deviation(&samples) - (32.0_f64 / 7.0).sqrt()).abs() < 1e-15);

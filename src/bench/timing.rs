@@ -166,7 +166,7 @@ mod tests {
     use crate::gpu::GpuOptions;
 
     #[test]
-    fn batches_grow_to_the_time_of_a_submit() {
+    fn batches_grow_to_the_duration_of_a_submit() {
         assert_eq!(next_batch(1, Duration::from_millis(200)), 1);
         assert_eq!(next_batch(1, Duration::from_millis(10)), 5);
         assert_eq!(next_batch(10, Duration::from_millis(20)), 25);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn both_clocks_take_what_the_budget_says() {
+    fn both_clocks_follow_the_budget() {
         let gpu = Gpu::open(&GpuOptions::default()).expect("an adapter");
         let probe = Probe::steps(&gpu, 2, true).unwrap();
         let work = probe.dispatches();

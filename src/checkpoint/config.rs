@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_name_field_value_and_what_is_accepted() {
+    fn errors_name_field_value_and_accepted_values() {
         let config = config(
             r#"{"n_layer": 1000000000000, "n_head": -1, "n_embd": "64", "n": 12.0, "eps": "small", "tiny": 1e-20,
                 "huge": 1e39, "tie": 1, "act": "swish", "list": [1]}"#,
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_looked_at_is_found_in_objects_too() {
+    fn unread_fields_are_found_in_objects_too() {
         let config = config(
             r#"{"a": 1, "off": false, "none": null, "empty": "", "rope": {"factor": 2, "mscale": 1}, "meta": 3}"#,
         );
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_value_is_shortened_on_a_character_border() {
+    fn a_long_value_is_shortened_at_a_character_boundary() {
         let config = config(&format!(r#"{{"act": "{}"}}"#, "ä".repeat(500)));
         let text = text(config.optional_usize("act", 1..=2));
         assert!(text.contains("ää...: expected") && text.chars().count() < 160, "{text}");

@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn every_f16_survives_the_way_there_and_back() {
+    fn every_f16_survives_the_conversion_to_f32_and_back() {
         let finite = (0..=u16::MAX).filter(|bits| bits & F16_EXPONENT != F16_EXPONENT);
         for bits in finite {
             assert_eq!(convert_one(f16::from_bits(bits).to_f32()), Ok(bits));
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn the_border_is_65520() {
+    fn values_from_65520_on_are_refused() {
         let below = f32::from_bits(MIDPOINT.to_bits() - 1);
         assert_eq!(convert_one(MAX), Ok(0x7BFF));
         assert_eq!(convert_one(below), Ok(0x7BFF));
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_several_is_reported_at_any_index() {
+    fn the_first_bad_value_is_reported_at_any_index() {
         for index in 0..70 {
             let mut values = [1.5_f32; 71];
             values[index] = -1e6;

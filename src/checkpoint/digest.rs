@@ -49,7 +49,7 @@ mod tests {
     use crate::checkpoint::{Fill, SyntheticTensor};
 
     #[test]
-    fn one_file_has_its_own_digest() {
+    fn the_digest_of_one_file_is_the_documented_one() {
         let dir = std::path::Path::new("weights");
         let digest = Checkpoint::open_dir(dir).unwrap().sha256().unwrap();
         let readme = std::fs::read_to_string("weights/README.md").unwrap();
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn shards_and_formulas_have_one_too() {
+    fn shards_and_synthetic_tensors_have_a_digest_too() {
         let dir = std::path::Path::new("tests/golden/gpt2-variants/gelu_pytorch_tanh-sharded");
         let shards = Checkpoint::open_dir(dir).unwrap().sha256().unwrap();
         let lines: Vec<String> = (1..=2)

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn every_field_refuses_another_type_by_name() {
+    fn fields_of_the_wrong_type_are_named() {
         let fields = [
             ("do_sample", "1"),
             ("temperature", "\"hot\""),
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_file_is_all_defaults_and_a_damaged_one_is_not() {
+    fn an_absent_file_gives_defaults_but_a_damaged_one_an_error() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(
             GenerationConfig::of(&Folder::Dir(dir.path().to_owned())).unwrap(),

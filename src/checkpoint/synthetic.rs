@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn values_have_the_deviation_asked_for_and_depend_on_seed_and_name() {
+    fn values_have_the_given_deviation_and_depend_on_seed_and_name() {
         let values = random(7, "a", &[1000, 1000]);
         let n = values.len() as f64;
         let mean = values.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_values_stay_what_they_were() {
+    fn the_values_of_a_seed_never_change() {
         // Benchmark records name a seed, so these bits must never change. A separate
         // Python program computed them.
         let bits: Vec<u32> = random(0, "wte.weight", &[1, 3]).iter().map(|x| x.to_bits()).collect();
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn any_block_holds_what_the_whole_holds() {
+    fn any_block_equals_its_part_of_the_tensor() {
         let tensor =
             SyntheticTensor { name: "w".into(), shape: vec![300, 1700], fill: Fill::Random { std: 1.0 } };
         let checkpoint = Checkpoint::synthetic(vec![tensor], 3).unwrap();

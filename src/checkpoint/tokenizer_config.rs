@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_another_form_is_named() {
+    fn fields_of_another_form_are_named() {
         let long = format!(r#"{{"chat_template": "{}"}}"#, "a".repeat(1 + (1 << 20)));
         for (text, expected) in [
             (r#"{"bos_token": 1}"#, "bos_token = 1: expected a string"),
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn the_templates_own_file_wins() {
+    fn a_template_file_overrides_the_config() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::Dir(dir.path().to_owned());
         assert_eq!(TokenizerConfig::of(&folder).unwrap(), TokenizerConfig::default());

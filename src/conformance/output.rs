@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_element_is_the_one_nearest_to_or_farthest_beyond_its_tolerance() {
+    fn the_worst_element_has_the_largest_error_per_tolerance() {
         let mut o = outcome();
         o.element("out", 0, 1.0, 1.0, 0.0);
         o.element("out", 1, 1.0, 1.5, 1.0);
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn exact_elements_tolerate_nothing() {
+    fn exact_elements_have_no_tolerance() {
         let mut o = outcome();
         o.element("out", 0, 1.0, 1.0, 1e-3);
         o.element("out", 1, 1e-9, 0.0, 0.0);

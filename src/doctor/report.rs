@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_way_is_a_warning() {
+    fn a_slow_adapter_or_compiler_is_a_warning() {
         use crate::gpu::{Backend, DeviceType, GpuOptions, Support};
 
         let found = Support::of(&GpuOptions::default()).expect("an adapter").adapter;
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_kernel_is_as_bad_as_its_use() {
+    fn the_severity_of_a_wrong_kernel_depends_on_its_use() {
         let severity = |status, default, in_use| {
             let found = kernel_findings(&[kernel(status, default, in_use)]);
             found.first().map(|finding| {
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_floor_that_is_not_reached_is_a_fault() {
+    fn a_device_below_the_floor_is_a_fault() {
         let limit = |offered, reaches_floor| LimitSupport { name: "max", offered, floor: 8, reaches_floor };
         let sound = Floor { opened: true, problem: None, kernels: vec![kernel(Status::Passed, true, true)] };
         assert_eq!(floor_findings(&sound, &[limit(8, true)]), []);

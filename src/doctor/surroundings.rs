@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_home_directory_is_not_told() {
+    fn the_home_directory_is_hidden() {
         let shown = |text| without_home(text, Some(Path::new("/home/anna/")));
         assert_eq!(shown("/home/anna/.cache/wgpt"), "~/.cache/wgpt");
         assert_eq!(shown("a /home/anna and '/home/anna/x'"), "a ~ and '~/x'");
@@ -188,12 +188,12 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_is_told_nothing() {
+    fn control_characters_are_escaped() {
         assert_eq!(shown("red \u{1b}[31m\nand\ttab"), "red \\u{1b}[31m\nand\\ttab");
     }
 
     #[test]
-    fn a_cache_is_described_as_it_is() {
+    fn the_state_of_a_cache_is_described() {
         assert_eq!(Cache::of(None), Cache::default());
         let dir = tempfile::tempdir().unwrap();
         let inner = dir.path().join("inner");

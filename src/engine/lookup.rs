@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_draft_is_what_followed_the_longest_and_newest_match() {
+    fn a_draft_continues_the_longest_and_newest_match() {
         assert!(draft(&[], 4).is_empty());
         assert!(draft(&[5], 4).is_empty());
         assert!(draft(&[1, 2, 3], 4).is_empty());
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_index_grows_with_the_history_and_finds_what_a_scan_finds() {
+    fn the_index_grows_with_the_history_and_agrees_with_a_scan() {
         let mut state = 1_u32;
         for vocab_size in [2, 3, 10, 100] {
             let (mut index, mut history, mut found) = (NgramIndex::default(), Vec::new(), 0);

@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn passes_hold_every_row_once_and_in_order() {
+    fn passes_contain_every_row_once_and_in_order() {
         let room = Room { chunk: 32, packed: 24, pages: 20 };
         let lens: Vec<(usize, usize)> =
             (0..60).map(|i| (i * 37 % 90, 1 + i * 13 % if i % 7 == 0 { 100 } else { 20 })).collect();
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn passes_are_as_few_as_fit() {
+    fn passes_are_as_few_as_possible() {
         let room = Room { chunk: 32, packed: 32, pages: 100 };
         assert_eq!(
             lens_of(&passes(&[(99, 8); 9], room)),

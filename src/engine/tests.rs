@@ -1,4 +1,4 @@
-//! Failures in the middle of a call, with the library's internals at hand.
+//! Failures in the middle of a call. These tests need the library's internals.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -9,7 +9,8 @@ use crate::gpu::{Call, Fault, FaultInjector, Gpu, GpuOptions};
 use crate::model::{ModelOptions, PassOwner, random};
 use crate::sampling::SamplingParams;
 
-/// Loads a model on a device of its own; returns what makes the device's calls fail too.
+/// Loads a model on a separate device. Also returns the injector that makes the device's
+/// calls fail.
 fn load(files: ModelFiles, options: &ModelOptions) -> (Engine, FaultInjector) {
     let device = std::env::var("WGPT_DEVICE").ok().filter(|device| !device.is_empty());
     let gpu = Gpu::open(&GpuOptions { device, ..GpuOptions::default() }).expect("an adapter");
@@ -23,9 +24,9 @@ fn small() -> ModelFiles {
     ModelFiles::random(shape.unwrap(), 3).unwrap()
 }
 
-/// A pass that was begun is finished by another session's call, with its own uploads.
+/// A call of another session finishes an unfinished pass, with the pass's own uploads.
 #[test]
-fn a_pass_that_ran_no_piece_keeps_its_uploads() {
+fn a_pass_that_has_not_run_yet_keeps_its_uploads() {
     let (engine, _) = load(small(), &ModelOptions::default());
     let tokens = [1, 2, 3];
     let expected = engine.session().advance(&tokens).unwrap().to_vec();
@@ -52,7 +53,7 @@ fn a_pass_that_ran_no_piece_keeps_its_uploads() {
 
 /// Steps ahead whose results could not be read are computed again when the text resumes.
 #[test]
-fn a_text_resumes_after_steps_ahead_could_not_be_read() {
+fn a_text_resumes_after_unreadable_steps_ahead() {
     let options = ModelOptions { steps_ahead: Some(4), ..ModelOptions::default() };
     let (engine, faults) = load(small(), &options);
     let options = || GenerateOptions {
@@ -78,7 +79,7 @@ fn a_text_resumes_after_steps_ahead_could_not_be_read() {
 
 /// A message whose options are refused does not cost the conversation its cached tokens.
 #[test]
-fn refused_options_leave_a_chat_its_session() {
+fn a_chat_keeps_its_session_if_options_are_refused() {
     let files = ModelFiles::open(concat!(env!("CARGO_MANIFEST_DIR"), "/weights").as_ref()).unwrap();
     let template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}";
     let template = files.compile_chat_template("test", template).unwrap();

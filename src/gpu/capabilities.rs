@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn matrices_count_where_they_are_square_of_f16_and_their_features_are_there() {
+    fn only_square_f16_matrices_with_their_features_count() {
         use wgpu::CooperativeScalarType::{F16, F32};
         let listed = |m_size, k_size, ab_type, cr_type| {
             CooperativeSizes::new(&[wgpu::CooperativeMatrixProperties {

@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_low_limit_is_listed_with_what_the_adapter_offers() {
+    fn every_low_limit_is_listed_with_the_adapters_value() {
         let floor = wgpu::Limits::default();
         assert!(lacking(&floor, &floor).is_empty());
         let low = wgpu::Limits {

@@ -144,7 +144,7 @@ mod tests {
     use crate::gpu::{Backend, Binding, GpuOptions, Kernel, Strategy, Variant};
 
     #[test]
-    fn only_whole_files_of_the_owner_are_unsealed() {
+    fn only_complete_files_of_the_owner_are_unsealed() {
         let file = seal("me", b"data");
         assert_eq!(unseal("me", &file), Some(&b"data"[..]));
         assert_eq!(unseal("you", &file), None);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn pipelines_are_read_back_and_damage_is_survived() {
+    fn pipelines_are_read_back_and_damaged_files_are_ignored() {
         let dir = tempfile::tempdir().unwrap();
         let variant = &variant();
         let gpu = open(dir.path());
@@ -207,7 +207,7 @@ mod tests {
         // The second device starts with the pipelines that the first one saved.
         let second = open(dir.path());
         let cache = second.pipeline_cache.as_ref().unwrap();
-        let found = unseal(&cache.owner, &bytes).expect("a whole file of this device's");
+        let found = unseal(&cache.owner, &bytes).expect("a complete file of this device");
         assert_eq!(*cache.stored.lock().unwrap(), Some(Sha256::digest(found).into()));
         second.pipeline(variant, true).unwrap();
         assert!(second.take_warnings().is_empty());
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_cannot_be_written_is_a_warning() {
+    fn an_unwritable_directory_is_a_warning() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn the_floor_asks_for_no_cache() {
+    fn the_floor_requests_no_cache() {
         let dir = tempfile::tempdir().unwrap();
         let cache_dir = Some(dir.path().to_owned());
         let gpu =

@@ -126,7 +126,7 @@ mod tests {
     use crate::gpu::adapter::USEFUL_FEATURES;
 
     #[test]
-    fn every_feature_that_is_asked_for_is_named() {
+    fn every_requested_feature_is_named() {
         let named = FEATURES.iter().fold(wgpu::Features::empty(), |all, (feature, ..)| all | *feature);
         assert_eq!(named, USEFUL_FEATURES | wgpu::Features::PIPELINE_CACHE);
         for (feature, name, _) in FEATURES {
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_below_the_floor_is_told() {
+    fn limits_below_the_floor_are_reported() {
         let floor = wgpu::Limits::default();
         assert!(limits(&floor).iter().all(|row| row.reaches_floor && row.offered == row.floor));
         // A lower maximum, a larger alignment, and a limit that is otherwise not listed.
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn support_is_that_of_the_device_which_is_opened() {
+    fn the_reported_support_matches_the_opened_device() {
         for features_floor in [false, true] {
             let options = GpuOptions { features_floor, ..GpuOptions::default() };
             let support = Support::of(&options).expect("an adapter");

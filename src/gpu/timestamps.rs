@@ -142,7 +142,7 @@ mod tests {
     use crate::gpu::{GpuOptions, Work};
 
     #[test]
-    fn ticks_become_nanoseconds_since_the_first_beginning() {
+    fn ticks_become_nanoseconds_since_the_first_pass_began() {
         let ticks: [u64; 6] = [1_000, 1_010, 996, 1_000, 1_020, 1_015];
         let time = |begin_ns, end_ns| PassTime { begin_ns, end_ns };
         // The last pass ends before it begins, because the counter wrapped around.
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn passes_of_several_sets_are_read_in_order_and_accounted_for() {
+    fn passes_of_several_sets_are_read_in_order_and_counted() {
         let gpu = Gpu::open(&GpuOptions::default()).expect("an adapter");
         let before = gpu.ledger().total_bytes();
         let n_passes = PASSES_PER_SET + 3;

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lowest_tag_then_the_lowest_position_then_the_key_is_named() {
+    fn the_lowest_tag_then_position_then_the_key_is_reported() {
         let word = |tag: u32, position: u32| u32::MAX - (tag << 20 | position);
         let lowest =
             |words| KvOverflow::lowest(words).map(|found| (found.tag, found.position, found.is_value));

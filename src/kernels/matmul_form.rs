@@ -128,7 +128,7 @@ mod tests {
     use super::gated_row;
 
     #[test]
-    fn gate_and_up_take_turns_by_four() {
+    fn rows_of_gate_and_up_alternate_in_fours() {
         let gates = [0, 3, 8, 17].map(gated_row);
         assert_eq!(gates, [[0, 0], [0, 3], [0, 4], [0, 9]]);
         let ups = [4, 7, 12, 21].map(gated_row);

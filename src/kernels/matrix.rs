@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_pack_has_one_place() {
+    fn every_pack_has_a_unique_index() {
         for layout in MatrixLayout::ALL {
             for (n_rows, n_packs) in [(8, 1), (56, 3), (64, 2), (72, 5), (200, 1)] {
                 let mut taken = vec![false; n_rows * n_packs];
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_are_whole_blocks_where_they_fit() {
+    fn pieces_are_whole_blocks_if_those_fit() {
         assert_eq!(Matrix::rows_per_piece(64, DType::F16, 128 * 1000), 960);
         assert_eq!(Matrix::rows_per_piece(1024, DType::F16, 40 * 2048 + 5), 40);
         assert_eq!(Matrix::rows_per_piece(1024, DType::F16, 5), 8);

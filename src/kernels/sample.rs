@@ -375,7 +375,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn units_hold_the_octaves_without_loss() {
+    fn units_represent_the_octaves_without_loss() {
         for temperature in [f32::from_bits(1), 1e-30, 0.1, 0.8, 1.0, std::f32::consts::LOG2_E, 1e20, f32::MAX]
         {
             let (lsb, scale) = unit(temperature);
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_off_cuts_nothing() {
+    fn disabled_filters_cut_nothing() {
         let off = SampleParams::new(1.0, 0, 1.0, 0.0, &[]).unwrap();
         assert_eq!((off.greedy, off.top_k, off.top_p, off.min_weight), (0, u32::MAX, 0, [0, 0]));
         let on = SampleParams::new(0.0, usize::MAX, 0.5, 1.0, &[7, 9]).unwrap();

@@ -260,7 +260,7 @@ mod tests {
 
     #[cfg(feature = "demo-model")]
     #[test]
-    fn the_demo_shape_is_the_demo_models() {
+    fn the_demo_shape_matches_the_demo_model() {
         let json = ConfigJson::from_bytes("config.json", include_bytes!("../../weights/config.json"));
         let config = Decoder::from_json(&json.unwrap()).unwrap();
         // The demo model also has an end-of-text token.
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_stand_alone_or_replace_those_of_a_name() {
+    fn sizes_form_a_shape_or_override_a_named_one() {
         let config = shape("n_layer=2, n_embd=96,n_head=3,vocab_size=100,n_positions=64").unwrap();
         let sizes = [
             config.n_layer,
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_llamas_sizes_follow_from_each_other() {
+    fn missing_sizes_of_a_llama_are_derived() {
         let config = shape("smollm2-135m,n_layer=2,n_embd=64,n_head=4,n_inner=100,n_positions=99").unwrap();
         let heads = (config.attention.n_head, config.attention.n_kv_head, config.attention.head_dim);
         assert_eq!((heads, config.mlp.n_inner, config.n_positions), ((4, 4, 16), 100, 99));
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_shape_is_refused() {
+    fn invalid_shapes_are_refused() {
         let refused = |text: &str| shape(text).unwrap_err().to_string();
         assert!(refused("gpt3").contains("no shape is called \"gpt3\": expected one of gpt2, gpt2-medium"));
         assert!(refused("").contains("no shape is called \"\""));

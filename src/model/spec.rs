@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn orders_take_every_row_of_their_sources_once() {
+    fn every_order_takes_each_source_row_once() {
         for head_dim in [3, 8, 12] {
             let paired = [Pairing::AsIs, Pairing::Halves { n_rot: head_dim / 4 * 2 }];
             for pairing in paired {
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn gate_and_input_stand_four_by_four() {
+    fn rows_of_gate_and_input_alternate_in_fours() {
         let order = Order::Gated { n_inner: 6, one_source: false };
         let rows: Vec<_> = (0..16).map(|row| order.source(row)).collect();
         let at = |source, row| Some((source, row));

@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn growing_the_first_try_gives_what_a_full_sort_gives() {
+    fn growing_the_first_try_equals_a_full_sort() {
         let mut out = Vec::new();
         for row in rows(20_000) {
             for (temperature, top_p, min_p) in

@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bad_rows_are_named_and_counted() {
+    fn bad_logits_are_counted_and_located() {
         const INF: f32 = f32::INFINITY;
         let message = |row: &[f32]| check_logits("logits", row).unwrap_err().to_string();
         assert!(

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn worked_perplexity() {
+    fn perplexity_matches_a_worked_example() {
         // Each probability as the logits of a vocabulary of two. f32 logits represent a
         // probability to about 1e-7.
         let probabilities = [0.85_f64, 0.72, 0.30, 0.95, 0.60, 0.45, 0.88, 0.15, 0.70, 0.55];
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn standard_errors_of_few_and_of_shifted() {
+    fn standard_errors_handle_few_and_large_values() {
         let of = |nlls: &[f64]| nlls.iter().copied().collect::<NllSum>().standard_error();
         assert_eq!([of(&[]), of(&[1.0]), of(&[1.0, INF.into()])], [None; 3]);
         assert_eq!(of(&[2.0, 2.0, 2.0]), Some(0.0));
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_uniform_model_has_the_vocabulary_as_perplexity_and_a_perfect_one_has_1() {
+    fn perplexity_ranges_from_1_to_the_vocabulary_size() {
         for vocab_size in [1_usize, 2, 50257, 128_256] {
             let uniform = vec![-7.25; vocab_size];
             let nll = negative_log_likelihood(&uniform, vocab_size as u32 / 2).unwrap();
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn logprobs_name_the_token_and_the_best() {
+    fn logprobs_contain_the_token_and_the_best_ones() {
         let logits = [1.0, 3.0, 3.0, -INF, 2.0];
         let z: f64 = [1.0_f64, 3.0, 3.0, 2.0].iter().map(|l| l.exp()).sum();
         let found = token_logprobs(&logits, 0, 3).unwrap();

@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_parameter_has_its_range() {
+    fn each_parameter_has_a_range() {
         type Set = fn(&mut SamplingParams, f32);
         let cases: [(&str, Set, &[f32], &[f32]); 7] = [
             ("temperature", |p, v| p.temperature = v, &[0.0, 1e-30, 5.0], &[-0.1, f32::NEG_INFINITY]),
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn bias_ids_are_inside_the_vocabulary() {
+    fn bias_ids_must_be_in_the_vocabulary() {
         let mut params = SamplingParams::greedy();
         params.logit_bias.insert(8, 1.0);
         assert!(params.validate(9).is_ok());
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_greedy_means_that_an_argmax_is_enough() {
+    fn plain_greedy_needs_only_an_argmax() {
         assert!(SamplingParams::greedy().is_plain_greedy());
         assert!(SamplingParams { top_k: 5, min_p: 0.5, ..SamplingParams::greedy() }.is_plain_greedy());
         assert!(!SamplingParams::default().is_plain_greedy());

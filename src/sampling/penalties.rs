@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn frequency_counts_and_presence_does_not() {
+    fn frequency_counts_repeats_but_presence_does_not() {
         let history = [0, 2, 0, 0];
         let frequency = SamplingParams { frequency_penalty: 0.5, ..SamplingParams::greedy() };
         assert_eq!(applied(&frequency, &history, &LOGITS), [0.5, -1.0, 0.0, 3.0]);
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn the_window_is_the_newest_tokens() {
+    fn the_window_covers_the_newest_tokens() {
         let params = SamplingParams { presence_penalty: 1.0, ..SamplingParams::greedy() };
         let last = |n| SamplingParams { repeat_last_n: Some(n), ..params.clone() };
         assert_eq!(applied(&last(2), &[0, 1, 3], &LOGITS), [2.0, -2.0, 0.5, 2.0]);
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_id_in_the_history_is_an_error_and_leaves_the_scratch_clean() {
+    fn an_unknown_id_is_an_error_and_leaves_the_scratch_clean() {
         let params = SamplingParams { presence_penalty: 1.0, ..SamplingParams::greedy() };
         let mut counts = [0; 4];
         let error = apply(&params, &[1, 4], &mut counts, &mut LOGITS.clone()).unwrap_err();

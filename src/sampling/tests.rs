@@ -26,7 +26,7 @@ fn close(found: f64, expected: f64) {
 }
 
 #[test]
-fn softmax_and_temperature() {
+fn probabilities_are_a_softmax_with_temperature() {
     for (temperature, p0) in [(1.0, 0.305925), (0.3, 0.759373), (2.0, 0.204682)] {
         let found = distribution(SamplingParams { temperature, ..plain() }, &LOGITS);
         assert_eq!(ids(&found), [0, 1, 5, 7, 2, 6, 3, 4]);
@@ -46,7 +46,7 @@ fn top_k_keeps_three() {
 }
 
 #[test]
-fn top_p_keeps_the_token_that_crosses() {
+fn top_p_keeps_the_token_that_crosses_the_threshold() {
     let all = distribution(plain(), &LOGITS);
     let found = distribution(SamplingParams { top_p: 0.8, ..plain() }, &LOGITS);
     assert_eq!(ids(&found), [0, 1, 5, 7, 2]);
@@ -82,7 +82,7 @@ fn temperature_comes_before_the_filters() {
 }
 
 #[test]
-fn each_filter_sees_what_the_one_before_left() {
+fn each_filter_sees_the_result_of_the_previous_one() {
     // Among the three tokens that top-k keeps, the first two hold 0.781440; among all
     // eight, they hold 0.491479.
     let both = SamplingParams { top_k: 3, top_p: 0.78, ..plain() };
@@ -168,7 +168,7 @@ fn a_seed_fixes_the_draws() {
 }
 
 #[test]
-fn the_draws_of_a_seed_are_those_of_every_platform_and_release() {
+fn the_draws_of_a_seed_never_change() {
     // From a separate program that implements PCG32 seeding, ChaCha8 and the inverse
     // cumulative distribution by rising id from their definitions.
     assert_eq!(draws(Some(0), 16).1, [5, 1, 5, 0, 6, 2, 6, 7, 5, 0, 6, 5, 2, 1, 5, 4]);
@@ -186,7 +186,7 @@ fn a_filter_that_keeps_all_changes_no_draw() {
 }
 
 #[test]
-fn a_generator_is_taken_up_where_another_sampler_left_it() {
+fn a_generator_continues_where_another_sampler_stopped() {
     let all = draws(Some(9), 64).1;
     let mut sampler = Sampler::new(SamplingParams { seed: Some(9), ..plain() }, LOGITS.len()).unwrap();
     let start = sampler.generator();
@@ -203,7 +203,7 @@ fn a_generator_is_taken_up_where_another_sampler_left_it() {
 }
 
 #[test]
-fn an_error_takes_no_random_number() {
+fn an_error_consumes_no_random_number() {
     let mut sampler = Sampler::new(SamplingParams { seed: Some(5), ..plain() }, LOGITS.len()).unwrap();
     assert!(sampler.sample(&[f32::NAN; 8], &[]).is_err());
     let after: Vec<u32> = (0..200).map(|_| sampler.sample(&LOGITS, &[]).unwrap()).collect();

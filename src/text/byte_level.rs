@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_alphabet_is_the_tokenizers_librarys() {
+    fn the_alphabet_matches_the_tokenizers_library() {
         let alphabet = tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet();
         assert_eq!(alphabet.len(), 256);
         let mut bytes: Vec<u8> = alphabet.iter().map(|&c| char_byte(c).unwrap()).collect();
@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_stand_for_bytes() {
+    fn tokens_are_converted_to_bytes() {
         assert_eq!(token_bytes("ĠaĊ"), b" a\n");
         assert_eq!(token_bytes("ðŁĺ"), b"\xf0\x9f\x98");
         assert_eq!(token_bytes("Ń"), [0xad]);

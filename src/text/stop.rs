@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_string_is_found_across_pieces_and_not_given_out() {
+    fn a_stop_string_is_found_across_pieces_and_omitted() {
         assert_eq!(run(&["STOP"], ["abc S", "T", "OP def", "ghi"]), ("abc ".into(), Some(0)));
         assert_eq!(run(&["x", "\n\n"], ["one\n", "\ntwo"]), ("one".into(), Some(1)));
         assert_eq!(run(&["日本"], ["a日", "本b"]), ("a".into(), Some(0)));
@@ -125,14 +125,14 @@ mod tests {
     }
 
     #[test]
-    fn no_stop_strings_hold_nothing_back() {
+    fn nothing_is_held_back_without_stop_strings() {
         let mut watch = StopStrings::new(Vec::<String>::new()).unwrap();
         assert_eq!(watch.push("any text"), ("any text".into(), None));
         assert_eq!(watch.finish(), "");
     }
 
     #[test]
-    fn after_a_stop_nothing_comes() {
+    fn nothing_is_returned_after_a_stop() {
         let mut watch = StopStrings::new(["."]).unwrap();
         assert_eq!(watch.push("a.b.c"), ("a".into(), Some(0)));
         assert_eq!(watch.push("d"), (String::new(), Some(0)));
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_to_end_wins_then_the_longest() {
+    fn the_first_stop_string_to_end_wins_then_the_longest() {
         assert_eq!(run(&["abcd", "bc"], ["xabcd"]), ("xa".into(), Some(1)));
         assert_eq!(run(&["c", "abc", "bc", "abc"], ["xabcd"]), ("x".into(), Some(1)));
     }
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn any_division_gives_the_same() {
+    fn any_division_into_pieces_gives_the_same_result() {
         const ALPHABET: [char; 4] = ['a', 'b', 'é', '日'];
         let mut rng = ChaCha8Rng::seed_from_u64(0);
         let mut below = |n: usize| (rng.next_u64() % n as u64) as usize;

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn sentencepiece_drops_the_first_space_alone() {
+    fn sentencepiece_drops_only_the_first_space() {
         let llama = tokenizer(&LLAMA_VOCAB, LLAMA, BPE);
         assert_eq!(pieces(&llama, &[1, 3, 1, 2, 1], false), ["Hello", "world", " Hello", " ", " Hello", ""]);
         assert_eq!(pieces(&llama, &[1, 0, 1], true), ["Hello", "", " Hello", ""]);
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_decoder_that_rewrites_its_text_keeps_what_was_given_out() {
+    fn a_rewriting_decoder_keeps_the_returned_text() {
         let decoder = r#"{"type": "Sequence", "decoders": [{"type": "Fuse"},
             {"type": "Replace", "pattern": {"String": "ab"}, "content": "X"}]}"#;
         let tokenizer = tokenizer(&["<s>", "a", "b", "c"], decoder, BPE);
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn after_the_end_the_decoder_starts_anew() {
+    fn the_decoder_starts_again_after_the_end() {
         let llama = tokenizer(&LLAMA_VOCAB, LLAMA, BPE);
         let mut decoder = StreamDecoder::new(llama, false);
         for _ in 0..2 {

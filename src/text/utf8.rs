@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_give_what_the_whole_gives() {
+    fn pieces_decode_like_the_whole() {
         let broken: [&[u8]; 8] = [
             b"\xff\xfe",
             b"a\xf0\x9f\x98",
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn random_bytes_give_what_the_whole_gives() {
+    fn random_pieces_decode_like_the_whole() {
         // Bytes that often form or break characters.
         const BYTES: [u8; 12] = [0x41, 0x80, 0x9f, 0x98, 0xa5, 0xc3, 0xe2, 0xe6, 0xed, 0xf0, 0xf4, 0xff];
         let mut rng = ChaCha8Rng::seed_from_u64(0);

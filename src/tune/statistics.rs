@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantiles() {
+    fn quantiles_match_numpy() {
         let samples = [40.0, 10.0, 30.0, 20.0];
         // Expected: results of numpy.quantile.
         for (q, want) in [(0.0, 10.0), (0.1, 13.0), (0.5, 25.0), (0.9, 37.0), (1.0, 40.0)] {
@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_clear_gain_is_one() {
+    fn only_a_clear_gain_counts() {
         let default = [100.0, 101.0, 102.0, 103.0, 104.0];
         let times = |factor: f64| default.map(|ns| ns * factor);
         assert!(is_better(&times(0.9), &default));

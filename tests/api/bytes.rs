@@ -48,7 +48,7 @@ impl ByteSource for Storage {
 }
 
 #[test]
-fn a_model_in_memory_is_the_model_in_a_directory() {
+fn a_model_in_memory_equals_the_one_in_a_directory() {
     let gpu = Arc::new(open_gpu(Default::default()));
     let directory = ModelFiles::open(Path::new(SHARDED)).unwrap();
     let memory = ModelFiles::from_sources("mine", in_memory(SHARDED)).unwrap();
@@ -81,7 +81,7 @@ fn a_missing_file_is_named() {
 }
 
 #[test]
-fn storage_of_an_application_is_read_by_position_and_its_errors_arrive() {
+fn custom_storage_is_read_by_position_and_reports_its_errors() {
     let gpu = Arc::new(open_gpu(Default::default()));
     let reads = Arc::new(AtomicU64::new(0));
     let files = |fails_after| {
@@ -101,7 +101,7 @@ fn storage_of_an_application_is_read_by_position_and_its_errors_arrive() {
 }
 
 #[test]
-fn a_session_as_bytes_is_the_session_in_a_file() {
+fn a_session_in_bytes_equals_the_one_in_a_file() {
     let gpu = Arc::new(open_gpu(Default::default()));
     let options = ModelOptions { deterministic: true, ..ModelOptions::default() };
     let builder = Engine::builder().gpu(gpu).options(options);
@@ -133,7 +133,7 @@ fn a_session_as_bytes_is_the_session_in_a_file() {
 }
 
 #[test]
-fn warnings_stay_readable() {
+fn warnings_can_be_read_repeatedly() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("not-a-directory");
     std::fs::write(&file, "").unwrap();

@@ -1,4 +1,5 @@
-//! Conversations: what is reused, where answers end, what fits, and that text stays text.
+//! Conversations: reuse of the cache, ends of answers, full contexts, and special tokens in
+//! messages.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,7 +40,7 @@ fn say(chat: &mut Chat, text: &str, options: GenerateOptions) -> (String, TurnSt
 }
 
 #[test]
-fn a_turn_runs_what_is_new_and_says_what_a_fresh_session_says() {
+fn a_turn_runs_only_new_tokens_and_matches_a_fresh_session() {
     let engine = engine(256);
     let mut chat = chat(&engine, ENDED);
     chat.set_system(Some("Tell a story."));
@@ -79,7 +80,7 @@ fn a_turn_runs_what_is_new_and_says_what_a_fresh_session_says() {
 }
 
 #[test]
-fn the_turns_end_token_ends_an_answer_and_is_no_text() {
+fn the_end_of_turn_token_ends_an_answer_and_is_not_text() {
     let engine = engine(256);
     // Tests the demo model's end token, then another one: here, a token that the model
     // generates first is made the end token.
@@ -110,7 +111,7 @@ fn chat_prompt(engine: &Engine, source: &str, text: &str) -> Vec<u32> {
 }
 
 #[test]
-fn a_full_context_refuses_or_drops_the_oldest_turns() {
+fn a_full_context_is_an_error_or_drops_the_oldest_turns() {
     let engine = engine(64);
     let mut chat = chat(&engine, ENDED);
     chat.set_system(Some("Be kind."));
@@ -125,7 +126,7 @@ fn a_full_context_refuses_or_drops_the_oldest_turns() {
     };
     assert!(matches!(&error, Error::Input(text) if text.contains("the context holds 64")), "{error}");
     let messages = chat.messages().to_vec();
-    assert!(messages.len() >= 5 && messages.len() % 2 == 1, "the message that was refused is not there");
+    assert!(messages.len() >= 5 && messages.len() % 2 == 1, "the refused message is absent");
 
     chat.set_overflow(ChatOverflow::DropOldest);
     let (_, turn) = say(&mut chat, "Tell me more of that big red cat.", greedy(4));
@@ -142,7 +143,7 @@ fn a_full_context_refuses_or_drops_the_oldest_turns() {
 }
 
 #[test]
-fn a_cancelled_answer_stays_and_one_without_text_takes_its_question_along() {
+fn a_cancelled_answer_stays_unless_it_has_no_text() {
     let engine = engine(256);
     let mut chat = chat(&engine, ENDED);
     let cancel = Arc::new(AtomicBool::new(false));
@@ -182,7 +183,7 @@ fn a_cancelled_answer_stays_and_one_without_text_takes_its_question_along() {
 }
 
 #[test]
-fn what_a_template_refuses_changes_nothing() {
+fn a_refusal_by_the_template_changes_nothing() {
     let engine = engine(256);
     let source =
         format!("{{% if messages | length > 1 %}}{{{{ raise_exception('too many') }}}}{{% endif %}}{ENDED}");
@@ -196,7 +197,7 @@ fn what_a_template_refuses_changes_nothing() {
 }
 
 #[test]
-fn a_model_without_a_template_says_so() {
+fn a_missing_template_is_reported() {
     let files = ModelFiles::demo().unwrap();
     let message = files.chat_template(None).unwrap_err().to_string();
     assert!(message.starts_with("demo: the model has no chat template"), "{message}");
@@ -230,7 +231,7 @@ fn count(ids: &[u32], id: u32) -> usize {
 }
 
 #[test]
-fn special_tokens_are_the_templates_alone() {
+fn only_the_template_writes_special_tokens() {
     let tokenizer = chatml_tokenizer();
     let source = ChatTemplate::built_in("chatml").unwrap();
     let template = ChatTemplate::new("chatml", source, &NO_TOKENS).unwrap();
@@ -253,11 +254,15 @@ fn special_tokens_are_the_templates_alone() {
     let text = template.render(&tricky).unwrap();
     let ids = template.encode(&tokenizer, &tricky).unwrap();
     assert_eq!([count(&ids, 2048), count(&ids, 2049), count(&ids, 0)], [5, 4, 0]);
-    assert_eq!(tokenizer.decode(&ids, false).unwrap(), text, "it reads the same");
+    assert_eq!(tokenizer.decode(&ids, false).unwrap(), text, "the text is the same");
     // Added tokens that are neither special nor in the template are still encoded.
     assert_eq!(count(&ids, 2050), 2);
     let all = tokenizer.encode(&text).unwrap();
-    assert_eq!([count(&all, 2048), count(&all, 2049), count(&all, 0)], [8, 7, 1], "plainly tokenized");
+    assert_eq!(
+        [count(&all, 2048), count(&all, 2049), count(&all, 0)],
+        [8, 7, 1],
+        "the plain encoding has more special tokens"
+    );
 
     // If the template itself writes the token, it marks turns: a user's copy is plain
     // text, while an answer's copy is what the model wrote.
@@ -266,7 +271,7 @@ fn special_tokens_are_the_templates_alone() {
 }
 
 #[test]
-fn a_template_that_looks_for_special_tokens_in_messages_refuses_them() {
+fn a_template_that_splits_at_special_tokens_refuses_them() {
     let tokenizer = chatml_tokenizer();
     let source = "{% for m in messages %}{{ m.content.split('<|im_end|>')[0] }}<|im_end|>{% endfor %}";
     let template = ChatTemplate::new("cut.jinja", source, &NO_TOKENS).unwrap();
@@ -281,7 +286,7 @@ fn a_template_that_looks_for_special_tokens_in_messages_refuses_them() {
 }
 
 #[test]
-fn the_end_of_a_turn_is_what_the_template_writes_behind_an_answer() {
+fn the_end_of_turn_is_the_token_after_an_answer() {
     let tokenizer = chatml_tokenizer();
     let end = |source: &str| ChatTemplate::new("x", source, &NO_TOKENS).unwrap().end_of_turn(&tokenizer);
     assert_eq!(end(ChatTemplate::built_in("chatml").unwrap()), Some(2049));
@@ -296,7 +301,7 @@ fn the_end_of_a_turn_is_what_the_template_writes_behind_an_answer() {
 
 /// With a SentencePiece vocabulary, the marks leave no trace before a word either.
 #[test]
-fn sentencepiece_texts_stay_what_they_are() {
+fn sentencepiece_texts_are_unchanged() {
     let vocab: serde_json::Map<String, serde_json::Value> =
         ["<unk>", "<s>", "</s>", "▁", "a", "b", "<", "/", "s", ">", "▁a"]
             .into_iter()

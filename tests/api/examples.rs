@@ -17,14 +17,14 @@ fn run(name: &str) -> String {
 }
 
 #[test]
-fn generate() {
+fn the_generate_example_prints_a_story() {
     let text = run("generate");
     // The seed is random, so the text may be short.
     assert!(text.starts_with("Once upon a time") && text.ends_with('\n'), "{text}");
 }
 
 #[test]
-fn chat() {
+fn the_chat_example_reuses_the_first_turn() {
     let text = run("chat");
     let turns: Vec<[usize; 2]> = text
         .lines()
@@ -42,7 +42,7 @@ fn chat() {
 }
 
 #[test]
-fn cancel() {
+fn the_cancel_example_ends_early() {
     let text = run("cancel");
     let (_, tokens) = text.rsplit_once("ended after ").unwrap();
     let (n, reason) = tokens.split_once(" tokens: ").unwrap();
@@ -54,7 +54,7 @@ fn cancel() {
 
 /// The example needs the door, which is open in a test of the whole workspace.
 #[test]
-fn shared_prefix() {
+fn the_shared_prefix_example_shares_pages() {
     let text = run("shared_prefix");
     let lines: Vec<&str> = text.lines().collect();
     let pages = |line: &str| -> usize {
@@ -72,7 +72,7 @@ fn shared_prefix() {
 }
 
 #[test]
-fn host_device() {
+fn the_host_device_example_decodes_greedily() {
     let text = run("host_device");
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.iter().filter(|line| line.contains('.') && line.len() == 13).count(), 24, "{text}");
@@ -89,7 +89,7 @@ fn host_device() {
 }
 
 #[test]
-fn score() {
+fn the_score_example_prefers_the_likelier_text() {
     let text = run("score");
     let nats: Vec<f64> =
         text.lines().map(|line| line.split_whitespace().next().unwrap().parse().unwrap()).collect();

@@ -33,7 +33,7 @@ fn pieces(tokenizer: &Tokenizer, ids: &[u32], skip: bool) -> Vec<String> {
 }
 
 #[test]
-fn golden_encodings_of_gpt2() {
+fn encodings_match_the_golden_ones_of_gpt2() {
     let tokenizer = gpt2();
     assert_eq!(tokenizer.vocab_size(), 50257);
     assert_eq!(tokenizer.token_to_id("<|endoftext|>"), Some(50256));
@@ -50,7 +50,7 @@ fn golden_encodings_of_gpt2() {
 }
 
 #[test]
-fn special_tokens_are_left_out_on_request() {
+fn special_tokens_are_omitted_on_request() {
     let tokenizer = gpt2();
     assert_eq!(tokenizer.decode(&[64, 50256, 65], true).unwrap(), "ab");
     assert_eq!(pieces(&tokenizer, &[64, 50256, 65], true), ["a", "", "b", ""]);
@@ -81,7 +81,7 @@ fn streamed_pieces_are_whole_characters_and_final() {
 }
 
 #[test]
-fn an_emoji_over_several_tokens_comes_at_once() {
+fn an_emoji_of_several_tokens_is_returned_whole() {
     // 🎉 is 8582 236 231 in the golden encodings, after the space of 12520.
     assert_eq!(pieces(&gpt2(), &[12520, 236, 231], false), [" ", "", "🎉", ""]);
     assert_eq!(pieces(&gpt2(), &[8582, 236], false), ["", "", "\u{fffd}"]);
@@ -89,7 +89,7 @@ fn an_emoji_over_several_tokens_comes_at_once() {
 }
 
 #[test]
-fn random_tokens_stream_to_the_lossy_decoding_of_the_whole() {
+fn random_streams_equal_the_lossy_decoding_of_the_whole() {
     let tokenizer = gpt2();
     // Tokens that are not valid UTF-8 on their own: parts of characters.
     let broken: Vec<u32> =
@@ -111,7 +111,7 @@ fn random_tokens_stream_to_the_lossy_decoding_of_the_whole() {
 }
 
 #[test]
-fn truncation_and_padding_of_the_file_are_left_out() {
+fn truncation_and_padding_of_the_file_are_ignored() {
     let mut json: serde_json::Value = serde_json::from_slice(&fs::read(DEMO).unwrap()).unwrap();
     json["truncation"] = serde_json::json!(
         {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0});
@@ -154,7 +154,7 @@ fn a_panic_of_the_library_is_an_error_that_names_the_file() {
 }
 
 #[test]
-fn files_that_are_no_tokenizer_are_named() {
+fn files_without_a_tokenizer_are_named() {
     let missing = Tokenizer::from_file("no/such/tokenizer.json").unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::Input);
     assert!(missing.to_string().starts_with("cannot read no/such/tokenizer.json: "), "{missing}");
@@ -178,7 +178,7 @@ fn a_long_run_of_one_character_is_encoded_whole() {
 }
 
 #[test]
-fn tokens_by_themselves_are_bytes() {
+fn each_token_decodes_to_its_bytes() {
     let tokenizer = gpt2();
     for text in ["naïve 日本語 🎉\n<|endoftext|>", " two  spaces"] {
         let ids = tokenizer.encode(text).unwrap();
@@ -191,7 +191,7 @@ fn tokens_by_themselves_are_bytes() {
 /// A SentencePiece vocabulary with byte tokens, and a template with a begin-of-text
 /// token.
 #[test]
-fn a_template_names_the_token_in_front() {
+fn a_template_defines_the_leading_token() {
     assert_eq!(gpt2().leading_token().unwrap(), None);
     let file = r#"{"version": "1.0", "truncation": null, "padding": null, "normalizer": null, "pre_tokenizer": null,
         "added_tokens": [{"id": 1, "content": "<s>", "single_word": false, "lstrip": false, "rstrip": false,

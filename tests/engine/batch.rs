@@ -1,4 +1,4 @@
-//! Steps over many sessions: each session computes what it would compute alone.
+//! Steps over many sessions: each session gets the results of separate calls.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -9,8 +9,8 @@ use wgpt::{BatchLogits, Engine, Error, Gpu, GpuOptions, ModelOptions, Session};
 use crate::support::{GREEDY_BOUND, gap, open_gpu};
 use crate::{deterministic, every_gpu, f32_options, load_tiny};
 
-/// For f32 weights and cache, as for whole models (tests/models/golden.rs): only the order of
-/// sums may differ.
+/// Tolerance for f32 weights and cache. As for whole models (tests/models/golden.rs), only
+/// the order of sums may differ.
 const TOLERANCE_F32: f32 = 2e-4;
 /// With an f16 cache, a key or value close to the middle between two f16 values may be
 /// rounded the other way, by 2^-11 of its size, and the layers carry this on. The largest
@@ -51,7 +51,7 @@ fn sessions(engine: &Engine, n: usize) -> (Vec<Session>, Vec<Session>) {
 }
 
 /// Counts the forks among [`sessions`] that end inside a page; a pass copies that page.
-fn shared_begun_pages(sessions: &[Session]) -> usize {
+fn shared_partial_pages(sessions: &[Session]) -> usize {
     let forks = sessions.windows(2).enumerate().filter(|(i, pair)| {
         i % 3 == 1 && pair[0].len() % PAGE_SIZE != 0 && pair[0].tokens() == pair[1].tokens()
     });
@@ -75,7 +75,7 @@ fn worst(engine: &Engine, n: usize, steps: usize) -> f32 {
             let expected = twin.advance(&tokens[i..=i]).unwrap();
             assert_eq!((found.len(), expected.len()), (1000, 1000));
             for (a, b) in found.iter().zip(expected) {
-                // Written so that a NaN counts as an error.
+                // This form counts a NaN as an error.
                 let error = (a - b).abs();
                 worst = if error <= worst { worst } else { error };
             }
@@ -90,10 +90,10 @@ fn worst(engine: &Engine, n: usize, steps: usize) -> f32 {
 }
 
 #[test]
-fn a_step_computes_what_each_session_would() {
+fn a_batch_step_equals_separate_steps() {
     for (g, gpu) in GPUS.iter().enumerate() {
-        // All sizes on the first device; on the others one size of one pass and one of
-        // two.
+        // The first device runs all sizes. The others run one size that takes one pass and
+        // one that takes two.
         let sizes: &[usize] = if g == 0 { &[1, 2, 3, 5, 8, 9, 16, 17, 35] } else { &[4, 17] };
         for (options, tolerance, name) in [
             (deterministic(), 0.0, "deterministic"),
@@ -112,7 +112,7 @@ fn a_step_computes_what_each_session_would() {
 }
 
 #[test]
-fn greedy_steps_choose_what_each_session_would() {
+fn greedy_batch_steps_equal_separate_steps() {
     for (options, exact) in
         [(deterministic(), true), (f32_options(), false), (ModelOptions::default(), false)]
     {
@@ -188,7 +188,7 @@ fn a_failing_step_changes_nothing() {
     // The passes before the cancelled one were undone. The partly filled pages shared by
     // forks were copied for those passes and stay copied; no page is held for an undone
     // position.
-    assert_eq!(engine.kv_pages().0, pages + shared_begun_pages(&own));
+    assert_eq!(engine.kv_pages().0, pages + shared_partial_pages(&own));
     assert_eq!((foreign.len(), full.len(), stopped.len()), (0, 128, 0));
     engine.step(&mut [], &[], &mut logits).unwrap();
     assert!(logits.is_empty());
@@ -202,7 +202,7 @@ fn a_failing_step_changes_nothing() {
 }
 
 #[test]
-fn passes_that_ran_before_a_failure_are_taken_back() {
+fn passes_that_ran_before_a_failure_are_undone() {
     for options in [ModelOptions::default(), f32_options()] {
         let engine = load_tiny(&GPUS[0], &options);
         let (mut own, mut twins) = sessions(&engine, 20);
@@ -217,7 +217,7 @@ fn passes_that_ran_before_a_failure_are_taken_back() {
         let after = own.iter().map(Session::len).collect::<Vec<_>>();
         assert_eq!(after, before);
         // Only pages of the first 16 sessions were copied.
-        assert_eq!(engine.kv_pages().0, pages + shared_begun_pages(&own[..16]));
+        assert_eq!(engine.kv_pages().0, pages + shared_partial_pages(&own[..16]));
         flag.store(false, Ordering::Relaxed);
         engine.step(&mut refs(&mut own), &[3; 20], &mut logits).unwrap();
         let found: Vec<Vec<f32>> = logits.rows().map(<[f32]>::to_vec).collect();

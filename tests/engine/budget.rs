@@ -60,7 +60,7 @@ fn counted<T>(gpu: &Gpu, run: impl FnOnce() -> T) -> (T, u64, u64) {
 }
 
 #[test]
-fn every_budget_gives_the_bits_of_advance() {
+fn every_budget_gives_the_same_bits_as_advance() {
     for prefill_chunk in [256, 16] {
         let engine = load(&ModelOptions { prefill_chunk, ..options() });
         for n in [1, 2, 40, 127] {
@@ -98,7 +98,7 @@ fn every_budget_gives_the_bits_of_advance() {
 }
 
 #[test]
-fn without_deterministic_results_are_within_the_rule_of_batches() {
+fn nondeterministic_results_are_within_the_batch_tolerance() {
     let engine = load(&ModelOptions { deterministic: false, ..options() });
     let all = tokens(60);
     let expected = advance(&engine, &all);
@@ -149,7 +149,7 @@ fn a_budget_divides_a_pass_at_every_dispatch_or_nowhere() {
 }
 
 #[test]
-fn no_pass_is_longer_than_a_submit_may_be() {
+fn no_submit_is_longer_than_the_limit() {
     let gpu = Arc::new(open_gpu(GpuOptions::default()));
     let all = tokens(100);
     let whole = load(&options());
@@ -211,7 +211,7 @@ fn sessions_that_take_turns_all_advance() {
 }
 
 #[test]
-fn work_without_a_budget_in_between_loses_nothing() {
+fn unbudgeted_work_in_between_loses_nothing() {
     let engine = load(&options());
     let all = tokens(60);
     let expected = advance(&engine, &all);
@@ -240,7 +240,7 @@ fn work_without_a_budget_in_between_loses_nothing() {
 }
 
 #[test]
-fn a_fork_in_the_midst_of_a_pass_shares_no_page_of_it() {
+fn a_fork_during_a_pass_shares_no_page_of_it() {
     let engine = load(&options());
     let all = tokens(60);
     let expected = advance(&engine, &all);
@@ -261,7 +261,7 @@ fn a_fork_in_the_midst_of_a_pass_shares_no_page_of_it() {
 }
 
 #[test]
-fn sessions_end_in_the_midst_of_a_pass() {
+fn sessions_may_end_during_a_pass() {
     let engine = load(&ModelOptions { prefill_chunk: 16, ..options() });
     let all = tokens(50);
     for ends in [0, 1, 2] {
@@ -301,7 +301,7 @@ fn sessions_end_in_the_midst_of_a_pass() {
 }
 
 #[test]
-fn a_fault_in_the_midst_of_a_pass_leaves_completed_chunks() {
+fn a_fault_during_a_pass_keeps_completed_chunks() {
     let gpu = Arc::new(open_gpu(GpuOptions::default()));
     let faults = gpu.faults();
     let engine = load_tiny(&gpu, &ModelOptions { prefill_chunk: 16, ..options() });
@@ -321,7 +321,7 @@ fn a_fault_in_the_midst_of_a_pass_leaves_completed_chunks() {
         };
         assert!(matches!(error, Error::Gpu { .. }), "{case}: {error}");
         assert_eq!(faults.clear(), 0, "{case}");
-        assert_eq!(session.remaining(), 0, "{case}: what was fed beyond is forgotten");
+        assert_eq!(session.remaining(), 0, "{case}: the other fed tokens are dropped");
         assert_eq!(engine.kv_pages().0, session.len().div_ceil(16), "{case}");
         // The session continues from its current length.
         let rest = all[session.len()..].to_vec();
@@ -346,7 +346,7 @@ fn a_fault_in_the_midst_of_a_pass_leaves_completed_chunks() {
 }
 
 #[test]
-fn what_does_not_fit_is_not_fed() {
+fn tokens_that_do_not_fit_are_refused() {
     let engine = load(&options());
     let mut session = engine.session();
     session.feed(&tokens(100)).unwrap();
@@ -358,11 +358,11 @@ fn what_does_not_fit_is_not_fed() {
     finish(&mut session, Budget::millis(4));
     assert_eq!(session.len(), 128);
     let report = session.step(LEAST).unwrap();
-    assert_eq!((report.done, report.submits), (true, 0), "nothing is left");
+    assert_eq!((report.done, report.submits), (true, 0), "nothing is left to run");
 }
 
 #[test]
-fn a_head_in_slices_has_the_same_bits() {
+fn a_sliced_head_gives_the_same_bits() {
     let all = tokens(70);
     for deterministic in [true, false] {
         let whole = load(&ModelOptions { deterministic, ..options() });
@@ -372,7 +372,7 @@ fn a_head_in_slices_has_the_same_bits() {
         let sliced = load_tiny(&gpu, &ModelOptions { deterministic, max_submit: least, ..options() });
         let decode = |engine: &Engine| {
             let mut session = engine.session();
-            // Token by token, so that the chunks of both engines are the same.
+            // One token at a time, so the chunks of both engines are the same.
             let rows: Vec<Vec<f32>> =
                 all.iter().map(|&token| session.advance(&[token]).unwrap().to_vec()).collect();
             rows
@@ -401,7 +401,7 @@ fn run(generation: &mut Generation, budget: Budget) -> (Vec<u32>, String, Option
 }
 
 #[test]
-fn generations_in_steps_are_those_of_the_iterator() {
+fn generations_in_steps_equal_those_of_the_iterator() {
     let demo = |steps_ahead| {
         let options = ModelOptions { steps_ahead: Some(steps_ahead), ..options() };
         let files = ModelFiles::demo().unwrap();

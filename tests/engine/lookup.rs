@@ -109,7 +109,7 @@ fn deterministic_drafts_change_no_token() {
             assert_eq!(plain.tokens.len(), n);
             for draft_len in DRAFT_LENGTHS {
                 let (found, stats) = run(&engine, &prompt, &greedy(Some(draft_len), n));
-                assert_eq!(found, plain, "drafts of {draft_len} behind {prompt:?}");
+                assert_eq!(found, plain, "drafts of {draft_len} after {prompt:?}");
                 assert!(stats.accepted <= stats.drafted && stats.drafted <= draft_len * stats.passes);
                 // A pass gives one token more than it accepts.
                 assert_eq!(stats.passes + stats.accepted, n, "{stats:?}");
@@ -122,7 +122,7 @@ fn deterministic_drafts_change_no_token() {
 }
 
 #[test]
-fn drafts_change_only_tokens_that_are_as_good() {
+fn drafts_change_only_tokens_with_close_logits() {
     let n = 40;
     let (mut compared, mut close) = (0, Vec::new());
     for engine in [tiny(false), demo(false)] {
@@ -140,17 +140,17 @@ fn drafts_change_only_tokens_that_are_as_good() {
                 let mut session = engine.session();
                 let logits = session.advance(&[&prompt, &plain[..at]].concat()).unwrap();
                 let gap = gap(logits, found.tokens[at], plain[at]);
-                assert!(gap.abs() < GREEDY_BOUND, "token {at} behind {prompt:?}: gap {gap}");
+                assert!(gap.abs() < GREEDY_BOUND, "token {at} after {prompt:?}: gap {gap}");
                 close.push((at, gap));
             }
         }
     }
     println!("{} of {compared} tokens differ, at gaps below {GREEDY_BOUND}: {close:?}", close.len());
-    assert!(compared > 2000, "texts parted early: {close:?}");
+    assert!(compared > 2000, "texts diverged early: {close:?}");
 }
 
 #[test]
-fn a_text_that_repeats_itself_takes_fewer_passes() {
+fn a_repetitive_text_takes_fewer_passes() {
     for deterministic in [true, false] {
         let engine = demo(deterministic);
         let prompt = engine.tokenizer().unwrap().encode(RED_BALL).unwrap();
@@ -161,7 +161,7 @@ fn a_text_that_repeats_itself_takes_fewer_passes() {
 }
 
 #[test]
-fn drafts_that_are_all_wrong_cost_passes_and_no_token() {
+fn wrong_drafts_cost_passes_but_no_token() {
     let engine = tiny(true);
     let mut refused = 0;
     for seed in 0..12 {
@@ -183,7 +183,7 @@ fn drafts_that_are_all_wrong_cost_passes_and_no_token() {
 }
 
 #[test]
-fn the_number_of_tokens_cuts_an_accepted_run() {
+fn the_token_limit_cuts_an_accepted_run() {
     let engine = tiny(true);
     let prompt = scattered(5, 1000, 1).repeat(8);
     for n in [0, 1, 2, 3, 5, 8, 13, 21] {
@@ -193,7 +193,7 @@ fn the_number_of_tokens_cuts_an_accepted_run() {
 }
 
 #[test]
-fn the_contexts_end_stops_or_slides_as_without_drafts() {
+fn a_full_context_stops_or_slides_as_without_drafts() {
     let engine = tiny(true);
     for prompt in [vec![5; 100], scattered(10, 1000, 4).repeat(10), vec![5; 127], vec![5; 128]] {
         let options = GenerateOptions { max_new_tokens: None, ..greedy(None, 0) };
@@ -266,12 +266,12 @@ fn an_end_token_cuts_an_accepted_run() {
         assert_eq!((plain.finish, &plain.tokens[..]), (Some(FinishReason::Eos), &whole[..at]));
         cut.push(at);
     }
-    println!("ended within an accepted run, behind {cut:?} tokens");
+    println!("ended within an accepted run, after {cut:?} tokens");
     assert!(!cut.is_empty());
 }
 
 #[test]
-fn the_cancel_flag_holds_back_what_was_accepted() {
+fn the_cancel_flag_withholds_accepted_tokens() {
     let engine = tiny(true);
     let prompt = vec![5; 40];
     let plain = run(&engine, &prompt, &greedy(None, 40)).0;
@@ -288,7 +288,7 @@ fn the_cancel_flag_holds_back_what_was_accepted() {
 }
 
 #[test]
-fn only_plain_greedy_decoding_takes_drafts() {
+fn only_plain_greedy_decoding_accepts_drafts() {
     let engine = tiny(true);
     let penalised = SamplingParams { repetition_penalty: 1.1, ..SamplingParams::greedy() };
     for options in [

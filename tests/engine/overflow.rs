@@ -15,7 +15,7 @@ use crate::support::open_gpu;
 use crate::{every_gpu, load_files};
 
 /// One device per strategy of the adapter; the floor, with bounds checks in the shaders;
-/// and one whose bindings hold 64 pages, so that the cache has several slabs.
+/// and one whose bindings hold 64 pages, so the cache has several slabs.
 static GPUS: LazyLock<Vec<Arc<Gpu>>> = LazyLock::new(|| {
     let mut all = every_gpu();
     all.push(open_gpu(GpuOptions { max_binding_bytes: Some(256 << 10), ..GpuOptions::default() }));
@@ -132,7 +132,7 @@ impl Wanted<'_> {
 
     /// Checks that a session continues after a failure like one that never failed.
     #[track_caller]
-    fn goes_on(&self, mut session: Session, len: usize) {
+    fn check_continues(&self, mut session: Session, len: usize) {
         assert_eq!(session.len(), len);
         let held = self.engine.kv_pages().0;
         let mut twin = self.engine.session();
@@ -152,7 +152,7 @@ impl Wanted<'_> {
             let tokens = with(40, &[place, 35]);
             let mut session = self.engine.session();
             self.at(session.prefill(&tokens), place);
-            self.goes_on(session, 16);
+            self.check_continues(session, 16);
         }
         let tokens = with(20, &[18, 19]);
         let mut session = self.engine.session();
@@ -160,7 +160,7 @@ impl Wanted<'_> {
         self.at(session.advance_greedy(&tokens[16..]), 18);
         self.at(session.advance_each(&tokens[16..], |_, _| Ok(())), 18);
         self.at(session.profile(&tokens[16..]), 18);
-        self.goes_on(session, 16);
+        self.check_continues(session, 16);
     }
 
     fn decode(&self) {
@@ -168,7 +168,7 @@ impl Wanted<'_> {
         self.at(session.advance(&[T]).map(<[f32]>::to_vec), 33);
         self.at(session.advance_greedy(&[T]), 33);
         self.at(session.prefill(&[T]), 33);
-        self.goes_on(session, 33);
+        self.check_continues(session, 33);
     }
 
     fn batch(&self) {
@@ -204,12 +204,12 @@ impl Wanted<'_> {
         assert_eq!([one.len(), two.len()], [4, 40]);
         one.score(&texts[0]).unwrap();
         drop((one, two));
-        self.goes_on(session, 9);
+        self.check_continues(session, 9);
     }
 }
 
 #[test]
-fn every_path_names_layer_and_position_and_goes_on() {
+fn every_path_reports_layer_and_position_and_continues() {
     for (layer, what) in [(0, "value"), (1, "key")] {
         let dir = write(layer, what, Trigger::Token(T));
         for (i, gpu) in GPUS.iter().enumerate() {
@@ -228,7 +228,7 @@ fn every_path_names_layer_and_position_and_goes_on() {
 
 /// Tests a cache of several slabs, which other kernels write.
 #[test]
-fn a_grown_cache_is_watched_as_well() {
+fn a_grown_cache_is_checked_too() {
     let gpu = GPUS.last().unwrap();
     for (layer, what) in [(1, "value"), (0, "key")] {
         let dir = write(layer, what, Trigger::Token(T));
@@ -243,14 +243,14 @@ fn a_grown_cache_is_watched_as_well() {
         wanted.batch();
         wanted.at(session.score(&with(8, &[3])), 23);
         drop(held);
-        wanted.goes_on(session, 20);
+        wanted.check_continues(session, 20);
     }
 }
 
 /// Without detection, the model computes with what f16 makes of the value, and no error
 /// is reported.
 #[test]
-fn without_the_option_nothing_is_told() {
+fn nothing_is_reported_without_the_option() {
     let dir = write(1, "key", Trigger::Token(T));
     for gpu in GPUS.iter() {
         let engine = load(gpu, &dir, ModelOptions { detect_overflow: false, ..detecting() });
@@ -261,7 +261,7 @@ fn without_the_option_nothing_is_told() {
 }
 
 #[test]
-fn an_f32_cache_runs_through() {
+fn an_f32_cache_does_not_overflow() {
     let dir = write(1, "value", Trigger::Token(T));
     for gpu in GPUS.iter() {
         for deterministic in [false, true] {
@@ -291,7 +291,7 @@ fn generate(engine: &Engine, options: GenerateOptions) -> (Vec<u32>, Option<Erro
 /// The step whose token is at the position fails. The tokens before it equal those of a
 /// text that ends there, even if the failed pass ran ahead of them.
 #[test]
-fn generated_texts_reach_the_position_whatever_runs_ahead() {
+fn a_text_reaches_the_position_whatever_runs_ahead() {
     const POSITION: usize = 30;
     let dir = write(1, "key", Trigger::Position(POSITION));
     let greedy = SamplingParams::greedy;

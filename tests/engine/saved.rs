@@ -39,7 +39,7 @@ fn session(engine: &Engine, n: usize) -> Session {
 }
 
 /// Returns the next logits and those of a second step, as bits.
-fn goes_on(session: &mut Session) -> Vec<u32> {
+fn next_bits(session: &mut Session) -> Vec<u32> {
     let mut all = session.advance(&[7, 8, 9]).unwrap().to_vec();
     all.extend(session.advance(&[299]).unwrap());
     all.into_iter().map(f32::to_bits).collect()
@@ -99,7 +99,7 @@ fn pages_of(file: &[u8]) -> bool {
 }
 
 #[test]
-fn a_session_goes_on_with_the_same_bits() {
+fn a_session_continues_with_the_same_bits() {
     for kv_dtype in [DType::F16, DType::F32] {
         let engine = engine(&ModelOptions { kv_dtype, ..deterministic() });
         for n in [1, PAGE_SIZE - 1, PAGE_SIZE, PAGE_SIZE + 1, 100] {
@@ -112,14 +112,14 @@ fn a_session_goes_on_with_the_same_bits() {
             assert_eq!(saved(&second), file, "{kv_dtype} {n}");
             // The restored session has its own pages; nothing is run again for them.
             assert_eq!(engine.kv_pages().0, 2 * n.div_ceil(PAGE_SIZE));
-            assert_eq!(goes_on(&mut second), goes_on(&mut first), "{kv_dtype} {n}");
+            assert_eq!(next_bits(&mut second), next_bits(&mut first), "{kv_dtype} {n}");
         }
         assert_eq!(engine.kv_pages().0, 0);
     }
 }
 
 #[test]
-fn the_pages_themselves_are_taken_not_the_tokens_alone() {
+fn pages_are_restored_and_not_only_tokens() {
     // All keys and values are set to zero, which no model computes; the logits must show
     // it.
     let engine = engine(&deterministic());
@@ -128,29 +128,29 @@ fn the_pages_themselves_are_taken_not_the_tokens_alone() {
     let (from, to) = (front_bytes(&file) + 4 * 40, file.len() - 32);
     file[from..to].fill(0);
     let zeroed = with_header(&file, |_| {});
-    assert_ne!(goes_on(&mut restore(&engine, &zeroed).unwrap()), goes_on(&mut first));
+    assert_ne!(next_bits(&mut restore(&engine, &zeroed).unwrap()), next_bits(&mut first));
 }
 
 #[test]
-fn empty_forked_and_rewound_sessions() {
+fn empty_forked_and_rewound_sessions_can_be_saved() {
     let engine = engine(&deterministic());
     let empty = saved(&engine.session());
     let mut restored = restore(&engine, &empty).unwrap();
     assert!(restored.is_empty() && !pages_of(&empty));
-    assert_eq!(goes_on(&mut restored), goes_on(&mut engine.session()));
+    assert_eq!(next_bits(&mut restored), next_bits(&mut engine.session()));
 
     let first = session(&engine, 50);
     let mut fork = first.fork();
     fork.truncate(37);
     fork.prefill(&[5, 6]).unwrap();
     let mut twin = restore(&engine, &saved(&fork)).unwrap();
-    assert_eq!(goes_on(&mut twin), goes_on(&mut fork));
+    assert_eq!(next_bits(&mut twin), next_bits(&mut fork));
     // The first session is unchanged, and so is its file.
     assert_eq!(saved(&first), saved(&session(&engine, 50)));
 }
 
 #[test]
-fn a_file_holds_nothing_of_other_sessions() {
+fn a_file_contains_nothing_of_other_sessions() {
     let engine = engine(&deterministic());
     // This session leaves its keys and values in pages that the next one takes.
     drop(session(&engine, 120));
@@ -161,7 +161,7 @@ fn a_file_holds_nothing_of_other_sessions() {
 }
 
 #[test]
-fn long_pages_pass_in_pieces_and_over_several_slabs() {
+fn long_pages_are_copied_in_pieces_over_several_slabs() {
     // A binding holds 5 pages, so there are two slabs. The readback buffer is sized for
     // the logits, which is less than a page: [2, 5, 16, 8] f32.
     let shape = "n_layer=3,n_embd=40,n_head=5,n_inner=48,vocab_size=8,n_positions=120";
@@ -187,22 +187,22 @@ fn long_pages_pass_in_pieces_and_over_several_slabs() {
 }
 
 #[test]
-fn other_chunks_contexts_and_devices_take_the_pages() {
+fn other_chunks_contexts_and_devices_can_use_the_pages() {
     let first = engine(&deterministic());
     let mut original = session(&first, 60);
     let file = saved(&original);
-    let expected = goes_on(&mut original);
+    let expected = next_bits(&mut original);
     let chunk = engine(&ModelOptions { prefill_chunk: 7, ..deterministic() });
     let short = engine(&ModelOptions { n_ctx: Some(64), ..deterministic() });
     for other in [&chunk, &short] {
         let mut restored = restore(other, &file).unwrap();
         assert_eq!(other.kv_pages().0, 4);
-        assert_eq!(goes_on(&mut restored), expected);
+        assert_eq!(next_bits(&mut restored), expected);
     }
     let other = Arc::new(support::open_gpu(GpuOptions::default()));
     first.rebind(Arc::clone(&other)).unwrap();
     let mut restored = restore(&first, &file).unwrap();
-    assert_eq!(goes_on(&mut restored), expected);
+    assert_eq!(next_bits(&mut restored), expected);
     // A context that is too short is reported.
     let tiny = engine(&ModelOptions { n_ctx: Some(59), ..deterministic() });
     let message = refused(&tiny, &file);
@@ -210,7 +210,7 @@ fn other_chunks_contexts_and_devices_take_the_pages() {
 }
 
 #[test]
-fn what_this_engine_would_compute_otherwise_is_computed() {
+fn pages_of_a_different_engine_are_recomputed() {
     let original = saved(&session(&engine(&deterministic()), 60));
     let others = [
         ModelOptions { kv_dtype: DType::F32, ..deterministic() },
@@ -222,12 +222,12 @@ fn what_this_engine_would_compute_otherwise_is_computed() {
         let mut restored = restore(&engine, &original).unwrap();
         assert_eq!((restored.len(), engine.kv_pages().0), (60, 0));
         let mut own = session(&engine, 60);
-        assert_eq!(goes_on(&mut restored), goes_on(&mut own), "{options:?}");
+        assert_eq!(next_bits(&mut restored), next_bits(&mut own), "{options:?}");
     }
 }
 
 #[test]
-fn a_session_of_another_device_is_saved_by_its_tokens() {
+fn a_session_of_another_device_is_saved_as_tokens() {
     let engine = engine(&deterministic());
     let mut first = session(&engine, 33);
     let fork = first.fork();
@@ -235,8 +235,8 @@ fn a_session_of_another_device_is_saved_by_its_tokens() {
     let file = saved(&fork);
     assert!(!pages_of(&file));
     let mut restored = restore(&engine, &file).unwrap();
-    let expected = goes_on(&mut first);
-    assert_eq!(goes_on(&mut restored), expected);
+    let expected = next_bits(&mut first);
+    assert_eq!(next_bits(&mut restored), expected);
 }
 
 #[test]
@@ -300,11 +300,11 @@ fn another_version_is_named() {
 }
 
 #[test]
-fn headers_that_lie_are_refused_without_believing_them() {
+fn headers_with_false_numbers_are_refused() {
     let engine = engine(&deterministic());
     let file = saved(&session(&engine, 20));
     assert!(restore(&engine, &with_header(&file, |_| {})).is_ok());
-    let lies: [(&str, serde_json::Value); 11] = [
+    let false_values: [(&str, serde_json::Value); 11] = [
         ("/n_tokens", u64::MAX.into()),
         ("/n_tokens", (1u64 << 40).into()),
         ("/n_tokens", 21.into()),
@@ -317,11 +317,11 @@ fn headers_that_lie_are_refused_without_believing_them() {
         ("/first_pages/0", u64::MAX.into()),
         ("/first_pages", serde_json::json!([])),
     ];
-    for (pointer, value) in lies {
-        let lie = with_header(&file, |header| *header.pointer_mut(pointer).unwrap() = value.clone());
-        let message = refused(&engine, &lie);
-        let told = ["cut short", "damaged"].iter().any(|word| message.contains(word));
-        assert!(told, "{pointer} {value}: {message}");
+    for (pointer, value) in false_values {
+        let changed = with_header(&file, |header| *header.pointer_mut(pointer).unwrap() = value.clone());
+        let message = refused(&engine, &changed);
+        let explained = ["cut short", "damaged"].iter().any(|word| message.contains(word));
+        assert!(explained, "{pointer} {value}: {message}");
     }
     // These numbers agree with the length, but not with the session: only the tokens are
     // used.
@@ -334,7 +334,7 @@ fn headers_that_lie_are_refused_without_believing_them() {
         }),
     )
     .unwrap();
-    assert_eq!(goes_on(&mut restored), goes_on(&mut session(&engine, 20)));
+    assert_eq!(next_bits(&mut restored), next_bits(&mut session(&engine, 20)));
     let message = refused(&engine, &{
         let mut file = file.clone();
         let at = front_bytes(&file);
@@ -377,7 +377,7 @@ fn random_damage_never_panics() {
 }
 
 #[test]
-fn a_failed_save_leaves_the_old_file_whole() {
+fn a_failed_save_leaves_the_old_file_intact() {
     let engine = engine(&deterministic());
     let first = session(&engine, 20);
     let dir = TempDir::new().unwrap();
@@ -389,7 +389,7 @@ fn a_failed_save_leaves_the_old_file_whole() {
     longer.set_cancel(Arc::new(std::sync::atomic::AtomicBool::new(true)));
     assert!(matches!(longer.save(&path), Err(Error::Cancelled)));
     assert_eq!(fs::read(&path).unwrap(), old);
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing half-written stays");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no partial file remains");
     // Paths that cannot be written.
     for place in [dir.path().join("missing/story.session"), dir.path().to_owned(), path.join("x")] {
         let error = first.save(&place).unwrap_err();
@@ -421,7 +421,7 @@ fn generated(run: &mut Generation) -> Vec<u32> {
 }
 
 #[test]
-fn a_text_goes_on_where_it_was_saved() {
+fn a_text_continues_where_it_was_saved() {
     for (steps_ahead, lookup) in [(0, None), (4, None), (0, Some(4))] {
         let engine = engine(&ModelOptions { steps_ahead: Some(steps_ahead), ..deterministic() });
         let prompt = tokens(20);
@@ -449,7 +449,7 @@ fn a_text_goes_on_where_it_was_saved() {
 }
 
 #[test]
-fn full_and_sliding_contexts_give_a_session_too() {
+fn texts_with_a_full_or_sliding_context_return_a_session() {
     let engine = engine(&ModelOptions { n_ctx: Some(32), ..deterministic() });
     let mut run = engine.generate_tokens(&tokens(20), greedy(100, None)).unwrap();
     let found = generated(&mut run);
@@ -465,7 +465,7 @@ fn full_and_sliding_contexts_give_a_session_too() {
 }
 
 #[test]
-fn a_full_cache_refuses_and_nothing_is_lost() {
+fn a_full_cache_refuses_a_session_and_loses_nothing() {
     let plan = engine(&deterministic()).memory_plan().total_bytes();
     let engine = engine(&ModelOptions { memory_budget: Some(plan), ..deterministic() });
     let mut first = session(&engine, 100);
@@ -473,5 +473,5 @@ fn a_full_cache_refuses_and_nothing_is_lost() {
     let error = restore(&engine, &file).err().unwrap();
     assert!(matches!(error, Error::Limits(_)) && error.to_string().contains("budget"), "{error}");
     assert_eq!(engine.kv_pages().0, 7);
-    goes_on(&mut first);
+    next_bits(&mut first);
 }

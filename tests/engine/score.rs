@@ -11,11 +11,12 @@ use crate::support::models::Model;
 use crate::support::open_gpu;
 use crate::{deterministic, every_gpu, f32_options, load_files, load_tiny};
 
-/// For a log-probability from the same logits. The error of f32's exp, log and sums is at
-/// most 6e-6 of its magnitude (`kernels::score::record`), and logits here are small.
+/// Tolerance for a log-probability from the same logits. The error of f32's exp, log and
+/// sums is at most 6e-6 of its magnitude (`kernels::score::record`), and logits here are
+/// small.
 const TOLERANCE: f64 = 1e-5;
-/// For log-probabilities whose logits were summed in another order, by the type of
-/// weights and cache: as for whole models (tests/engine/batch.rs).
+/// Tolerances for log-probabilities whose logits were summed in another order, by the type
+/// of weights and cache: as for whole models (tests/engine/batch.rs).
 const TOLERANCE_F32: f64 = 2e-4;
 const TOLERANCE_F16: f64 = 5e-3;
 
@@ -69,7 +70,7 @@ fn worst<'a>(found: &[f32], expected: impl IntoIterator<Item = &'a f32>) -> f64 
 }
 
 #[test]
-fn scores_are_those_of_the_full_logits() {
+fn scores_match_the_full_logits() {
     for gpu in GPUS.iter() {
         for options in [
             deterministic(),
@@ -106,7 +107,7 @@ fn scores_are_those_of_the_full_logits() {
 }
 
 #[test]
-fn a_scored_session_goes_on_as_any_other() {
+fn a_scored_session_continues_as_any_other() {
     let engine = load_tiny(&GPUS[0], &deterministic());
     let (context, new) = (tokens(1, 20), tokens(2, 30));
     let mut scored = session(&engine, &context);
@@ -119,7 +120,7 @@ fn a_scored_session_goes_on_as_any_other() {
 }
 
 #[test]
-fn forks_do_not_see_each_other() {
+fn forks_do_not_affect_each_other() {
     let engine = load_tiny(&GPUS[0], &deterministic());
     // The last token is alone on a page, in the middle of one, at its end.
     for len in [17, 20, 32, 33] {
@@ -162,7 +163,7 @@ fn refs(requests: &mut [(Session, Vec<u32>)]) -> Vec<(&mut Session, &[u32])> {
 }
 
 #[test]
-fn sessions_scored_together_are_those_scored_alone() {
+fn sessions_scored_together_match_those_scored_separately() {
     for gpu in GPUS.iter() {
         for (options, tolerance) in [
             (deterministic(), 0.0),
@@ -246,7 +247,7 @@ fn wrong_requests_are_explained_and_change_nothing() {
 }
 
 #[test]
-fn logits_that_are_none_are_refused() {
+fn nan_logits_are_refused() {
     // A key of 1e5 overflows the f16 cache.
     let model = Model::tiny().with_value("transformer.h.0.attn.c_attn.bias", 100, 1e5);
     let files = ModelFiles::open(model.path().as_ref()).unwrap();
@@ -287,7 +288,7 @@ fn a_raised_flag_ends_a_score_and_changes_nothing() {
 }
 
 #[test]
-fn passes_that_ran_before_a_failure_are_taken_back() {
+fn passes_that_ran_before_a_failure_are_undone() {
     let engine = load_tiny(&Arc::new(small_bindings()), &ModelOptions::default());
     // 30 sessions of one page each, whose continuations take 4 more pages each: 150 of
     // 256.

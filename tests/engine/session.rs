@@ -28,11 +28,11 @@ fn logits(session: &mut Session, tokens: &[u32]) -> Vec<f32> {
 }
 
 #[test]
-fn a_fork_shares_full_pages_and_copies_a_begun_one() {
+fn a_fork_shares_full_pages_and_copies_a_partial_one() {
     let engine = tiny();
     let all = tokens(100);
-    for begun in [0, 1, PAGE_SIZE - 1] {
-        let n = 3 * PAGE_SIZE + begun;
+    for partial in [0, 1, PAGE_SIZE - 1] {
+        let n = 3 * PAGE_SIZE + partial;
         let mut first = engine.session();
         first.prefill(&all[..n]).unwrap();
         let held = engine.kv_pages().0;
@@ -43,12 +43,12 @@ fn a_fork_shares_full_pages_and_copies_a_begun_one() {
         let left = logits(&mut first, &all[n..n + 2]);
         let right = logits(&mut second, &[1, 2, 3]);
         // Each writes into its own page: the partly filled one was copied once.
-        assert_eq!(engine.kv_pages().0, held + if begun == 0 { 2 } else { extra_pages(n) });
+        assert_eq!(engine.kv_pages().0, held + if partial == 0 { 2 } else { extra_pages(n) });
         let mut fresh = engine.session();
-        assert_eq!(left, logits(&mut fresh, &all[..n + 2]), "begun {begun}");
+        assert_eq!(left, logits(&mut fresh, &all[..n + 2]), "partial {partial}");
         fresh.truncate(0);
         fresh.prefill(&all[..n]).unwrap();
-        assert_eq!(right, logits(&mut fresh, &[1, 2, 3]), "begun {begun}");
+        assert_eq!(right, logits(&mut fresh, &[1, 2, 3]), "partial {partial}");
         drop((first, second, fresh));
         assert_eq!(engine.kv_pages().0, 0, "dropped sessions free their pages");
     }
@@ -88,7 +88,7 @@ fn truncating_rewinds_and_frees_pages() {
 }
 
 #[test]
-fn many_sessions_in_any_order_leave_the_pool_as_it_was() {
+fn many_sessions_in_any_order_leave_the_pool_unchanged() {
     let engine = tiny();
     let mut sessions: Vec<Session> = Vec::new();
     let mut state = 12345_u32;
@@ -201,7 +201,7 @@ fn the_ledger_follows_growth_and_returns_to_zero() {
 }
 
 #[test]
-fn bad_tokens_are_errors_and_leave_the_session_whole() {
+fn bad_tokens_are_errors_and_leave_the_session_unchanged() {
     let engine = tiny();
     let mut session = engine.session();
     session.prefill(&tokens(10)).unwrap();
@@ -217,7 +217,7 @@ fn bad_tokens_are_errors_and_leave_the_session_whole() {
 }
 
 #[test]
-fn a_failing_callback_leaves_the_session_whole() {
+fn a_failing_callback_leaves_the_session_unchanged() {
     let engine = tiny();
     let mut session = engine.session();
     session.prefill(&tokens(10)).unwrap();
@@ -241,7 +241,7 @@ fn a_callback_may_use_the_engine_and_may_panic() {
     assert_eq!((session.len(), other.len()), (30, 20));
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         session.advance_each(&tokens(20), |i, _| {
-            assert!(i < 3, "as planned");
+            assert!(i < 3, "the callback's own fault");
             Ok(())
         })
     }));
@@ -333,7 +333,7 @@ fn sampled_text_repeats_with_its_seed() {
 }
 
 #[test]
-fn logprobs_are_the_models_own() {
+fn logprobs_match_the_logits_of_the_model() {
     let engine = tiny();
     let options = GenerateOptions { logprobs: Some(3), ..greedy(Some(3), Overflow::Stop) };
     let mut session = engine.session();

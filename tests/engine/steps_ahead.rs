@@ -44,7 +44,7 @@ fn run(engine: &Engine, prompt: &[u32], options: GenerateOptions) -> (Vec<u32>, 
 }
 
 #[test]
-fn tokens_equal_those_of_the_cpus_sampler() {
+fn tokens_match_the_sampler_on_the_cpu() {
     let engines: Vec<Engine> = [0, 1, 2, 5, STEPS_AHEAD_MAX].map(tiny).into();
     let params = [
         SamplingParams::greedy(),
@@ -70,7 +70,7 @@ fn tokens_equal_those_of_the_cpus_sampler() {
 }
 
 #[test]
-fn deterministic_tokens_equal_as_well() {
+fn deterministic_tokens_match_too() {
     let files = || tiny_files();
     let (plain, ahead) = (load(files(), 0, true), load(files(), 4, true));
     for sampling in [SamplingParams::greedy(), sampled(5)] {
@@ -80,7 +80,7 @@ fn deterministic_tokens_equal_as_well() {
 }
 
 #[test]
-fn texts_end_where_they_end_on_the_cpu() {
+fn texts_end_at_the_same_token_as_on_the_cpu() {
     let (plain, ahead) = (demo(0), demo(6));
     let story = plain.tokenizer().unwrap().encode("Once upon a time").unwrap();
     let mut ends = [0; 2];
@@ -163,15 +163,15 @@ fn generations_run_on_several_threads() {
 /// The pool fills up during the text: running ahead stops, and every token that plain
 /// decoding gives comes before the error.
 #[test]
-fn a_full_pool_costs_no_token() {
+fn a_full_pool_loses_no_token() {
     // A binding of 256 KiB holds 64 pages of a layer, so four of them hold 256 pages.
     let gpu = GpuOptions { max_binding_bytes: Some(256 << 10), ..GpuOptions::default() };
     let gpu = Arc::new(open_gpu(gpu));
     let tokens_until_full = |steps_ahead: usize| {
         let model = ModelOptions { steps_ahead: Some(steps_ahead), ..ModelOptions::default() };
         let files = tiny_files();
-        let go_on = &mut |_| std::ops::ControlFlow::Continue(());
-        let engine = Engine::load(files, Arc::clone(&gpu), &model, go_on).unwrap();
+        let proceed = &mut |_| std::ops::ControlFlow::Continue(());
+        let engine = Engine::load(files, Arc::clone(&gpu), &model, proceed).unwrap();
         // 249 pages are held: 7 are left, for 112 positions.
         let _sessions: Vec<_> = [128; 31]
             .into_iter()
@@ -204,12 +204,12 @@ fn a_full_pool_costs_no_token() {
 }
 
 #[test]
-fn a_running_generation_creates_nothing() {
+fn a_running_generation_creates_no_gpu_object() {
     // A separate device, because the other tests create objects on the shared one.
     let gpu = Arc::new(open_gpu(GpuOptions::default()));
     let model = ModelOptions { steps_ahead: Some(4), ..ModelOptions::default() };
-    let go_on = &mut |_| std::ops::ControlFlow::Continue(());
-    let engine = Engine::load(ModelFiles::demo().unwrap(), gpu, &model, go_on).unwrap();
+    let proceed = &mut |_| std::ops::ControlFlow::Continue(());
+    let engine = Engine::load(ModelFiles::demo().unwrap(), gpu, &model, proceed).unwrap();
     for sampling in [SamplingParams::greedy(), sampled(8)] {
         let options = GenerateOptions { ignore_eos: true, ..options(sampling, Some(300)) };
         let mut generation = engine.generate("Once", options).unwrap();
@@ -225,12 +225,12 @@ fn a_running_generation_creates_nothing() {
 }
 
 #[test]
-fn the_plan_counts_the_sampler_and_the_options_are_checked() {
+fn the_plan_includes_the_sampler_and_options_are_checked() {
     let gpu = Arc::new(open_gpu(GpuOptions::default()));
     for steps_ahead in [0, 1, STEPS_AHEAD_MAX] {
         let options = ModelOptions { steps_ahead: Some(steps_ahead), ..ModelOptions::default() };
-        let go_on = &mut |_| std::ops::ControlFlow::Continue(());
-        let engine = Engine::load(ModelFiles::demo().unwrap(), Arc::clone(&gpu), &options, go_on).unwrap();
+        let proceed = &mut |_| std::ops::ControlFlow::Continue(());
+        let engine = Engine::load(ModelFiles::demo().unwrap(), Arc::clone(&gpu), &options, proceed).unwrap();
         for group in MemoryGroup::ALL {
             assert_eq!(gpu.ledger().bytes(group), engine.memory_plan().group_bytes(group), "{group:?}");
         }

@@ -70,7 +70,7 @@ fn logits(session: &mut Session, tokens: &[u32]) -> Vec<f32> {
 }
 
 #[test]
-fn a_long_sequence_holds_the_pages_of_its_window() {
+fn a_long_sequence_holds_only_the_pages_of_its_window() {
     for model in MODELS {
         let engine = model.chunks_of(32);
         let planned = engine.memory_plan().group_bytes(MemoryGroup::KvCache);
@@ -80,7 +80,7 @@ fn a_long_sequence_holds_the_pages_of_its_window() {
         // The plan also has a page for copies and the overflow flag.
         assert!(planned < ((pages + 2) * page_bytes) as u64, "{}: {planned} bytes", model.golden);
         let at_first = model.most_near(32) + whole;
-        assert_eq!(engine.kv_pages().1, at_first, "the pools begin with what the windows need");
+        assert_eq!(engine.kv_pages().1, at_first, "the pools start with the pages that the windows need");
         let all = tokens(700);
         let mut session = engine.session();
         for piece in all.chunks(90) {
@@ -99,7 +99,7 @@ fn a_long_sequence_holds_the_pages_of_its_window() {
 }
 
 #[test]
-fn a_window_as_long_as_the_context_needs_no_pool_of_its_own() {
+fn a_window_as_long_as_the_context_needs_no_separate_pool() {
     let n_ctx = SOME_LAYERS.window + 64;
     let pages =
         |n_ctx| SOME_LAYERS.engine(ModelOptions { n_ctx: Some(n_ctx), ..Default::default() }).kv_pages().1;
@@ -119,7 +119,7 @@ fn other_sessions_make_both_pools_grow() {
     let mut one: Vec<&mut Session> = sessions.iter_mut().collect();
     engine.step_greedy(&mut one, &[1, 2, 3, 4], &mut Vec::new()).unwrap();
     drop(sessions);
-    assert_eq!(engine.kv_pages(), (0, at_first), "what had grown was given back");
+    assert_eq!(engine.kv_pages(), (0, at_first), "the pools shrink to their first size");
     for (i, found) in found.iter().enumerate() {
         assert_eq!(found, &logits(&mut engine.session(), &all[i..]), "session {i}");
     }
@@ -140,7 +140,7 @@ fn chunks_do_not_change_what_a_window_sees() {
 }
 
 #[test]
-fn truncated_sessions_go_on_as_fresh_ones() {
+fn truncated_sessions_continue_as_fresh_ones() {
     let all = tokens(400);
     for model in MODELS {
         let engine = model.chunks_of(32);
@@ -159,7 +159,7 @@ fn truncated_sessions_go_on_as_fresh_ones() {
 }
 
 #[test]
-fn forks_keep_what_they_see() {
+fn forks_keep_the_pages_that_they_see() {
     let all = tokens(330);
     for model in MODELS {
         let engine = model.chunks_of(32);
@@ -180,7 +180,7 @@ fn forks_keep_what_they_see() {
 }
 
 #[test]
-fn a_saved_session_without_its_first_pages_goes_on() {
+fn a_saved_session_without_its_first_pages_continues() {
     let all = tokens(300);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("story.session");
@@ -207,7 +207,7 @@ fn a_saved_session_without_its_first_pages_goes_on() {
 
 /// If another engine groups its layers differently, the tokens are run again.
 #[test]
-fn a_saved_session_goes_on_where_the_context_is_another() {
+fn a_saved_session_continues_in_another_context() {
     let all = tokens(70);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("story.session");
@@ -232,12 +232,12 @@ fn a_saved_session_goes_on_where_the_context_is_another() {
 }
 
 #[test]
-fn drafts_are_taken_back_within_a_window() {
+fn drafts_are_undone_within_a_window() {
     for model in MODELS {
         let text = |lookup| {
             let engine = model.chunks_of(32);
             let at_first = engine.kv_pages().1;
-            // A periodic prompt, so that drafts are made and sometimes fail.
+            // A periodic prompt leads to drafts, and some of them fail.
             let prompt: Vec<u32> = (0..300).map(|i| [4, 9, 2, 77, 50][i % 5]).collect();
             let options = GenerateOptions {
                 max_new_tokens: Some(150),

@@ -27,7 +27,7 @@ fn reading_allocates_nothing() {
 }
 
 #[test]
-fn random_damage_never_panics_nor_takes_memory() {
+fn random_damage_causes_no_panic_and_takes_no_memory() {
     let _alone = alone();
     let mut random = Random(5);
     let good = serialized(&[

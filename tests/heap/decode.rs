@@ -25,7 +25,7 @@ fn decode(session: &mut Session, sampler: &mut Option<Sampler>, n: usize) -> Vec
 }
 
 #[test]
-fn decoding_creates_nothing() -> Result<(), Error> {
+fn decoding_creates_no_objects_per_token() -> Result<(), Error> {
     let _alone = alone();
     let device = std::env::var("WGPT_DEVICE").ok();
     let open = |strategy| {
@@ -121,7 +121,7 @@ fn check_batches(engine: &Engine) -> Result<(), Error> {
     for n_sessions in [3, 19] {
         let case = format!("{:?}, {n_sessions} sessions", engine.gpu().strategy());
         let mut sessions: Vec<Session> = (0..n_sessions).map(|_| engine.session()).collect();
-        // Run once to the last position of all, so that the page pool has grown.
+        // The first run goes to the last position, so the page pool has grown.
         sessions.iter_mut().try_for_each(|session| session.prefill(&[1; 100]))?;
         sessions.iter_mut().enumerate().for_each(|(i, session)| session.truncate(i));
         for greedy in [false, true] {

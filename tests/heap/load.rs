@@ -50,7 +50,7 @@ fn load_random(shape: &str, dtype: DType) -> Engine {
 }
 
 #[test]
-fn random_weights_are_never_held_whole() {
+fn random_weights_are_never_in_memory_all_at_once() {
     let _alone = alone();
     // 25 MB on the GPU in f16, like long_matrices.
     let shape = "n_layer=1,n_embd=640,n_head=10,vocab_size=12007,n_positions=64";

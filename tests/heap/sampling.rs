@@ -8,7 +8,7 @@ use crate::{alone, thread_allocations};
 fn sampling_allocates_nothing_after_construction() {
     let _alone = alone();
     const VOCAB_SIZE: usize = 50257;
-    // From peaked to flat, so that the nucleus grows and shrinks.
+    // Rows from peaked to flat make the nucleus grow and shrink.
     let rows: Vec<Vec<f32>> = [20.0, 5.0, 1.0, 0.01]
         .iter()
         .map(|scale| {
@@ -28,7 +28,7 @@ fn sampling_allocates_nothing_after_construction() {
     ] {
         let mut sampler = Sampler::new(params.clone(), VOCAB_SIZE).unwrap();
         let before = thread_allocations();
-        assert!(before > 0, "the counter counts");
+        assert!(before > 0, "the counter works");
         for row in &rows {
             sampler.sample(row, &history).unwrap();
         }

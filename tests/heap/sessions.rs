@@ -71,7 +71,7 @@ fn churn(engine: &Engine, n_sessions: usize, seed: u32) -> usize {
 }
 
 #[test]
-fn a_thousand_sessions_leave_memory_where_it_began() {
+fn a_thousand_sessions_leave_no_memory() {
     let _alone = alone();
     let gpu = Arc::new(open_gpu(GpuOptions::default()));
     let engine = engine(&gpu);
@@ -85,7 +85,7 @@ fn a_thousand_sessions_leave_memory_where_it_began() {
     let heap = live_bytes();
     let most = churn(&engine, 1000, 12345);
     gpu.flush().unwrap();
-    assert!(most >= 20, "{most} sessions at a time prove little");
+    assert!(most >= 20, "only {most} sessions at a time");
     assert_eq!(state(), at_first);
     let grown = live_bytes().saturating_sub(heap);
     println!("the heap grew by {grown} bytes over a thousand sessions");
@@ -99,7 +99,7 @@ fn a_thousand_sessions_leave_memory_where_it_began() {
 }
 
 #[test]
-fn saving_and_restoring_hold_a_few_mib() {
+fn saving_and_restoring_take_a_few_mib() {
     let _alone = alone();
     // Keys and values of 1024 positions take 32 MiB.
     let shape = "n_layer=8,n_embd=512,n_head=8,n_inner=64,vocab_size=100,n_positions=1024";

@@ -7,8 +7,8 @@ use wgpt::{Gpu, GpuOptions, MemoryGroup, Strategy};
 
 use crate::support::open_gpu;
 
-/// Writes from element `params.at` on, in the middle one of three arrays of the workgroup
-/// and in its output, then copies the three arrays to the output.
+/// Writes from an element of `params` on, into the second of three workgroup arrays and
+/// into the output. Then copies the three arrays to the output.
 static BEYOND: Kernel = Kernel {
     name: "beyond",
     source: "
@@ -16,12 +16,12 @@ static BEYOND: Kernel = Kernel {
 @group(0) @binding(1) var<storage, read_write> out: array<u32>;
 var<workgroup> before: array<u32, 64>;
 var<workgroup> own: array<u32, 64>;
-var<workgroup> behind: array<u32, 64>;
+var<workgroup> following: array<u32, 64>;
 @compute @workgroup_size(64)
 fn beyond(@builtin(local_invocation_index) i: u32) {
     before[i] = 7u;
     own[i] = 1u;
-    behind[i] = 7u;
+    following[i] = 7u;
     workgroupBarrier();
     own[params.x + i] = 9u;
     workgroupBarrier();
@@ -29,7 +29,7 @@ fn beyond(@builtin(local_invocation_index) i: u32) {
     storageBarrier();
     out[i] = before[i];
     out[64u + i] = own[i];
-    out[128u + i] = behind[i];
+    out[128u + i] = following[i];
 }
 ",
     bindings: &[Binding::uniform(0, "params"), Binding::read_write(1, "out")],
@@ -91,7 +91,7 @@ fn a_write_beyond_an_array_changes_nothing_outside() {
 /// One device compiles a variant once with checks and once without them, in either order.
 #[test]
 #[allow(unsafe_code, reason = "the variant is compiled, and no dispatch of it runs")]
-fn checked_and_unchecked_forms_of_a_variant_are_compiled_apart() {
+fn checked_and_unchecked_forms_are_compiled_separately() {
     let compile = |gpu: &Gpu, checked: bool| {
         let mut slots = Params::new(gpu, 1).unwrap();
         let recorder = if checked {
@@ -108,7 +108,7 @@ fn checked_and_unchecked_forms_of_a_variant_are_compiled_apart() {
         let gpu = open_gpu(GpuOptions::default());
         let forms = [first, !first, first, !first];
         assert_eq!(forms.map(|checked| compile(&gpu, checked)), [1, 1, 0, 0]);
-        // The recording with checks stays inside its arrays beside the form without them.
+        // Both forms are compiled, and the recording with checks stays inside its arrays.
         let found = run(&gpu, [64, 1 << 16]);
         assert!(found[2 * ARRAY..3 * ARRAY].iter().all(|&word| word == 7), "{found:?}");
         // With the option, every recording has checks, and there is one form.

@@ -35,7 +35,7 @@ fn default(op: Op) -> &'static Candidate {
 }
 
 #[test]
-fn a_wrong_kernel_that_nobody_takes_is_a_warning() {
+fn an_unused_wrong_kernel_is_a_warning() {
     let sound = default(Op::LayerNorm);
     let report = report_of(&options(), &[&[sound], &faulty().map(|(candidate, _)| candidate)[..]].concat());
     let passed = line(&report, sound);
@@ -54,7 +54,7 @@ fn a_wrong_kernel_that_nobody_takes_is_a_warning() {
 }
 
 #[test]
-fn a_wrong_kernel_that_runs_is_a_fault_and_gives_no_rates() {
+fn a_wrong_kernel_in_use_is_a_fault_and_gives_no_rates() {
     let (wrong, _) = faulty()[0];
     let mut options = options();
     options.model.variants = vec![wrong];
@@ -73,7 +73,7 @@ fn a_wrong_kernel_that_runs_is_a_fault_and_gives_no_rates() {
 }
 
 #[test]
-fn a_panic_is_a_line_and_the_others_go_on() {
+fn a_panic_is_reported_and_the_other_checks_continue() {
     let tile = named(Op::Gemm, "tile_32x32");
     let panics = altered(tile, "without_constants", tile.kernels(), &[]);
     let report = report_of(&options(), &[panics, tile]);
@@ -87,7 +87,7 @@ fn a_panic_is_a_line_and_the_others_go_on() {
 }
 
 #[test]
-fn what_the_device_lacks_is_named() {
+fn missing_features_of_the_device_are_named() {
     let subgroup = named(Op::LayerNorm, "subgroup_128");
     let mut options = options();
     options.gpu.features_floor = true;
@@ -116,7 +116,7 @@ fn what_the_device_lacks_is_named() {
 }
 
 #[test]
-fn without_an_adapter_the_rest_is_told() {
+fn the_rest_is_reported_without_an_adapter() {
     let mut options = options();
     options.gpu.device = Some("voodoo2".to_owned());
     let report = report_of(&options, &[default(Op::Gemv)]);
@@ -132,7 +132,7 @@ fn without_an_adapter_the_rest_is_told() {
 }
 
 #[test]
-fn steps_are_counted_and_any_of_them_may_be_the_last() {
+fn steps_are_counted_and_each_can_be_the_last() {
     let candidate = default(Op::LayerNorm);
     let only = |op| if op == candidate.op() { vec![candidate] } else { Vec::new() };
     let mut options = options();

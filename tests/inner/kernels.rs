@@ -202,19 +202,19 @@ fn kernels_match_their_reference_with_checks() {
 /// an environment variable sets for a whole process.
 #[test]
 fn kernels_match_their_reference_at_other_subgroup_sizes() {
-    rerun_at_other_widths(&["quick_cases_of_every_kernel"]);
+    rerun_at_other_widths(&["every_kernel_passes_the_quick_cases"]);
 }
 
 #[test]
 #[ignore = "kernels_match_their_reference_at_other_subgroup_sizes runs it"]
-fn quick_cases_of_every_kernel() {
+fn every_kernel_passes_the_quick_cases() {
     check(&[GpuOptions::default()], &ALL, &cases::quick(), &Scope::Covering);
 }
 
 /// All cases on both floors; this takes minutes, nearly all of them for compilation.
 #[test]
 #[ignore = "takes minutes: make test-all"]
-fn all_cases_at_other_subgroup_sizes() {
+fn all_cases_pass_at_other_subgroup_sizes() {
     rerun_at_other_widths(&[
         "all_per_thread_kernels_match_their_reference",
         "all_workgroup_kernels_match_their_reference",

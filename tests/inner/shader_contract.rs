@@ -76,7 +76,7 @@ const PARTS: [&str; 11] = [
 const FORMS: [&str; 2] = ["layer_", "rms_"];
 
 #[test]
-fn every_file_is_registered_and_serves() {
+fn every_file_is_registered_and_used() {
     let registry = kernels::registry();
     let kernels: BTreeSet<String> = registry.iter().map(|variant| variant.kernel.name.into()).collect();
     assert_eq!(kernels, names_in("shaders"));
@@ -106,7 +106,7 @@ fn every_file_is_registered_and_serves() {
 }
 
 #[test]
-fn one_entry_point_named_like_the_file_within_the_portable_limits() {
+fn entry_points_match_their_file_and_the_portable_limits() {
     let limits = wgpu::Limits::default();
     for variant in kernels::registry() {
         let label = variant.label();
@@ -140,7 +140,7 @@ fn one_entry_point_named_like_the_file_within_the_portable_limits() {
 }
 
 #[test]
-fn bindings_are_those_of_the_descriptor() {
+fn bindings_match_the_descriptor() {
     for variant in kernels::registry() {
         let label = variant.label();
         let (module, _) = parse(&variant);
@@ -244,7 +244,7 @@ macro_rules! layout {
 }
 
 #[test]
-fn parameters_lie_as_in_rust() {
+fn parameters_have_the_layout_of_rust() {
     let layouts: BTreeMap<&str, Layout> = BTreeMap::from([
         layout!("Step", Step, [n_rows, first_row, position, kv_len]),
         layout!(
@@ -337,19 +337,19 @@ fn parameters_lie_as_in_rust() {
 }
 
 #[test]
-fn numbers_of_activations_agree() {
+fn activation_numbers_match_the_shader() {
     let text = std::fs::read_to_string("shaders/common/activation.wgsl").unwrap();
     for activation in kernels::Activation::ALL {
         let number = activation as u32;
-        let stands = text.contains(&format!("case {number}u: {{"));
-        assert_eq!(stands, activation != kernels::Activation::None, "{activation:?}");
+        let has_case = text.contains(&format!("case {number}u: {{"));
+        assert_eq!(has_case, activation != kernels::Activation::None, "{activation:?}");
     }
     let cases = text.matches("case ").count();
     assert_eq!(cases, kernels::Activation::ALL.len() - 1);
 }
 
 #[test]
-fn constants_of_the_host_are_used() {
+fn every_constant_of_the_host_is_used() {
     // Constants that only some fragments of a family need.
     let shared = ["HEAD_DIM", "PAGE_SIZE", "KEYS"];
     for variant in kernels::registry() {

@@ -72,7 +72,7 @@ fn no_cancel() -> AtomicBool {
 }
 
 #[test]
-fn the_canary_passes_what_is_right_and_names_what_is_wrong() {
+fn the_canary_passes_correct_kernels_and_names_faults() {
     let gpu = open_gpu(GpuOptions::default());
     let choices = Choices::new(&gpu.capabilities(), &[]).unwrap();
     for dtype in [DType::F16, DType::F32] {
@@ -107,7 +107,7 @@ fn the_canary_passes_what_is_right_and_names_what_is_wrong() {
 }
 
 #[test]
-fn the_search_drops_what_is_wrong_and_takes_what_is_clearly_better() {
+fn the_search_drops_wrong_kernels_and_takes_clearly_faster_ones() {
     // Kernels that wait at barriers are many times slower on software adapters, most of
     // all kernels with a norm in every workgroup. On GPUs, kernels without workgroup
     // memory are slower. Either way, one default loses.
@@ -176,7 +176,7 @@ fn a_gated_and_rotated_model_is_tuned() {
 }
 
 #[test]
-fn only_what_a_model_has_is_tuned() {
+fn only_operations_of_the_model_are_tuned() {
     let gpu = Arc::new(open_gpu(GpuOptions::default()));
     let choices = Choices::new(&gpu.capabilities(), &[]).unwrap();
     let both = [[Op::LayerNorm, Op::NormGemv], [Op::RmsNorm, Op::RmsGemv]];
@@ -212,7 +212,7 @@ fn a_search_keeps_the_memory_budget() {
 }
 
 #[test]
-fn a_budget_is_kept_and_a_search_can_be_cancelled() {
+fn the_tuning_budget_is_kept_and_a_search_can_be_cancelled() {
     let gpu = Arc::new(open_gpu(GpuOptions::default()));
     let model = model(&gpu, RAGGED);
     let none = Budget { time: Duration::ZERO, full: true };
@@ -360,7 +360,7 @@ fn a_damaged_or_foreign_file_is_ignored_and_rewritten() {
 }
 
 #[test]
-fn each_key_has_a_file_of_its_own() {
+fn each_key_has_a_separate_file() {
     let setup = Setup::new();
     let gpu = setup.gpu();
     let key = setup.key(&gpu);
@@ -386,7 +386,7 @@ fn each_key_has_a_file_of_its_own() {
 }
 
 #[test]
-fn writers_at_once_leave_one_whole_file() {
+fn concurrent_writers_leave_one_complete_file() {
     let setup = Setup::new();
     let gpu = setup.gpu();
     let key = setup.key(&gpu);
@@ -437,7 +437,7 @@ fn a_tuned_model_is_found_again_and_computes_the_same() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_written_fails_nothing_but_storing() {
+fn an_unwritable_directory_only_prevents_storing() {
     let setup = Setup::new();
     let file = setup.dir.path().join("file");
     std::fs::write(&file, "").unwrap();

@@ -47,7 +47,7 @@ fn template(folder: &Path, name: Option<&str>) -> ChatTemplate {
 }
 
 #[test]
-fn renderings_are_those_of_transformers_to_the_byte() {
+fn renderings_match_transformers_byte_for_byte() {
     let (mut equal, mut refused) = (0, 0);
     for folder in folders() {
         let cases: Vec<Case> = serde_json::from_slice(&fs::read(folder.join("cases.json")).unwrap()).unwrap();
@@ -91,7 +91,7 @@ fn fault(source: &str) -> String {
 }
 
 #[test]
-fn faults_name_file_line_and_what_to_do() {
+fn errors_name_file_line_and_remedy() {
     for (source, expected) in [
         ("a\n{% for x in %}", "line 2: syntax error: "),
         ("a\n\n{% if true %}", "line 3: syntax error: "),
@@ -121,7 +121,7 @@ fn faults_name_file_line_and_what_to_do() {
 }
 
 #[test]
-fn templates_without_an_end_are_stopped() {
+fn endless_templates_are_stopped() {
     let forever = "{% macro again(n) %}{{ again(n + 1) }}{% endmacro %}{{ again(0) }}";
     assert!(fault(forever).contains("recursion limit"), "{}", fault(forever));
     let work = "the chat template takes more work than a conversation needs";
@@ -145,7 +145,7 @@ fn templates_without_an_end_are_stopped() {
 }
 
 #[test]
-fn deep_nesting_is_no_stack_overflow() {
+fn deep_nesting_does_not_overflow_the_stack() {
     for source in [
         "{{ ".to_owned() + &"(".repeat(100_000),
         "{{ ".to_owned() + &"[".repeat(100_000) + &"]".repeat(100_000) + " }}",

@@ -94,8 +94,9 @@ impl Golden {
     }
 }
 
-/// Every strategy that the adapter runs, on its real limits and on the floor, there with
-/// bounds checks in the shaders. Opened once, so that models share pipelines.
+/// Devices with every strategy that the adapter runs, with its real limits and on the floor.
+/// The floor has bounds checks in the shaders. Models share these devices and their
+/// pipelines.
 static GPUS: LazyLock<Vec<Arc<Gpu>>> = LazyLock::new(|| {
     let open = |features_floor: bool, strategy: Option<Strategy>| {
         let checked_shaders = features_floor;
@@ -181,7 +182,7 @@ fn max_error(found: &[f32], expected: impl Iterator<Item = f64>) -> f64 {
     let mut compared = 0;
     let mut worst = 0.0_f64;
     for (found, expected) in found.iter().zip(expected) {
-        // Written so that a NaN counts as an error.
+        // This form counts a NaN as an error.
         let error = (f64::from(*found) - expected).abs();
         worst = if error <= worst { worst } else { error };
         compared += 1;
@@ -226,7 +227,7 @@ fn f32_logits_and_greedy_tokens_equal_transformers_on_every_path() {
 
 /// Forces every implementation that a device can run in turn, on both floors.
 #[test]
-fn every_variant_forced_in_turn_equals_transformers() {
+fn every_forced_variant_equals_transformers() {
     // GPT-2, then a model with what GPT-2 lacks: an RMSNorm, rotation, a gate, fewer
     // heads of k and v.
     every_variant("gpt2-tiny", &[&GPUS[0], &GPUS[GPUS.len() - 1]], &[Op::RmsNorm, Op::RmsGemv]);
@@ -271,7 +272,7 @@ fn check_greedy(session: &mut Session, golden: &Golden, case: &str) {
 }
 
 #[test]
-fn nano_sort_sorts() {
+fn the_model_nano_sort_sorts() {
     let engine = engine(&GPUS[0], Path::new("tests/golden/gpt-nano-sort"), &ModelOptions::default());
     for letters in [[2, 1, 0, 1, 1, 2], [0, 0, 0, 0, 0, 0], [2, 2, 1, 1, 0, 0], [0, 1, 2, 0, 1, 2]] {
         let mut session = engine.session();
@@ -372,7 +373,7 @@ fn deterministic_logits_do_not_depend_on_the_chunks() {
 /// A gemm that splits k gives the right logits; it is refused in deterministic mode,
 /// where results must not depend on the number of rows.
 #[test]
-fn a_split_gemm_is_right_and_refused_in_deterministic_mode() {
+fn a_split_gemm_is_correct_but_refused_in_deterministic_mode() {
     let dir = Path::new("tests/golden/gpt2-tiny");
     let golden = Golden::read(dir);
     let options = |deterministic, variants: &[&str]| {
@@ -385,7 +386,7 @@ fn a_split_gemm_is_right_and_refused_in_deterministic_mode() {
     };
     let bits = |logits: &[f32]| logits.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
     let (plain, split) = (run(&[]), run(&["gemm=split_4"]));
-    assert_ne!(bits(&plain), bits(&split), "split sums round otherwise");
+    assert_ne!(bits(&plain), bits(&split), "split sums round differently");
     let worst = max_error(&split, golden.logits[0].iter().copied());
     assert!(worst <= TOLERANCE_F32, "error {worst:e}");
     let files = ModelFiles::open(dir).unwrap();

@@ -16,7 +16,7 @@ const N_CTX: usize = 8208;
 const N_DECODED: usize = 5;
 
 #[test]
-fn a_context_beyond_8192_is_the_naive_models() {
+fn a_context_beyond_8192_equals_the_naive_model() {
     let gpu = Arc::new(support::open_gpu(GpuOptions::default()));
     let dir = support::lengthened(GOLDEN, N_CTX);
     let options = ModelOptions {
@@ -49,7 +49,7 @@ fn a_context_beyond_8192_is_the_naive_models() {
     for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
         let errors = found.iter().zip(expected).map(|(found, expected)| (found - expected).abs());
         let largest = errors.fold(0.0, f32::max);
-        assert!(largest < 2e-4, "{largest:e} behind the prompt's last token and {i} more");
+        assert!(largest < 2e-4, "{largest:e} after the prompt's last token and {i} more");
     }
     let full = session.advance(&[1]).unwrap_err().to_string();
     assert!(full.contains("8208"), "{full}");

@@ -159,7 +159,7 @@ fn room_of(name: &str) -> &str {
 }
 
 #[test]
-fn imports_go_down_only() {
+fn imports_only_go_down() {
     let allowed: BTreeMap<&str, &[&str]> = ALLOWED.iter().copied().collect();
     let mut faults = Vec::new();
     for path in sources_of("src") {
@@ -168,7 +168,7 @@ fn imports_go_down_only() {
             continue;
         }
         let Some(edges) = allowed.get(room.as_str()) else {
-            panic!("src/{room}: a room that ALLOWED does not know: give it its place");
+            panic!("src/{room}: ALLOWED does not list this room: add it");
         };
         for (line, name) in imports(&std::fs::read_to_string(&path).unwrap()) {
             let to = room_of(&name);
@@ -197,7 +197,7 @@ fn imports_are_recognised() {
 }
 
 #[test]
-fn wgpu_stays_in_the_gpu_room() {
+fn only_the_gpu_room_uses_wgpu() {
     let rooms = sources_of("src").into_iter().filter(|path| WITHOUT_WGPU.contains(&room(path).as_str()));
     for path in rooms.chain(sources_of(EVAL)) {
         let text = std::fs::read_to_string(&path).unwrap();
@@ -209,7 +209,7 @@ fn wgpu_stays_in_the_gpu_room() {
 
 /// The evaluation is a program like any other: what it needs is public.
 #[test]
-fn the_evaluation_uses_the_public_interface_alone() {
+fn the_evaluation_uses_only_the_public_interface() {
     for path in sources_of(EVAL) {
         let text = std::fs::read_to_string(&path).unwrap();
         for (number, line) in text.lines().enumerate() {
@@ -220,7 +220,7 @@ fn the_evaluation_uses_the_public_interface_alone() {
 }
 
 #[test]
-fn the_command_line_lives_in_the_binary() {
+fn only_the_binary_has_command_line_code() {
     for path in [sources_of("src"), sources_of(EVAL)].concat() {
         let text = std::fs::read_to_string(&path).unwrap();
         for name in ["clap", "anyhow", "indicatif", "ctrlc", "println!", "eprintln!"] {
@@ -234,12 +234,12 @@ fn the_command_line_lives_in_the_binary() {
 fn files_stay_small() {
     for path in ["src", EVAL, CLI].into_iter().flat_map(sources_of) {
         let lines = std::fs::read_to_string(&path).unwrap().lines().count();
-        assert!(lines <= LINES_MAX, "{} has {lines} lines: which idea wants its own room?", path.display());
+        assert!(lines <= LINES_MAX, "{} has {lines} lines: move one idea to another file", path.display());
     }
 }
 
 #[test]
-fn architecture_md_names_every_room() {
+fn architecture_md_lists_every_room() {
     let text = std::fs::read_to_string("ARCHITECTURE.md").unwrap();
     for (room, _) in ALLOWED {
         assert!(text.contains(&format!("{room}/")) || text.contains(&format!("{room}.rs")), "{room}");

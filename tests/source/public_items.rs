@@ -1,7 +1,8 @@
-//! The public items of the libraries are those of the recorded lists.
+//! The public items of the libraries match the recorded lists.
 //!
 //! rustdoc's JSON changes with the compiler, so the lists name the compiler that they were
-//! made with. Another compiler leaves the comparison out and says so. To record a change:
+//! made with. Under another compiler the test compares nothing and says so. To record a
+//! change:
 //! `WGPT_RECORD=1 cargo test --test source public_items`.
 
 use std::path::Path;
@@ -22,7 +23,7 @@ fn rustc() -> String {
 
 /// Returns rustdoc's JSON of a library of the workspace, built without the door.
 fn documented(package: &str) -> String {
-    // The format is unstable: a stable rustdoc writes it if it is told that it is unstable.
+    // The format is unstable. RUSTC_BOOTSTRAP makes a stable rustdoc write it.
     let wrapper = tempfile::tempdir().expect("a temporary directory");
     let rustdoc = wrapper.path().join("rustdoc.sh");
     std::fs::write(&rustdoc, "#!/bin/sh\nRUSTC_BOOTSTRAP=1 exec rustdoc \"$@\"\n").expect("a script");
@@ -49,7 +50,7 @@ fn documented(package: &str) -> String {
 
 #[test]
 #[cfg(unix)]
-fn public_items_are_those_recorded() {
+fn public_items_match_the_recorded_lists() {
     let (here, mut total) = (rustc(), 0);
     for package in ["wgpt", "wgpt-eval"] {
         let path = Path::new(ROOT).join("tests/source").join(format!("{package}.items.txt"));
@@ -57,7 +58,7 @@ fn public_items_are_those_recorded() {
         let record = std::env::var_os("WGPT_RECORD").is_some();
         let version = recorded.lines().next().unwrap_or_default().trim_start_matches("# ").to_owned();
         if !record && version != here {
-            println!("left out: the lists are of {version}, this is {here}");
+            println!("not compared: the lists are for {version}, this is {here}");
             return;
         }
         let items = tool::PublicItems::read(&documented(package));

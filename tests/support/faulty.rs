@@ -38,7 +38,8 @@ pub fn altered(
     constants: &'static [(&'static str, u32)],
 ) -> &'static Candidate {
     // SAFETY: the faults that tests plant compute wrong numbers or write into the guard
-    // words behind an output, which the case's buffers have; none leaves its buffers.
+    // words after an output. The case's buffers have these words, and no fault writes
+    // outside its buffers.
     Box::leak(Box::new(unsafe { candidate.foreign(name, kernels, constants) }))
 }
 

@@ -39,7 +39,7 @@ pub fn serialized(parts: &[Part]) -> Vec<u8> {
 
 pub fn f32_part(name: &'static str, shape: &[usize], random: &mut Random) -> Part {
     let n: usize = shape.iter().product();
-    // Any bits except those of a NaN, so that values compare with ==.
+    // Any bits except those of a NaN, so values compare with ==.
     let data = (0..n).flat_map(|_| (random.next() as u32 & 0xBF7F_FFFF).to_le_bytes()).collect();
     (name, Dtype::F32, shape.to_vec(), data)
 }

@@ -114,7 +114,7 @@ fn group(heading: Option<&str>) -> Option<usize> {
 }
 
 #[test]
-fn a_long_name_is_one_option_in_every_command() {
+fn a_long_name_means_the_same_in_every_command() {
     let commands = commands();
     let mut seen: BTreeMap<&str, (&str, &Arg)> = BTreeMap::new();
     for (name, command) in &commands {
@@ -143,7 +143,7 @@ fn a_long_name_is_one_option_in_every_command() {
 }
 
 #[test]
-fn a_short_name_is_one_option_in_every_command() {
+fn a_short_name_means_the_same_in_every_command() {
     let commands = commands();
     let mut seen: BTreeMap<char, (&str, &str)> = BTreeMap::new();
     for (name, command) in &commands {
@@ -156,7 +156,7 @@ fn a_short_name_is_one_option_in_every_command() {
 }
 
 #[test]
-fn meanings_have_their_spelling() {
+fn every_meaning_has_one_spelling() {
     let commands = commands();
     for (long, short, value) in MEANINGS {
         let mut found = 0;
@@ -185,7 +185,7 @@ fn meanings_have_their_spelling() {
 }
 
 #[test]
-fn own_options_come_before_common_ones() {
+fn specific_options_come_before_common_ones() {
     for (name, mut command) in commands() {
         let help = command.render_long_help().to_string();
         let place = |group: &str| {

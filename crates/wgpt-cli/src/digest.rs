@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_digest_is_that_of_sha256sum() {
+    fn the_digest_matches_sha256sum() {
         // FIPS 180-2, B.1.
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(DataInfo::new(Path::new("x"), "abc").sha256, expected);

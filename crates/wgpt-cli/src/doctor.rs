@@ -123,7 +123,7 @@ mod tests {
     use wgpt::doctor::{Finding, Subject};
 
     #[test]
-    fn every_variable_of_the_command_line_is_reported() {
+    fn every_environment_variable_of_an_option_is_reported() {
         use clap::CommandFactory;
 
         let mut n = 0;
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exit_code_tells_whether_all_is_well() {
+    fn the_exit_code_reflects_the_verdict() {
         let mut options = Options::new().unwrap();
         options.benchmark = Duration::ZERO;
         let nothing = |_| Vec::new();

@@ -257,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_values_are_cut_at_spaces_else_anywhere() {
+    fn long_values_are_cut_at_spaces_if_possible() {
         assert_eq!(pieces("short", 10), ["short"]);
         assert_eq!(pieces("", 10), [""]);
         assert_eq!(pieces("one two three", 8), ["one two", "three"]);

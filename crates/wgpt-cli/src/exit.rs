@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cause_is_said_once() {
+    fn a_cause_is_printed_once() {
         let source = io::Error::other("disk on fire");
         let error = anyhow::Error::new(Error::Io { action: "read", path: "x".into(), source });
         assert_eq!(chain(&error), "cannot read x: disk on fire");

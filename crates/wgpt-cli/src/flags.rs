@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_longer_names_stay() {
+    fn parts_of_longer_names_are_unchanged() {
         for message in
             ["ModelOptions::dtypes", "MyModelOptions::dtype", "wgpt::ModelOptions::dtype", "xOverflow::Slide"]
         {

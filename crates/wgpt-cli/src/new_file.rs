@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_file_under_two_paths_is_found() {
+    fn one_file_under_two_paths_is_detected() {
         let dir = tempfile::tempdir().unwrap();
         let at = |path: &str| dir.path().join(path);
         std::fs::create_dir(at("sub")).unwrap();

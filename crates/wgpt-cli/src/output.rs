@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_for_people() {
+    fn numbers_are_easy_to_read() {
         assert_eq!(bytes(0), "0 B");
         assert_eq!(bytes(1023), "1023 B");
         assert_eq!(bytes(1024), "1.00 KiB");
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_align() {
+    fn labels_are_aligned() {
         assert_eq!(labelled(&[("a", "1".into()), ("long", "2".into())], 2), "  a     1\n  long  2\n");
     }
 }

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ticks_have_the_digits_they_need() {
+    fn ticks_have_as_many_digits_as_needed() {
         assert_eq!([tick(0.0), tick(0.1 + 0.2), tick(1500.0), tick(2.5)], ["0", "0.3", "1500", "2.5"]);
         assert_eq!(
             [log_tick(0.02), log_tick(1.0), log_tick(30.0), log_tick(500.0)],

@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_estimates_by_what_this_run_did() {
+    fn the_time_left_is_estimated_from_this_run() {
         let mut count = Count::new("questions");
         count.set_total(120, 20);
         let line = count.line(40, "acc 0.5000", Duration::from_secs(10));

@@ -83,7 +83,7 @@ mod tests {
     use super::without_newline;
 
     #[test]
-    fn one_newline_is_left_out() {
+    fn one_trailing_newline_is_removed() {
         for (text, expected) in
             [("a", "a"), ("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("\n", ""), ("\r", "\r")]
         {

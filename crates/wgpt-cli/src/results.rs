@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_format_and_a_file_are_told_apart() {
+    fn a_format_is_distinguished_from_a_file() {
         let md = Format::Markdown;
         for (line, format, path) in [
             ("", md, None),
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_has_its_name_only_at_the_end() {
+    fn a_file_gets_its_name_when_it_is_complete() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out.json");
         let mut sink = Sink::open(Some(&path), None, []).unwrap();

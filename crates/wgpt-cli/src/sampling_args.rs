@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flags_replace_the_models_values_and_these_the_defaults() {
+    fn flags_override_model_values_which_override_defaults() {
         let model = GenerationConfig {
             temperature: Some(0.5),
             top_k: Some(7),
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn do_sample_false_is_greedy_unless_a_flag_says_otherwise() {
+    fn do_sample_false_means_greedy_unless_a_flag_overrides_it() {
         let model = GenerationConfig {
             do_sample: Some(false),
             temperature: Some(0.5),
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn the_penalties_window_is_all_at_minus_one() {
+    fn a_penalty_window_of_minus_one_is_unlimited() {
         let resolve = |n| {
             let args = SamplingArgs { repeat_last_n: n, ..SamplingArgs::default() };
             args.resolve(&GenerationConfig::default()).repeat_last_n

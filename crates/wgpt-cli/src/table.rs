@@ -80,14 +80,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_align() {
+    fn columns_are_aligned() {
         let table = Table::new([("name", 6), ("n", -3)]);
         let text = table.head() + &table.row(&["ab".into(), "12".into()]);
         assert_eq!(text, "| name   |   n |\n| ------ | --: |\n| ab     |  12 |\n");
     }
 
     #[test]
-    fn numbers_for_people() {
+    fn numbers_are_easy_to_read() {
         assert_eq!(
             [time(12.0), time(1234.0), time(56_789_000.0), time(2e9)],
             ["12.0 ns", "1.23 us", "56.8 ms", "2.00 s"]
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn csv_names_its_fields_once() {
+    fn csv_has_one_header_line() {
         #[derive(Serialize)]
         struct Row {
             a: u32,

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finished_file_reads_back() {
+    fn a_finished_file_can_be_read_back() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out.safetensors");
         let mut file = create(&path, &[7, 8], 3, &[("model", "m")]).unwrap();
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unfinished_file_leaves_nothing_and_the_old_one_as_it_was() {
+    fn an_unfinished_file_is_removed_and_the_old_one_stays() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out.safetensors");
         fs::write(&path, "old").unwrap();

@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn worked_figures() {
+    fn statistics_match_a_hand_calculation() {
         let values = [2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0];
         let mut moments = Moments::default();
         values.iter().for_each(|&value| moments.add(value));

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn wrong_arguments_are_named() {
         for (line, message) in [
             ("--budget 0", "--budget \"0\": expected milliseconds from 0.1 to 1000, or none"),
             ("--measure -1", "--measure \"-1\": expected a time, a number above 0"),

@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn typing_over_follows_or_replaces() {
+    fn typing_over_a_continuation_follows_or_replaces_it() {
         let mut followed = draft("A cat|.", "  and");
         let (edits, effect) = followed.edit("A cat   and.", 6);
         assert_eq!((shown(&followed).as_str(), effect), ("A cat [ and].", Effect::Follows));
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn edits_elsewhere_keep_the_continuation_and_edits_within_accept_it() {
+    fn edits_outside_keep_a_continuation_and_edits_inside_accept_it() {
         let edited = |new: &str, cursor| {
             let mut draft = draft("A cat|.", " and");
             let (_, effect) = draft.edit(new, cursor);
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_found_on_characters_boundaries() {
+    fn changes_are_found_at_character_boundaries() {
         let edit = |start, old_end, new_end| Edit { start, old_end, new_end };
         // é and è share their first byte, 日 and 旦 the first two.
         assert_eq!(Edit::between("aéb", "aèb", 3), edit(1, 3, 3));

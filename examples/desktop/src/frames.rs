@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_no_frame() {
+    fn a_pause_is_not_a_frame() {
         let mut log = FrameLog::new(REFRESH);
         let start = Instant::now();
         log.record();

@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_that_share_a_character_are_one_cell() {
+    fn tokens_that_share_a_character_form_one_cell() {
         // The four bytes of the party popper in three tokens; the first token also has a
         // letter.
         let party = "🎉".as_bytes();
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tokenizer_that_rewrites_gives_no_cells() {
+    fn a_tokenizer_that_changes_the_text_gives_no_cells() {
         assert_eq!(Heat::new("Ab", vec![rating(b"a", 1.0), rating(b"b", 1.0)]), None);
         assert_eq!(Heat::new("ab", vec![rating(b"a", 1.0)]), None);
         assert_eq!(Heat::new("a", vec![rating(b"ab", 1.0)]), None);

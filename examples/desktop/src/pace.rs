@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_runs_behind_a_closed_gate() {
+    fn nothing_runs_while_the_gate_is_closed() {
         let (pace, runs) = (Pace::default(), Arc::new(AtomicU32::new(0)));
         let (worker, counted) = (pace.clone(), Arc::clone(&runs));
         let thread = std::thread::spawn(move || {
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_is_shared() {
+    fn clones_share_the_bound() {
         let pace = Pace::default();
         assert_eq!(pace.clone().budget(), None);
         pace.set(Some(2.5));

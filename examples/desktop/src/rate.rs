@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn passes_follow_the_budget() {
+    fn pass_sizes_follow_the_budget() {
         let ms = Duration::from_millis;
         assert_eq!(next_size(32, ms(9), Some(ms(4))), 16);
         assert_eq!(next_size(32, ms(3), Some(ms(4))), 32);

@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_are_those_of_the_continuation_at_hand() {
+    fn rates_belong_to_the_current_continuation() {
         let mut run = Run::default();
         assert_eq!(run.status(), None);
         let old = run.begin(10);

@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_state_comes_back_as_it_was_kept() {
+    fn a_state_is_restored_as_it_was_saved() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::new(&StateFile::At(dir.path().join("sub/state.json")));
         assert_eq!(store.load(), (State::default(), None));
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_kept_aside_and_named() {
+    fn a_damaged_file_is_moved_aside_and_named() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.json");
         std::fs::write(&path, "{\"text\": 3}").unwrap();

@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn text_can_be_read_on_everything() {
+    fn text_is_readable_on_every_background() {
         for palette in [&LIGHT, &DARK] {
             for step in 0..=32 {
                 let heat = palette.heat(step as f32 * 0.5);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn the_scale_is_even_without_colours() {
+    fn the_scale_is_monotonic_in_luminance() {
         for (palette, sign) in [(&LIGHT, -1.0), (&DARK, 1.0)] {
             let steps: Vec<f32> = (0..=16).map(|bits| sign * luminance(palette.heat(bits as f32))).collect();
             assert!(steps.is_sorted(), "{steps:?}");

@@ -71,14 +71,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_are_written_so_that_they_are_seen() {
+    fn invisible_parts_of_tokens_are_made_visible() {
         assert_eq!(written(b" cat\n"), "\u{b7}cat\\n");
         assert_eq!(written(&"🎉".as_bytes()[..3]), "<F0><9F><8E>");
         assert_eq!(written("日".as_bytes()), "日");
     }
 
     #[test]
-    fn probabilities_keep_their_digits() {
+    fn probabilities_keep_their_significant_digits() {
         let written = |p: f64| percent(p.ln() as f32);
         assert_eq!(written(0.5), "50 %");
         assert_eq!(written(0.0123), "1.2 %");

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn worked_figures() {
+    fn costs_match_a_hand_calculation() {
         // 3072 x 768 f16 elements, 768 and 3072 f32 elements; 2 x 3072 x 768 operations.
         let gemv = MatmulCase::plain(1, 3072, 768, DType::F16);
         assert_eq!(cost(Case::Gemv(gemv.clone())), (4_718_592 + 3072 + 12_288, 4_718_592));

@@ -72,7 +72,7 @@ fn no_two_defaults_of_a_strategy_have_the_same_rank() {
 }
 
 #[test]
-fn names_are_read_back_and_unique() {
+fn names_are_unique_and_can_be_parsed() {
     for candidate in Op::ALL.iter().flat_map(|op| op.candidates()) {
         let read: &'static Candidate = candidate.to_string().parse().unwrap();
         assert_eq!(read, candidate);
@@ -108,7 +108,7 @@ fn untuned_defaults_are_deterministic_and_exact() {
 }
 
 #[test]
-fn a_model_runs_only_what_its_options_permit() {
+fn a_model_runs_only_variants_that_its_options_allow() {
     let device = device(Strategy::Workgroup, true);
     let default = Choices::new(&device, &[]).unwrap();
     let chosen = |name: &str, deterministic, dtype| {

@@ -1,4 +1,4 @@
-//! Tests what configs are read as and what is refused; tests/golden checks what models
+//! Tests how configs are read and which ones are refused. tests/golden checks what models
 //! compute.
 
 use serde_json::{Value, json};
@@ -48,7 +48,7 @@ fn opt() -> Value {
 }
 
 #[test]
-fn an_unknown_architecture_is_named_with_those_that_are_known() {
+fn an_unknown_architecture_is_named_with_the_known_ones() {
     let text = refused(&llama("mamba"));
     assert!(
         text.starts_with("config.json: model_type = \"mamba\": expected one of gemma, gemma2,"),
@@ -58,7 +58,7 @@ fn an_unknown_architecture_is_named_with_those_that_are_known() {
 }
 
 #[test]
-fn a_field_that_is_not_honoured_is_named() {
+fn an_unknown_field_is_named() {
     let text = refused(&with(llama("llama"), "quantization_config", json!({"bits": 4})));
     assert!(text.contains("quantization_config = {\"bits\":4}"), "{text}");
     assert!(text.contains("does not know this field of a llama"), "{text}");
@@ -84,7 +84,7 @@ fn values_that_no_kernel_computes_are_refused() {
 }
 
 #[test]
-fn what_an_architecture_does_not_compute_is_refused() {
+fn unsupported_parts_of_an_architecture_are_refused() {
     for (config, field, value, why) in [
         (gpt2("gpt2"), "add_cross_attention", json!(true), "decoder-only"),
         (llama("gemma3_text"), "use_bidirectional_attention", json!(true), "causal"),
@@ -162,7 +162,7 @@ fn absent_fields_have_the_defaults_of_their_class() {
 }
 
 #[test]
-fn a_null_is_no_default_but_what_is_not_there() {
+fn a_null_means_absence_and_not_the_default() {
     assert_eq!(parse(&with(bare("mistral"), "sliding_window", json!(null))).unwrap().window(0), None);
     let heads = with(bare("mistral"), "num_key_value_heads", json!(null));
     assert_eq!(parse(&heads).unwrap().attention.n_kv_head, 32);
@@ -172,7 +172,7 @@ fn a_null_is_no_default_but_what_is_not_there() {
 /// A field is required if its default would fit only one model, or differs between
 /// versions.
 #[test]
-fn fields_without_a_default_must_be_there() {
+fn fields_without_a_default_are_required() {
     for (mut config, field) in [
         (bare("llama"), "intermediate_size"),
         (opt(), "ffn_dim"),
@@ -185,7 +185,7 @@ fn fields_without_a_default_must_be_there() {
 }
 
 #[test]
-fn windows_stand_where_the_config_says() {
+fn windows_are_in_the_layers_that_the_config_names() {
     let windows = |config: &Value| -> Vec<Option<usize>> {
         let decoder = parse(config).unwrap();
         (0..decoder.n_layer).map(|layer| decoder.window(layer)).collect()
@@ -222,7 +222,7 @@ fn windows_stand_where_the_config_says() {
 }
 
 #[test]
-fn blocks_are_what_their_papers_say() {
+fn blocks_match_their_papers() {
     let gemma3 = parse(&with(llama("gemma3_text"), "rope_theta", json!(1e6))).unwrap();
     let bases: Vec<f64> = gemma3.attention.ropes.iter().map(|rope| rope.theta).collect();
     assert_eq!(bases, [1e6, 1e4]);

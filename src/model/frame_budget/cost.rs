@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_lies_over_all_samples_and_goes_on_beyond_them() {
+    fn a_line_is_above_all_samples_and_extends_beyond_them() {
         let mut cost = CostModel::default();
         assert_eq!(cost.predict(load(1, 1), 1), None);
         // 500, 100 per workgroup, and 0.5 per workgroup and position.
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn one_sample_says_that_all_grows_with_the_workgroups() {
+    fn one_sample_scales_with_the_workgroups() {
         let mut cost = CostModel::default();
         cost.learn(load(4, 7), 1e9);
         assert_eq!(cost.predict(load(4, 7), 1), None, "the first run may have compiled");
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn corrections_follow_what_lasts_and_are_bounded() {
+    fn corrections_follow_lasting_changes_and_are_bounded() {
         let mut cost = CostModel::default();
         let predict = |cost: &CostModel| cost.predict(load(1, 1), 1).unwrap();
         cost.sample(load(1, 1), 1_000.0);
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_fit_unless_they_are_one_dispatch() {
+    fn pieces_fit_unless_one_dispatch_is_too_long() {
         // A made-up pass: some dispatches are not encoded, some never timed, some too
         // long.
         let mut state = 9_u32;
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn fewer_rows_are_fewer_and_whole_tiles() {
+    fn fewer_rows_form_whole_tiles() {
         for (rows, ratio, expected) in [
             (256, 0.6, 128),
             (256, 0.9999, 192),

@@ -56,13 +56,13 @@ mod tests {
     }
 
     #[test]
-    fn layers_of_one_reach_are_one_group() {
+    fn layers_that_see_equally_far_form_one_group() {
         assert_eq!(groups(&[None; 3], 1000), [(None, vec![0, 1, 2])]);
         assert_eq!(groups(&[Some(9); 2], 1000), [(Some(9), vec![0, 1])]);
     }
 
     #[test]
-    fn windows_beside_whole_layers_are_a_group_of_their_own() {
+    fn layers_with_windows_form_a_separate_group() {
         assert_eq!(groups(&[Some(9), None, Some(9)], 1000), [(None, vec![1]), (Some(9), vec![0, 2])]);
         // The longest of several windows counts for all of them.
         assert_eq!(groups(&[Some(5), None, Some(9)], 1000), [(None, vec![1]), (Some(9), vec![0, 2])]);
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_as_long_as_the_context_are_none() {
+    fn windows_as_long_as_the_context_do_not_count() {
         let short = [Some(100), None];
         assert_eq!(groups(&short, 100 + WINDOW_SLACK), [(None, vec![0, 1])]);
         assert_eq!(groups(&short, 101 + WINDOW_SLACK), [(None, vec![1]), (Some(100), vec![0])]);

@@ -20,7 +20,7 @@ fn check(rope: &Rope, len: usize, expected: [f64; 8]) {
 }
 
 #[test]
-fn frequencies_are_those_of_transformers() {
+fn frequencies_match_transformers() {
     let plain = rope(r#"{"rope_theta": 10000.0}"#, 128).unwrap();
     let unscaled = [1.0, 0.316227764, 0.1, 0.0316227786, 0.01, 0.00316227786, 0.001, 0.000316227786];
     check(&plain, 1, unscaled);
@@ -60,7 +60,7 @@ fn frequencies_are_those_of_transformers() {
 }
 
 #[test]
-fn newer_configs_keep_all_in_one_object() {
+fn newer_configs_have_all_parameters_in_one_object() {
     let old = r#"{"rope_theta": 5e5, "rope_scaling": {"rope_type": "linear", "factor": 2}}"#;
     let new = r#"{"rope_parameters": {"rope_theta": 5e5, "rope_type": "linear", "factor": 2}}"#;
     assert_eq!(rope(old, 64).unwrap(), rope(new, 64).unwrap());
@@ -69,7 +69,7 @@ fn newer_configs_keep_all_in_one_object() {
 }
 
 #[test]
-fn what_is_not_known_is_refused() {
+fn unknown_and_invalid_scalings_are_refused() {
     let error = |json: &str| rope(json, 64).unwrap_err().to_string();
     assert!(error(r#"{"rope_scaling": {"type": "longrope"}}"#).contains("expected one of default, linear"));
     assert!(error(r#"{"rope_scaling": {"type": "linear"}}"#).contains("rope_scaling.factor"));
@@ -81,7 +81,7 @@ fn what_is_not_known_is_refused() {
 }
 
 #[test]
-fn the_table_is_the_identity_beyond_what_is_rotated() {
+fn the_table_is_the_identity_beyond_the_rotated_features() {
     let rope = Rope::plain(4, 100.0, Pairing::AsIs).unwrap();
     let table = rope.table(3, 8);
     assert_eq!(table.len(), 3 * 8);

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn splits_are_pythons() {
+    fn splits_match_python() {
         let none = Value::from(());
         let most = |n: i64| vec![none.clone(), Value::from(n)];
         assert_eq!(words("  a b  c ", &[], false), ["a", "b", "c"]);
@@ -148,14 +148,14 @@ mod tests {
     }
 
     #[test]
-    fn blanks_and_titles_are_pythons() {
+    fn trims_and_titles_match_python() {
         assert_eq!(trim("\u{1c}\u{a0} a\u{85}b\u{3000}\n".into(), None), "a\u{85}b");
         assert_eq!(trim("xaxbx".into(), Some("x".into())), "axb");
         assert_eq!(title("it's 2nd-rate ÉCOLE"), "It'S 2Nd-Rate École");
     }
 
     #[test]
-    fn today_is_written_as_asked() {
+    fn today_is_written_in_the_requested_format() {
         let before = jiff::ZonedDateTime::now().date();
         let written = strftime_now("%d %b %Y").unwrap();
         let after = jiff::ZonedDateTime::now().date();

@@ -88,7 +88,7 @@ mod tests {
     use super::{TAG_BYTES_MAX, without_generation_tags};
 
     #[test]
-    fn generation_tags_alone_are_replaced() {
+    fn only_generation_tags_are_replaced() {
         for (source, expected) in [
             ("a{% generation %}b{% endgeneration %}c", "a{% with %}b{% endwith %}c"),
             ("{%- generation -%}\nb{%-endgeneration-%}", "{%- with -%}\nb{%-endwith-%}"),
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_has_an_end() {
+    fn a_tag_has_a_maximum_length() {
         let tag = |code: usize| format!("a\n{{{{ '{}'{} }}}}", "x".repeat(9999), " ".repeat(code));
         assert!(without_generation_tags(&tag(TAG_BYTES_MAX - 2)).is_ok());
         let error = without_generation_tags(&tag(TAG_BYTES_MAX - 1)).unwrap_err();

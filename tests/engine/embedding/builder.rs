@@ -49,7 +49,7 @@ fn reports(builder: &EngineBuilder) -> Vec<LoadPhase> {
 /// Checks that nothing is left of a load.
 fn check_released(gpu: &Arc<Gpu>, what: &str) {
     assert_eq!(gpu.ledger().total_bytes(), 0, "{what}");
-    assert_eq!(Arc::strong_count(gpu), 1, "{what}: somebody holds the device");
+    assert_eq!(Arc::strong_count(gpu), 1, "{what}: something still holds the device");
 }
 
 fn check_works(engine: &Engine) {
@@ -57,7 +57,7 @@ fn check_works(engine: &Engine) {
 }
 
 #[test]
-fn engines_and_what_they_make_cross_threads() {
+fn engines_sessions_and_texts_can_cross_threads() {
     fn send<T: Send + 'static>() {}
     fn sync<T: Sync + Clone>() {}
     fn unpin<T: Unpin>() {}
@@ -93,7 +93,7 @@ fn a_break_or_a_flag_at_any_report_releases_everything() {
                 ControlFlow::Continue(())
             });
             assert!(matches!(result, Err(Error::Cancelled)), "report {stop_at} of {n}");
-            assert_eq!(seen, stop_at + 1, "nothing is reported behind the end");
+            assert_eq!(seen, stop_at + 1, "nothing is reported after the end");
             check_released(&gpu, &format!("report {stop_at} of {n}, by the flag: {by_flag}"));
         }
     }
@@ -128,26 +128,26 @@ fn a_time_limit_ends_any_phase_and_releases_everything() {
 }
 
 #[test]
-fn a_future_that_is_dropped_at_any_report_releases_everything() {
+fn a_future_dropped_at_any_report_releases_everything() {
     let gpu = open();
     let n = reports(&builder(&gpu)).len();
     for drop_at in 0..n {
-        let (reached, reaches) = channel();
-        let (go_on, goes_on) = channel();
+        let (report_sender, report_receiver) = channel();
+        let (sender, receiver) = channel();
         let mut seen = 0;
         let mut future = builder(&gpu).build_async_with(move |_| {
             if seen == drop_at {
-                reached.send(()).unwrap();
-                goes_on.recv().unwrap();
+                report_sender.send(()).unwrap();
+                receiver.recv().unwrap();
             }
             seen += 1;
             ControlFlow::Continue(())
         });
         assert!(poll_once(&mut future).is_pending());
-        reaches.recv().unwrap();
+        report_receiver.recv().unwrap();
         drop(future);
-        go_on.send(()).unwrap();
-        wait_until("the load's thread lets go", || Arc::strong_count(&gpu) == 1);
+        sender.send(()).unwrap();
+        wait_until("the load's thread releases the device", || Arc::strong_count(&gpu) == 1);
         check_released(&gpu, &format!("report {drop_at} of {n}"));
     }
     let engine = pollster::block_on(builder(&gpu).build_async()).unwrap();
@@ -172,7 +172,7 @@ fn stopping_a_future_waits_for_its_end() {
 }
 
 #[test]
-fn wgpu_holds_no_memory_of_a_load_that_ended() {
+fn wgpu_frees_the_memory_of_a_stopped_load() {
     let host = Host::with_required();
     // `None` on APIs whose driver manages memory itself (Metal).
     let allocated = || host.device.generate_allocator_report().map(|report| report.total_allocated_bytes);
@@ -193,7 +193,7 @@ fn wgpu_holds_no_memory_of_a_load_that_ended() {
 }
 
 #[test]
-fn a_callback_that_panics_harms_nothing() {
+fn a_panicking_callback_does_no_harm() {
     let gpu = open();
     let n = reports(&builder(&gpu)).len();
     for panic_at in [0, 3, n / 2, n - 1] {
@@ -214,17 +214,17 @@ fn a_callback_that_panics_harms_nothing() {
 }
 
 #[test]
-fn a_future_wakes_whoever_polled_last() {
+fn a_future_wakes_the_last_poller() {
     let gpu = open();
     // Two polls: the first one, and the one after the wake.
     let (engine, polls) = executor::run(builder(&gpu).build_async());
     check_works(&engine.unwrap());
     assert!(polls <= 2, "{polls} polls");
 
-    let (go_on, goes_on) = channel::<()>();
+    let (sender, receiver) = channel::<()>();
     let mut future = builder(&gpu).build_async_with(move |_| {
         // Returns when the test drops the sender to let the load continue.
-        let _ = goes_on.recv();
+        let _ = receiver.recv();
         ControlFlow::Continue(())
     });
     let (first, second) = (Wakes::new(), Wakes::new());
@@ -233,14 +233,14 @@ fn a_future_wakes_whoever_polled_last() {
         std::pin::Pin::new(&mut future).poll(&mut Context::from_waker(&waker))
     };
     assert!(poll(&first).is_pending() && poll(&second).is_pending());
-    drop(go_on);
+    drop(sender);
     second.wait_beyond(0);
     assert_eq!((first.count(), second.count()), (0, 1));
     assert!(matches!(poll(&first), Poll::Ready(Ok(_))));
 }
 
 #[test]
-fn a_builder_takes_any_source_of_a_device() {
+fn a_builder_accepts_any_source_of_a_device() {
     let files = Arc::new(ModelFiles::random(config(), 7).unwrap());
     let builder = Engine::builder().files(Arc::clone(&files));
     let device = std::env::var("WGPT_DEVICE").ok().filter(|device| !device.is_empty());

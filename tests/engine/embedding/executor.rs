@@ -44,8 +44,8 @@ impl Wake for Wakes {
     }
 }
 
-/// Polls until the value is ready, again only after a wake; returns the value and the
-/// number of polls.
+/// Polls until the value is ready, and polls again only after a wake. Returns the value and
+/// the number of polls.
 fn drive<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> (T, usize) {
     let wakes = Wakes::new();
     let waker = Waker::from(Arc::clone(&wakes));

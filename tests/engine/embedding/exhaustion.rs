@@ -44,7 +44,7 @@ fn any_allocation_of_a_load_may_fail() {
 type Act = fn(&mut Session) -> Result<Vec<f32>>;
 
 #[test]
-fn a_loss_at_any_call_of_a_step_is_survived() {
+fn a_step_survives_a_device_loss_at_any_call() {
     let acts: [(&str, Act); 4] = [
         ("advance", |session| session.advance(&[3]).map(<[f32]>::to_vec)),
         ("greedy", |session| session.advance_greedy(&[3]).map(|token| vec![token as f32])),
@@ -90,7 +90,7 @@ fn a_loss_at_any_call_of_a_step_is_survived() {
 }
 
 #[test]
-fn a_loss_at_any_kind_of_call_of_a_rebind_leaves_the_engine_where_it_is() {
+fn a_device_loss_during_a_rebind_leaves_the_engine_in_place() {
     let engine = load(&Arc::new(support::open_gpu(GpuOptions::default())), &deterministic()).unwrap();
     let mut session = engine.session();
     let expected = session.advance(&TOKENS).unwrap().to_vec();

@@ -54,7 +54,7 @@ fn a_fault_while_loading_is_typed_and_releases_everything() {
 const RUNNING: [Call; 3] = [Call::Submit, Call::Wait, Call::Map];
 
 #[test]
-fn a_fault_while_running_leaves_the_session_where_it_was() {
+fn a_fault_while_running_leaves_the_session_unchanged() {
     let (gpu, faults) = faulty_gpu();
     let engine = load(&gpu, &deterministic()).unwrap();
     let mut plain = engine.session();
@@ -145,7 +145,7 @@ fn faults_in_scores_batches_and_texts_leave_the_engine_usable() {
 }
 
 #[test]
-fn a_pool_that_cannot_grow_costs_nothing() {
+fn a_pool_that_cannot_grow_leaks_nothing() {
     let (gpu, faults) = faulty_gpu();
     let engine = load(&gpu, &ModelOptions::default()).unwrap();
     let full = vec![1; engine.n_ctx()];
@@ -206,7 +206,7 @@ fn a_session_behind_a_mutex_serves_two_threads() {
 }
 
 #[test]
-fn dropping_everything_while_work_is_on_its_way_is_harmless() {
+fn dropping_everything_during_work_is_harmless() {
     let (gpu, _) = faulty_gpu();
     for steps_ahead in [0, 8] {
         let options = ModelOptions { steps_ahead: Some(steps_ahead), ..ModelOptions::default() };
@@ -227,7 +227,7 @@ fn dropping_everything_while_work_is_on_its_way_is_harmless() {
 }
 
 #[test]
-fn a_lost_device_is_told_from_the_first_call_on() {
+fn a_lost_device_is_reported_from_the_first_call_on() {
     let (gpu, faults) = faulty_gpu();
     let engine = load(&gpu, &deterministic()).unwrap();
     let mut session = engine.session();

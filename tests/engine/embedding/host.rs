@@ -47,7 +47,7 @@ impl Host {
         load(&gpu, &deterministic()).unwrap()
     }
 
-    /// Makes a validation error of the host's own.
+    /// Causes a validation error in the host's own work.
     fn blunder(&self) {
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::MAP_WRITE;
         let descriptor = wgpu::BufferDescriptor { label: None, size: 16, usage, mapped_at_creation: false };
@@ -77,7 +77,7 @@ fn own_logits() -> Vec<f32> {
 }
 
 #[test]
-fn the_hosts_device_computes_what_an_own_one_does() {
+fn the_hosts_device_gives_the_same_results() {
     let host = Host::with_required();
     let engine = host.engine();
     assert_eq!(engine.session().advance(&TOKENS).unwrap(), own_logits());
@@ -86,7 +86,7 @@ fn the_hosts_device_computes_what_an_own_one_does() {
 }
 
 #[test]
-fn a_device_without_any_feature_serves_too() {
+fn a_device_without_features_works_too() {
     let host = Host::open(|_, _| {});
     assert!(host.device.features().is_empty());
     let gap = host
@@ -102,7 +102,7 @@ fn a_device_without_any_feature_serves_too() {
 }
 
 #[test]
-fn a_device_that_lacks_something_is_told_what() {
+fn the_error_of_an_unsuitable_device_lists_what_it_lacks() {
     let host = Host::open(|_, descriptor| {
         descriptor.required_limits.max_storage_buffers_per_shader_stage = 4;
         descriptor.required_limits.max_compute_invocations_per_workgroup = 128;
@@ -118,7 +118,7 @@ fn a_device_that_lacks_something_is_told_what() {
 }
 
 #[test]
-fn small_buffers_are_served_by_splitting() {
+fn models_are_split_for_small_buffers() {
     let host = Host::open(|_, descriptor| {
         descriptor.required_limits.max_storage_buffer_binding_size = 1 << 20;
         descriptor.required_limits.max_buffer_size = 1 << 20;
@@ -129,7 +129,7 @@ fn small_buffers_are_served_by_splitting() {
 }
 
 #[test]
-fn the_hosts_scopes_and_handler_see_the_hosts_faults_alone() {
+fn the_hosts_scopes_and_handler_see_only_the_hosts_faults() {
     let host = Host::with_required();
     let engine = host.engine();
     let scope = host.device.push_error_scope(wgpu::ErrorFilter::Validation);
@@ -142,7 +142,7 @@ fn the_hosts_scopes_and_handler_see_the_hosts_faults_alone() {
     let scope = host.device.push_error_scope(wgpu::ErrorFilter::Validation);
     host.blunder();
     session.advance(&[1]).unwrap();
-    assert!(pollster::block_on(scope.pop()).is_some(), "the host's own fault went astray");
+    assert!(pollster::block_on(scope.pop()).is_some(), "the host's own fault reaches its scope");
 
     host.blunder();
     session.advance(&[2]).unwrap();
@@ -234,7 +234,7 @@ fn outputs_stay_on_the_hosts_device() {
 }
 
 #[test]
-fn a_loss_that_the_host_reports_is_a_loss() {
+fn the_host_can_report_a_device_loss() {
     let host = Host::with_required();
     let context = host.context();
     let signal = context.loss_signal();
@@ -246,7 +246,7 @@ fn a_loss_that_the_host_reports_is_a_loss() {
     let error = session.advance(&TOKENS[20..]).unwrap_err();
     assert!(matches!(&error, Error::DeviceLost { message } if message.contains("cable")), "{error}");
 
-    // Then a loss that nobody reports: it is found at the next readback.
+    // A loss that nobody reports is found at the next readback.
     let host = Host::with_required();
     engine.rebind(Gpu::from_host(host.context()).unwrap()).unwrap();
     assert_eq!(session.advance(&TOKENS[20..]).unwrap(), expected);

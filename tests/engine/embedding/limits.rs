@@ -51,9 +51,9 @@ impl Bed {
 
     fn check(&self, before: u64, submits: &AtomicU64, done: usize) {
         let seen = submits.load(Ordering::SeqCst);
-        assert!(seen > before, "the callback ran in the midst of the prefill");
+        assert!(seen > before, "the callback ran during the prefill");
         let late = self.gpu.step_timings().submits - seen;
-        assert!(late <= self.per_chunk, "{late} submits behind the end, {} a chunk", self.per_chunk);
+        assert!(late <= self.per_chunk, "{late} submits after the end, {} per chunk", self.per_chunk);
         assert!(done.is_multiple_of(CHUNK) && done > 0 && done < TOKENS.len(), "{done} tokens");
     }
 }
@@ -108,7 +108,7 @@ fn own(options: ModelOptions) -> (Arc<Gpu>, Engine) {
 }
 
 #[test]
-fn behind_its_deadline_a_session_does_nothing() {
+fn a_session_does_nothing_after_its_deadline() {
     let (gpu, engine) = own(deterministic());
     let mut session = engine.session();
     let mut other = engine.session();
@@ -131,7 +131,7 @@ fn behind_its_deadline_a_session_does_nothing() {
 }
 
 #[test]
-fn a_text_ends_with_its_time_and_keeps_what_there_is() {
+fn a_text_ends_at_its_time_limit_and_keeps_its_tokens() {
     for steps_ahead in [0, 4] {
         let (gpu, engine) = own(ModelOptions { steps_ahead: Some(steps_ahead), ..ModelOptions::default() });
         let options = |timeout| GenerateOptions {
@@ -153,7 +153,7 @@ fn a_text_ends_with_its_time_and_keeps_what_there_is() {
         let first = some.next().unwrap().unwrap();
         std::thread::sleep((limit + Duration::from_millis(5)).saturating_sub(started.elapsed()));
         let rest: Vec<_> = some.by_ref().map(Result::unwrap).collect();
-        assert!(rest.iter().all(|piece| piece.token.is_none()), "no token behind the end");
+        assert!(rest.iter().all(|piece| piece.token.is_none()), "no token after the end");
         assert_eq!(some.tokens(), [first.token.unwrap()]);
         assert_eq!(some.finish_reason(), Some(FinishReason::Timeout));
 

@@ -13,7 +13,7 @@ use crate::support;
 const PROMPT: [u32; 20] = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3, 8, 4];
 
 #[test]
-fn sessions_go_on_with_the_same_bits() {
+fn sessions_continue_with_the_same_bits() {
     let prompt: Vec<u32> = PROMPT.repeat(4);
     let (gpu, faults) = faulty_gpu();
     let options = ModelOptions { prefill_chunk: 32, ..deterministic() };
@@ -53,7 +53,7 @@ fn sessions_go_on_with_the_same_bits() {
 }
 
 #[test]
-fn batches_and_scores_follow() {
+fn batches_and_scores_work_after_a_rebind() {
     let engine = load(&faulty_gpu().0, &deterministic()).unwrap();
     let mut sessions: Vec<_> = (0..3).map(|_| engine.session()).collect();
     for (i, session) in sessions.iter_mut().enumerate() {
@@ -88,7 +88,7 @@ fn text(engine: &wgpt::Engine, sampled: bool) -> Generation {
 }
 
 #[test]
-fn a_text_goes_on_where_the_loss_cut_it() {
+fn a_text_continues_where_the_device_was_lost() {
     for steps_ahead in [0, 4] {
         let (gpu, _) = faulty_gpu();
         let options = ModelOptions { steps_ahead: Some(steps_ahead), ..deterministic() };
@@ -145,7 +145,7 @@ fn a_rebind_that_fails_changes_nothing() {
 }
 
 #[test]
-fn a_device_that_runs_other_kernels_takes_over() {
+fn a_device_with_other_kernels_can_take_over() {
     let engine = load(&faulty_gpu().0, &ModelOptions::default()).unwrap();
     let mut session = engine.session();
     let before = session.advance(&PROMPT).unwrap().to_vec();

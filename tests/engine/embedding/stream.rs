@@ -58,11 +58,11 @@ fn a_stream_gives_the_pieces_of_the_iterator() {
             // that was already taken.
             assert!(polls <= 3, "{polls} polls for one item");
             let Some(item) = item else { break };
-            assert!(stream.generation().is_none(), "it runs elsewhere");
+            assert!(stream.generation().is_none(), "the thread has the generation");
             pieces.push(item.unwrap());
         }
         assert_eq!(pieces, expected);
-        assert!(executor::next(&mut stream).0.is_none(), "behind its end a stream stays there");
+        assert!(executor::next(&mut stream).0.is_none(), "an ended stream stays at its end");
         assert_eq!(stream.generation().unwrap().finish_reason(), Some(FinishReason::Length));
         let generation = stream.finish().unwrap();
         assert_eq!(generation.tokens().len(), 30);
@@ -77,7 +77,7 @@ fn a_stream_gives_the_pieces_of_the_iterator() {
 }
 
 #[test]
-fn a_stream_that_nobody_reads_waits() {
+fn an_unread_stream_waits() {
     let (gpu, engine) = engine();
     let expected: Vec<Piece> = engine.generate(PROMPT, options()).unwrap().collect::<Result<_>>().unwrap();
     let before = gpu.step_timings().submits;
@@ -100,7 +100,7 @@ fn a_stream_that_nobody_reads_waits() {
 }
 
 #[test]
-fn a_stream_that_is_dropped_ends_within_a_chunk() {
+fn a_dropped_stream_ends_within_a_chunk() {
     let (gpu, engine) = engine();
     let mut session = engine.session();
     let before = gpu.step_timings().submits;
@@ -119,7 +119,7 @@ fn a_stream_that_is_dropped_ends_within_a_chunk() {
         let dropped = gpu.step_timings().submits;
         wait_until("the session is dropped", || engine.kv_pages().0 == 0);
         let late = gpu.step_timings().submits - dropped;
-        assert!(late <= per_chunk, "{late} submits behind the end, {per_chunk} a chunk");
+        assert!(late <= per_chunk, "{late} submits after the end, {per_chunk} per chunk");
     }
     // The thread holds nothing after its end.
     let mut stream = engine.generate_tokens(&long_prompt(), options()).unwrap().into_stream();
@@ -135,7 +135,7 @@ fn poll_next_once(stream: &mut GenerationStream) -> Poll<Option<Result<Piece>>> 
 }
 
 #[test]
-fn finishing_a_stream_ends_the_text_and_gives_it_back() {
+fn finishing_a_stream_ends_the_text_and_returns_it() {
     let (_, engine) = engine();
     let mut stream = engine.generate_stream(PROMPT, options()).unwrap();
     assert!(executor::next(&mut stream).0.unwrap().is_ok());
@@ -161,7 +161,7 @@ fn the_callers_flag_ends_a_stream() {
 }
 
 #[test]
-fn an_error_is_an_item_and_the_text_can_go_on() {
+fn an_error_is_an_item_and_the_text_can_continue() {
     let (gpu, faults) = faulty_gpu();
     let engine = load(&gpu, &deterministic()).unwrap();
     let whole: Vec<Piece> = engine.generate(PROMPT, options()).unwrap().collect::<Result<_>>().unwrap();
@@ -179,7 +179,7 @@ fn an_error_is_an_item_and_the_text_can_go_on() {
 }
 
 #[test]
-fn a_session_runs_as_a_future() {
+fn a_session_can_run_as_a_future() {
     let (gpu, engine) = engine();
     let expected = engine.session().advance(&[3, 4, 5]).unwrap().to_vec();
     let future = engine.session().run_async(|session| session.prefill(&[3, 4]));

@@ -32,7 +32,7 @@ fn load(files: ModelFiles, gpu: &Arc<Gpu>, options: &ModelOptions) -> wgpt::Resu
 }
 
 #[test]
-fn the_plan_without_a_device_is_what_loading_takes() {
+fn a_plan_without_a_device_equals_the_loaded_memory() {
     let options = ModelOptions::default;
     let shapes = [
         "n_layer=1,n_embd=20,n_head=5,n_inner=44,vocab_size=101,n_positions=33",
@@ -74,7 +74,7 @@ fn the_plan_without_a_device_is_what_loading_takes() {
 }
 
 #[test]
-fn a_host_adapters_plan_is_that_of_its_device() {
+fn the_plan_of_a_host_adapter_equals_that_of_its_device() {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
     let adapter =
         pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default())).unwrap();
@@ -93,7 +93,7 @@ fn a_host_adapters_plan_is_that_of_its_device() {
 }
 
 #[test]
-fn beyond_the_budget_nothing_is_allocated_and_what_is_proposed_fits() {
+fn an_exceeded_budget_allocates_nothing_and_proposals_fit() {
     let gpu = Arc::new(Gpu::open(&files::gpu()).unwrap());
     let device = gpu.preview();
     let text = "n_layer=4,n_embd=64,n_head=4,n_inner=256,vocab_size=500,n_positions=512";
@@ -152,7 +152,7 @@ fn prefilled(engine: &Engine, n: usize) -> wgpt::Result<Session> {
 }
 
 #[test]
-fn the_cache_grows_within_the_budget_and_no_further() {
+fn the_cache_grows_only_within_the_budget() {
     let text = "n_layer=2,n_embd=64,n_head=4,n_inner=128,vocab_size=500,n_positions=128";
     // One slab, and several slabs of eight pages.
     for max_binding_bytes in [None, Some(32 << 10)] {
@@ -171,7 +171,7 @@ fn the_cache_grows_within_the_budget_and_no_further() {
                     Ok(session) => sessions.push(session),
                     Err(error) => break error,
                 }
-                assert!(sessions.len() < 50, "the budget bounds nothing");
+                assert!(sessions.len() < 50, "the budget has no effect");
             };
             let message = refused.to_string();
             assert!(matches!(refused, Error::Limits(_)), "{message}");

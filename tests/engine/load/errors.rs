@@ -24,7 +24,7 @@ fn assert_contains(message: &str, parts: &[&str]) {
 }
 
 #[test]
-fn a_value_beyond_f16_names_tensor_and_index_and_the_way_out() {
+fn the_error_of_a_value_beyond_f16_names_the_remedy() {
     // Vectors always stay f32; matrices do not, including transposed ones. The indices
     // are in a first and in a later read block.
     let cases = [
@@ -46,7 +46,7 @@ fn a_value_beyond_f16_names_tensor_and_index_and_the_way_out() {
 }
 
 #[test]
-fn a_value_beyond_f16_is_loaded_as_f32() {
+fn a_value_beyond_f16_can_be_loaded_as_f32() {
     let dir = altered_tiny(|_| ());
     patch(dir.path(), "transformer.h.1.attn.c_proj.weight", 100, 70000.0);
     refusal(dir.path(), DType::F16);
@@ -73,7 +73,7 @@ fn nan_and_infinity_are_refused_in_either_dtype() {
             let (found, message) = refusal(dir.path(), dtype);
             assert_eq!(found, tensor);
             assert_contains(&message, &[&format!("element 5 is {value}")]);
-            assert!(!message.contains("ModelOptions::dtype"), "f32 is no way out: {message}");
+            assert!(!message.contains("ModelOptions::dtype"), "f32 would not help: {message}");
         }
     }
 }
@@ -100,7 +100,7 @@ fn missing_unexpected_and_wrongly_shaped_tensors_are_listed() {
 }
 
 #[test]
-fn one_fault_alone_is_named_alone() {
+fn a_single_fault_is_named_without_a_list() {
     let missing = altered_tiny(|tensors| tensors.retain(|(name, ..)| name != "transformer.wte.weight"));
     let (tensor, message) = refusal(missing.path(), DType::F16);
     assert_eq!(tensor, "wte.weight");
@@ -113,7 +113,7 @@ fn one_fault_alone_is_named_alone() {
 
 /// A config of another depth causes a family of faults: a dozen are enough.
 #[test]
-fn a_long_list_is_cut() {
+fn a_long_list_of_faults_is_shortened() {
     let dir = altered_tiny(|tensors| tensors.retain(|(name, ..)| !name.starts_with("transformer.h.")));
     let (_, message) = refusal(dir.path(), DType::F16);
     // 24 tensors of two blocks: the first one, twelve more lines, and a count of the

@@ -68,7 +68,7 @@ fn the_plan_equals_what_is_allocated() {
 }
 
 #[test]
-fn the_ledger_remembers_its_peak() {
+fn the_ledger_records_its_peak() {
     let engine = files::engine(&golden("gpt2-tiny")).build().unwrap();
     let gpu = engine.gpu();
     let ledger = gpu.ledger();

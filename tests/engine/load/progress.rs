@@ -51,7 +51,7 @@ fn phases_come_in_order_and_reach_their_totals() {
 }
 
 #[test]
-fn a_break_cancels_wherever_it_comes() {
+fn a_break_cancels_at_any_report() {
     let builder = files::engine(&files::golden("gpt2-tiny"));
     let mut n_reports = 0;
     let count = |_| {
@@ -67,7 +67,7 @@ fn a_break_cancels_wherever_it_comes() {
             if n == stop_at { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         assert!(matches!(result, Err(Error::Cancelled)), "report {stop_at} of {n_reports}");
-        assert_eq!(n, stop_at, "the callback is not asked again");
+        assert_eq!(n, stop_at, "the callback is not called again");
     }
     // A cancelled load does not prevent the next one.
     builder.build().unwrap();

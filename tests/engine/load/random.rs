@@ -27,7 +27,7 @@ fn logits(engine: &Engine) -> Vec<u32> {
 }
 
 #[test]
-fn a_seed_gives_the_logits_of_a_checkpoint_written_from_it() {
+fn random_weights_equal_a_checkpoint_of_the_same_seed() {
     let shape = "n_layer=2,n_embd=48,n_head=3,vocab_size=301,n_positions=32";
     for (dtype, file_dtype) in [(DType::F16, Dtype::F32), (DType::F16, Dtype::F16), (DType::F32, Dtype::F32)]
     {

@@ -16,7 +16,7 @@ fn sessions_share_weights_and_prefix_pages() {
     let at_first = MemoryGroup::ALL.map(|group| ledger.bytes(group));
     let mut first = engine.session();
     first.prefill(&tokens(3 * PAGE_SIZE)).unwrap();
-    // 50 forks, each with one token of its own: they share three pages and have one page
+    // 50 forks, each with one separate token, share three pages and have one more page
     // each.
     let mut forks: Vec<Session> = (0..50).map(|_| first.fork()).collect();
     assert_eq!(engine.kv_pages().0, 3);

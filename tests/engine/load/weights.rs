@@ -114,7 +114,7 @@ fn check(dir: &Path, dtype: DType, strategy: Strategy, max_binding_bytes: Option
 }
 
 #[test]
-fn every_matrix_arrives_as_the_file_holds_it() {
+fn every_matrix_on_the_gpu_equals_the_file() {
     // Heads of 3 padded to 8, bf16; an untied head; shards, f16, masks.
     let small: Vec<PathBuf> = ["tanh-25heads-bf16", "silu-epsilon1e-3", "all-at-once"]
         .iter()

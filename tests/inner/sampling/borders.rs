@@ -42,7 +42,7 @@ pub fn distance_to_border(params: &SamplingParams, logits: &[f32], i: u64) -> f6
 }
 
 #[test]
-fn distances_are_those_of_a_distribution_by_hand() {
+fn distances_match_a_distribution_computed_by_hand() {
     // Logits whose probabilities are 1/2, 1/4, 1/4.
     let logits = [2f32.ln(), 0.0, 0.0];
     let params =

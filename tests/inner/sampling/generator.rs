@@ -26,7 +26,7 @@ fn chacha_words() {
 };
 
 #[test]
-fn blocks_are_those_of_rand_chacha() {
+fn blocks_match_rand_chacha() {
     let gpu = open_gpu(GpuOptions::default());
     let fragments = sample::variants().iter().flat_map(|v| v.fragments.clone()).collect::<Vec<_>>();
     let chacha = fragments.into_iter().find(|fragment| fragment.name == "chacha").unwrap();
@@ -55,9 +55,9 @@ fn blocks_are_those_of_rand_chacha() {
     }
 }
 
-/// The counter of draws, and the counter of blocks behind it, exceed 2^32.
+/// The counter of draws and the counter of blocks that follows from it exceed 2^32.
 #[test]
-fn draws_go_on_beyond_32_bits() {
+fn draws_continue_beyond_32_bits() {
     const N: usize = 1 << 16;
     let device = open_gpu(GpuOptions::default());
     let gpu = GpuSampler::new(&device, N, 8);

@@ -112,7 +112,7 @@ fn ten_thousand_seeded_draws_equal_the_cpus() {
 
 /// Every parameter set on every kind of row, at a size of two chunks.
 #[test]
-fn every_filter_on_every_kind_of_row() {
+fn every_filter_equals_the_cpus_on_every_kind_of_row() {
     let device = open_gpu(GpuOptions::default());
     let gpu = GpuSampler::new(&device, 3000, 8);
     for kind in Kind::ALL {
@@ -126,7 +126,7 @@ fn every_filter_on_every_kind_of_row() {
 
 /// Temperatures and magnitudes over the whole range of f32.
 #[test]
-fn extreme_temperatures_equal_the_cpus() {
+fn draws_at_extreme_temperatures_equal_the_cpus() {
     let device = open_gpu(GpuOptions::default());
     let gpu = GpuSampler::new(&device, 257, 8);
     for kind in [Kind::HugeSpread, Kind::Random, Kind::TinyDifferences, Kind::Powers] {

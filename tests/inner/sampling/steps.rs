@@ -24,7 +24,7 @@ fn a_stop_id_ends_the_draws() {
     let want = cpu_draws(&mut new(), &logits, 16);
     let stop = want[10];
     let first = want.iter().position(|&token| token == stop).unwrap();
-    assert!(first > 2, "a draw that comes late enough to show something: {want:?}");
+    assert!(first > 2, "the stop id must not be drawn too early: {want:?}");
     // The last of eight stop ids, then the only one.
     for stop_ids in [&[300, 301, 302, 303, 304, 305, 306, stop][..], &[stop]] {
         gpu.begin(&logits, &new(), stop_ids);
@@ -34,13 +34,13 @@ fn a_stop_id_ends_the_draws() {
         assert_eq!(gpu.results(), expected);
         let state = gpu.state();
         assert_eq!((state.stopped, state.step), (1, 16));
-        assert_eq!(state.draws, [first as u32 + 1, 0], "none is taken after the stop");
+        assert_eq!(state.draws, [first as u32 + 1, 0], "no number is consumed after the stop");
         assert_eq!(gpu.first_token_id(), stop);
     }
 }
 
 #[test]
-fn faulty_logits_are_told_and_take_no_number() {
+fn faulty_logits_are_reported_and_consume_no_number() {
     let device = open_gpu(GpuOptions::default());
     for n in [2, 257, 5000] {
         let gpu = GpuSampler::new(&device, n, 2);
@@ -68,14 +68,14 @@ fn faulty_logits_are_told_and_take_no_number() {
                 assert_eq!(gpu.results(), [FAULT, NONE], "n {n} {set:?}");
                 let state = gpu.state();
                 assert_eq!((state.draws, state.stopped), ([0, 0], 1));
-                assert_eq!(gpu.first_token_id(), 1234, "the token before stays");
+                assert_eq!(gpu.first_token_id(), 1234, "the previous token stays");
             }
         }
     }
 }
 
 #[test]
-fn greedy_takes_the_lowest_of_equals_and_no_number() {
+fn greedy_takes_the_lowest_tied_id_and_no_random_number() {
     let device = open_gpu(GpuOptions::default());
     for n in [1, 2, 257, 2049, 5000] {
         let samplers = [GpuSampler::new(&device, n, 1), GpuSampler::greedy(&device, n, 1)];
@@ -95,7 +95,7 @@ fn greedy_takes_the_lowest_of_equals_and_no_number() {
 }
 
 #[test]
-fn results_go_round_in_the_ring_and_the_last_token_is_the_next_input() {
+fn results_wrap_in_the_ring_and_the_last_token_is_fed_back() {
     let device = open_gpu(GpuOptions::default());
     let gpu = GpuSampler::new(&device, 1000, 4);
     let logits = Kind::Random.row(1000);

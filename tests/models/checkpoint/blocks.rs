@@ -88,7 +88,7 @@ fn any_block_equals_a_slice_of_the_whole() {
 }
 
 #[test]
-fn a_block_that_does_not_exist_is_an_error_that_names_the_tensor() {
+fn the_error_of_a_missing_block_names_the_tensor() {
     let part = |name, dtype, shape: &[usize], n_bytes| (name, dtype, shape.to_vec(), vec![0; n_bytes]);
     let checkpoint = open_bytes(&serialized(&[
         part("mask", Dtype::U8, &[2, 3], 6),
@@ -121,7 +121,7 @@ fn a_block_that_does_not_exist_is_an_error_that_names_the_tensor() {
 }
 
 #[test]
-fn the_demo_model_reads_as_the_safetensors_crate_reads_it() {
+fn the_demo_model_reads_as_in_the_safetensors_crate() {
     static BYTES: &[u8] = include_bytes!("../../../weights/model.safetensors");
     let expected = SafeTensors::deserialize(BYTES).unwrap();
     let checkpoint = Checkpoint::from_bytes("demo", Arc::new(BYTES)).unwrap();

@@ -5,7 +5,7 @@ use std::fs;
 use wgpt::internals::checkpoint::{ConfigJson, Folder};
 
 #[test]
-fn a_config_file_that_is_no_object_is_described() {
+fn a_config_file_that_is_not_an_object_is_described() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config.json");
     let folder = Folder::Dir(dir.path().to_owned());

@@ -25,7 +25,7 @@ const GOOD_INDEX: &str = r#"{"metadata": {"total_size": 42},
     "weight_map": {"x": "a.safetensors", "y": "b.safetensors", "z": "a.safetensors"}}"#;
 
 #[test]
-fn shards_are_one_checkpoint() {
+fn shards_form_one_checkpoint() {
     let dir = sharded(GOOD_INDEX);
     let checkpoint = Checkpoint::open_dir(dir.path()).unwrap();
     let names: Vec<&str> = checkpoint.tensors().iter().map(|t| t.name.as_str()).collect();
@@ -49,7 +49,7 @@ fn shards_are_one_checkpoint() {
 }
 
 #[test]
-fn faults_of_an_index_are_described() {
+fn faults_in_an_index_are_described() {
     let map = |entries: &str| format!("{{\"weight_map\": {{{entries}}}}}");
     let cases = [
         (
@@ -97,7 +97,7 @@ fn faults_of_an_index_are_described() {
 }
 
 #[test]
-fn a_directory_without_safetensors_says_what_is_there_and_what_to_do() {
+fn a_directory_without_safetensors_is_described_with_a_remedy() {
     let cases: [(&[&str], &str); 6] = [
         (&[], "the directory is empty"),
         (&["config.json"], "the directory holds config.json. Download"),
@@ -140,7 +140,7 @@ fn paths_of_the_wrong_kind_are_described() {
 
 #[cfg(unix)]
 #[test]
-fn a_link_to_nowhere_is_reported_as_such() {
+fn a_dangling_link_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink("../blobs/gone", dir.path().join("model.safetensors")).unwrap();
     let result = Checkpoint::open_dir(dir.path());

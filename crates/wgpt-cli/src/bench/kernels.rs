@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn subjects_follow_operations_models_and_shapes() {
+    fn operations_models_and_shapes_select_the_cases() {
         assert_eq!(
             names("--op gemv,gemm --shape 8x16"),
             [": gemv m=1 n=8 k=16 f16", ": gemm m=128 n=8 k=16 f16"]
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_that_contradict_are_refused() {
+    fn contradictory_arguments_are_refused() {
         for line in [
             "--shape 8x8",
             "--op gemv --shape 8x8 --shapes-of gpt2",

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_shrink_to_the_context_and_requests_do_not() {
+    fn defaults_shrink_to_the_context_but_requests_do_not() {
         assert_eq!(names("", 1024).unwrap(), ["pp512", "tg128"]);
         assert_eq!(names("", 100).unwrap(), ["pp100", "tg100"]);
         assert_eq!(names("-d 0,90", 100).unwrap(), ["pp100", "tg100", "pp10 @ d90", "tg10 @ d90"]);

@@ -221,7 +221,7 @@ pub mod tests {
     }
 
     #[test]
-    fn rows_are_found_wherever_they_stand() {
+    fn rows_are_found_at_any_depth_of_a_record() {
         let row = model_row(512, 0, 0, &[1.0, 2.0]);
         let kernels =
             serde_json::to_value(kernel_record(&[("gemv x", "a", Cache::Warm, 2, 2, &[5])])).unwrap();
@@ -244,7 +244,7 @@ pub mod tests {
     }
 
     #[test]
-    fn what_is_no_record_is_refused() {
+    fn files_without_a_record_are_refused() {
         for text in ["", "[]", "{}", "3", r#"[{"name": "x"}]"#] {
             assert!(Records::parse(text.as_bytes()).unwrap_err().contains("has no rows"), "{text}");
         }
@@ -256,7 +256,7 @@ pub mod tests {
     }
 
     #[test]
-    fn a_kernel_record_reads_back() {
+    fn a_kernel_record_can_be_read_back() {
         let record = kernel_record(&[("gemv n=8", "a", Cache::Cold, 20, 10, &[7, 9, 8])]);
         let records = Records::parse(&serde_json::to_vec(&record).unwrap()).unwrap();
         assert_eq!(records.kernels, [record]);

@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_and_messages_are_told_apart() {
+    fn commands_are_distinguished_from_messages() {
         use Command::{Exit, Load, Reset, Save, Stats, System};
         for (text, command) in [
             ("/reset", Reset),

@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_join_to_messages() {
+    fn lines_are_joined_into_messages() {
         let text = |text: &str| Typed::Text(text.to_owned());
         assert_eq!(read("a\nb"), [text("a"), text("b")]);
         assert_eq!(read("a\\\n b\\\nc\nd"), [text("a\n b\nc"), text("d")]);

@@ -228,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_step_may_stand_before_a_path() {
+    fn a_path_may_start_with_a_step() {
         for (input, step, path) in [
             ("1800=out/model.safetensors", Some(1800), "out/model.safetensors"),
             ("out/checkpoint-5", None, "out/checkpoint-5"),
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_above_zero() {
+    fn numbers_must_be_above_zero() {
         assert_eq!((positive("4096"), positive("1.5e9")), (Ok(4096.0), Ok(1.5e9)));
         for text in ["0", "-1", "inf", "NaN", "x"] {
             assert!(positive(text).is_err(), "{text}");

@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn spikes_are_marked_where_they_can_be_drawn() {
+    fn only_spikes_that_can_be_drawn_are_marked() {
         let rows: String = (1..=12).map(|i| format!("{i},{},,\n", if i == 6 { 9.0 } else { 3.0 })).collect();
         let text = svg(&report(&rows.replace("9,3,", "9,inf,"), None), "t", Axis::Step).unwrap();
         assert_eq!(text.matches("\nspike at 6\n").count(), 2);
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_without_a_place_are_left_out() {
+    fn lines_without_drawable_points_are_omitted() {
         let report = report("1,nan,,\n2,,3,\n", None);
         assert_eq!(
             lines(&report, Axis::Step).iter().map(|line| line.name.as_str()).collect::<Vec<_>>(),
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn amounts_are_short() {
+    fn large_amounts_are_abbreviated() {
         let texts = [0.0, 250.0, 2.5, 99_000.0, 150_000.0, 2.5e6, 3e9].map(amount);
         assert_eq!(texts, ["0", "250", "", "99000", "150 K", "2.5 M", "3 B"]);
     }

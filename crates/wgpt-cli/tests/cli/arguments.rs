@@ -1,4 +1,4 @@
-//! Usage, prompts, parameters: what is refused and with which exit code.
+//! Usage, prompts and parameters: refusals and their exit codes.
 
 use std::fs;
 
@@ -61,7 +61,7 @@ fn help_and_version_go_to_stdout() {
 }
 
 #[test]
-fn completions_know_the_verbs() {
+fn completions_contain_the_commands() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = wgpt(&["completions", shell]).ok().stdout;
         assert!(script.contains("perplexity") && script.contains("max-new-tokens"), "{shell}: {script}");
@@ -123,7 +123,7 @@ fn prompt_files_must_be_text() {
 }
 
 #[test]
-fn perplexity_names_what_is_wrong_with_a_text() {
+fn perplexity_names_the_fault_of_a_text() {
     let once = "Once upon a time";
     let fails = |args: &[&str], stdin: &str, parts: &[&str]| {
         wgpt_with(&[&["perplexity", "-"], args].concat(), stdin, &[]).fails(4, parts);

@@ -11,7 +11,7 @@ fn bench(args: &[&str]) -> String {
 }
 
 #[test]
-fn json_carries_the_samples() {
+fn json_contains_the_samples() {
     let rows: Value =
         serde_json::from_str(&bench(&["-p", "16,4", "-n", "3", "-d", "0,8", "-o", "json"])).unwrap();
     let rows = rows.as_array().unwrap();
@@ -44,7 +44,7 @@ fn json_carries_the_samples() {
 }
 
 #[test]
-fn costs_beside_the_rate_agree_with_it() {
+fn costs_agree_with_the_rate() {
     let text = bench(&["-p", "16", "-n", "3", "-d", "0,8", "-o", "json"]);
     let rows: Value = serde_json::from_str(&text).unwrap();
     for row in rows.as_array().unwrap() {
@@ -78,7 +78,7 @@ fn costs_beside_the_rate_agree_with_it() {
 }
 
 #[test]
-fn batches_are_rows_with_all_their_tokens() {
+fn batch_rows_count_the_tokens_of_all_sequences() {
     let args = ["-p", "4", "-n", "3", "-d", "0,20", "--batch", "1,2,17", "-o", "json"];
     let rows: Value = serde_json::from_str(&bench(&args)).unwrap();
     let rows = rows.as_array().unwrap();
@@ -111,7 +111,7 @@ fn random_weights_are_measured_without_a_file() {
 }
 
 #[test]
-fn the_other_formats_hold_the_same_tests() {
+fn all_formats_contain_the_same_tests() {
     let args = ["-p", "4", "-n", "2", "-d", "3", "-o"];
     let lines = bench(&[&args[..], &["jsonl"]].concat());
     let tests: Vec<_> = lines
@@ -178,8 +178,8 @@ fn tests_beyond_the_context_are_refused() {
 }
 
 #[test]
-fn the_version_of_wgpu_is_the_one_in_use() {
+fn the_reported_wgpu_version_is_the_one_in_use() {
     let lock = std::fs::read_to_string(repository("Cargo.lock")).unwrap().replace("\r\n", "\n");
-    let (_, behind) = lock.split_once("name = \"wgpu\"\nversion = \"").unwrap();
-    assert_eq!(behind.split_once('"').unwrap().0, wgpt::internals::gpu::WGPU_VERSION);
+    let (_, tail) = lock.split_once("name = \"wgpu\"\nversion = \"").unwrap();
+    assert_eq!(tail.split_once('"').unwrap().0, wgpt::internals::gpu::WGPU_VERSION);
 }

@@ -61,7 +61,7 @@ fn names(record: &Value) -> Vec<String> {
 }
 
 #[test]
-fn json_carries_samples_roofline_and_circumstances() {
+fn json_contains_samples_roofline_and_circumstances() {
     // A part of a name: on the floor, one variant of each operation contains it.
     let args = ["--op", "gemv,gemm", "--shape", "24x40", "--variant", "per_thread", "-o", "json"];
     let record = kernels(&[&args[..], &["--features-floor"]].concat()).json();
@@ -131,7 +131,7 @@ fn every_variant_of_every_operation_is_measured() {
 }
 
 #[test]
-fn the_table_aligns_and_the_picture_is_complete() {
+fn the_table_is_aligned_and_the_picture_is_complete() {
     let dir = tempfile::tempdir().unwrap();
     let picture = dir.path().join("roof.svg");
     let path = picture.to_str().unwrap();
@@ -145,11 +145,11 @@ fn the_table_aligns_and_the_picture_is_complete() {
     for part in ["<svg", "gemv m=1 n=16 k=8 f16", "FLOP per byte", "</svg>"] {
         assert!(svg.contains(part), "{part}");
     }
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing half-written stays");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no partial file remains");
 }
 
 #[test]
-fn the_time_for_all_rows_can_be_limited() {
+fn the_total_time_can_be_limited() {
     let run = kernels(&["--op", "argmax", "--shape", "8,9", "--total-seconds", "0", "-o", "json"]);
     assert!(run.stderr.contains("2 variants were not measured"), "{run:#?}");
     let record = run.json();
@@ -158,7 +158,7 @@ fn the_time_for_all_rows_can_be_limited() {
 }
 
 #[test]
-fn wrong_requests_are_refused_before_anything_is_measured() {
+fn wrong_requests_are_refused_before_the_measurement() {
     let refused = |args: &[&str], part: &str| {
         wgpt(&[&QUICK[..], args].concat()).fails(4, &[part]);
     };

@@ -27,7 +27,7 @@ fn prompts(stderr: &str) -> Vec<(usize, usize)> {
 }
 
 #[test]
-fn lines_are_messages_and_answers_go_to_stdout_alone() {
+fn lines_are_messages_and_stdout_has_only_answers() {
     let input = "There was a cat.\n/stats\n\nIt was \\\nred.\n/stats\n\"\"\"\nThe\n\nend.\n\"\"\"\n/stats\n";
     let run = chat(&["-n", "6"], input).ok();
     assert_eq!(run.stdout.lines().count(), 3, "{run:#?}");
@@ -47,7 +47,7 @@ fn lines_are_messages_and_answers_go_to_stdout_alone() {
 }
 
 #[test]
-fn a_conversation_goes_to_a_file_and_back() {
+fn a_conversation_can_be_saved_and_loaded() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("talk.json");
     let file = file.to_str().unwrap();
@@ -77,7 +77,7 @@ fn a_conversation_goes_to_a_file_and_back() {
 }
 
 #[test]
-fn files_that_are_no_conversation_are_refused() {
+fn files_without_a_conversation_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bad.json");
     for (content, expected) in [
@@ -104,7 +104,7 @@ fn files_that_are_no_conversation_are_refused() {
 }
 
 #[test]
-fn commands_do_what_help_says() {
+fn commands_work_as_the_help_says() {
     let run = chat(
         &["-n", "2"],
         "/help\n/system Be kind.\n/system\nHi\n/reset\n/stats\n/system -\n/system\n/exit\nHi\n",
@@ -159,7 +159,7 @@ fn templates_come_from_the_model_a_file_or_a_name() {
 }
 
 #[test]
-fn an_answer_ends_at_any_of_the_models_end_tokens_or_at_a_stop_string() {
+fn an_answer_ends_at_any_end_token_or_stop_string() {
     let dir = tempfile::tempdir().unwrap();
     for file in ["config.json", "model.safetensors", "tokenizer.json"] {
         std::fs::copy(repository("weights").join(file), dir.path().join(file)).unwrap();
@@ -192,7 +192,7 @@ fn an_answer_ends_at_any_of_the_models_end_tokens_or_at_a_stop_string() {
 }
 
 #[test]
-fn a_full_context_is_told_or_the_oldest_turns_go() {
+fn a_full_context_is_an_error_or_drops_the_oldest_turns() {
     let input = "Tell me of a big red cat.\n".repeat(6);
     let args = ["-n", "4", "--ctx-size", "64"];
     let refused = chat(&args, &input);
@@ -211,7 +211,7 @@ fn a_full_context_is_told_or_the_oldest_turns_go() {
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_stops_the_answer_and_not_the_program() {
+fn ctrl_c_stops_the_answer_but_not_the_program() {
     let args = [PLAIN, &["--logit-bias", "0=-inf", "-n", "-1"]].concat();
     let mut child = spawn(&args);
     let mut stdin = child.stdin.take().unwrap();

@@ -33,7 +33,7 @@ fn two_precisions_differ_a_little() {
 }
 
 #[test]
-fn a_model_beside_itself_and_beside_another() {
+fn a_model_equals_itself_and_differs_from_another() {
     let same = wgpt_with(&["compare", "demo", "demo", "-"], STORY, &[]).ok();
     assert!(same.stdout.contains("KL(A || B)      0.0000e0 +/- 0.0e0 nats per token"), "{same:#?}");
     assert!(same.stdout.contains("same top token  100.000 +/- 0.000 %"), "{same:#?}");
@@ -54,13 +54,13 @@ fn a_model_beside_itself_and_beside_another() {
 }
 
 #[test]
-fn models_that_do_not_fit_are_refused() {
+fn models_that_cannot_be_compared_are_refused() {
     let parts = ["the vocabularies differ: demo has 2048 tokens, gpt2-tiny has 1000"];
     wgpt_with(&["compare", "demo", &golden("gpt2-tiny"), "-"], STORY, &[]).fails(4, &parts);
     let swapped = Model::demo().with_file("tokenizer.json", |bytes| {
         let text = String::from_utf8(bytes).unwrap();
         let swapped = text.replacen("\"!\": 1,", "\"!\": 2,", 1).replacen("\"\\\"\": 2,", "\"\\\"\": 1,", 1);
-        assert_ne!(swapped, text, "the vocabulary is written in another way");
+        assert_ne!(swapped, text, "the vocabulary has another spelling in the file");
         swapped.into_bytes()
     });
     wgpt_with(&["compare", "demo", swapped.path(), "-"], STORY, &[])

@@ -60,7 +60,7 @@ fn checkpoints_are_evaluated_drawn_and_drawn_again() {
 }
 
 #[test]
-fn single_checkpoints_are_named_with_their_step() {
+fn single_checkpoints_need_a_step() {
     let (model, [train, ..]) = run();
     let path = |name: &str| format!("{}/{name}", model.path());
     let last = format!("7={}", path("model.safetensors"));
@@ -75,7 +75,7 @@ fn single_checkpoints_are_named_with_their_step() {
 }
 
 #[test]
-fn logs_are_judged() {
+fn logs_get_a_verdict() {
     let log = repository("weights/training_log.json");
     let args = ["curve", log.to_str().unwrap(), "--n-parameters", "2271360"];
     let run = wgpt(&args).ok();
@@ -107,7 +107,7 @@ fn logs_are_judged() {
 }
 
 #[test]
-fn inputs_that_do_not_fit_are_refused() {
+fn bad_inputs_are_refused() {
     let (model, [train, _, plot]) = run();
     let log = format!("{}/log.csv", model.path());
     model.write("log.csv", b"step,train\n10,2.5\n20,two\n");
@@ -131,7 +131,7 @@ fn inputs_that_do_not_fit_are_refused() {
 /// Ctrl-C during the evaluation of a thousand checkpoints, all of them the same file.
 #[cfg(unix)]
 #[test]
-fn an_interrupted_curve_has_the_checkpoints_that_are_done() {
+fn an_interrupted_curve_keeps_the_finished_checkpoints() {
     use std::io::Read;
 
     let (model, [train, _, plot]) = run();

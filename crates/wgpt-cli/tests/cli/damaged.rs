@@ -21,7 +21,7 @@ fn is_refused_when_loaded(model: &Model, flags: &[&str], parts: &[&str]) {
 }
 
 #[test]
-fn directories_without_a_model() {
+fn directories_without_a_model_are_refused() {
     wgpt(&["inspect", "-m", "no/such/folder"]).fails(4, &["no/such/folder", "does not exist"]);
     let file = repository("weights/config.json");
     wgpt(&["inspect", "-m", file.to_str().unwrap()]).fails(4, &["config.json", "is a file"]);
@@ -30,7 +30,7 @@ fn directories_without_a_model() {
 }
 
 #[test]
-fn weights_that_are_damaged() {
+fn damaged_weights_are_refused() {
     let file = "model.safetensors";
     is_refused(
         &Model::tiny().with_file(file, |mut bytes| {
@@ -55,7 +55,7 @@ fn weights_that_are_damaged() {
 }
 
 #[test]
-fn configs_that_lie_or_ask_for_the_unknown() {
+fn wrong_and_unsupported_configs_are_refused() {
     is_refused(
         &Model::tiny().with_config("n_embd", 32),
         &["wte.weight", "wrong shape: expected [1000, 32], found [1000, 64]", "config.json"],
@@ -88,7 +88,7 @@ fn configs_that_lie_or_ask_for_the_unknown() {
 }
 
 #[test]
-fn tensors_that_are_missing_or_unexpected() {
+fn missing_and_unexpected_tensors_are_refused() {
     let without = Model::tiny().with_tensors(|tensors| {
         let name = tensors.keys().find(|name| name.ends_with("h.1.mlp.c_fc.bias")).unwrap().clone();
         tensors.remove(&name);
@@ -124,7 +124,7 @@ fn tensors_that_are_missing_or_unexpected() {
 }
 
 #[test]
-fn values_that_f16_cannot_hold() {
+fn values_beyond_f16_are_refused() {
     let tensor = "transformer.h.1.attn.c_proj.weight";
     let model = Model::tiny().with_value(tensor, 70, 1e6);
     is_refused_when_loaded(&model, &[], &[tensor, "element 70 is 1000000", "65504", "--dtype f32"]);
@@ -135,7 +135,7 @@ fn values_that_f16_cannot_hold() {
 
 /// 4 million tokens: the head is split into pieces by its number of rows, not by bytes.
 #[test]
-fn a_vocabulary_of_millions_runs() {
+fn a_vocabulary_of_millions_works() {
     let model = Model::tiny().with_config("n_embd", 1).with_config("n_head", 1).with_config("n_layer", 1);
     let model = model.with_config("vocab_size", 4_000_000).with_tensors(|tensors| {
         let f16 = |shape: Vec<usize>| {
@@ -174,7 +174,7 @@ fn a_vocabulary_of_millions_runs() {
 }
 
 #[test]
-fn tokenizers_that_do_not_fit() {
+fn unsuitable_tokenizers_are_refused() {
     // The demo's tokenizer has 2048 tokens, the tiny model 1000.
     let tokenizer = std::fs::read(repository("weights/tokenizer.json")).unwrap();
     let model = Model::tiny().with_file("tokenizer.json", |_| tokenizer);
@@ -200,7 +200,7 @@ fn tokenizers_that_do_not_fit() {
 }
 
 #[test]
-fn generation_configs_that_are_damaged() {
+fn damaged_generation_configs_are_refused() {
     let model = Model::tiny().with_file("generation_config.json", |_| b"{\"top_k\": \"many\"}".to_vec());
     is_refused(&model, &["generation_config.json", "top_k = \"many\""]);
     let model = Model::tiny().with_file("generation_config.json", |_| b"{\"temperature\": -1}".to_vec());

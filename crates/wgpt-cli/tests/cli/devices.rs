@@ -10,7 +10,7 @@ pub const NO_DRIVER: [(&str, &str); 2] =
     [("VK_DRIVER_FILES", "/nonexistent"), ("VK_ICD_FILENAMES", "/nonexistent")];
 
 #[test]
-fn the_list_tells_what_each_adapter_has() {
+fn the_list_shows_the_properties_of_each_adapter() {
     let list = wgpt(&["devices", "--json"]).json();
     let text = wgpt(&["devices"]).ok().stdout;
     for (index, adapter) in list.as_array().unwrap().iter().enumerate() {
@@ -57,7 +57,7 @@ fn a_device_is_chosen_by_index_or_name_and_must_exist() {
 }
 
 #[test]
-fn a_software_adapter_is_noticed() {
+fn a_software_adapter_is_noted() {
     let list = wgpt(&["devices", "--json"]).json();
     let run = wgpt(&["generate", "-p", "Once", "-n", "1"]).ok();
     let software = list[0]["device_type"] == "cpu";
@@ -66,7 +66,7 @@ fn a_software_adapter_is_noticed() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn without_an_adapter_the_way_to_one_is_told() {
+fn an_error_explains_how_to_get_an_adapter() {
     let help = ["apt install mesa-vulkan-drivers", "dnf install", "pacman -S"];
     let without = |args: &[&str]| -> Run { wgpt_with(args, "", &NO_DRIVER) };
     without(&["generate", "-p", "Once"]).fails(3, &help);
@@ -98,7 +98,7 @@ fn inspect_describes_the_model() {
 }
 
 #[test]
-fn inspect_prints_the_description_of_a_block() {
+fn inspect_describes_a_block() {
     let gemma = golden("gemma2/softcaps-window9");
     let text = wgpt(&["inspect", "-m", &gemma]).ok().stdout;
     for part in
@@ -113,7 +113,7 @@ fn inspect_prints_the_description_of_a_block() {
 }
 
 #[test]
-fn the_memory_plan_is_what_a_run_allocates() {
+fn a_run_allocates_the_planned_memory() {
     let tiny = golden("gpt2-tiny");
     let others =
         ["llama/gqa-untied", "mistral/window7", "gemma3_text/layer-types", "phi/gqa-rotary0.5"].map(golden);

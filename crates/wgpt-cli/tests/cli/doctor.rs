@@ -51,7 +51,7 @@ fn the_report_has_every_section() {
 }
 
 #[test]
-fn the_object_has_every_field() {
+fn the_json_object_has_every_field() {
     let report = wgpt(&["doctor", "--seconds", "0.1", "--json"]).json();
     let software = report["adapter"]["device_type"] == "cpu";
     assert_eq!(report["verdict"], if software { "warnings" } else { "ok" }, "{:#}", report["findings"]);
@@ -125,7 +125,7 @@ fn the_object_has_every_field() {
 }
 
 #[test]
-fn the_device_and_the_sizes_are_those_asked_for() {
+fn the_requested_device_and_sizes_are_used() {
     let shape = "n_layer=1,n_embd=16,n_head=2,n_inner=32,vocab_size=50,n_positions=32";
     let args =
         ["doctor", "--features-floor", "--random", shape, "--kv-dtype", "f32", "--seconds", "0", "--json"];
@@ -155,7 +155,7 @@ fn without_driver(args: &[&str], home: &str) -> crate::program::Run {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn without_an_adapter_the_report_is_printed_all_the_same() {
+fn the_report_is_printed_even_without_an_adapter() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path().to_str().unwrap();
     let run = without_driver(&["doctor"], home);
@@ -209,7 +209,7 @@ fn a_cache_that_cannot_be_written_is_a_warning() {
 /// its cache here, crashed when the program ran its clean-up during compilation.
 #[cfg(unix)]
 #[test]
-fn ctrl_c_ends_it_at_once() {
+fn ctrl_c_ends_the_doctor_at_once() {
     use crate::program::spawn_with;
 
     // Otherwise, minutes of compilation and benchmark would follow.

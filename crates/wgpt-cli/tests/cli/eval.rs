@@ -1,4 +1,4 @@
-//! `wgpt eval`: reports, refusals, interruption. tests/tasks tests the figures
+//! `wgpt eval`: reports, refusals, interruption. The tests of `wgpt-eval` check the figures
 //! themselves.
 
 use std::fs;
@@ -13,7 +13,7 @@ fn data(name: &str) -> String {
 }
 
 #[test]
-fn json_says_what_was_measured() {
+fn json_reports_what_was_measured() {
     let file = data("hellaswag-200.txt");
     let args = ["eval", "hellaswag", &file, "--limit", "6", "--seed", "2", "--json", "--answers"];
     let report = wgpt(&args).json();
@@ -43,7 +43,7 @@ fn json_says_what_was_measured() {
 }
 
 #[test]
-fn text_names_convention_counts_and_digests() {
+fn text_contains_convention_counts_and_digests() {
     let run = wgpt(&["eval", "mmlu", &data("mmlu-plain"), "--shots", "2", "-c", "160"]).ok();
     for part in [
         "| abstract_algebra                    | STEM            |     3 |",
@@ -71,7 +71,7 @@ fn text_names_convention_counts_and_digests() {
 }
 
 #[test]
-fn a_resumed_run_says_so() {
+fn a_resumed_run_is_reported_as_resumed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run.json");
     let args = ["eval", "choices", &data("choices.jsonl"), "--resume", path.to_str().unwrap()];
@@ -95,7 +95,7 @@ fn a_resumed_run_says_so() {
 }
 
 #[test]
-fn bad_data_and_models_without_words_exit_with_4() {
+fn bad_data_and_missing_tokenizers_exit_with_4() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bad.jsonl");
     let file = path.to_str().unwrap();
@@ -127,7 +127,7 @@ fn ctrl_c_keeps_the_answers() {
 
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run.json");
-    // Minutes of work: each question occurs many times.
+    // This takes minutes, because each question occurs many times.
     let many = dir.path().join("many.txt");
     fs::write(&many, fs::read_to_string(data("hellaswag-200.txt")).unwrap().repeat(50)).unwrap();
     let args = ["eval", "hellaswag", many.to_str().unwrap(), "--resume", path.to_str().unwrap()];
@@ -136,9 +136,9 @@ fn ctrl_c_keeps_the_answers() {
         let content: Value = serde_json::from_slice(&fs::read(&path).unwrap_or_default()).unwrap_or_default();
         content["answers"].as_array().map_or(0, Vec::len)
     };
-    let begun = Instant::now();
+    let started = Instant::now();
     while held() == 0 {
-        assert!(begun.elapsed() < Duration::from_secs(300), "no answer in five minutes");
+        assert!(started.elapsed() < Duration::from_secs(300), "no answer in five minutes");
         assert_eq!(child.try_wait().unwrap(), None);
         std::thread::sleep(Duration::from_millis(100));
     }

@@ -12,7 +12,7 @@ fn generate(args: &[&str]) -> Value {
 }
 
 #[test]
-fn greedy_ids_are_those_of_transformers() {
+fn greedy_ids_match_transformers() {
     let tiny = golden("gpt2-tiny");
     let greedy = golden_ids("gpt2-tiny", "greedy_ids");
     let (prompt, expected) = greedy.split_at(8);
@@ -52,7 +52,7 @@ fn steps_ahead_and_variants_change_no_token() {
 }
 
 #[test]
-fn prompt_lookup_gives_the_same_text_and_tells_what_was_accepted() {
+fn prompt_lookup_keeps_the_text_and_reports_accepted_tokens() {
     let prompt = "Tom had a red ball. Tom had a red ball. Tom had a";
     let args = ["-p", prompt, "-n", "20", "--temp", "0", "--deterministic"];
     let plain = generate(&args);
@@ -70,7 +70,7 @@ fn prompt_lookup_gives_the_same_text_and_tells_what_was_accepted() {
 }
 
 #[test]
-fn prompt_lookup_is_for_greedy_text() {
+fn prompt_lookup_requires_greedy_decoding() {
     for args in [&["--temp", "0.5"][..], &["--temp", "0", "--logprobs", "2"]] {
         let args = [&["generate", "-p", "x", "--prompt-lookup", "5"], args].concat();
         wgpt(&args).fails(4, &["needs temperature 0"]);
@@ -79,7 +79,7 @@ fn prompt_lookup_is_for_greedy_text() {
 }
 
 #[test]
-fn the_report_tells_times_rates_and_the_device() {
+fn the_report_contains_times_rates_and_the_device() {
     let report = generate(&["-p", "Once upon a time", "-n", "8", "--temp", "0"]);
     let timings = &report["timings"];
     let positive = |name: &str| {
@@ -105,7 +105,7 @@ fn the_report_tells_times_rates_and_the_device() {
 }
 
 #[test]
-fn no_token_is_no_error() {
+fn generating_no_token_is_no_error() {
     let report = generate(&["-p", "Once", "-n", "0"]);
     assert_eq!(report["token_ids"], Value::Array(vec![]));
     assert_eq!([&report["text"], &report["finish_reason"]], ["", "length"]);
@@ -115,7 +115,7 @@ fn no_token_is_no_error() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_text_and_stdout_holds_nothing_else() {
+fn a_seed_repeats_the_text_and_stdout_has_nothing_else() {
     let args = ["generate", "-p", "Once upon a time", "-n", "24", "--ignore-eos"];
     let seeded = [&args[..], &["-s", "7"]].concat();
     let report = wgpt(&[&seeded[..], JSON].concat()).json();
@@ -155,7 +155,7 @@ fn prompts_come_from_a_flag_a_file_or_stdin() {
 }
 
 #[test]
-fn an_empty_prompt_begins_a_text() {
+fn an_empty_prompt_starts_a_new_text() {
     for (args, stdin) in [(&["-p", ""][..], ""), (&["-"], "\n")] {
         let run = wgpt_with(&[&["generate", "-n", "3"], args, JSON].concat(), stdin, &[]);
         assert_eq!(ids(&run.json()["input_ids"]), [0], "the demo's end-of-text token");
@@ -163,7 +163,7 @@ fn an_empty_prompt_begins_a_text() {
 }
 
 #[test]
-fn stop_strings_end_the_text_and_are_left_out() {
+fn stop_strings_end_the_text_and_are_omitted() {
     let args = ["-p", "Once upon a time", "-n", "30", "--temp", "0"];
     let whole = generate(&args);
     let text = whole["text"].as_str().unwrap();
@@ -203,7 +203,7 @@ fn end_of_text_tokens_end_the_text_unless_ignored() {
 }
 
 #[test]
-fn flags_replace_the_models_defaults() {
+fn flags_override_the_models_defaults() {
     let defaults = br#"{"do_sample": false, "top_k": 3, "repetition_penalty": 1.5, "max_new_tokens": 5}"#;
     let model = Model::demo().with_file("generation_config.json", |_| defaults.to_vec());
     let of_model = generate(&["-m", model.path(), "-p", "Once"]);
@@ -222,7 +222,7 @@ fn flags_replace_the_models_defaults() {
 }
 
 #[test]
-fn max_length_counts_the_prompt() {
+fn max_length_includes_the_prompt() {
     let model = Model::demo().with_file("generation_config.json", |_| b"{\"max_length\": 6}".to_vec());
     let report = generate(&["-m", model.path(), "--tokens", "1,2,3,4", "--ignore-eos"]);
     assert_eq!(report["token_ids"].as_array().unwrap().len(), 2);
@@ -231,7 +231,7 @@ fn max_length_counts_the_prompt() {
 }
 
 #[test]
-fn the_context_ends_the_text_or_slides() {
+fn a_full_context_ends_the_text_or_slides() {
     let tiny = golden("gpt2-tiny");
     let args = ["-m", &tiny, "--tokens", "1,2,3", "-c", "8", "--ignore-eos", "--temp", "0"];
     let stopped = generate(&[&args[..], &["-n", "-1"]].concat());
@@ -245,7 +245,7 @@ fn the_context_ends_the_text_or_slides() {
 }
 
 #[test]
-fn log_probabilities_are_sorted_and_belong_to_the_tokens() {
+fn log_probabilities_are_sorted_and_match_the_tokens() {
     let args = ["-p", "Once upon a time", "-n", "4", "--temp", "0", "--logprobs", "3"];
     let report = generate(&args);
     let scores = report["logprobs"].as_array().unwrap();
@@ -269,7 +269,7 @@ fn log_probabilities_are_sorted_and_belong_to_the_tokens() {
 }
 
 #[test]
-fn echo_puts_the_prompt_in_front() {
+fn echo_prints_the_prompt_first() {
     let args = ["generate", "-p", "Once upon a time", "-n", "3", "--temp", "0"];
     let plain = wgpt(&args).ok().stdout;
     let echoed = wgpt(&[&args[..], &["--echo"]].concat()).ok().stdout;
@@ -277,7 +277,7 @@ fn echo_puts_the_prompt_in_front() {
 }
 
 #[test]
-fn a_saved_session_goes_on_and_its_text_is_not_run_again() {
+fn a_saved_session_continues_without_rerunning_its_text() {
     let dir = tempfile::TempDir::new().unwrap();
     let path = dir.path().join("story.session");
     let path = path.to_str().unwrap();
@@ -293,7 +293,7 @@ fn a_saved_session_goes_on_and_its_text_is_not_run_again() {
     assert_eq!(
         ids(&second["input_ids"]),
         [ids(&first["input_ids"]), ids(&first["token_ids"])].concat(),
-        "the text so far is in front"
+        "the previous text comes first"
     );
     // In text mode, with a prompt appended: the file now holds the longer text.
     let more = ["generate", "-p", " The end.", "-n", "1", "--echo", "--session", path];
@@ -304,15 +304,15 @@ fn a_saved_session_goes_on_and_its_text_is_not_run_again() {
     );
     assert!(text.stdout.contains(" The end."), "{text:?}");
     // Faults are reported.
-    let go_on = |args: &[&str]| wgpt(&[&["generate", "-p", "", "-n", "1"], args].concat());
-    go_on(&["--session", "none.session"]).fails(4, &["none.session"]);
+    let resume = |args: &[&str]| wgpt(&[&["generate", "-p", "", "-n", "1"], args].concat());
+    resume(&["--session", "none.session"]).fails(4, &["none.session"]);
     let tiny = golden("gpt2-tiny");
     wgpt(&["generate", "-m", &tiny, "--tokens", "1", "-n", "1", "--session", path])
         .fails(4, &["story.session", "another model"]);
     let bytes = std::fs::read(path).unwrap();
     std::fs::write(path, &bytes[..bytes.len() - 1]).unwrap();
-    go_on(&["--session", path]).fails(4, &["story.session", "cut short"]);
-    go_on(&["--save-session", "missing-directory/x"]).fails(1, &["missing-directory"]);
+    resume(&["--session", path]).fails(4, &["story.session", "cut short"]);
+    resume(&["--save-session", "missing-directory/x"]).fails(1, &["missing-directory"]);
     let config = format!("{tiny}/config.json");
     wgpt(&["generate", "-m", &tiny, "--tokens", "1", "--save-session", &config])
         .fails(4, &["config.json", "this is a file of the model"]);
@@ -320,7 +320,7 @@ fn a_saved_session_goes_on_and_its_text_is_not_run_again() {
 
 #[test]
 #[cfg(unix)]
-fn a_session_is_written_over_nothing_that_is_read() {
+fn a_session_never_overwrites_an_input_file() {
     // The layout of Hugging Face's cache: symbolic links to files with other names.
     let dir = tempfile::TempDir::new().unwrap();
     let at = |name: &str| dir.path().join(name);

@@ -8,12 +8,12 @@ use safetensors::tensor::Dtype;
 use crate::models::{Model, golden, golden_f64, golden_ids};
 use crate::program::{joined, wgpt};
 
-/// The engine computes in f32, the reference in f64. The bound is the project's for whole
+/// The engine computes in f32, the reference in f64. The bound is the same as for whole
 /// models: sums of 64 to 256 products round to about 1e-5 for logits of size 10.
 const TOLERANCE: f64 = 2e-4;
 
 #[test]
-fn the_file_holds_the_logits_of_every_position() {
+fn the_file_contains_the_logits_of_every_position() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("logits.safetensors");
     let ids = golden_ids("gpt2-tiny", "input_ids");
@@ -54,7 +54,7 @@ fn the_file_holds_the_logits_of_every_position() {
 }
 
 #[test]
-fn places_that_cannot_be_written_are_told_and_nothing_remains() {
+fn unwritable_paths_are_reported_and_no_file_remains() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().to_str().unwrap();
     let missing = dir.path().join("no/such/logits.safetensors");
@@ -72,7 +72,7 @@ fn places_that_cannot_be_written_are_told_and_nothing_remains() {
 }
 
 #[test]
-fn the_models_own_files_and_numbers_that_are_none_are_refused() {
+fn the_models_own_files_and_nan_logits_are_refused() {
     let model = Model::tiny().with_value("transformer.h.0.attn.c_attn.bias", 100, 1e5);
     let weights = format!("{}/model.safetensors", model.path());
     let before = fs::read(&weights).unwrap();

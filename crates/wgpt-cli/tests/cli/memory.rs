@@ -3,7 +3,7 @@
 use crate::program::wgpt;
 
 #[test]
-fn a_budget_refuses_and_proposes() {
+fn a_model_beyond_the_budget_is_refused_with_proposals() {
     let inspect = |more: &[&str]| wgpt(&[&["inspect", "--json", "--dtype", "f32"], more].concat()).json();
     let plain = inspect(&[]);
     assert!(plain["budget"].is_null());

@@ -6,7 +6,7 @@ use crate::models::{Model, repository};
 use crate::program::{wgpt, wgpt_with};
 
 #[test]
-fn figures_are_those_of_transformers() {
+fn figures_match_transformers() {
     let text = repository("tests/golden/demo-excerpt.txt");
     let golden = std::fs::read(repository("tests/golden/demo-perplexity.json")).unwrap();
     let golden: Value = serde_json::from_slice(&golden).unwrap();
@@ -33,9 +33,9 @@ fn figures_are_those_of_transformers() {
     }
 }
 
-/// The other protocols, at the model's context; tests/perplexity.rs has all cases.
+/// The other protocols, at the model's context. The tests of `wgpt-eval` have all cases.
 #[test]
-fn every_protocol_runs_by_its_name() {
+fn every_protocol_can_be_chosen_by_name() {
     let golden = std::fs::read(repository("tests/golden/perplexity.json")).unwrap();
     let golden: Value = serde_json::from_slice(&golden).unwrap();
     let cases = golden["models"]["demo"]["cases"].as_array().unwrap();
@@ -135,7 +135,7 @@ fn tokens_are_listed_as_table_json_and_csv() {
 }
 
 #[test]
-fn the_page_is_whole_and_harmless() {
+fn the_html_page_is_complete_and_safe() {
     let dir = tempfile::tempdir().unwrap();
     let html = dir.path().join("report.html");
     let text = "A cat <script>alert(1)</script> & \"dog\" \u{1f389}\u{e9}.\n</p>";
@@ -164,11 +164,11 @@ fn the_page_is_whole_and_harmless() {
     for part in ["Content-Security-Policy", "prefers-color-scheme: dark", "width=device-width", "<svg"] {
         assert!(page.contains(part), "{part}");
     }
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file remains");
 }
 
 #[test]
-fn documents_are_files_and_parts_of_files() {
+fn documents_are_files_or_parts_of_files() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         let path = dir.path().join(name);
@@ -191,7 +191,7 @@ fn documents_are_files_and_parts_of_files() {
 }
 
 #[test]
-fn no_output_takes_the_place_of_a_text() {
+fn outputs_never_overwrite_a_text() {
     let model = Model::demo();
     model.write("text.txt", STORY.as_bytes());
     let text = format!("{}/text.txt", model.path());

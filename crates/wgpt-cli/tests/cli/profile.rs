@@ -61,7 +61,7 @@ fn check(report: &Value, trace: &Value) {
 }
 
 #[test]
-fn the_trace_holds_what_the_report_sums() {
+fn the_trace_adds_up_to_the_report() {
     let (report, trace) = traced(&["-n", "12"]);
     check(&report, &trace);
     let step = |i: usize, field: &str| report["steps"][i][field].clone();
@@ -82,7 +82,7 @@ fn the_trace_holds_what_the_report_sums() {
 }
 
 #[test]
-fn without_timestamps_the_host_times_each_dispatch_and_says_so() {
+fn the_host_times_dispatches_if_timestamps_are_missing() {
     let (report, trace) = traced(&["-n", "12", "--features-floor"]);
     check(&report, &trace);
     assert_eq!(report["clock"], "wall");
@@ -93,7 +93,7 @@ fn without_timestamps_the_host_times_each_dispatch_and_says_so() {
 }
 
 #[test]
-fn a_prompt_in_chunks_has_the_dispatches_of_each() {
+fn a_chunked_prompt_has_the_dispatches_of_each_chunk() {
     // Counts by kernel, because the head's matrix takes several dispatches if it was slow
     // when the model was loaded. Deterministic, because otherwise the head's norm may be
     // fused with it.
@@ -111,7 +111,7 @@ fn a_prompt_in_chunks_has_the_dispatches_of_each() {
 }
 
 #[test]
-fn tables_hold_both_steps() {
+fn tables_contain_prefill_and_decode() {
     let table = wgpt(&["profile", "-p", "Once upon a time", "-r", "1"]).ok().stdout;
     assert!(table.contains("prefill: 4 tokens at 0") && table.contains("decode: 1 token at 4"), "{table}");
     assert!(table.contains("| kernel") && table.contains("GB/s"), "{table}");
@@ -125,7 +125,7 @@ fn tables_hold_both_steps() {
 }
 
 #[test]
-fn what_cannot_be_profiled_is_refused() {
+fn impossible_profiles_are_refused() {
     let tiny = golden("gpt2-tiny");
     wgpt(&["profile", "-m", &tiny, "-n", "128"])
         .fails(4, &["1 to 127", "one of the 128 positions of the context"]);

@@ -8,7 +8,7 @@ use crate::models::root;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_wgpt");
 
-/// No cache unless a test names one, so that the user's cache is never read or written.
+/// No cache unless a test names one, so the user's cache is never read or written.
 const QUIET: [(&str, &str); 2] = [("WGPT_CACHE_DIR", ""), ("WGPT_TUNE_SECONDS", "0")];
 
 /// The results of a run.

@@ -9,7 +9,7 @@ use crate::program::{wgpt, wgpt_with};
 const SHAPE: &str = "n_layer=2,n_embd=48,n_head=3,vocab_size=301,n_positions=64";
 
 #[test]
-fn what_is_no_shape_says_what_would_be_one() {
+fn the_error_of_a_bad_shape_lists_good_ones() {
     let refused = |shape: &str| {
         let run = wgpt(&["generate", "--tokens", "1", "--random", shape]);
         assert_eq!((run.code, run.stdout.as_str()), (Some(2), ""), "{run:#?}");
@@ -26,7 +26,7 @@ fn what_is_no_shape_says_what_would_be_one() {
 }
 
 #[test]
-fn inspect_plans_a_model_that_no_file_holds() {
+fn inspect_plans_a_model_without_a_file() {
     let report = wgpt(&["inspect", "--random", "gpt2-xl", "--json"]).json();
     assert_eq!(report["model"], "gpt2-xl-random");
     assert_eq!(report["parameters"], 1_557_611_200_u64);
@@ -37,7 +37,7 @@ fn inspect_plans_a_model_that_no_file_holds() {
 }
 
 #[test]
-fn generation_repeats_by_seed_and_takes_ids_alone() {
+fn generation_repeats_with_a_seed_and_takes_only_ids() {
     let ids = |seed: &str| {
         let args = ["generate", "--random", SHAPE, "--random-seed", seed, "--tokens", "1,2", "--temp", "0"];
         let json = wgpt(&[&args[..], &["-n", "12", "--output-format", "json"]].concat()).json();

@@ -40,7 +40,7 @@ fn a_closed_pipe_ends_the_program_quietly() {
 }
 
 #[test]
-fn a_closed_stderr_is_no_reason_to_fail() {
+fn a_closed_stderr_is_no_error() {
     let mut child = spawn(&["generate", "-p", "Once", "-n", "2", "--temp", "0"]);
     drop(child.stderr.take());
     assert!(rest(child.stdout.take()).ends_with('\n'));
@@ -78,7 +78,7 @@ fn reading(args: &[&str]) -> (Child, std::process::ChildStdin) {
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_ends_waiting_for_a_prompt() {
+fn ctrl_c_ends_the_wait_for_a_prompt() {
     let (mut child, stdin) = reading(&["perplexity", "-"]);
     interrupt(&child);
     assert_eq!(child.wait().unwrap().code(), Some(130));
@@ -93,7 +93,8 @@ fn ctrl_c_ends_a_load_or_an_evaluation() {
     for (args, first) in [(&["perplexity", "-"][..], "perplexity "), (&compare[..], "A  ")] {
         let (mut child, stdin) = reading(args);
         drop(stdin);
-        // During tokenizing, loading or the first windows; minutes of work would follow.
+        // The signal comes during tokenizing, loading or the first windows. Minutes of work
+        // would follow.
         std::thread::sleep(std::time::Duration::from_millis(500));
         interrupt(&child);
         let (stdout, stderr) = (rest(child.stdout.take()), rest(child.stderr.take()));
@@ -109,10 +110,10 @@ fn ctrl_c_ends_a_load_or_an_evaluation() {
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_ends_a_benchmark_with_what_is_known() {
+fn ctrl_c_ends_a_benchmark_with_partial_results() {
     use std::io::{BufRead, BufReader};
 
-    // Minutes of rows.
+    // All rows would take minutes.
     let shapes = (1..3000).map(|n: u32| n.to_string()).collect::<Vec<_>>().join(",");
     let args = ["bench", "kernels", "--op", "argmax", "--shape", &shapes, "--probe-mib", "1"];
     let mut child = spawn(&args);

@@ -4,7 +4,7 @@ use crate::models::golden;
 use crate::program::{wgpt, wgpt_with};
 
 #[test]
-fn a_format_after_o_still_counts_and_a_file_is_written() {
+fn the_option_o_takes_a_file_and_still_a_format() {
     let dir = tempfile::TempDir::new().unwrap();
     let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let tiny = golden("gpt2-tiny");
@@ -29,7 +29,7 @@ fn a_format_after_o_still_counts_and_a_file_is_written() {
 }
 
 #[test]
-fn outputs_are_no_inputs_and_no_two_are_one_file() {
+fn outputs_differ_from_inputs_and_from_each_other() {
     let dir = tempfile::TempDir::new().unwrap();
     let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let prompt = at("prompt.txt");
@@ -45,7 +45,7 @@ fn outputs_are_no_inputs_and_no_two_are_one_file() {
 }
 
 #[test]
-fn a_wrong_session_is_refused_before_a_device_is_opened() {
+fn a_bad_session_is_refused_before_a_device_is_opened() {
     let dir = tempfile::TempDir::new().unwrap();
     let file = dir.path().join("wrong.session");
     std::fs::write(&file, "no session").unwrap();

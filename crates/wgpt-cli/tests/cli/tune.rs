@@ -32,7 +32,7 @@ fn choices(dir: &Path) -> Option<PathBuf> {
 }
 
 #[test]
-fn what_is_tuned_is_kept_and_used() {
+fn tuned_choices_are_stored_and_used() {
     let dir = tempfile::tempdir().unwrap();
     let (before, _) = inspect(dir.path());
     assert_eq!(before["tuned"], false);
@@ -74,14 +74,14 @@ fn the_report_of_a_search_is_complete() {
 }
 
 #[test]
-fn what_a_search_would_not_heed_is_refused() {
+fn options_that_a_search_would_ignore_are_refused() {
     for flag in [&["--deterministic"][..], &["--variant", "layer_norm=per_thread"]] {
         wgpt_with(&[&["tune", "--random", SHAPE], flag].concat(), "", &[]).fails(4, &["leave out --variant"]);
     }
 }
 
 #[test]
-fn a_damaged_cache_is_a_warning_and_is_written_anew() {
+fn a_damaged_cache_is_a_warning_and_is_rewritten() {
     let dir = tempfile::tempdir().unwrap();
     let tune = || cached(dir.path(), &["tune", "--random", SHAPE, "--seconds", "0.1"]).ok();
     tune();
@@ -103,7 +103,7 @@ fn a_damaged_cache_is_a_warning_and_is_written_anew() {
 }
 
 #[test]
-fn a_cache_that_cannot_be_written_stops_a_search_alone() {
+fn an_unwritable_cache_fails_tune_but_not_generate() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
@@ -114,7 +114,7 @@ fn a_cache_that_cannot_be_written_stops_a_search_alone() {
 }
 
 #[test]
-fn a_text_is_tuned_behind_once_and_only_where_it_may() {
+fn tuning_after_a_text_runs_once_and_only_if_allowed() {
     let dir = tempfile::tempdir().unwrap();
     let off = cached(dir.path(), GENERATE).ok();
     let zero = cached(dir.path(), &[GENERATE, &["--tune-seconds", "0"]].concat()).ok();
@@ -136,7 +136,7 @@ fn a_text_is_tuned_behind_once_and_only_where_it_may() {
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_behind_the_text_ends_the_search_at_once() {
+fn ctrl_c_after_the_text_ends_the_search_at_once() {
     use std::io::Read;
 
     let dir = tempfile::tempdir().unwrap();

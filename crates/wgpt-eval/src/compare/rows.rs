@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_worked_divergence() {
+    fn a_divergence_matches_a_hand_calculation() {
         // P = (1/2, 1/4, 1/4), Q = (1/4, 1/4, 1/2): 1/2 ln 2 - 1/4 ln 2.
         let logits = |p: [f64; 3]| p.map(|p| (p.ln() + 3.0) as f32);
         let (p, q) = (logits([0.5, 0.25, 0.25]), logits([0.25, 0.25, 0.5]));
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn banned_tokens_are_nothing_or_infinite() {
+    fn banned_tokens_add_nothing_or_infinity() {
         let banned = [1.0, f32::NEG_INFINITY, 1.0];
         let free = [1.0, 1.0, 1.0];
         assert!((difference(&banned, &free, 0).unwrap().kl - 1.5f64.ln()).abs() < 1e-12);

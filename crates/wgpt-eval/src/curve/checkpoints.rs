@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_step_is_the_number_at_the_end() {
+    fn the_step_is_the_number_at_the_end_of_the_name() {
         for (name, step) in [
             ("run/checkpoint-1500", Some(1500)),
             ("checkpoint-250.safetensors", Some(250)),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn files_beside_one_config_are_checkpoints() {
+    fn files_next_to_one_config_are_checkpoints() {
         let root = tempfile::tempdir().unwrap();
         let weights = ["checkpoint-1000.safetensors", "checkpoint-250.safetensors", "model.safetensors"];
         write(root.path(), &weights);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_are_checkpoints_where_they_are_models() {
+    fn directories_with_a_model_are_checkpoints() {
         let root = tempfile::tempdir().unwrap();
         write(root.path(), &["checkpoint-20/config.json", "checkpoint-20/model.safetensors"]);
         write(root.path(), &["checkpoint-3/config.json", "checkpoint-3/model.safetensors.index.json"]);
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_step_is_refused() {
+    fn paths_without_a_step_are_refused() {
         let root = tempfile::tempdir().unwrap();
         let error = |path: &Path| find_checkpoints(path, None).unwrap_err().to_string();
         assert!(error(root.path()).contains("the directory contains no checkpoint"));
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn two_checkpoints_of_a_step_are_refused() {
+    fn two_checkpoints_of_one_step_are_refused() {
         let at = |step, path: &str| CheckpointPath { step, path: path.into() };
         let sorted = sort_checkpoints(vec![at(20, "b"), at(3, "c")]).unwrap();
         assert_eq!(sorted, [at(3, "c"), at(20, "b")]);

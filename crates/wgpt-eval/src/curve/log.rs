@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_tells_tokens_and_parameters() {
+    fn a_record_contains_tokens_and_parameters() {
         let text =
             r#"{"tokens_per_step": 4096.0, "n_parameters": 1000, "points": [{"step": 5, "train": 1}]}"#;
         let curve = parse_log("log", text).unwrap();
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn csv_knows_what_is_not_finite() {
+    fn csv_values_may_be_nan_or_infinite() {
         let found = losses("step,train,tokens\n1,nan,\n2,inf,64\n3,-Infinity,\n4,,\n");
         assert!(found[0].2.unwrap().is_nan());
         let rest = [(2, Some(64), Some(f64::INFINITY), None), (3, None, Some(f64::NEG_INFINITY), None)];
@@ -357,14 +357,14 @@ mod tests {
     }
 
     #[test]
-    fn words_within_strings_stay() {
+    fn words_inside_strings_are_unchanged() {
         let text = r#"[{"name": "a \"NaN\" \\", "x": [NaN, -Infinity], "Infinity": Infinity}]"#;
         let expected = r#"[{"name": "a \"NaN\" \\", "x": ["NaN", "-Infinity"], "Infinity": "Infinity"}]"#;
         assert_eq!(with_quoted_words(text), expected);
     }
 
     #[test]
-    fn bad_logs_are_named_with_their_line() {
+    fn errors_name_the_log_and_its_line() {
         for (text, parts) in [
             ("[{\"step\": 1, \"loss\": 2.0},\n {\"loss\": 2.0}]", &["missing field `step`", "line 2"][..]),
             ("{\"step\": 1, \"loss\": 2.0}\n{\"step\": 2, \"lo", &["line 2"]),
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_refused() {
+    fn logs_that_are_not_utf8_are_refused() {
         let path = std::env::temp_dir().join(format!("wgpt-log-{}.csv", std::process::id()));
         std::fs::write(&path, b"step,train\n1,\xff\n").unwrap();
         let error = read_log(&path).unwrap_err().to_string();

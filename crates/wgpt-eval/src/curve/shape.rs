@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bend_is_no_noise() {
+    fn a_smooth_bend_is_not_noise() {
         let parabola: Vec<f64> = (0..20).map(|i| 3.0 + 0.01 * f64::from(i * i)).collect();
         assert!(noise(&line(&parabola)).unwrap() < 1e-12);
         assert_eq!(noise(&line(&parabola[..NOISE_FROM - 1])), None);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spike_is_its_highest_point() {
+    fn a_spike_is_reported_at_its_highest_point() {
         let mut losses: Vec<f64> = (0..40).map(|i| 3.0 - 0.01 * f64::from(i)).collect();
         assert!(spikes(&line(&losses)).is_empty());
         (losses[7], losses[8], losses[9], losses[15]) = (3.5, 4.0, 3.6, 3.2);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn slopes_do_not_see_outliers() {
+    fn slopes_ignore_outliers() {
         let mut losses: Vec<f64> = (0..11).map(|i| 3.0 - 0.5 * f64::from(i)).collect();
         losses[4] = 100.0;
         assert_eq!(slope(&line(&losses)), -0.5);
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn one_low_point_is_not_the_lowest_place() {
+    fn a_single_low_point_is_not_the_minimum() {
         // Medians of three: 4, 3, 3.1, 3.1.
         assert_eq!(lowest(&line(&[5.0, 1.0, 4.0, 3.0, 3.1, 3.2])), Some((2, 3.0)));
         // A sharp minimum is found exactly.

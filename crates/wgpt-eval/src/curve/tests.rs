@@ -7,7 +7,7 @@ fn point(step: u64, train: Option<f64>, validation: Option<f64>) -> CurvePoint {
 }
 
 #[test]
-fn points_are_sorted_and_joined() {
+fn points_are_sorted_and_merged() {
     let curve = Curve::new([
         point(30, Some(1.0), None),
         point(10, Some(3.0), None),
@@ -19,7 +19,7 @@ fn points_are_sorted_and_joined() {
 }
 
 #[test]
-fn a_step_with_two_losses_of_a_kind_is_refused() {
+fn two_losses_of_one_kind_at_one_step_are_refused() {
     let error = Curve::new([point(7, Some(1.0), None), point(7, Some(2.0), Some(2.0))]).unwrap_err();
     assert!(error.to_string().starts_with("step 7 has two training losses, 1 and 2: "), "{error}");
     let error = Curve::new([point(7, None, Some(1.0)), point(7, None, Some(1.0))]).unwrap_err();
@@ -27,7 +27,7 @@ fn a_step_with_two_losses_of_a_kind_is_refused() {
 }
 
 #[test]
-fn tokens_follow_from_the_last_that_are_known() {
+fn token_counts_follow_from_the_last_known_count() {
     let mut curve = Curve::new([
         CurvePoint { step: 0, tokens: Some(0), ..point(0, Some(9.0), None) },
         CurvePoint { step: 10, tokens: Some(4000), ..point(10, Some(5.0), None) },
@@ -44,7 +44,7 @@ fn tokens_follow_from_the_last_that_are_known() {
 }
 
 #[test]
-fn losses_that_are_not_finite_survive_json() {
+fn non_finite_losses_survive_json() {
     let points = [
         point(1, Some(f64::NAN), Some(2.0)),
         point(2, Some(f64::INFINITY), None),
@@ -196,7 +196,7 @@ fn validation_that_rises_with_training_is_not_overfitting() {
 }
 
 #[test]
-fn training_alone_is_judged_where_nothing_else_is_known() {
+fn the_training_loss_is_judged_without_a_validation_loss() {
     let without = |curve: Curve| {
         Curve::new(curve.points().iter().map(|p| CurvePoint { validation: None, ..*p }))
             .unwrap()
@@ -248,7 +248,7 @@ fn losses_that_end_in_nan_or_infinity_have_diverged() {
 }
 
 #[test]
-fn few_points_tell_nothing() {
+fn too_few_points_give_no_diagnosis() {
     for n in 1..4 {
         let found = run(n, falling, overfit).diagnose();
         let expected = Diagnosis::TooFewPoints { n_points: n as usize, needed: 4 };
@@ -277,7 +277,7 @@ fn unsorted_points_and_unequal_steps_change_nothing() {
 }
 
 #[test]
-fn the_demo_models_own_log_is_still_falling() {
+fn the_loss_of_the_demo_model_is_still_falling() {
     let log = parse_log("training_log.json", include_str!("../../../../weights/training_log.json")).unwrap();
     assert_eq!((log.points().len(), log.tokens_per_step), (18, Some(4096.0)));
     let found = log.diagnose();

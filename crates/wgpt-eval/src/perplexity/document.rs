@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_cut() {
+    fn files_are_split_into_documents() {
         let of = |split: Split, text: &'static str| split.apply(text);
         assert_eq!(of(Split::File, " a\n"), [" a\n"]);
         assert_eq!(of(Split::Lines, "a\r\n\n b \n  \nc"), ["a", " b ", "c"]);
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn white_space_at_the_ends_counts_as_in_python() {
+    fn white_space_at_the_ends_counts_as_words_like_in_python() {
         // Expected: len(re.split(r"\s+", text)) in Python 3.11
         let tokenizer =
             Tokenizer::from_file(concat!(env!("CARGO_MANIFEST_DIR"), "/../../weights/tokenizer.json"))
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_text_is_named() {
+    fn an_empty_text_is_refused() {
         let tokenizer =
             Tokenizer::from_file(concat!(env!("CARGO_MANIFEST_DIR"), "/../../weights/tokenizer.json"))
                 .unwrap();

@@ -167,7 +167,7 @@ mod tests {
 
     /// Ten probabilities of a worked example, added up as an evaluation does.
     #[test]
-    fn worked_example() {
+    fn figures_match_a_worked_example() {
         let mut totals = Totals::default();
         for p in [0.85_f64, 0.72, 0.30, 0.95, 0.60, 0.45, 0.88, 0.15, 0.70, 0.55] {
             totals.add(p.ln() as f32, Extent { n_bytes: 3, n_words: 1 });
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn uniform_gives_the_vocabulary_and_certainty_1() {
+    fn perplexity_ranges_from_1_to_the_vocabulary_size() {
         for vocab_size in [2_u32, 1000, 50257] {
             let mut totals = Totals::default();
             (0..100).for_each(|_| totals.add(-f64::from(vocab_size).ln() as f32, Extent::default()));
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fewest_tokens_that_make_up_half_dominate() {
+    fn the_fewest_tokens_with_half_of_the_sum_dominate() {
         let marks = |nlls: &[f32]| {
             let records: Vec<_> = nlls.iter().map(|nll| record(-nll, 0)).collect();
             dominating(&records).iter().map(|&mark| if mark { '*' } else { '.' }).collect::<String>()

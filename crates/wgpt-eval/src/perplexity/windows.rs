@@ -172,7 +172,7 @@ mod tests {
     /// The example from the tests of lm-evaluation-harness
     /// (`test_get_rolling_token_windows_v1`, followed by `make_disjoint_window`).
     #[test]
-    fn rolling_windows_are_those_of_lm_eval() {
+    fn rolling_windows_match_lm_eval() {
         let all = of(&plan(Protocol::LmEval, 10, 10, Some(99)), 34);
         let found: Vec<_> = all.iter().map(|w| (w.bos, w.context.clone(), w.scored.clone())).collect();
         assert_eq!(
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn segments_end_with_the_context() {
+    fn segments_end_at_the_context() {
         let of = |n| of(&plan(Protocol::Segments, 16, 16, Some(7)), n);
         let window = |scored| Window { document: 0, bos: Some(7), context: 0..0, scored };
         assert_eq!((of(5), of(15), of(99)), (vec![window(0..5)], vec![window(0..15)], vec![window(0..15)]));
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_count_windows_of_a_stream_and_documents() {
+    fn limits_count_windows_of_a_stream_or_documents() {
         let documents: Vec<_> =
             [100, 30].into_iter().map(|n| Document::from_tokens("", vec![0; n])).collect();
         let count = |protocol, bos, limit| {

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn white_space_is_pythons() {
+    fn white_space_matches_python() {
         assert_eq!(strip("\u{1c} \u{a0}\ta b\u{3000}\n\u{1f}"), "a b");
         assert_eq!(rstrip(" a \n\u{85}"), " a");
         // The zero width space is not white space.
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn capitals_are_pythons() {
+    fn capitalization_matches_python() {
         // Expected: output of Python 3.11.
         for (text, expected) in [
             ("", ""),
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn brackets_close_on_their_line() {
+    fn brackets_must_close_on_their_line() {
         // Expected: output of Python 3.11.
         for (text, expected) in [
             ("[header] How [title] to", " How  to"),

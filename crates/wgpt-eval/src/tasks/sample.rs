@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn samples_grow_and_are_fair() {
+    fn samples_are_nested_and_fair() {
         assert_eq!(sample(5, None, 1), [0, 1, 2, 3, 4]);
         assert_eq!(sample(5, Some(9), 1), [0, 1, 2, 3, 4]);
         assert!(sample(5, Some(0), 1).is_empty());
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_means_the_same_everywhere() {
+    fn the_samples_of_a_seed_never_change() {
         // Expected: draws of a second implementation in Python.
         assert_eq!(sample(10_042, Some(4), 0), [7364, 8914, 9720, 10_034]);
         assert_eq!(sample(10_042, Some(4), 1), [4384, 5429, 6247, 7578]);

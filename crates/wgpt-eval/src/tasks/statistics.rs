@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn means_are_those_of_the_sample() {
+    fn means_have_the_error_of_the_sample() {
         // 3 of 4 are right: deviations 1/4 and 3/4, sum of squares 0.75, divided by 3 and
         // by 4: 1/16.
         let estimate = mean(&[1.0, 1.0, 0.0, 1.0]).unwrap();
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_weigh_by_size() {
+    fn groups_are_weighted_by_size() {
         let groups = [(4, mean(&[1.0, 1.0, 0.0, 1.0]).unwrap()), (2, mean(&[0.0, 1.0]).unwrap())];
         let all = pooled(&groups).unwrap();
         close(Some(all.value), 4.0 / 6.0);
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn perplexities_scale_their_error() {
+    fn the_error_of_a_perplexity_scales_with_it() {
         let estimate = perplexity(&[-1.0, -3.0]).unwrap();
         close(Some(estimate.value), 2_f64.exp());
         close(estimate.stderr, 2_f64.exp());

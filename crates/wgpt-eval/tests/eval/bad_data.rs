@@ -57,7 +57,7 @@ fn hellaswag_lines_are_checked() {
 }
 
 #[test]
-fn the_raw_context_is_asked_of_llmc_alone() {
+fn only_llmc_requires_the_raw_context() {
     let without = GOOD.replace(r#""ctx":"b. c","#, "");
     let missing = message(Task::Hellaswag, without.as_bytes(), Convention::Llmc);
     assert!(missing.contains("line 1: missing field `ctx`"), "{missing}");
@@ -76,7 +76,7 @@ fn the_raw_context_is_asked_of_llmc_alone() {
 }
 
 #[test]
-fn six_lines_are_checked() {
+fn six_line_questions_are_checked() {
     let good = "A context. he\n3\nruns.\nsits.\nsings.\nsleeps.\n";
     refused(Task::Hellaswag, format!("{good}Another\n1\na\n"), &["line 9: the file ends within a question"]);
     refused(Task::Hellaswag, good.replace('3', "4"), &["line 2: the answer is 4: expected 0 to 3"]);
@@ -167,7 +167,7 @@ fn mmlu_files_are_checked() {
 }
 
 #[test]
-fn shots_must_be_there() {
+fn shots_must_exist() {
     let good = "Which?,a,b,c,d,2\n";
     let error = mmlu(good.as_bytes(), None, 1).unwrap_err().to_string();
     assert!(error.contains("virology_dev.csv: this file with the shots does not exist"), "{error}");

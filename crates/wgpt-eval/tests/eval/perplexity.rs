@@ -1,5 +1,5 @@
 //! Perplexity by every protocol against transformers' figures (tools/export_nll.py), and
-//! the behaviour of an evaluation on its way.
+//! the behaviour of an evaluation while it runs.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use wgpt_eval::perplexity::{
 
 use crate::support::models::repository;
 
-/// Relative, for means over hundreds of tokens in f32. Seen: below 2e-6.
+/// Relative tolerance for means over hundreds of tokens in f32. Seen: below 2e-6.
 const TOLERANCE: f64 = 1e-4;
 
 fn engine(dir: &str, dtype: DType) -> Engine {
@@ -91,10 +91,10 @@ fn compare(report: &PerplexityReport, case: &Value) {
 fn compare_tokens(tokens: &[TokenRecord], case: &Value) {
     let mut rest = tokens;
     for window in case["windows"].as_array().unwrap() {
-        let (some, behind) = rest.split_at(window["tokens"].as_u64().unwrap() as usize);
+        let (some, others) = rest.split_at(window["tokens"].as_u64().unwrap() as usize);
         let sum: f64 = some.iter().map(TokenRecord::nll).sum();
         near(Some(sum), &window["nll_sum"], "window");
-        rest = behind;
+        rest = others;
     }
     for (token, expected) in tokens.iter().zip(case["first_nlls"].as_array().unwrap()) {
         // Absolute, because single values may be near 0.
@@ -161,7 +161,7 @@ fn every_protocol_equals_transformers_with_gpt2_tiny() {
 
 /// Uses the library, where a signal can come at any moment.
 #[test]
-fn a_cancelled_evaluation_knows_what_it_scored() {
+fn a_cancelled_evaluation_reports_what_it_scored() {
     let engine = engine("weights", DType::F16);
     let documents = [Document::from_tokens("ones", vec![1; 1200])];
     let flag = Arc::new(AtomicBool::new(false));
@@ -214,7 +214,7 @@ fn figures_do_not_depend_on_the_batches() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused() {
+fn invalid_requests_are_refused() {
     let engine = engine("tests/golden/gpt2-tiny", DType::F16);
     let message = |n_tokens: usize, options: PerplexityOptions| {
         let documents = [Document::from_tokens("a.txt", vec![1; n_tokens])];
@@ -263,7 +263,7 @@ fn what_makes_no_sense_is_refused() {
 }
 
 #[test]
-fn reports_survive_json_and_half_of_the_sum_is_marked() {
+fn reports_survive_json_and_dominating_tokens_are_marked() {
     let engine = engine("weights", DType::F16);
     let tokenizer = Tokenizer::from_file(repository("weights/tokenizer.json")).unwrap();
     let documents = documents(&tokenizer, Protocol::LmEval, excerpt().len());

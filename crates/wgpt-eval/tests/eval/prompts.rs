@@ -31,7 +31,7 @@ fn prompt(dataset: &Dataset, question: &Question) -> Prompt {
 }
 
 #[test]
-fn prompts_are_those_of_the_conventions() {
+fn prompts_match_the_conventions() {
     let entries: Vec<Entry> =
         serde_json::from_slice(&std::fs::read(golden("prompts.json")).unwrap()).unwrap();
     assert_eq!(entries.len(), 12);
@@ -47,13 +47,13 @@ fn prompts_are_those_of_the_conventions() {
             found.iter().map(|prompt| serde_json::to_string(prompt).unwrap() + "\n").collect();
         let digest: String =
             Sha256::digest(lines.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(digest, entry.sha256, "a question behind the first ones of {:?}", entry.source);
+        assert_eq!(digest, entry.sha256, "a question after the first ones of {:?}", entry.source);
     }
 }
 
 /// The published example of HellaSwag's README, and lm-eval's prompt for it.
 #[test]
-fn the_published_example_is_worded_by_hand() {
+fn the_published_example_has_the_expected_prompt() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("one.jsonl");
     std::fs::write(
@@ -74,7 +74,7 @@ fn the_published_example_is_worded_by_hand() {
 
 /// Lengths are in characters, not bytes, and shots are dropped from the front.
 #[test]
-fn lengths_and_dropped_shots() {
+fn lengths_are_in_characters_and_the_first_shots_are_dropped() {
     let dataset = plain(Task::Hellaswag, "hellaswag-raw.jsonl");
     let cafe = &dataset.questions[4];
     assert_eq!(cafe.continuations[3], " 日本語で話す。");

@@ -29,7 +29,7 @@ fn same(a: &TaskReport, b: &TaskReport) {
 }
 
 #[test]
-fn an_interrupted_run_goes_on_without_repeating_work() {
+fn an_interrupted_run_resumes_without_repeating_work() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run.json");
     let dataset = plain(Task::Hellaswag, "hellaswag-200.txt");
@@ -70,7 +70,7 @@ fn an_interrupted_run_goes_on_without_repeating_work() {
     assert_eq!(held(&path), 16);
     let more = run(&DEMO, &dataset, &options(&path, 18));
     assert_eq!((more.figures.n, more.n_resumed), (18, 16));
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no file but the one");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "there is no other file");
 }
 
 #[test]

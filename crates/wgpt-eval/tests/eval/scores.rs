@@ -18,7 +18,8 @@ struct Entry {
     answers: Vec<Row>,
 }
 
-/// For a sum of some tens of log-probabilities of a model in f32, relative to its size.
+/// Tolerance for a sum of some tens of log-probabilities of a model in f32, relative to its
+/// size.
 /// The largest error seen is 2e-6.
 const TOLERANCE: f64 = 2e-5;
 
@@ -45,7 +46,7 @@ fn share(right: usize, report: &TaskReport) -> f64 {
 }
 
 #[test]
-fn answers_are_those_of_transformers() {
+fn answers_match_transformers() {
     let entries: Vec<Entry> = serde_json::from_slice(&std::fs::read(golden("scores.json")).unwrap()).unwrap();
     let mut n_of_200 = 0;
     for Entry { source, right, right_norm, answers } in entries {
@@ -90,7 +91,7 @@ fn mmlu_has_subjects_and_groups() {
 /// Without sharing, the sums are the same, and the token count equals the one that
 /// sharing reports for separate contexts.
 #[test]
-fn sharing_changes_the_work_alone() {
+fn sharing_changes_only_the_amount_of_work() {
     for (task, data) in [
         (Task::Hellaswag, "hellaswag-200.txt"),
         (Task::Mmlu, "mmlu"),
@@ -115,9 +116,10 @@ fn sharing_changes_the_work_alone() {
     }
 }
 
-/// Both ways at once: counts, times, and the difference of the sums.
+/// One run measures shared and separate contexts: counts, times, and the difference of the
+/// sums.
 #[test]
-fn a_measurement_counts_both_ways() {
+fn a_measurement_covers_shared_and_separate_contexts() {
     let dataset = plain(Task::Hellaswag, "hellaswag-200.txt");
     let options = TaskOptions { limit: Some(12), sharing: Sharing::Measured, ..TaskOptions::default() };
     let report = run(&DEMO, &dataset, &options);
@@ -132,7 +134,7 @@ fn a_measurement_counts_both_ways() {
 
 /// For a context longer than the model's, lm-eval keeps the end.
 #[test]
-fn long_contexts_lose_their_beginning() {
+fn long_contexts_are_truncated_at_the_start() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("long.jsonl");
     let word = "once upon a time there was a little dog and ".repeat(80);

@@ -122,7 +122,7 @@ fn assert_report(report: &CompareReport, plain: &Plain) {
 }
 
 #[test]
-fn figures_are_those_of_transformers_logits() {
+fn figures_match_the_logits_of_transformers() {
     let (tokens, logits) = golden();
     let files = random_files();
     let reference = ReferenceModel::new(files.config(), files.checkpoint(), DType::F32, DType::F32);
@@ -137,7 +137,7 @@ fn figures_are_those_of_transformers_logits() {
     let report =
         compared(&a, &b, &tokens, &CompareOptions { n_most_different: 5, ..CompareOptions::default() });
     let plain = plain(&rows);
-    assert!(plain.kl.iter().sum::<f64>() > 36.0 * 0.5, "the models are not alike");
+    assert!(plain.kl.iter().sum::<f64>() > 36.0 * 0.5, "the models differ");
     assert_report(&report, &plain);
     assert_eq!((report.context, report.stride, report.complete), (128, 64, true));
     // The places that differ most, and the tokens there.
@@ -155,7 +155,7 @@ fn figures_are_those_of_transformers_logits() {
 /// Windows of 16 tokens that move by 6: each token but the first is scored once, with the
 /// context of its window.
 #[test]
-fn windows_are_those_of_the_protocol() {
+fn windows_follow_the_protocol() {
     let tokens = tokens(45);
     let (files_a, files_b) = (ModelFiles::open(&TINY).unwrap(), random_files());
     let logits = |files: &ModelFiles, window: &[u32]| {
@@ -205,7 +205,7 @@ fn half_precision_is_close() {
 }
 
 #[test]
-fn unlike_vocabularies_are_refused() {
+fn different_vocabularies_are_refused() {
     let tiny = ModelFiles::open(&TINY).unwrap();
     let other = ModelFiles::open(&repository("tests/golden/gpt2-oddvocab")).unwrap();
     let error = check_same_tokens(&tiny, &other).unwrap_err().to_string();
@@ -243,7 +243,7 @@ fn word_model(vocab: &[&str], merges: &str) -> tempfile::TempDir {
 }
 
 #[test]
-fn a_cancelled_comparison_knows_what_it_scored() {
+fn a_cancelled_comparison_reports_what_it_scored() {
     let (a, b) = (tiny(&ModelOptions::default()), tiny(&ModelOptions::default()));
     let flag: CancelFlag = Arc::new(AtomicBool::new(false));
     let options = CompareOptions { cancel: Some(Arc::clone(&flag)), ..CompareOptions::default() };
@@ -340,7 +340,7 @@ fn loss(files: ModelFiles, text: &[u32]) -> f64 {
 }
 
 #[test]
-fn checkpoints_have_the_losses_that_they_have_alone() {
+fn checkpoints_have_the_same_losses_as_single_models() {
     let run = Run::new();
     let (train, validation) = (tokens(100), tokens(60).into_iter().rev().collect::<Vec<_>>());
     let texts = CurveTexts { train: Some(&train), validation: Some(&validation) };
@@ -383,7 +383,7 @@ fn checkpoints_have_the_losses_that_they_have_alone() {
 }
 
 #[test]
-fn a_cancelled_curve_has_the_checkpoints_that_are_done() {
+fn a_cancelled_curve_keeps_the_finished_checkpoints() {
     let run = Run::new();
     let text = tokens(100);
     let texts = CurveTexts { train: None, validation: Some(&text) };
@@ -403,7 +403,7 @@ fn a_cancelled_curve_has_the_checkpoints_that_are_done() {
 }
 
 #[test]
-fn what_is_not_of_one_run_is_refused_with_its_step() {
+fn unrelated_checkpoints_are_refused_with_their_step() {
     let run = Run::new();
     let text = tokens(20);
     let texts = CurveTexts { train: Some(&text), validation: None };

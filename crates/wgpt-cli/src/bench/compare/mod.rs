@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_pair_by_name_and_the_rest_is_listed() {
+    fn rows_are_paired_by_name_and_the_rest_is_listed() {
         let a = models(&[model_row(512, 0, 0, &[100.0, 101.0, 99.0]), model_row(0, 8, 0, &[10.0, 10.1])]);
         let b = models(&[
             model_row(0, 8, 64, &[9.0, 9.1]),
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_are_rows_of_their_own() {
+    fn batches_are_compared_as_separate_rows() {
         let batch = |n: usize, samples: &[f64]| {
             let mut row = model_row(0, 8, 64, samples);
             row["test"] = format!("tg8 b{n} @ d64").into();
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn other_circumstances_are_warned_of() {
+    fn differing_circumstances_give_warnings() {
         let a = models(&[model_row(512, 0, 0, &[1.0, 1.1])]);
         let mut b = a.clone();
         b.models[0].driver_info = "2.0".into();

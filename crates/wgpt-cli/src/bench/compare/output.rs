@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn markdown_lines_up_and_lists_what_is_alone() {
+    fn markdown_aligns_columns_and_lists_unpaired_rows() {
         let text = markdown(&comparison());
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[..4].iter().all(|line| line.chars().count() == lines[0].chars().count()), "{text}");
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn csv_has_a_line_for_each_name() {
+    fn csv_has_one_line_per_name() {
         let text = csv(&comparison()).unwrap();
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[0].starts_with("name,verdict,unit,a,b,"));

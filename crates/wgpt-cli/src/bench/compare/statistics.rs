@@ -94,10 +94,10 @@ mod tests {
     }
 
     #[test]
-    fn welch_by_hand() {
+    fn welch_intervals_match_a_hand_calculation() {
         // The logarithms are 1, 2, 3 and 2, 4, 6. Their means are 2 and 4, the variances
         // of the means 1/3 and 4/3. So the error is sqrt(5/3), with (5/3)^2 / ((1/9 +
-        // 16/9) / 2) = 50/17 degrees of freedom. There, t's quantile of 0.975 is
+        // 16/9) / 2) = 50/17 degrees of freedom. The 0.975 quantile of t is then
         // 3.2187586 (by Simpson's rule on its density).
         let of = |logs: [f64; 3]| logs.map(f64::exp);
         let found = welch(&of([1.0, 2.0, 3.0]), &of([2.0, 4.0, 6.0]), 0.95);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_without_spread_and_single_ones() {
+    fn samples_without_spread_and_single_samples_are_handled() {
         let found = ratio(&[2.0, 2.0], &[3.0, 3.0], 0.95);
         assert!(near(found.ratio, 1.5) && near(found.interval.0, 1.5) && near(found.interval.1, 1.5));
         let found = ratio(&[2.0], &[3.0, 3.1], 0.95);
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(found.method, Method::BootstrapMedians);
         assert!(found.interval.0 < 1.1 && 1.1 < found.interval.1, "{found:?}");
         assert!(found.interval.0 > 1.07 && found.interval.1 < 1.13, "{found:?}");
-        assert_eq!(ratio(&a, &b, 0.95), found, "the same samples, the same interval");
+        assert_eq!(ratio(&a, &b, 0.95), found, "the same samples give the same interval");
         let wider = ratio(&a, &b, 0.99);
         assert!(wider.interval.0 <= found.interval.0 && wider.interval.1 >= found.interval.1);
         // With 19 samples the method changes: means of logarithms include the disturbed
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_sets_are_seldom_told_apart() {
+    fn equal_distributions_are_rarely_reported_as_different() {
         let mut wrong = 0;
         for seed in 0..100 {
             let found = ratio(&samples(100.0, 2 * seed), &samples(100.0, 2 * seed + 1), 0.95);

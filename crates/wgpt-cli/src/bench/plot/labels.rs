@@ -92,7 +92,7 @@ mod tests {
     const BOUNDS: Rect = Rect { left: 0, top: 0, width: 600, height: 400 };
 
     #[test]
-    fn labels_of_a_crowd_do_not_cover_one_another() {
+    fn labels_of_crowded_dots_do_not_overlap() {
         // 60 dots within 40 by 40 pixels.
         let dots: Vec<_> = (0..60).map(|i| (280 + i * 7 % 40, 180 + i * 11 % 40)).collect();
         let placed = place(&dots, &vec![(18, 11); dots.len()], 4, &[], BOUNDS);
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lonely_label_stands_to_the_right_of_its_dot() {
+    fn an_isolated_label_is_to_the_right_of_its_dot() {
         let placed = place(&[(100, 100)], &[(20, 10)], 4, &[], BOUNDS);
         assert_eq!(placed, [Some((Rect { left: 106, top: 95, width: 20, height: 10 }, 0))]);
         // At the right edge, the label is to the left of its dot.

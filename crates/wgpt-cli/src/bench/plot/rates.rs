@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_are_lines_of_their_own() {
+    fn batches_are_drawn_as_separate_lines() {
         let batch = |n_depth: usize, samples: &[f64]| {
             let mut row = model_row(0, 8, n_depth, samples);
             let depth = if n_depth > 0 { format!(" @ d{n_depth}") } else { String::new() };
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_drawn_where_there_are_several_contexts() {
+    fn memory_is_drawn_if_there_are_several_contexts() {
         let row = |n_ctx: u64, n_depth| {
             let mut row = model_row(0, 8, n_depth, &[9.0]);
             for (field, bytes) in

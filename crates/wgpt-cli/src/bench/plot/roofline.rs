@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn dots_stand_where_their_figures_say() {
+    fn dots_are_placed_by_their_values() {
         // 2000 operations and 1000 bytes in 4 ns: 500 GFLOP/s at 2 operations per byte.
         let record = kernel_record(&[
             ("gemv n=8", "a", Cache::Warm, 2000, 1000, &[4]),

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_that_share_a_character_are_a_cell() {
+    fn tokens_that_share_a_character_form_one_cell() {
         let tokenizer =
             Tokenizer::from_file(concat!(env!("CARGO_MANIFEST_DIR"), "/../../weights/tokenizer.json"))
                 .unwrap();
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_is_cut_off() {
+    fn a_long_text_is_truncated() {
         let tokenizer =
             Tokenizer::from_file(concat!(env!("CARGO_MANIFEST_DIR"), "/../../weights/tokenizer.json"))
                 .unwrap();

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn ticks_are_round() {
+    fn ticks_are_round_numbers() {
         assert_eq!(y_scale(17.0).ticks(4), [0.0, 5.0, 10.0, 15.0]);
         assert_eq!(x_scale(256.0, 511.0).ticks(8), [300.0, 350.0, 400.0, 450.0, 500.0]);
         assert_eq!([tick(0.5), tick(20.0), tick(0.1 + 0.2)], ["0.5", "20", "0.3"]);
