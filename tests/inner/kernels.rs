@@ -1,6 +1,6 @@
 //! Every kernel variant that the adapter can run, against its naive reference.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::process::Command;
 
 use wgpt::internals::conformance::cases::Case;
@@ -40,23 +40,36 @@ enum Scope {
 #[derive(Default)]
 struct Coverage {
     labels: HashSet<String>,
-    parts: HashSet<(String, String)>,
+    /// By candidate, kernel and name of the part: its values, "" for a fragment.
+    parts: HashMap<(String, String, String), HashSet<String>>,
 }
+
+/// Constants with a value per width or number of heads; the kernels treat all values alike.
+const SIZES: [&str; 3] = ["K8", "N_HEAD", "N_KV_HEAD"];
 
 impl Coverage {
     /// Returns whether to run a case with these pipelines, and counts it as run.
     fn wants(&mut self, candidate: &str, labels: &[&str]) -> bool {
         let parts = |label: &str| {
             let (kernel, parts) = label.split_once('[').expect("a label has its parts in brackets");
-            let part = |part: &str| (candidate.to_owned(), format!("{kernel} {part}"));
+            let part = |part: &str| {
+                let (name, value) = part.split_once('=').unwrap_or((part, ""));
+                ((candidate.to_owned(), kernel.to_owned(), name.to_owned()), value.to_owned())
+            };
             parts.trim_end_matches(']').split(',').map(part).collect::<Vec<_>>()
         };
         let parts: Vec<_> = labels.iter().flat_map(|label| parts(label)).collect();
-        let wanted = labels.iter().all(|&label| self.labels.contains(label))
-            || parts.iter().any(|part| !self.parts.contains(part));
+        let is_new = |(key, value): &((String, String, String), String)| {
+            let met = self.parts.get(key);
+            let enough = SIZES.contains(&key.2.as_str()) && met.is_some_and(|met| met.len() >= 2);
+            !enough && !met.is_some_and(|met| met.contains(value))
+        };
+        let wanted = labels.iter().all(|&label| self.labels.contains(label)) || parts.iter().any(is_new);
         if wanted {
             self.labels.extend(labels.iter().map(|&label| label.to_owned()));
-            self.parts.extend(parts);
+            for (key, value) in parts {
+                self.parts.entry(key).or_default().insert(value);
+            }
         }
         wanted
     }
