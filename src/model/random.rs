@@ -166,8 +166,8 @@ impl Shape {
 
 /// Returns the config of a described shape. A description is a published name, sizes such
 /// as `n_layer=2,n_embd=768`, or a name followed by sizes that replace its own. Omitted
-/// sizes are gpt2's. By default a GPT-2's `n_inner` is `4 * n_embd`, and `head_dim` is an
-/// even share of the width.
+/// sizes are gpt2's. Unless the description sets them, a GPT-2's `n_inner` is `4 *
+/// n_embd`, `n_kv_head` follows `n_head`, and `head_dim` is an even share of the width.
 ///
 /// # Errors
 /// [`Error::Input`] for an unknown name or field, or a value that is not a whole number.

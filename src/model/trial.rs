@@ -270,7 +270,8 @@ fn plan(dims: &Dims, slot_bytes: impl Fn(Slot) -> u64) -> MemoryPlan {
     let mut entries: Vec<PlanEntry> = Slot::ALL.into_iter().map(entry).collect();
     entries.extend(Pass::ALL.map(|_| entry(Slot::Step)));
     entries.extend(dims.pool_entries());
-    // The candidates of one operation are compared with each other, and each has its own.
+    // The candidates of one operation are compared with each other. Each has separate
+    // parameters.
     let candidates = Op::ALL.map(|op| op.candidates().len()).into_iter().max().unwrap_or(1);
     let bytes = dims.params_capacity() as u64 * Params::SLOT_BYTES * candidates as u64;
     entries.push(PlanEntry { group: MemoryGroup::Params, name: "params", bytes });

@@ -21,8 +21,8 @@ const ROWS: [usize; 4] = [64, 32, 16, 8];
 /// Maximum time for the timed dispatches of a chunk, one or two of each kind.
 const ALLOWANCE: Duration = Duration::from_millis(40);
 
-/// Cached positions when timing the dispatches that depend on them. It is the context of
-/// GPT-2, and enough to fit a slope.
+/// Number of cached positions for the timing of dispatches that depend on it. It is the
+/// context of GPT-2, and enough to fit a slope.
 const KV_LEN: usize = 1024;
 
 /// A dispatch that takes longer than this is timed twice, and the shorter time counts.
@@ -49,7 +49,7 @@ impl Forward {
         result
     }
 
-    /// Times the dispatches. Returns the number of rows that stood for several rows.
+    /// Times the dispatches. Returns the number of rows in the steps of several rows.
     fn time_points(
         &mut self,
         model: &Model,

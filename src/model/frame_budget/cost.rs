@@ -43,9 +43,10 @@ struct Line {
 
 impl Line {
     /// Fits a line that no sample exceeds. The difference between few and many workgroups
-    /// gives `fixed` and `per_group`. The remaining time of the sample with the most
-    /// cached positions gives `per_group_key`. If all samples have the same number of
-    /// workgroups, `fixed` is 0, so that larger grids are not underestimated.
+    /// gives `fixed` and `per_group`. If all samples have the same number of workgroups,
+    /// the whole time counts per workgroup, so that larger grids are not underestimated.
+    /// The remaining time of the sample with the most cached positions gives
+    /// `per_group_key`. At the end, `fixed` is raised until no sample exceeds the line.
     fn over(samples: &[Sample]) -> Line {
         let by = |a: &&Sample, b: &&Sample| (a.groups, a.kv_len).partial_cmp(&(b.groups, b.kv_len));
         let order = |a: &&Sample, b: &&Sample| by(a, b).unwrap_or(std::cmp::Ordering::Equal);

@@ -48,8 +48,8 @@ pub struct Overrun {
 pub struct PieceTime {
     /// Time by GPU timestamps; without them, from the submit to the end of the wait.
     pub duration: Duration,
-    /// Number of submits. The last piece of a pass is followed by another one that reads
-    /// the logits, if any.
+    /// Number of submits: 1, or 2 for the last piece of a pass with logits, which the
+    /// second submit reads.
     pub submits: usize,
     /// Set if the piece took longer than allowed.
     pub overrun: Option<Overrun>,
