@@ -38,8 +38,8 @@ impl ConfigJson {
     /// Reads `config.json` of a folder.
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::Model`] when it is missing or cannot be read;
-    /// [`Error::Model`] with line and column when it is not JSON, or when it is not an
+    /// [`Error::Io`] or [`Error::Model`] if it is missing or cannot be read;
+    /// [`Error::Model`] with line and column when it is not JSON, or if it is not an
     /// object.
     pub fn of(folder: &Folder) -> Result<Self> {
         Self::from_bytes(&folder.display(FILE), &folder.read(FILE, json::MAX_FILE_BYTES)?)
@@ -105,7 +105,7 @@ impl ConfigJson {
     /// Returns a whole number in `range`.
     ///
     /// # Errors
-    /// [`Error::Config`], also when the field is absent.
+    /// [`Error::Config`], also if the field is absent.
     pub fn usize(&self, field: &str, range: RangeInclusive<usize>) -> Result<usize> {
         self.required(field, |value| json::usize_in(value, &range))
     }
@@ -121,7 +121,7 @@ impl ConfigJson {
     /// Returns a number that is in `range` after rounding to `f32`.
     ///
     /// # Errors
-    /// [`Error::Config`], also when the field is absent.
+    /// [`Error::Config`], also if the field is absent.
     pub fn f32(&self, field: &str, range: RangeInclusive<f32>) -> Result<f32> {
         self.required(field, |value| json::f32_in(value, &range))
     }
@@ -137,7 +137,7 @@ impl ConfigJson {
     /// Returns a number in `range`.
     ///
     /// # Errors
-    /// [`Error::Config`], also when the field is absent.
+    /// [`Error::Config`], also if the field is absent.
     pub fn f64(&self, field: &str, range: RangeInclusive<f64>) -> Result<f64> {
         self.required(field, |value| json::f64_in(value, &range))
     }
@@ -161,7 +161,7 @@ impl ConfigJson {
     /// Returns a string.
     ///
     /// # Errors
-    /// [`Error::Config`], also when the field is absent.
+    /// [`Error::Config`], also if the field is absent.
     pub fn str(&self, field: &str) -> Result<&str> {
         self.required(field, json::str)
     }

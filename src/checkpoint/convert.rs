@@ -23,7 +23,7 @@ pub struct OutOfRange {
 /// [`OutOfRange`] with the first value that f16 cannot hold; `out` is then unusable.
 ///
 /// # Panics
-/// When the lengths differ.
+/// If the lengths differ.
 pub fn convert_f16(values: &[f32], out: &mut [u16]) -> Result<(), OutOfRange> {
     assert_eq!(values.len(), out.len(), "convert_f16: one f16 for each f32");
     bytemuck::cast_slice_mut::<u16, f16>(out).convert_from_f32_slice(values);

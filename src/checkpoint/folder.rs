@@ -73,7 +73,7 @@ impl Folder {
     /// Reads a whole file of at most `max_bytes`; returns `None` if there is none.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be read; [`Error::Model`] when it is not a file or is
+    /// [`Error::Io`] if it cannot be read; [`Error::Model`] if it is not a file or is
     /// longer.
     pub fn read_if_present(&self, file: &str, max_bytes: u64) -> Result<Option<Vec<u8>>> {
         match self {
@@ -91,7 +91,7 @@ impl Folder {
     /// Like [`Folder::read_if_present`], for a file that must exist.
     ///
     /// # Errors
-    /// As [`Folder::read_if_present`]; also when there is no such file.
+    /// As [`Folder::read_if_present`]; also if there is no such file.
     pub fn read(&self, file: &str, max_bytes: u64) -> Result<Vec<u8>> {
         match self {
             Folder::Dir(dir) => read_bounded(&dir.join(file), max_bytes),

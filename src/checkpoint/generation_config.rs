@@ -41,7 +41,7 @@ impl GenerationConfig {
     /// file.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be read; [`Error::Model`] when it is not a JSON
+    /// [`Error::Io`] if it cannot be read; [`Error::Model`] if it is not a JSON
     /// object or a field has the wrong type.
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn of(folder: &Folder) -> Result<Self> {
@@ -54,7 +54,7 @@ impl GenerationConfig {
     /// Parses the text of a `generation_config.json`. Messages call the file `name`.
     ///
     /// # Errors
-    /// [`Error::Model`] when it is not a JSON object or a field has the wrong type.
+    /// [`Error::Model`] if it is not a JSON object or a field has the wrong type.
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self> {
         let fields = Fields { name, map: json::parse_object(name, bytes)? };

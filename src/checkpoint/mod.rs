@@ -143,10 +143,10 @@ impl Checkpoint {
     /// `model.safetensors.index.json` and the shards that it names.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io) when a file cannot be opened or read;
-    /// [`Error::Model`](crate::Error::Model) when neither file exists (the message lists
-    /// the directory's files and says how to convert them), when a file is truncated or
-    /// damaged, or when index and shards contradict each other.
+    /// [`Error::Io`](crate::Error::Io) if a file cannot be opened or read;
+    /// [`Error::Model`](crate::Error::Model) if neither file exists (the message lists
+    /// the directory's files and says how to convert them), if a file is truncated or
+    /// damaged, or if index and shards contradict each other.
     pub fn open(folder: &Folder) -> Result<Self> {
         shards::open(folder)
     }
@@ -162,8 +162,8 @@ impl Checkpoint {
     /// Opens one safetensors file.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io) when it cannot be opened or read,
-    /// [`Error::Model`](crate::Error::Model) when it is not a complete, consistent
+    /// [`Error::Io`](crate::Error::Io) if it cannot be opened or read,
+    /// [`Error::Model`](crate::Error::Model) if it is not a complete, consistent
     /// safetensors file.
     pub fn open_file(path: &Path) -> Result<Self> {
         Self::from_source(Source::open(path)?)

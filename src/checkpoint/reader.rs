@@ -55,9 +55,9 @@ impl<'a> Reader<'a> {
     /// unless the rows are short, so wide blocks are faster.
     ///
     /// # Errors
-    /// [`Error::Tensor`] when the dtype is not F32, F16 or BF16, when the tensor does not
-    /// have one or two dimensions, when the rectangle exceeds the tensor, or when `out`
-    /// has another size; [`Error::Io`] or [`Error::Model`] when the file cannot be read
+    /// [`Error::Tensor`] if the dtype is not F32, F16 or BF16, if the tensor does not
+    /// have one or two dimensions, if the rectangle exceeds the tensor, or if `out`
+    /// has another size; [`Error::Io`] or [`Error::Model`] if the file cannot be read
     /// or has become shorter. `out` may then be partly written.
     pub fn read_block(
         &mut self,

@@ -63,7 +63,7 @@ impl TokenizerConfig {
     /// Reads the files of a folder.
     ///
     /// # Errors
-    /// [`Error::Io`] when one cannot be read; [`Error::Model`] when one is too long, is
+    /// [`Error::Io`] if one cannot be read; [`Error::Model`] if one is too long, is
     /// not a JSON object, or has a token or template in another form.
     pub fn of(folder: &Folder) -> Result<Self> {
         let mut config = match folder.read_if_present(FILE, json::MAX_FILE_BYTES)? {

@@ -23,8 +23,8 @@ pub struct TokenLogprobs {
 /// `n_best` most likely tokens (fewer if the vocabulary is smaller).
 ///
 /// # Errors
-/// `Error::Input` when `token` is outside the vocabulary, when a logit is NaN or +inf, or
-/// when none is above -inf.
+/// `Error::Input` if `token` is outside the vocabulary, if a logit is NaN or +inf, or
+/// if none is above -inf.
 pub fn token_logprobs(logits: &[f32], token: u32, n_best: usize) -> Result<TokenLogprobs> {
     check_token("logprobs", token, logits.len())?;
     let softmax = LogSoftmax::new(logits)?;
@@ -60,7 +60,7 @@ impl LogSoftmax {
     /// Computes the normaliser of `logits`, `[vocab_size]`.
     ///
     /// # Errors
-    /// `Error::Input` when a logit is NaN or +inf, or when none is above -inf.
+    /// `Error::Input` if a logit is NaN or +inf, or if none is above -inf.
     pub fn new(logits: &[f32]) -> Result<Self> {
         let max = f64::from(check_logits("logits", logits)?);
         let sum: f64 = logits.iter().map(|&l| (f64::from(l) - max).exp()).sum();

@@ -52,7 +52,7 @@ impl Sampler {
     /// Creates a sampler for rows of `vocab_size` logits.
     ///
     /// # Errors
-    /// [`Error::Input`] when a parameter is out of range ([`SamplingParams::validate`]),
+    /// [`Error::Input`] if a parameter is out of range ([`SamplingParams::validate`]),
     /// or when no seed is given and the operating system cannot provide a random one.
     pub fn new(params: SamplingParams, vocab_size: usize) -> Result<Self> {
         params.validate(vocab_size)?;
@@ -101,8 +101,8 @@ impl Sampler {
     /// read if they are off.
     ///
     /// # Errors
-    /// [`Error::Input`] when the row is not `vocab_size` long, or when it holds NaN, +inf
-    /// or nothing above -inf, before or after penalties and bias; also when a penalty is
+    /// [`Error::Input`] if the row is not `vocab_size` long, or if it holds NaN, +inf
+    /// or nothing above -inf, before or after penalties and bias; also if a penalty is
     /// on and `history` has an id outside the vocabulary. An error takes no random
     /// number.
     pub fn sample(&mut self, logits: &[f32], history: &[u32]) -> Result<u32> {

@@ -19,7 +19,7 @@ impl StopStrings {
     /// Creates a search for `stops`, which may be empty.
     ///
     /// # Errors
-    /// [`Error::Input`] when a stop string is empty.
+    /// [`Error::Input`] if a stop string is empty.
     pub fn new<S: Into<String>>(stops: impl IntoIterator<Item = S>) -> Result<Self> {
         let stops: Vec<String> = stops.into_iter().map(Into::into).collect();
         if let Some(i) = stops.iter().position(String::is_empty) {

@@ -49,7 +49,7 @@ impl StreamDecoder {
     /// nothing. An id without a token gives no text.
     ///
     /// # Errors
-    /// `Error::Model` when the tokenizer's decoder fails.
+    /// `Error::Model` if the tokenizer's decoder fails.
     pub fn push(&mut self, id: u32) -> Result<String> {
         let mut text = String::new();
         // An empty token gives no text and must not become the context.

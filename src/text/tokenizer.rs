@@ -49,7 +49,7 @@ impl Tokenizer {
     /// Reads a `tokenizer.json`.
     ///
     /// # Errors
-    /// [`Error::Io`] when the file cannot be read, [`Error::Model`] when it is
+    /// [`Error::Io`] if the file cannot be read, [`Error::Model`] if it is
     /// not a tokenizer.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
@@ -65,7 +65,7 @@ impl Tokenizer {
     /// gets no others.
     ///
     /// # Errors
-    /// [`Error::Model`] when the content is not a tokenizer.
+    /// [`Error::Model`] if the content is not a tokenizer.
     pub fn from_bytes(name: impl Into<String>, bytes: &[u8]) -> Result<Self> {
         let name = name.into();
         let library = guarded(&name, "expected a tokenizer.json", || {
@@ -84,7 +84,7 @@ impl Tokenizer {
     /// those that the file's template would put around a text.
     ///
     /// # Errors
-    /// [`Error::Model`] when the tokenizer cannot encode the text, for example because it
+    /// [`Error::Model`] if the tokenizer cannot encode the text, for example because it
     /// has no token for unknown text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = guarded(&self.inner.name, "cannot encode the text", || {
@@ -140,7 +140,7 @@ impl Tokenizer {
     /// character become U+FFFD. An id without a token gives no text.
     ///
     /// # Errors
-    /// [`Error::Model`] when the tokenizer's decoder fails.
+    /// [`Error::Model`] if the tokenizer's decoder fails.
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String> {
         // The library's BPEDecoder panics if no token is left to decode.
         if !ids.iter().any(|&id| self.text_token(id, skip_special_tokens).is_some()) {
@@ -204,7 +204,7 @@ impl Tokenizer {
     /// `<s>`; `None` if it puts none there, as with GPT-2.
     ///
     /// # Errors
-    /// [`Error::Model`] when the tokenizer's template fails.
+    /// [`Error::Model`] if the tokenizer's template fails.
     pub fn leading_token(&self) -> Result<Option<u32>> {
         let encoding = guarded(&self.inner.name, "cannot encode an empty text", || {
             self.inner.library.encode_fast("", true)
@@ -215,7 +215,7 @@ impl Tokenizer {
     /// Checks that the model has an embedding for every token.
     ///
     /// # Errors
-    /// [`Error::Model`] when the highest id is outside the model's vocabulary.
+    /// [`Error::Model`] if the highest id is outside the model's vocabulary.
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn check_vocab(&self, model_vocab_size: usize) -> Result<()> {
         match &self.inner.highest_id {

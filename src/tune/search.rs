@@ -116,7 +116,7 @@ impl Tuning {
 /// two samples.
 ///
 /// # Errors
-/// [`Error::Cancelled`]; [`Error::Budget`] when the buffers do not fit into the memory
+/// [`Error::Cancelled`]; [`Error::Budget`] if the buffers do not fit into the memory
 /// budget; as [`crate::model::Dims::new`]; as [`Gpu::allocate`]. A faulty candidate is not
 /// an error: it is dropped.
 pub fn run(
