@@ -1,5 +1,5 @@
-//! Typed access to `config.json`. Every accessor's error names the field, its value and
-//! the values that would be accepted.
+//! Typed access to `config.json`. The error of every accessor names the field, its value
+//! and the accepted values.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -16,15 +16,14 @@ const FILE: &str = "config.json";
 
 /// The fields of a model's `config.json`.
 ///
-/// The accessors treat an absent field and one that is `null` alike, because transformers
-/// writes `null` for absent values. [`ConfigJson::contains`] distinguishes the two where
-/// absence has its own meaning. The caller gives each number a range that it can handle,
-/// so that no size from a file reaches an allocation unchecked. Every accessor returns
-/// [`Error::Config`] with the field and the value if the value has another type or is out
-/// of range.
+/// The accessors treat an absent field like `null`, because transformers writes `null`
+/// for absent values. [`ConfigJson::contains`] distinguishes the two if absence has its
+/// own meaning. For each number the caller gives the range that it can handle, so no
+/// unchecked size from a file reaches an allocation. If a value has another type or is
+/// out of range, the accessor returns [`Error::Config`] with the field and the value.
 ///
-/// The reader records which fields were accessed, so that a caller can find fields that
-/// it does not honour ([`ConfigJson::unread`]).
+/// The reader records the accessed fields, so that a caller can find fields that it does
+/// not honour ([`ConfigJson::unread`]).
 #[derive(Clone, Debug)]
 pub struct ConfigJson {
     fields: Map<String, Value>,
@@ -39,8 +38,8 @@ impl ConfigJson {
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::Model`] if it is missing or cannot be read;
-    /// [`Error::Model`] with line and column when it is not JSON, or if it is not an
-    /// object.
+    /// [`Error::Model`] if it is not a JSON object, with line and column of a syntax
+    /// error.
     pub fn of(folder: &Folder) -> Result<Self> {
         Self::from_bytes(&folder.display(FILE), &folder.read(FILE, json::MAX_FILE_BYTES)?)
     }
