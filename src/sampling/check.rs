@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 
 /// Checks one row of logits and returns its largest value, which is finite.
 ///
-/// An entry of -inf is a banned token and is valid. Messages call the row `row`.
+/// An entry of -inf is valid and bans a token. Messages call the row `row`.
 ///
 /// # Errors
 /// [`Error::Input`] if an entry is NaN or +inf, or if none is above -inf.
