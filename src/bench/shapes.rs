@@ -1,4 +1,4 @@
-//! The cases at which kernels are measured: shapes of published models, and free shapes.
+//! The cases for kernel measurements: shapes of published models, and free shapes.
 
 use crate::conformance::cases::{
     self, ArgmaxCase, ArgmaxInput, AttentionCase, Behind, Case, EmbeddingCase, GatedCase, KvAppendCase,
@@ -15,7 +15,7 @@ pub const MODELS: [&str; 4] = ["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"];
 /// Vocabulary of every GPT-2 size.
 const VOCAB_SIZE: usize = 50257;
 
-/// Maximum rows for a kernel with one workgroup per row along one dispatch dimension.
+/// Maximum rows of a kernel that has one workgroup per row along one dispatch dimension.
 const WORKGROUPS_MAX: usize = 65_535;
 
 /// Operations, each with the format of its free shapes.
@@ -63,7 +63,8 @@ fn fits(op: &str, shape: &[usize]) -> bool {
     }
 }
 
-/// Returns a case of `op`, one of [`OPS`], with sizes in the order that [`OPS`] gives.
+/// Returns a case of `op`, which is one of [`OPS`], with the sizes in the order of
+/// [`OPS`].
 ///
 /// # Errors
 /// [`Error::Input`] for an unknown operation, a wrong number of sizes, a size of 0, or a
