@@ -75,7 +75,7 @@ pub fn required(adapter: &wgpu::Adapter) -> Required {
     limits.max_buffer_size = limits.max_buffer_size.max(offered.max_buffer_size);
     limits.max_storage_buffer_binding_size =
         limits.max_storage_buffer_binding_size.max(offered.max_storage_buffer_binding_size);
-    // If the adapter is below the portable limits, this requests what it offers.
+    // If an adapter's limit is below the portable one, the adapter's is requested.
     // `Gpu::from_host` then reports the limits that are too low.
     Required { features, limits: limits.or_worse_values_from(&offered) }
 }
