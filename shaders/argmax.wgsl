@@ -1,9 +1,9 @@
-// result[row] = (index of the largest of logits[row, 0..n], fault, 0, 0). Of equal values
-// the lowest index wins. fault is 1 if any logit is NaN or plus infinity, or if all are
-// minus infinity.
+// result[row] = (index of the largest of logits[row, 0..n], fault, 0, 0). If there is a
+// tie, the lowest index wins. fault is 1 if any logit is NaN or plus infinity, or if all
+// are minus infinity.
 //
-// One workgroup computes one row. NaN is detected by its bits, since compilers may assume
-// that it does not occur.
+// One workgroup computes one row. NaN is detected by its bits, because compilers may
+// assume that it does not occur.
 // Ragged edge: guarded.
 //
 // Fragments in common/: order_key.

@@ -2,21 +2,21 @@
 //
 // Decode attention: each row attends to the cached positions of its own sequence that its
 // window leaves visible. The positions are split over workgroups, and attention_reduce
-// merges the splits. A single split writes `out` directly.
+// merges the splits. If there is a single split, this kernel writes `out` directly.
 // (split-KV decode: Dao, Haziza, Massa and Sizov 2023, "Flash-Decoding")
 //
 // One workgroup computes one split of up to SPLIT_KEYS positions, for one KV head and
-// HEADS of the query heads that share it. So k and v are read once for all of these
-// heads. For the scores, each thread takes one key. For the weighted values, each thread
-// takes one Pack of the head and a share of the keys.
-// Ragged edge: keys that do not exist or are not visible are masked; heads beyond the
+// HEADS of the query heads that share it. k and v are therefore read once for all of
+// these heads. For the scores, each thread processes one key. For the weighted values,
+// each thread processes one Pack of the head and a share of the keys.
+// Ragged edge: keys that do not exist or are not visible are masked. Heads beyond the
 // group repeat its last head and are not stored.
 //
 // Fragments in common/: step, pack_f16 | pack_f32, load_plain, rows_batch, softmax,
 // kv_layout, kv_by_8, kv_read_1 | kv_read_4, window, soft_cap, attention,
 // reduce_workgroup | reduce_subgroup.
 
-// Scores and weights of a key are one vec4.
+// The scores of a key are one vec4, and so are its weights.
 const_assert HEADS >= 1u && HEADS <= 4u;
 const PACKS: u32 = HEAD_DIM / 8u;
 // Packs that the workgroup processes at a time, and threads per pack.
@@ -103,7 +103,7 @@ fn attention_decode(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
         // The reduction's barriers also publish `weights`.
         running_sum = running_sum * correction + workgroup_sum(weight, lane);
 
-        // Values that are not visible may hold anything, so they are not loaded.
+        // Values that are not visible may be anything, so they are not loaded.
         let first_key = max(tile, seen) - tile;
         let n_keys = min(WORKGROUP_SIZE, end - tile);
         for (var round = 0u; round < ROUNDS; round++) {

@@ -2,16 +2,17 @@
 //
 // Decode attention for software adapters: each row attends to the cached positions of its
 // own sequence that its window leaves visible. The positions are split over workgroups,
-// and attention_reduce merges the splits. A single split writes `out` directly.
+// and attention_reduce merges the splits. If there is a single split, this kernel writes
+// `out` directly.
 //
 // One workgroup computes one split of up to SPLIT_KEYS positions, for one KV head and
-// HEADS of the query heads that share it. So k and v are read once for all of these
-// heads. There are three phases with a barrier between them: scores, with four
+// HEADS of the query heads that share it. k and v are therefore read once for all of
+// these heads. There are three phases with a barrier between them: scores, with four
 // consecutive positions per thread; weights, relative to the largest score; the weighted
 // sum of the values, with one Pack of the head per thread. On software adapters every
-// load in a loop is a gather, even if lanes load the same address. So a thread takes four
-// positions for each load of q and of weights.
-// Ragged edge: positions that do not exist or are not visible are masked; heads beyond
+// load in a loop is a gather, even if lanes load the same address. A thread therefore
+// processes four positions for each load of q and of weights.
+// Ragged edge: positions that do not exist or are not visible are masked. Heads beyond
 // the group repeat its last head and are not stored.
 //
 // Fragments in common/: step, pack_f16 | pack_f32 | pack_f16_wide | pack_f32_wide,
@@ -129,8 +130,8 @@ fn attention_decode_per_thread(
             let slab = kv_slab(entry);
             let run = kv_run(entry, 1u, kv_head, params.n_kv_head) + pack;
             for (var key = max(page, seen / 4u * 4u); key < min(page + PAGE_SIZE, end); key += 4u) {
-                // A position that is not visible may hold anything. A visible neighbour
-                // is loaded in its place; its weight is 0.
+                // A position that is not visible may contain anything. A visible
+                // neighbour is loaded in its place, with weight 0.
                 let at = clamp(key + offsets, vec4<u32>(seen), vec4<u32>(end - 1u)) % PAGE_SIZE * packs + run;
                 let v0 = kv_load(slab, at.x);
                 let v1 = kv_load(slab, at.y);

@@ -2,15 +2,15 @@
 // where p = softmax over visible j of cap(scale * q[item] . k[j, kv_head])
 // (online softmax in f32: Milakov and Gimelshein 2018; tiled: Dao et al. 2022)
 //
-// An item is a row with one of the `group` query heads that share a KV head. One
-// workgroup computes 16 items of one KV head, with eight threads per item. Keys come in
-// tiles of 32 that start at multiples of 32, and sequences are processed one after
-// another. So the sums of a row depend neither on the chunk it came in nor on rows of
-// other sequences beside it. Tiles that no row of a sequence sees, above the diagonal or
-// before the window, are skipped. HEAD_DIM passes through workgroup memory in pieces of
-// 32, so any head size fits.
+// An item is a pair of a row and one of the `group` query heads that share a KV head. One
+// workgroup computes 16 items of one KV head, with eight threads per item. Keys are
+// processed in tiles of 32 that start at multiples of 32, and sequences are processed one
+// after another. The sums of a row therefore depend neither on its chunk nor on rows of
+// other sequences in the same pass. A tile is skipped if no row of a sequence sees it,
+// because it is above the diagonal or before the window. HEAD_DIM passes through
+// workgroup memory in pieces of 32, so any head size fits.
 // Ragged edge: missing items, keys and elements are loaded as zeros, masked and not
-// stored. The same holds for keys before the window, whose pages may already belong to
+// stored. The same applies to keys before the window, whose pages may already belong to
 // other sequences.
 //
 // Fragments in common/: step, pack_f16 | pack_f32, load_plain, rows_chunk | rows_batch,
@@ -32,7 +32,7 @@ var<workgroup> tile_kv: array<vec4<f32>, KEYS * 8u>;
 // [ITEMS, KEYS]: scores, then weights
 var<workgroup> scores: array<f32, ITEMS * KEYS>;
 
-// Positions that at least one row of a run sees: from `first` on, before `end`.
+// Positions that at least one row of a run sees: from `first` on, and before `end`.
 struct Seen {
     row: u32,
     first: u32,
@@ -64,7 +64,7 @@ fn attention_prefill(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
     let item = first_item + thread_item;
     let row = item / params.group;
     let head = kv_head * params.group + item % params.group;
-    // The row sees the positions from `own_first` on, before `own_end`.
+    // The row sees the positions from `own_first` on, and before `own_end`.
     let own_end = row_position(row) + 1u;
     let own_first = first_seen(own_end, params.window);
     // The four keys of this thread are 8 apart.

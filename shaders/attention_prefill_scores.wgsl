@@ -1,17 +1,18 @@
 // scores[kv_head, item, j - start] = cap(scale * q[item] . k[j, kv_head])
 // for j up to the position of the item's row
 //
-// The first of three prefill attention kernels for software adapters;
+// This is the first of three prefill attention kernels for software adapters.
 // attention_prefill_weights and attention_prefill_values follow. prefill_items defines
-// items and `start`. One thread computes ITEMS items against KEYS consecutive positions,
-// without a barrier. Software adapters gather each element of a load separately, so each
-// loaded value must serve several sums. The lanes of a workgroup differ in their
-// positions. Three small kernels without private arrays compile ten times faster on these
-// adapters than one kernel with them. Rows of several sequences are processed one
-// sequence after another. Positions above the diagonal of a sequence's last row are
-// skipped.
-// Ragged edge: items beyond the last repeat it and are not stored. Scores of positions
-// that a row does not see are not read later; their keys may hold anything.
+// items and `start`. One thread computes the scores of ITEMS items at KEYS consecutive
+// positions, without a barrier. Software adapters gather each element of a load
+// separately, so each loaded value must serve several sums. The lanes of a workgroup have
+// different positions. Three small kernels without private arrays compile ten times
+// faster on these adapters than one kernel with such arrays. Rows of several sequences
+// are processed one sequence after another. Positions above the diagonal of a sequence's
+// last row are skipped.
+// Ragged edge: items beyond the last one repeat it and are not stored. Scores of
+// positions that a row does not see are not read later, so their keys may contain
+// anything.
 //
 // Fragments in common/: step, pack_f16 | pack_f32 | pack_f16_wide | pack_f32_wide,
 // load_plain | load_wide, rows_chunk | rows_batch, softmax, kv_layout,

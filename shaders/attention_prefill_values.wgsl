@@ -1,16 +1,17 @@
 // out[item, :] = sum over j of weights[kv_head, item, j - start] * v[j, kv_head]
 //    / sum over j of weights[kv_head, item, j - start]
 //
-// The last of three prefill attention kernels for software adapters, after
+// This is the last of three prefill attention kernels for software adapters. It follows
 // attention_prefill_weights. One thread computes eight consecutive elements of ITEMS
 // items, without a barrier, so each gathered value serves several sums. The lanes of a
-// workgroup differ in their elements. Positions come in ascending order and in aligned
-// groups of four, so the sums of a row depend neither on the chunk it came in nor on rows
-// of other sequences beside it. Positions that no row of a sequence sees are skipped.
-// Ragged edges: items beyond the last item and elements beyond the head repeat the last
-// one and are not stored. In a group of four, positions before the first visible one and
-// after the last one repeat that position, because NaN may be stored there; their weights
-// are 0.
+// workgroup have different elements. Positions are processed in ascending order and in
+// aligned groups of four. The sums of a row therefore depend neither on its chunk nor on
+// rows of other sequences in the same pass. Positions that no row of a sequence sees are
+// skipped.
+// Ragged edges: items beyond the last item repeat it, elements beyond the head repeat the
+// last element, and neither are stored. In a group of four, positions before the first
+// visible one and after the last one repeat that position, because NaN may be stored
+// there. Their weights are 0.
 //
 // Fragments in common/: step, pack_f16 | pack_f32 | pack_f16_wide | pack_f32_wide,
 // load_plain | load_wide, rows_chunk | rows_batch, softmax, kv_layout, kv_by_8,

@@ -1,11 +1,11 @@
 // scores[kv_head, item, j - start] = exp(score - largest score of the item),
 // or 0 if the item's row does not see j
 //
-// The second of three prefill attention kernels for software adapters. It overwrites the
-// scores that attention_prefill_scores wrote. One thread processes one item, so each
-// weight takes one exp. The zeros extend as far as attention_prefill_values reads: to the
-// last position that a row of the block sees in the item's sequence, rounded up to a
-// multiple of four.
+// This is the second of three prefill attention kernels for software adapters. It
+// overwrites the scores that attention_prefill_scores wrote. One thread processes one
+// item, so each weight needs one exp. The zeros extend as far as attention_prefill_values
+// reads: to the last position that a row of the block sees in the item's sequence,
+// rounded up to a multiple of four.
 //
 // Fragments in common/: step, pack_f16 | pack_f32 | pack_f16_wide | pack_f32_wide,
 // load_plain | load_wide, rows_chunk | rows_batch, softmax, kv_layout, kv_by_8,
@@ -36,7 +36,7 @@ fn attention_prefill_weights(
     }
     let start = scores_start(run);
     let end = row_position(run_end) + 1u;
-    // The row sees the positions from `own_first` on, before `own_end`.
+    // The row sees the positions from `own_first` on, and before `own_end`.
     let own_end = row_position(row) + 1u;
     let own_first = first_seen(own_end, params.window);
     let first = scores_of(kv_head, vec4<u32>(item)).x;
@@ -54,7 +54,8 @@ fn attention_prefill_weights(
     }
 }
 
-// Returns which of four consecutive positions are from `first` on and before `end`.
+// Returns, for each of four consecutive positions, whether it is from `first` on and
+// before `end`.
 fn visible(key: u32, first: u32, end: u32) -> vec4<bool> {
     let keys = vec4<u32>(key) + vec4<u32>(0u, 1u, 2u, 3u);
     return (keys >= vec4<u32>(first)) & (keys < vec4<u32>(end));

@@ -10,9 +10,9 @@ struct ReduceParams {
     n_head: u32,
     // Splits per head for which `partial` has space.
     max_splits: u32,
-    // Most positions of a split.
+    // Maximum positions of a split.
     split_keys: u32,
-    // Positions that a row sees, its own included; the largest u32 means all.
+    // Number of positions that a row sees, including its own; the largest u32 means all.
     window: u32,
 }
 

@@ -1,7 +1,7 @@
 // out[row, :] = scale * wte[token_ids[row], :] [+ wpe[position of row, :]]
 //
-// One thread computes eight consecutive elements of one row. Rows whose token is in
-// another piece of wte are skipped: that piece's dispatch writes them.
+// One thread computes eight consecutive elements of one row. A row whose token is in
+// another piece of wte is skipped, because that piece's dispatch writes it.
 // Ragged edge: guarded; columns are padded to a multiple of 8.
 //
 // Fragments in common/: step, pack_f16 | pack_f32, weights_rows | weights_blocks,

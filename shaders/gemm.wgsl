@@ -1,9 +1,9 @@
 // out[m, n] = activate(sum over k of x[m, k] * weights[n, k] + bias[n])  [+ out[m, n]]
 //
-// One workgroup computes a tile of TILE_M x TILE_N outputs, each thread a block of
+// One workgroup computes a tile of TILE_M x TILE_N outputs, and each thread a block of
 // BLOCK_M x BLOCK_N. Tiles of x and of the weights pass through workgroup memory, TILE_K
 // of k at a time, while the next tiles wait in registers. Each output is summed over k in
-// ascending order, whatever M is. With SPLITS above 1, the workgroups of one tile share
+// ascending order, regardless of M. With SPLITS above 1, the workgroups of one tile share
 // k, and gemm_sum adds up their partial sums.
 // Ragged edge: n and k are padded to multiples of 8 with zeros. Weights beyond the end of
 // k are loaded as zeros. Rows of x beyond M repeat the last one and are not stored.
@@ -15,7 +15,7 @@
 const THREADS_M: u32 = TILE_M / BLOCK_M;
 const THREADS_N: u32 = TILE_N / BLOCK_N;
 const THREADS: u32 = THREADS_M * THREADS_N;
-// One vec4 of padding per row: writes for different k fall on different banks.
+// One vec4 of padding per row, so that writes for different k use different banks.
 const STRIDE_M: u32 = TILE_M / 4u + 1u;
 const STRIDE_N: u32 = TILE_N / 4u + 1u;
 // A load takes four rows by four k of x, or four rows by eight k of the weights.
@@ -85,7 +85,7 @@ fn keep_w(rows: Rows4, row4: u32, k: u32) {
     tile_w[at + 7u * STRIDE_N] = high[3];
 }
 
-// Adds the outer product of four x and four weights to `sum`; each column of `sum` is a
+// Adds the outer product of four x and four weights to `sum`. Each column of `sum` is a
 // row of outputs.
 fn add_outer(x4: vec4<f32>, w4: vec4<f32>, sum: mat4x4<f32>) -> mat4x4<f32> {
     return mat4x4<f32>(
@@ -113,8 +113,8 @@ fn gemm(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let thread_m = lane / THREADS_N;
     let thread_n = lane % THREADS_N;
 
-    // The first threads load x, the last ones the weights. Adjacent threads take adjacent
-    // k of one row.
+    // The first threads load x, and the last ones the weights. Adjacent threads load
+    // adjacent k of one row.
     let x_row4 = lane / (TILE_K / 4u);
     let x_k4 = lane % (TILE_K / 4u);
     let loads_x = lane < LOADS_X;

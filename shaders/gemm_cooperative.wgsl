@@ -1,15 +1,15 @@
 // out[m, n] = activate(sum over k of f16(x[m, k]) * f16(weights[n, k]) + bias[n])  [+ out[m, n]]
 //
-// For matrix units: f16 factors, f32 sums. One workgroup of 128 threads computes a tile
-// of TILE_M x TILE_N outputs in four blocks. A block is 4 x 2 matrices of SIDE x SIDE,
-// which a subgroup holds in registers. Tiles of x and of the weights pass through
-// workgroup memory while the next tiles wait in registers. Both are rounded to f16;
-// values beyond its range become its largest value. If a workgroup has fewer than four
-// subgroups, they take the blocks in rounds. If it has more, the others compute the last
-// block again and drop it. The elements of a matrix are accessible only through memory,
-// and operations on it must not be in a branch. So results reach the epilogue through
-// workgroup memory, and everything is padded.
-// Ragged edge: rows of x beyond M repeat the last one and are not stored; weights beyond
+// This kernel is for matrix units, with f16 factors and f32 sums. One workgroup of 128
+// threads computes a tile of TILE_M x TILE_N outputs in four blocks. A block consists of
+// 4 x 2 matrices of SIDE x SIDE, which a subgroup holds in registers. Tiles of x and of
+// the weights pass through workgroup memory while the next tiles wait in registers. Both
+// are rounded to f16; values beyond its range become its largest value. If a workgroup
+// has fewer than four subgroups, they process the blocks in rounds. If it has more, the
+// others compute the last block again and drop it. The elements of a matrix are
+// accessible only through memory, and operations on it must not be in a branch. Results
+// therefore reach the epilogue through workgroup memory, and everything is padded.
+// Ragged edge: rows of x beyond M repeat the last one and are not stored. Weights beyond
 // n and k are loaded as zeros.
 //
 // Fragments in common/: step, pack_f16 | pack_f32, weights_rows | weights_blocks,
@@ -21,9 +21,9 @@ const BLOCKS: u32 = 4u;
 const BLOCK_M: u32 = 4u * SIDE;
 const BLOCK_N: u32 = 2u * SIDE;
 const_assert TILE_M == 2u * BLOCK_M && TILE_N == 2u * BLOCK_N && TILE_K % SIDE == 0u;
-// Loads per thread: four of four k of x, and one of eight k of the weights.
+// Loads per thread: four loads of four k of x, and one of eight k of the weights.
 const_assert TILE_M * TILE_K == 16u * THREADS && TILE_N * TILE_K == 8u * THREADS;
-// 16 bytes of padding per row: rows fall on different banks and stay aligned.
+// 16 bytes of padding per row, so that rows use different banks and stay aligned.
 const STRIDE: u32 = TILE_K + 8u;
 const MATRIX: u32 = SIDE * SIDE;
 const F16_MAX: f32 = 65504.0;

@@ -2,7 +2,7 @@
 //
 // One thread adds up the splits of four consecutive outputs of one row, in ascending
 // order of k. One workgroup has 64 threads.
-// Ragged edge: n is padded to a multiple of 8 with zeros; threads beyond n do nothing.
+// Ragged edge: n is padded to a multiple of 8 with zeros. Threads beyond n do nothing.
 //
 // Fragments in common/: step, pack_f16 | pack_f32, weights_rows | weights_blocks,
 // activation, soft_cap, matmul, rope | rope_none, rows_chunk | rows_batch | none.

@@ -1,9 +1,9 @@
 // out[m, n] = activate(sum over k of weights[n, k] * input[m, k] + bias[n])  [+ out[m, n]]
 //
 // One workgroup computes four consecutive outputs, or eight if PARTS is 2, of BATCH rows.
-// Its threads stride over k in packs of eight weights, which serve all rows, and then
-// reduce.
-// Ragged edge: n and k are padded to multiples of 8 with zeros; rows beyond M repeat the
+// Its threads stride over k in packs of eight weights, which are used for all rows. Then
+// the threads reduce their sums.
+// Ragged edge: n and k are padded to multiples of 8 with zeros. Rows beyond M repeat the
 // last one and are not stored.
 //
 // Fragments in common/: step, pack_f16 | pack_f32, weights_rows | weights_blocks,

@@ -1,12 +1,12 @@
 // out[m, n] = activate(sum over k of weights[n, k] * input[m, k] + bias[n])  [+ out[m, n]]
 //
-// Gemv and gemm for software adapters. One thread computes eight consecutive outputs of
-// BATCH rows, in two passes over k with four outputs each. The weights are loaded once
-// for all rows. lavapipe emits code for every lane of a load, so a single pass over all
-// eight outputs would be more code than a core keeps decoded (benches/record/DECISIONS.md).
-// Adjacent threads take adjacent outputs and the same input. Each output is summed over k
-// in ascending order, whatever BATCH is.
-// Ragged edge: n and k are padded to multiples of 8 with zeros; threads beyond n and rows
+// This is gemv and gemm for software adapters. One thread computes eight consecutive
+// outputs of BATCH rows, in two passes over k with four outputs each. The weights are
+// loaded once for all rows. lavapipe emits code for every lane of a load, so a single
+// pass over all eight outputs would be more code than a core keeps decoded
+// (benches/record/DECISIONS.md). Adjacent threads compute adjacent outputs and read the
+// same input. Each output is summed over k in ascending order, regardless of BATCH.
+// Ragged edge: n and k are padded to multiples of 8 with zeros. Threads beyond n and rows
 // beyond M repeat the last one and store nothing.
 //
 // Fragments in common/: step, pack_f16 | pack_f32 | pack_f16_wide | pack_f32_wide,
@@ -32,8 +32,8 @@ fn gemv_per_thread(
     let first_m = group.z * BATCH;
     let last_m = step.n_rows - 1u;
     // After both passes these are the sums of the four lower and the four upper outputs.
-    // Elements are set one by one, because an array that is zeroed as a whole stays in
-    // memory and takes lavapipe's compiler six times as long.
+    // Elements are set one by one. An array that is zeroed as a whole stays in memory,
+    // and lavapipe's compiler then takes six times as long.
     var low: array<vec4<f32>, BATCH>;
     var high: array<vec4<f32>, BATCH>;
     for (var b = 0u; b < BATCH; b++) {

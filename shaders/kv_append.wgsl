@@ -2,7 +2,7 @@
 //
 // One thread copies eight consecutive elements of one KV head of one row, rounded to the
 // cache's type.
-// Ragged edge: guarded; HEAD_DIM is a multiple of 8, padded with zeros.
+// Ragged edge: guarded. HEAD_DIM is a multiple of 8, padded with zeros.
 //
 // Fragments in common/: step, pack_f16 | pack_f32, rows_chunk | rows_batch, kv_layout,
 // overflow_note | overflow_ignore, kv_write_1 | kv_write_4.

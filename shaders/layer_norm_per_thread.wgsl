@@ -3,7 +3,7 @@
 // so the second pass measures and removes it: the corrected two-pass algorithm, Chan,
 // Golub and LeVeque 1983)
 //
-// For software adapters: one thread computes one row, without a barrier.
+// This kernel is for software adapters: one thread computes one row, without a barrier.
 // Ragged edge: the padding of x is zero and is excluded from the variance. Weight and
 // bias are zero there, so out is zero too.
 //

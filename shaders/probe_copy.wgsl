@@ -1,8 +1,8 @@
 // out[i] = x[i], for i in 0..n
 //
-// Measures the bandwidth against which other kernels are compared. A workgroup copies
-// WORKGROUP_SIZE * ITEMS packs of 16 bytes. Adjacent threads take packs LANE_STRIDE
-// apart; a thread's successive packs are ITEM_STRIDE apart.
+// This kernel measures the bandwidth with which other kernels are compared. A workgroup
+// copies WORKGROUP_SIZE * ITEMS packs of 16 bytes. The packs of adjacent threads are
+// LANE_STRIDE apart, and a thread's successive packs are ITEM_STRIDE apart.
 // Ragged edge: guarded.
 //
 // Fragments in common/: none.

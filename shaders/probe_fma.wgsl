@@ -3,10 +3,10 @@
 // a(c) starts as (t mod 256) / 256 + c, plus 0, 1/4, 1/2 and 3/4 in the four elements. It
 // is replaced by a(c) * factor + offset, 4 * iterations times.
 //
-// Measures the rate of f32 arithmetic against which other kernels are compared. A thread
-// has CHAINS (2 or 4) vec4 whose updates do not wait for one another, and accesses memory
-// once.
-// Ragged edge: none, every thread has an output.
+// This kernel measures the rate of f32 arithmetic with which other kernels are compared.
+// A thread has CHAINS (2 or 4) vec4 whose updates do not wait for one another, and
+// accesses memory once.
+// Ragged edge: none, because every thread has an output.
 //
 // Fragments in common/: none.
 struct ProbeFmaParams {

@@ -1,9 +1,9 @@
 // out[t] = exclusive or of the packs of thread t: x[first(t) + j * ITEM_STRIDE] for j in 0..ITEMS
 //
-// Measures the bandwidth of kernels that read much more than they write. A workgroup
-// reads WORKGROUP_SIZE * ITEMS packs of 16 bytes. Adjacent threads start LANE_STRIDE
-// packs apart.
-// Ragged edge: guarded; a thread beyond n writes 0.
+// This kernel measures the bandwidth of kernels that read much more than they write. A
+// workgroup reads WORKGROUP_SIZE * ITEMS packs of 16 bytes. Adjacent threads start
+// LANE_STRIDE packs apart.
+// Ragged edge: guarded. A thread beyond n writes 0.
 //
 // Fragments in common/: none.
 struct ProbeReadParams {

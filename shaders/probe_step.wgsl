@@ -1,7 +1,7 @@
 // x[i] = x[i] + increment, for i in 0..WORKGROUP_SIZE
 //
-// The smallest dispatch: one workgroup, with one load and one store per thread. Repeated
-// on one buffer, each dispatch waits for the previous one.
+// This is the smallest dispatch: one workgroup, with one load and one store per thread.
+// If dispatches are repeated on one buffer, each waits for the previous one.
 // Ragged edge: none.
 //
 // Fragments in common/: none.

@@ -1,7 +1,7 @@
 // out[row, i] = x[row, i] / sqrt(mean over j of x[row, j]^2 + epsilon) * weight[i]  [+ out[row, i]]
 // (Zhang and Sennrich 2019, "Root Mean Square Layer Normalization")
 //
-// For software adapters: one thread computes one row, without a barrier.
+// This kernel is for software adapters: one thread computes one row, without a barrier.
 // Ragged edge: the padding of x is zero and adds nothing to the sum. The weight is zero
 // there, so the result is zero too.
 //

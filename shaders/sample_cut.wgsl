@@ -1,11 +1,12 @@
-// cut = (key, ties, weight of the key): where top-k and top-p end the order by falling
-// key, then rising id. (0, 0, 0) if neither is on.
+// cut = (key, ties, weight of the key): the end of the prefix that top-k and top-p keep,
+// in descending order of key, then ascending order of id. It is (0, 0, 0) if neither is
+// on.
 //
 // One workgroup does all the work. Top-k ends where the count of tokens reaches k. Top-p
 // ends where the sum of the tokens' weights reaches the fraction top_p of the weight that
-// top-k left. Each end is found in five levels: first among the bins, then by the four
+// top-k kept. Each end is found in five levels: first among the bins, then by the four
 // digits of the keys of that bin's tokens, which one pass over all weights has gathered.
-// A single loop handles all levels, since software adapters compile barriers slowly.
+// A single loop handles all levels, because software adapters compile barriers slowly.
 //
 // Fragments in common/: sample, order_key, wide, scan_pair, sample_weight.
 
@@ -28,8 +29,8 @@ var<workgroup> n_members: atomic<u32>;
 var<workgroup> counts: array<atomic<u32>, WORKGROUP_SIZE>;
 var<workgroup> low: array<atomic<u32>, WORKGROUP_SIZE>;
 var<workgroup> high: array<atomic<u32>, WORKGROUP_SIZE>;
-// The bin or digit at which a level ends, the amount still missing before it, and the sum
-// of the weights before it.
+// The bin or digit at which a level ends, the amount that is missing before it, and the
+// sum of the weights before it.
 var<workgroup> chosen: u32;
 var<workgroup> missing: vec2<u32>;
 var<workgroup> before_chosen: vec2<u32>;
@@ -48,7 +49,8 @@ fn quotient(a: vec2<u32>, b: vec2<u32>) -> u32 {
     return result + 1u;
 }
 
-// Returns floor(a * part / 2^32). It is above 0, since the largest weight is about 2^42.
+// Returns floor(a * part / 2^32). It is above 0, because the largest weight is about
+// 2^42.
 fn part_of(a: vec2<u32>, part: u32) -> vec2<u32> {
     return wide_add(wide_product(a.y, part), vec2<u32>(wide_product(a.x, part).y, 0u));
 }
@@ -63,7 +65,7 @@ fn gather_one(id: u32, weight: vec2<u32>, first_bin: u32, last_bin: u32) {
 }
 
 // Collects the tokens of the bins `first_bin` to `last_bin` in `members`, in any order.
-// All loads of a chunk come before the code that depends on them, so a GPU has them in
+// All loads of a chunk precede the code that depends on them, so that a GPU has them in
 // flight at once.
 fn gather(lane: u32, first_bin: u32, last_bin: u32) {
     for (var chunk = 0u; chunk < shape.n_chunks; chunk++) {
@@ -88,8 +90,8 @@ fn add_to_digit(digit: u32, count: u32, weight: vec2<u32>) {
     atomicAdd(&high[digit], weight.y + select(0u, 1u, before + weight.x < before));
 }
 
-// Adds up the members of a bin by the last digit of `key >> shift`; only members whose
-// digits before it are `prefix` count. Most members share their first digits, so a thread
+// Adds up the members of a bin by the last digit of `key >> shift`. Only members whose
+// earlier digits are `prefix` count. Most members share their first digits, so a thread
 // adds up successive members with the same digit before it adds to the digit's sum.
 fn tally(lane: u32, bin: u32, prefix: u32, shift: u32) {
     let n = atomicLoad(&n_members);
@@ -168,7 +170,7 @@ fn sample_cut(@builtin(local_invocation_index) lane: u32) {
                     rest = vec2<u32>(min(params.top_k, scanned.total.x), 0u);
                 }
             }
-            // The first bin or digit at which the amount is reached.
+            // The first bin or digit at which the sum reaches the amount.
             let through = select(scanned.sum.zw, scanned.sum.xy, by_count);
             let before = wide_subtract(through, select(part.zw, part.xy, by_count));
             if (wide_less(before, rest) && !wide_less(through, rest)) {

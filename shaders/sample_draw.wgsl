@@ -1,9 +1,9 @@
-// Chooses the token: the largest logit if greedy, else the first id at which the sum of
-// the survivors' weights, in order of id, exceeds the fraction u of their total. u, from
-// 0 to 1, is the generator's next number.
+// Selects the token. In greedy mode it is the largest logit. Otherwise it is the first id
+// at which the sum of the survivors' weights, in order of id, exceeds the fraction u of
+// their total. u is the generator's next number, from 0 to 1.
 //
 // One workgroup does all the work: it finds the chunk, then the token in it, and advances
-// the state. With GREEDY_ONLY the draw is left out of the program.
+// the state. With GREEDY_ONLY the program does not contain the draw.
 // Ragged edge: guarded.
 //
 // Fragments in common/: sample, order_key, wide, survivors, scan_pair, chacha.
@@ -36,9 +36,9 @@ struct SampleState {
 var<workgroup> best_key: atomic<u32>;
 var<workgroup> best_id: atomic<u32>;
 var<workgroup> any_nan: atomic<u32>;
-// Where the draw falls in the sum of all survivors' weights.
+// The place of the draw in the sum of all survivors' weights.
 var<workgroup> place: vec2<u32>;
-// The chunk that holds this place, and the sum over the chunks before it.
+// The chunk that contains this place, and the sum over the chunks before it.
 var<workgroup> chunk: u32;
 var<workgroup> base: vec4<u32>;
 var<workgroup> drawn: u32;
@@ -57,7 +57,7 @@ fn holds_place(before: vec4<u32>, through: vec4<u32>) -> bool {
     return !wide_less(place, surviving_weight(before)) && wide_less(place, surviving_weight(through));
 }
 
-// Sets `drawn` to the token whose share holds the draw.
+// Sets `drawn` to the token whose share contains the draw.
 fn draw(lane: u32) {
     var part = vec4<u32>(0u);
     if (lane < shape.n_chunks) {
@@ -78,7 +78,7 @@ fn draw(lane: u32) {
     }
     workgroupBarrier();
 
-    // A thread takes RUN consecutive ids.
+    // A thread processes RUN consecutive ids.
     let first = chunk * CHUNK + lane * RUN;
     let last = min(first + RUN, shape.n);
     part = vec4<u32>(0u);

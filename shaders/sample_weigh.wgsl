@@ -1,8 +1,8 @@
 // weights[i] = 2^42 exp((logits[i] - max) / temperature); bins[b] = (number of weights in
 // bin b, their sum)
 //
-// One workgroup computes one chunk. A 64-bit sum is two atomic words. Each addition sees
-// from the old value whether it carries, so the total is exact in any order.
+// One workgroup computes one chunk. A 64-bit sum is two atomic words. Each addition
+// detects a carry from the old value, so the total is exact in any order.
 // Ragged edge: guarded.
 //
 // Fragments in common/: sample, order_key, wide, sample_weight.

@@ -7,7 +7,7 @@
 // All floats are NaN if a logit is NaN or plus infinity, or if all are minus infinity.
 //
 // One thread merges the partial results of one row. Terms are summed in blocks of BLOCK,
-// then the block sums are added, so that errors stay small.
+// then the block sums are added, which keeps errors small.
 // Ragged edge: guarded.
 //
 // Fragments in common/: step, order_key, score.

@@ -2,9 +2,10 @@
 // number of tokens before the target) over a share of logits[row, 0..n]. score_merge
 // computes scores from these.
 //
-// For software adapters: a workgroup divides a chunk of CHUNK4 vec4 of one row among its
-// threads, without a barrier. Each thread takes every WORKGROUP_SIZE-th vec4. Terms are
-// summed in blocks of BLOCK, then the block sums are added, so that errors stay small.
+// This kernel is for software adapters. The threads of a workgroup share a chunk of
+// CHUNK4 vec4 of one row, without a barrier. Each thread reads every WORKGROUP_SIZE-th
+// vec4. Terms are summed in blocks of BLOCK, then the block sums are added, which keeps
+// errors small.
 // Ragged edge: guarded.
 //
 // Fragments in common/: step, order_key, score.

@@ -1,8 +1,8 @@
 //! Reading of files up to a maximum size, and writing of files completely or not at all.
 //!
 //! A new file is written under a temporary name in its directory and renamed when it is
-//! complete. So no reader sees a part of it, and an older file of that name stays until
-//! then.
+//! complete. No reader sees a partial file. An older file of that name stays until the
+//! rename.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 /// Reads a regular file of at most `max_bytes`.
 ///
 /// # Errors
-/// [`Error::Io`] when it cannot be read; [`Error::Model`] when it is not a file or is
+/// [`Error::Io`] if it cannot be read; [`Error::Model`] if it is not a regular file or is
 /// longer.
 pub fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     let io_error = |action: &'static str| move |source| Error::Io { action, path: path.to_owned(), source };
@@ -33,7 +33,7 @@ pub fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads a file of at most `max_bytes`; returns `None` if there is none.
+/// Reads a file of at most `max_bytes`; returns `None` if the file does not exist.
 ///
 /// # Errors
 /// The error of the operating system; also an error if the file is longer.
@@ -51,11 +51,11 @@ pub fn read_if_present(path: &Path, max_bytes: u64) -> io::Result<Option<Vec<u8>
     Ok(Some(bytes))
 }
 
-/// Writes `dir/name`. The last of several writers wins. Creates the directory if it is
-/// missing.
+/// Writes `dir/name`, and creates the directory if it is missing. If several writers
+/// write at once, the last one wins.
 ///
 /// # Errors
-/// [`Error::Io`] when the place cannot be written.
+/// [`Error::Io`] if the directory or the file cannot be written.
 pub fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let path = dir.join(name);
     let write = || -> io::Result<()> {
@@ -70,7 +70,7 @@ pub fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
 /// Checks that [`write()`] could write into `dir`.
 ///
 /// # Errors
-/// [`Error::Io`] when it could not.
+/// [`Error::Io`] if it could not.
 pub(crate) fn check_writable(dir: &Path) -> Result<()> {
     std::fs::create_dir_all(dir).and_then(|()| Temporary::create(dir)).map(drop).map_err(|source| Error::Io {
         action: "write",
@@ -79,14 +79,14 @@ pub(crate) fn check_writable(dir: &Path) -> Result<()> {
     })
 }
 
-/// Writes bytes as lower-case hexadecimal digits, as digests are shown.
+/// Writes bytes as lower-case hexadecimal digits.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A file that appears under its name only when it is complete. It is deleted if it is
-/// dropped unfinished.
+/// A file that gets its name only when it is complete. It is deleted if it is dropped
+/// before.
 #[cfg_attr(feature = "internals", visibility::make(pub))]
 pub(crate) struct NewFile {
     target: PathBuf,
@@ -98,8 +98,8 @@ impl NewFile {
     /// [`NewFile::finish`].
     ///
     /// # Errors
-    /// [`Error::Io`] when the directory cannot be written, or `path` exists and is not a
-    /// file.
+    /// [`Error::Io`] if the directory cannot be written, or if `path` exists and is not a
+    /// regular file.
     pub fn create(path: &Path) -> Result<Self> {
         let failed = |source| Error::Io { action: "write", path: path.to_owned(), source };
         // A symbolic link stays; its target is replaced.
@@ -118,7 +118,7 @@ impl NewFile {
     /// Appends bytes.
     ///
     /// # Errors
-    /// [`Error::Io`] when the disk is full or fails.
+    /// [`Error::Io`] if the disk is full or fails.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.temporary.write_all(bytes).map_err(|source| self.failed(source))
     }
@@ -126,7 +126,7 @@ impl NewFile {
     /// Gives the complete file its name.
     ///
     /// # Errors
-    /// [`Error::Io`] when the disk is full or fails.
+    /// [`Error::Io`] if the disk is full or fails.
     pub fn finish(self) -> Result<()> {
         let NewFile { target, temporary } = self;
         let file = temporary.into_inner().map_err(io::IntoInnerError::into_error);
@@ -148,7 +148,7 @@ impl NewFile {
 #[cfg_attr(feature = "internals", visibility::make(pub))]
 pub(crate) fn remove_unfinished() {
     for path in UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-        // Nothing more can be done about it.
+        // The program ends, so an error cannot be handled.
         let _ = std::fs::remove_file(path);
     }
 }
@@ -159,7 +159,7 @@ static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 /// A file with a temporary name, deleted unless it is renamed.
 struct Temporary {
     file: NamedTempFile,
-    /// Dropped after the file.
+    /// Declared after the file, so that it is dropped after it.
     _entry: Entry,
 }
 
@@ -173,10 +173,11 @@ impl Temporary {
         #[cfg(unix)]
         let builder = {
             use std::os::unix::fs::PermissionsExt;
-            // The umask applies, as to any new file.
+            // The umask applies, as it does to any new file.
             builder.permissions(std::fs::Permissions::from_mode(0o666))
         };
-        // Locked while the file appears, so that no file escapes `remove_unfinished`.
+        // The lock is held while the file is created, so `remove_unfinished` misses no
+        // file.
         let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
         let file = builder.tempfile_in(dir)?;
         let path = file.path().to_owned();

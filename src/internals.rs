@@ -1,4 +1,4 @@
-//! The door to the rooms that are private otherwise: for the program `wgpt`, for
+//! The door: access to the rooms that are otherwise private, for the program `wgpt`, for
 //! benchmarks, and for tests of kernels. Nothing here is stable.
 //!
 //! What it opens is sound or an `unsafe fn` with a `# Safety` section: a [`kernels`]
@@ -7,17 +7,17 @@
 //! [`kernels::Candidate::foreign`] made it, and only [`conformance::prepare_case`] and
 //! [`conformance::check_candidate`] run kernels with sizes from outside.
 
-/// Readings of the machine, models and kernels timed, records.
+/// Measurements of the machine, of models and of kernels, and their records.
 pub mod bench {
     pub use crate::bench::*;
 }
 
-/// Files of weights, and the small files beside them.
+/// Weight files, and the small files next to them.
 pub mod checkpoint {
     pub use crate::checkpoint::*;
 }
 
-/// The check-up with chosen kernel candidates.
+/// The check-up, with selectable kernel candidates.
 pub mod doctor {
     pub use crate::doctor::benchmark::*;
     pub use crate::doctor::kernels::*;
@@ -26,7 +26,8 @@ pub mod doctor {
     pub use crate::doctor::surroundings::*;
 }
 
-/// How kernels and sizes are decided, and saved sessions checked, before a model is loaded.
+/// Steps before a model is loaded: the choice of kernels and sizes, and the check of
+/// saved sessions.
 pub mod engine {
     pub use crate::engine::{
         Selection, check_budget, check_saved, load_model, prepare, select, tune_model, tuned_shapes,
@@ -38,12 +39,12 @@ pub mod gpu {
     pub use crate::gpu::*;
 }
 
-/// One operation a file, its kernel candidates and their WGSL.
+/// The operations, one per file, with their kernel candidates and WGSL.
 pub mod kernels {
     pub use crate::kernels::*;
 }
 
-/// The description of a model, its tensors, random weights.
+/// The description of a model, its tensors, and random weights.
 pub mod model {
     pub use crate::model::{
         Decoder, Dims, Model, STEPS_AHEAD_MAX, Weights, arch, check_tensors, decoder, random, rope, spec,
@@ -55,7 +56,7 @@ pub mod reference {
     pub use crate::reference::*;
 }
 
-/// The sampler's list of tokens.
+/// The sampler's candidate tokens.
 pub mod sampling {
     pub use crate::sampling::*;
 }
@@ -65,7 +66,7 @@ pub mod tensor {
     pub use crate::tensor::*;
 }
 
-/// Templates that are known by name, text without special tokens.
+/// Templates that are known by name, and text without special tokens.
 pub mod text {
     pub use crate::text::*;
 }
@@ -114,7 +115,7 @@ pub mod conformance {
     }
 }
 
-/// The search for the fastest kernels and its file of choices.
+/// The search for the fastest kernels, and the file of its choices.
 pub mod tune {
     pub use crate::tune::*;
 }

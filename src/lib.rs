@@ -55,26 +55,27 @@ pub use engine::{
     TurnStats,
 };
 pub use error::{Error, ErrorKind, Result};
-// How a model is loaded, and the memory that it takes.
+// Loading of a model, and the memory that it takes.
 pub use checkpoint::{ByteSource, GenerationConfig};
 pub use kernels::Candidate as KernelCandidate;
 pub use memory::{Change, Fit, MemoryGroup, MemoryPlan, OverBudget, PlanEntry};
 pub use model::{LoadPhase, LoadProgress, ModelOptions, ProgressFn};
 pub use tensor::DType;
 pub use tune::{Budget as TuningBudget, Progress as TuningProgress, Tuning};
-// Adapters and devices, the host's too.
+// Adapters and devices, including a device of the host program.
 pub use gpu::{
     AdapterReport, Backend, DevicePreview, DeviceType, Gpu, GpuContext, GpuOptions, GpuSource, LossSignal,
     Required, Strategy, adapters, required,
 };
 pub use wgpu;
-// Text and numbers around a model.
+// Text processing, sampling and log-probabilities.
 pub use sampling::{
     LogSoftmax, NllSum, Sampler, SamplingParams, TokenLogprobs, negative_log_likelihood, token_logprobs,
 };
 pub use text::{ChatTemplate, StreamDecoder, TemplateInput, Tokenizer};
 
-/// What a program with `#![forbid(unsafe_code)]` cannot do, each for the reason given.
+/// Tests of what safe code can do without the door. Each example fails with the named
+/// error, or compiles.
 ///
 /// It cannot name the recorder of kernels:
 ///
@@ -100,9 +101,9 @@ pub use text::{ChatTemplate, StreamDecoder, TemplateInput, Tokenizer};
 #[cfg(doctest)]
 struct DoorIsShut;
 
-/// What stays unsafe when the door is open.
+/// Tests of what safe code can do through the door.
 ///
-/// A recording has checks:
+/// A recording with checks is safe:
 ///
 /// ```
 /// #![forbid(unsafe_code)]
@@ -113,7 +114,7 @@ struct DoorIsShut;
 /// }
 /// ```
 ///
-/// One without checks is unsafe:
+/// A recording without checks is unsafe:
 ///
 /// ```compile_fail,E0133
 /// use wgpt::internals::gpu::{Params, Recorder};
@@ -123,7 +124,7 @@ struct DoorIsShut;
 /// }
 /// ```
 ///
-/// So is a candidate of foreign shaders:
+/// A candidate with foreign shaders is unsafe:
 ///
 /// ```compile_fail,E0133
 /// use wgpt::Strategy;

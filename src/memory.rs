@@ -51,9 +51,9 @@ impl MemoryGroup {
 /// The GPU memory that a model will need, computed before anything is allocated.
 ///
 /// The plan covers the pages of one context. If further sessions need more pages, the KV
-/// pool grows; while it grows, old and new slabs exist together. A running generation
-/// with steps ahead takes about 2 KB more, and the first step within a frame budget about
-/// 32 bytes. Everything else stays as planned.
+/// pool grows. While it grows, old and new slabs exist at the same time. A running
+/// generation with steps ahead takes about 2 KB more, and the first step within a frame
+/// budget about 32 bytes. Everything else stays as planned.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct MemoryPlan {
     /// Every buffer or family of buffers.
@@ -110,7 +110,7 @@ impl fmt::Display for Change {
     }
 }
 
-/// A set of option changes with which a model fits its budget, verified by planning it.
+/// A set of option changes that makes a model fit its budget. A new plan has verified it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Fit {
     /// The changes to make.
@@ -135,9 +135,9 @@ pub struct OverBudget {
     pub plan: MemoryPlan,
     /// The budget in bytes.
     pub budget_bytes: u64,
-    /// The changes that fit. Each entry is a single change; if no single change is
-    /// enough, the only entry combines all of them, with the longest context that then
-    /// fits if a shorter one is still needed. Empty if nothing fits.
+    /// The changes that fit. Each entry is a single change. If no single change is
+    /// enough, the only entry combines all of them; if that is still too much, it also
+    /// has the longest context that fits. Empty if nothing fits.
     pub fits: Vec<Fit>,
     /// The least that the model can take, in bytes: every change applied, and a context
     /// of 1.

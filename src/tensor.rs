@@ -1,7 +1,8 @@
 //! Element types and shapes. This module does not use wgpu, so every module may use it.
 //!
-//! Kernels read f16 by `unpack2x16float`. Kernels with native f16 loads were left out: they are
-//! no faster on lavapipe, and on GPUs the conversion is one instruction. Arithmetic is f32.
+//! Kernels read f16 with `unpack2x16float`. There are no kernels with native f16 loads:
+//! they are no faster on lavapipe, and on GPUs the conversion is one instruction.
+//! Arithmetic is f32.
 
 use std::fmt;
 use std::str::FromStr;
@@ -122,7 +123,7 @@ impl Axis {
         i / self.size * self.padded + i % self.size
     }
 
-    /// Returns the element of the checkpoint's axis at `position`; `None` in the padding.
+    /// Returns the element of the checkpoint's axis at `position`; `None` for padding.
     #[must_use]
     pub const fn element(&self, position: usize) -> Option<usize> {
         let (group, offset) = (position / self.padded, position % self.padded);

@@ -2,7 +2,7 @@
 // is 0, so padded outputs stay 0.
 
 // tanh, computed with exp. The argument is clamped because compilers may assume that
-// infinity does not occur; tanh(±10) is ±1 in f32. The absolute error is below 2e-7.
+// infinity does not occur. tanh(±10) is ±1 in f32. The absolute error is below 2e-7.
 fn tanh_clamped(x: vec4<f32>) -> vec4<f32> {
     let e = exp(2.0 * clamp(x, vec4<f32>(-10.0), vec4<f32>(10.0)));
     return 1.0 - 2.0 / (e + 1.0);

@@ -15,11 +15,11 @@ struct AttentionParams {
     scale: f32,
     // Bound of the scores; unused unless CAPPED is 1.
     soft_cap: f32,
-    // Positions that a row sees, its own included; the largest u32 means all.
+    // Number of positions that a row sees, including its own; the largest u32 means all.
     window: u32,
     // HEAD_DIM / 8 as a parameter, so that loops over it are not unrolled.
     packs: u32,
-    // Splits per head for which `partial` has space; only the decode kernels read it.
+    // Splits per head for which `partial` has space. Only the decode kernels read it.
     max_splits: u32,
     // Shape of the scores that pass between the per-thread prefill kernels: positions per
     // item, and items (rows times `group`) per KV head.

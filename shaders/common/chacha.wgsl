@@ -1,5 +1,5 @@
-// ChaCha with 8 rounds (Bernstein 2008), stream 0: the generator that the CPU sampler
-// uses. Each block is computed from its number.
+// ChaCha with 8 rounds (Bernstein 2008), stream 0. The CPU sampler uses the same
+// generator. Each block is computed from its number.
 
 fn quarter_round(v: vec4<u32>) -> vec4<u32> {
     var a = v.x + v.y;

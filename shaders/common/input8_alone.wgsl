@@ -1,4 +1,4 @@
-// Each thread separately reads eight elements of a gemv input, as two shares of four.
+// Each thread reads eight elements of a gemv input alone, as two shares of four.
 alias Load = vec4<f32>;
 alias Share = vec4<f32>;
 const SHARES: u32 = 2u;
@@ -7,13 +7,14 @@ fn load_share(value: Load) -> Share {
     return value;
 }
 
-// Returns which elements of a row's share number `at` are among the row's first n.
+// Returns which elements of a row's share number `at` are among the row's first n
+// elements.
 fn share_below(at: u32, n: u32) -> vec4<bool> {
     let first = 4u * at;
     return vec4<u32>(first, first + 1u, first + 2u, first + 3u) < vec4<u32>(n);
 }
 
-// Returns the sum of the shares of all threads that read together: here of one thread.
+// Returns the sum of the shares of all threads that read together. Here it is one thread.
 fn sum_shares(own: Share) -> f32 {
     return dot(own, Share(1.0));
 }

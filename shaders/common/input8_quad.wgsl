@@ -1,9 +1,8 @@
 // Four threads read eight elements of a gemv input together. Each loads two f32 with one
-// 64-bit load and passes them on within the subgroup. Software adapters load lane by
-// lane, even if all lanes need the same value. Together, eight elements cost one load per
-// lane instead of eight 32-bit loads, and a broadcast stays in registers. A WebGPU
-// subgroup has at least four threads; all of them call these functions in uniform control
-// flow.
+// 64-bit load and shares them within the subgroup. Software adapters load lane by lane,
+// even if all lanes need the same value. Together, the threads need one load per lane
+// instead of eight 32-bit loads, and a broadcast stays in registers. A WebGPU subgroup
+// has at least four threads. All of them call these functions in uniform control flow.
 alias Load = u64;
 alias Share = vec2<f32>;
 const SHARES: u32 = 4u;
@@ -12,7 +11,8 @@ fn load_share(value: Load) -> Share {
     return vec2<f32>(bitcast<f32>(u32(value)), bitcast<f32>(u32(value >> 32u)));
 }
 
-// Returns which elements of a row's share number `at` are among the row's first n.
+// Returns which elements of a row's share number `at` are among the row's first n
+// elements.
 fn share_below(at: u32, n: u32) -> vec2<bool> {
     return vec2<u32>(2u * at, 2u * at + 1u) < vec2<u32>(n);
 }

@@ -1,6 +1,6 @@
 // The input of a one-row gemv after a layer normalization, computed as in layer_norm:
 // (x - mean) / sqrt(variance + epsilon) * weight + bias.
-// Each workgroup computes it for itself.
+// Each workgroup computes the norm separately.
 // Ragged edge: the padding of x is zero and is excluded from the variance; weight and
 // bias are zero there.
 // [first_row + n_rows, 8 * k8]
@@ -8,7 +8,8 @@
 // [2, 8 * k8]: weight, then bias
 @group(0) @binding(6) var<storage, read> scale: array<vec4<f32>>;
 
-// Each of several rows would need its own statistics; a separate norm kernel serves them.
+// Each of several rows would need its own statistics. A separate norm kernel computes
+// them.
 const_assert BATCH == 1u;
 
 // The mean, then 1 / sqrt(variance + epsilon).
@@ -43,7 +44,7 @@ fn input(slot: u32, row: u32, k4: u32) -> vec4<f32> {
     return d * statistics.y * scale[k4] + scale[params.k8 * 2u + k4];
 }
 
-// Returns 1: `input` already includes every factor.
+// Returns 1, because `input` already includes every factor.
 fn input_factor(slot: u32, lane: Lane) -> f32 {
     return 1.0;
 }

@@ -1,9 +1,9 @@
 // The input of a one-row per-thread gemv after a layer normalization, computed as in
 // layer_norm:
 // (x - mean) / sqrt(variance + epsilon) * weight + bias.
-// Each workgroup computes it for itself and keeps it in workgroup memory. For software
-// adapters, whose workgroups are one vector wide: each lane sums its own part, then every
-// lane sums all parts.
+// Each workgroup computes the norm separately and stores it in workgroup memory. This is
+// for software adapters, whose workgroups are one vector wide. Each lane sums its own
+// part, then every lane sums all parts.
 // Ragged edge: the padding of x is zero and is excluded from the variance; weight and
 // bias are zero there.
 // [first_row + n_rows, 8 * k8]
@@ -11,7 +11,8 @@
 // [2, 8 * k8]: weight, then bias
 @group(0) @binding(6) var<storage, read> scale: array<Load>;
 
-// Each of several rows would need its own statistics; a separate norm kernel serves them.
+// Each of several rows would need its own statistics. A separate norm kernel computes
+// them.
 const_assert BATCH == 1u;
 
 // [8 * k8]
@@ -65,7 +66,7 @@ fn input(slot: u32, row: u32, at: u32) -> Share {
     return normed[at];
 }
 
-// Returns 1: `input` already includes every factor.
+// Returns 1, because `input` already includes every factor.
 fn input_factor(slot: u32, lane: Lane) -> f32 {
     return 1.0;
 }

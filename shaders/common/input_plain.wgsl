@@ -11,7 +11,7 @@ fn input(slot: u32, row: u32, k4: u32) -> vec4<f32> {
     return x[row * params.k8 * 2u + k4];
 }
 
-// Returns 1: the input needs no factor.
+// Returns 1, because the input needs no factor.
 fn input_factor(slot: u32, lane: Lane) -> f32 {
     return 1.0;
 }

@@ -13,7 +13,7 @@ fn input(slot: u32, row: u32, at: u32) -> Share {
     return load_share(x[row * params.k8 * SHARES + at]);
 }
 
-// Returns 1: the input needs no factor.
+// Returns 1, because the input needs no factor.
 fn input_factor(slot: u32, lane: Lane) -> f32 {
     return 1.0;
 }

@@ -1,8 +1,8 @@
 // The input of a gemv after an RMS norm:
 // x / sqrt(mean of x^2 + epsilon) * weight.
-// The reciprocal root is one factor per row. So the gemv sums x * weight, `input` adds up
-// the squares of the elements that it reads, and the factor is applied at the end. There
-// is no separate pass over x.
+// The reciprocal root is one factor per row, so it is applied at the end. The gemv sums x
+// * weight, and `input` adds up the squares of the elements that it reads. There is no
+// separate pass over x.
 // Ragged edge: the padding of x is zero.
 // [first_row + n_rows, 8 * k8]
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
@@ -25,7 +25,7 @@ fn input(slot: u32, row: u32, k4: u32) -> vec4<f32> {
     return value * scale[k4];
 }
 
-// Returns the factor that `input` leaves out. Call in uniform control flow.
+// Returns the factor that `input` omits. Call in uniform control flow.
 fn input_factor(slot: u32, lane: Lane) -> f32 {
     let total = workgroup_sum(vec4<f32>(squares[slot]), lane).x;
     return inverseSqrt(total / f32(params.norm_n) + params.epsilon);

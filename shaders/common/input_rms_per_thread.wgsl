@@ -1,9 +1,9 @@
 // The input of a per-thread gemv after an RMS norm:
 // x / sqrt(mean of x^2 + epsilon) * weight.
-// The reciprocal root is one factor per row. So the gemv sums x * weight, `input` adds up
-// the squares of the elements that it reads, and the factor is applied at the end. There
-// is no separate pass over x and no barrier, since every pass over the weights reads all
-// of x anyway.
+// The reciprocal root is one factor per row, so it is applied at the end. The gemv sums x
+// * weight, and `input` adds up the squares of the elements that it reads. There is no
+// separate pass over x and no barrier, because every pass over the weights reads all of x
+// anyway.
 // Ragged edge: the padding of x is zero.
 // [first_row + n_rows, 8 * k8]
 @group(0) @binding(2) var<storage, read> x: array<Load>;
@@ -30,7 +30,7 @@ fn input(slot: u32, row: u32, at: u32) -> Share {
     return value * load_share(scale[at]);
 }
 
-// Returns the factor that `input` leaves out. Call in uniform control flow.
+// Returns the factor that `input` omits. Call in uniform control flow.
 fn input_factor(slot: u32, lane: Lane) -> f32 {
     return inverseSqrt(sum_shares(squares[slot]) / f32(params.norm_n) + params.epsilon);
 }

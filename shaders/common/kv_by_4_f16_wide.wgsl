@@ -1,4 +1,4 @@
-// Reads four values of an f16 cache per load of 64 bits.
+// Reads four values of an f16 cache per 64-bit load.
 alias KvPack = u64;
 alias KvValues = vec4<f32>;
 

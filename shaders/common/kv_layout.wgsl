@@ -1,4 +1,4 @@
-// Where the keys and values of a position are stored in the paged cache.
+// The location of the keys and values of a position in the paged cache.
 //
 // A page holds PAGE_SIZE positions of one layer: [2 (k, v), n_kv_head, PAGE_SIZE,
 // HEAD_DIM]. The page table maps each page number of a sequence to an entry: the slab (one

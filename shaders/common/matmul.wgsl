@@ -40,7 +40,7 @@ struct MatmulParams {
 // [n_rows, 4 * out_stride4]
 @group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
 
-// Adds the bias to four consecutive outputs; `column` counts vec4 of the whole matrix.
+// Adds the bias to four consecutive outputs. `column` counts vec4 of the whole matrix.
 fn biased(column: u32, sum: vec4<f32>) -> vec4<f32> {
     var value = sum;
     if (params.has_bias == 1u) {
@@ -67,7 +67,8 @@ fn finished(row: u32, column: u32, sum: vec4<f32>) -> vec4<f32> {
     return rotated(row, column, value);
 }
 
-// Finishes and stores four consecutive outputs of one row; `n4` counts vec4 of this piece.
+// Finishes and stores four consecutive outputs of one row. `n4` counts vec4 of this
+// piece.
 fn epilogue(row: u32, n4: u32, sum: vec4<f32>) {
     let column = params.out_offset4 + n4;
     var value = finished(row, column, sum);

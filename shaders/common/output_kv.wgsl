@@ -1,6 +1,6 @@
 // The output of the projection to q, k and v: rows of N_HEAD query heads, then N_KV_HEAD
-// heads each of k and v. q goes to `out`. k and v are rounded to the cache's type and go
-// to the row's position in the cache, as kv_append stores them.
+// heads each of k and v. q is stored in `out`. k and v are rounded to the cache's type
+// and stored at the row's position in the cache, as kv_append does.
 // [pages of the sequences]
 @group(0) @binding(7) var<storage, read> page_table: array<u32>;
 // [pages of the slab, 2, N_KV_HEAD, PAGE_SIZE, HEAD_DIM]

@@ -1,6 +1,6 @@
 // Definitions shared by the three prefill attention kernels for software adapters. An
-// item is a row with one of the `group` query heads that share a KV head. Items come in
-// blocks of four. The rows of one sequence within a block are a run.
+// item is a pair of a row and one of the `group` query heads that share a KV head. Items
+// are divided into blocks of four. The rows of one sequence within a block are a run.
 
 const_assert ITEMS == 4u;
 
@@ -21,20 +21,21 @@ fn items_of(block: u32, kv_head: u32) -> Items {
     return Items(own, items, items / params.group, heads);
 }
 
-// Returns which items belong to a run. Items beyond the last are excluded, so each is
-// stored once.
+// Returns which items belong to a run. Items beyond the last one are excluded, so each
+// item is stored once.
 fn of_run(block: Items, run: u32, run_end: u32) -> vec4<bool> {
     let inside = (block.rows >= vec4<u32>(run)) & (block.rows <= vec4<u32>(run_end));
     return inside & (block.own == block.items);
 }
 
-// Returns the position where a run's scores start: the first position that the run's
+// Returns the position at which a run's scores start: the first position that the run's
 // first row sees, rounded down to a multiple of KEYS.
 fn scores_start(run: u32) -> u32 {
     return first_seen(row_position(run) + 1u, params.window) / KEYS * KEYS;
 }
 
-// Returns where the items' scores start, in vec4, in [n_kv_head, score_items, score_keys / 4].
+// Returns the indices at which the items' scores start, in vec4, in [n_kv_head,
+// score_items, score_keys / 4].
 fn scores_of(kv_head: u32, items: vec4<u32>) -> vec4<u32> {
     return (vec4<u32>(kv_head * params.score_items) + items) * (params.score_keys / 4u);
 }

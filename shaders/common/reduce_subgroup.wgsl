@@ -1,4 +1,4 @@
-// Workgroup reductions by subgroup operations, for any subgroup size.
+// Workgroup reductions with subgroup operations, for any subgroup size.
 struct Lane {
     @builtin(local_invocation_index) index: u32,
     @builtin(subgroup_invocation_id) in_subgroup: u32,

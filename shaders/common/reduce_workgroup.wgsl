@@ -1,4 +1,4 @@
-// Workgroup reductions through workgroup memory; WORKGROUP_SIZE is a power of two.
+// Workgroup reductions through workgroup memory. WORKGROUP_SIZE is a power of two.
 struct Lane {
     @builtin(local_invocation_index) index: u32,
 }

@@ -1,9 +1,9 @@
-// Rows of any sequences: a decode step or a packed pass. The array has as many rows as
-// `ROWS_MAX` in Rust.
+// Rows of any sequences: a decode step or a packed pass. The array has `ROWS_MAX` rows,
+// as in Rust.
 struct Row {
     // Position in its sequence.
     position: u32,
-    // Positions of its sequence in the KV cache, its own included.
+    // Positions of its sequence in the KV cache, including its own.
     kv_len: u32,
     // Index in the page table of its sequence's first page.
     first_page: u32,

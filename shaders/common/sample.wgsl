@@ -1,10 +1,10 @@
 // Sizes, parameters and the cut, shared by the sampler's kernels.
 //
 // The weight of a token is 2^42 exp((logit - max) / temperature) as an integer, so sums
-// are exact and independent of their order. Tokens are ordered by falling key, then
-// rising id. The cut ends a prefix of this order: all tokens above the cut's key, then
-// the first `ties` tokens at that key. The survivors of the filters are the tokens in the
-// prefix whose weight is at least min_weight.
+// are exact and independent of their order. Tokens are ordered descending by key, then
+// ascending by id. The cut ends a prefix of this order: all tokens above the cut's key,
+// then the first `ties` tokens at that key. The survivors of the filters are the tokens
+// in the prefix whose weight is at least min_weight.
 const CHUNK: u32 = 2048u;
 
 struct SampleShape {
@@ -15,7 +15,7 @@ struct SampleShape {
 }
 
 struct SampleParams {
-    // 1 takes the largest logit.
+    // 1 selects the largest logit.
     greedy: u32,
     // Tokens that top-k keeps.
     top_k: u32,

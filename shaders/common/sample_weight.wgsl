@@ -1,4 +1,5 @@
-// Token weights, in integer arithmetic only: the same on every adapter.
+// Token weights, computed only in integer arithmetic, so they are the same on every
+// adapter.
 
 // The largest key of all chunks. The kernels read `chunks`: [n_chunks] (key, id, NaN, 0).
 struct Top {
@@ -7,11 +8,11 @@ struct Top {
     far: bool,
 }
 
-// If the shift of a float is at least FAR_SHIFT, any other float differs from it by 2^39
-// units or more: at least 64 octaves.
+// If the shift of a float is at least FAR_SHIFT, any other float differs from it by at
+// least 2^39 units, which are at least 64 octaves.
 const FAR_SHIFT: i32 = 40;
 
-// Returns how far the last bit of a finite float is above 2^lsb, in bits.
+// Returns the number of bits by which the last bit of a finite float is above 2^lsb.
 fn shift_of(bits: u32) -> i32 {
     return i32(max((bits >> 23u) & 0xffu, 1u)) - 150 - params.lsb;
 }
@@ -22,7 +23,7 @@ fn fixed_of(bits: u32) -> vec2<u32> {
     let normal = (bits & 0x7f800000u) != 0u;
     let mantissa = (bits & 0x7fffffu) | select(0u, 0x800000u, normal);
     let shift = shift_of(bits);
-    // A mantissa has 24 bits: nothing is left of it after a shift by more than 24.
+    // A mantissa has 24 bits, so a shift by more than 24 leaves nothing of it.
     let right = u32(clamp(-shift, 1, 25));
     let rounded = vec2<u32>((mantissa + (1u << (right - 1u))) >> right, 0u);
     let left = wide_shift_left(vec2<u32>(mantissa, 0u), u32(clamp(shift, 0, FAR_SHIFT)));
@@ -35,9 +36,9 @@ fn top_of(key: u32) -> Top {
     return Top(key, fixed_of(bits), shift_of(bits) >= FAR_SHIFT);
 }
 
-// Returns 2^42 * 2^-(x / 2^32), up to a factor that all weights share; falls with x. For
-// g from 0 to 1, 2^g - 1 is g times a polynomial that interpolates (2^g - 1) / g at the
-// seven Chebyshev nodes. After rounding, the error of 2^g is below 1.4e-9.
+// Returns 2^42 * 2^-(x / 2^32), up to a factor that all weights share. It decreases with
+// x. For g from 0 to 1, 2^g - 1 is g times a polynomial that interpolates (2^g - 1) / g
+// at the seven Chebyshev nodes. After rounding, the error of 2^g is below 1.4e-9.
 fn exp2_fixed(x: vec2<u32>) -> vec2<u32> {
     let g = ~x.x;
     var sum = 0x00015bd2u;
@@ -64,7 +65,7 @@ fn weight_of(key: u32, top: Top) -> vec2<u32> {
     return exp2_fixed(wide_add(wide_product(distance.y, params.scale), vec2<u32>(low, 0u)));
 }
 
-// Returns the bin in which a weight above 0 is counted: four bins per octave.
+// Returns the bin that counts a weight above 0. There are four bins per octave.
 fn bin_of(weight: vec2<u32>) -> u32 {
     let octave = select(firstLeadingBit(weight.x), 32u + firstLeadingBit(weight.y), weight.y != 0u);
     let quarter = wide_shift_right(wide_shift_left(weight, 2u), octave).x & 3u;

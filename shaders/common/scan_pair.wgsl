@@ -1,13 +1,14 @@
-// Inclusive prefix sums of pairs of 64-bit integers over the threads; WORKGROUP_SIZE is 256.
+// Inclusive prefix sums of pairs of 64-bit integers over the threads. WORKGROUP_SIZE is
+// 256.
 //
-// The scan has two levels of 16, since software adapters compile and run barriers slowly.
-// It needs three barriers; a scan by doubling needs 17.
+// The scan has two levels of 16, because software adapters compile and run barriers
+// slowly. It needs three barriers; a scan by doubling needs 17.
 const GROUP: u32 = 16u;
 
 struct ScannedPair {
-    // Over this thread and those before it.
+    // The sum over this thread and those before it.
     sum: vec4<u32>,
-    // Over all threads.
+    // The sum over all threads.
     total: vec4<u32>,
 }
 

@@ -1,9 +1,9 @@
-// Parameters, inputs, order and weights of logits, shared by the score kernels.
+// Parameters, inputs, order and weights of logits for the score kernels.
 //
 // Weights are exp(logit - max), where max is the largest of the summed logits, so none
-// overflows. Halves of logits are subtracted, since the difference of two logits may
-// exceed f32. NaN and infinity are detected by their bits, since compilers may assume
-// that they do not occur.
+// overflows. The code subtracts halves of logits, because the difference of two logits
+// may exceed f32. NaN and infinity are detected by their bits, because compilers may
+// assume that they do not occur.
 struct ScoreParams {
     // Logits per row.
     n: u32,
@@ -21,7 +21,7 @@ struct ScoreParams {
 // [first_row + n_rows]
 @group(0) @binding(3) var<storage, read> targets: array<u32>;
 
-// Returns the key of a logit; NaN of either sign is above all others.
+// Returns the key of a logit. NaN of either sign is above all others.
 fn score_key(bits: u32) -> u32 {
     return select(order_key(bits), 0xffffffffu, (bits & 0x7fffffffu) > 0x7f800000u);
 }
@@ -30,7 +30,7 @@ fn score_ids(i: u32) -> vec4<u32> {
     return vec4<u32>(4u * i, 4u * i + 1u, 4u * i + 2u, 4u * i + 3u);
 }
 
-// Returns the keys of four logits; 0, below all others, in the padding of a row.
+// Returns the keys of four logits. In the padding of a row they are 0, below all others.
 fn score_keys(bits: vec4<u32>, ids: vec4<u32>) -> vec4<u32> {
     let keys = vec4<u32>(score_key(bits.x), score_key(bits.y), score_key(bits.z), score_key(bits.w));
     return select(vec4<u32>(0u), keys, ids < vec4<u32>(params.n));
@@ -42,7 +42,7 @@ fn half_logit(key: u32) -> f32 {
 
 // Returns exp(logit - max); 0 for minus infinity and padding.
 fn score_weights(bits: vec4<u32>, keys: vec4<u32>, half_max: f32) -> vec4<f32> {
-    // e^-100 is negligible beside the maximum's weight of 1.
+    // e^-100 is negligible compared to the maximum's weight of 1.
     let below = max(0.5 * bitcast<vec4<f32>>(bits) - half_max, vec4<f32>(-50.0));
     return select(vec4<f32>(0.0), exp(2.0 * below), keys > vec4<u32>(KEY_MINUS_INFINITY));
 }
@@ -72,7 +72,7 @@ struct ScoreBest {
 }
 
 fn score_better(best: ScoreBest, keys: vec4<u32>, ids: vec4<u32>) -> ScoreBest {
-    // Ids rise, so a later equal key never wins.
+    // Ids increase, so a later equal key never wins.
     let wins = keys > best.keys;
     return ScoreBest(select(best.keys, keys, wins), select(best.ids, ids, wins));
 }

@@ -1,5 +1,5 @@
-// Represents minus infinity, which compilers may assume not to occur. exp of its distance
-// to any score is 0.
+// Represents minus infinity, because compilers may assume that infinity does not occur.
+// exp of its distance to any score is 0.
 const MASKED: f32 = -1e30;
 
 // Returns exp of a number that is at most 0.

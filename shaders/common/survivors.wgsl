@@ -7,8 +7,9 @@
 // [1]: (key, ties, weight of the key)
 @group(0) @binding(4) var<storage, read> cut: array<vec4<u32>>;
 
-// Returns what a token below n adds to the sum: its weight if its key is above the cut's,
-// a count of 1 if the keys are equal, nothing if its weight is below min_weight.
+// Returns the contribution of a token below n to the sum: its weight if its key is above
+// the cut's, a count of 1 if the keys are equal, nothing if its weight is below
+// min_weight.
 fn survivor(id: u32) -> vec4<u32> {
     let weight = weights[id];
     let key = order_key(logits[id]);
@@ -23,7 +24,8 @@ fn survivor(id: u32) -> vec4<u32> {
     return part;
 }
 
-// Returns the total weight of a sum; only the first `ties` tokens at the cut's key count.
+// Returns the total weight of a sum. Of the tokens at the cut's key, the first `ties`
+// count.
 fn surviving_weight(sum: vec4<u32>) -> vec2<u32> {
     return wide_add(sum.xy, wide_times(cut[0].zw, min(sum.z, cut[0].y)));
 }

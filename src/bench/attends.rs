@@ -1,4 +1,4 @@
-//! Attention options of a free shape, written after its sizes: `9x64:kv=3:window=512`.
+//! Attention options of a free shape. They follow its sizes: `9x64:kv=3:window=512`.
 
 use std::str::FromStr;
 
@@ -6,7 +6,7 @@ use super::shapes::ELEMS_MAX;
 use crate::conformance::cases::{AttentionCase, Case, KvAppendCase, ReduceCase};
 use crate::error::{Error, Result};
 
-/// Attention options after a shape's sizes, each preceded by a colon.
+/// Attention options that follow a shape's sizes, each preceded by a colon.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Attends {
     /// `kv=N`: key/value heads; must divide the number of heads.

@@ -9,7 +9,7 @@ use crate::error::Result;
 
 /// Runs [`super::run_model_test`] for several sequences.
 ///
-/// The sequences share no pages, like sequences of different users: each reads its own
+/// The sequences share no pages, like sequences of different users. Each reads its own
 /// keys and values.
 pub(super) fn run(
     engine: &Engine,

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-/// The machine, as the operating system describes it without running another program. On
-/// Linux all fields are known, elsewhere only the first three.
+/// The machine, as the operating system describes it without another program. On Linux
+/// all fields are known; elsewhere only the first three.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Machine {
     /// Operating system: linux, windows, macos.
@@ -55,8 +55,8 @@ pub fn peak_host_bytes() -> Option<u64> {
     kilobytes(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
 }
 
-/// Returns the bytes on the line that begins with `label` and counts in kB, as in the
-/// files of /proc.
+/// Returns the number of bytes on the line that begins with `label`. The line counts in
+/// kB, as in the files of /proc.
 fn kilobytes(text: &str, label: &str) -> Option<u64> {
     let value = text.lines().find_map(|line| line.strip_prefix(label))?;
     value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)

@@ -1,5 +1,5 @@
-//! Times each kernel variant at given shapes, checks it against the reference, and rates
-//! it as a share of the adapter's limits.
+//! Times each kernel variant at given shapes, checks it against the reference, and
+//! expresses its speed as a share of the adapter's limits.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::kernels::{self, Choices};
 
-/// Whether caches hold a kernel's inputs before it runs.
+/// Whether a kernel's inputs are in the caches before it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Cache {
@@ -42,17 +42,17 @@ impl Cache {
 /// Options of a kernel measurement.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KernelOptions {
-    /// Samples per row, if `max_time` suffices for them.
+    /// Samples per row, if `max_time` allows them.
     pub repetitions: usize,
     /// Maximum time for the samples of one row.
     pub max_time: Duration,
     /// Cache states to measure with.
     pub caches: Vec<Cache>,
-    /// Bytes, read and written together, that evict the inputs from the caches. Use at
+    /// Number of bytes, read and written, that evict the inputs from the caches. Use at
     /// least twice the largest cache.
     pub cold_bytes: u64,
-    /// Bytes that the bandwidth probes read, and that the copies also write; `None` for a
-    /// size that suits the adapter.
+    /// Number of bytes that the bandwidth probes read, and that the copies also write;
+    /// `None` for a size that suits the adapter.
     pub probe_bytes: Option<u64>,
     /// Uses the host's clock even if the device has timestamps.
     pub wall: bool,
@@ -102,8 +102,8 @@ pub struct KernelFigures {
     pub p10_ns: f64,
     /// Ninetieth percentile.
     pub p90_ns: f64,
-    /// Part of a wall time that the submit takes, not the kernel. The rates exclude it.
-    /// It is 0 for the GPU's clock.
+    /// The part of a wall time that belongs to the submit and not to the kernel. The
+    /// rates exclude it. It is 0 for the GPU's clock.
     pub overhead_ns: f64,
     /// Bytes that the case must move, from [`Case::cost`].
     pub bytes: u64,
@@ -112,8 +112,8 @@ pub struct KernelFigures {
     /// Throughput in GB (10^9 bytes) per second; `None` if the submit overhead hides the
     /// kernel's time.
     pub gb_per_second: Option<f64>,
-    /// Throughput in GFLOP (10^9 operations) per second; `None` also if the case has no
-    /// such operations.
+    /// Throughput in GFLOP (10^9 operations) per second. It is also `None` if the case
+    /// has no such operations.
     pub gflop_per_second: Option<f64>,
     /// Resource that bounds the case on this adapter.
     pub bound: Bound,
@@ -142,7 +142,7 @@ pub enum Measured {
     Wrong(String),
 }
 
-/// Measures kernels on a device with a known roofline.
+/// A benchmark of kernels on a device with a known roofline.
 pub struct KernelBench<'g> {
     gpu: &'g Gpu,
     options: KernelOptions,
@@ -157,7 +157,7 @@ impl<'g> KernelBench<'g> {
     /// probe before it runs.
     ///
     /// # Errors
-    /// The errors of [`Roofline::measure`].
+    /// As [`Roofline::measure`].
     pub fn new(
         gpu: &'g Gpu,
         options: KernelOptions,
@@ -260,7 +260,7 @@ impl<'g> KernelBench<'g> {
     }
 }
 
-/// Returns the device's variants of `case`. Only this function names and forces variants.
+/// Returns the device's variants of `case`. No other function names and forces variants.
 fn candidates(gpu: &Gpu, case: &Case) -> Vec<Candidate> {
     let device = gpu.capabilities();
     let forced = |implementation: &'static kernels::Candidate| {

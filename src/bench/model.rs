@@ -1,6 +1,6 @@
-//! Prefill and decode rates of a model, measured as llama-bench does (`tools/llama-bench`
-//! of llama.cpp): random tokens, one warm-up run, readback of the last token's logits, no
-//! sampling in the timed part.
+//! Prefill and decode rates of a model, measured like llama-bench (`tools/llama-bench` of
+//! llama.cpp): random tokens, one warm-up run, readback of the last token's logits, and
+//! no sampling in the timed part.
 
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,8 @@ use crate::gpu::StepTimings;
 use crate::sampling::{Sampler, SamplingParams};
 
 /// One test: prefills `n_prompt` tokens at once, then decodes `n_gen` tokens one by one.
-/// `n_depth` untimed tokens are in the cache before it. With several sequences, each
-/// decodes `n_gen` tokens, all in the same steps.
+/// Before it, `n_depth` untimed tokens are in the cache. Each of several sequences
+/// decodes `n_gen` tokens, and all run in the same steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ModelTest {
     /// Tokens of the prompt.
@@ -65,8 +65,8 @@ impl ModelTest {
     ///
     /// # Errors
     /// [`Error::Input`] for a test with no tokens, for more tokens than the context
-    /// holds, and for a prompt with several sequences: prefill takes one sequence at a
-    /// time.
+    /// holds, and for a prompt with several sequences, because prefill takes one sequence
+    /// at a time.
     pub fn check(&self, n_ctx: usize) -> Result<()> {
         if self.n_tokens() == 0 {
             return Err(Error::input("a test needs at least one token"));
@@ -94,7 +94,7 @@ pub struct ModelBench {
     /// Nanoseconds of each repetition, without sampling.
     pub samples_ns: Vec<u64>,
     /// Nanoseconds of each repetition from the start of the prompt to the first token,
-    /// sampled greedily after it; empty without a prompt.
+    /// which is sampled greedily; empty without a prompt.
     pub first_token_ns: Vec<u64>,
     /// Time to the first token in the warm-up run, in nanoseconds.
     pub warm_up_first_token_ns: Option<u64>,
@@ -129,8 +129,8 @@ impl ModelBench {
         (!samples.is_empty()).then(|| mean(&samples))
     }
 
-    /// Returns `part`, an amount of the host's work in all repetitions, divided by the
-    /// number of all timed tokens.
+    /// Returns `part` divided by the number of all timed tokens. `part` is an amount of
+    /// the host's work in all repetitions.
     #[must_use]
     pub fn per_token(&self, part: f64) -> f64 {
         part / (self.test.n_tokens() * self.samples_ns.len()).max(1) as f64
@@ -155,7 +155,7 @@ pub struct ModelBenchProgress {
 
 /// Runs one test: a warm-up, then `repetitions` timed runs. `session` belongs to `engine`
 /// and can be reused for several tests. If it already holds a prefix of the test's depth
-/// tokens, as in tests of increasing depth, that prefix is not evaluated again.
+/// tokens, as in tests of increasing depth, that prefix does not run again.
 ///
 /// # Errors
 /// [`Error::Input`] for a test with no tokens, for more tokens than the context holds,
@@ -187,7 +187,7 @@ pub fn run_model_test(
         session.prefill(&depth[there..])?;
     }
     let mut sampler = Sampler::new(SamplingParams::greedy(), engine.vocab_size())?;
-    // One token warms up decode as well as many do.
+    // One token is enough to warm up decode.
     let warm_up = run_once(session, &mut sampler, prompt, &generated[..test.n_gen.min(1)])?;
     let mut runs = Vec::with_capacity(repetitions);
     let before = engine.gpu().step_timings();
@@ -217,7 +217,7 @@ struct Run {
 }
 
 /// Runs `prompt`, then each token of `generated`. The logits are read back after the
-/// prompt and after each further token; the readback also waits for the device.
+/// prompt and after each further token. The readback also waits for the device.
 fn run_once(session: &mut Session, sampler: &mut Sampler, prompt: &[u32], generated: &[u32]) -> Result<Run> {
     let start = Instant::now();
     let mut first_token = None;
@@ -240,7 +240,8 @@ pub(super) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Returns scattered token ids, the same in every run, from Knuth's multiplicative hash.
+/// Returns scattered token ids from Knuth's multiplicative hash. They are the same in
+/// every run.
 pub(super) fn tokens(vocab_size: usize) -> impl Iterator<Item = u32> {
     (1u32..).map(move |i| {
         let hash = u64::from(i.wrapping_mul(2_654_435_769));

@@ -1,5 +1,5 @@
 //! Probes of the roofline: kernels that do a single thing. They are checked like all
-//! others.
+//! other kernels.
 
 use crate::error::{Error, Result};
 use crate::gpu::{BufferUse, Dispatch, Gpu, GpuBuffer, MemoryGroup, Params, Recorder, Work};
@@ -10,7 +10,7 @@ use crate::reference;
 const GUARD_BYTES: usize = 256;
 
 /// Each step moves a value by 1/4096 of its distance from 1. After thousands of steps the
-/// value still reveals their number, and it stays bounded.
+/// value still depends on their number, and it stays bounded.
 const FACTOR: f32 = 1.0 - 1.0 / 4096.0;
 const OFFSET: f32 = 1.0 / 4096.0;
 
@@ -33,7 +33,7 @@ impl Probe {
     /// Creates a probe that copies `bytes` (a multiple of 16).
     ///
     /// # Errors
-    /// The errors of [`Gpu::allocate`] and [`Recorder::dispatch`].
+    /// As [`Gpu::allocate`] and [`Recorder::dispatch`].
     pub fn copy(gpu: &Gpu, shape: probe_copy::PackShape, bytes: usize) -> Result<Self> {
         let x = source(bytes / probe_copy::PACK_BYTES);
         let x: &[u8] = bytemuck::cast_slice(&x);
@@ -54,7 +54,7 @@ impl Probe {
     /// Creates a probe that reads `bytes` (a multiple of 16).
     ///
     /// # Errors
-    /// The errors of [`Gpu::allocate`] and [`Recorder::dispatch`].
+    /// As [`Gpu::allocate`] and [`Recorder::dispatch`].
     pub fn read(gpu: &Gpu, shape: probe_copy::PackShape, bytes: usize) -> Result<Self> {
         let n = bytes / probe_copy::PACK_BYTES;
         let x = source(n);
@@ -78,7 +78,7 @@ impl Probe {
     /// Creates a probe of multiply-adds in `n_threads` threads (a multiple of 256).
     ///
     /// # Errors
-    /// The errors of [`Gpu::allocate`] and [`Recorder::dispatch`].
+    /// As [`Gpu::allocate`] and [`Recorder::dispatch`].
     pub fn fma(gpu: &Gpu, shape: probe_fma::FmaShape, n_threads: usize, iterations: usize) -> Result<Self> {
         let out = output(gpu, n_threads * 16)?;
         let params = probe_fma::ProbeFmaParams {
@@ -106,11 +106,11 @@ impl Probe {
         })
     }
 
-    /// Creates a probe of `n` minimal dispatches. They either share one buffer, so that
-    /// each depends on the one before, or have one buffer each.
+    /// Creates a probe of `n` minimal dispatches. If they are `dependent`, they share one
+    /// buffer, so each depends on the one before. Otherwise each has a separate buffer.
     ///
     /// # Errors
-    /// The errors of [`Gpu::allocate`] and [`Recorder::dispatch`].
+    /// As [`Gpu::allocate`] and [`Recorder::dispatch`].
     pub fn steps(gpu: &Gpu, n: usize, dependent: bool) -> Result<Self> {
         const INCREMENT: u32 = 3;
         let bytes = probe_step::ELEMS * 4;
@@ -173,7 +173,7 @@ impl Probe {
                 Expected::Bytes(bytes) => found[..used] == bytes[..],
                 Expected::Floats { values, tolerance } => {
                     let found: &[f32] = bytemuck::cast_slice(&found[..used]);
-                    // The comparison is false for a NaN.
+                    // The comparison is false for NaN.
                     found.iter().zip(values.iter().cycle()).all(|(a, b)| (a - b).abs() <= *tolerance)
                 }
             };
@@ -194,7 +194,7 @@ fn source(n: usize) -> Vec<[u32; 4]> {
 }
 
 /// Allocates an output of `bytes` (a multiple of 16), followed by a guard. All bytes are
-/// zero, as wgpu initializes buffers.
+/// zero, because wgpu initializes buffers.
 fn output(gpu: &Gpu, bytes: usize) -> Result<GpuBuffer> {
     let size = (bytes + GUARD_BYTES) as u64;
     gpu.allocate("probe output", size, BufferUse::Storage, MemoryGroup::Activations)

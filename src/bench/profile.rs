@@ -1,4 +1,4 @@
-//! Time by kernel for one prefill and one decode step, measured per dispatch.
+//! Time per kernel in one prefill and one decode step, measured per dispatch.
 
 use std::time::Instant;
 
@@ -13,14 +13,14 @@ use crate::model::DispatchTiming;
 /// A profile of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
-    /// Clock that timed the dispatches. With [`Clock::Wall`] each dispatch was submitted
-    /// and waited for separately, and its time includes both.
+    /// Clock that timed the dispatches. With [`Clock::Wall`], each dispatch was submitted
+    /// and awaited separately, and its time includes both.
     pub clock: Clock,
     /// The prefill of the prompt, in as many chunks as it needs.
     pub prefill: StepProfile,
     /// The decode of one token after the prompt.
     pub decode: StepProfile,
-    /// Bytes of the weights on the GPU; a decode step reads nearly all of them.
+    /// Bytes of the weights on the GPU. A decode step reads nearly all of them.
     pub weights_bytes: u64,
 }
 
@@ -88,7 +88,7 @@ impl StepProfile {
 }
 
 /// Returns token ids for a profile without a text. They are scattered over the vocabulary
-/// and the same in every run.
+/// and are the same in every run.
 #[must_use]
 pub fn profile_tokens(engine: &Engine, n: usize) -> Vec<u32> {
     tokens(engine.vocab_size()).take(n).collect()

@@ -1,5 +1,5 @@
 //! Measurements that take a few seconds: the adapter's probes and a model's rates. Each
-//! gets a share of the time, at the price of fewer samples.
+//! has a share of the time, and takes fewer samples than a full benchmark.
 
 use std::time::{Duration, Instant};
 
@@ -26,9 +26,9 @@ pub struct QuickProbes {
     pub dispatches: LatencyRow,
 }
 
-/// Dispatches per pass: enough that the pass's own start and end hardly matter.
+/// Dispatches per pass. With this many, the pass's own start and end hardly matter.
 const N_DISPATCHES: usize = 64;
-/// Maximum samples per figure: more would not visibly change the median.
+/// Maximum samples per figure. More samples would not visibly change the median.
 const REPETITIONS: usize = 50;
 
 /// Measures the probes in about `time`. Copies and reads get two fifths each, and at
@@ -77,14 +77,14 @@ pub fn quick_probes(
     Ok(QuickProbes { copy, read, submit, dispatches })
 }
 
-/// Constructor of a probe.
+/// A constructor of a probe.
 type Ready = fn(&Gpu, PackShape, usize) -> Result<Probe>;
 
-/// Returns the mean tokens per second of `test`. The test repeats as often as fits into
-/// `time`, but at least once.
+/// Returns the mean tokens per second of `test`. The test repeats as often as `time`
+/// allows, but runs at least once.
 ///
 /// # Errors
-/// The errors of [`run_model_test`].
+/// As [`run_model_test`].
 pub fn quick_rate(engine: &Engine, test: ModelTest, time: Duration, cancel: &CancelFlag) -> Result<f64> {
     let started = Instant::now();
     let mut session = engine.session();

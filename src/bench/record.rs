@@ -1,4 +1,4 @@
-//! Header of every record: the setup of a measurement.
+//! The header of every record. It describes the setup of a measurement.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -99,7 +99,7 @@ pub struct KernelRecord {
     pub header: RecordHeader,
     /// Requested samples per row.
     pub repetitions: usize,
-    /// Maximum seconds per row; a row that reaches them has fewer samples.
+    /// Maximum seconds per row. A row that reaches them has fewer samples.
     pub max_seconds: f64,
     /// Bytes that pass through the caches before a cold repetition.
     pub cold_bytes: u64,

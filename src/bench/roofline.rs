@@ -77,22 +77,22 @@ pub struct Roofline {
     pub latency: Vec<LatencyRow>,
 }
 
-/// Bytes that the copy reads; it writes as many. They exceed every cache except a server
-/// CPU's last-level cache: a GPU's L2 cache has up to 96 MiB.
+/// Number of bytes that the copy reads; it writes as many. They exceed every cache except
+/// a server CPU's last-level cache. A GPU's L2 cache has up to 96 MiB.
 const COPY_BYTES: usize = 128 << 20;
-/// The same for software adapters, which take 20 ms for it.
+/// The same for software adapters, on which it takes 20 ms.
 const COPY_BYTES_SOFTWARE: usize = 64 << 20;
-/// Threads and iterations of the multiply-add probe: they fill all lanes of the largest
+/// Threads and iterations of the multiply-add probe. They fill all lanes of the largest
 /// GPUs for a few tenths of a millisecond.
 const FMA: (usize, usize) = (1 << 20, 256);
-/// The same for software adapters: a few milliseconds on two cores.
+/// The same for software adapters, on which it takes a few milliseconds with two cores.
 const FMA_SOFTWARE: (usize, usize) = (1 << 12, 512);
 /// Numbers of dispatches in the latency probes.
 const LATENCY_COUNTS: [usize; 3] = [1, 64, 200];
 
 impl Roofline {
-    /// Measures all probes. `progress` receives the name of each before it runs. Copies
-    /// and reads cover `probe_bytes`, or a size that suits the adapter.
+    /// Measures all probes. `progress` receives the name of each probe before it runs.
+    /// Copies and reads cover `probe_bytes`, or a size that suits the adapter.
     ///
     /// # Errors
     /// [`crate::Error::Cancelled`]; [`crate::Error::Gpu`] if a probe's result is wrong;
@@ -161,7 +161,7 @@ impl Roofline {
 }
 
 /// Returns the nanoseconds of the work itself. For a wall time, this is the median minus
-/// the submit overhead, or `None` if the median is at most 1.5 times the overhead.
+/// the submit overhead. It is `None` if the median is at most 1.5 times the overhead.
 #[must_use]
 pub fn net_ns(clock: Clock, median_ns: f64, overhead_ns: f64) -> Option<f64> {
     match clock {
@@ -170,8 +170,8 @@ pub fn net_ns(clock: Clock, median_ns: f64, overhead_ns: f64) -> Option<f64> {
     }
 }
 
-/// Returns the bytes of a copy or read probe: `asked`, or a size that suits the adapter,
-/// limited by the largest binding.
+/// Returns the bytes of a copy or read probe: `asked`, or a size that suits the adapter.
+/// The largest binding limits it.
 pub(super) fn copy_bytes(gpu: &Gpu, asked: Option<u64>) -> usize {
     // Guard words follow the copy in its buffer.
     let room = (gpu.max_binding_bytes() as usize).saturating_sub(4096).max(4096) / 16 * 16;

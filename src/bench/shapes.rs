@@ -1,4 +1,4 @@
-//! The cases at which kernels are measured: shapes of published models, and free shapes.
+//! The cases for kernel measurements: shapes of published models, and free shapes.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ pub const MODELS: [&str; 4] = ["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"];
 /// Vocabulary of every GPT-2 size.
 const VOCAB_SIZE: usize = 50257;
 
-/// Maximum rows for a kernel with one workgroup per row along one dispatch dimension.
+/// Maximum rows of a kernel that has one workgroup per row along one dispatch dimension.
 const WORKGROUPS_MAX: usize = 65_535;
 
 /// Operations, each with the format of its free shapes.

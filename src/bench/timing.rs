@@ -35,21 +35,22 @@ impl Clock {
 pub struct Budget {
     /// Number of samples to take.
     pub repetitions: usize,
-    /// Time after which no further samples start, once there are [`Budget::LEAST`].
+    /// Time after which no further sample starts, if there are at least
+    /// [`Budget::LEAST`].
     pub max_time: Duration,
 }
 
 impl Budget {
-    /// Minimum number of samples, taken whatever their time: a median of fewer means
-    /// little.
+    /// Minimum number of samples, regardless of their time. A median of fewer samples is
+    /// unreliable.
     pub const LEAST: usize = 3;
 }
 
 /// Recorded dispatches and their work.
 pub type Recorded<'a> = (&'a [Dispatch], Work);
 
-/// Target duration of one submit. It keeps Ctrl-C responsive, and it keeps drivers from
-/// killing a long submit.
+/// Target duration of one submit. It keeps Ctrl-C responsive, and drivers do not stop
+/// such a short submit.
 const SUBMIT_TIME: Duration = Duration::from_millis(50);
 /// Maximum number of timed passes per submit.
 const BATCH_MAX: usize = 64;
@@ -66,7 +67,7 @@ impl<'g> Stopwatch<'g> {
     /// false, otherwise the host's clock.
     ///
     /// # Errors
-    /// The errors of [`Timestamps::new`].
+    /// As [`Timestamps::new`].
     pub fn new(gpu: &'g Gpu, wall: bool, cancel: CancelFlag) -> Result<Self> {
         let timestamps = if wall { None } else { Timestamps::new(gpu, BATCH_MAX)? };
         Ok(Stopwatch { gpu, timestamps, cancel })
@@ -106,7 +107,7 @@ impl<'g> Stopwatch<'g> {
     /// Measures like [`Stopwatch::time`], but always by the host's clock.
     ///
     /// # Errors
-    /// The errors of [`Stopwatch::time`].
+    /// As [`Stopwatch::time`].
     pub fn wall(
         &self,
         timed: Recorded<'_>,
@@ -149,7 +150,7 @@ impl<'g> Stopwatch<'g> {
     }
 }
 
-/// Returns the number of passes for the next submit, after `n` passes took `elapsed` in
+/// Returns the number of passes in the next submit, after `n` passes took `elapsed` in
 /// total.
 fn next_batch(n: usize, elapsed: Duration) -> usize {
     let each = elapsed.as_secs_f64() / n.max(1) as f64;

@@ -1,5 +1,5 @@
-//! Typed access to `config.json`. Every accessor's error names the field, its value and
-//! the values that would be accepted.
+//! Typed access to `config.json`. The error of every accessor names the field, its value
+//! and the accepted values.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -16,15 +16,14 @@ const FILE: &str = "config.json";
 
 /// The fields of a model's `config.json`.
 ///
-/// The accessors treat an absent field and one that is `null` alike, because transformers
-/// writes `null` for absent values. [`ConfigJson::contains`] distinguishes the two where
-/// absence has its own meaning. The caller gives each number a range that it can handle,
-/// so that no size from a file reaches an allocation unchecked. Every accessor returns
-/// [`Error::Config`] with the field and the value if the value has another type or is out
-/// of range.
+/// The accessors treat an absent field like `null`, because transformers writes `null`
+/// for absent values. [`ConfigJson::contains`] distinguishes the two if absence has its
+/// own meaning. For each number the caller gives the range that it can handle, so no
+/// unchecked size from a file reaches an allocation. If a value has another type or is
+/// out of range, the accessor returns [`Error::Config`] with the field and the value.
 ///
-/// The reader records which fields were accessed, so that a caller can find fields that
-/// it does not honour ([`ConfigJson::unread`]).
+/// The reader records the accessed fields, so that a caller can find fields that it does
+/// not honour ([`ConfigJson::unread`]).
 #[derive(Clone, Debug)]
 pub struct ConfigJson {
     fields: Map<String, Value>,
@@ -38,9 +37,9 @@ impl ConfigJson {
     /// Reads `config.json` of a folder.
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::Model`] when it is missing or cannot be read;
-    /// [`Error::Model`] with line and column when it is not JSON, or when it is not an
-    /// object.
+    /// [`Error::Io`] or [`Error::Model`] if it is missing or cannot be read;
+    /// [`Error::Model`] if it is not a JSON object, with line and column of a syntax
+    /// error.
     pub fn of(folder: &Folder) -> Result<Self> {
         Self::from_bytes(&folder.display(FILE), &folder.read(FILE, json::MAX_FILE_BYTES)?)
     }
@@ -105,7 +104,7 @@ impl ConfigJson {
     /// Returns a whole number in `range`.
     ///
     /// # Errors
-    /// [`Error::Config`], also when the field is absent.
+    /// [`Error::Config`], also if the field is absent.
     pub fn usize(&self, field: &str, range: RangeInclusive<usize>) -> Result<usize> {
         self.required(field, |value| json::usize_in(value, &range))
     }
@@ -121,7 +120,7 @@ impl ConfigJson {
     /// Returns a number that is in `range` after rounding to `f32`.
     ///
     /// # Errors
-    /// [`Error::Config`], also when the field is absent.
+    /// [`Error::Config`], also if the field is absent.
     pub fn f32(&self, field: &str, range: RangeInclusive<f32>) -> Result<f32> {
         self.required(field, |value| json::f32_in(value, &range))
     }
@@ -137,7 +136,7 @@ impl ConfigJson {
     /// Returns a number in `range`.
     ///
     /// # Errors
-    /// [`Error::Config`], also when the field is absent.
+    /// [`Error::Config`], also if the field is absent.
     pub fn f64(&self, field: &str, range: RangeInclusive<f64>) -> Result<f64> {
         self.required(field, |value| json::f64_in(value, &range))
     }
@@ -161,7 +160,7 @@ impl ConfigJson {
     /// Returns a string.
     ///
     /// # Errors
-    /// [`Error::Config`], also when the field is absent.
+    /// [`Error::Config`], also if the field is absent.
     pub fn str(&self, field: &str) -> Result<&str> {
         self.required(field, json::str)
     }

@@ -6,8 +6,8 @@ use half::slice::HalfFloatSliceExt;
 /// The exponent bits of an f16. They are all set only in an infinity or a NaN.
 const F16_EXPONENT: u16 = 0x7C00;
 
-/// A value that f16 cannot hold: it is not finite, or its magnitude is at least 65,520
-/// and rounds beyond the largest f16, 65,504.
+/// A value that f16 cannot represent: it is not finite, or its magnitude is at least
+/// 65,520 and rounds beyond the largest f16, 65,504.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct OutOfRange {
     /// Its index in the input slice.
@@ -17,17 +17,17 @@ pub struct OutOfRange {
 }
 
 /// Rounds `values` to f16, to nearest with ties to even, and writes the bits to `out`.
-/// This rounding turns magnitudes below 2^-25 into zero.
+/// This turns magnitudes below 2^-25 into zero.
 ///
 /// # Errors
-/// [`OutOfRange`] with the first value that f16 cannot hold; `out` is then unusable.
+/// [`OutOfRange`] with the first value that f16 cannot represent; `out` is then unusable.
 ///
 /// # Panics
-/// When the lengths differ.
+/// If the lengths differ.
 pub fn convert_f16(values: &[f32], out: &mut [u16]) -> Result<(), OutOfRange> {
     assert_eq!(values.len(), out.len(), "convert_f16: one f16 for each f32");
     bytemuck::cast_slice_mut::<u16, f16>(out).convert_from_f32_slice(values);
-    // A fold over all values instead of a search: without an early exit it vectorises.
+    // A fold over all values has no early exit and is vectorised, unlike a search.
     let any = out.iter().fold(false, |any, bits| any | (bits & F16_EXPONENT == F16_EXPONENT));
     if !any {
         return Ok(());

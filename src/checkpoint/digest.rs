@@ -20,7 +20,7 @@ impl Checkpoint {
     /// Reads all bytes.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io) or [`Error::Model`](crate::Error::Model) when a
+    /// [`Error::Io`](crate::Error::Io) or [`Error::Model`](crate::Error::Model) if a
     /// file cannot be read or has become shorter.
     pub fn sha256(&self) -> Result<String> {
         let mut buffer = vec![0; BUFFER_BYTES];

@@ -1,4 +1,4 @@
-//! A JSON object read as a bounded, sorted table: the header of a safetensors file, or
+//! A JSON object, read as a bounded, sorted table: the header of a safetensors file, or
 //! the weight map of an index.
 
 use std::fmt;
@@ -18,7 +18,7 @@ const MAX_NAME_BYTES: usize = 192;
 const METADATA: &str = "__metadata__";
 
 /// The entries of a JSON object except `__metadata__`, sorted by key. A key that occurs
-/// twice is an error; a plain map would silently keep one of the two.
+/// twice is an error; a plain map would silently drop one of the two.
 pub(super) struct Entries<V>(pub(super) Vec<(String, V)>);
 
 impl<'de, V: Deserialize<'de>> Deserialize<'de> for Entries<V> {

@@ -1,4 +1,4 @@
-//! Where a model's files are: a directory, or byte sources by name.
+//! The location of a model's files: a directory, or byte sources by name.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,9 +9,9 @@ use super::source::Source;
 use crate::error::{Error, Result};
 use crate::files::read_bounded;
 
-/// The bytes of a file, wherever an application keeps them: in memory, in an archive, in
-/// storage of its own. Tensors are read by position in blocks of at most 4 MiB, from one
-/// thread at a time while a model is loaded.
+/// The bytes of a file, wherever an application stores them: in memory, in an archive, or
+/// in its own storage. Tensors are read by position in blocks of at most 4 MiB. While a
+/// model is loaded, one thread at a time reads them.
 pub trait ByteSource: Send + Sync {
     /// Returns the length in bytes. It must not change.
     fn len_bytes(&self) -> u64;
@@ -43,7 +43,7 @@ pub enum Folder {
     Dir(PathBuf),
     /// Byte sources.
     Sources {
-        /// The model's name, which messages use as the directory's.
+        /// The model's name. Messages use it in place of a directory name.
         name: String,
         /// By file name.
         files: BTreeMap<String, Arc<dyn ByteSource>>,
@@ -60,8 +60,8 @@ impl Folder {
         }
     }
 
-    /// Returns whether a file of that name exists. A dangling link does: opening it gives a
-    /// better message than "not found".
+    /// Returns whether a file of that name exists. A dangling link counts as existing,
+    /// because opening it gives a better message than "not found".
     #[must_use]
     pub fn has(&self, file: &str) -> bool {
         match self {
@@ -70,11 +70,11 @@ impl Folder {
         }
     }
 
-    /// Reads a whole file of at most `max_bytes`; returns `None` if there is none.
+    /// Reads a whole file of at most `max_bytes`; returns `None` if it does not exist.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be read; [`Error::Model`] when it is not a file or is
-    /// longer.
+    /// [`Error::Io`] if it cannot be read; [`Error::Model`] if it is not a regular file
+    /// or is longer.
     pub fn read_if_present(&self, file: &str, max_bytes: u64) -> Result<Option<Vec<u8>>> {
         match self {
             Folder::Dir(dir) => match read_bounded(&dir.join(file), max_bytes) {
@@ -91,7 +91,7 @@ impl Folder {
     /// Like [`Folder::read_if_present`], for a file that must exist.
     ///
     /// # Errors
-    /// As [`Folder::read_if_present`]; also when there is no such file.
+    /// As [`Folder::read_if_present`]; also if there is no such file.
     pub fn read(&self, file: &str, max_bytes: u64) -> Result<Vec<u8>> {
         match self {
             Folder::Dir(dir) => read_bounded(&dir.join(file), max_bytes),

@@ -9,12 +9,12 @@ use crate::error::{Error, Result};
 /// The file's name in a model directory.
 const FILE: &str = "generation_config.json";
 
-/// The values of a model's `generation_config.json`; `None` where the file has no value
-/// or `null`. Fields that wgpt does not use are ignored, since transformers writes many.
+/// The values of a model's `generation_config.json`; `None` if the file has no value or
+/// `null`. Fields that wgpt does not use are ignored, because transformers writes many.
 /// Only the types are checked here; the sampler checks the ranges.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GenerationConfig {
-    /// Whether to draw from the distribution (true) or to take the best token (false).
+    /// Whether to draw from the distribution (true) or to select the best token (false).
     pub do_sample: Option<bool>,
     /// Divisor of the logits.
     pub temperature: Option<f32>,
@@ -22,7 +22,7 @@ pub struct GenerationConfig {
     pub top_k: Option<usize>,
     /// The probability mass of the most likely tokens to keep.
     pub top_p: Option<f32>,
-    /// Minimum probability relative to the best token's.
+    /// Minimum probability relative to that of the best token.
     pub min_p: Option<f32>,
     /// Divisor for the logits of tokens that have already occurred.
     pub repetition_penalty: Option<f32>,
@@ -37,11 +37,11 @@ pub struct GenerationConfig {
 }
 
 impl GenerationConfig {
-    /// Reads `generation_config.json` of a folder. All values are `None` if there is no such
-    /// file.
+    /// Reads `generation_config.json` of a folder. All values are `None` if the file does
+    /// not exist.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be read; [`Error::Model`] when it is not a JSON
+    /// [`Error::Io`] if it cannot be read; [`Error::Model`] if it is not a JSON
     /// object or a field has the wrong type.
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn of(folder: &Folder) -> Result<Self> {
@@ -54,7 +54,7 @@ impl GenerationConfig {
     /// Parses the text of a `generation_config.json`. Messages call the file `name`.
     ///
     /// # Errors
-    /// [`Error::Model`] when it is not a JSON object or a field has the wrong type.
+    /// [`Error::Model`] if it is not a JSON object or a field has the wrong type.
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self> {
         let fields = Fields { name, map: json::parse_object(name, bytes)? };

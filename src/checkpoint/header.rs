@@ -1,8 +1,9 @@
 //! Parses the header of a safetensors file and checks it against the file.
 //!
-//! Layout: `u64` little-endian header length `n`, `n` bytes of JSON
-//! `{"name": {"dtype": "F16", "shape": [..], "data_offsets": [begin, end]}}`
-//! with offsets counted from the end of the header, then the data without
+//! Layout: a little-endian `u64` with the header length `n`, then `n` bytes of JSON
+//! `{"name": {"dtype": "F16", "shape": [..], "data_offsets": [begin, end]}}` with offsets
+//! counted from the end of the header, then the data without holes to the end of the
+//! file.
 //! holes to the end of the file.
 
 use std::fmt;
@@ -33,7 +34,7 @@ struct RawInfo {
 }
 
 /// Reads the header of `source`. Returns its tensors sorted by name, each with
-/// `source_index`. The JSON is parsed as a stream and is never in memory as a whole.
+/// `source_index`. The JSON is parsed as a stream and is never completely in memory.
 pub(super) fn read(source: &Source, source_index: usize) -> Result<Vec<TensorInfo>> {
     let data_start = data_start(source)?;
     let json = BufReader::new(Stretch { source, offset: LENGTH_BYTES, end: data_start });
@@ -90,9 +91,9 @@ fn truncated(source: &Source, expected: &str) -> Error {
     )
 }
 
-/// Returns the message for a file of another format that is often found under a
-/// safetensors name. Read as a header length, the first bytes of each such format are far
-/// beyond the limit.
+/// Returns the message for a file of another format. Such files often have a safetensors
+/// name. Read as a header length, the first bytes of each such format are far above the
+/// limit.
 fn other_format(first: &[u8; 8]) -> Option<&'static str> {
     if first == b"version " {
         Some("this is a Git LFS pointer, not the model itself; run `git lfs pull` or download the file")
@@ -105,8 +106,8 @@ fn other_format(first: &[u8; 8]) -> Option<&'static str> {
     }
 }
 
-/// Checks the numbers of one entry in isolation. [`check_layout`] ensures that the tensor
-/// is within the file.
+/// Checks the numbers of one entry alone. [`check_layout`] ensures that the tensor is
+/// within the file.
 fn checked(
     source: &Source,
     source_index: usize,
@@ -178,7 +179,7 @@ fn check_layout(source: &Source, data_start: u64, tensors: &[TensorInfo]) -> Res
     Ok(())
 }
 
-/// A shape of at most [`MAX_RANK`] dimensions. A longer one is rejected before it takes
+/// A shape of at most [`MAX_RANK`] dimensions. A longer shape is rejected before it takes
 /// much memory.
 struct Dims(Vec<usize>);
 

@@ -1,5 +1,5 @@
-//! Helpers shared by the configuration files: a bounded JSON object, and conversions to
-//! Rust types with a message that says what was expected.
+//! Helpers for the configuration files: a bounded JSON object, and conversions to Rust
+//! types with a message that says what was expected.
 
 use std::ops::RangeInclusive;
 
@@ -14,7 +14,7 @@ pub(super) const MAX_FILE_BYTES: u64 = 4 << 20;
 /// Maximum length of a value shown in a message, in characters.
 const SHOWN_CHARS: usize = 80;
 
-/// The message for a value of the wrong kind: what was expected instead.
+/// What was expected instead of a value of the wrong kind, for messages.
 pub(super) type Expected = String;
 
 /// Parses `bytes` as a JSON object. Messages call the file `name`.

@@ -2,10 +2,10 @@
 //!
 //! A safetensors file, or an index with shards, becomes a table of tensors. Opening it
 //! checks once that every tensor is within its file. A [`Reader`] then converts any
-//! rectangle of a tensor to `f32` by positioned reads through a bounded buffer. Files are
-//! not memory-mapped, because truncating a mapped file kills the process. The format:
-//! <https://huggingface.co/docs/safetensors>. A checkpoint without a file computes its
-//! values as they are read ([`Checkpoint::synthetic`]).
+//! rectangle of a tensor to `f32`, with positioned reads through a bounded buffer. Files
+//! are not memory-mapped, because truncating a mapped file kills the process. The format
+//! is described at <https://huggingface.co/docs/safetensors>. A checkpoint without a file
+//! computes its values when they are read ([`Checkpoint::synthetic`]).
 //!
 //! This module also has typed readers for `config.json` ([`ConfigJson`]),
 //! `generation_config.json` ([`GenerationConfig`]) and `tokenizer_config.json`
@@ -51,9 +51,8 @@ pub enum SourceDType {
     F16,
     /// The upper half of a binary32.
     Bf16,
-    /// A type that wgpt does not read, with the file's name for it. A file may contain
-    /// such tensors (GPT-2's mask buffers are `U8` or `BOOL`), but reading one is an
-    /// error.
+    /// A type that wgpt does not read, with its name in the file. A file may contain such
+    /// tensors (GPT-2's mask buffers are `U8` or `BOOL`), but reading one is an error.
     Other(String),
 }
 
@@ -99,7 +98,7 @@ impl fmt::Display for SourceDType {
 }
 
 /// One tensor of a [`Checkpoint`]. Its bytes are known to be within its file. For every
-/// dtype that the safetensors format knows, their number also matches the shape.
+/// dtype of the safetensors format, the number of bytes also matches the shape.
 #[derive(Debug)]
 pub struct TensorInfo {
     /// The name in the file.
@@ -139,14 +138,14 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens the model in a folder: `model.safetensors` if it exists, else
+    /// Opens the model in a folder: `model.safetensors` if it exists, or else
     /// `model.safetensors.index.json` and the shards that it names.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io) when a file cannot be opened or read;
-    /// [`Error::Model`](crate::Error::Model) when neither file exists (the message lists
-    /// the directory's files and says how to convert them), when a file is truncated or
-    /// damaged, or when index and shards contradict each other.
+    /// [`Error::Io`](crate::Error::Io) if a file cannot be opened or read;
+    /// [`Error::Model`](crate::Error::Model) if neither file exists (the message lists
+    /// the directory's files and says how to convert them), if a file is truncated or
+    /// damaged, or if index and shards contradict each other.
     pub fn open(folder: &Folder) -> Result<Self> {
         shards::open(folder)
     }
@@ -162,8 +161,8 @@ impl Checkpoint {
     /// Opens one safetensors file.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io) when it cannot be opened or read,
-    /// [`Error::Model`](crate::Error::Model) when it is not a complete, consistent
+    /// [`Error::Io`](crate::Error::Io) if it cannot be opened or read,
+    /// [`Error::Model`](crate::Error::Model) if it is not a complete, consistent
     /// safetensors file.
     pub fn open_file(path: &Path) -> Result<Self> {
         Self::from_source(Source::open(path)?)
@@ -195,14 +194,13 @@ impl Checkpoint {
         Some(&self.tensors[i])
     }
 
-    /// Returns the size of all tensors together in bytes, without headers.
+    /// Returns the total size of all tensors in bytes, without headers.
     #[must_use]
     pub fn total_bytes(&self) -> u64 {
         self.tensors.iter().map(TensorInfo::len_bytes).sum()
     }
 
-    /// Returns a reader with its own staging buffer. Create one reader and use it for
-    /// every tensor.
+    /// Returns a reader with its own staging buffer. One reader can read all tensors.
     #[must_use]
     pub fn reader(&self) -> Reader<'_> {
         Reader::new(self)

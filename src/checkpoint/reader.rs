@@ -8,23 +8,23 @@ use super::source::Source;
 use super::{Checkpoint, SourceDType, TensorInfo};
 use crate::error::{Error, Result};
 
-// safetensors files and GPU buffers are little-endian. No wgpu backend exists for a
+// safetensors files and GPU buffers are little-endian. wgpu has no backend for a
 // big-endian host.
 #[cfg(target_endian = "big")]
 compile_error!("wgpt needs a little-endian host");
 
 /// Size of the staging buffer in bytes. Reads of 1 MiB run at the speed of the page cache
-/// (7 GB/s on Linux 6; larger reads are not faster). The buffer also stays in a
-/// second-level cache until it is converted to `f32`.
+/// (7 GB/s on Linux 6); larger reads are not faster. The data also stay in a second-level
+/// cache until they are converted to `f32`.
 const STAGING_BYTES: usize = 1 << 20;
 
-/// A gap of at most this many bytes between two row segments is read and dropped instead
-/// of skipped by a separate read. A positioned read costs 0.65 us. Reading 4.6 kB takes
-/// as long, at 7 GB/s (Linux 6, x86-64, cached file).
+/// If the gap between two row segments is at most this many bytes, it is read and
+/// dropped. A larger gap is skipped by a separate read. A positioned read costs 0.65 us,
+/// as much as reading 4.6 kB at 7 GB/s (Linux 6, x86-64, cached file).
 const MAX_GAP_BYTES: usize = 4096;
 
 /// A reader for the tensors of one [`Checkpoint`]. It owns the staging buffer (1 MiB), so
-/// reading allocates nothing.
+/// a read allocates nothing.
 #[derive(Debug)]
 pub struct Reader<'a> {
     checkpoint: &'a Checkpoint,
@@ -32,7 +32,7 @@ pub struct Reader<'a> {
     staging: Vec<u32>,
 }
 
-/// `count` runs of `len` elements in a file; their starts are `stride` elements apart.
+/// `count` runs of `len` elements in a file. Their starts are `stride` elements apart.
 struct Segments<'a> {
     source: &'a Source,
     dtype: &'a SourceDType,
@@ -49,15 +49,16 @@ impl<'a> Reader<'a> {
 
     /// Reads the rectangle `rows` x `cols` of `tensor` into `out`. The tensor has shape
     /// `[n_rows, n_cols]`, or `[n_cols]`, which counts as a single row. `out` is
-    /// row-major, `[rows.len(), cols.len()]`. f16 and bf16 convert to `f32` exactly.
+    /// row-major, `[rows.len(), cols.len()]`. The conversion of f16 and bf16 to `f32` is
+    /// exact.
     ///
     /// Whole rows are read in pieces of 1 MiB. A block of columns costs one read per row
     /// unless the rows are short, so wide blocks are faster.
     ///
     /// # Errors
-    /// [`Error::Tensor`] when the dtype is not F32, F16 or BF16, when the tensor does not
-    /// have one or two dimensions, when the rectangle exceeds the tensor, or when `out`
-    /// has another size; [`Error::Io`] or [`Error::Model`] when the file cannot be read
+    /// [`Error::Tensor`] if the dtype is not F32, F16 or BF16, if the tensor does not
+    /// have one or two dimensions, if the rectangle exceeds the tensor, or if `out`
+    /// has another size; [`Error::Io`] or [`Error::Model`] if the file cannot be read
     /// or has become shorter. `out` may then be partly written.
     pub fn read_block(
         &mut self,
@@ -129,8 +130,8 @@ impl Segments<'_> {
         Ok(())
     }
 
-    /// Reads the bytes of `len` elements from element `first` on, counted from the start
-    /// of the first segment.
+    /// Reads the bytes of `len` elements, starting at element `first`, which is counted
+    /// from the start of the first segment.
     fn fetch<'s>(&self, first: u64, len: usize, staging: &'s mut [u8]) -> Result<&'s [u8]> {
         let bytes = &mut staging[..len * self.size_bytes];
         let offset = self.offset + first * self.size_bytes as u64;

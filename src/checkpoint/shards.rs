@@ -15,7 +15,7 @@ const MODEL_FILE: &str = "model.safetensors";
 /// The index of a model that is split into several files.
 const INDEX_FILE: &str = "model.safetensors.index.json";
 
-/// Number of file names that a message lists before it counts the rest.
+/// Number of file names that a message lists. It only counts the remaining names.
 const LISTED_NAMES: usize = 12;
 
 #[derive(Deserialize)]
@@ -44,8 +44,7 @@ pub(super) fn open(folder: &Folder) -> Result<Checkpoint> {
     }
 }
 
-/// Opens every shard that the index names, and checks index and shards against each
-/// other.
+/// Opens every shard that the index names, and checks that index and shards agree.
 fn open_shards(folder: &Folder) -> Result<Checkpoint> {
     let index_name = folder.display(INDEX_FILE);
     let index = read_index(folder.open(INDEX_FILE)?)?;
@@ -106,8 +105,8 @@ fn read_index(source: Source) -> Result<Vec<(String, String)>> {
     Ok(map)
 }
 
-/// Checks that every shard is a plain file name, so that an index cannot reach outside
-/// its directory, and that it exists.
+/// Checks that every shard exists and has a plain file name, so an index cannot reach
+/// outside its directory.
 fn check_shard_files(folder: &Folder, index_name: &str, files: &BTreeSet<&str>) -> Result<()> {
     // ':' starts a drive or a stream on Windows.
     let plain = |file: &str| {
@@ -135,8 +134,8 @@ fn check_shard_files(folder: &Folder, index_name: &str, files: &BTreeSet<&str>) 
     ))
 }
 
-/// Returns the error for a directory without weights: the files that were expected, the
-/// files found, and advice.
+/// Returns the error for a directory without weights. It lists the files that were
+/// expected and the files found, and gives advice.
 fn no_weights(folder: &Folder) -> Result<Error> {
     let names = folder.names()?;
     let holds = if names.is_empty() {

@@ -9,7 +9,8 @@ use super::folder::ByteSource;
 use super::synthetic::Values;
 use crate::error::{Error, Result};
 
-/// An open safetensors file or a substitute for one, with its length when it was opened.
+/// An open safetensors file or a substitute for one, with its length at the time of
+/// opening.
 pub(super) struct Source {
     path: PathBuf,
     len_bytes: u64,
@@ -39,12 +40,12 @@ impl Source {
         Ok(Source { path: path.to_owned(), len_bytes, data: Data::File(file) })
     }
 
-    /// Creates a source of an application's bytes. Messages call it `name`.
+    /// Creates a source from an application's bytes. Messages call it `name`.
     pub(super) fn shared(name: &str, bytes: Arc<dyn ByteSource>) -> Self {
         Source { path: PathBuf::from(name), len_bytes: bytes.len_bytes(), data: Data::Shared(bytes) }
     }
 
-    /// Creates a source of one tensor of `len_bytes` that is computed as it is read.
+    /// Creates a source of one tensor of `len_bytes`, which is computed when it is read.
     pub(super) fn synthetic(name: &str, len_bytes: u64, values: Values) -> Self {
         Source { path: PathBuf::from(name), len_bytes, data: Data::Synthetic(values) }
     }
@@ -67,7 +68,7 @@ impl Source {
         match &self.data {
             Data::File(file) => read_file_at(file, offset, out),
             Data::Shared(bytes) => bytes.read_exact_at(offset, out),
-            // Reads of tensors begin and end at an element.
+            // Reads of tensors begin and end at element boundaries.
             Data::Synthetic(values) => {
                 values.write(offset / 4, out);
                 Ok(())
@@ -75,8 +76,8 @@ impl Source {
         }
     }
 
-    /// Converts a failed read to an error for the user. Every read is within the length
-    /// that was checked, so an early end means that the file has become shorter.
+    /// Converts a failed read to an error for the user. Every read is within the checked
+    /// length, so an early end means that the file has become shorter.
     pub(super) fn read_error(&self, error: io::Error) -> Error {
         if error.kind() == io::ErrorKind::UnexpectedEof {
             return Error::model(
@@ -120,7 +121,7 @@ fn read_file_at(file: &File, mut offset: u64, mut out: &mut [u8]) -> io::Result<
     Ok(())
 }
 
-/// A range of a source as a stream, for the header's JSON.
+/// A range of a source, as a stream for the header's JSON.
 pub(super) struct Stretch<'a> {
     pub(super) source: &'a Source,
     pub(super) offset: u64,

@@ -1,4 +1,4 @@
-//! Tensors whose values are computed as they are read: weights of any shape, without a
+//! Tensors whose values are computed when they are read: weights of any shape, without a
 //! file and without a copy in memory.
 
 use super::source::Source;
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 pub enum Fill {
     /// The same value everywhere.
     Constant(f32),
-    /// Bell-shaped values around 0 with this standard deviation. None is further than
+    /// Bell-shaped values around 0 with this standard deviation. No value is more than
     /// 3.47 standard deviations from 0.
     Random {
         /// The standard deviation.
@@ -21,7 +21,7 @@ pub enum Fill {
 /// A tensor of [`Checkpoint::synthetic`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct SyntheticTensor {
-    /// The name; the values depend on it.
+    /// The name. The values depend on it.
     pub name: String,
     /// The dimensions, row-major, outermost first.
     pub shape: Vec<usize>,
@@ -87,8 +87,8 @@ impl Values {
 }
 
 /// Returns the sum of the word's four 16-bit parts minus its mean. By the central limit
-/// theorem this is close to a normal distribution. It also needs no function whose last
-/// bit depends on the platform.
+/// theorem, its distribution is close to normal. It uses no function whose last bit
+/// depends on the platform.
 fn sum_of_four(word: u64) -> i32 {
     const EVEN: u64 = 0x0000_FFFF_0000_FFFF;
     let pairs = (word & EVEN) + ((word >> 16) & EVEN);
@@ -96,7 +96,7 @@ fn sum_of_four(word: u64) -> i32 {
 }
 
 impl Checkpoint {
-    /// Creates a checkpoint of F32 tensors that no file holds. The same seed gives the
+    /// Creates a checkpoint of F32 tensors that are in no file. The same seed gives the
     /// same values on every platform.
     ///
     /// # Errors
@@ -127,7 +127,7 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Returns whether the values are computed, so that there is no file.
+    /// Returns whether the values are computed, without a file.
     #[must_use]
     pub fn is_synthetic(&self) -> bool {
         self.sources.iter().any(Source::is_synthetic)

@@ -28,7 +28,7 @@ const SPECIAL: [&str; 8] = [
     "additional_special_tokens",
 ];
 
-/// A model's chat templates and special tokens; empty if it has neither file.
+/// A model's chat templates and special tokens; empty if the model has neither file.
 ///
 /// The template in `chat_template.jinja` takes precedence over `tokenizer_config.json`'s,
 /// as in transformers.
@@ -51,7 +51,7 @@ pub enum SpecialToken {
 /// A chat template before it is compiled.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TemplateSource {
-    /// Its name if the model has several templates, else `default`.
+    /// Its name if the model has several templates, or else `default`.
     pub name: String,
     /// The file that contains it.
     pub file: String,
@@ -63,8 +63,8 @@ impl TokenizerConfig {
     /// Reads the files of a folder.
     ///
     /// # Errors
-    /// [`Error::Io`] when one cannot be read; [`Error::Model`] when one is too long, is
-    /// not a JSON object, or has a token or template in another form.
+    /// [`Error::Io`] if one cannot be read; [`Error::Model`] if one is too long, is not a
+    /// JSON object, or contains a token or template in another form.
     pub fn of(folder: &Folder) -> Result<Self> {
         let mut config = match folder.read_if_present(FILE, json::MAX_FILE_BYTES)? {
             Some(bytes) => Self::from_bytes(&folder.display(FILE), &bytes)?,
@@ -104,7 +104,7 @@ impl TokenizerConfig {
         &self.special_tokens
     }
 
-    /// Returns the text of the token that ends a text.
+    /// Returns the text of the end-of-text token.
     #[must_use]
     pub fn eos_token(&self) -> Option<&str> {
         match self.special_tokens.get("eos_token")? {
@@ -158,8 +158,8 @@ fn special_token(value: &Value) -> Option<SpecialToken> {
     }
 }
 
-/// Returns one template, or several with names, given as a list (the format of the files)
-/// or as a map.
+/// Returns one template, or several named templates from a list (the format of the files)
+/// or from a map.
 fn templates(file: &str, map: &Map<String, Value>) -> Result<Vec<TemplateSource>> {
     const FIELD: &str = "chat_template";
     const EXPECTED: &str = "a template as a string, or a list of {\"name\": ..., \"template\": ...}";

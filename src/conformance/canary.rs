@@ -24,10 +24,9 @@ impl std::fmt::Display for Dropped {
     }
 }
 
-/// Returns the cases by which an implementation of `op` is checked. There are few and
-/// small ones. They use the model's types, head size and width, since the shaders depend
-/// on these. Other sizes are not multiples of the tiles, so that ragged edges are
-/// covered.
+/// Returns the cases that check an implementation of `op`. They are few and small. They
+/// use the model's types, head size and width, because the shaders depend on these. Other
+/// sizes are not multiples of the tiles, so ragged edges are covered.
 #[must_use]
 pub fn cases(op: Op, shapes: &Shapes) -> Vec<Case> {
     let Shapes { n_embd, n_head, n_kv_head, head_dim, dtype, kv_dtype, .. } = *shapes;
@@ -40,7 +39,7 @@ pub fn cases(op: Op, shapes: &Shapes) -> Vec<Case> {
     let attention = |n_rows, position| AttentionCase::plain(kv(n_kv_head.min(2)), position, n_rows);
     let rotary = RotaryShape { n_head, n_kv_head, head_dim, rotary_dim: head_dim / 2 * 2 };
     let silu = Activation::Silu;
-    // The forms of a projection that the model uses.
+    // The forms of a projection in the model.
     let forms = |m, batch| {
         let gated = MatmulCase { bias: true, ..MatmulCase::gated(m, 43, 72, dtype, silu) };
         let rotated = MatmulCase::rotated(m, 20, dtype, rotary, 17, batch);
@@ -73,7 +72,7 @@ pub fn cases(op: Op, shapes: &Shapes) -> Vec<Case> {
             .to_vec(),
         Op::RmsGemv => {
             let mut cases = behind_norm(NormForm::Rms);
-            // Batches of this operation are fused as well.
+            // Batches of this operation are also fused.
             let behind = Behind::Activation(Activation::Silu, 33);
             let one_row = NormGemvCase::one_row(NormForm::Rms, n_embd, dtype, behind);
             cases.push(Case::NormGemv(NormGemvCase { m: 3, ..one_row }));
@@ -108,7 +107,7 @@ pub fn cases(op: Op, shapes: &Shapes) -> Vec<Case> {
     cases
 }
 
-/// Checks `candidate` with its cases; `others` names the implementations of the other
+/// Checks `candidate` with its cases. `others` contains the implementations of the other
 /// operations. Returns the reason if the candidate must not run: a wrong element, a write
 /// outside its output, or a shader that the driver refuses.
 #[must_use]

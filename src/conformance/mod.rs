@@ -1,4 +1,4 @@
-//! Cases that define what each kernel must compute, and checks that it does.
+//! Cases that define the correct output of each kernel, and checks of the kernels.
 //!
 //! A case is an operation with its sizes, its inputs and a naive reference ([`cases`]). The
 //! tests run every kernel candidate on a list of cases, and the benchmark times some.

@@ -6,8 +6,8 @@ use crate::error::Result;
 use crate::gpu::{Dispatch, Gpu, GpuBuffer, MemoryGroup, Work};
 use crate::tensor::DType;
 
-/// Fills memory that a kernel must not touch, and outputs before they are written. It is
-/// a NaN both as f32 and as each f16 half, so that reading it also shows.
+/// Fills outputs before they are written, and memory that a kernel must not touch. It is
+/// a NaN both as f32 and as each f16 half, so a read of it is detected too.
 pub(super) const GUARD: u32 = 0xffe5_ffe5;
 
 /// Bytes of guard after every output.
@@ -178,11 +178,11 @@ pub struct Outcome {
     pub tolerance: f64,
     /// Reason for the tolerance.
     pub reason: &'static str,
-    /// The element itself: output, index, found, expected.
+    /// The element itself: output, index, found value, expected value.
     pub worst: Option<(&'static str, usize, f64, f64)>,
-    /// Number of elements beyond their tolerance, padding included.
+    /// Number of elements beyond their tolerance, including padding.
     pub wrong_elements: usize,
-    /// Number of changed guard words and changed elements of another op.
+    /// Number of changed guard words, and of changed elements that belong to another op.
     pub stray_writes: usize,
 }
 
@@ -209,7 +209,7 @@ impl Outcome {
     }
 
     fn element(&mut self, output: &'static str, index: usize, found: f64, want: f64, tolerance: f64) {
-        // NaN is close to nothing; infinity is close only to itself.
+        // NaN is close to nothing. Infinity is close only to itself.
         let error = if found == want {
             0.0
         } else if (found - want).is_nan() {

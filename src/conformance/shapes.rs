@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::kernels::{NormForm, Op};
 use crate::tensor::DType;
 
-/// Sizes of a model, as far as they decide which kernel is the fastest.
+/// The sizes of a model that decide which kernel is the fastest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shapes {
@@ -41,8 +41,8 @@ pub struct Shapes {
 }
 
 impl Shapes {
-    /// Returns whether the model uses `op`. A model has one kind of norm, both standalone
-    /// and fused with the projection after it.
+    /// Returns whether the model uses `op`. A model has one kind of norm, for separate
+    /// norms and for norms fused with the projection after them.
     #[must_use]
     pub fn has(&self, op: Op) -> bool {
         op.norm_form().is_none_or(|form| form == self.norm)

@@ -52,7 +52,8 @@ pub struct ModelRates {
 
 impl Benchmark {
     /// Measures for about `time`: half of it on the probes, half on the demo model. The
-    /// model runs only if its kernels are `sound`. The second value lists what failed.
+    /// model runs only if its kernels are `sound`. The second returned value lists the
+    /// failures.
     ///
     /// # Errors
     /// [`Error::Cancelled`].
@@ -120,12 +121,12 @@ fn demo(
     use crate::bench::{ModelTest, quick_rate};
     use crate::engine::{Engine, ModelFiles};
 
-    /// Tokens of the two tests. They suffice for a rate and take a fraction of a second
-    /// on two cores.
+    /// Tokens of the two tests. They are enough for a rate, and take a fraction of a
+    /// second on two cores.
     const N_PROMPT: usize = 128;
     const N_GEN: usize = 32;
 
-    // The requested context length is meant for another model.
+    // The requested context length is for another model.
     let options = ModelOptions { n_ctx: None, ..options.clone() };
     let mut progress = |_| match cancel.load(std::sync::atomic::Ordering::Relaxed) {
         true => std::ops::ControlFlow::Break(()),

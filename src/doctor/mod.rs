@@ -1,8 +1,9 @@
-//! A check-up of this machine: whether wgpt works on it, and how fast. The result is one
-//! report, which an application can show and which `wgpt doctor` prints.
+//! A check-up of this machine. It determines whether wgpt works on the machine and how
+//! fast it is. The result is one report, which an application can show and which `wgpt
+//! doctor` prints.
 //!
-//! The check-up has no separate rules for kernels, tuning or caches: it calls the canary, the
-//! selection of kernels and the probes. The verdict is a function of the findings.
+//! The check-up has no separate rules for kernels, tuning or caches. It calls the canary,
+//! the selection of kernels and the probes. The verdict is a function of the findings.
 //!
 //! If a driver fails during the check-up, the failure becomes a line of the report, even
 //! if it is a panic inside wgpu. With `panic = "abort"`, a panic ends the process.
@@ -34,7 +35,7 @@ use surroundings::{Cache, Program, shown};
 /// Options of a check-up.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Device to check, how to open it, and its cache directory.
+    /// The device to check, the options for opening it, and its cache directory.
     pub gpu: GpuOptions,
     /// Options of the model: types and forced implementations.
     pub model: ModelOptions,
@@ -47,7 +48,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Five seconds of benchmark: a time that a user is willing to wait.
+    /// Five seconds of benchmark, which a user is willing to wait.
     pub const BENCHMARK: Duration = Duration::from_secs(5);
 
     /// Returns options for the default device and the sizes of the demo model.
@@ -64,7 +65,7 @@ impl Options {
         })
     }
 
-    /// Checks kernels at the sizes of a model's files in place of the demo model's.
+    /// Checks kernels at the sizes of a model's files instead of the demo model's.
     pub fn set_model(&mut self, files: &ModelFiles) {
         self.config = files.config().clone();
         self.model_name = files.name().to_owned();
@@ -88,7 +89,7 @@ pub struct Progress {
 ///
 /// # Errors
 /// [`Error::Cancelled`]; [`Error::Input`] for a forced implementation that the device
-/// cannot run. Faults of the machine are no errors; the report lists them.
+/// cannot run. Faults of the machine are not errors; the report lists them.
 pub fn run(options: &Options, progress: &mut dyn FnMut(Progress), cancel: &CancelFlag) -> Result<Report> {
     run_among(options, &|op| op.candidates().iter().collect(), progress, cancel)
 }
@@ -97,7 +98,7 @@ pub fn run(options: &Options, progress: &mut dyn FnMut(Progress), cancel: &Cance
 /// operation.
 ///
 /// # Errors
-/// The same as for [`run`].
+/// As [`run`].
 #[cfg_attr(feature = "internals", visibility::make(pub))]
 pub(crate) fn run_among(
     options: &Options,
@@ -106,8 +107,8 @@ pub(crate) fn run_among(
     cancel: &CancelFlag,
 ) -> Result<Report> {
     let candidates: Vec<_> = Op::ALL.into_iter().flat_map(candidates).collect();
-    // Steps: adapters and device; one for each candidate; the floor's device and one for
-    // each of its operations; two for the benchmark.
+    // The steps are: adapters and device, one for each candidate, the floor's device and
+    // one for each of its operations, and two for the benchmark.
     let benchmark = if options.benchmark.is_zero() { 0 } else { 2 };
     let total = 2 + candidates.len() + 1 + Op::ALL.len() + benchmark;
     let mut step = Step { progress, cancel, done: 0, total };
@@ -136,9 +137,9 @@ impl Step<'_> {
     }
 }
 
-/// Runs `work`, which calls wgpu, and turns a panic in it into an error.
+/// Runs `work`, which calls wgpu, and turns a panic into an error.
 fn guarded<T>(operation: &'static str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    // State that a panic left inconsistent is reached again only through wgpu's own
+    // State that a panic left inconsistent can be reached again only through wgpu's own
     // locks. These may panic again, and that panic is caught as well.
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
         let text = payload.downcast_ref::<&str>().copied();
@@ -148,7 +149,7 @@ fn guarded<T>(operation: &'static str, work: impl FnOnce() -> Result<T>) -> Resu
     })
 }
 
-/// Returns a report with everything that is known without an adapter.
+/// Returns a report with all facts that are known without an adapter.
 fn begin(options: &Options) -> Report {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     Report {

@@ -41,7 +41,7 @@ impl Verdict {
 pub enum Subject {
     /// The adapter: there is none, or none that fits.
     Adapter,
-    /// The device: it cannot be opened, or its adapter gives cause for a warning.
+    /// The device: it cannot be opened, or its adapter is a reason for a warning.
     Device,
     /// The portable floor.
     Floor,
@@ -102,7 +102,7 @@ pub struct Device {
 }
 
 /// Check of a second device, opened with only the features and limits that every adapter
-/// offers.
+/// has.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Floor {
     /// Whether the device could be opened.
@@ -113,7 +113,7 @@ pub struct Floor {
     pub kernels: Vec<KernelCheck>,
 }
 
-/// The result of a check-up. It serializes to all that was found.
+/// The result of a check-up. It serializes to all findings and details.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Severity of the worst finding.
@@ -124,7 +124,7 @@ pub struct Report {
     pub(super) details: Details,
 }
 
-/// What a check-up found in detail. Its strings contain no control characters except line
+/// The details of a check-up. Its strings contain no control characters except line
 /// feeds, and the home directory appears as `~`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Details {
@@ -142,7 +142,7 @@ pub struct Details {
     pub device: Option<Device>,
     /// Features that wgpt uses.
     pub features: Vec<FeatureSupport>,
-    /// Limits that matter to wgpt.
+    /// Limits that are relevant to wgpt.
     pub limits: Vec<LimitSupport>,
     /// The portable floor on the same adapter, if a device could be opened.
     pub floor: Option<Floor>,
@@ -159,7 +159,7 @@ pub struct Details {
 }
 
 impl Report {
-    /// Everything that was found.
+    /// Returns the details of the check-up.
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn details(&self) -> &Details {
         &self.details
@@ -215,8 +215,8 @@ fn adapter_findings(adapter: &AdapterReport) -> Vec<Finding> {
     found
 }
 
-/// Returns a finding for each wrong kernel. The kernel is a fault if it is in use or the
-/// device's default. Otherwise it is a warning, since only speed is lost.
+/// Returns a finding for each wrong kernel. It is a fault if the kernel is in use or the
+/// device's default. Otherwise it is a warning, because only speed is lost.
 fn kernel_findings(kernels: &[KernelCheck]) -> Vec<Finding> {
     let demoted = kernels.iter().filter(|kernel| kernel.status == Status::Demoted);
     demoted
@@ -252,7 +252,8 @@ fn floor_findings(floor: &Floor, limits: &[LimitSupport]) -> Vec<Finding> {
     below.chain(problem).chain(kernels).collect()
 }
 
-/// Describes what a device lacks if it cannot run an implementation with these needs.
+/// Describes the missing features of a device that cannot run an implementation with
+/// these needs.
 pub(super) fn lacks(needs: Needs) -> String {
     match needs {
         Needs::Floor => "nothing".to_owned(),

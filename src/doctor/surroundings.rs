@@ -1,5 +1,5 @@
-//! The program, its environment and its files: what a report says apart from the GPU, and
-//! what it must hide.
+//! The program, its environment and its files: the parts of a report apart from the GPU,
+//! and the parts that it must hide.
 
 use std::path::{Path, PathBuf};
 
@@ -111,7 +111,7 @@ pub struct Cache {
     pub problem: Option<String>,
     /// Total size of the files in it, in bytes.
     pub bytes: u64,
-    /// File of the adapter's compiled pipelines; they are only cached under Vulkan.
+    /// File of the adapter's compiled pipelines. Pipelines are cached only under Vulkan.
     pub pipelines: Option<CacheFile>,
     /// File of the model's tuned choices on this adapter.
     pub choices: Option<CacheFile>,
@@ -146,8 +146,8 @@ impl Cache {
     }
 }
 
-/// Returns `text` in a form safe to show to strangers: control characters except line
-/// feeds are escaped, and the home directory becomes `~`.
+/// Returns `text` in a form that is safe to publish: control characters except line feeds
+/// are escaped, and the home directory becomes `~`.
 pub(super) fn shown(text: &str) -> String {
     let escaped = text.chars().flat_map(|c| {
         if c.is_control() && c != '\n' { c.escape_default().collect::<Vec<_>>() } else { vec![c] }
@@ -165,7 +165,7 @@ fn without_home(text: &str, home: Option<&Path>) -> String {
     let mut parts = String::new();
     while let Some((before, behind)) = rest.split_once(home) {
         parts += before;
-        // /home/anna must not match in /home/annabel.
+        // /home/anna must not match the beginning of /home/annabel.
         let whole = !behind.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'));
         parts += if whole { "~" } else { home };
         rest = behind;

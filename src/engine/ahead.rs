@@ -1,8 +1,10 @@
 //! A token source whose steps are encoded ahead and sampled on the GPU.
 //!
-//! The first submit of a text is a single step, so that the first token waits for nothing. A
-//! stop id stops the state on the GPU. Tokens after it, or after a stop string, are discarded
-//! and their pages released. Another session's step overwrites logits and token, so the next
+//! The first submit of a text is a single step, so the first token arrives without delay.
+//! A stop id stops the state on the GPU. Tokens after a stop id or a stop string are
+//! discarded, and their pages are released. Another session's step overwrites the token
+//! on the GPU. The next submit then uploads the last token and the sampler's state from
+//! the host.
 //! submit brings both from the host.
 
 use std::collections::VecDeque;
@@ -28,13 +30,13 @@ pub(super) struct AheadSource {
     /// Number of tokens that further submits may still choose.
     remaining: usize,
     steps: usize,
-    /// Whether a call failed; the results of submits in flight are then not used.
+    /// Whether a call failed. The results of submits in flight are then discarded.
     failed: bool,
 }
 
 impl AheadSource {
-    /// Returns a source for a generation; `None` if the engine does not encode steps ahead
-    /// or the GPU sampler does not support the sampler's options.
+    /// Returns a source for a generation. Returns `None` if the engine does not encode
+    /// steps ahead, or if the GPU sampler does not support the sampler's options.
     ///
     /// # Errors
     /// [`crate::Error::OutOfMemory`], [`crate::Error::Gpu`] from the device.
@@ -66,18 +68,18 @@ impl AheadSource {
         }))
     }
 
-    /// Whether a call failed, or the engine has since moved to another device.
+    /// Whether a call failed or the engine has moved to another device.
     pub(super) fn must_be_replaced(&self, session: &Session) -> bool {
         self.failed || !Arc::ptr_eq(&self.bound, &session.shared.bound())
     }
 
-    /// Random numbers that the returned tokens have consumed.
+    /// Number of random numbers that the returned tokens have consumed.
     pub(super) fn draws(&self) -> u64 {
         self.ahead.draws_before(self.ready.len())
     }
 
-    /// Waits for all submits in flight and discards their tokens; called when the session
-    /// was rewound.
+    /// Waits for all submits in flight and discards their tokens. The caller has rewound
+    /// the session.
     ///
     /// # Errors
     /// [`crate::Error::Gpu`] from the device.
@@ -149,9 +151,9 @@ impl AheadSource {
         self.ahead.read(&self.bound.model, &mut self.ready)
     }
 
-    /// Submits steps after those in flight, if a further submit is allowed. After another
-    /// session's step, the next submit needs the last token on the host. All submits in
-    /// flight must therefore be read first.
+    /// Submits steps after those in flight, if another submit is allowed. After another
+    /// session's step, the next submit needs the last token on the host, so all submits
+    /// in flight must be read first.
     fn submit_next(&mut self, session: &mut Session, n_steps: usize) -> Result<()> {
         let shared = Arc::clone(&session.shared);
         let mut entered = shared.enter();

@@ -13,10 +13,10 @@ use crate::error::Result;
 /// A call that runs on a separate thread, as a future for any executor. It can also be
 /// polled by hand once per frame ([`std::task::Waker::noop`]).
 ///
-/// The thread starts at the first poll. Dropping the future cancels the call: the thread
-/// ends when the call next checks its cancel flag, and frees everything it held.
-/// [`Background::stop`] waits for that. A panic in the call resumes in the poll that finds
-/// it.
+/// The thread starts at the first poll. Dropping the future cancels the call. The thread
+/// ends when the call next checks its cancel flag, and frees everything that it held.
+/// [`Background::stop`] waits for the thread. A panic in the call resumes in the poll
+/// that detects it.
 #[must_use = "a future does nothing unless it is polled"]
 pub struct Background<T> {
     state: State<T>,
@@ -32,13 +32,14 @@ enum State<T> {
 }
 
 impl<T: Send + 'static> Background<T> {
-    /// `work` receives a flag that is raised when nobody waits for its result any more.
+    /// Creates the future. `work` receives a flag that is raised when the result is no
+    /// longer needed.
     pub(super) fn new(work: impl FnOnce(CancelFlag) -> Result<T> + Send + 'static) -> Self {
         Background { state: State::Waiting(Box::new(work)), abandoned: CancelFlag::default() }
     }
 
-    /// Cancels the call and waits until its thread has ended. A result that it still
-    /// produced is dropped.
+    /// Cancels the call and waits until its thread has ended. If the call still produced
+    /// a result, it is dropped.
     pub fn stop(mut self) {
         self.abandoned.store(true, Ordering::Relaxed);
         if let State::Running(worker) = std::mem::replace(&mut self.state, State::Done) {
@@ -51,7 +52,7 @@ impl<T: Send + 'static> Future for Background<T> {
     type Output = Result<T>;
 
     /// # Panics
-    /// If it is polled again after it returned its result.
+    /// Panics if it is polled again after it returned its result.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let worker = match std::mem::replace(&mut self.state, State::Done) {
             State::Waiting(work) => {
@@ -76,9 +77,9 @@ impl<T> Drop for Background<T> {
 }
 
 impl Session {
-    /// Runs one or more calls on a separate thread: the session moves there and is returned
-    /// with the result of `work`. Dropping the future cancels the calls within a chunk and
-    /// drops the session.
+    /// Runs one or more calls on a separate thread. The session moves there and is
+    /// returned with the result of `work`. Dropping the future cancels the calls after
+    /// the chunk in progress, and drops the session.
     ///
     /// ```no_run
     /// # async fn f(session: wgpt::Session, tokens: Vec<u32>) -> wgpt::Result<()> {

@@ -7,8 +7,7 @@ use super::{Engine, Session};
 use crate::error::{Error, Result};
 use crate::model::{Output, Sequence};
 
-/// The logits of one [`Engine::step`], one row per session. It reuses its memory from step
-/// to step.
+/// The logits of one [`Engine::step`], one row per session. Later steps reuse its memory.
 #[derive(Clone, Debug, Default)]
 pub struct BatchLogits {
     /// `[n_sessions, vocab_size]`
@@ -64,31 +63,31 @@ impl Wanted<'_> {
 }
 
 impl Engine {
-    /// Number of sessions that one submit serves. The weights are read once per eight of
-    /// them (per four on CPU adapters). A step over more sessions takes several submits. At
-    /// most 16; fewer if the vocabulary or the prefill chunk limits the number of rows.
+    /// Number of sessions in one submit. A step over more sessions takes several submits.
+    /// The number is at most 16, and less if the vocabulary or the prefill chunk limits
+    /// the rows. The weights are read once per eight sessions (per four on CPU adapters).
     #[must_use]
     pub fn batch_size(&self) -> usize {
         self.shared.bound().dims.batch
     }
 
     /// Adds one token to each session, `tokens[i]` to `sessions[i]`, all in one decode
-    /// step. The weights are therefore read once per eight sessions (per four on CPU
-    /// adapters). `logits` then holds one row per session.
+    /// step. The weights are read once per eight sessions (per four on CPU adapters).
+    /// `logits` then holds one row per session.
     ///
     /// With [`crate::model::ModelOptions::deterministic`] each session runs separately,
-    /// through the kernels that [`Session::advance`] uses, and the logits have the same
-    /// bits. Otherwise they may differ in the last digits.
+    /// with the kernels of [`Session::advance`], and the logits have the same bits.
+    /// Without it, the logits may differ in the last digits.
     ///
-    /// Once every batch size has run, a step creates no device objects and retains no new
-    /// heap memory.
+    /// After every batch size has run once, a step creates no device objects and retains
+    /// no new heap memory.
     ///
     /// # Errors
-    /// [`Error::Input`] if the numbers of tokens and sessions differ, if a session belongs
-    /// to another engine, if a token is outside the vocabulary, or if a context is full;
-    /// [`Error::Limits`], [`Error::Gpu`] from the device; [`Error::Cancelled`] if the flag
-    /// of any session is raised, [`Error::Timeout`] if the deadline of any session has
-    /// passed. After an error, all sessions are as they were before.
+    /// [`Error::Input`] if the numbers of tokens and sessions differ, if a session
+    /// belongs to another engine, if a token is outside the vocabulary, or if a context
+    /// is full; [`Error::Limits`], [`Error::Gpu`] from the device; [`Error::Cancelled`]
+    /// if the flag of any session is raised; [`Error::Timeout`] if the deadline of any
+    /// session has passed. After an error, all sessions are unchanged.
     pub fn step(
         &self,
         sessions: &mut [&mut Session],
@@ -107,8 +106,8 @@ impl Engine {
     /// Like [`Engine::step`], but returns the most probable next token of each session (the
     /// lowest id among equals), computed on the GPU.
     ///
-    /// # Errors
-    /// As [`Engine::step`], with `next` then empty; [`Error::Input`] for logits that are
+    /// As [`Engine::step`]; [`Error::Input`] for logits that are NaN or infinite. After
+    /// an error `next` is empty.
     /// NaN or infinite.
     pub fn step_greedy(
         &self,

@@ -1,8 +1,8 @@
-//! A model on a device: the state that an engine's clones share, and moving it to another
+//! A model on a device: the state that an engine's clones share, and the move to another
 //! device.
 //!
-//! A session whose pages belong to another device runs its tokens again in chunks when it is
-//! next used. Sessions that shared pages do not share them again.
+//! If a session's pages belong to another device, the next use of the session runs its
+//! tokens again in chunks. Sessions that shared pages no longer share them afterwards.
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -18,7 +18,7 @@ use crate::model::{
 
 /// State shared by an engine's clones and sessions.
 pub(super) struct Shared {
-    // Declared before the device it runs on, so that it is dropped first.
+    // Declared before its device, so that it is dropped first.
     forward: Mutex<Forward>,
     /// Replaced as a whole while `forward` is locked.
     bound: RwLock<Arc<Bound>>,
@@ -27,7 +27,7 @@ pub(super) struct Shared {
     pub(super) n_ctx: usize,
 }
 
-/// A model on its device, and how it was planned.
+/// A model on its device, with its options and choices.
 pub(super) struct Bound {
     pub(super) model: Model,
     pub(super) dims: Dims,
@@ -35,15 +35,15 @@ pub(super) struct Bound {
     pub(super) tuned: bool,
 }
 
-/// The locked part of a model, with the device part that it runs on.
+/// The locked part of a model, with the device that it runs on.
 pub(super) struct Entered<'a> {
     pub(super) forward: MutexGuard<'a, Forward>,
     pub(super) bound: Arc<Bound>,
 }
 
 impl Shared {
-    /// Locks the model for a step. It stays usable after a panic elsewhere, because every
-    /// step writes everything that it reads.
+    /// Locks the model for a step. The model stays usable after a panic in another
+    /// thread, because every step writes everything that it reads.
     pub(super) fn enter(&self) -> Entered<'_> {
         let forward = self.forward.lock().unwrap_or_else(PoisonError::into_inner);
         Entered { forward, bound: self.bound() }
@@ -54,7 +54,7 @@ impl Shared {
         self.enter().forward
     }
 
-    /// The device and the model's data on it, without waiting for a running step.
+    /// The device and the model's data on it. The call does not wait for a running step.
     pub(super) fn bound(&self) -> Arc<Bound> {
         Arc::clone(&self.bound.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -99,17 +99,17 @@ fn bind_unsettled(
 }
 
 impl Engine {
-    /// Loads opened files onto an opened device; several engines may share the device. The
-    /// model runs with the kernels that were tuned for it, if the device's cache has them
-    /// ([`super::select`]).
+    /// Loads opened files onto an opened device. Several engines may share the device. If
+    /// the device's cache has kernels that were tuned for the model, the model runs with
+    /// them ([`super::select`]).
     ///
     /// # Errors
     /// [`crate::Error::Tensor`] if checkpoint and config disagree or a value does not fit
     /// the dtype; [`crate::Error::Budget`] before anything is allocated;
     /// [`crate::Error::Limits`], [`crate::Error::OutOfMemory`],
     /// [`crate::Error::DeviceLost`], [`crate::Error::Gpu`] from the device;
-    /// [`crate::Error::Cancelled`]. After an error everything that was allocated is freed.
-    /// Compiled kernels stay with the device, and the next load reuses them.
+    /// [`crate::Error::Cancelled`]. After an error, everything that was allocated is
+    /// freed. Compiled kernels stay with the device, and the next load reuses them.
     pub fn load(
         files: impl Into<Arc<ModelFiles>>,
         gpu: Arc<Gpu>,
@@ -123,13 +123,13 @@ impl Engine {
         Ok(Engine { shared: Arc::new(Shared { forward, bound, files, options: options.clone(), n_ctx }) })
     }
 
-    /// Moves the model to another device: after a device loss, or because the user selected
-    /// another one. The weights are read from the files and uploaded again. Each session
-    /// recomputes its keys and values from its tokens when it is next used.
+    /// Moves the model to another device, after a device loss or because the user
+    /// selected another device. The weights are read from the files and uploaded again.
+    /// When a session is next used, it recomputes its keys and values from its tokens.
     ///
-    /// With [`ModelOptions::deterministic`] and two devices that compute the same bits, a
-    /// session continues with the bits that it would have had without the move. Sessions
-    /// that shared pages no longer share them afterwards.
+    /// If the model is [`ModelOptions::deterministic`] and both devices compute the same
+    /// bits, a session continues with the bits that it would have had without the move.
+    /// Sessions that shared pages no longer share them afterwards.
     ///
     /// # Errors
     /// As [`Engine::load`]; the engine then stays on its current device.
@@ -137,7 +137,7 @@ impl Engine {
         self.rebind_with(gpu, &mut |_| ControlFlow::Continue(()))
     }
 
-    /// Like [`Engine::rebind`], but reports progress; `Break` from the callback cancels.
+    /// Like [`Engine::rebind`], but reports progress. `Break` from the callback cancels.
     ///
     /// # Errors
     /// As [`Engine::rebind`]; [`crate::Error::Cancelled`].
@@ -153,12 +153,12 @@ impl Engine {
     }
 }
 
-/// Makes sure that the sessions' keys and values are on the engine's current device, and
-/// locks the model. A session last used on another device is recomputed, one chunk at a
-/// time; other sessions may run between chunks.
+/// Ensures that the sessions' keys and values are on the engine's current device, and
+/// locks the model. A session that was last used on another device is recomputed, one
+/// chunk at a time. Other sessions may run between chunks.
 ///
 /// # Errors
-/// As [`Session::prefill`]; the session tries again when it is next used.
+/// As [`Session::prefill`]. The next use of the session tries again.
 pub(super) fn enter_with<'s>(shared: &'s Shared, sessions: &mut [&mut Session]) -> Result<Entered<'s>> {
     loop {
         let mut entered = shared.enter();
@@ -176,7 +176,7 @@ impl Session {
         self.pages.holds(forward.cache(), self.tokens.len())
     }
 
-    /// Runs all tokens of the session again. After an error no pages are held.
+    /// Runs all tokens of the session again. After an error the session holds no pages.
     fn recompute(&mut self, shared: &Shared) -> Result<()> {
         let result = self.run_log(shared);
         if result.is_err() {
@@ -191,7 +191,7 @@ impl Session {
             self.check_cancel()?;
             let Entered { mut forward, bound } = shared.enter();
             if !self.pages.holds(forward.cache(), done) {
-                // The engine moved again in the meantime.
+                // The engine moved again while it was unlocked.
                 done = 0;
             }
             if done == 0 {
@@ -214,7 +214,7 @@ impl Session {
         self.drop_unused_pages(&mut shared.lock());
     }
 
-    /// Drops the pages beyond the session's tokens: those that a failed step took for
+    /// Drops the pages beyond the session's tokens. A failed step may have taken them for
     /// tokens that it did not add.
     pub(super) fn drop_unused_pages(&mut self, forward: &mut Forward) {
         self.pages.truncate(forward.cache(), self.tokens.len());

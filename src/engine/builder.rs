@@ -1,4 +1,4 @@
-//! The engine builder: what to load and how.
+//! The engine builder.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -11,12 +11,13 @@ use crate::error::{Error, Result};
 use crate::gpu::GpuSource;
 use crate::model::{LoadPhase, LoadProgress, ModelOptions, PLAN_STEPS, ProgressFn, report};
 
-/// Describes what to load and how; created by [`Engine::builder`].
+/// Describes a load: the files, the device and the options. [`Engine::builder`] creates
+/// it.
 ///
-/// A load reports its phases ([`LoadPhase`]). Each report is a point where the load can be
-/// cancelled: by the callback's `Break`, by a flag, by a time limit, or by dropping the
-/// future. A cancelled load frees everything that it allocated, and closes the device
-/// unless the caller supplied it. A builder can be used more than once.
+/// A load reports its phases ([`LoadPhase`]). At each report the load can be cancelled:
+/// by `Break` from the callback, by a flag, by a time limit, or by dropping the future. A
+/// cancelled load frees everything that it allocated, and closes the device unless the
+/// caller supplied it. A builder can be used more than once.
 #[derive(Clone, Debug, Default)]
 pub struct EngineBuilder {
     source: ModelSource,
@@ -110,7 +111,7 @@ impl EngineBuilder {
         self.build_with(&mut |_| ControlFlow::Continue(()))
     }
 
-    /// Loads and reports progress; `Break` from the callback cancels the load.
+    /// Loads and reports progress. `Break` from the callback cancels the load.
     ///
     /// # Errors
     /// As [`EngineBuilder::build`].
@@ -135,7 +136,7 @@ impl EngineBuilder {
         self.build_async_with(|_| ControlFlow::Continue(()))
     }
 
-    /// Like [`EngineBuilder::build_async`], but reports progress, on the thread that loads.
+    /// Like [`EngineBuilder::build_async`], but reports progress on the loading thread.
     pub fn build_async_with(
         &self,
         mut progress: impl FnMut(LoadProgress) -> ControlFlow<()> + Send + 'static,
@@ -164,8 +165,8 @@ impl EngineBuilder {
         }
     }
 
-    /// Opens files and device, the first two steps of [`LoadPhase::Plan`]. [`Engine::load`]
-    /// continues from there.
+    /// Opens the files and the device, the first two steps of [`LoadPhase::Plan`].
+    /// [`Engine::load`] continues from there.
     fn load_steps(&self, progress: &mut ProgressFn<'_>) -> Result<Engine> {
         report(progress, LoadPhase::Plan, 0, PLAN_STEPS)?;
         let files = self.open_files()?;

@@ -1,4 +1,4 @@
-//! Work in pieces of bounded time, for applications that draw frames.
+//! Work in time-limited pieces, for applications that draw frames.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use crate::error::{Error, Result};
 pub use crate::model::Overrun;
 use crate::model::{PassOwner, PieceTime};
 
-/// A submit is planned to take at most this fraction (1/2) of the budget. One that takes
-/// twice its prediction still fits the budget, and the step ends after it.
+/// A submit is planned to take at most the budget divided by this number. A submit that
+/// takes twice its prediction still fits the budget, and the step ends after it.
 const PIECES: u32 = 2;
 
-/// A frame budget: how long a step may take.
+/// A frame budget: the time that a step may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Budget(Duration);
 
@@ -44,19 +44,19 @@ impl Budget {
 pub struct StepReport {
     /// Whether all tokens have run; [`Session::logits`] then has the last token's logits.
     pub done: bool,
-    /// Tokens that were fed and have not run. The tokens of a chunk count until the whole
+    /// Tokens that were fed and have not run. All tokens of a chunk count until the whole
     /// chunk has run.
     pub remaining: usize,
     /// Number of submits in this step.
     pub submits: usize,
     /// Time from the call to its return.
     pub time: Duration,
-    /// GPU time of the step, from timestamps; the time of the waits if the device has no
-    /// timestamps.
+    /// GPU time of the step, from timestamps. If the device has no timestamps, the time
+    /// that the host waited.
     pub gpu_time: Duration,
-    /// Submits that took longer than the budget, each with its prediction. The cause is a
-    /// single dispatch that cannot be divided, or a device that was busy or slower than
-    /// when it was measured. Later predictions account for it.
+    /// Submits that took longer than the budget, each with its prediction. The cause is
+    /// either a single dispatch that cannot be divided, or a device that was busy or
+    /// slower than when it was measured. Later predictions account for it.
     pub overruns: Vec<Overrun>,
 }
 
@@ -72,7 +72,7 @@ impl StepReport {
 #[derive(Debug)]
 pub(super) struct Feed {
     owner: PassOwner,
-    /// Tokens that have not run. A pass in progress started with the first of them.
+    /// Tokens that have not run. A pass in progress starts with the first of them.
     queue: VecDeque<u32>,
     /// The token count that the session's logits belong to.
     logits_at: Option<usize>,
@@ -98,14 +98,14 @@ impl Feed {
 }
 
 impl Shared {
-    /// Tokens that one pass may take after `position` so that no dispatch is predicted to
-    /// exceed the time limit of a submit.
+    /// Number of tokens that one pass may take after `position`. No dispatch of such a
+    /// pass is predicted to exceed the time limit of a submit.
     pub(super) fn chunk_rows(&self, position: usize) -> usize {
         let Entered { forward, bound } = self.enter();
         forward.rows_within(bound.model.options.max_submit, position)
     }
 
-    /// Like [`Shared::chunk_rows`], but for any position and with logits for every token.
+    /// Like [`Shared::chunk_rows`], but for any position and for logits of every token.
     pub(super) fn logits_rows(&self) -> usize {
         self.chunk_rows(self.n_ctx).min(self.bound().dims.logits_rows)
     }
@@ -124,20 +124,21 @@ impl Session {
         Ok(())
     }
 
-    /// Runs fed tokens until the budget is used up, and returns.
+    /// Runs fed tokens until the budget is used up.
     ///
     /// The work is divided into submits that are predicted to fit the rest of the budget.
-    /// Chunks are short enough for each of their dispatches to fit. A submit may cover part
-    /// of a chunk: some of its layers, or some rows of the logits' matrix. The call waits
-    /// for each submit and corrects the predictions with its time; the first predictions
-    /// come from measurements made during loading. Each step runs at least one dispatch, so
-    /// the work completes under any budget. The report lists submits that took longer than
-    /// the budget. The call also waits while another thread uses the engine.
+    /// Chunks are short enough that each of their dispatches fits. A submit may cover
+    /// part of a chunk: some of its layers, or some rows of the logits' matrix. The call
+    /// waits for each submit and corrects the predictions with its time. The first
+    /// predictions come from measurements during loading. Each step runs at least one
+    /// dispatch, so the work completes under any budget. The report lists submits that
+    /// took longer than the budget. The call also waits while another thread uses the
+    /// engine.
     ///
     /// The sessions of an engine share its buffers. If another session's chunk is in
-    /// progress, this call finishes it first, within this session's budget. Sessions that
-    /// are stepped in turn therefore all advance. Calls without a budget finish such a
-    /// chunk at once.
+    /// progress, this call finishes it first, within this session's budget. If several
+    /// sessions step in turn, all of them therefore advance. Calls without a budget
+    /// finish such a chunk at once.
     ///
     /// The results are those of [`Session::advance`], with the same bits under
     /// [`crate::model::ModelOptions::deterministic`]. Otherwise they may differ in the last
@@ -180,7 +181,7 @@ impl Session {
             }
             self.check_cancel()?;
             if !forward.has_unfinished() {
-                // Steps ahead or another device may have left pages.
+                // Steps ahead or a move to another device may have left pages.
                 self.drop_unused_pages(&mut forward);
                 let most = forward.rows_within(piece.min(model.options.max_submit), position);
                 let (owner, all) = (self.feed.owner, &*self.feed.queue.make_contiguous());
@@ -195,9 +196,9 @@ impl Session {
         }
     }
 
-    /// The logits after the last token, `[vocab_size]`, from the last [`Session::advance`]
-    /// or from steps that are done. `None` if tokens were since added by another call, or
-    /// removed.
+    /// The logits after the last token, `[vocab_size]`, from the last
+    /// [`Session::advance`] or from completed steps. `None` if another call has since
+    /// added or removed tokens.
     #[must_use]
     pub fn logits(&self) -> Option<&[f32]> {
         let current = self.feed.logits_at == Some(self.len()) && !self.is_empty();

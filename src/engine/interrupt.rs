@@ -1,4 +1,4 @@
-//! Interrupting a call from outside: flags and a deadline.
+//! External interruption of a call: flags and a deadline.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,9 +14,9 @@ pub type CancelFlag = Arc<AtomicBool>;
 pub(super) struct Interrupt {
     /// The caller's flag.
     pub(super) cancel: Option<CancelFlag>,
-    /// When the caller's time limit is reached.
+    /// The time at which the caller's time limit is reached.
     pub(super) deadline: Option<Instant>,
-    /// Raised when nobody waits for the result any more.
+    /// Raised when the result is no longer needed.
     pub(super) abandoned: Option<CancelFlag>,
 }
 

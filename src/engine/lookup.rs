@@ -2,18 +2,18 @@
 //! model in one pass.
 //!
 //! Apoorv Saxena, "Prompt Lookup Decoding" (2023); transformers'
-//! `prompt_lookup_num_tokens`. A text that repeats itself (a summary, code, a story's
-//! names) continues as it did before. Decoding is bound by reading the weights, so a pass
-//! over the last token and the drafts costs little more than a pass over one row. Drafts
-//! that the model would have chosen are kept; the rest are removed.
+//! `prompt_lookup_num_tokens`. A repetitive text (a summary, code, a story's names) often
+//! continues as it did before. Reading the weights limits the speed of decoding, so a
+//! pass over the last token and the drafts costs little more than a pass over one row.
+//! Drafts that the model would have chosen are kept; the rest are removed.
 
 use std::collections::{HashMap, VecDeque};
 
 use super::Session;
 use crate::error::{Error, Result};
 
-/// The longest n-gram that is looked up: Saxena's 3. A longer match predicts the next token
-/// better, but is found less often.
+/// The longest n-gram that is looked up: Saxena's 3. A longer match predicts the next
+/// token better but is rarer.
 const NGRAM_MAX: usize = 3;
 
 /// Statistics of prompt-lookup decoding.
@@ -30,8 +30,8 @@ pub struct LookupStats {
 
 /// Maps each n-gram to its latest occurrence.
 ///
-/// Scanning the text for every draft would cost its length each time, and quadratic time in
-/// total. With the index a token costs [`NGRAM_MAX`] insertions and a draft as many
+/// A scan of the whole text for every draft would take quadratic time in total. With the
+/// index, a token costs [`NGRAM_MAX`] insertions, and a draft costs [`NGRAM_MAX`]
 /// look-ups.
 #[derive(Debug, Default)]
 struct NgramIndex {
@@ -49,8 +49,8 @@ fn key(ngram: &[u32]) -> [u32; NGRAM_MAX] {
 }
 
 impl NgramIndex {
-    /// Indexes what was added to `history`. The n-gram at the very end is left out, so that
-    /// it does not match itself.
+    /// Indexes the new tokens of `history`. It leaves out the n-gram at the very end,
+    /// which would match itself.
     fn update(&mut self, history: &[u32]) {
         let followed = history.len().saturating_sub(1);
         for end in self.followed + 1..=followed {
@@ -61,10 +61,10 @@ impl NgramIndex {
         self.followed = followed.max(self.followed);
     }
 
-    /// Finds the longest n-gram that ends `history` and occurred before, and appends the
-    /// `n` tokens that followed it to `out`. If the copy reaches the end of the history, it
-    /// continues with the tokens just copied, as in LZ77: a periodic text continues its
-    /// period.
+    /// Finds the longest n-gram that ends `history` and also occurred before. Appends the
+    /// `n` tokens that followed it to `out`. If the copy reaches the end of the history,
+    /// it continues with the tokens just copied, as in LZ77. A periodic text thus
+    /// continues its period.
     fn draft(&mut self, history: &[u32], n: usize, out: &mut Vec<u32>) {
         self.update(history);
         let longest = history.len().min(NGRAM_MAX);
@@ -127,7 +127,7 @@ impl Lookup {
         self.stats
     }
 
-    /// Whether the next token is already chosen, so that it needs no pass and no further
+    /// Whether the next token is already chosen. It then needs no pass and no further
     /// position in the context.
     pub(super) fn is_ready(&self) -> bool {
         !self.ready.is_empty()

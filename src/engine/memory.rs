@@ -1,5 +1,5 @@
-//! The memory that a model takes on a device, computed before anything is allocated, and
-//! the options that would fit a budget.
+//! The memory that a model needs on a device, computed before allocation, and the options
+//! that would fit a budget.
 
 use super::tuning::{self, Selection};
 use super::{Engine, ModelFiles};
@@ -10,8 +10,8 @@ use crate::memory::{Change, Fit, MemoryPlan, OverBudget};
 use crate::model::{Decoder, Dims, ModelOptions};
 use crate::tensor::DType;
 
-/// Returns the kernels and sizes that a model would run with on a device. Loading decides
-/// these before it allocates. Reads one small file of the cache.
+/// Returns the kernels and sizes that a model would run with on a device. Loading selects
+/// them before it allocates. Reads one small file of the cache.
 ///
 /// # Errors
 /// As [`tuning::select`] and [`Dims::new`].
@@ -51,9 +51,9 @@ pub fn check_budget(
 
 impl Engine {
     /// Plans the exact GPU memory that loading would take, by group, without opening or
-    /// allocating anything. `device` describes the device: [`DevicePreview::of`] some
-    /// options, [`DevicePreview::of_adapter`] for the host's adapter, `gpu.preview()` for
-    /// an open device, or [`DevicePreview::floor`].
+    /// allocating anything. `device` describes the device. Use [`DevicePreview::of`] for
+    /// [`crate::GpuOptions`], [`DevicePreview::of_adapter`] for an adapter of the host
+    /// program, `gpu.preview()` for an open device, or [`DevicePreview::floor`].
     ///
     /// # Errors
     /// [`Error::Budget`] if the plan exceeds the memory budget of the options, with the
@@ -66,8 +66,8 @@ impl Engine {
         Ok(plan)
     }
 
-    /// The memory plan from loading. Sessions that together need more pages than the first
-    /// context add pages beyond the plan while they exist.
+    /// The memory plan from loading. If sessions together need more pages than one
+    /// context, they add pages beyond the plan while they exist.
     #[must_use]
     pub fn memory_plan(&self) -> MemoryPlan {
         self.shared.bound().dims.plan()
@@ -115,7 +115,7 @@ impl Search<'_> {
         OverBudget { plan, budget_bytes: self.budget_bytes, fits, least_bytes }
     }
 
-    /// The memory that the options take; `None` if the options are not possible.
+    /// The memory that the options take; `None` if the options are impossible.
     fn bytes(&self, options: &ModelOptions) -> Option<u64> {
         let (_, dims) = prepare(self.config, options, self.device).ok()?;
         Some(dims.plan().total_bytes())
@@ -126,9 +126,9 @@ impl Search<'_> {
         (total_bytes <= self.budget_bytes).then(|| Fit { changes: changes.to_vec(), total_bytes })
     }
 
-    /// The longest context that fits if nothing else changes. Memory need not grow with the
-    /// context, because some buffers are capped at a binding's limit, so every length is
-    /// tried.
+    /// The longest context that fits if nothing else changes. Memory may not grow with
+    /// the context, because some buffers are capped at a binding's limit. Every length is
+    /// therefore tried.
     fn longest_context(&self, options: &ModelOptions) -> Option<Fit> {
         let choices = prepare(self.config, options, self.device).ok()?.0.choices;
         let n_ctx = options.n_ctx.unwrap_or(self.config.default_n_ctx());
@@ -153,6 +153,6 @@ impl Search<'_> {
     }
 }
 
-/// Prefill is slow with chunks that have fewer rows than a gemm tile.
+/// Smaller chunks have fewer rows than a gemm tile, and their prefill is slow.
 const SMALLEST_CHUNK: usize = 32;
 const CHUNK_MAX: usize = 1 << 12;

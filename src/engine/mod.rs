@@ -66,7 +66,7 @@ impl Engine {
         Session::new(Arc::clone(&self.shared))
     }
 
-    /// Generates text after `prompt`, in a new session.
+    /// Generates text after `prompt` in a new session.
     ///
     /// An empty prompt is replaced by the model's begin token, which for GPT-2 is its
     /// end-of-text token.
@@ -123,7 +123,7 @@ impl Engine {
         self.shared.n_ctx
     }
 
-    /// The options the model was loaded with.
+    /// The options that the model was loaded with.
     #[must_use]
     pub fn options(&self) -> &ModelOptions {
         &self.shared.options

@@ -1,5 +1,5 @@
-//! Logits and hidden states that stay on the GPU, for a host that continues to compute
-//! there.
+//! Logits and hidden states that stay on the GPU, where the host program continues to
+//! compute.
 
 use std::sync::Arc;
 
@@ -19,12 +19,11 @@ pub enum OutputRows {
 }
 
 /// The model's outputs for some tokens, on the device.
-///
 /// Both buffers hold f32 rows. Each row is padded to the stride: with zeros after hidden
 /// states, with undefined values after logits. The buffers can be bound as read-only
-/// storage and copied from. Work that the host submits while it holds this value reads
-/// these outputs, whatever the engine does next, because a queue preserves the order of
-/// submits.
+/// storage and copied from. Work that the host program submits while it holds this value
+/// reads these outputs. Later work of the engine does not affect it, because a queue
+/// preserves the order of submits.
 pub struct GpuOutputs<'a> {
     hidden: &'a GpuBuffer,
     logits: &'a GpuBuffer,
@@ -36,14 +35,13 @@ pub struct GpuOutputs<'a> {
 }
 
 impl GpuOutputs<'_> {
-    /// The device, for the host's bind groups and encoders, and the queue that the host
-    /// must submit its work to.
+    /// The device, with the queue that the host program must submit its work to.
     #[must_use]
     pub fn gpu(&self) -> &Gpu {
         self.gpu
     }
 
-    /// The logits, `[n_rows, vocab_size]`, rows [`GpuOutputs::logits_stride`] apart.
+    /// The logits, `[n_rows, vocab_size]`. The stride is [`GpuOutputs::logits_stride`].
     #[must_use]
     pub fn logits(&self) -> &HostBuffer {
         self.logits.raw()
@@ -61,8 +59,8 @@ impl GpuOutputs<'_> {
         self.widths[1]
     }
 
-    /// The last hidden states, after the final norm, `[n_rows, n_embd]`, rows
-    /// [`GpuOutputs::hidden_stride`] apart.
+    /// The last hidden states, after the final norm, `[n_rows, n_embd]`. The stride is
+    /// [`GpuOutputs::hidden_stride`].
     #[must_use]
     pub fn hidden(&self) -> &HostBuffer {
         self.hidden.raw()
@@ -94,9 +92,9 @@ impl GpuOutputs<'_> {
 }
 
 impl Session {
-    /// Adds tokens and gives `with` access to their hidden states and logits on the GPU,
-    /// without a readback. Calls `with` once for the last token, or once per piece of rows,
-    /// in order.
+    /// Adds tokens and passes their hidden states and logits on the GPU to `with`,
+    /// without a readback. Calls `with` once for the last token, or once per piece of
+    /// rows, in order.
     ///
     /// The engine is locked during `with`, which submits its work to [`Gpu::queue`] and
     /// returns. Using this engine inside `with` would deadlock.

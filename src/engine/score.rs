@@ -1,9 +1,10 @@
 //! Log-probabilities of given continuations.
 //!
-//! The last token held runs again, for the logits after it. The head works on as many rows at a
-//! time as there is room for, in one submit, and only the scores are read back. The last token
-//! of each continuation scores nothing, so its row comes after all others, where the head does
-//! not see it. A page that is written again is copied if a fork shares it.
+//! The session's last token runs again, for the logits after it. The head processes as
+//! many rows at a time as its buffer can hold, in one submit. Only the scores are read
+//! back. The last token of each continuation scores nothing. Its row comes after all
+//! others, and the head skips it. If a fork shares a page that is written again, the page
+//! is copied.
 
 use std::sync::Arc;
 
@@ -49,8 +50,8 @@ impl Session {
     /// # Errors
     /// [`Error::Input`] if the session or the continuation is empty, for a token outside
     /// the vocabulary, if the context is too short, and for logits that are NaN or
-    /// infinite; [`Error::Limits`], [`Error::Gpu`] from the device; [`Error::Cancelled`] by
-    /// the flag of [`Session::set_cancel`], [`Error::Timeout`] by
+    /// infinite; [`Error::Limits`], [`Error::Gpu`] from the device; [`Error::Cancelled`]
+    /// by the flag of [`Session::set_cancel`]; [`Error::Timeout`] by
     /// [`Session::set_deadline`]. Both are checked between chunks. After an error the
     /// session is unchanged.
     pub fn score(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
@@ -108,8 +109,8 @@ impl Session {
         Ok([&[last], tokens].concat())
     }
 
-    /// Adds the tokens of a scored continuation to the session, or after an error drops the
-    /// pages that were taken for it.
+    /// Adds the tokens of a scored continuation to the session. After an error, drops the
+    /// pages that were taken for them instead.
     fn finish_score(&mut self, tokens: &[u32], result: &Result<()>) {
         if result.is_ok() {
             self.tokens.extend_from_slice(tokens);
@@ -121,17 +122,18 @@ impl Session {
 }
 
 impl Engine {
-    /// Like [`Session::score`], for several sessions, each with its continuation. Their
-    /// rows run in shared passes, so that short continuations fill the GPU. Sessions that
-    /// were forked from one session share the pages of its context.
+    /// Like [`Session::score`], for several sessions, each with its own continuation.
+    /// Their rows run in shared passes, so short continuations fill the GPU. Sessions
+    /// that were forked from one session share the pages of its context.
     ///
-    /// The log-probabilities are those of [`Session::score`], bit for bit, unless tuning or
-    /// `--variant` selected matrix kernels whose sums depend on the number of rows.
-    /// [`crate::model::ModelOptions::deterministic`] excludes such kernels.
+    /// The log-probabilities are those of [`Session::score`], bit for bit. The exception
+    /// is a matrix kernel whose sums depend on the number of rows, selected by tuning or
+    /// by `--variant`. [`crate::model::ModelOptions::deterministic`] excludes such
+    /// kernels.
     ///
     /// # Errors
     /// As [`Session::score`], naming the request; [`Error::Input`] also for a session of
-    /// another engine. [`Error::Cancelled`] if the flag of any session is raised,
+    /// another engine; [`Error::Cancelled`] if the flag of any session is raised;
     /// [`Error::Timeout`] if the deadline of any session has passed. After an error all
     /// sessions are unchanged.
     pub fn score(&self, requests: &mut [(&mut Session, &[u32])]) -> Result<Vec<Vec<f32>>> {
@@ -205,9 +207,9 @@ impl Engine {
 }
 
 /// Divides sequences, given as (position, rows), into passes. Each whole chunk of a
-/// sequence gets its own pass; the remaining rows of several sequences share passes as long
-/// as they fit. The passes contain the parts of a sequence in ascending order. Within a
-/// pass, parts are in the order of the sequences.
+/// sequence gets its own pass. The remaining rows of several sequences share passes while
+/// they fit. The parts of one sequence are in ascending order of pass. Within a pass, the
+/// parts are in the order of the sequences.
 fn passes(lens: &[(usize, usize)], room: Room) -> Vec<Vec<Part>> {
     let mut passes = Vec::new();
     let mut open: Vec<Part> = Vec::new();

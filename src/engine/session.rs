@@ -12,7 +12,7 @@ use crate::model::{DispatchTiming, Forward, Model, Output, PageLists, Sequence};
 
 /// A sequence of tokens whose keys and values are stored on the GPU.
 ///
-/// The `advance` functions add tokens, [`Session::truncate`] removes them.
+/// The `advance` functions add tokens, and [`Session::truncate`] removes them.
 /// [`Session::fork`] creates a second sequence with the same tokens without copying full
 /// pages.
 pub struct Session {
@@ -72,9 +72,9 @@ impl Session {
     /// # Errors
     /// [`Error::Input`] if `tokens` is empty, contains a token outside the vocabulary, or
     /// does not fit the context; [`Error::Limits`], [`Error::Gpu`] from the device;
-    /// [`Error::Cancelled`] by the flag of [`Session::set_cancel`], [`Error::Timeout`] by
-    /// [`Session::set_deadline`]. Both are checked before each chunk. The session then
-    /// holds the tokens of the completed chunks.
+    /// [`Error::Cancelled`] by the flag of [`Session::set_cancel`]; [`Error::Timeout`] by
+    /// [`Session::set_deadline`]. Both are checked before each chunk. After an error the
+    /// session holds the tokens of the completed chunks.
     pub fn advance(&mut self, tokens: &[u32]) -> Result<&[f32]> {
         let last = self.advance_but_last_chunk(tokens)?;
         let mut logits = std::mem::take(&mut self.logits);
@@ -134,8 +134,8 @@ impl Session {
     /// index in `tokens`.
     ///
     /// # Errors
-    /// As [`Session::advance`], and the errors that `each` returns. The session then holds
-    /// the tokens of the pieces whose rows were all passed to `each`.
+    /// As [`Session::advance`], and the errors that `each` returns. After an error the
+    /// session holds the tokens of the pieces whose rows were all passed to `each`.
     pub fn advance_each(
         &mut self,
         tokens: &[u32],
@@ -204,9 +204,10 @@ impl Session {
         Ok(())
     }
 
-    /// Adds tokens and returns the time of each dispatch, in order: the dispatches of
-    /// [`Session::advance`], including the logits of the last token. Each dispatch runs in
-    /// its own pass, so the sum of the times exceeds the time of a normal step.
+    /// Adds tokens and returns the time of each dispatch, in order. The dispatches are
+    /// those of [`Session::advance`], including the logits of the last token. Each
+    /// dispatch runs in its own pass, so the sum of the times exceeds the time of a
+    /// normal step.
     ///
     /// # Errors
     /// As [`Session::advance`].
@@ -235,7 +236,7 @@ impl Session {
     }
 
     /// Checks for cancellation, locks the engine, and lets `run` add `tokens` at the
-    /// position passed to it. `tokens` must be at most one chunk.
+    /// position passed to it. `tokens` must fit one chunk.
     fn pass(
         &mut self,
         tokens: &[u32],
@@ -253,9 +254,9 @@ impl Session {
         result
     }
 
-    /// Returns a second session with the same tokens, cancel flag and deadline. Full pages
-    /// stay shared. A partly filled page is shared until either session writes to it.
-    /// Tokens that were fed and have not run stay with this session only.
+    /// Returns a second session with the same tokens, cancel flag and deadline. Full
+    /// pages stay shared. A partly filled page is shared until either session writes to
+    /// it. Only this session keeps the tokens that were fed and have not run.
     #[must_use]
     pub fn fork(&self) -> Session {
         let mut twin = Session::new(Arc::clone(&self.shared));

@@ -1,4 +1,4 @@
-//! Where a generation's tokens come from.
+//! The source of a generation's tokens.
 
 use super::Session;
 use super::ahead::AheadSource;
@@ -7,7 +7,7 @@ use super::lookup::Lookup;
 use crate::error::Result;
 use crate::sampling::Sampler;
 
-/// Where the next token comes from.
+/// The source of the next token.
 pub(super) enum TokenSource {
     /// Each token takes a pass, then the sampler on the CPU.
     Plain,
@@ -47,7 +47,7 @@ impl TokenSource {
         }
     }
 
-    /// Switches to one pass per token. The caller makes sure that no lookup has tokens
+    /// Switches to one pass per token. The caller ensures that no lookup has tokens
     /// ready.
     ///
     /// # Errors

@@ -15,14 +15,15 @@ use crate::tune::cache::{self, Found, Key};
 pub use crate::tune::tuned_shapes;
 use crate::tune::{self, Budget, Progress, Tuning};
 
-/// The kernels that a model runs, and where the choice comes from.
+/// The kernels that a model runs, and the source of the choice.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Selection {
     /// The implementation of each operation.
     pub choices: Choices,
     /// Whether the cache had choices for this model on this device.
     pub tuned: bool,
-    /// Why a cache file was ignored, or which kernel runs although it failed its check.
+    /// The reason why a cache file was ignored, or the kernel that runs although it
+    /// failed its check.
     pub warning: Option<String>,
 }
 
@@ -56,7 +57,8 @@ pub fn select(
              variant of an operation can be chosen"
         )));
     }
-    // Forced, or the default because nothing better passed.
+    // A failed kernel runs if it is forced, or if it is the default and nothing better
+    // passed.
     let failed = Op::ALL.map(|op| choices.get(op).to_string()).into_iter();
     if let Some((name, reason)) = failed.filter_map(|name| dropped.get_key_value(&name)).next() {
         warning = Some(format!("variant {name} failed its check on this driver when it was tuned: {reason}"));
@@ -66,9 +68,8 @@ pub fn select(
 
 /// Searches for the fastest kernels for a model on a device and stores the choice in
 /// [`GpuOptions::cache_dir`], if one is set. Models loaded afterwards use it. The weights
-/// are loaded for the search and freed after it. A directory that cannot be written and
-/// kernels that failed their check are reported as warnings ([`Gpu::warnings`]).
-///
+/// are loaded for the search and freed after it. If the directory cannot be written or
+/// kernels failed their check, [`Gpu::warnings`] reports it.
 /// # Errors
 /// As [`Engine::load`] and [`tune::run`]; nothing is stored then.
 pub fn tune_model(
@@ -93,8 +94,8 @@ pub fn tune_model(
     tune_loaded(&model, held, budget, progress, cancel)
 }
 
-/// Loads a model's weights onto a device, with the kernels and under the memory budget
-/// that an engine would load it with.
+/// Loads a model's weights onto a device, with the kernels and the memory budget that an
+/// engine would use.
 ///
 /// # Errors
 /// As [`Engine::load`].
@@ -117,8 +118,8 @@ pub fn load_model(
     Ok(Model { config, options, choices, weights: weights?, gpu })
 }
 
-/// Searches with a loaded model and stores the choice. `held` is the GPU memory that it
-/// already takes of its budget.
+/// Searches with a loaded model and stores the choice. `held` is the part of the memory
+/// budget that the model already takes.
 fn tune_loaded(
     model: &Model,
     held: MemoryPlan,
@@ -149,9 +150,9 @@ impl Engine {
         self.shared.bound().model.choices
     }
 
-    /// Faults so far that stopped no work, of this engine and of others on its device: cache
-    /// files that were ignored or could not be written, kernels that failed their check when
-    /// they were tuned. One line each.
+    /// Faults so far that stopped no work, one line each. They belong to this engine and
+    /// to others on its device: cache files that were ignored or could not be written,
+    /// and kernels that failed their check during tuning.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         self.shared.bound().model.gpu.warnings()

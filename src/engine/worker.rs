@@ -1,9 +1,9 @@
 //! Work on a separate thread that wakes its consumer: the basis for futures and streams
 //! under any executor.
 //!
-//! The thread waits while the channel is full (a stream of text: four pieces). Dropping a
-//! consumer raises a flag beside the caller's and does not wait; stopping and finishing
-//! wait for the thread.
+//! The thread waits while the channel is full (four pieces for a stream of text).
+//! Dropping a consumer raises a flag, in addition to the caller's, and does not wait.
+//! Stopping and finishing wait for the thread.
 
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,14 +19,14 @@ pub(super) struct Worker<T, R> {
     thread: JoinHandle<R>,
 }
 
-/// Where a worker's thread sends its items.
+/// The sending end of a worker's channel.
 pub(super) struct Outlet<T> {
     /// `None` once the channel is closed.
     items: Option<SyncSender<T>>,
     waker: Arc<WakerSlot>,
 }
 
-/// The waker of whoever polled last and is waiting.
+/// The waker of the task that polled last and is waiting.
 #[derive(Default)]
 struct WakerSlot(Mutex<Option<Waker>>);
 
@@ -43,7 +43,7 @@ impl WakerSlot {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Wakes outside the lock, because a waker may poll at once.
+    /// Wakes after unlocking, because a waker may poll at once.
     fn wake(&self) {
         if let Some(waker) = self.take() {
             waker.wake();
@@ -62,7 +62,7 @@ impl<T> Outlet<T> {
 }
 
 impl<T> Drop for Outlet<T> {
-    /// Runs even if the work panics, so that the consumer always sees the end.
+    /// Runs even if the work panics, so the consumer always sees the end.
     fn drop(&mut self) {
         self.items = None;
         self.waker.wake();
@@ -91,7 +91,7 @@ impl<T: Send + 'static, R: Send + 'static> Worker<T, R> {
 
     /// The next item; `None` after the last one.
     pub(super) fn poll_item(&self, context: &Context<'_>) -> Poll<Option<T>> {
-        // Set before checking, so that an item that arrives after the check wakes the
+        // Set before the check, so that an item that arrives after the check wakes the
         // consumer.
         self.waker.set(context.waker());
         let item = match self.items.try_recv() {

@@ -1,4 +1,4 @@
-//! The list of adapters, and the choice of one.
+//! The list of adapters, and the selection of one.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -99,18 +99,18 @@ impl DeviceType {
     }
 }
 
-/// The options for choosing and opening a device.
+/// The options for selecting and opening a device.
 #[derive(Clone, Debug, Default)]
 pub struct GpuOptions {
     /// An index into the list of [`adapters`], or part of an adapter's name (case
     /// ignored).
     pub device: Option<String>,
-    /// Restricts the choice to adapters of this API.
+    /// Restricts the selection to adapters of this API.
     pub backend: Option<Backend>,
     /// Requests `wgpu::Limits::default()` and no features.
     pub features_floor: bool,
-    /// Compiles shaders with bounds checks and bounded loops. This is slower. It guards
-    /// against a faulty kernel; tests use it.
+    /// Compiles shaders with bounds checks and bounded loops. This is slower, but guards
+    /// against a faulty kernel. Tests use it.
     pub checked_shaders: bool,
     /// Overrides the strategy that the adapter's type suggests.
     pub strategy: Option<Strategy>,
@@ -118,7 +118,7 @@ pub struct GpuOptions {
     pub max_binding_bytes: Option<u64>,
     /// The directory that caches compiled pipelines (Vulkan) and tuned kernel choices.
     /// With `None`, nothing is read or written. The command line uses the platform's
-    /// cache directory; an application must name its own.
+    /// cache directory; an application must set its own.
     pub cache_dir: Option<PathBuf>,
 }
 
@@ -234,7 +234,7 @@ fn enumerate(backend: Option<Backend>) -> Vec<(wgpu::Adapter, AdapterReport)> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends,
         // No debug info, because validation layers of 2022 reject naga's. No validation
-        // of indirect dispatches, because there are none.
+        // of indirect dispatches, because wgpt uses none.
         flags: wgpu::InstanceFlags::empty().with_env(),
         ..wgpu::InstanceDescriptor::new_without_display_handle()
     });
@@ -260,14 +260,15 @@ pub fn adapters(backend: Option<Backend>) -> Vec<AdapterReport> {
     enumerate(backend).into_iter().map(|(_, report)| report).collect()
 }
 
-/// Returns the error for a machine without an adapter. It says how to install a driver.
+/// Returns the error for a machine without an adapter. It explains how to install a
+/// driver.
 #[must_use]
 pub fn no_adapter(backend: Option<Backend>) -> Error {
     let api = backend.map_or("Vulkan, Metal or DX12", Backend::name);
     Error::NoAdapter(format!("no {api} adapter was found.\n{INSTALL_HELP}"))
 }
 
-/// The capabilities that a device would have, known without opening it.
+/// The capabilities that a device would have, determined without opening it.
 #[derive(Clone, Debug)]
 pub struct DevicePreview {
     /// The adapter; `None` for [`DevicePreview::floor`].
@@ -276,7 +277,7 @@ pub struct DevicePreview {
     pub(crate) capabilities: Capabilities,
     /// Size of the largest storage binding in bytes.
     pub(crate) max_binding_bytes: u64,
-    /// The options for opening it; they also locate the tuned kernel choices.
+    /// The options for opening it. They also locate the tuned kernel choices.
     pub(crate) options: GpuOptions,
 }
 
@@ -304,7 +305,7 @@ impl DevicePreview {
     /// Previews the device that [`Gpu::open`](super::Gpu::open) would open.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] when no adapter fits.
+    /// [`Error::NoAdapter`] if no adapter fits.
     pub fn of(options: &GpuOptions) -> Result<Self> {
         let (adapter, report) = choose(options)?;
         let (features, limits) = request(&adapter, options);
@@ -349,7 +350,7 @@ pub(super) fn max_binding_bytes(limits: &wgpu::Limits, options: &GpuOptions) -> 
     options.max_binding_bytes.map_or(device, |cap| cap.min(device))
 }
 
-/// Chooses the adapter that `options` names, or the first of the list.
+/// Selects the adapter that `options` names, or the first of the list.
 pub(super) fn choose(options: &GpuOptions) -> Result<(wgpu::Adapter, AdapterReport)> {
     let mut list = enumerate(options.backend);
     let names: Vec<_> =

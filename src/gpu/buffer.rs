@@ -26,7 +26,7 @@ impl Ledger {
         self.total.load(Ordering::Relaxed)
     }
 
-    /// Returns the most bytes that were ever allocated at one time.
+    /// Returns the maximum number of bytes that were allocated at one time.
     #[must_use]
     pub fn peak_bytes(&self) -> u64 {
         self.peak.load(Ordering::Relaxed)
@@ -44,7 +44,7 @@ impl Ledger {
     }
 }
 
-/// How a buffer is used.
+/// The use of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BufferUse {
     /// Bound as storage or uniform, copied from and to.
@@ -67,8 +67,8 @@ impl BufferUse {
     pub(super) fn flags(self) -> wgpu::BufferUsages {
         use wgpu::BufferUsages as U;
         match self {
-            // UNIFORM is for the shared buffer of step structs; everything else binds as
-            // STORAGE.
+            // UNIFORM is for the shared buffer of step structs. All other buffers are
+            // bound as STORAGE.
             BufferUse::Storage => U::STORAGE | U::UNIFORM | U::COPY_DST | U::COPY_SRC,
             BufferUse::Uniform => U::UNIFORM | U::COPY_DST,
             BufferUse::Upload => U::MAP_WRITE | U::COPY_SRC,

@@ -2,8 +2,8 @@
 
 use super::Strategy;
 
-/// The capabilities that decide which kernel variants a device can run, and which it
-/// prefers.
+/// The capabilities that decide which kernel variants a device can run, and which of them
+/// it prefers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
     /// The family of kernel variants that the device prefers.
@@ -59,7 +59,7 @@ impl CooperativeSizes {
         CooperativeSizes { eight: has(8), sixteen: has(16) }
     }
 
-    /// Returns whether `size` is among them.
+    /// Returns whether `size` is one of them.
     #[must_use]
     pub fn has(self, size: u32) -> bool {
         match size {
@@ -76,10 +76,10 @@ pub(super) const COOPERATIVE_FEATURES: wgpu::Features = wgpu::Features::EXPERIME
     .union(wgpu::Features::SHADER_F16)
     .union(wgpu::Features::SUBGROUP);
 
-/// The smallest maximum subgroup size, in threads, with which cooperative matrices are
-/// requested. Mesa 26.2's llvmpipe lists cooperative matrices at any vector width, but
-/// refuses to open a device with them if its subgroups are smaller than this. wgpu 30
-/// panics at the refusal.
+/// Cooperative matrices are requested only if the maximum subgroup size, in threads, is
+/// at least this. Mesa 26.2's llvmpipe lists cooperative matrices at any vector width,
+/// but refuses to open a device with them if its subgroups are smaller. wgpu 30 panics at
+/// the refusal.
 pub(super) const COOPERATIVE_SUBGROUP: u32 = 8;
 
 #[cfg(test)]

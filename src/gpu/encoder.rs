@@ -23,7 +23,7 @@ pub struct Pass<'e> {
 }
 
 impl Pass<'_> {
-    /// Encodes the dispatches for a step. wgpt itself allocates nothing here.
+    /// Encodes the dispatches for a step. wgpt's own code allocates nothing here.
     pub fn run(&mut self, dispatches: &[Dispatch], work: Work) {
         for dispatch in dispatches {
             *self.dispatches += u64::from(dispatch.encode(&mut self.raw, work));
@@ -32,7 +32,7 @@ impl Pass<'_> {
 }
 
 impl Encoder {
-    /// Encodes one compute pass. Each dispatch in it sees what earlier ones wrote.
+    /// Encodes one compute pass. Each dispatch in it sees the output of earlier ones.
     pub fn pass(&mut self, encode: impl FnOnce(&mut Pass<'_>)) {
         self.pass_with(None, encode);
     }
@@ -66,8 +66,8 @@ impl Encoder {
         self.raw.copy_buffer_to_buffer(&from.raw, from_offset, &to.raw, to_offset, bytes);
     }
 
-    /// Submits the commands. An invalid command causes an error only here, because wgpu
-    /// keeps the error until the encoder is finished.
+    /// Submits the commands. wgpu stores the error of an invalid command until the
+    /// encoder is finished, so it is reported only here.
     pub(super) fn submit_raw(self, gpu: &Gpu) -> Result<wgpu::SubmissionIndex> {
         let raw = self.raw;
         let commands = gpu.guarded(Call::Submit, "encode", || raw.finish())?;
@@ -123,7 +123,7 @@ impl Gpu {
     /// Runs dispatches in one pass and waits, for tests, benchmarks and tools.
     ///
     /// # Errors
-    /// [`crate::Error::Gpu`] when the driver reports a fault.
+    /// [`crate::Error::Gpu`] if the driver reports a fault.
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn run(&self, dispatches: &[Dispatch], work: Work) -> Result<()> {
         let mut encoder = self.encoder()?;
@@ -134,7 +134,7 @@ impl Gpu {
     /// Submits the encoded commands and waits, for tests, benchmarks and tools.
     ///
     /// # Errors
-    /// [`crate::Error::Gpu`] when the driver reports a fault.
+    /// [`crate::Error::Gpu`] if the driver reports a fault.
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn finish(&self, encoder: Encoder) -> Result<()> {
         let index = encoder.submit_raw(self)?;
@@ -144,7 +144,7 @@ impl Gpu {
     /// Submits copies (from, offset, to, offset, bytes) in order, without waiting.
     ///
     /// # Errors
-    /// [`crate::Error::Gpu`] when the driver reports a fault.
+    /// [`crate::Error::Gpu`] if the driver reports a fault.
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn copy(&self, copies: &[(&GpuBuffer, u64, &GpuBuffer, u64, u64)]) -> Result<()> {
         let mut encoder = self.encoder()?;

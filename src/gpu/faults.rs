@@ -1,9 +1,9 @@
 //! Calls into wgpu that can fail, and the errors that they return.
 //!
 //! This library makes every such call through [`Gpu::guarded`]. It wraps the call in its
-//! own error scopes, so that neither a host's handler nor a host's scopes see our faults.
-//! It also catches panics, because wgpu panics if a driver loses the device during a
-//! poll.
+//! own error scopes, so neither the handler nor the scopes of a host program see wgpt's
+//! faults. It also catches panics, because wgpu panics if a driver loses the device
+//! during a poll.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -59,7 +59,8 @@ pub enum Fault {
     OutOfMemory,
     /// wgpu rejects the call.
     Validation,
-    /// wgpu panics inside the call, as it does if a poll finds the device really lost.
+    /// wgpu panics inside the call, as it does if a poll finds that the device is really
+    /// lost.
     Panic,
 }
 
@@ -114,9 +115,9 @@ impl FaultInjector {
     }
 }
 
-/// Whether a device is lost, and why. A host that owns the device must call
+/// Whether a device is lost, and why. A host program that owns the device must call
 /// [`LossSignal::lost`] from its device-lost callback. A device has only one such
-/// callback, so the engine leaves it to the host.
+/// callback, so the engine leaves it to the host program.
 #[derive(Clone, Debug, Default)]
 pub struct LossSignal(Arc<OnceLock<String>>);
 
@@ -127,7 +128,7 @@ impl LossSignal {
         let _ = self.0.set(reason.into());
     }
 
-    /// Returns why the device is lost; `None` if it is not.
+    /// Returns the reason why the device is lost; `None` if it is not.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         self.0.get().map(String::as_str)
@@ -135,15 +136,15 @@ impl LossSignal {
 }
 
 impl Gpu {
-    /// What makes this device's calls fail, in tests.
+    /// The fault injector of this device, for tests.
     #[must_use]
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn faults(&self) -> FaultInjector {
         self.faults.clone()
     }
 
-    /// Returns why the device is lost; `None` as long as no loss is known. A lost device
-    /// does no more work; [`crate::Engine::rebind`] switches to another one.
+    /// Returns the reason why the device is lost; `None` while no loss is known. A lost
+    /// device does no more work. [`crate::Engine::rebind`] switches to another one.
     #[must_use]
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn loss(&self) -> Option<&str> {
@@ -177,8 +178,8 @@ impl Gpu {
         let filters =
             [wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal];
         let scopes = filters.map(|filter| self.device.push_error_scope(filter));
-        // Unwind safety: a panic leaves unfinished state only inside wgpu, and `panicked`
-        // gives up the device unless the call was a compilation.
+        // Unwind safety: a panic leaves unfinished state only inside wgpu. Unless the
+        // call was a compilation, `panicked` then abandons the device.
         let value = catch_unwind(AssertUnwindSafe(|| {
             assert!(injected != Some(Fault::Panic), "injected: wgpu panics");
             run()
@@ -190,7 +191,7 @@ impl Gpu {
             (Err(panic), _) => Err(self.panicked(call, &*panic)),
             (Ok(_), Some(error)) => Err(scope_error(operation, &error)),
             (Ok(value), None) => {
-                // The device may have been lost during the call; wgpu reports that
+                // The device may have been lost during the call. wgpu reports that
                 // through its callback.
                 self.check_loss()?;
                 Ok(value)
@@ -198,7 +199,7 @@ impl Gpu {
         }
     }
 
-    /// Returns the error of a fault that is injected in place of the call.
+    /// Returns the error of a fault that is injected instead of the call.
     fn injected(&self, fault: Option<Fault>, call: Call) -> Option<Error> {
         let message = format!("injected into a call of the kind {}", call.name());
         match fault? {
@@ -218,7 +219,7 @@ impl Gpu {
     }
 
     /// Returns the error for a panic. A panic during compilation is the compiler's fault.
-    /// Any other panic leaves the device in an unknown state, so the device counts as
+    /// After any other panic the state of the device is unknown, so the device counts as
     /// lost.
     fn panicked(&self, call: Call, panic: &(dyn Any + Send)) -> Error {
         let text = panic.downcast_ref::<String>().map(String::as_str);

@@ -1,14 +1,14 @@
-//! A device that the host application opened.
+//! A device that the host program opened.
 
 use super::adapter::{self, AdapterReport, Backend, DevicePreview, GpuOptions};
 use super::{Gpu, LossSignal};
 use crate::error::{Error, Result};
 
-/// The host application's device, shared with the engine. The two exchange buffers
-/// without a copy, and one queue serves both.
+/// The host program's device, shared with the engine. Both exchange buffers without a
+/// copy and use the same queue.
 ///
-/// The engine polls the device when it waits, and the host may poll it too. The engine
-/// installs no handler or callback on the device.
+/// The engine polls the device when it waits. The host program may poll it too. The
+/// engine installs no handler or callback on the device.
 #[derive(Clone, Debug)]
 pub struct GpuContext {
     adapter: wgpu::Adapter,
@@ -19,8 +19,8 @@ pub struct GpuContext {
 }
 
 impl GpuContext {
-    /// Wraps the host's handles. wgpu counts references, so clones of the handles are
-    /// fine. [`required`] returns the features and limits to request when the device is
+    /// Wraps the host program's handles. wgpu counts references, so the handles may be
+    /// clones. [`required`] returns the features and limits to request when the device is
     /// opened.
     #[must_use]
     pub fn from_host(adapter: wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Self {
@@ -28,7 +28,7 @@ impl GpuContext {
         GpuContext { adapter, device, queue, options, loss }
     }
 
-    /// Sets how kernels are chosen and where caches are stored. Options that choose an
+    /// Sets the selection of kernels and the location of caches. Options that select an
     /// adapter ([`GpuOptions::device`], [`GpuOptions::backend`]) have no effect here.
     #[must_use]
     pub fn options(mut self, options: GpuOptions) -> Self {
@@ -36,15 +36,16 @@ impl GpuContext {
         self
     }
 
-    /// Returns the signal that the host's device-lost callback should set. Without it,
-    /// the engine learns of a loss only at its next readback.
+    /// Returns the signal that the host program's device-lost callback should set.
+    /// Without it, the engine detects a loss only at its next readback.
     #[must_use]
     pub fn loss_signal(&self) -> LossSignal {
         self.loss.clone()
     }
 }
 
-/// The features and limits that a device needs to serve an engine beside its host.
+/// The features and limits that a device needs to run an engine in addition to its host
+/// program.
 #[derive(Clone, Debug)]
 pub struct Required {
     /// Features that kernels use if the adapter has them; none is mandatory. Experimental
@@ -56,15 +57,15 @@ pub struct Required {
 }
 
 impl Required {
-    /// Adds these to the host's own request: all features of both, and the better of each
-    /// pair of limits.
+    /// Adds these to the host program's own request: all features of both, and the better
+    /// of each pair of limits.
     pub fn add_to(&self, descriptor: &mut wgpu::DeviceDescriptor<'_>) {
         descriptor.required_features |= self.features;
         descriptor.required_limits = descriptor.required_limits.clone().or_better_values_from(&self.limits);
     }
 }
 
-/// Returns the features and limits with which to open a device that will serve an engine.
+/// Returns the features and limits with which to open a device that an engine will use.
 #[must_use]
 pub fn required(adapter: &wgpu::Adapter) -> Required {
     let offered = adapter.limits();
@@ -74,8 +75,8 @@ pub fn required(adapter: &wgpu::Adapter) -> Required {
     limits.max_buffer_size = limits.max_buffer_size.max(offered.max_buffer_size);
     limits.max_storage_buffer_binding_size =
         limits.max_storage_buffer_binding_size.max(offered.max_storage_buffer_binding_size);
-    // Below the portable limits, request what the adapter has. `Gpu::from_host` then
-    // reports the limits that are too low.
+    // If an adapter's limit is below the portable one, the adapter's is requested.
+    // `Gpu::from_host` then reports the limits that are too low.
     Required { features, limits: limits.or_worse_values_from(&offered) }
 }
 
@@ -139,7 +140,8 @@ impl Gpu {
         }
     }
 
-    /// Uses the host's device. Kernels do without the features that the device lacks.
+    /// Uses the host program's device. Kernels work without the features that the device
+    /// lacks.
     ///
     /// # Errors
     /// [`Error::NoAdapter`] for an API that is not supported; [`Error::Limits`] with a

@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 
 use super::unchecked;
 
-/// How a kernel divides its work. A device has one strategy; a kernel has one variant per
-/// strategy.
+/// The way a kernel divides its work. A device has one strategy, and a kernel has one
+/// variant per strategy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
-    /// No workgroup memory and no barriers: each thread owns its outputs. For software
-    /// adapters, where a barrier costs more than the arithmetic.
+    /// No workgroup memory and no barriers: each thread computes its own outputs. It is
+    /// for software adapters, where a barrier costs more than the arithmetic.
     PerThread,
     /// Reductions through workgroup memory, which every GPU supports.
     Workgroup,
@@ -72,7 +72,7 @@ impl Binding {
     }
 }
 
-/// WGSL without an entry point, placed before a kernel's source.
+/// WGSL without an entry point. It precedes a kernel's source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragment {
     /// File name under `shaders/common/`, without `.wgsl`.
@@ -101,11 +101,11 @@ pub struct Kernel {
 pub struct Variant {
     /// The kernel.
     pub kernel: &'static Kernel,
-    /// How it divides its work.
+    /// The way it divides its work.
     pub strategy: Strategy,
-    /// Fragments before the kernel, in order.
+    /// Fragments that precede the kernel, in order.
     pub fragments: Vec<Fragment>,
-    /// `const NAME: u32 = value;` lines before the fragments.
+    /// `const NAME: u32 = value;` lines that precede the fragments.
     pub constants: Vec<(&'static str, u32)>,
 }
 
@@ -147,7 +147,7 @@ impl Variant {
         text
     }
 
-    /// Returns all bindings, in rising order of index.
+    /// Returns all bindings, in ascending order of index.
     #[must_use]
     pub fn bindings(&self) -> Vec<Binding> {
         let mut all: Vec<Binding> = self.kernel.bindings.to_vec();
@@ -201,7 +201,7 @@ impl Pipeline {
             entry_point: Some(variant.kernel.name),
             compilation_options: wgpu::PipelineCompilationOptions {
                 constants: &[],
-                // Our kernels write workgroup memory before they read it.
+                // wgpt's kernels write workgroup memory before they read it.
                 zero_initialize_workgroup_memory: checked,
             },
             cache,

@@ -1,7 +1,7 @@
-//! The GPU: adapter choice, device, buffers, pipelines, recorded work and transfers.
+//! The GPU: adapter selection, device, buffers, pipelines, recorded work and transfers.
 //!
-//! This module knows devices, buffers and passes. It does not know what a kernel
-//! computes.
+//! This module handles devices, buffers and passes. It does not know the computation of
+//! any kernel.
 
 pub mod adapter;
 mod buffer;
@@ -42,7 +42,7 @@ pub use transfer::{Readback, Submission, UploadRing};
 
 pub use crate::memory::MemoryGroup;
 use counters::Counters;
-/// A buffer as a host application binds it.
+/// A buffer as a host program binds it.
 pub use wgpu::Buffer as HostBuffer;
 
 use crate::error::{Error, Result};
@@ -67,7 +67,7 @@ pub struct Gpu {
     ledger: Arc<Ledger>,
     counters: Counters,
     clock: timings::StepClock,
-    /// The first error that wgpu reported outside an error scope; set only on a device
+    /// The first error that wgpu reported outside an error scope. Set only on a device
     /// that this library opened.
     uncaptured: Arc<Mutex<Option<String>>>,
     loss: LossSignal,
@@ -81,19 +81,19 @@ pub struct Gpu {
 #[derive(Default)]
 struct Warnings {
     all: Vec<String>,
-    /// How many of them [`Gpu::take_warnings`] has returned.
+    /// Number of warnings that [`Gpu::take_warnings`] has returned.
     n_taken: usize,
 }
 
-/// [`Gpu::upload`] flushes the queue once this many bytes are in wgpu's staging buffers.
-/// This bounds the staged copy of the weights while a model loads.
+/// [`Gpu::upload`] flushes the queue when this many bytes are in wgpu's staging buffers.
+/// This bounds the staged copy of the weights during loading.
 const UNFLUSHED_BYTES_MAX: u64 = 32 << 20;
 
 impl Gpu {
     /// Opens the adapter that `options` names, or else the most preferred one.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] when no adapter fits, [`Error::Gpu`] when the driver refuses
+    /// [`Error::NoAdapter`] if no adapter fits, [`Error::Gpu`] if the driver refuses
     /// the device.
     ///
     /// For a device that the application has already opened, use [`Gpu::from_host`].
@@ -126,8 +126,8 @@ impl Gpu {
     ) -> Gpu {
         let uncaptured = Arc::new(Mutex::new(None));
         if owned {
-            // wgpu's default handler panics. A fault must reach the caller as an error
-            // instead.
+            // wgpu's default handler panics, but a fault must reach the caller as an
+            // error.
             let sink = Arc::clone(&uncaptured);
             device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
                 let mut slot = sink.lock().unwrap_or_else(PoisonError::into_inner);
@@ -166,8 +166,8 @@ impl Gpu {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).all.push(warning);
     }
 
-    /// Faults so far that stopped no work: cache files that were ignored or could not be
-    /// written, tuned kernels that failed their check. One line each.
+    /// Faults so far that stopped no work, one line each: cache files that were ignored
+    /// or could not be written, and tuned kernels that failed their check.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).all.clone()
@@ -183,7 +183,7 @@ impl Gpu {
         new
     }
 
-    /// Returns the device, so that a host can create its own resources on it.
+    /// Returns the device, so that a host program can create its own resources on it.
     #[must_use]
     pub fn device(&self) -> &wgpu::Device {
         &self.device
@@ -264,8 +264,8 @@ impl Gpu {
     /// Allocates a buffer of `bytes`, rounded up to a multiple of 16, in `group`.
     ///
     /// # Errors
-    /// [`Error::Limits`] when the size exceeds the device's limits,
-    /// [`Error::OutOfMemory`] when the driver has no memory for it;
+    /// [`Error::Limits`] if the size exceeds the device's limits,
+    /// [`Error::OutOfMemory`] if the driver has no memory for it;
     /// [`Error::DeviceLost`], [`Error::Gpu`].
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn allocate(
@@ -316,7 +316,7 @@ impl Gpu {
     /// of 4 bytes. Use this for loading; the decode loop uses an [`UploadRing`].
     ///
     /// # Errors
-    /// [`Error::Gpu`] when the driver reports a fault.
+    /// [`Error::Gpu`] if the driver reports a fault.
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn upload(&self, buffer: &GpuBuffer, offset: u64, data: &[u8]) -> Result<()> {
         if data.is_empty() {
@@ -329,10 +329,10 @@ impl Gpu {
         if pending >= UNFLUSHED_BYTES_MAX { self.flush() } else { Ok(()) }
     }
 
-    /// Waits until the GPU has done everything that was given to the queue.
+    /// Waits until the GPU has finished all work in the queue.
     ///
     /// # Errors
-    /// [`Error::Gpu`] when the driver reports a fault.
+    /// [`Error::Gpu`] if the driver reports a fault.
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn flush(&self) -> Result<()> {
         self.unflushed_bytes.store(0, Ordering::Relaxed);
@@ -340,11 +340,11 @@ impl Gpu {
         self.wait(index)
     }
 
-    /// Returns the pipeline of `variant`, compiled at its first use, with or without
-    /// bounds checks: [`Recorder`] decides which.
+    /// Returns the pipeline of `variant`, with or without bounds checks, which
+    /// [`Recorder`] decides. It is compiled at its first use.
     ///
     /// # Errors
-    /// [`Error::Gpu`] when the driver refuses the shader.
+    /// [`Error::Gpu`] if the driver refuses the shader.
     fn pipeline(&self, variant: &Variant, checked: bool) -> Result<Arc<Pipeline>> {
         let key = (variant.label(), checked);
         let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
@@ -378,17 +378,18 @@ impl Gpu {
         })
     }
 
-    /// Waits for a submission and returns any fault reported up to then as an error.
+    /// Waits for a submission. Returns any fault reported until then as an error.
     pub(crate) fn wait(&self, index: wgpu::SubmissionIndex) -> Result<()> {
         let start = std::time::Instant::now();
         let poll = wgpu::PollType::Wait { submission_index: Some(index), timeout: None };
         let waited = self.guarded(Call::Wait, "wait", || self.device.poll(poll));
         timings::add_since(&self.clock.wait, start);
-        // Report a fault first: it is the cause, and a failed wait is its consequence.
+        // Report a fault first, because it is the cause, and a failed wait is its
+        // consequence.
         self.take_fault("submit")?;
         waited?.map(|_| ()).map_err(|error| {
-            // The index came from a submit, so the wait fails only if a lost device
-            // accepted that submit without an error.
+            // The index came from a submit. The wait fails only if a lost device accepted
+            // that submit without an error.
             self.loss.lost(error.to_string());
             Error::DeviceLost { message: error.to_string() }
         })

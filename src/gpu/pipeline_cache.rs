@@ -1,8 +1,8 @@
-//! Compiled pipelines cached on disk. Only Vulkan drivers return them.
+//! Compiled pipelines cached on disk. Only Vulkan drivers provide their data.
 //!
-//! The file is written after a load that compiled something new. It begins with a digest of
-//! adapter, driver and data, so that only data of this device reach the driver. lavapipe gains
-//! nothing, since Mesa has its own cache.
+//! The file is written after a load that compiled something new. It begins with a digest
+//! of adapter, driver and data, so only data of this device reach the driver. lavapipe
+//! has no benefit, because Mesa has its own cache.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -42,7 +42,7 @@ impl PipelineCache {
         let AdapterReport { name, driver, driver_info, .. } = gpu.report();
         let owner = format!("{key}\n{name}\n{driver}\n{driver_info}\nwgpu {}", super::WGPU_VERSION);
         let digest = Sha256::digest(&owner);
-        // A new driver gets a new file, because it cannot use the old one's pipelines.
+        // A new driver gets a new file, because it cannot use the old driver's pipelines.
         let name = format!("{key}-{}.bin", files::hex(&digest[..4]));
         let path = dir.join(&name);
         let data = match files::read_if_present(&path, BYTES_MAX) {
@@ -79,7 +79,7 @@ impl PipelineCache {
         }
     }
 
-    /// Writes the file if the pipelines have changed. Returns whether it did.
+    /// Writes the file if the pipelines have changed. Returns whether it was written.
     fn save(&self) -> Result<bool> {
         let Some(data) = self.raw.get_data() else { return Ok(false) };
         let digest: [u8; DIGEST_BYTES] = Sha256::digest(&data).into();
@@ -97,9 +97,9 @@ impl Gpu {
     /// Saves the pipelines compiled so far to
     /// [`GpuOptions::cache_dir`](super::GpuOptions::cache_dir), for the next time the
     /// device is opened. Returns whether a file was written. It writes nothing if no
-    /// directory was given, if the device cannot return pipelines (only Vulkan can), or
-    /// if nothing has changed. A directory that cannot be written only causes a warning
-    /// ([`Gpu::warnings`]).
+    /// directory was given, if the device provides no pipeline data (only Vulkan does),
+    /// or if nothing has changed. A directory that cannot be written causes only a
+    /// warning ([`Gpu::warnings`]).
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn save_pipelines(&self) -> bool {
         let Some(cache) = &self.pipeline_cache else { return false };
@@ -109,8 +109,8 @@ impl Gpu {
         })
     }
 
-    /// Returns the file that [`Gpu::save_pipelines`] writes, whether or not it exists;
-    /// `None` if it would write none.
+    /// Returns the path that [`Gpu::save_pipelines`] writes, whether or not the file
+    /// exists; `None` if it would not write any.
     #[must_use]
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn pipeline_cache_file(&self) -> Option<PathBuf> {
@@ -131,7 +131,8 @@ fn unseal<'a>(owner: &str, file: &'a [u8]) -> Option<&'a [u8]> {
 
 fn digest(owner: &str, data: &[u8]) -> [u8; DIGEST_BYTES] {
     let mut hasher = Sha256::new();
-    // The length goes first, so that no owner with some data can pass for another owner.
+    // The length comes first, so different pairs of owner and data never hash the same
+    // bytes.
     hasher.update((owner.len() as u64).to_le_bytes());
     hasher.update(owner);
     hasher.update(data);

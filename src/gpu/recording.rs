@@ -22,23 +22,23 @@ pub enum Extent {
     Fixed(u32),
     /// One workgroup per this many rows.
     PerRows(u32),
-    /// As [`Extent::PerRows`] in steps of at most `limit` rows; no workgroups in other
-    /// steps.
+    /// As [`Extent::PerRows`] in steps of at most `limit` rows. There are no workgroups
+    /// in other steps.
     PerRowsUpTo {
         /// Rows per workgroup.
         rows: u32,
         /// The largest number of rows for which there are workgroups.
         limit: u32,
     },
-    /// As [`Extent::PerRows`] in steps of more than `limit` rows; no workgroups in other
-    /// steps.
+    /// As [`Extent::PerRows`] in steps of more than `limit` rows. There are no workgroups
+    /// in other steps.
     PerRowsBeyond {
         /// Rows per workgroup.
         rows: u32,
         /// The largest number of rows for which there are no workgroups.
         limit: u32,
     },
-    /// One workgroup per `group` items, where each row has `per_row` items.
+    /// One workgroup per `group` items. Each row has `per_row` items.
     PerItems {
         /// Items per row.
         per_row: u32,
@@ -49,7 +49,7 @@ pub enum Extent {
     PerKeys {
         /// Positions per workgroup.
         keys: u32,
-        /// The most positions that can be visible; `u32::MAX` for all.
+        /// The maximum number of positions that can be visible; `u32::MAX` for all.
         reach: u32,
     },
 }
@@ -71,7 +71,7 @@ impl Extent {
 /// The number of workgroups of a dispatch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Grid {
-    /// A two-dimensional grid; each dimension must stay within the limit.
+    /// A two-dimensional grid. Each dimension must stay within the limit.
     Plane(Extent, Extent),
     /// If more than `keys` positions are cached, `groups` workgroups per row; otherwise
     /// none.
@@ -81,10 +81,11 @@ pub enum Grid {
         /// Workgroups per row beyond that.
         groups: u32,
     },
-    /// A three-dimensional grid; each dimension must stay within the limit.
+    /// A three-dimensional grid. Each dimension must stay within the limit.
     Volume(Extent, Extent, Extent),
     /// A line of `ceil(n_rows * per_row / group)` workgroups. A line longer than the
-    /// limit is folded into two dimensions; the kernel computes `id.y * count.x + id.x`.
+    /// limit is folded into two dimensions, and the kernel computes `id.y * count.x +
+    /// id.x`.
     Line {
         /// Threads of work per row of activations.
         per_row: u32,
@@ -93,7 +94,7 @@ pub enum Grid {
     },
     /// As [`Grid::Line`], with a number of workgroups that does not depend on the rows.
     FixedLine(u32),
-    /// One line of `groups` workgroups, folded like [`Grid::Line`], per `rows` rows. The
+    /// One line of `groups` workgroups per `rows` rows, folded like [`Grid::Line`]. The
     /// third dimension counts the lines.
     LineByRows {
         /// Workgroups per line.
@@ -147,16 +148,15 @@ impl Dispatch {
         &self.pipeline.label
     }
 
-    /// Returns a number, counted from 0, that is the same for all dispatches with the
-    /// same kernel, parameters and grid. In one step, such dispatches do the same amount
-    /// of work, whatever their buffers.
+    /// Returns a number, counted from 0, that identifies the kernel, parameters and grid
+    /// of the dispatch. In one step, dispatches with the same number do the same amount
+    /// of work, regardless of their buffers.
     #[must_use]
     pub const fn kind(&self) -> usize {
         self.kind
     }
 
-    /// Returns the section of the recording that it belongs to
-    /// ([`Recorder::set_section`]).
+    /// Returns the section of the recording ([`Recorder::set_section`]) that contains it.
     #[must_use]
     pub const fn section(&self) -> Option<usize> {
         self.section
@@ -168,8 +168,8 @@ impl Dispatch {
         self.grid.counts(work)
     }
 
-    /// Encodes the dispatch unless its grid is empty. Returns whether it did. Allocates
-    /// nothing.
+    /// Encodes the dispatch unless its grid is empty. Returns whether it was encoded.
+    /// Allocates nothing.
     pub fn encode(&self, pass: &mut wgpu::ComputePass<'_>, work: Work) -> bool {
         let [x, y, z] = self.grid.counts(work);
         if x == 0 || y == 0 || z == 0 {
@@ -182,7 +182,7 @@ impl Dispatch {
     }
 }
 
-/// A buffer, or a range of one, to bind.
+/// A buffer to bind, or a range of one.
 #[derive(Clone, Copy, Debug)]
 pub struct BoundBuffer<'a> {
     buffer: &'a GpuBuffer,
@@ -269,8 +269,8 @@ impl<'g> Recorder<'g> {
         Recorder { gpu, params, dispatches: Vec::new(), section: None, checked: true }
     }
 
-    /// Marks the dispatches recorded from now on as part of a section, a number that only
-    /// the caller understands; `None` ends it.
+    /// Marks the dispatches recorded from now on as part of a section. Its number has a
+    /// meaning only for the caller. `None` ends the section.
     pub fn set_section(&mut self, section: Option<usize>) {
         self.section = section;
     }
@@ -278,16 +278,16 @@ impl<'g> Recorder<'g> {
     /// Compiles a variant before its first dispatch is recorded.
     ///
     /// # Errors
-    /// [`Error::Gpu`] when the driver refuses the shader.
+    /// [`Error::Gpu`] if the driver refuses the shader.
     pub fn compile(&self, variant: &Variant) -> Result<()> {
         self.gpu.pipeline(variant, self.checked).map(|_| ())
     }
 
-    /// Adds a dispatch. `params` becomes binding 0; `buffers` become the bindings from 1
-    /// on, in rising order of index.
+    /// Adds a dispatch. `params` becomes binding 0. `buffers` become the bindings from 1
+    /// on, in ascending order of index.
     ///
     /// # Errors
-    /// [`Error::Gpu`] when the driver refuses the pipeline or the bindings.
+    /// [`Error::Gpu`] if the driver refuses the pipeline or the bindings.
     pub fn dispatch<P: bytemuck::Pod>(
         &mut self,
         variant: &Variant,

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use super::{Gpu, GpuContext, GpuOptions};
 use crate::error::Result;
 
-/// The source of an engine's device. [`crate::EngineBuilder::gpu`] accepts each variant's
-/// content directly.
+/// The source of an engine's device. [`crate::EngineBuilder::gpu`] accepts the content of
+/// each variant directly.
 #[derive(Clone)]
 pub enum GpuSource {
-    /// A device that the engine chooses and opens with these options.
+    /// A device that the engine selects and opens with these options.
     Open(GpuOptions),
-    /// The host application's device.
+    /// The host program's device.
     Host(Box<GpuContext>),
     /// An open device, which several engines may share.
     Shared(Arc<Gpu>),

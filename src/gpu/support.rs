@@ -1,4 +1,4 @@
-//! The features and limits that an adapter offers, compared with those that wgpt uses and
+//! A comparison of the features and limits of an adapter with those that wgpt uses, and
 //! with the portable floor. No device is opened.
 
 use serde::Serialize;
@@ -83,7 +83,7 @@ impl Support {
     /// Describes the adapter that [`Gpu::open`](super::Gpu::open) would open.
     ///
     /// # Errors
-    /// [`crate::Error::NoAdapter`] when no adapter fits.
+    /// [`crate::Error::NoAdapter`] if no adapter fits.
     pub fn of(options: &GpuOptions) -> Result<Self> {
         let (adapter, report) = adapter::choose(options)?;
         let (requested, _) = adapter::request(&adapter, options);
@@ -108,7 +108,7 @@ fn limits(offered: &wgpu::Limits) -> Vec<LimitSupport> {
             LimitSupport { name, offered, floor, reaches_floor: true }
         })
         .collect();
-    // wgpu knows for each limit whether a higher or a lower value is better.
+    // For each limit, wgpu knows whether a higher or a lower value is better.
     floor.check_limits_with_fail_fn(offered, false, |name, floor, offered| {
         let below = LimitSupport { name, offered, floor, reaches_floor: false };
         match rows.iter_mut().find(|row| row.name == name) {

@@ -13,16 +13,16 @@ impl Gpu {
         self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY)
     }
 
-    /// Runs dispatches in order, each in its own pass, and returns when each ran. With
-    /// `timestamps`, all run in one submit and the GPU's clock times them. Without it,
-    /// each is submitted and awaited on its own, and its time is wall time that includes
-    /// the driver's work.
+    /// Runs dispatches in order, each in its own pass, and returns their times. With
+    /// `timestamps`, all run in one submit, and the GPU's clock measures them. Without
+    /// it, each is submitted and awaited separately, and its time is wall time that
+    /// includes the driver's work.
     ///
     /// # Errors
-    /// [`crate::Error::Gpu`] when the driver reports a fault.
+    /// [`crate::Error::Gpu`] if the driver reports a fault.
     ///
     /// # Panics
-    /// When `timestamps` has too few passes.
+    /// If `timestamps` has too few passes.
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn run_timed(
         &self,
@@ -38,7 +38,7 @@ impl Gpu {
     }
 
     fn run_one_by_one(&self, dispatches: &[(&Dispatch, Work)]) -> Result<Vec<PassTime>> {
-        // Work submitted earlier must not count towards the first dispatch.
+        // The time of earlier work must not count for the first dispatch.
         self.flush()?;
         let start = Instant::now();
         let now = || u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);

@@ -1,4 +1,4 @@
-//! GPU timestamps: when compute passes began and ended on the GPU.
+//! GPU timestamps: the times at which compute passes began and ended on the GPU.
 
 use super::{BufferUse, Encoder, Gpu, GpuBuffer, MemoryGroup, Pass, Readback};
 use crate::error::Result;
@@ -9,13 +9,13 @@ const PASSES_PER_SET: usize = wgpu::QUERY_SET_MAX_QUERIES as usize / 2;
 /// Size of a pass's two timestamps in bytes.
 const PASS_BYTES: usize = 2 * wgpu::QUERY_SIZE as usize;
 
-/// When a pass ran, in nanoseconds of the GPU's clock since the beginning of the earliest
-/// pass in the same readback.
+/// The time of a pass, in nanoseconds of the GPU's clock since the beginning of the
+/// earliest pass in the same readback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PassTime {
-    /// When it began.
+    /// The time at which it began.
     pub begin_ns: u64,
-    /// When it ended; never before it began.
+    /// The time at which it ended, which is never before it began.
     pub end_ns: u64,
 }
 
@@ -27,8 +27,8 @@ impl PassTime {
     }
 }
 
-/// Query sets and buffers for the timestamps of up to `n_passes` passes, created once and
-/// used for many submits.
+/// Query sets and buffers for the timestamps of up to `n_passes` passes. They are created
+/// once and used for many submits.
 ///
 /// Only whole passes are timed. To time an item separately, put it in its own pass
 /// ([`Encoder::timed_pass`]). Such a pass also waits for earlier passes whose output it
@@ -45,7 +45,8 @@ pub struct Timestamps {
 
 impl Timestamps {
     /// Creates timestamps for `n_passes` passes, at least one. Returns `None` if the
-    /// device has no timestamps: the adapter lacks them, or the options requested the
+    /// device has no timestamps, because the adapter lacks them or the options requested
+    /// the feature floor.
     /// feature floor.
     ///
     /// # Errors
@@ -78,7 +79,7 @@ impl Timestamps {
     /// earlier.
     ///
     /// # Errors
-    /// [`crate::Error::Gpu`] when the driver reports a fault.
+    /// [`crate::Error::Gpu`] if the driver reports a fault.
     pub fn submit_and_read(
         &mut self,
         gpu: &Gpu,
@@ -102,8 +103,8 @@ impl Timestamps {
 }
 
 impl Encoder {
-    /// Encodes one compute pass, as [`Encoder::pass`]. Its beginning and end become entry
-    /// `index` of `timestamps`.
+    /// Encodes one compute pass, like [`Encoder::pass`]. Its beginning and end become
+    /// entry `index` of `timestamps`.
     pub fn timed_pass(&mut self, timestamps: &Timestamps, index: usize, encode: impl FnOnce(&mut Pass<'_>)) {
         assert!(index < timestamps.n_passes, "more passes than there is room for");
         let entry = 2 * (index % PASSES_PER_SET) as u32;
@@ -119,8 +120,8 @@ impl Encoder {
 }
 
 /// Converts pairs of ticks to times since the earliest beginning. Ticks are u64, but some
-/// drivers fill only the lower bits. A pass during which the counter wraps around gets
-/// duration 0.
+/// drivers fill only the lower bits. If the counter wraps around during a pass, the pass
+/// gets duration 0.
 fn pass_times(bytes: &[u8], period_ns: f64) -> Vec<PassTime> {
     let tick = |bytes: &[u8]| bytemuck::pod_read_unaligned::<u64>(bytes);
     let ticks: Vec<(u64, u64)> =

@@ -1,10 +1,11 @@
-//! How the host's time in a step is spent.
+//! The host's time in a step, by kind of work.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// The host's work and time for running commands since the device was opened. Take the
-/// difference of two readings ([`StepTimings::since`]).
+/// The host's work and time for running commands since the device was opened. The
+/// difference of two readings gives the cost of the work between them
+/// ([`StepTimings::since`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StepTimings {
     /// Command buffers submitted to the queue.
@@ -12,20 +13,20 @@ pub struct StepTimings {
     /// Dispatches in them. A dispatch with an empty grid is not encoded and does not
     /// count.
     pub dispatches: u64,
-    /// From creating the encoder to finishing its commands. Includes the step's uploads;
-    /// excludes waits in between.
+    /// Time from the creation of the encoder to the end of its commands. It includes the
+    /// step's uploads and excludes waits in between.
     pub encode: Duration,
-    /// Submitting the commands to the queue.
+    /// Time to submit the commands to the queue.
     pub submit: Duration,
-    /// Waiting until the GPU was done and its results were mapped. This is the GPU's time
-    /// except where the host had other work to do.
+    /// Time until the GPU was done and its results were mapped. This is the GPU's time,
+    /// unless the host had other work to do.
     pub wait: Duration,
-    /// Requesting the mapping of the results and copying them.
+    /// Time to request the mapping of the results and to copy them.
     pub read: Duration,
 }
 
 impl StepTimings {
-    /// Returns the work done since `earlier` was read.
+    /// Returns the work since the reading `earlier`.
     #[must_use]
     pub fn since(self, earlier: StepTimings) -> StepTimings {
         StepTimings {

@@ -15,7 +15,7 @@ const PENDING: u8 = 1;
 const MAPPED: u8 = 2;
 const FAILED: u8 = 3;
 
-/// State of an asynchronous map, set by wgpu's callback.
+/// State of an asynchronous map. wgpu's callback sets it.
 #[derive(Debug)]
 struct MapState(Arc<AtomicU8>);
 
@@ -29,7 +29,7 @@ impl MapState {
     }
 
     /// Requests a mapping of the first `bytes` of a buffer. Each request gets its own
-    /// flag, because an abandoned request may still be answered.
+    /// flag, because wgpu may still answer an abandoned request.
     fn request(&mut self, gpu: &Gpu, buffer: &GpuBuffer, bytes: u64, mode: wgpu::MapMode) -> Result<()> {
         let flag = Arc::new(AtomicU8::new(PENDING));
         self.0 = Arc::clone(&flag);
@@ -53,7 +53,7 @@ impl MapState {
     }
 
     /// Waits for the callback. The preceding submit is done by now, but the callback may
-    /// run in another thread's poll.
+    /// run in a poll on another thread.
     fn wait(&self, gpu: &Gpu, operation: &'static str) -> Result<()> {
         let started = Instant::now();
         let result = self.wait_since(started, gpu, operation);
@@ -83,12 +83,11 @@ impl MapState {
     }
 }
 
-/// How long to wait for a callback. Callbacks run within microseconds after the work
-/// ends, so this time passes only if the driver is at fault.
+/// The maximum wait for a callback. Callbacks run within microseconds after the work
+/// ends, so a longer wait means that the driver is at fault.
 const CALLBACK_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Two buffers that the host writes in turn. The host maps one while the GPU reads the
-/// other.
+/// Two buffers that the host writes in turn. It maps one while the GPU reads the other.
 #[derive(Debug)]
 pub struct UploadRing {
     slots: [(GpuBuffer, MapState); 2],
@@ -114,11 +113,11 @@ impl UploadRing {
 
     /// Writes `pieces` one after another and encodes their copies.
     ///
-    /// Each piece is its data (a multiple of 4 bytes), the target buffer and the offset
-    /// there.
+    /// Each piece consists of its data (a multiple of 4 bytes), the target buffer and the
+    /// offset in it.
     ///
     /// # Errors
-    /// [`Error::Gpu`] when the mapping failed.
+    /// [`Error::Gpu`] if the mapping failed.
     pub fn stage(
         &mut self,
         gpu: &Gpu,
@@ -129,8 +128,8 @@ impl UploadRing {
     }
 
     /// As [`UploadRing::stage`], and also writes `later` after the pieces without
-    /// encoding a copy of it. Returns its offset, from which [`UploadRing::copy_staged`]
-    /// copies.
+    /// encoding a copy of it. Returns the offset of `later`, for
+    /// [`UploadRing::copy_staged`].
     ///
     /// # Errors
     /// As [`UploadRing::stage`].
@@ -174,7 +173,7 @@ impl UploadRing {
     }
 
     /// Encodes a copy of `bytes` bytes from `offset` in the last staged data. Call this
-    /// before they are submitted.
+    /// before that data is submitted.
     pub fn copy_staged(
         &self,
         encoder: &mut Encoder,
@@ -189,8 +188,7 @@ impl UploadRing {
     /// Requests the slot's mapping again and switches to the other slot. Call this after
     /// the submit that contains the copies.
     ///
-    /// # Errors
-    /// [`Error::DeviceLost`], [`Error::Gpu`]. The slot's next use then repeats the
+    /// [`Error::DeviceLost`], [`Error::Gpu`]. The next use of the slot then repeats the
     /// request.
     pub fn submitted(&mut self, gpu: &Gpu) -> Result<()> {
         let (buffer, state) = &mut self.slots[self.next];
@@ -242,7 +240,7 @@ impl Readback {
     /// `after_submit` runs right after the submit.
     ///
     /// # Errors
-    /// [`Error::Gpu`] when the driver reports a fault.
+    /// [`Error::Gpu`] if the driver reports a fault.
     pub fn submit_and_read<T>(
         &mut self,
         gpu: &Gpu,
@@ -281,7 +279,7 @@ impl Readback {
     /// Waits for a submission and passes the first `bytes` to `read`.
     ///
     /// # Errors
-    /// [`Error::Gpu`] when the driver reports a fault.
+    /// [`Error::Gpu`] if the driver reports a fault.
     pub fn read<T>(
         &mut self,
         gpu: &Gpu,
@@ -325,7 +323,7 @@ impl Gpu {
     /// Reads a whole buffer, for tests, benchmarks and tools.
     ///
     /// # Errors
-    /// [`Error::Gpu`] when the driver reports a fault.
+    /// [`Error::Gpu`] if the driver reports a fault.
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn read_buffer(&self, buffer: &GpuBuffer) -> Result<Vec<u8>> {
         let mut readback = Readback::new(self, buffer.bytes())?;

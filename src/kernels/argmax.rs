@@ -12,7 +12,7 @@ static ARGMAX: Kernel = Kernel {
 
 const WORKGROUP_SIZE: u32 = 256;
 
-/// Bytes of a row's result: index, flag, two unused words.
+/// Bytes of a row's result: index, flag, and two unused words.
 pub const RESULT_BYTES: u64 = 16;
 
 /// The shader's `ArgmaxParams`.
@@ -39,8 +39,8 @@ pub fn variant() -> Variant {
 }
 
 /// Records the argmax of `logits[row, 0..n]` for the step's rows, which are `stride`
-/// elements apart. `result[row]` receives the index, then 1 if a logit is NaN or plus
-/// infinity or if all are minus infinity.
+/// elements apart. `result[row]` receives the index and a flag. The flag is 1 if a logit
+/// is NaN or plus infinity, or if all are minus infinity.
 ///
 /// # Errors
 /// As [`Recorder::dispatch`].

@@ -27,17 +27,18 @@ pub struct AttentionParams {
     pub out_stride4: u32,
     /// Scale of q·k.
     pub scale: f32,
-    /// Bound of the scores; 0 without one.
+    /// Bound of the scores; 0 for no bound.
     pub soft_cap: f32,
-    /// Positions that a row sees; the largest u32 means all.
+    /// Number of positions that a row sees; the largest u32 means all.
     pub window: u32,
     /// Length of a head divided by 8.
     pub packs: u32,
-    /// Splits per head for which the decode kernels' partial results have space.
+    /// Number of splits per head for which the decode kernels' partial results have
+    /// space.
     pub max_splits: u32,
     /// Positions per item in the score buffer of the per-thread kernels.
     pub score_keys: u32,
-    /// Items per KV head in that buffer: most rows of a step times `group`.
+    /// Items per KV head in that buffer: the maximum rows of a step times `group`.
     pub score_items: u32,
 }
 
@@ -47,8 +48,8 @@ pub struct AttentionParams {
 /// Shazeer 2019).
 ///
 /// A row sees the keys up to its own position; with a window, only the last `window` of
-/// them. Other keys are not read. A page without a key that a row of the step sees may
-/// belong to another session, and its entry in the page table may be arbitrary.
+/// them. Other keys are not read. If no row of the step sees a key of a page, the page
+/// may belong to another session, and its entry in the page table may be arbitrary.
 #[derive(Clone, Copy, Debug)]
 pub struct Attention<'a> {
     /// The step's rows: a chunk for prefill, a batch for decode.
@@ -63,7 +64,8 @@ pub struct Attention<'a> {
     pub scale: f32,
     /// Scores become `soft_cap * tanh(score / soft_cap)`.
     pub soft_cap: Option<f32>,
-    /// Positions that a row sees, its own included, at least 1; `None` for all.
+    /// Number of positions that a row sees, including its own, at least 1; `None` for
+    /// all.
     pub window: Option<usize>,
     /// Memory for values that pass between kernels.
     pub scratch: Scratch<'a>,
@@ -79,7 +81,7 @@ pub struct Scratch<'a> {
     pub buffer: &'a GpuBuffer,
     /// Longest context, in positions.
     pub n_ctx: usize,
-    /// Most rows of a step.
+    /// Maximum rows of a step.
     pub max_rows: usize,
 }
 
@@ -92,7 +94,7 @@ pub struct AttentionShape {
     pub n_kv_head: usize,
     /// Elements of a head with padding.
     pub head_dim: usize,
-    /// Positions that a row sees; `None` for all.
+    /// Number of positions that a row sees; `None` for all.
     pub window: Option<usize>,
 }
 
@@ -105,9 +107,9 @@ impl AttentionShape {
 
 impl Scratch<'_> {
     /// Returns the number of elements that an implementation of prefill or decode needs.
-    /// If it passes scores through a buffer, these are the scores of every position that
-    /// a workgroup's rows see. If it splits, these are the partial results. A window
-    /// never increases the number.
+    /// An implementation that passes scores through a buffer needs the scores of every
+    /// position that a workgroup's rows see. One that splits needs the partial results. A
+    /// window never increases the number.
     #[must_use]
     pub fn elems(candidate: &Candidate, n_ctx: usize, max_rows: usize, shape: AttentionShape) -> usize {
         let per_row = match (candidate.op, candidate.strategy) {
@@ -136,9 +138,9 @@ pub struct AttentionForm {
     pub soft_cap: bool,
 }
 
-/// Returns the variant of a candidate's shader number `index`, with the fragments and
-/// constants that every attention kernel has. One load takes `kv_by` values of the cache:
-/// 8 or 4.
+/// Returns the variant of the candidate's shader with number `index`. It has the
+/// fragments and constants that every attention kernel needs. One load takes `kv_by`
+/// values of the cache: 8 or 4.
 pub(super) fn variant(
     candidate: &Candidate,
     index: usize,
@@ -190,9 +192,8 @@ impl Attention<'_> {
         self.window.map_or(u32::MAX, |window| window as u32)
     }
 
-    /// Records one of the kernels with the shared inputs, `outputs` and the cache.
-    /// `max_splits` is the number of splits per head for which there is space,
-    /// `score_keys` the number of positions per item for which there is space.
+    /// Records one of the kernels with the shared inputs, `outputs` and the cache. There
+    /// is space for `max_splits` splits per head and for `score_keys` positions per item.
     pub(super) fn dispatch(
         &self,
         recorder: &mut Recorder<'_>,

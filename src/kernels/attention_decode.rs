@@ -1,5 +1,5 @@
 //! Decode attention: each row attends to its own sequence in the cache. The work is split
-//! over workgroups; [`super::attention_reduce`] merges their results.
+//! over workgroups, and [`super::attention_reduce`] merges their results.
 
 use super::attention::{self, Attention, AttentionForm, AttentionShape};
 use super::attention_reduce;
@@ -25,19 +25,19 @@ static ATTENTION_DECODE_PER_THREAD: Kernel = Kernel {
 /// Largest workgroup of the GPU candidates.
 const WORKGROUP_SIZE_MAX: usize = 64;
 
-/// Query elements, 4 bytes each, that fit in a workgroup of the kernel for GPUs. They
-/// share the portable 16 KiB of workgroup memory with three arrays of a pack and two vec4
-/// per thread: 64 bytes per thread.
+/// Maximum query elements, 4 bytes each, in a workgroup of the kernel for GPUs. They
+/// share the portable 16 KiB of workgroup memory with three arrays of one pack and two
+/// vec4 per thread, which take 64 bytes per thread.
 const QUERY_ELEMS_MAX: usize = (16_384 - 64 * WORKGROUP_SIZE_MAX) / 4;
 
 /// Longest padded head that the kernel for GPUs supports, in elements.
 pub const HEAD_DIM_MAX: usize = QUERY_ELEMS_MAX / 8 * 8;
 
-/// Most query heads that a workgroup processes: the components of a vec4.
+/// Maximum query heads that a workgroup processes: the components of a vec4.
 const HEADS_MAX: usize = 4;
 
-/// The implementations. A split of 256 positions is four tiles of a workgroup, so a short
-/// context needs no merge.
+/// The implementations. A split of 256 positions is four tiles of a workgroup. A short
+/// context therefore needs no merge.
 pub static CANDIDATES: &[Candidate] = &[
     per_thread("per_thread_wide").loading(Loads::Wide).preferred(2),
     per_thread("per_thread").preferred(1),
@@ -49,9 +49,9 @@ pub static CANDIDATES: &[Candidate] = &[
     split("subgroup_64", Strategy::Subgroup, &[("WORKGROUP_SIZE", 64), ("SPLIT_KEYS", 64)]),
 ];
 
-/// Workgroups are one vector of a software adapter at its usual width. A split has as
-/// many positions as scores fit in 12 KiB of workgroup memory, since a merge costs a
-/// dispatch: 40 us on such an adapter.
+/// A workgroup is one vector of a software adapter at its usual width. A split has as
+/// many positions as there are scores in 12 KiB of workgroup memory, because a merge
+/// costs a dispatch: 40 us on such an adapter.
 const fn per_thread(name: &'static str) -> Candidate {
     let kernels = const { &[&ATTENTION_DECODE_PER_THREAD] };
     let constants = &[("WORKGROUP_SIZE", 8), ("SCORES", 3072)];
@@ -66,7 +66,8 @@ const fn split(
     Candidate::new(Op::AttentionDecode, name, strategy, const { &[&ATTENTION_DECODE] }, constants)
 }
 
-/// Returns the most positions that the splits cover; the first split begins at a page boundary.
+/// Returns the maximum positions that the splits cover. The first split begins at a page
+/// boundary.
 fn reach(window: Option<usize>) -> usize {
     window.map_or(usize::MAX, |window| window.saturating_add(PAGE_SIZE - 1))
 }
@@ -78,8 +79,8 @@ pub fn max_splits(candidate: &Candidate, n_ctx: usize, shape: AttentionShape) ->
     n_ctx.min(reach(shape.window)).div_ceil(split_keys(candidate, heads))
 }
 
-/// Returns how many query heads of a group one workgroup processes: as few workgroups as
-/// possible, of equal size.
+/// Returns the number of query heads of a group that one workgroup processes. The group
+/// is divided into as few workgroups as possible, of equal size.
 fn heads_at_once(candidate: &Candidate, group: usize, head_dim: usize) -> usize {
     let most = match candidate.strategy {
         Strategy::PerThread => HEADS_MAX,
@@ -88,7 +89,7 @@ fn heads_at_once(candidate: &Candidate, group: usize, head_dim: usize) -> usize 
     group.div_ceil(group.div_ceil(most))
 }
 
-/// Returns the most positions of a split if a workgroup processes `heads` query heads.
+/// Returns the maximum positions of a split if a workgroup processes `heads` query heads.
 fn split_keys(candidate: &Candidate, heads: usize) -> usize {
     match candidate.strategy {
         Strategy::PerThread => candidate.constant("SCORES") as usize / heads / PAGE_SIZE * PAGE_SIZE,

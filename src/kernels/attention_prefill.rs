@@ -1,10 +1,11 @@
 //! Causal attention of many rows: prefill, rows of several sequences together, and decode
 //! if results must not depend on the number of rows.
 //!
-//! The per-thread implementation is three kernels (scores, weights, values), because
-//! lavapipe's compiler unrolls private arrays: one kernel took 6 to 8 seconds to compile there,
-//! the three take a few tenths of a second. Their scratch buffer is `[n_head, chunk, n_ctx]`,
-//! so the chunk bounds it. As in gemm, a thread has a block of sums, so that each load serves
+//! The per-thread implementation consists of three kernels (scores, weights, values),
+//! because lavapipe's compiler unrolls private arrays. A single kernel took 6 to 8
+//! seconds to compile there; the three take a few tenths of a second. Their scratch
+//! buffer is `[n_head, chunk, n_ctx]`, so the chunk limits its size. As in gemm, a thread
+//! has a block of sums, so each load serves several of them.
 //! several of them.
 
 use super::attention::{self, Attention, AttentionForm};
@@ -53,7 +54,7 @@ pub static CANDIDATES: &[Candidate] = &[
     .preferred(1),
 ];
 
-/// Workgroups are one vector of a software adapter at its usual width.
+/// A workgroup is one vector of a software adapter at its usual width.
 const fn per_thread(name: &'static str) -> Candidate {
     let kernels =
         const { &[&ATTENTION_PREFILL_SCORES, &ATTENTION_PREFILL_WEIGHTS, &ATTENTION_PREFILL_VALUES] };
@@ -76,22 +77,22 @@ pub fn variants(candidate: &Candidate, rows: Rows, form: AttentionForm) -> Vec<V
     (0..candidate.kernels.len()).map(variant).collect()
 }
 
-/// Returns the most positions that the rows of a workgroup of the per-thread kernels see,
-/// counted from the start of a block.
+/// Returns the maximum positions that the rows of a workgroup of the per-thread kernels
+/// see, counted from the start of a block.
 fn reach(candidate: &Candidate, window: Option<usize>) -> usize {
     let slack = candidate.constant("ITEMS") + candidate.constant("KEYS") - 2;
     window.map_or(usize::MAX, |window| window.saturating_add(slack as usize))
 }
 
-/// Returns the number of positions per item for which the scores of the per-thread
-/// kernels need space.
+/// Returns the number of positions per item for which the per-thread kernels need space
+/// for scores.
 pub(super) fn score_keys(candidate: &Candidate, n_ctx: usize, window: Option<usize>) -> usize {
     n_ctx.min(reach(candidate, window)).next_multiple_of(PAGE_SIZE)
 }
 
 /// Records `op` for the rows of a chunk or a batch. In a batch, rows of the same sequence
-/// should be adjacent as far as possible: a workgroup loads keys once for each sequence
-/// among its rows. The sums of a row are the same in a chunk and in a batch.
+/// should be adjacent, because a workgroup loads keys once for each sequence among its
+/// rows. The sums of a row are the same in a chunk and in a batch.
 ///
 /// # Errors
 /// As [`Recorder::dispatch`].

@@ -20,11 +20,11 @@ const WORKGROUP_SIZE: u32 = 64;
 pub struct ReduceParams {
     /// Query heads.
     pub n_head: u32,
-    /// Splits per head for which the partial results have space.
+    /// Number of splits per head for which the partial results have space.
     pub max_splits: u32,
-    /// Most positions of a split.
+    /// Maximum positions of a split.
     pub split_keys: u32,
-    /// Positions that a row sees; the largest u32 means all.
+    /// Number of positions that a row sees; the largest u32 means all.
     pub window: u32,
 }
 

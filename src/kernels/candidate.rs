@@ -1,5 +1,5 @@
-//! Implementations of operations, as data: which ones a device can run, and which one it
-//! runs by default.
+//! Implementations of operations, as data: which of them a device can run, and which one
+//! it runs by default.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -65,8 +65,8 @@ impl Op {
         }
     }
 
-    /// Returns the form of the norm that it computes, with or without a projection; `None`
-    /// if it has no norm.
+    /// Returns the form of the norm that the operation computes, with or without a
+    /// projection; `None` if it has no norm.
     #[must_use]
     pub const fn norm_form(self) -> Option<NormForm> {
         match self {
@@ -99,7 +99,7 @@ impl fmt::Display for Op {
     }
 }
 
-/// What a device must have, beyond the portable floor, to run an implementation.
+/// The features beyond the portable floor that an implementation needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Needs {
     /// Nothing.
@@ -124,7 +124,7 @@ impl Needs {
     }
 }
 
-/// How the threads of a per-thread kernel load values.
+/// The width of the loads of a per-thread kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Loads {
     /// In elements of 32 bits.
@@ -133,8 +133,8 @@ pub(crate) enum Loads {
     /// of a load separately, so half as many gathers take half the time
     /// (benches/record/DECISIONS.md).
     Wide,
-    /// As `Wide`; four threads of a subgroup also load an input together and pass on the
-    /// values that each has loaded.
+    /// As `Wide`. In addition, four threads of a subgroup load an input together and
+    /// exchange the loaded values.
     WideInQuads,
 }
 
@@ -145,28 +145,28 @@ pub struct Candidate {
     pub(crate) op: Op,
     /// Its name among the operation's.
     pub(crate) name: &'static str,
-    /// How it divides the work; devices prefer one strategy.
+    /// The way it divides the work. Devices prefer one strategy.
     pub(crate) strategy: Strategy,
     /// What a device must have to run it.
     pub(crate) needs: Needs,
-    /// Its rank among the untuned defaults. Of the candidates of its strategy that it can
-    /// run, a device runs the one with the highest rank. Candidates of rank 0 run only if
+    /// Its rank among the untuned defaults. A device runs the candidate with the highest
+    /// rank among those of its strategy that it can run. Candidates of rank 0 run only if
     /// they are tuned or forced.
     pub(crate) preference: u8,
     /// How its threads load values.
     pub(crate) loads: Loads,
-    /// Rows and columns of the cooperative matrices that it multiplies, if it does.
+    /// Rows and columns of the cooperative matrices that it multiplies, if any.
     pub(crate) matrix_side: Option<u32>,
     /// Its shaders, in the order of their dispatches.
     pub(crate) kernels: &'static [&'static Kernel],
-    /// Tile sizes and the like, `const` lines prepended to the shaders.
+    /// Its constants, such as tile sizes: `const` lines that precede the shaders.
     pub(crate) constants: &'static [(&'static str, u32)],
 }
 
 impl Candidate {
-    /// Returns an implementation that is not a default. It needs what its strategy needs,
-    /// loads narrow elements, and keeps operands in f32. The methods that follow change
-    /// that.
+    /// Returns an implementation that is not a default. It needs the features of its
+    /// strategy, loads narrow elements, and keeps operands in f32. The following methods
+    /// change these properties.
     pub(super) const fn new(
         op: Op,
         name: &'static str,
@@ -178,12 +178,12 @@ impl Candidate {
         Candidate { op, name, strategy, needs, preference: 0, loads, matrix_side: None, kernels, constants }
     }
 
-    /// Returns it as a default of this rank, above 0.
+    /// Returns it as a default of this rank, which is above 0.
     pub(super) const fn preferred(self, preference: u8) -> Self {
         Candidate { preference, ..self }
     }
 
-    /// Returns it with other loads and with what they need.
+    /// Returns it with other loads and the features that they need.
     pub(super) const fn loading(self, loads: Loads) -> Self {
         let needs = match loads {
             Loads::Narrow => Needs::of(self.strategy),
@@ -194,7 +194,7 @@ impl Candidate {
     }
 
     /// Returns it with products of cooperative matrices of `side` by `side`, 8 or 16, and
-    /// with what they need.
+    /// the features that they need.
     pub(super) const fn on_matrix_units(self, side: u32) -> Self {
         Candidate { needs: Needs::CooperativeMatrix(side), matrix_side: Some(side), ..self }
     }
@@ -213,14 +213,14 @@ impl Candidate {
         self.name
     }
 
-    /// How it divides the work.
+    /// The way it divides the work.
     #[must_use]
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) const fn strategy(&self) -> Strategy {
         self.strategy
     }
 
-    /// What it needs from the device.
+    /// The features that it needs from the device.
     #[must_use]
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) const fn needs(&self) -> Needs {
@@ -234,7 +234,7 @@ impl Candidate {
         self.kernels
     }
 
-    /// Tile sizes and the like, `const` lines before the shaders.
+    /// Its constants, such as tile sizes: `const` lines that precede the shaders.
     #[must_use]
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) const fn constants(&self) -> &'static [(&'static str, u32)] {
@@ -257,7 +257,7 @@ impl Candidate {
     /// Returns the value of one of its constants.
     ///
     /// # Panics
-    /// If there is no such constant: the tables are part of the program.
+    /// If there is no such constant. The tables are part of the program.
     #[must_use]
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn constant(&self, name: &str) -> u32 {
@@ -265,8 +265,8 @@ impl Candidate {
         found.unwrap_or_else(|| panic!("{self} has no constant {name}")).1
     }
 
-    /// Returns the variant of its shader number `index`: `fragments` come before the
-    /// shader, and its constants are its own and `more`.
+    /// Returns the variant of its shader with number `index`. `fragments` precede the
+    /// shader. The constants are its own and `more`.
     #[must_use]
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn variant(
@@ -293,8 +293,8 @@ impl Candidate {
         self.loads == Loads::WideInQuads
     }
 
-    /// Returns whether it rounds its operands to f16, activations included. Each factor
-    /// keeps 11 bits, values beyond 65504 become 65504, NaN may become a number, and
+    /// Returns whether it rounds its operands to f16, including activations. Each factor
+    /// keeps 11 bits. Values beyond 65504 become 65504, NaN may become a number, and
     /// values below 2^-14 may become zero.
     #[must_use]
     #[cfg_attr(feature = "internals", visibility::make(pub))]
@@ -310,8 +310,8 @@ impl Candidate {
     }
 
     /// Returns whether every output is the same sum in the same order for any number of
-    /// rows. It is not if few rows are summed in parts, nor on matrix units, whose order
-    /// of additions is not specified.
+    /// rows. This is false if few rows are summed in parts, and on matrix units, whose
+    /// order of additions is unspecified.
     #[must_use]
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn is_deterministic(&self) -> bool {
@@ -348,7 +348,7 @@ impl FromStr for &'static Candidate {
     }
 }
 
-/// The implementation of each operation with which a model runs.
+/// The implementation that a model runs for each operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choices {
     chosen: [&'static Candidate; Op::ALL.len()],
@@ -374,10 +374,9 @@ impl Choices {
         Ok(choices)
     }
 
-    /// Returns these choices for a model. Implementations that are barred are replaced by
-    /// the device's untuned default. `deterministic` bars implementations whose sums
-    /// depend on the number of rows; f32 matrices bar implementations that would round
-    /// them to f16.
+    /// Returns these choices for a model. The device's untuned default replaces a barred
+    /// implementation. `deterministic` bars implementations whose sums depend on the
+    /// number of rows. f32 matrices bar implementations that would round them to f16.
     #[must_use]
     pub fn for_model(mut self, device: &Capabilities, deterministic: bool, dtype: DType) -> Self {
         for (op, chosen) in Op::ALL.into_iter().zip(&mut self.chosen) {
@@ -409,8 +408,8 @@ impl Choices {
 }
 
 /// Returns the preferred implementation of the device's strategy. On the portable floor,
-/// each operation has a default for every strategy except subgroups; for those, the
-/// default of the workgroup strategy runs.
+/// each operation has a default for every strategy except subgroups. A device with that
+/// strategy then runs the default of the workgroup strategy.
 fn default(op: Op, device: &Capabilities) -> &'static Candidate {
     let preferred = |strategy: Strategy| {
         let defaults = op.candidates().iter().filter(|c| c.preference > 0 && c.strategy == strategy);

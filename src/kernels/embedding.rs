@@ -1,4 +1,4 @@
-//! Token embedding with a factor, plus position embedding if a model has one.
+//! Token embedding with a factor, plus the position embedding if a model has one.
 
 use super::fragments::{self, POSITIONS_LEARNED, POSITIONS_NONE, STEP, pack};
 use super::{Matrix, MatrixLayout, Rows, StepRows};
@@ -30,7 +30,7 @@ pub struct EmbeddingParams {
     pub first_token: u32,
     /// Rows of this piece of wte.
     pub n_tokens: u32,
-    /// Rows of wpe; 0 without one.
+    /// Rows of wpe; 0 if there is none.
     pub n_positions: u32,
     /// Factor applied to wte.
     pub scale: f32,
@@ -39,7 +39,7 @@ pub struct EmbeddingParams {
 }
 
 /// Returns the variant for a weight type and a layout. `positions` is the kind of rows
-/// whose position embeddings are added, or `None` without them.
+/// whose position embeddings are added; `None` if there are none.
 #[must_use]
 pub fn variant(dtype: DType, layout: MatrixLayout, positions: Option<Rows>) -> Variant {
     let mut fragments = vec![STEP, pack(dtype), fragments::weights(layout)];

@@ -120,7 +120,7 @@ pub fn pack_for_reading(dtype: DType, wide: bool) -> Fragment {
     }
 }
 
-/// Returns the fragment with a gemv's input: `x` as it is, or normalized.
+/// Returns the fragment with a gemv's input: `x` unchanged or normalized.
 pub fn input(norm: Option<NormForm>, strategy: Strategy) -> Fragment {
     let per_thread = strategy == Strategy::PerThread;
     match norm {
@@ -138,7 +138,8 @@ pub fn input(norm: Option<NormForm>, strategy: Strategy) -> Fragment {
 }
 
 /// Returns the fragments with `Lane` and `input8`: eight elements of a per-thread gemv's
-/// input, read by each thread separately or by four threads of a subgroup together.
+/// input. Either each thread reads them separately, or four threads of a subgroup
+/// together.
 pub fn input8(together: bool) -> [Fragment; 2] {
     if together {
         [LANE_SUBGROUP, fragment!("input8_quad", [])]
@@ -155,7 +156,7 @@ pub fn load4(wide: bool) -> Fragment {
 /// Returns the fragment for the outputs of a gemm thread: rows by columns.
 ///
 /// # Panics
-/// If there is no fragment for the block: the tables are part of the program.
+/// If there is no fragment for the block. The tables are part of the program.
 pub fn gemm_block(rows: u32, columns: u32) -> Fragment {
     match (rows, columns) {
         (4, 4) => fragment!("gemm_block_4x4", []),
@@ -196,7 +197,7 @@ pub fn rope(apply: bool) -> Fragment {
     if apply { fragment!("rope", [Binding::read(14, "rope")]) } else { fragment!("rope_none", []) }
 }
 
-/// Returns the fragment with `note_overflow`, which records f16 overflow if `detect`.
+/// Returns the fragment with `note_overflow`. It records f16 overflow if `detect`.
 pub fn overflow(detect: bool) -> Fragment {
     if detect {
         fragment!("overflow_note", [Binding::read_write(8, "overflow")])
@@ -206,7 +207,7 @@ pub fn overflow(detect: bool) -> Fragment {
 }
 
 /// Returns the fragment for loads of `values` values of the cache: eight in the form of
-/// [`pack_for_reading`], or four, for f32 in the form of [`load4`].
+/// [`pack_for_reading`], or four. Four f32 have the form of [`load4`].
 pub fn kv_by(values: usize, dtype: DType, wide: bool) -> Fragment {
     match (values, dtype, wide) {
         (8, _, _) => fragment!("kv_by_8", []),
@@ -217,7 +218,7 @@ pub fn kv_by(values: usize, dtype: DType, wide: bool) -> Fragment {
     }
 }
 
-/// Returns the fragment with `kv_load` over one slab or up to four.
+/// Returns the fragment with `kv_load` for one slab or for up to four.
 pub fn kv_read(n_slabs: usize) -> Fragment {
     if n_slabs == 1 {
         fragment!("kv_read_1", [Binding::read(9, "kv0")])
@@ -234,7 +235,7 @@ pub fn kv_read(n_slabs: usize) -> Fragment {
     }
 }
 
-/// Returns the fragment with `kv_store` over one slab or up to four.
+/// Returns the fragment with `kv_store` for one slab or for up to four.
 pub fn kv_write(n_slabs: usize) -> Fragment {
     if n_slabs == 1 {
         fragment!("kv_write_1", [Binding::read_write(9, "kv0")])

@@ -1,5 +1,5 @@
-//! The product of gate and up in a gated MLP, for matrix kernels whose epilogue does not
-//! have both.
+//! The product of gate and up in a gated MLP, for matrix kernels whose epilogue lacks one
+//! of them.
 
 use super::fragments::{ACTIVATION, STEP};
 use super::matmul::Activation;

@@ -2,18 +2,19 @@
 //!
 //! The per-thread candidates are gemv's per-thread kernel at up to four rows.
 //!
-//! Candidates that split k (`split_4`, `split_8`) do so in steps of up to 64 rows, over
-//! matrices of up to 16,384 rows. The parts pass through a scratch buffer to `gemm_sum`, which
-//! has the epilogue. Both ways are recorded; the grids of one of them are empty in each step.
+//! Candidates that split k (`split_4`, `split_8`) do so in steps of up to 64 rows, for
+//! matrices of up to 16,384 rows. The parts pass through a scratch buffer to `gemm_sum`,
+//! which has the epilogue. Both the split and the whole kernel are recorded, and in each
+//! step the grids of one of them are empty.
 //!
-//! The cooperative candidates round activations to f16 on their way into workgroup memory (a
-//! value beyond f16 becomes its largest value) and add up in f32. So they run only if tuning
-//! chose them or `--variant` names them, and never over f32 weights. They have not run on a
-//! GPU yet: `cooperative_8` agrees with the reference on Mesa 26.2's lavapipe; `cooperative_16`
-//! is the same source, translated to SPIR-V and MSL. The canary checks them before tuning
-//! takes one.
+//! The cooperative candidates round activations to f16 when they store them in workgroup
+//! memory (a value beyond f16 becomes its largest value), and sum in f32. They run only
+//! if tuning selected them or `--variant` names them, and never with f32 weights. They
+//! have not run on a GPU yet. `cooperative_8` agrees with the reference on Mesa 26.2's
+//! lavapipe. `cooperative_16` is the same source, translated to SPIR-V and MSL. Tuning
+//! selects them only after the canary has checked them.
 //!
-//! A deterministic model takes neither kind.
+//! A deterministic model uses neither kind.
 
 use super::candidate::{Candidate, Loads, Op};
 use super::fragments::{
@@ -47,18 +48,18 @@ static GEMM_COOPERATIVE: Kernel = Kernel {
 };
 
 /// Candidates that split k sum steps of at most this many rows in parts. For the other
-/// candidates, such a step is one row of tiles, so few workgroups would run. The limit
-/// bounds [`scratch_bytes`].
+/// candidates, such a step is one row of tiles, so only a few workgroups would run. The
+/// limit also bounds [`scratch_bytes`].
 pub const SPLIT_ROWS: u32 = 64;
 
 /// Matrices with more rows are not split. For them, even a step of [`SPLIT_ROWS`] rows
-/// has at least 256 workgroups, more than a GPU runs at once.
+/// has at least 256 workgroups, which is more than a GPU runs at once.
 const SPLIT_COLUMNS: usize = 16_384;
 
 /// Threads per workgroup of gemm_sum.
 const SUM_THREADS: u32 = 64;
 
-/// The tile, the K tile, the block of a thread, and the parts of a sum.
+/// The tile, the K tile, a thread's block, and the number of parts of a sum.
 macro_rules! constants {
     ($m:literal, $n:literal, $k:literal, $block_m:literal, $block_n:literal, $splits:literal) => {
         &[
@@ -92,7 +93,7 @@ pub static CANDIDATES: &[Candidate] = &[
     cooperative_matrix("cooperative_8", 8, &[("TILE_M", 64), ("TILE_N", 32), ("TILE_K", 32)]),
 ];
 
-/// Gemv for as many rows as share their loads. Workgroups are one vector of a software
+/// Gemv for as many rows as share its loads. A workgroup is one vector of a software
 /// adapter at its usual width.
 const fn per_thread(name: &'static str) -> Candidate {
     let kernels = const { &[&GEMV_PER_THREAD] };
@@ -107,8 +108,9 @@ const fn split(name: &'static str, constants: &'static [(&'static str, u32)]) ->
     Candidate::new(Op::Gemm, name, Strategy::Workgroup, const { &[&GEMM, &GEMM_SUM] }, constants)
 }
 
-/// These round activations, so none is a default. The strategy is `Workgroup`, although
-/// subgroups hold the matrices: devices of either strategy may run them.
+/// These candidates round activations, so none is a default. Their strategy is
+/// `Workgroup`, although subgroups hold the matrices, so that devices of either strategy
+/// may run them.
 const fn cooperative_matrix(
     name: &'static str,
     side: u32,
@@ -147,8 +149,8 @@ pub fn variants(candidate: &Candidate, dtype: DType, layout: MatrixLayout, form:
     vec![candidate.variant(0, with(Form::Plain, &[block, OUTPUT_PARTIAL]), &[]), sum]
 }
 
-/// Returns whether a gated MLP passes gate and up through a buffer, because no thread
-/// holds eight consecutive columns.
+/// Returns whether a gated MLP passes gate and up through a buffer. This is needed if no
+/// thread has eight consecutive columns.
 #[must_use]
 pub fn needs_gated_scratch(candidate: &Candidate) -> bool {
     candidate.strategy != Strategy::PerThread
@@ -175,8 +177,8 @@ pub fn scratch_bytes(candidate: &Candidate, n: usize) -> u64 {
 }
 
 /// Records `op` for the step's rows. A candidate that splits k does so if `scratch` has
-/// [`scratch_bytes`] and the matrix is in one piece. Otherwise, and in steps of more than
-/// [`SPLIT_ROWS`] rows, the plain tile runs.
+/// [`scratch_bytes`] and the matrix is in one piece. Otherwise the plain tile runs. It
+/// also runs in steps of more than [`SPLIT_ROWS`] rows.
 ///
 /// # Errors
 /// As [`Recorder::dispatch`].
@@ -199,7 +201,7 @@ pub fn record(
     gated::record(recorder, &Gated { step: op.step, n, activation: op.activation, x: both, out: op.out })
 }
 
-/// Records every form except a gated MLP that passes through a buffer.
+/// Records every form except a gated MLP with a scratch buffer.
 fn record_form(
     recorder: &mut Recorder<'_>,
     candidate: &Candidate,
@@ -241,8 +243,8 @@ fn record_whole(
     })
 }
 
-/// Records, for steps of few rows, a kernel in which several workgroups share the k of an
-/// output, then the sum of their parts.
+/// Records, for steps of few rows, a kernel whose workgroups share the k of an output,
+/// then the sum of their parts.
 fn record_split(
     recorder: &mut Recorder<'_>,
     candidate: &Candidate,

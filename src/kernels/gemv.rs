@@ -1,11 +1,12 @@
 //! Matrix times one row or a few rows: decode.
 //!
-//! The per-thread kernel is made for CPU adapters. lavapipe 25 compiles a load from a storage
-//! buffer into some ten instructions per lane and seven per element of it, even if all lanes
-//! want the same element. So the number of loads per multiplication and the size of a loop
-//! decide the speed. The `_wide` candidates load two f32 or four f16 at a time, where shaders
-//! have 64-bit integers. The `_quad` candidates also need subgroups: each of four threads reads
-//! two of eight elements of the input and broadcasts them.
+//! The per-thread kernel is for CPU adapters. lavapipe 25 compiles a load from a storage
+//! buffer into about ten instructions per lane and seven per loaded element, even if all
+//! lanes load the same element. The speed therefore depends on the number of loads per
+//! multiplication and on the size of a loop. The `_wide` candidates load two f32 or four
+//! f16 at a time on devices whose shaders have 64-bit integers. The `_quad` candidates
+//! also need subgroups. Each of four threads reads two of eight elements of the input and
+//! broadcasts them.
 
 use super::candidate::{Candidate, Loads, Op};
 use super::fragments::{
@@ -34,17 +35,17 @@ const OUTPUTS: usize = 4;
 /// Outputs per thread of the per-thread kernel.
 pub(super) const THREAD_OUTPUTS: usize = 8;
 
-/// Numbers of rows that one dispatch can serve with one pass over the weights; the sums
+/// Numbers of rows that one dispatch can process with one pass over the weights. The sums
 /// of each row are in registers. In the per-thread kernel, at most four rows share a
 /// pass.
 pub const BATCHES: [usize; 4] = [1, 2, 4, 8];
 
-/// Most rows that share a thread's loads of the weights. 64 sums do not fit in registers
-/// and are no faster than two times 32.
+/// Maximum rows that share a thread's loads of the weights. 64 sums do not fit in
+/// registers and are no faster than two passes of 32.
 pub(super) const PER_THREAD_ROWS: usize = 4;
 
-/// The implementations. Per-thread workgroups are small, one vector of a software adapter
-/// at its usual width, so even small matrices fill two cores.
+/// The implementations. A per-thread workgroup is small, one vector of a software adapter
+/// at its usual width, so that even small matrices fill two cores.
 pub static CANDIDATES: &[Candidate] = &[
     per_thread("per_thread_quad").loading(Loads::WideInQuads).preferred(2),
     per_thread("per_thread").preferred(1),
@@ -91,12 +92,12 @@ pub(super) fn output(form: Form) -> Vec<Fragment> {
     fragments
 }
 
-/// Returns how many groups of four matrix rows a workgroup takes.
+/// Returns the number of groups of four matrix rows that a workgroup computes.
 const fn parts(form: Form) -> usize {
     if matches!(form, Form::Gated) { 2 } else { 1 }
 }
 
-/// Returns how many rows of a batch share a pass over the weights.
+/// Returns the number of rows of a batch that share a pass over the weights.
 fn shared_rows(candidate: &Candidate, batch: usize) -> usize {
     match candidate.strategy {
         Strategy::PerThread => batch.min(PER_THREAD_ROWS),

@@ -69,11 +69,11 @@ pub struct KvAppend<'a> {
     pub kv: PagedKv<'a>,
     /// Query heads.
     pub n_head: usize,
-    /// Buffers to bind for slabs that do not exist yet: [`super::SLABS_MAX`] - 2 of them
-    /// if the cache has more than one slab.
+    /// Buffers to bind in place of slabs that do not exist yet: [`super::SLABS_MAX`] - 2
+    /// of them if the cache has more than one slab.
     pub spare_slabs: &'a [GpuBuffer],
-    /// Where to record values too large for f16; only for f16 caches with overflow
-    /// detection on.
+    /// The flag that records values too large for f16. Only for f16 caches with overflow
+    /// detection.
     pub overflow: Option<OverflowFlag<'a>>,
 }
 

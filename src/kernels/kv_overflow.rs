@@ -7,16 +7,17 @@ pub const OVERFLOW_FLAG_BYTES: u64 = 8;
 
 /// Number of values of [`OverflowFlag::tag`]: 12 bits of a word.
 pub const TAGS_MAX: usize = 1 << 12;
-/// Number of positions that can be recorded with a tag: the other 20 bits.
+/// Number of positions that can be recorded with a tag. They take the other 20 bits.
 pub const POSITIONS_MAX: usize = 1 << 20;
 
-/// Where the kernels that append to a cache record f16 overflow: values whose magnitude
-/// rounds to more than 65504, or NaN.
+/// The flag in which kernels that append to a cache record f16 overflow: a value whose
+/// magnitude rounds to more than 65504, or NaN.
 #[derive(Clone, Copy, Debug)]
 pub struct OverflowFlag<'a> {
     /// `[2 (keys, values)]`, u32; must be zero before a pass.
     pub buffer: &'a GpuBuffer,
-    /// A number of the caller's choice, below [`TAGS_MAX`], recorded with the position.
+    /// A number that the caller chooses, below [`TAGS_MAX`]. It is recorded with the
+    /// position.
     pub tag: usize,
 }
 
@@ -27,7 +28,7 @@ pub struct KvOverflow {
     pub tag: usize,
     /// The lowest position recorded with that tag.
     pub position: usize,
-    /// Whether a value overflows there, rather than a key.
+    /// Whether a value overflows there, instead of a key.
     pub is_value: bool,
 }
 
@@ -39,7 +40,7 @@ impl KvOverflow {
     #[must_use]
     pub fn lowest(words: [u32; 2]) -> Option<Self> {
         let noted = words.into_iter().zip([false, true]).filter(|&(word, _)| word != 0);
-        // At equal places the key comes first.
+        // If both are at the same place, the key is first.
         let (place, is_value) = noted.map(|(word, is_value)| (u32::MAX - word, is_value)).min()?;
         let (tag, position) = (place as usize / POSITIONS_MAX, place as usize % POSITIONS_MAX);
         Some(KvOverflow { tag, position, is_value })

@@ -13,10 +13,10 @@ pub enum Activation {
     /// The identity.
     #[default]
     None = 0,
-    /// GELU, tanh form (Hendrycks and Gimpel 2016). gelu_new, gelu_pytorch_tanh and
-    /// gelu_fast of transformers are all this function.
+    /// GELU, tanh form (Hendrycks and Gimpel 2016). This function is gelu_new,
+    /// gelu_pytorch_tanh and gelu_fast in transformers.
     GeluTanh = 1,
-    /// GELU with the error function: gelu of transformers.
+    /// GELU with the error function: gelu in transformers.
     Gelu = 2,
     /// `x * sigmoid(1.702 x)`.
     QuickGelu = 3,
@@ -73,13 +73,13 @@ pub struct MatmulParams {
     pub has_bias: u32,
     /// 1 if the result is added to the output buffer.
     pub accumulate: u32,
-    /// Features of the preceding normalization; 0 without one.
+    /// Features of the preceding normalization; 0 if there is none.
     pub norm_n: u32,
     /// Added to the variance or the mean of the squares in that normalization.
     pub epsilon: f32,
     /// [`super::OverflowFlag::tag`], if the output is appended to a cache.
     pub tag: u32,
-    /// Bound of the soft cap; 0 without one.
+    /// Bound of the soft cap; 0 if there is none.
     pub soft_cap: f32,
     /// Rotated elements of a row, divided by 4.
     pub rotated4: u32,
@@ -109,10 +109,10 @@ pub struct Matmul<'a> {
     pub form: MatmulForm<'a>,
     /// Whether to add to `out` (the residual connection); not for a gated MLP.
     pub accumulate: bool,
-    /// Output, `[n_rows, weights.n_rows]`; half as wide for a gated MLP.
+    /// Output, `[n_rows, weights.n_rows]`; half as many columns for a gated MLP.
     pub out: &'a GpuBuffer,
-    /// Most matrix rows per dispatch, a multiple of [`Matrix::CUT_ROWS`]; `None` for
-    /// whole pieces. The result has the same bits either way.
+    /// Maximum matrix rows per dispatch, a multiple of [`Matrix::CUT_ROWS`]; `None` for
+    /// whole pieces. The result has the same bits in both cases.
     pub rows_at_once: Option<usize>,
 }
 
@@ -135,8 +135,9 @@ impl Matmul<'_> {
         self.record_with(recorder, variant, |_| (), &[], grid)
     }
 
-    /// As [`Matmul::record`], but `fuse` sets the parameters of fused operations, and the
-    /// buffers of `more` are bound between those of every matmul and those of the form.
+    /// As [`Matmul::record`], but `fuse` sets the parameters of fused operations. The
+    /// buffers of `more` are bound after the buffers of every matmul and before those of
+    /// the form.
     pub(super) fn record_with(
         &self,
         recorder: &mut Recorder<'_>,
@@ -170,8 +171,8 @@ impl Matmul<'_> {
     }
 
     /// Returns the pieces, cut into slices. Both layouts keep [`Matrix::CUT_ROWS`] rows
-    /// together, and a row has at least eight f16, 16 bytes. So each cut is at a multiple
-    /// of the 256 bytes to which a binding's offset is aligned.
+    /// together, and a row has at least eight f16, 16 bytes. Each cut is therefore at a
+    /// multiple of 256 bytes, the alignment of a binding's offset.
     pub(super) fn slices(&self) -> impl Iterator<Item = Slice<'_>> {
         let row_bytes = self.weights.n_columns * self.weights.dtype.size_bytes();
         self.weights.pieces.iter().flat_map(move |piece| {

@@ -1,13 +1,13 @@
-//! What gemv and gemm do with their sums besides bias and activation: nothing, a gated
-//! MLP, or a rotary embedding.
+//! The forms of the epilogue of gemv and gemm, in addition to bias and activation: none,
+//! a gated MLP, or a rotary embedding.
 //!
-//! Forms are fragments of the matrix kernels' epilogue, so a model with rotary positions or a
-//! gated MLP costs no more dispatches than GPT-2. Partial and scaled rotary embeddings differ
-//! only in the numbers of the table. Checkpoints that pair other elements have their rows of q
-//! and k permuted by the loader. The fused append rotates too. With the detection of f16
-//! overflow it would bind nine storage buffers, so `kv_append` then follows separately. In
-//! gemm's tiles no thread has both gate and up, so both pass through a buffer to
-//! [`super::gated`].
+//! Forms are fragments of the matrix kernels' epilogue, so a model with rotary positions
+//! or a gated MLP costs no more dispatches than GPT-2. Partial and scaled rotary
+//! embeddings differ only in the numbers of the table. If a checkpoint pairs other
+//! elements, the loader permutes its rows of q and k. The fused append rotates too. With
+//! detection of f16 overflow it would bind nine storage buffers, so `kv_append` then runs
+//! separately. In gemm's tiles no thread has both gate and up, so both pass through a
+//! buffer to [`super::gated`].
 
 use super::fragments;
 use super::{Rows, StepRows};
@@ -26,8 +26,8 @@ pub enum MatmulForm<'a> {
     Rotated(Rotary<'a>),
 }
 
-/// Returns what a row of the matrix of gate and up contains: 0 for gate or 1 for up, and
-/// the number of its output. Gate and up alternate in groups of four rows. So a thread
+/// Returns the content of a row in the matrix of gate and up: 0 for gate or 1 for up, and
+/// the number of its output. Gate and up alternate in groups of four rows, so a thread
 /// that computes eight consecutive rows has both for four outputs.
 #[must_use]
 pub const fn gated_row(row: usize) -> [usize; 2] {
@@ -40,10 +40,10 @@ pub const fn gated_row(row: usize) -> [usize; 2] {
 pub struct Rotary<'a> {
     /// The step's rows and their positions, each below `n_ctx`.
     pub rows: StepRows<'a>,
-    /// `[n_ctx, head_dim / 2, 2 (cos, sin)]`, f32. Angles are 0 where a head is not
-    /// rotated and in its padding.
+    /// `[n_ctx, head_dim / 2, 2 (cos, sin)]`, f32. Angles are 0 for elements that are not
+    /// rotated and for padding.
     pub table: &'a GpuBuffer,
-    /// Rotated heads: those of q and k.
+    /// Rotated heads: all heads of q and k.
     pub n_heads: usize,
     /// Elements of a head with padding.
     pub head_dim: usize,
@@ -77,8 +77,8 @@ impl Form {
         fragments::rope(self.is_rotated())
     }
 
-    /// Returns [`Form::rotation`] with the rows fragment that it needs, for a kernel
-    /// without one.
+    /// Returns [`Form::rotation`], and also the rows fragment that it needs, for a kernel
+    /// that has none.
     pub(super) fn rotation_and_rows(self) -> Vec<Fragment> {
         let mut fragments = vec![self.rotation()];
         if let Form::Rotated(rows) = self {
@@ -112,7 +112,7 @@ impl<'a> MatmulForm<'a> {
         if matches!(self, MatmulForm::Gated) { n_rows / 2 } else { n_rows }
     }
 
-    /// Returns the bindings of the rotation; they have the highest indices.
+    /// Returns the bindings of the rotation. They have the highest indices.
     pub(super) fn bindings(&self) -> Vec<BoundBuffer<'a>> {
         match self {
             MatmulForm::Plain | MatmulForm::Gated => Vec::new(),

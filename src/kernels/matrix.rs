@@ -11,12 +11,12 @@ pub enum MatrixLayout {
     /// In blocks of 64 rows, with eight consecutive rows for each of eight threads. The
     /// four lower rows of all threads come first, then the four upper ones, for the two
     /// passes of `gemv_per_thread`. Each half is stored pack by pack. For each pack, the
-    /// first rows of all threads come first, then their second rows, and so on. So the
-    /// eight threads of a vector read 128 consecutive bytes of f16 at a time, and a pass
-    /// is one stream of memory.
+    /// first rows of all threads come first, then their second rows, and so on. The eight
+    /// threads of a vector therefore read 128 consecutive bytes of f16 at a time, and a
+    /// pass is one stream of memory.
     ///
-    /// On a software adapter with two cores, blocks read in one pass reached 12 to 13.6
-    /// GB/s, against 7.3 row by row. Two passes over blocks whose halves were not
+    /// On a software adapter with two cores, blocks reached 12 to 13.6 GB/s with one
+    /// pass, against 7.3 row by row. Two passes over blocks whose halves were not
     /// separated took 1.5 times as long (benches/record/DECISIONS.md).
     ///
     /// The last block of a piece holds the remaining rows, a multiple of eight, with one
@@ -65,7 +65,7 @@ impl MatrixLayout {
     }
 }
 
-/// Most rows per piece: a workgroup of gemm computes at least 4 outputs, and one
+/// Maximum rows per piece. A workgroup of gemm computes at least 4 outputs, and one
 /// dimension of a grid has at most 65,535 workgroups.
 const PIECE_ROWS_MAX: usize = 1 << 17;
 
@@ -97,8 +97,8 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// Returns the rows of each piece but the last, for a binding of `max_binding_bytes`:
-    /// whole blocks if a binding can hold one.
+    /// Returns the rows of each piece except the last, for a binding of
+    /// `max_binding_bytes`. They are whole blocks if a binding can hold one.
     #[must_use]
     pub fn rows_per_piece(n_columns: usize, dtype: DType, max_binding_bytes: u64) -> usize {
         let row_bytes = (n_columns * dtype.size_bytes()) as u64;

@@ -50,8 +50,8 @@ pub use paged::{PAGE_SIZE, PagedKv, SLABS_MAX, page_entry, page_pack_bytes};
 pub use source_hash::SOURCE_HASH;
 pub use step::{BATCH_MAX, Batch, ROWS_MAX, Row, Rows, Step, StepRows};
 
-/// Returns every variant of every kernel for a sample of its constants: the variants that
-/// the shader contract checks.
+/// Returns every variant of every kernel for a sample of its constants. The shader
+/// contract checks these variants.
 #[must_use]
 pub fn registry() -> Vec<Variant> {
     let mut all = Vec::new();

@@ -24,8 +24,8 @@ static RMS_NORM_PER_THREAD: Kernel = Kernel {
     bindings: &[],
 };
 
-/// The form of a normalization. Each is an [`Op`], and so is each with a projection after
-/// it, because devices may prefer different implementations.
+/// The form of a normalization. Each form is an [`Op`], with and without a projection
+/// after it, because devices may prefer different implementations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NormForm {
@@ -68,12 +68,12 @@ impl NormForm {
     }
 }
 
-/// The implementations of a layer norm. Per thread, workgroups are one vector of a
-/// software adapter at its usual width. The others take one workgroup per row; rows of the
-/// models have 144 to 1280 vec4.
+/// The implementations of a layer norm. A per-thread workgroup is one vector of a
+/// software adapter at its usual width. The other implementations use one workgroup per
+/// row; rows of the models have 144 to 1280 vec4.
 pub static LAYER_CANDIDATES: &[Candidate] = &candidates(NormForm::Layer);
 
-/// The implementations of an RMS norm: the same.
+/// The implementations of an RMS norm. They are those of a layer norm.
 pub static RMS_CANDIDATES: &[Candidate] = &candidates(NormForm::Rms);
 
 const fn candidates(form: NormForm) -> [Candidate; 5] {
@@ -142,8 +142,8 @@ pub struct Norm<'a> {
     /// `[NormForm::n_vectors, pad_row(n)]`: the weight, then the bias if the form has one,
     /// padded with zeros.
     pub scale: &'a GpuBuffer,
-    /// Whether to add to `out`: for an RMS norm after a branch of the residual connection.
-    /// Layer norms do not add.
+    /// Whether to add to `out`, as an RMS norm after a branch of the residual connection
+    /// does. Layer norms do not add.
     pub accumulate: bool,
     /// `[n_rows, pad_row(n)]`
     pub out: &'a GpuBuffer,
@@ -155,7 +155,7 @@ pub struct Norm<'a> {
 /// As [`Recorder::dispatch`].
 ///
 /// # Panics
-/// For a layer norm that accumulates: its kernels have no such output.
+/// For a layer norm that accumulates, because its kernels have no such output.
 pub fn record(recorder: &mut Recorder<'_>, choices: &Choices, op: &Norm<'_>) -> Result<()> {
     let (form, candidate, stride) = (op.form, choices.get(op.form.op()), pad_row(op.n));
     assert!(op.scale.bytes() >= (form.n_vectors() * stride * 4) as u64, "scale is too short");

@@ -1,5 +1,5 @@
-//! A normalization, the projection after it and, for q, k and v, the append to the cache:
-//! one kernel, or two or three.
+//! A normalization, the projection after it and, for q, k and v, the append to the cache.
+//! They run as one kernel, or as two or three.
 
 use super::candidate::{Candidate, Choices, Loads, Op};
 use super::fragments::{KV_LAYOUT, OUTPUT_KV, ROWS_BATCH, input, overflow, pack4};
@@ -14,18 +14,19 @@ use crate::tensor::DType;
 
 /// The implementations after a layer norm. "separate" runs the implementations chosen for
 /// layer_norm, gemv and kv_append. The others compute the norm in every workgroup of the
-/// gemv: this costs a few more reads of one row and saves one or two dispatches. A batch of
-/// several rows runs separately. Per thread, the separate kernels win at every measured
-/// width: 685 against 590 tokens/s at 192 features, 26 against 25 at 768 (lavapipe 25, 2
-/// cores).
+/// gemv, which costs a few more reads of one row and saves one or two dispatches. A batch
+/// of several rows runs separately. For per-thread kernels, "separate" wins at every
+/// measured width: 685 against 590 tokens/s at 192 features, 26 against 25 at 768
+/// (lavapipe 25, 2 cores).
 pub static LAYER_CANDIDATES: &[Candidate] = &candidates(Op::NormGemv);
 
-/// The implementations after an RMS norm. The fused ones add up the squares during the sums
-/// and multiply by the norm's factor at the end. So a batch of several rows also runs fused,
-/// and per-thread kernels have no barrier. In per-thread kernels, every thread loads the
-/// norm's weight once for every eight loads of the matrix. 576 to 960 features take 130 us
-/// fused, 133 us separately and 113 us without a norm; 576 to 3072 take 622, 546 and 531 us
-/// (lavapipe 25, 2 cores; measured before four threads read the input together).
+/// The implementations after an RMS norm. The fused ones add up the squares during the
+/// sums and multiply by the norm's factor at the end. A batch of several rows can
+/// therefore run fused, and per-thread kernels have no barrier. In per-thread kernels,
+/// every thread loads the norm's weight once for every eight loads of the matrix. 576 to
+/// 960 features take 130 us fused, 133 us separately and 113 us without a norm; 576 to
+/// 3072 take 622, 546 and 531 us (lavapipe 25, 2 cores; measured before four threads read
+/// the input together).
 pub static RMS_CANDIDATES: &[Candidate] = &candidates(Op::RmsGemv);
 
 const fn candidates(op: Op) -> [Candidate; 9] {
@@ -56,7 +57,7 @@ const fn workgroup(
     Candidate::new(op, name, strategy, const { &[&GEMV] }, constants)
 }
 
-/// Most bytes of a normalized row: the portable workgroup memory, minus the memory for
+/// Maximum bytes of a normalized row: the portable workgroup memory, minus the memory for
 /// the sums of the norm.
 const NORMED_BYTES_MAX: usize = 16_384 - 256;
 
@@ -72,8 +73,9 @@ pub struct NormGemv<'a> {
     pub append: Option<KvAppend<'a>>,
 }
 
-/// Returns the numbers of rows that a fused kernel of the candidate can serve at once.
-/// After a layer norm this is only one, because its statistics are needed before the sums.
+/// Returns the numbers of rows that a fused kernel of the candidate can process at once.
+/// After a layer norm it can process only one, because the norm's statistics are needed
+/// before the sums.
 pub(super) fn batches(candidate: &Candidate) -> &'static [usize] {
     match candidate.op.norm_form() {
         Some(NormForm::Rms) => &BATCHES,
@@ -108,8 +110,8 @@ pub struct FusedAppend {
 }
 
 /// Returns the fused variant for a weight type, a layout, a width, a batch, a form, and a
-/// cache of one slab for k and v. A rotation together with overflow detection would bind
-/// more than the portable eight storage buffers.
+/// cache of one slab for k and v. A rotation with overflow detection has none, because it
+/// would bind more than the portable eight storage buffers.
 ///
 /// # Panics
 /// For the candidate that runs separate kernels.
@@ -180,7 +182,7 @@ pub fn record(recorder: &mut Recorder<'_>, choices: &Choices, batch: usize, op: 
             tag = flag.tag as u32;
         }
         more.push((&append.kv.slabs[0]).into());
-        // A rotation binds the rows itself.
+        // A rotation already binds the rows.
         more.extend(append.rows.batch.filter(|_| !form.is_rotated()));
     }
     let grid = |n| gemv::grid(candidate, batch, form, n);

@@ -1,4 +1,4 @@
-//! The layout of the paged KV cache, shared by shaders and host.
+//! The layout of the paged KV cache, which shaders and host share.
 
 use crate::gpu::{BoundBuffer, GpuBuffer};
 use crate::tensor::DType;
@@ -7,8 +7,8 @@ use crate::tensor::DType;
 /// copies little. The per-thread prefill kernel needs a multiple of 8.
 pub const PAGE_SIZE: usize = 16;
 
-/// Most buffers over which the pool of one layer may be spread. With q, k, v, the page
-/// table and two outputs, the decode kernel then binds the portable eight.
+/// Maximum number of buffers of one layer's pool. With q, k, v, the page table and two
+/// outputs, the decode kernel then binds the portable eight.
 pub const SLABS_MAX: usize = 4;
 
 /// Returns a page table entry: slab in the upper 8 bits, page in the lower 24.
@@ -47,8 +47,8 @@ impl<'a> PagedKv<'a> {
         ((n_head + 2 * self.n_kv_head) * self.head_dim / 4) as u32
     }
 
-    /// Returns the slabs as bindings: one or four. If fewer than four exist, the last one
-    /// repeats; no page table entry points to the repetition.
+    /// Returns the slabs as bindings: one or four. If there are two or three, the last
+    /// one is repeated, and no page table entry refers to the repetition.
     pub(super) fn read_bindings(&self) -> Vec<BoundBuffer<'a>> {
         self.bindings(|i| &self.slabs[i.min(self.slabs.len() - 1)])
     }

@@ -1,4 +1,4 @@
-//! A copy: measures the bandwidth against which other kernels are compared.
+//! A copy. It measures the bandwidth with which other kernels are compared.
 
 use crate::error::Result;
 use crate::gpu::{Binding, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};
@@ -12,7 +12,7 @@ static PROBE_COPY: Kernel = Kernel {
 /// Bytes of a pack: one load.
 pub const PACK_BYTES: usize = 16;
 
-/// How a copy or a read distributes the packs of a workgroup over its threads.
+/// The distribution of a workgroup's packs over its threads, for a copy or a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PackShape {
     /// The name that reports print.
@@ -22,7 +22,7 @@ pub struct PackShape {
     /// Packs per thread.
     pub items: u32,
     /// Whether the packs of one thread are adjacent, which may suit software adapters.
-    /// Otherwise the packs of adjacent threads are adjacent.
+    /// Otherwise each pack is next to a pack of the adjacent thread.
     pub per_thread: bool,
 }
 
@@ -62,7 +62,7 @@ impl PackShape {
     }
 }
 
-/// The shapes to try; the fastest counts.
+/// The shapes to try. The fastest one counts.
 pub const SHAPES: [PackShape; 5] = [
     shape("256x1", 256, 1, false),
     shape("256x4", 256, 4, false),

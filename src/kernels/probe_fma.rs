@@ -1,4 +1,4 @@
-//! Chains of multiply-adds: measures the rate of f32 arithmetic against which other
+//! Chains of multiply-adds. They measure the rate of f32 arithmetic with which other
 //! kernels are compared.
 
 use crate::error::Result;
@@ -24,8 +24,8 @@ pub struct FmaShape {
     pub chains: u32,
 }
 
-/// The shapes to try; the fastest gives the adapter's rate. Two chains fit in the 16
-/// vector registers of a CPU; four hide a GPU's latency.
+/// The shapes to try. The fastest one gives the adapter's rate. Two chains fit in the 16
+/// vector registers of a CPU. Four hide a GPU's latency.
 pub const SHAPES: [FmaShape; 4] = [
     FmaShape { name: "8x2", workgroup_size: 8, chains: 2 },
     FmaShape { name: "64x2", workgroup_size: 64, chains: 2 },
@@ -67,8 +67,8 @@ pub fn variant(shape: FmaShape) -> Variant {
     }
 }
 
-/// Records `n_threads` threads: a multiple of the workgroup size, in at most 65,535
-/// workgroups. Keep `factor` below 1, so that values stay bounded.
+/// Records `n_threads` threads, a multiple of the workgroup size in at most 65,535
+/// workgroups. `factor` must be below 1, so that values stay bounded.
 ///
 /// # Errors
 /// As [`Recorder::dispatch`].

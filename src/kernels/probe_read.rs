@@ -1,5 +1,5 @@
-//! A read: measures the bandwidth of kernels that read much more than they write, such as
-//! those of decode. Software adapters read faster than they copy.
+//! A read. It measures the bandwidth of kernels that read much more than they write, such
+//! as the decode kernels. Software adapters read faster than they copy.
 
 use super::probe_copy::{PACK_BYTES, PackShape, shape};
 use crate::error::Result;
@@ -11,7 +11,7 @@ static PROBE_READ: Kernel = Kernel {
     bindings: &[Binding::uniform(0, "params"), Binding::read(1, "x"), Binding::read_write(2, "out")],
 };
 
-/// The shapes to try. With 16 or more packs per thread, the writes matter little.
+/// The shapes to try. With 16 or more packs per thread, the writes have little effect.
 pub const SHAPES: [PackShape; 4] = [
     shape("256x16", 256, 16, false),
     shape("64x64", 64, 64, false),
@@ -60,7 +60,7 @@ pub fn record(
     assert!(x.bytes() >= (n * PACK_BYTES) as u64, "x is too short");
     assert!(out.bytes() >= (threads(shape, n) * PACK_BYTES) as u64, "out is too short");
     // The kernel takes the number of workgroups from the grid. A folded grid has only
-    // full rows, possibly more workgroups than `out` has space for.
+    // full rows, and may have more workgroups than `out` has space for.
     let groups = shape.groups(n);
     assert!(groups <= 65_535, "{groups} workgroups");
     let params = ProbeReadParams { n: n as u32, unused: [0; 3] };

@@ -1,4 +1,4 @@
-//! The smallest dispatch: measures the fixed cost of a dispatch.
+//! The smallest dispatch. It measures the fixed cost of a dispatch.
 
 use crate::error::Result;
 use crate::gpu::{Binding, Extent, GpuBuffer, Grid, Kernel, Recorder, Strategy, Variant};

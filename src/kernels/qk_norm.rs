@@ -18,10 +18,10 @@ static QK_NORM: Kernel = Kernel {
     ],
 };
 
-/// Threads per head: one vector of a software adapter at its usual width; for GPUs, four
-/// vec4 per thread at 128 elements. On lavapipe 25, a row of 24 heads of 128 elements
-/// takes 43 us. It takes 64 us with 32 threads per head, and 32 us with one thread per
-/// head, but then the loads of a GPU would wait for one another.
+/// Threads per head. It is one vector of a software adapter at its usual width, and on
+/// GPUs four vec4 per thread at 128 elements. On lavapipe 25, a row of 24 heads of 128
+/// elements takes 43 us. It takes 64 us with 32 threads per head, and 32 us with one
+/// thread per head, but then the loads of a GPU would wait for one another.
 const WORKGROUP_SIZE: u32 = 8;
 
 /// The shader's `QkNormParams`.
@@ -42,7 +42,8 @@ pub struct QkNormParams {
     pub unused: [u32; 3],
 }
 
-/// Returns the variant for a padded head; `rotated` is the kind of rows if heads are rotated.
+/// Returns the variant for a padded head. `rotated` is the kind of rows if heads are
+/// rotated.
 #[must_use]
 pub fn variant(head_dim: usize, rotated: Option<Rows>) -> Variant {
     let mut fragments = vec![STEP];

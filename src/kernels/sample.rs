@@ -1,11 +1,12 @@
-//! Selects the next token by temperature, top-k, top-p, min-p and a seeded draw, or takes
-//! the largest logit. The state stays on the GPU, so steps follow one another without the
-//! host.
+//! Selects the next token with temperature, top-k, top-p, min-p and a seeded draw, or
+//! selects the largest logit. The state stays on the GPU, so steps follow one another
+//! without the host.
 //!
-//! Nothing is sorted: every filter is a prefix of the order by falling logit, then rising id,
-//! and ends at a cut; a draw walks the survivors by rising id. Weights are 64-bit integers
-//! (within 1.4e-9), so sums do not depend on the adapter or on the order of additions. Results
-//! differ from the CPU's f64 only for a draw within about 1e-9 of a border.
+//! Nothing is sorted. In descending order of logits, with ties in ascending order of id,
+//! every filter keeps a prefix that ends at a cut. A draw visits the survivors in
+//! ascending order of id. Weights are 64-bit integers (within 1.4e-9), so sums do not
+//! depend on the adapter or on the order of additions. Results differ from the CPU's f64
+//! only if a draw is within about 1e-9 of a border.
 
 use super::fragments::{CHACHA, ORDER_KEY, SAMPLE, SAMPLE_WEIGHT, SCAN_PAIR, SURVIVORS, WIDE};
 use crate::error::{Error, Result};
@@ -76,11 +77,11 @@ pub const RESULT_BYTES: u64 = 16;
 /// The token of a result if none was chosen, because the state had stopped or the logits
 /// are faulty.
 pub const NO_TOKEN: u32 = u32::MAX;
-/// Most stop ids that the parameters hold.
+/// Maximum number of stop ids in the parameters.
 pub const STOP_IDS_MAX: usize = 8;
 
 /// The weight of the largest logit in `common/sample_weight.wgsl`: 2^42, minus the
-/// rounding of its polynomial. A kernel test compares the two.
+/// rounding error of its polynomial. A kernel test compares the two.
 const WEIGHT_MAX: u64 = 0x03ff_ffff_e800;
 
 /// The shaders' `SampleShape`.
@@ -120,8 +121,9 @@ pub struct SampleParams {
 }
 
 impl SampleParams {
-    /// Returns the parameters for the user's settings: `temperature` 0 is greedy; `top_k`
-    /// 0, `top_p` 1 and `min_p` 0 are off. A chosen token in `stop_ids` is the last one.
+    /// Returns the parameters for the user's settings. `temperature` 0 is greedy; `top_k`
+    /// 0, `top_p` 1 and `min_p` 0 are off. The state stops after it chooses a token in
+    /// `stop_ids`.
     ///
     /// # Errors
     /// [`Error::Limits`] for more than [`STOP_IDS_MAX`] stop ids.
@@ -154,7 +156,7 @@ impl SampleParams {
 const TWO_32: f64 = 4_294_967_296.0;
 
 /// Returns the exponent of the unit of distances, and the octaves per unit times 2^64.
-/// The unit is chosen so that the latter is from 2^31 to 2^32: an integer with full
+/// The unit makes the latter a number from 2^31 to 2^32, which is an integer with full
 /// precision.
 fn unit(temperature: f32) -> (i32, u32) {
     if temperature == 0.0 {
@@ -171,23 +173,23 @@ fn unit(temperature: f32) -> (i32, u32) {
     (lsb, scale as u32)
 }
 
-/// The shader's `SampleState`: it advances from step to step.
+/// The shader's `SampleState`, which changes from step to step.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct SampleState {
     /// The key of ChaCha8.
     pub key: [u32; 8],
-    /// 64-bit numbers taken from the generator: low word, high word. A greedy choice
-    /// takes none.
+    /// Number of 64-bit numbers taken from the generator: low word, high word. A greedy
+    /// choice takes none.
     pub draws: [u32; 2],
-    /// 1 after a stop id or a fault: later steps choose no token.
+    /// 1 after a stop id or a fault. Later steps then choose no token.
     pub stopped: u32,
     /// Steps so far; selects the slot in the ring.
     pub step: u32,
 }
 
 impl SampleState {
-    /// Returns a state before its first step. That step takes number `draws` of the
+    /// Returns the state before its first step. That step takes number `draws` of the
     /// generator, counted from 0.
     #[must_use]
     pub fn new(key: [u32; 8], draws: u64) -> Self {
@@ -261,9 +263,9 @@ pub struct Sample<'a> {
     pub params: BoundBuffer<'a>,
     /// [`SampleState`].
     pub state: &'a GpuBuffer,
-    /// `[n_slots, 4]`. Step i of the state writes slot i modulo `n_slots`: the token or
-    /// [`NO_TOKEN`], then 1 if the logits are faulty (NaN, plus infinity, or all minus
-    /// infinity).
+    /// `[n_slots, 4]`. Step i of the state writes slot i modulo `n_slots`. It writes the
+    /// token or [`NO_TOKEN`], then 1 if the logits are faulty (NaN, plus infinity, or all
+    /// minus infinity).
     pub results: BoundBuffer<'a>,
     /// If a token is chosen, it is also written to element 0.
     pub token_ids: &'a GpuBuffer,
@@ -321,7 +323,7 @@ pub fn record(recorder: &mut Recorder<'_>, op: &Sample<'_>) -> Result<()> {
     record_draw(recorder, op, false)
 }
 
-/// Records `op` for greedy parameters, without the code of the draw: two dispatches.
+/// Records `op` for greedy parameters in two dispatches, without the code of the draw.
 ///
 /// # Errors
 /// As [`Recorder::dispatch`].

@@ -1,7 +1,8 @@
 //! The log-probability of a token under each row of logits, without reading the logits back.
 //!
-//! A chunk gives its largest logit and a sum of exponentials below it; the merge rescales
-//! these. The tokens more probable than the target are counted on the way.
+//! A chunk produces its largest logit and the sum of the exponentials relative to it. The
+//! merge rescales these sums. The same kernels count the tokens that are more probable
+//! than the target.
 
 use super::candidate::{Candidate, Op};
 use super::fragments::{ORDER_KEY, SCORE, STEP, reduce};
@@ -36,11 +37,12 @@ static SCORE_MERGE: Kernel = Kernel {
 /// partial results of a row.
 const CHUNK4: u32 = 2048;
 
-/// Threads per workgroup of the merge: few, so that the rows of a pass spread over workgroups.
+/// Threads per workgroup of the merge. There are few, so that the rows of a pass spread
+/// over workgroups.
 const MERGE_THREADS: u32 = 8;
 
-/// The implementations. Per thread, workgroups are one vector of a software adapter at
-/// its usual width.
+/// The implementations. A per-thread workgroup is one vector of a software adapter at its
+/// usual width.
 pub static CANDIDATES: &[Candidate] = &[
     Candidate::new(
         Op::Score,
@@ -67,8 +69,8 @@ const fn workgroup(name: &'static str, strategy: Strategy) -> Candidate {
 pub struct TokenScore {
     /// Natural log-probability of the token; minus infinity if its logit is.
     pub logprob: f32,
-    /// Number of tokens that are more probable, or equally probable with a lower id: 0
-    /// for the most probable token.
+    /// Number of tokens that are more probable, or equally probable with a lower id. It
+    /// is 0 for the most probable token.
     pub rank: u32,
     /// The most probable token; of equally probable ones, the lowest id.
     pub best: u32,
@@ -149,7 +151,7 @@ pub struct Score<'a> {
 /// The error of a log-probability comes from the errors that WGSL allows for exp and log,
 /// and from sums of about sixty additions. It is below 6e-6 times the greater of 1 and
 /// the log-probability's magnitude (the kernel's cases compute the bound). On Mesa's
-/// lavapipe it is below 1e-6 times that.
+/// lavapipe it is below 1e-6 times that number.
 ///
 /// # Errors
 /// As [`Recorder::dispatch`].

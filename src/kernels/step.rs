@@ -16,11 +16,12 @@ pub struct Step {
     pub kv_len: u32,
 }
 
-/// Most rows of a decode step: two passes over the weights.
+/// Maximum rows of a decode step: two passes over the weights.
 pub const BATCH_MAX: usize = 16;
 
-/// Most rows of any sequences in one pass: the length of the shaders' array. It takes 4
-/// KiB of a uniform; 16 KiB are portable. At this size the tiles of gemm are full.
+/// Maximum rows of any sequences in one pass: the length of the shaders' array. It takes
+/// 4 KiB of a uniform, of which 16 KiB are portable. At this size the tiles of gemm are
+/// full.
 pub const ROWS_MAX: usize = 256;
 
 /// One row of a batch; the shaders' `Row`.
@@ -29,7 +30,7 @@ pub const ROWS_MAX: usize = 256;
 pub struct Row {
     /// Position in its sequence.
     pub position: u32,
-    /// Positions of its sequence in the KV cache, its own included.
+    /// Positions of its sequence in the KV cache, including its own.
     pub kv_len: u32,
     /// Index in the page table of its sequence's first page.
     pub first_page: u32,

@@ -1,5 +1,5 @@
-//! Steps encoded ahead: the GPU sampler feeds each step's token to the next step, and the
-//! host reads the tokens of finished steps while later ones run.
+//! Steps encoded ahead: the GPU sampler passes each step's token to the next step, and
+//! the host reads the tokens of finished steps while later ones run.
 
 use std::collections::VecDeque;
 
@@ -15,7 +15,7 @@ use crate::gpu::{BoundBuffer, BufferUse, Dispatch, GpuBuffer, MemoryGroup, Readb
 use crate::kernels::sample::{self, NO_TOKEN, Sample, SampleParams, SampleState};
 use crate::kernels::{Batch, KvOverflow, OVERFLOW_FLAG_BYTES, Row, Step, contract};
 
-/// Maximum submits of one loop in flight: while the host reads the tokens of one, the
+/// Maximum submits of one loop in flight. While the host reads the tokens of one, the
 /// other keeps the GPU busy.
 const FLIGHTS_MAX: usize = 2;
 /// Slots in the ring of results.
@@ -36,7 +36,8 @@ struct StepBlock {
 const BLOCK_BYTES: u64 = size_of::<StepBlock>() as u64;
 const _: () = assert!(BLOCK_BYTES == BATCH_OFFSET + size_of::<Row>() as u64 && size_of::<Batch>() > 16);
 
-/// Returns the bytes that a submit of `steps` stages besides tokens and page tables.
+/// Returns the bytes that a submit of `steps` stages in addition to tokens and page
+/// tables.
 pub(super) fn staged_bytes(steps: usize) -> usize {
     if steps == 0 {
         return 0;
@@ -67,14 +68,14 @@ pub struct AheadLoop {
     dispatches: Vec<Dispatch>,
     sampling: SampleParams,
     key: [u32; 8],
-    /// Random numbers taken for the tokens read so far.
+    /// Number of random numbers that the tokens read so far have consumed.
     draws: u64,
     flights: VecDeque<Flight>,
     next_readback: usize,
     /// [`Forward::serial`] after the loop's last submit. A later submit of anything else
     /// overwrites the data that steps pass on.
     serial: u64,
-    /// Steps counted by the state on the GPU.
+    /// Number of steps that the state on the GPU has counted.
     step: usize,
     last_token: u32,
 }
@@ -99,8 +100,8 @@ impl AheadLoop {
         self.flights.len() < FLIGHTS_MAX
     }
 
-    /// Returns the random numbers taken for the tokens read so far, except the last
-    /// `n_tokens`.
+    /// Returns the number of random numbers that the tokens read so far have consumed,
+    /// not counting the last `n_tokens`.
     #[must_use]
     pub fn draws_before(&self, n_tokens: usize) -> u64 {
         let taken = if self.sampling.greedy == 0 { n_tokens as u64 } else { 0 };
@@ -110,7 +111,7 @@ impl AheadLoop {
     /// Waits for the oldest submit and appends the outcomes of its steps to `tokens`.
     ///
     /// # Errors
-    /// [`crate::Error::Gpu`] when the driver reports a fault.
+    /// [`crate::Error::Gpu`] if the driver reports a fault.
     pub fn read(&mut self, model: &Model, tokens: &mut VecDeque<AheadToken>) -> Result<()> {
         let Some(flight) = self.flights.pop_front() else { return Ok(()) };
         let Flight { submission, readback, first_step, n_steps } = flight;
@@ -139,8 +140,8 @@ impl AheadLoop {
 }
 
 impl Forward {
-    /// Creates a loop for one generation. `key` is the key of its random generator, from
-    /// which `draws` numbers are already taken.
+    /// Creates a loop for one generation. `key` is the key of its random generator, and
+    /// `draws` is the count of numbers already consumed.
     ///
     /// # Errors
     /// As [`crate::gpu::Gpu::allocate`] and [`Recorder::dispatch`].
@@ -193,8 +194,8 @@ impl Forward {
         })
     }
 
-    /// Returns whether the latest submit was this loop's, so that its next submit finds
-    /// token and state on the GPU.
+    /// Returns whether the latest submit was this loop's. Its next submit then finds the
+    /// token and the sampler's state on the GPU.
     #[must_use]
     pub fn follows(&self, ahead: &AheadLoop) -> bool {
         ahead.serial == self.serial && ahead.serial != 0
@@ -209,8 +210,8 @@ impl Forward {
     ///
     /// # Panics
     /// As [`Forward::run`]; if the loop already has two submits in flight; if `n_steps`
-    /// is 0 or above [`STEPS_AHEAD_MAX`]; without tokens, if another submit came in
-    /// between while some of the loop's own are unread.
+    /// is 0 or above [`STEPS_AHEAD_MAX`]; without tokens, if the latest submit was not
+    /// this loop's and some of its own are unread.
     pub fn submit_ahead(
         &mut self,
         model: &Model,
@@ -279,7 +280,7 @@ impl Forward {
     }
 }
 
-/// Returns the step of `n` rows at `position`, whose last row is sampled.
+/// Returns the step of `n` rows at `position`. Its last row is sampled.
 fn block(position: u32, n: u32) -> StepBlock {
     let body = Step { n_rows: n, first_row: 0, position, kv_len: position + n };
     let head = Step { n_rows: 1, first_row: n - 1, ..body };

@@ -22,7 +22,7 @@ pub(super) enum Phase {
     Prefill,
     /// Many rows of any sequences, through the prefill kernels.
     Packed,
-    /// Rows of any sequences, `batch` of them for each read of the weights.
+    /// Rows of any sequences. The weights are read once per `batch` rows.
     Decode {
         /// One of [`gemv::BATCHES`].
         batch: usize,
@@ -41,7 +41,7 @@ pub(super) struct Graph<'a> {
     pub(super) head_rows: Option<usize>,
 }
 
-/// Records dispatches as the section of an operation, by which tuning finds them.
+/// Records dispatches as the section of an operation. Tuning finds them by the section.
 fn section(
     recorder: &mut Recorder<'_>,
     op: Op,
@@ -157,8 +157,8 @@ impl<'a> Graph<'a> {
         self.norm_matmul(recorder, phase, norm, projection, Slot::Normed, None)
     }
 
-    /// Records a projection that is added to the residual stream, after `norm` if there
-    /// is one.
+    /// Records a projection whose output is added to the residual stream, after `norm` if
+    /// there is one.
     fn out(
         &self,
         recorder: &mut Recorder<'_>,
@@ -186,8 +186,8 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// Describes the product of the rows of `x` with `linear`, plus its bias and nothing
-    /// else.
+    /// Describes the product of the rows of `x` with `linear`, plus its bias, without
+    /// activation.
     fn projection(&self, x: Slot, linear: &'a Linear, out: Slot) -> Matmul<'a> {
         Matmul {
             step: self.step(0),
@@ -223,7 +223,7 @@ impl<'a> Graph<'a> {
     }
 
     /// Records a norm of the residual stream, the projection after it, and the append of
-    /// k and v. `normed` receives the norm's output where the norm is a separate kernel.
+    /// k and v. If the norm is a separate kernel, `normed` receives its output.
     fn norm_matmul(
         &self,
         recorder: &mut Recorder<'_>,

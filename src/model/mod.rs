@@ -39,8 +39,8 @@ use std::sync::Arc;
 use crate::gpu::Gpu;
 use crate::kernels::Choices;
 
-/// The immutable half of a model: its configuration, and its weights on a device. What
-/// must agree for unchecked shaders is private to the crate.
+/// The immutable half of a model: its configuration, and its weights on a device. Fields
+/// that must agree for unchecked shaders are private to the crate.
 pub struct Model {
     /// The architecture and its sizes.
     pub(crate) config: Decoder,

@@ -19,10 +19,10 @@ pub enum Output<'a> {
     /// The most probable token after every row, appended to the vector; at most
     /// [`super::Dims::batch`] rows.
     ArgmaxRows(&'a mut Vec<u32>),
-    /// Nothing: hidden states and logits stay on the GPU, for the last row, or for every
-    /// row of at most [`super::Dims::logits_rows`].
+    /// Nothing: hidden states and logits stay on the GPU. They are for the last row, or
+    /// for every row of at most [`super::Dims::logits_rows`].
     OnGpu {
-        /// Whether to compute every row rather than only the last.
+        /// Whether to compute every row instead of only the last.
         every_row: bool,
     },
 }
@@ -42,7 +42,7 @@ impl Output<'_> {
     }
 }
 
-/// The scores to read back, which are appended to a vector.
+/// The scores to read back. They are appended to a vector.
 pub enum Scores<'a> {
     /// The log-probability of each target: one number per row is read back.
     Logprobs(&'a mut Vec<f32>),
@@ -60,8 +60,7 @@ impl Scores<'_> {
     }
 }
 
-/// Returns the error for a key or value that overflows f16. The tag of an append is its
-/// layer.
+/// Returns the error for a key or value that overflows f16. An append's tag is its layer.
 #[must_use]
 pub fn kv_overflow(found: KvOverflow) -> Error {
     let KvOverflow { tag, position, is_value } = found;

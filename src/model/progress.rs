@@ -12,19 +12,19 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LoadPhase {
-    /// Opens files and device, chooses kernels, plans memory, and compares the
-    /// checkpoint's names and shapes with the config. Counts these four steps. A load
-    /// of opened files onto an open device starts after the second step.
+    /// Opens files and device, selects kernels, plans memory, and compares the
+    /// checkpoint's names and shapes with the config. It counts these four steps. If
+    /// files and device are already open, the load starts after the second step.
     Plan,
     /// Reads and converts weights; counts bytes of the files.
     Read,
     /// Uploads weights to the GPU; counts bytes on the GPU. The last report comes after
     /// all uploads have finished.
     Upload,
-    /// Compiles kernels and records passes; counts the layers of prefill and decode, and
-    /// two more steps for heads and argmax.
+    /// Compiles kernels and records passes. It counts the layers of prefill and decode,
+    /// and two more steps for heads and argmax.
     Compile,
-    /// Runs each kernel once, so that drivers finish compiling it.
+    /// Runs each kernel once, so that drivers finish its compilation.
     WarmUp,
 }
 

@@ -74,8 +74,8 @@ const fn llama(name: &'static str, sizes: [usize; 7], n_positions: usize, tied: 
 }
 
 /// GPT-2's published sizes (Radford et al. 2019), DistilGPT-2, the embedded demo model,
-/// and Llama models by the configs of their checkpoints. The Llama numbers are blocks,
-/// width, MLP width, heads, k and v heads, elements per head, tokens.
+/// and Llama models with the sizes in their checkpoints' configs. The Llama numbers are:
+/// blocks, width, MLP width, heads, k and v heads, elements per head, tokens.
 pub const SHAPES: [Shape; 12] = [
     gpt2("gpt2", 12, 768, 12),
     gpt2("gpt2-medium", 24, 1024, 16),
@@ -102,7 +102,7 @@ impl Shape {
         SHAPES.into_iter().find(|shape| shape.name == name)
     }
 
-    /// Sets one of [`FIELDS`] and the sizes that follow from it, except those in `set`.
+    /// Sets one of [`FIELDS`] and the sizes that follow from it, except sizes in `set`.
     fn set(&mut self, field: &str, value: usize, set: &[&str]) {
         match field {
             "n_layer" => self.n_layer = value,
@@ -164,10 +164,10 @@ impl Shape {
     }
 }
 
-/// Returns the config of a described shape: a published name, sizes such as
-/// `n_layer=2,n_embd=768`, or a name followed by sizes that replace its own. Sizes that
-/// are left out are gpt2's. Unless the description sets them, a GPT-2's `n_inner` is
-/// `4 * n_embd`, and `head_dim` is an even share of the width.
+/// Returns the config of a described shape. A description is a published name, sizes such
+/// as `n_layer=2,n_embd=768`, or a name followed by sizes that replace its own. Omitted
+/// sizes are gpt2's. Unless the description sets them, a GPT-2's `n_inner` is `4 *
+/// n_embd`, `n_kv_head` follows `n_head`, and `head_dim` is an even share of the width.
 ///
 /// # Errors
 /// [`Error::Input`] for an unknown name or field, or a value that is not a whole number.
@@ -199,11 +199,11 @@ pub fn shape(description: &str) -> Result<Decoder> {
     shape.config()
 }
 
-/// Those of [`FIELDS`] that a GPT-2 does not have.
+/// The members of [`FIELDS`] that a GPT-2 does not have.
 const LLAMAS_FIELDS: [&str; 2] = ["n_kv_head", "head_dim"];
 
-/// Returns the name of random weights of this shape in reports: `gpt2-xl-random` for a
-/// published shape, otherwise one made from the sizes.
+/// Returns the name of random weights of this shape in reports. It is `gpt2-xl-random`
+/// for a published shape; otherwise it is made from the sizes.
 #[must_use]
 pub fn name(config: &Decoder) -> String {
     let published = SHAPES.into_iter().find(|shape| shape.config().is_ok_and(|other| other == *config));
@@ -216,8 +216,8 @@ pub fn name(config: &Decoder) -> String {
 /// Creates an F32 checkpoint of random weights for `config`. Values are computed when
 /// they are read. They follow GPT-2's initialization (section 2.3 of the paper;
 /// transformers' `GPT2PreTrainedModel._init_weights`). The standard deviation is 0.02.
-/// For projections onto the residual stream it is divided by the square root of their
-/// number, so that the stream does not grow with depth. Norm weights are 1, biases 0.
+/// For projections onto the residual stream, it is divided by the square root of their
+/// number, so the stream does not grow with depth. Norm weights are 1, and biases are 0.
 ///
 /// # Errors
 /// [`Error::Tensor`] for a shape whose bytes exceed 2^64.

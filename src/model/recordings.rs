@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::gpu::{Dispatch, GpuBuffer, Params};
 use crate::kernels::{Choices, argmax, contract, gemv};
 
-/// The recorded passes, each for any number of rows or for batches up to some size.
+/// The recorded passes. Each is for any number of rows, or for batches up to some size.
 #[derive(Debug, Default)]
 pub(super) struct Recordings {
     /// The body for a chunk of one sequence.
@@ -49,7 +49,7 @@ pub(super) struct Recording<'a> {
 }
 
 impl<'a> Recording<'a> {
-    /// Records every pass that a single sequence needs.
+    /// Records every pass for a single sequence.
     ///
     /// # Errors
     /// As [`Recorder::dispatch`]; [`crate::Error::Cancelled`].
@@ -175,7 +175,7 @@ impl Recordings {
         [body, head]
     }
 
-    /// Replaces the heads by those of [`Recording::heads`].
+    /// Replaces the heads with those of [`Recording::heads`].
     pub(super) fn set_heads(&mut self, [rows, one]: [Vec<Dispatch>; 2]) {
         self.head_rows = rows;
         if let Some(pass) = &mut self.batches[0] {
@@ -202,7 +202,7 @@ impl Recordings {
     }
 }
 
-/// Returns the index in [`gemv::BATCHES`] of the batch that holds `n_rows`.
+/// Returns the index in [`gemv::BATCHES`] of the smallest batch that holds `n_rows`.
 fn index(n_rows: usize) -> usize {
     let batch = gemv::batch_for(n_rows);
     gemv::BATCHES.iter().position(|&other| other == batch).expect("batch_for gives one of them")

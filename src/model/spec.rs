@@ -1,8 +1,9 @@
-//! The tensors that a checkpoint must hold, and the order of their rows on the GPU.
+//! The tensors that a checkpoint must contain, and the order of their rows on the GPU.
 //!
-//! On the GPU, q, k and v are one matrix, and pairs of elements that are rotated together are
-//! neighbours. A thread with four neighbouring outputs can then rotate them in a projection's
-//! epilogue. Norm weights that a file stores minus 1 (Gemma) get their 1 added.
+//! On the GPU, q, k and v are one matrix, and elements that are rotated together are
+//! neighbours. A thread with four neighbouring outputs can then rotate them in a
+//! projection's epilogue. If a file stores norm weights minus 1 (Gemma), loading adds the
+//! 1.
 
 use super::rope::Pairing;
 use crate::kernels::gated_row;
@@ -15,7 +16,7 @@ pub enum Layout {
     Vector,
     /// `[rows, columns]`, as on the GPU.
     RowMajor,
-    /// `[columns, rows]`: GPT-2's Conv1D, transposed while loading.
+    /// `[columns, rows]`: GPT-2's Conv1D, which is transposed during loading.
     Transposed,
 }
 
@@ -43,7 +44,7 @@ pub enum Place {
     Layer(usize, LayerPart, Param),
     /// The norm before the head.
     FinalNorm(Param),
-    /// The head; without weights if it is the token embedding.
+    /// The head. It has no weights if it is the token embedding.
     Head(Param),
 }
 
@@ -62,7 +63,7 @@ pub enum LayerPart {
     Out,
     /// The norm after attention.
     AfterAttention,
-    /// The norm before the MLP, if it is not attention's.
+    /// The norm before the MLP, if it differs from attention's.
     MlpNorm,
     /// The up projection, with the gate.
     Up,
@@ -88,7 +89,7 @@ pub struct Source {
     pub name: String,
     /// Number of rows that are loaded; for a vector, its elements.
     pub rows: usize,
-    /// Number of rows skipped before them: OPT's positions begin at row 2.
+    /// Number of rows skipped before them. OPT's positions begin at row 2.
     pub skipped: usize,
 }
 
@@ -104,7 +105,7 @@ impl Source {
 pub enum Order {
     /// One source, in the layout of its axis.
     Axis(Axis),
-    /// Attention heads: all of q, then of k, then of v.
+    /// Attention heads: all of q, then all of k, then all of v.
     Heads(Heads),
     /// The gate and up rows of a gated MLP, in the order of [`gated_row`].
     Gated {
@@ -120,22 +121,23 @@ pub enum Order {
 pub struct Heads {
     /// Number of q heads.
     pub n_head: usize,
-    /// Number of k heads, and of v heads; 0 if there are only q heads.
+    /// Number of k heads, which is also the number of v heads; 0 if there are only q
+    /// heads.
     pub n_kv_head: usize,
     /// Elements per head.
     pub head_dim: usize,
-    /// How the file orders the rotated elements of q and k heads.
+    /// The file's order of the rotated elements of q and k heads.
     pub pairing: Pairing,
-    /// How the heads are distributed over the sources.
+    /// The distribution of the heads over the sources.
     pub sources: HeadSources,
 }
 
-/// How the heads of q, k and v are distributed over tensors.
+/// The distribution of q, k and v heads over tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadSources {
     /// One tensor each for q, k and v.
     Separate,
-    /// One tensor: all of q, then of k, then of v.
+    /// One tensor: all of q, then all of k, then all of v.
     Blocks,
     /// One tensor: q, k and v of the first head, then of the second, and so on.
     Interleaved,
@@ -148,8 +150,8 @@ impl Heads {
         Axis::grouped(self.n_head + 2 * self.n_kv_head, self.head_dim)
     }
 
-    /// Returns the source, and the row in it, of element `e` of head `head`. Heads are
-    /// numbered through q, k and v.
+    /// Returns the source of element `e` of head `head`, and the row in that source.
+    /// Heads are numbered through q, k and v.
     fn source(&self, head: usize, e: usize) -> (usize, usize) {
         let (q, kv, dim) = (self.n_head, self.n_kv_head, self.head_dim);
         let rotated = head < q + kv;
@@ -181,7 +183,7 @@ impl Order {
         }
     }
 
-    /// Returns the source, and the row in it, for a row on the GPU; `None` in the
+    /// Returns the source of a row on the GPU, and the row in that source; `None` for
     /// padding.
     #[must_use]
     pub fn source(&self, row: usize) -> Option<(usize, usize)> {
@@ -238,7 +240,7 @@ impl TensorSpec {
         TensorSpec { place, role, sources, layout, rows, columns, plus_one: false }
     }
 
-    /// Returns the name for labels and messages: that of the first tensor.
+    /// Returns the name for labels and messages, which is the name of the first tensor.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.sources[0].name
@@ -255,7 +257,7 @@ impl TensorSpec {
         }
     }
 
-    /// Returns the number of elements in its tensors, skipped rows included.
+    /// Returns the number of elements in its tensors, including skipped rows.
     #[must_use]
     pub fn n_parameters(&self) -> u64 {
         let elems = |source| self.shape(source).iter().map(|&n| n as u64).product::<u64>();

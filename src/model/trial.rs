@@ -1,7 +1,7 @@
 //! A loaded model's own passes, recorded with other kernel candidates, for timing.
 //!
 //! A trial shares the model's weights. It has separate activations, and a cache with one
-//! sequence; their contents have no meaning.
+//! sequence. The contents of both have no meaning.
 
 use super::Model;
 use super::dims::{BATCH_OFFSET, Dims, HEAD_STEP_OFFSET, PAGE_TABLES, Slot};
@@ -15,12 +15,12 @@ use crate::kernels::{Candidate, Choices, Op, PAGE_SIZE, Row, Step};
 use crate::memory::{MemoryPlan, OverBudget, PlanEntry};
 use crate::tensor::DType;
 
-/// Minimum bytes of the timed layers' weights, unless all layers have fewer. They exceed
-/// the last-level cache of most devices, so that weights are read from memory as in a
-/// whole pass.
+/// Minimum bytes of the timed layers' weights, unless all layers together have fewer.
+/// They exceed the last-level cache of most devices, so weights are read from memory as
+/// in a whole pass.
 const LAYERS_BYTES: u64 = 64 << 20;
 
-/// Cached positions before the decoded row, if the context has that many.
+/// Cached positions before the decoded row, unless the context is shorter.
 const DEPTH: usize = 1024;
 
 /// A part of a pass that belongs to one operation.
@@ -29,15 +29,15 @@ pub struct Share {
     pub(crate) dispatches: Vec<Dispatch>,
     /// The step that they run in.
     pub(crate) work: Work,
-    /// Number of times that a pass of the model contains them.
+    /// Number of times that the model's pass contains them.
     pub(crate) times: f64,
 }
 
 /// An operation's dispatches in one pass.
 pub struct RecordedOp {
-    /// Its shares: one for each kind of layer, and the head's.
+    /// Its shares: one for each kind of layer, and one for the head.
     pub(crate) shares: Vec<Share>,
-    /// Bound by the dispatches.
+    /// The parameters that the dispatches bind.
     _params: Params,
 }
 
@@ -76,7 +76,7 @@ struct LayerKind {
 /// Buffers for the passes of a model with any of some candidates.
 pub struct Trial<'m> {
     model: &'m Model,
-    /// By slot, except the step, which each pass has for itself.
+    /// By slot, except the step. Each pass has its own step.
     buffers: Vec<GpuBuffer>,
     steps: Vec<GpuBuffer>,
     works: [Work; 3],
@@ -85,8 +85,8 @@ pub struct Trial<'m> {
 }
 
 impl<'m> Trial<'m> {
-    /// Allocates the buffers, each for the largest need among `candidates`. `held` is
-    /// what the model already takes of its memory budget.
+    /// Allocates the buffers. Each is large enough for all `candidates`. `held` is the
+    /// part of the memory budget that the model already takes.
     ///
     /// # Errors
     /// [`Error::Budget`] before anything is allocated; as [`Dims::new`] for `choices`; as
@@ -100,7 +100,7 @@ impl<'m> Trial<'m> {
         let gpu = &model.gpu;
         let mut dims = dims(model, choices)?;
         let mut all = vec![dims.clone()];
-        // A candidate that the model cannot have is refused when it is recorded.
+        // A candidate that is invalid for the model is refused when it is recorded.
         all.extend(candidates.iter().filter_map(|candidate| {
             let mut choices = *choices;
             choices.set(candidate);
@@ -130,20 +130,20 @@ impl<'m> Trial<'m> {
         Ok(trial)
     }
 
-    /// Returns the most shares that an operation can have.
+    /// Returns the maximum number of shares of an operation.
     #[must_use]
     pub fn shares_max(&self) -> usize {
         self.kinds.len() + 1
     }
 
-    /// Records the pass that contains `op`, with the implementations that `choices`
-    /// names, and returns the operation's part of it.
+    /// Records the pass that contains `op`, with the implementations in `choices`.
+    /// Returns the operation's part of the pass.
     ///
     /// # Errors
     /// As [`Dims::new`], [`Gpu::allocate`], [`crate::gpu::Recorder::dispatch`].
     ///
     /// # Panics
-    /// If the buffers are too small: the trial was made for other candidates.
+    /// If the buffers are too small, because the trial was created for other candidates.
     pub fn record(&mut self, op: Op, choices: &Choices) -> Result<RecordedOp> {
         let dims = dims(self.model, choices)?;
         let pass = Pass::of(op);
@@ -156,7 +156,7 @@ impl<'m> Trial<'m> {
         Ok(RecordedOp { shares: shares?, _params: params })
     }
 
-    /// Exchanges the step's buffer for the one of a pass, or back.
+    /// Exchanges the step's buffer with the buffer of a pass, or back.
     fn exchange_step(&mut self, pass: Pass) {
         std::mem::swap(&mut self.buffers[Slot::Step as usize], &mut self.steps[pass as usize]);
     }
@@ -270,7 +270,8 @@ fn plan(dims: &Dims, slot_bytes: impl Fn(Slot) -> u64) -> MemoryPlan {
     let mut entries: Vec<PlanEntry> = Slot::ALL.into_iter().map(entry).collect();
     entries.extend(Pass::ALL.map(|_| entry(Slot::Step)));
     entries.extend(dims.pool_entries());
-    // The candidates of one operation are compared with each other; each has its own.
+    // The candidates of one operation are compared with each other. Each has separate
+    // parameters.
     let candidates = Op::ALL.map(|op| op.candidates().len()).into_iter().max().unwrap_or(1);
     let bytes = dims.params_capacity() as u64 * Params::SLOT_BYTES * candidates as u64;
     entries.push(PlanEntry { group: MemoryGroup::Params, name: "params", bytes });
@@ -287,7 +288,7 @@ fn check_memory_budget(model: &Model, mut held: MemoryPlan, more: MemoryPlan) ->
     Err(Error::Budget(Box::new(OverBudget { plan: held, budget_bytes, fits: Vec::new(), least_bytes })))
 }
 
-/// Groups the layers by what they do, and selects those to time.
+/// Groups the layers that do the same work, and selects layers to time.
 fn layer_kinds(model: &Model) -> Vec<LayerKind> {
     let n_layer = model.weights.layers.len();
     let layer_bytes: u64 = model.weights.layers.first().map_or(0, |layer| {

@@ -36,8 +36,8 @@ pub fn soft_cap(x: f64, cap: f64) -> f64 {
     cap * (x / cap).tanh()
 }
 
-/// The error function, by the series without cancellation (Abramowitz and Stegun 7.1.6).
-/// Beyond 6 it is ±1 in f64.
+/// The error function, computed with the series without cancellation (Abramowitz and
+/// Stegun 7.1.6). Beyond 6 it is ±1 in f64.
 #[must_use]
 pub fn erf(x: f64) -> f64 {
     if x.abs() > 6.0 {

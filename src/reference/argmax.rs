@@ -1,4 +1,4 @@
-/// Returns the index of the largest value, the lowest one of equal values; `None` if a
+/// Returns the index of the largest value, the lowest one if there is a tie; `None` if a
 /// value is NaN or plus infinity, or if all are minus infinity.
 #[must_use]
 pub fn argmax(logits: &[f32]) -> Option<usize> {

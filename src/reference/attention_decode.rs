@@ -1,6 +1,6 @@
 use super::activation::soft_cap;
 
-/// The parameters of attention besides queries, keys and values.
+/// The parameters of attention, without queries, keys and values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attention {
     /// Query heads.
@@ -13,7 +13,7 @@ pub struct Attention {
     pub scale: f32,
     /// Scores become `soft_cap * tanh(score / soft_cap)`.
     pub soft_cap: Option<f32>,
-    /// Positions that a row sees, its own included; `None` for all.
+    /// Number of positions that a row sees, including its own; `None` for all.
     pub window: Option<usize>,
 }
 
@@ -39,7 +39,7 @@ impl Attention {
         (0..self.head_dim).map(|d| (value(d) / sum) as f32).collect()
     }
 
-    /// Computes attention of the row at `position`: q is `[n_head, head_dim]`, k and v
+    /// Computes attention of the row at `position`. q is `[n_head, head_dim]`; k and v
     /// are `[n_kv_head, n_positions, head_dim]`.
     pub(super) fn row(&self, q: &[f32], k: &[f32], v: &[f32], position: usize) -> Vec<f32> {
         let first = self.window.map_or(0, |window| (position + 1).saturating_sub(window));
@@ -56,7 +56,7 @@ impl Attention {
     }
 }
 
-/// Computes attention of one row, at the last of the given positions, over those
+/// Computes attention of one row at the last of the given positions. The row sees the
 /// positions that its window leaves visible.
 ///
 /// `q` is `[n_head, head_dim]`, `k` and `v` are `[n_kv_head, n_keys, head_dim]`; returns

@@ -9,7 +9,7 @@ pub struct Partial {
     pub sum: f32,
 }
 
-/// Merges the splits of one head; returns `[head_dim]`.
+/// Merges the splits of one head. Returns `[head_dim]`.
 #[must_use]
 pub fn attention_reduce(partials: &[Partial]) -> Vec<f32> {
     let max = partials.iter().map(|p| p.max).fold(f32::NEG_INFINITY, f32::max);

@@ -1,5 +1,5 @@
-/// Returns whether `x` overflows f16: NaN, or a magnitude of at least 65520, which is
-/// half a step beyond the largest f16 and rounds to infinity.
+/// Returns whether `x` overflows f16: it is NaN, or its magnitude is at least 65520,
+/// which is half a step beyond the largest f16 and rounds to infinity.
 pub fn exceeds_f16(x: f32) -> bool {
     x.is_nan() || x.abs() >= 65_520.0
 }

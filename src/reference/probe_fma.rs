@@ -1,5 +1,6 @@
 /// Returns element `element` (0 to 3) of thread `thread`: the sum of `chains` values.
-/// Each has its own initial value and is replaced `n` times by `a * factor + offset`.
+/// Each value has its own initial value and is replaced `n` times by `a * factor +
+/// offset`.
 #[must_use]
 pub fn probe_fma(thread: usize, element: usize, chains: usize, n: usize, factor: f32, offset: f32) -> f32 {
     let mut sum = 0.0;

@@ -1,5 +1,5 @@
-/// Returns the exclusive or of the packs of `x` with the numbers in `packs`, four words
-/// per pack. Numbers beyond the end are ignored.
+/// Returns the exclusive or of the packs of `x` whose indices are in `packs`, four words
+/// per pack. Indices beyond the end are ignored.
 #[must_use]
 pub fn probe_read(x: &[[u32; 4]], packs: impl Iterator<Item = usize>) -> [u32; 4] {
     let mut folded = [0; 4];

@@ -1,5 +1,5 @@
-/// Rotates pair i of adjacent elements of one head, `(x[2 i], x[2 i + 1])`, by the angle
-/// whose cosine and sine are `cos_sin[i]`. Elements after the last of these pairs stay
+/// Rotates pair i of adjacent elements of one head, `(x[2 i], x[2 i + 1])`. `cos_sin[i]`
+/// holds the cosine and sine of the angle. Elements after the last of these pairs stay
 /// unchanged.
 #[must_use]
 pub fn rotary(head: &[f32], cos_sin: &[[f32; 2]]) -> Vec<f32> {

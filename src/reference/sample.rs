@@ -1,9 +1,9 @@
 /// Returns the token whose share of the distribution, in order of id, contains `u` from
-/// [0, 1). Temperature 0 takes the largest logit, the lowest id of equal ones. `None` if
-/// `argmax` returns `None`.
+/// [0, 1). Temperature 0 selects the largest logit, the lowest id if there is a tie.
+/// Returns `None` if `argmax` returns `None`.
 ///
-/// The filters are those of `SamplingParams`; each sees what the previous one left.
-/// `top_k` 0, `top_p` 1 and `min_p` 0 are off.
+/// The filters are those of `SamplingParams`. Each sees only the tokens that the previous
+/// one kept. `top_k` 0, `top_p` 1 and `min_p` 0 are off.
 #[must_use]
 pub fn sample(
     logits: &[f32],
@@ -43,6 +43,6 @@ pub fn sample(
         rest -= weight(i);
         rest < 0.0
     });
-    // Rounding may leave a remainder: it belongs to the last token.
+    // Rounding may leave a remainder. It belongs to the last token.
     drawn.or(ids.last().copied())
 }

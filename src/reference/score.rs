@@ -1,9 +1,10 @@
-/// A token's rating by a row of logits.
+/// The score of a token under a row of logits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Score {
     /// Natural log-probability.
     pub logprob: f64,
-    /// Tokens before it in the order of falling logit, then rising id.
+    /// Number of tokens before it, in descending order of logit, then in ascending order
+    /// of id.
     pub rank: usize,
     /// The first token in that order.
     pub best: usize,

@@ -1,4 +1,4 @@
-//! The tokens that may be drawn and their probabilities: temperature, top-k, top-p,
+//! The tokens that may be drawn, and their probabilities: temperature, top-k, top-p,
 //! min-p.
 
 use std::cmp::Ordering;
@@ -16,28 +16,29 @@ pub struct Candidate {
     pub probability: f64,
 }
 
-/// How many candidates are sorted first if top-k is off but top-p or min-p is on. A
+/// Number of candidates that are sorted first if top-k is off but top-p or min-p is on. A
 /// nucleus rarely needs more. If it does, [`GROWTH`] times as many are sorted, so a flat
 /// distribution costs a few passes instead of hundreds.
 const FIRST_TRY: usize = 1024;
 const GROWTH: usize = 8;
 
-/// The order of candidates: falling logit, then rising id.
+/// The order of candidates: descending by logit, then ascending by id.
 fn by_rank(a: &Candidate, b: &Candidate) -> Ordering {
     b.logit.total_cmp(&a.logit).then(a.token.cmp(&b.token))
 }
 
 /// Returns the maximum length of [`largest`]'s buffer.
 ///
-/// Twice `k` makes selections rare, because each one makes space for `k` more candidates.
-/// The constant is for small `k`, where a selection costs more than scanning its
-/// candidates.
+/// A length of twice `k` makes selections rare, because each one frees space for `k` more
+/// candidates. The constant is for small `k`, where a selection costs more than scanning
+/// its candidates.
 pub(super) fn buffer_len(k: usize, vocab_size: usize) -> usize {
     k.saturating_mul(2).saturating_add(256).min(vocab_size)
 }
 
 /// Writes the `k` largest of `logits` to `out`, in the order of [`by_rank`], with
-/// probability 0. Never includes -inf. No logit may be NaN.
+/// probability
+/// 0. Never includes -inf. No logit may be NaN.
 ///
 /// It makes one pass and keeps only logits above the k-th largest value so far. A typical
 /// row costs `vocab_size` comparisons and a sort of `k` candidates.
@@ -49,7 +50,7 @@ pub(super) fn largest(logits: &[f32], k: usize, out: &mut Vec<Candidate>) {
     let limit = buffer_len(k, logits.len());
     let mut threshold = f32::NEG_INFINITY;
     for (token, &logit) in logits.iter().enumerate() {
-        // A logit equal to the threshold has a higher id than the k found so far and
+        // A logit equal to the threshold has a higher id than the k found so far, so it
         // ranks below them.
         if logit > threshold {
             if out.len() == limit {
@@ -60,7 +61,7 @@ pub(super) fn largest(logits: &[f32], k: usize, out: &mut Vec<Candidate>) {
                     continue;
                 }
             }
-            // Adding 0 turns -0 into 0, so that the two tie.
+            // Adding 0 turns -0 into 0, so that they tie.
             out.push(Candidate { token: token as u32, logit: logit + 0.0, probability: 0.0 });
         }
     }
@@ -71,7 +72,7 @@ pub(super) fn largest(logits: &[f32], k: usize, out: &mut Vec<Candidate>) {
     out.sort_unstable_by(by_rank);
 }
 
-/// Returns the token with the largest logit, or the lowest such id on a tie.
+/// Returns the token with the largest logit, or the lowest such id if there is a tie.
 pub(super) fn argmax(logits: &[f32]) -> u32 {
     let mut best = 0;
     for (token, &logit) in logits.iter().enumerate() {
@@ -82,11 +83,11 @@ pub(super) fn argmax(logits: &[f32]) -> u32 {
     best as u32
 }
 
-/// Fills `out` with the survivors of the filters, most likely first. Never leaves it
-/// empty.
+/// Fills `out` with the survivors of the filters, most likely first. `out` is never empty
+/// afterwards.
 ///
-/// `logits` include penalties and bias and are checked: none is NaN or +inf. `max` is the
-/// largest of them and is finite.
+/// `logits` include penalties and bias, and have been checked: none is NaN or +inf. `max`
+/// is the largest of them and is finite.
 pub(super) fn survivors(params: &SamplingParams, logits: &[f32], max: f32, out: &mut Vec<Candidate>) {
     if params.temperature == 0.0 {
         let token = argmax(logits);
@@ -95,7 +96,7 @@ pub(super) fn survivors(params: &SamplingParams, logits: &[f32], max: f32, out: 
         return;
     }
     let temperature = f64::from(params.temperature);
-    // In f64 and relative to the maximum, nothing overflows at any temperature.
+    // Nothing overflows in f64 relative to the maximum, at any temperature.
     let weight = |logit: f32| ((f64::from(logit) - f64::from(max)) / temperature).exp();
     let (top_p, min_p) = (f64::from(params.top_p), f64::from(params.min_p));
 
@@ -128,9 +129,10 @@ pub(super) fn filters(params: &SamplingParams, vocab_size: usize) -> bool {
     k_limit(params, vocab_size) < vocab_size || params.top_p < 1.0 || params.min_p > 0.0
 }
 
-/// Returns the token whose share of the cumulative distribution over all tokens, by
-/// rising id, contains `u` in \[0, 1). Without filters, this equals a draw among the
-/// survivors but needs no sort. `max` is as in [`survivors`]; `temperature` is above 0.
+/// Returns the token whose share of the cumulative distribution contains `u` in \[0, 1).
+/// The distribution is over all tokens in ascending order of id. Without filters, this
+/// equals a draw among the survivors but needs no sort. `max` is as in [`survivors`];
+/// `temperature` is above 0.
 pub(super) fn draw_unfiltered(temperature: f32, logits: &[f32], max: f32, u: f64) -> u32 {
     let temperature = f64::from(temperature);
     let weights = || logits.iter().map(|&l| ((f64::from(l) - f64::from(max)) / temperature).exp());
@@ -144,7 +146,7 @@ pub(super) fn draw_unfiltered(temperature: f32, logits: &[f32], max: f32, u: f64
         }
     }
     // The loop adds the same numbers in the same order as the sum. `place` can reach the
-    // total only if the product is rounded up, and then belongs to the last token.
+    // total only if the product is rounded up. It then belongs to the last token.
     last
 }
 
@@ -153,9 +155,9 @@ pub(super) fn k_limit(params: &SamplingParams, vocab_size: usize) -> usize {
     if params.top_k == 0 { vocab_size } else { params.top_k.min(vocab_size) }
 }
 
-/// Cuts sorted candidates down to those that top-p and min-p keep, and removes those
-/// whose probability underflowed to 0. Returns whether the result is final: lower-ranked
-/// candidates would not have been kept.
+/// Reduces sorted candidates to those that top-p and min-p keep, and removes candidates
+/// whose probability underflowed to 0. Returns whether the result is final, which means
+/// that no candidate with a lower rank would have been kept.
 fn filter(top_p: f64, min_p: f64, out: &mut Vec<Candidate>) -> bool {
     let before = out.len();
     let mut crossed = false;
@@ -181,7 +183,8 @@ pub(super) fn at_quantile(candidates: &[Candidate], u: f64) -> Option<u32> {
         cumulative += c.probability;
         u < cumulative
     });
-    // Rounding may leave the sum below 1. A `u` beyond it belongs to the last candidate.
+    // Rounding may leave the sum below 1. A `u` beyond the sum belongs to the last
+    // candidate.
     found.or(candidates.last()).map(|c| c.token)
 }
 

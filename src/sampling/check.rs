@@ -4,10 +4,10 @@ use crate::error::{Error, Result};
 
 /// Checks one row of logits and returns its largest value, which is finite.
 ///
-/// An entry of -inf is a banned token and is valid. Messages call the row `row`.
+/// An entry of -inf is valid and bans a token. Messages call the row `row`.
 ///
 /// # Errors
-/// [`Error::Input`] when an entry is NaN or +inf, or when none is above -inf.
+/// [`Error::Input`] if an entry is NaN or +inf, or if none is above -inf.
 pub(super) fn check_logits(row: &str, logits: &[f32]) -> Result<f32> {
     let mut max = f32::NEG_INFINITY;
     let mut nan_count = 0;

@@ -4,18 +4,18 @@ use super::candidates::{Candidate, buffer_len, largest};
 use super::check::{check_logits, check_token};
 use crate::error::Result;
 
-/// The probability that the model gave a token, and its most likely tokens.
+/// The probability that the model gave to a token, and the most likely tokens.
 ///
 /// They come from the raw logits, without penalties, bias, temperature or filters, so the
 /// chosen token need not be among the most likely ones.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenLogprobs {
-    /// The token in question.
+    /// The given token.
     pub token: u32,
     /// Its natural log-probability; -inf if its logit is -inf.
     pub logprob: f32,
-    /// The most likely tokens with their log-probabilities, in falling order, with the
-    /// lower id first on a tie. Tokens with a logit of -inf are left out.
+    /// The most likely tokens with their log-probabilities, in descending order, with the
+    /// lower id first if there is a tie. Tokens with a logit of -inf are omitted.
     pub top: Vec<(u32, f32)>,
 }
 
@@ -23,8 +23,8 @@ pub struct TokenLogprobs {
 /// `n_best` most likely tokens (fewer if the vocabulary is smaller).
 ///
 /// # Errors
-/// `Error::Input` when `token` is outside the vocabulary, when a logit is NaN or +inf, or
-/// when none is above -inf.
+/// `Error::Input` if `token` is outside the vocabulary, if a logit is NaN or +inf, or
+/// if none is above -inf.
 pub fn token_logprobs(logits: &[f32], token: u32, n_best: usize) -> Result<TokenLogprobs> {
     check_token("logprobs", token, logits.len())?;
     let softmax = LogSoftmax::new(logits)?;
@@ -41,14 +41,14 @@ pub fn token_logprobs(logits: &[f32], token: u32, n_best: usize) -> Result<Token
 /// As [`token_logprobs`].
 pub fn negative_log_likelihood(logits: &[f32], target: u32) -> Result<f64> {
     check_token("target", target, logits.len())?;
-    // Subtract from 0.0, so that certainty gives 0 and not -0.
+    // The subtraction from 0.0 makes certainty give 0 instead of -0.
     Ok(0.0 - LogSoftmax::new(logits)?.of(logits[target as usize]))
 }
 
 /// The log-softmax of a row of logits, in f64: each logit minus the normaliser.
 ///
 /// The normaliser is stored in two parts. The maximum prevents overflow. The rest is
-/// separate, so that a huge maximum costs it no precision.
+/// separate, so a huge maximum costs no precision.
 #[derive(Clone, Copy, Debug)]
 pub struct LogSoftmax {
     max: f64,
@@ -60,7 +60,7 @@ impl LogSoftmax {
     /// Computes the normaliser of `logits`, `[vocab_size]`.
     ///
     /// # Errors
-    /// `Error::Input` when a logit is NaN or +inf, or when none is above -inf.
+    /// `Error::Input` if a logit is NaN or +inf, or if none is above -inf.
     pub fn new(logits: &[f32]) -> Result<Self> {
         let max = f64::from(check_logits("logits", logits)?);
         let sum: f64 = logits.iter().map(|&l| (f64::from(l) - max).exp()).sum();
@@ -86,7 +86,7 @@ pub fn perplexity(mean_nll: f64) -> f64 {
 pub struct NllSum {
     sum: f64,
     /// The sum of squared distances from the mean (Welford 1962). The difference of two
-    /// large sums would lose it to rounding.
+    /// large sums would lose this value to rounding.
     squares: f64,
     count: u64,
 }
@@ -119,9 +119,9 @@ impl NllSum {
         (self.count > 0).then(|| self.sum / self.count as f64)
     }
 
-    /// Returns the standard error of the mean, treating tokens as independent draws: the
-    /// sample standard deviation divided by the square root of their number. `None` for
-    /// fewer than two tokens, or if one has probability 0.
+    /// Returns the standard error of the mean, which treats tokens as independent draws:
+    /// the sample standard deviation divided by the square root of their number. `None`
+    /// for fewer than two tokens, or if one has probability 0.
     #[must_use]
     pub fn standard_error(&self) -> Option<f64> {
         let n = self.count as f64;

@@ -1,6 +1,6 @@
 //! From logits to a token id: penalties, filters, random draw, log-probabilities.
 //!
-//! This module knows neither tokenizer nor GPU. It takes one row of logits
+//! This module uses neither tokenizer nor GPU. It takes one row of logits
 //! (`[vocab_size]`, f32) and returns ids and probabilities.
 
 mod candidates;

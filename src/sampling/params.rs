@@ -6,35 +6,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// How the next token is chosen from the logits.
+/// The selection of the next token from the logits.
 ///
 /// The steps run in the order of the fields below: penalties and bias, temperature,
 /// top-k, top-p, min-p, draw. Each filter renormalises the probabilities that the
 /// previous one left.
 ///
-/// "History" means the tokens that the caller passes to the sampler with each row of
-/// logits: normally every token of the session so far, prompt included.
+/// The history is the tokens that the caller passes to the sampler with each row of
+/// logits. It normally contains every token of the session so far, including the prompt.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SamplingParams {
     /// Divides a positive logit and multiplies a negative logit of each token that occurs
-    /// in the history. Above 0; 1 is off. Keskar et al., CTRL, section 4.1; the same as
-    /// in Hugging Face transformers.
+    /// in the history. Above 0; 1 is off. It is defined in Keskar et al., CTRL, section
+    /// 4.1, and equals that of Hugging Face transformers.
     pub repetition_penalty: f32,
     /// Subtracted from a token's logit once for each occurrence in the history. 0 is off;
-    /// negative values favour repetition. OpenAI's formula; as in llama.cpp, the prompt's
-    /// tokens count too.
+    /// negative values favour repetition. It is OpenAI's formula. The prompt's tokens
+    /// count too, as in llama.cpp.
     pub frequency_penalty: f32,
     /// Subtracted once from the logit of each token that occurs in the history,
-    /// regardless of how often. 0 is off.
+    /// regardless of the number of occurrences. 0 is off.
     pub presence_penalty: f32,
     /// The number of newest history tokens that the three penalties consider: `None` for
     /// all of them, `Some(0)` for none, which turns the penalties off.
     pub repeat_last_n: Option<usize>,
     /// Added to the logit of a token: finite, or -inf to ban the token.
     pub logit_bias: BTreeMap<u32, f32>,
-    /// Divides the logits. At least 0; 0 takes the largest logit (the lowest id on a tie)
-    /// and skips the later steps.
+    /// Divides the logits. At least 0; 0 selects the largest logit (the lowest id if
+    /// there is a tie) and skips the later steps.
     pub temperature: f32,
     /// Keeps the `top_k` most likely tokens; 0 is off.
     pub top_k: usize,
@@ -44,14 +44,13 @@ pub struct SamplingParams {
     /// Keeps tokens at least `min_p` times as likely as the most likely one. From 0 to 1;
     /// 0 is off. Nguyen et al., 2024.
     pub min_p: f32,
-    /// Seeds the draws. `None` takes a random seed from the operating system, which
-    /// [`Sampler::seed`](super::Sampler::seed) returns.
+    /// Seeds the draws. `None` takes a random seed from the operating system.
+    /// [`Sampler::seed`](super::Sampler::seed) returns it.
     pub seed: Option<u64>,
 }
 
 impl Default for SamplingParams {
-    /// Temperature 0.8, top-k 40, top-p 0.95 and a random seed; everything else
-    /// is off.
+    /// Temperature 0.8, top-k 40, top-p 0.95 and a random seed. Everything else is off.
     fn default() -> Self {
         SamplingParams {
             repetition_penalty: 1.0,
@@ -69,15 +68,15 @@ impl Default for SamplingParams {
 }
 
 impl SamplingParams {
-    /// Returns parameters that take the most likely token each time: temperature 0 and
+    /// Returns parameters that select the most likely token each time: temperature 0 and
     /// everything else off.
     #[must_use]
     pub fn greedy() -> Self {
         SamplingParams { temperature: 0.0, top_k: 0, top_p: 1.0, ..SamplingParams::default() }
     }
 
-    /// Returns whether the choice is the largest of the model's own logits, so that an
-    /// argmax on the GPU can replace the sampler.
+    /// Returns whether the next token is always the largest of the model's own logits. An
+    /// argmax on the GPU can then replace the sampler.
     #[must_use]
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn is_plain_greedy(&self) -> bool {
@@ -92,7 +91,7 @@ impl SamplingParams {
         !self.changes_logits()
     }
 
-    /// Returns whether the history matters: one of the three penalties is on.
+    /// Returns whether the history matters, because one of the three penalties is on.
     pub(super) fn penalises(&self) -> bool {
         self.repeat_last_n != Some(0)
             && (self.repetition_penalty != 1.0

@@ -10,7 +10,7 @@ use crate::error::Result;
 /// otherwise unused.
 ///
 /// # Errors
-/// `Error::Input` when a penalty is on and the history contains an id outside the
+/// `Error::Input` if a penalty is on and the history contains an id outside the
 /// vocabulary.
 pub(super) fn apply(
     params: &SamplingParams,

@@ -14,9 +14,9 @@ use crate::error::{Error, Result};
 /// A sampler that chooses tokens for one sequence.
 ///
 /// Each drawn token takes one uniform number from ChaCha8, seeded with [`Sampler::seed`].
-/// The same logits, histories and seed therefore give the same tokens on every platform,
-/// up to the last bit of the platform's `exp`, which matters only for a draw within about
-/// 1e-16 of a boundary. Greedy choices take no random number.
+/// The same logits, histories and seed therefore give the same tokens on every platform.
+/// The exception is the last bit of the platform's `exp`, which matters only for a draw
+/// within about 1e-16 of a boundary. Greedy choices take no random number.
 ///
 /// No call allocates after construction.
 #[derive(Clone, Debug)]
@@ -52,7 +52,7 @@ impl Sampler {
     /// Creates a sampler for rows of `vocab_size` logits.
     ///
     /// # Errors
-    /// [`Error::Input`] when a parameter is out of range ([`SamplingParams::validate`]),
+    /// [`Error::Input`] if a parameter is out of range ([`SamplingParams::validate`]),
     /// or when no seed is given and the operating system cannot provide a random one.
     pub fn new(params: SamplingParams, vocab_size: usize) -> Result<Self> {
         params.validate(vocab_size)?;
@@ -74,8 +74,8 @@ impl Sampler {
         })
     }
 
-    /// Returns the seed in use: the given one or the random one. A random seed is below
-    /// 2^53, so that JSON readers that store numbers as f64 keep it exact.
+    /// Returns the seed in use, given or random. A random seed is below 2^53, so that
+    /// JSON readers that store numbers as f64 keep it exact.
     #[must_use]
     pub fn seed(&self) -> u64 {
         self.seed
@@ -94,15 +94,16 @@ impl Sampler {
         self.params.is_plain_greedy()
     }
 
-    /// Chooses the next token from `logits` (`[vocab_size]`): the survivor whose share of
-    /// the distribution, cumulative by rising id, contains the uniform number.
+    /// Selects the next token from `logits` (`[vocab_size]`). It is the survivor whose
+    /// share of the cumulative distribution, in ascending order of id, contains the
+    /// uniform number.
     ///
     /// `history` holds the tokens that the penalties consider, oldest first. It is not
-    /// read if they are off.
+    /// read if the penalties are off.
     ///
     /// # Errors
-    /// [`Error::Input`] when the row is not `vocab_size` long, or when it holds NaN, +inf
-    /// or nothing above -inf, before or after penalties and bias; also when a penalty is
+    /// [`Error::Input`] if the row is not `vocab_size` long, or if it holds NaN, +inf
+    /// or nothing above -inf, before or after penalties and bias; also if a penalty is
     /// on and `history` has an id outside the vocabulary. An error takes no random
     /// number.
     pub fn sample(&mut self, logits: &[f32], history: &[u32]) -> Result<u32> {
@@ -121,8 +122,8 @@ impl Sampler {
     }
 
     /// Returns the tokens that may be drawn from `logits` (`[vocab_size]`), with the
-    /// probabilities that [`Sampler::sample`] uses. The most likely token comes first; on
-    /// a tie, the lower id. Takes no random number.
+    /// probabilities that [`Sampler::sample`] uses. The most likely token is first; if
+    /// there is a tie, the lower id. Takes no random number.
     ///
     /// # Errors
     /// As [`Sampler::sample`].
@@ -146,7 +147,7 @@ impl Sampler {
         Generator { key, draws: (self.rng.get_word_pos() / WORDS_A_DRAW) as u64 }
     }
 
-    /// Sets the generator to its state after `draws` draws from its seed, as counted by
+    /// Sets the generator to its state after `draws` draws from its seed, in the count of
     /// [`Generator::draws`]. Call this after another sampler has continued the draws.
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn set_draws(&mut self, draws: u64) {

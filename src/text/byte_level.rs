@@ -1,12 +1,12 @@
-//! How vocabularies write bytes: the alphabet of byte-level BPE, and SentencePiece's byte
-//! fallback.
+//! The notation of bytes in vocabularies: the alphabet of byte-level BPE, and
+//! SentencePiece's byte fallback.
 
 /// Returns the bytes that a token of a byte-level vocabulary stands for.
 ///
-/// The alphabet is GPT-2's `bytes_to_unicode` (openai/gpt-2, `src/encoder.py`): printable
+/// The alphabet is GPT-2's `bytes_to_unicode` (openai/gpt-2, `src/encoder.py`). Printable
 /// Latin-1 characters stand for themselves, and the other 68 bytes map to U+0100 and up,
-/// in rising order. A token with a character outside that alphabet, as added tokens may
-/// have, stands for its own UTF-8, as in the tokenizers library.
+/// in ascending order. Added tokens may have a character outside that alphabet. Such a
+/// token stands for its own UTF-8, as in the tokenizers library.
 pub(super) fn token_bytes(token: &str) -> Vec<u8> {
     token.chars().map(char_byte).collect::<Option<_>>().unwrap_or_else(|| token.as_bytes().to_vec())
 }
@@ -14,7 +14,7 @@ pub(super) fn token_bytes(token: &str) -> Vec<u8> {
 fn char_byte(c: char) -> Option<u8> {
     match u32::from(c) {
         code @ (0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff) => u8::try_from(code).ok(),
-        // The other bytes in rising order: 0x00..=0x20, 0x7f..=0xa0, 0xad.
+        // The other bytes in ascending order: 0x00..=0x20, 0x7f..=0xa0, 0xad.
         code @ 0x100..=0x120 => u8::try_from(code - 0x100).ok(),
         code @ 0x121..=0x142 => u8::try_from(code - 0x121 + 0x7f).ok(),
         0x143 => Some(0xad),

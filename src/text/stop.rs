@@ -5,8 +5,8 @@ use crate::error::{Error, Result};
 /// A search for stop strings in growing text, across the boundaries of its pieces.
 ///
 /// Text that may be the beginning of a stop string is held back until later pieces
-/// decide. The result does not depend on how the text is divided. The stop string that
-/// ends first wins; if several end together, the longest wins.
+/// decide. The result does not depend on the division of the text. The stop string that
+/// ends first wins. If several end together, the longest wins.
 #[derive(Clone, Debug)]
 pub struct StopStrings {
     stops: Vec<String>,
@@ -19,7 +19,7 @@ impl StopStrings {
     /// Creates a search for `stops`, which may be empty.
     ///
     /// # Errors
-    /// [`Error::Input`] when a stop string is empty.
+    /// [`Error::Input`] if a stop string is empty.
     pub fn new<S: Into<String>>(stops: impl IntoIterator<Item = S>) -> Result<Self> {
         let stops: Vec<String> = stops.into_iter().map(Into::into).collect();
         if let Some(i) = stops.iter().position(String::is_empty) {
@@ -50,7 +50,7 @@ impl StopStrings {
         (std::mem::replace(&mut self.held, kept), None)
     }
 
-    /// Ends the text and returns the text held back. The search then starts over.
+    /// Ends the text and returns the held-back text. The search then starts over.
     pub fn finish(&mut self) -> String {
         self.stopped = None;
         std::mem::take(&mut self.held)
@@ -63,7 +63,7 @@ impl StopStrings {
         let ends = text[seen..].char_indices().map(|(i, c)| seen + i + c.len_utf8());
         for end in ends {
             let ending = self.stops.iter().enumerate().filter(|(_, s)| text[..end].ends_with(s.as_str()));
-            // The earliest start is the longest string. Of equal strings, the first in
+            // The earliest start is the longest string. Among equal strings, the first in
             // the list wins.
             if let Some((stop, start)) =
                 ending.map(|(i, s)| (i, end - s.len())).min_by_key(|&(i, start)| (start, i))
@@ -74,7 +74,7 @@ impl StopStrings {
         None
     }
 
-    /// Returns the start of the longest suffix of the text that begins a stop string.
+    /// Returns the start of the longest suffix of the text that can begin a stop string.
     fn undecided(&self) -> usize {
         let text = &self.held;
         let longest = self.stops.iter().map(String::len).max().unwrap_or(0);

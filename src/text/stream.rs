@@ -11,8 +11,9 @@ use crate::error::Result;
 /// The returned text is final. Together the pieces equal the text of
 /// [`Tokenizer::decode`] for all ids, with two exceptions. If the tokenizer's decoder
 /// rewrites earlier text, the text already returned stays. In a vocabulary with byte
-/// fallback, a run of byte tokens with invalid UTF-8 keeps its whole characters here,
-/// while the library, which sees the whole run, replaces all of it.
+/// fallback, a run of byte tokens may contain invalid UTF-8. This decoder then keeps the
+/// whole characters of the run, but the library, which sees the whole run, replaces all
+/// of it.
 ///
 /// The cost of a token does not grow with the length of the text.
 #[derive(Clone, Debug)]
@@ -21,8 +22,8 @@ pub struct StreamDecoder {
     skip_special_tokens: bool,
     /// Bytes of an incomplete character.
     utf8: Utf8Buffer,
-    /// The ids whose text was returned last. A token's text may depend on whether another
-    /// token precedes it: SentencePiece drops a leading space, WordPiece adds one.
+    /// The ids whose text was returned last. A token's text may depend on the token
+    /// before it: SentencePiece drops a leading space, and WordPiece adds one.
     context: Vec<u32>,
     /// Ids whose text ends in U+FFFD and may still become complete.
     pending: Vec<u32>,
@@ -45,11 +46,11 @@ impl StreamDecoder {
         }
     }
 
-    /// Adds a token and returns the text that it completes, often a word and sometimes
+    /// Adds a token and returns the text that it completes: often a word, sometimes
     /// nothing. An id without a token gives no text.
     ///
     /// # Errors
-    /// `Error::Model` when the tokenizer's decoder fails.
+    /// `Error::Model` if the tokenizer's decoder fails.
     pub fn push(&mut self, id: u32) -> Result<String> {
         let mut text = String::new();
         // An empty token gives no text and must not become the context.
@@ -74,7 +75,7 @@ impl StreamDecoder {
         Ok(text)
     }
 
-    /// Ends the text and returns the text held back, with U+FFFD for an incomplete
+    /// Ends the text and returns the held-back text, with U+FFFD for an incomplete
     /// character. The decoder then starts over.
     ///
     /// # Errors

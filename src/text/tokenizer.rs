@@ -1,4 +1,4 @@
-//! `tokenizer.json`, read by the tokenizers library.
+//! `tokenizer.json`, read with the tokenizers library.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,7 +26,7 @@ struct Inner {
     byte_tokens: ByteTokens,
 }
 
-/// Which tokens stand for bytes instead of text. Several such tokens may form one
+/// The tokens that stand for bytes instead of text. Several such tokens may form one
 /// character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ByteTokens {
@@ -49,7 +49,7 @@ impl Tokenizer {
     /// Reads a `tokenizer.json`.
     ///
     /// # Errors
-    /// [`Error::Io`] when the file cannot be read, [`Error::Model`] when it is
+    /// [`Error::Io`] if the file cannot be read, [`Error::Model`] if it is
     /// not a tokenizer.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
@@ -61,11 +61,11 @@ impl Tokenizer {
     /// Creates a tokenizer from the content of a `tokenizer.json`. Messages call it
     /// `name`.
     ///
-    /// Truncation and padding in the file are ignored: a prompt keeps all its tokens and
+    /// Truncation and padding in the file are ignored. A prompt keeps all its tokens and
     /// gets no others.
     ///
     /// # Errors
-    /// [`Error::Model`] when the content is not a tokenizer.
+    /// [`Error::Model`] if the content is not a tokenizer.
     pub fn from_bytes(name: impl Into<String>, bytes: &[u8]) -> Result<Self> {
         let name = name.into();
         let library = guarded(&name, "expected a tokenizer.json", || {
@@ -79,12 +79,12 @@ impl Tokenizer {
         Ok(Tokenizer { inner: Arc::new(Inner { name, library, highest_id, byte_tokens }) })
     }
 
-    /// Returns the ids of `text`. Special tokens written out in the text, such as
-    /// `<|endoftext|>`, are recognised. No special tokens are added; the caller must add
-    /// those that the file's template would put around a text.
+    /// Returns the ids of `text`. Special tokens in the text, such as `<|endoftext|>`,
+    /// are recognised. No special tokens are added. The caller must add those that the
+    /// file's template would put around a text.
     ///
     /// # Errors
-    /// [`Error::Model`] when the tokenizer cannot encode the text, for example because it
+    /// [`Error::Model`] if the tokenizer cannot encode the text, for example because it
     /// has no token for unknown text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = guarded(&self.inner.name, "cannot encode the text", || {
@@ -93,9 +93,9 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// As [`Tokenizer::encode`], for a text in which `mark` breaks up every string that
-    /// looks like an added token but is not one. The marks are removed after the search
-    /// for added tokens.
+    /// As [`Tokenizer::encode`], for a text with marks. `mark` breaks up every string
+    /// that looks like an added token but is not one. The marks are removed after the
+    /// search for added tokens.
     pub(super) fn encode_marked(&self, text: &str, mark: char) -> Result<Vec<u32>> {
         let library = &self.inner.library;
         let added = library.get_added_vocabulary();
@@ -124,7 +124,7 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// Returns the added tokens, special or not, in rising order of id. The tokenizer
+    /// Returns the added tokens, special or not, in ascending order of id. The tokenizer
     /// searches a text for them before anything else.
     pub(super) fn added_tokens(&self) -> Vec<AddedToken> {
         let tokens = self.inner.library.get_added_tokens_decoder();
@@ -140,7 +140,7 @@ impl Tokenizer {
     /// character become U+FFFD. An id without a token gives no text.
     ///
     /// # Errors
-    /// [`Error::Model`] when the tokenizer's decoder fails.
+    /// [`Error::Model`] if the tokenizer's decoder fails.
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String> {
         // The library's BPEDecoder panics if no token is left to decode.
         if !ids.iter().any(|&id| self.text_token(id, skip_special_tokens).is_some()) {
@@ -151,39 +151,39 @@ impl Tokenizer {
         })
     }
 
-    /// Returns the token that gives the text of `id`, as written in the vocabulary;
+    /// Returns the token that gives the text of `id`, in the vocabulary's notation;
     /// `None` if decoding skips the id.
     pub(super) fn text_token(&self, id: u32, skip_special_tokens: bool) -> Option<String> {
         self.id_to_token(id).filter(|token| !(skip_special_tokens && self.is_special(token)))
     }
 
-    /// Returns the highest id plus one: the minimum number of logits that a model needs.
-    /// Some lower ids may have no token.
+    /// Returns the highest id plus one, which is the minimum number of logits that a
+    /// model needs. Some lower ids may have no token.
     #[must_use]
     pub fn vocab_size(&self) -> usize {
         self.inner.highest_id.as_ref().map_or(0, |(id, _)| *id as usize + 1)
     }
 
-    /// Returns the id of a token, given as written in the vocabulary.
+    /// Returns the id of a token in the vocabulary's notation.
     #[must_use]
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
         self.inner.library.token_to_id(token)
     }
 
-    /// Returns the token of an id, as written in the vocabulary. [`Tokenizer::decode`]
+    /// Returns the token of an id in the vocabulary's notation. [`Tokenizer::decode`]
     /// returns its text.
     #[must_use]
     pub fn id_to_token(&self, id: u32) -> Option<String> {
         self.inner.library.id_to_token(id)
     }
 
-    /// Returns whether a token, given as written in the vocabulary, is marked as special.
+    /// Returns whether a token in the vocabulary's notation is marked as special.
     #[must_use]
     pub fn is_special(&self, token: &str) -> bool {
         self.inner.library.get_added_vocabulary().is_special_token(token)
     }
 
-    /// Returns the bytes of text that a token stands for on its own. In a byte-level
+    /// Returns the bytes of text that a single token stands for. In a byte-level
     /// vocabulary they may be part of a character. A SentencePiece token keeps its
     /// leading space, which decoding would drop at the beginning of a text. Empty for an
     /// id without a token.
@@ -201,10 +201,10 @@ impl Tokenizer {
     }
 
     /// Returns the token that the file's template puts before every text, such as Llama's
-    /// `<s>`; `None` if it puts none there, as with GPT-2.
+    /// `<s>`; `None` if there is none, as for GPT-2.
     ///
     /// # Errors
-    /// [`Error::Model`] when the tokenizer's template fails.
+    /// [`Error::Model`] if the tokenizer's template fails.
     pub fn leading_token(&self) -> Result<Option<u32>> {
         let encoding = guarded(&self.inner.name, "cannot encode an empty text", || {
             self.inner.library.encode_fast("", true)
@@ -215,7 +215,7 @@ impl Tokenizer {
     /// Checks that the model has an embedding for every token.
     ///
     /// # Errors
-    /// [`Error::Model`] when the highest id is outside the model's vocabulary.
+    /// [`Error::Model`] if the highest id is outside the model's vocabulary.
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn check_vocab(&self, model_vocab_size: usize) -> Result<()> {
         match &self.inner.highest_id {
@@ -277,8 +277,8 @@ fn byte_tokens(decoder: &DecoderWrapper) -> ByteTokens {
 /// values from the file and panics on some files. The panic's own line still appears on
 /// stderr, and a build with `panic = "abort"` still aborts.
 fn guarded<T>(name: &str, doing: &str, call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
-    // Unwind safety: the only state that is used after a panic is the library's word
-    // cache, and that holds only complete entries.
+    // Unwind safety: after a panic, the only state still in use is the library's word
+    // cache, which holds only complete entries.
     let reason = match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => return Ok(value),
         Ok(Err(e)) => e.to_string(),

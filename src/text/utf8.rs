@@ -4,8 +4,9 @@ use std::str;
 
 /// A buffer that collects bytes and returns whole characters.
 ///
-/// However the bytes are divided, the output equals [`String::from_utf8_lossy`] over all
-/// of them: one U+FFFD for each part that cannot begin or continue a character.
+/// The output does not depend on the division of the bytes. It equals
+/// [`String::from_utf8_lossy`] of all of them: one U+FFFD for each part that cannot begin
+/// or continue a character.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Utf8Buffer {
     /// The beginning of a character: at most 3 bytes between calls.
@@ -13,7 +14,8 @@ pub(super) struct Utf8Buffer {
 }
 
 impl Utf8Buffer {
-    /// Adds `bytes`. Appends to `text` all that is complete or certainly invalid.
+    /// Adds `bytes`. Appends to `text` all characters that are complete or certainly
+    /// invalid.
     pub(super) fn push(&mut self, bytes: &[u8], text: &mut String) {
         self.pending.extend_from_slice(bytes);
         let mut rest = self.pending.as_slice();
@@ -29,8 +31,8 @@ impl Utf8Buffer {
             let (valid, broken) = rest.split_at(error.valid_up_to());
             text.push_str(str::from_utf8(valid).unwrap_or_default());
             rest = broken;
-            // `None` means that the bytes end inside a character that may still be
-            // completed.
+            // `None` means that the bytes end inside a character that may still become
+            // complete.
             let Some(n) = error.error_len() else { break };
             text.push(char::REPLACEMENT_CHARACTER);
             rest = &rest[n..];

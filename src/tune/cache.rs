@@ -1,5 +1,5 @@
-//! Cache files of tuned choices. There is one file for each model shape, adapter with
-//! driver, and version of the kernels.
+//! Cache files of tuned choices. There is one file for each combination of model shape,
+//! adapter, driver, and version of the kernels.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,8 +19,8 @@ const FORMAT: u32 = 1;
 /// Maximum file size in bytes; a larger file was not written by this program.
 const BYTES_MAX: u64 = 64 << 10;
 
-/// Setup for which choices are valid. A different adapter, driver, wgpu, program or model
-/// has separate choices in a separate file.
+/// The setup for which choices are valid. A different adapter, driver, wgpu, program or
+/// model has its own choices in its own file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Key {
@@ -175,7 +175,7 @@ pub fn store(dir: &Path, key: &Key, tuning: &Tuning) -> Result<PathBuf> {
     Ok(dir.join(name))
 }
 
-/// Checks whether [`store`] could write to `dir`; to be called before a search.
+/// Checks that [`store`] could write to `dir`. Call this before a search.
 ///
 /// # Errors
 /// [`Error::Io`] if it could not.

@@ -1,7 +1,7 @@
 //! The search for the fastest kernel candidates of a model on a device.
 //!
 //! [`run`] times the candidates that pass the canary, in turn, in the passes of a loaded
-//! model. [`cache`] stores the result in a file. A model that is loaded later takes its
+//! model. [`cache`] stores the result in a file. Models that are loaded later take their
 //! kernels from this file.
 
 pub mod cache;

@@ -51,8 +51,8 @@ pub struct Timed {
     pub candidate: &'static Candidate,
     /// Median nanoseconds of the operation in one decode step or one prefill chunk.
     pub median_ns: f64,
-    /// Number of samples; 1 for a candidate that is far slower than the best or has no
-    /// competitor.
+    /// Number of samples. It is 1 for a candidate that is far slower than the best or has
+    /// no competitor.
     pub n_samples: usize,
 }
 
@@ -67,7 +67,7 @@ pub struct OpTuning {
     pub chosen: &'static Candidate,
     /// All timed candidates, the fastest first.
     pub timed: Vec<Timed>,
-    /// Whether the time sufficed for every candidate.
+    /// Whether there was enough time for every candidate.
     pub complete: bool,
 }
 
@@ -84,10 +84,10 @@ impl OpTuning {
 /// Result of a search.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tuning {
-    /// Results for the model's operations in the order of [`Op::ALL`]; operations that
-    /// the time did not reach are missing.
+    /// Results for the model's operations in the order of [`Op::ALL`]. Operations that
+    /// were not reached in time are missing.
     pub ops: Vec<OpTuning>,
-    /// Whether the time reached all operations.
+    /// Whether all operations were reached in time.
     pub reached_all: bool,
     /// Candidates that failed the canary.
     pub dropped: Vec<Dropped>,
@@ -103,7 +103,7 @@ impl Tuning {
         self.ops.iter().map(|op| op.chosen).collect()
     }
 
-    /// Returns whether the time sufficed for every candidate of every operation.
+    /// Returns whether there was enough time for every candidate of every operation.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.reached_all && self.ops.iter().all(|op| op.complete)
@@ -111,14 +111,14 @@ impl Tuning {
 }
 
 /// Checks the implementations that the device can run, and times them in the passes of a
-/// loaded model. `held` is the GPU memory that the model already takes of its budget.
-/// `progress` receives each candidate before it runs; `cancel` ends the search between
+/// loaded model. `held` is the part of the memory budget that the model already takes.
+/// `progress` receives each candidate before it runs. `cancel` ends the search between
 /// two samples.
 ///
 /// # Errors
-/// [`Error::Cancelled`]; [`Error::Budget`] when the buffers do not fit into the memory
-/// budget; as [`crate::model::Dims::new`]; as [`Gpu::allocate`]. A faulty candidate is not
-/// an error: it is dropped.
+/// [`Error::Cancelled`]; [`Error::Budget`] if the buffers do not fit the memory budget;
+/// as [`crate::model::Dims::new`]; as [`Gpu::allocate`]. A faulty candidate is not an
+/// error: it is dropped.
 pub fn run(
     model: &Model,
     held: MemoryPlan,
@@ -132,7 +132,7 @@ pub fn run(
 /// Searches like [`run`], but only among the given `candidates` of each operation.
 ///
 /// # Errors
-/// The same as for [`run`].
+/// As [`run`].
 pub fn run_among(
     model: &Model,
     held: MemoryPlan,
@@ -192,12 +192,12 @@ struct Search<'a> {
     shapes: &'a Shapes,
     budget: Budget,
     trial: Trial<'a>,
-    /// Choices so far; the other operations use them while a candidate runs.
+    /// Choices so far. While a candidate runs, the other operations use them.
     choices: Choices,
     timestamps: Option<Timestamps>,
     started: Instant,
     /// Time after which no further candidate of the current operation is tried, so that
-    /// there is time to compare those already tried.
+    /// enough time remains to compare the candidates already tried.
     look_until: Instant,
     /// End of the current operation's time.
     until: Instant,
@@ -212,11 +212,11 @@ struct Contender {
     samples: Vec<f64>,
 }
 
-/// A candidate is not timed again if its first sample takes more than this many times the
-/// best one.
+/// A candidate is not timed again if its first sample takes more than this many times as
+/// long as the best one.
 const TOO_SLOW: f64 = 2.0;
 
-/// Minimum nanoseconds of a sample: short work is repeated. A sample then spans tens of
+/// Minimum nanoseconds of a sample. Shorter work is repeated. A sample then spans tens of
 /// timer ticks, and the start and end of a pass hardly count.
 const SAMPLE_NS: f64 = 300_000.0;
 const REPETITIONS_MAX: f64 = 64.0;
@@ -277,8 +277,8 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// Records a candidate, runs it once, since drivers finish compiling at the first
-    /// run, and takes a sample.
+    /// Records a candidate, runs it once, and takes a sample. Drivers finish its
+    /// compilation in the first run.
     fn first_sample(&mut self, candidate: &'static Candidate) -> Result<(Contender, f64)> {
         let mut choices = self.choices;
         choices.set(candidate);
@@ -290,8 +290,8 @@ impl Search<'_> {
         Ok((Contender { candidate, recorded, samples: Vec::new() }, first))
     }
 
-    /// Samples all contenders in turn until the operation's time is over. A disturbance
-    /// then affects all of them.
+    /// Samples all contenders in turn until the operation's time is over, so that a
+    /// disturbance affects all of them.
     fn rounds(&mut self, contenders: &mut [Contender]) -> Result<()> {
         let Some(first) = contenders.first() else { return Ok(()) };
         if contenders.len() < 2 {
@@ -342,7 +342,7 @@ fn in_order(
 }
 
 /// Returns the contender with the best median if it is clearly better than the default,
-/// otherwise the default. If the default is not a contender, the best one is returned.
+/// otherwise the default. If the default is not a contender, returns the best one.
 fn choose(default: &'static Candidate, contenders: &[Contender]) -> &'static Candidate {
     let median = |contender: &Contender| quantile(&contender.samples, 0.5);
     let best = contenders.iter().min_by(|a, b| median(a).total_cmp(&median(b)));
@@ -355,8 +355,8 @@ fn choose(default: &'static Candidate, contenders: &[Contender]) -> &'static Can
     }
 }
 
-/// Returns the nanoseconds of the shares in one step: by the GPU's clock if there is one,
-/// otherwise by the host's clock, including submit and wait.
+/// Returns the nanoseconds of the shares in one step. They are from the GPU's clock if
+/// there is one. Otherwise they are from the host's clock and include submit and wait.
 fn sample(
     gpu: &Gpu,
     timestamps: &mut Option<Timestamps>,

@@ -1,8 +1,8 @@
-//! Quantiles, and a test whether one set of times is better than another.
+//! Quantiles, and a test of whether one set of times is better than another.
 
-/// Returns the value below which a fraction `q` (0 to 1) of the samples is, interpolated
-/// linearly between neighbours (Hyndman and Fan 1996, type 7: the default of R and
-/// numpy), or 0 without samples.
+/// Returns the value below which a fraction `q` (0 to 1) of the samples is, with linear
+/// interpolation between neighbours (Hyndman and Fan 1996, type 7: the default of R and
+/// numpy). Returns 0 without samples.
 #[must_use]
 pub fn quantile(samples: &[f64], q: f64) -> f64 {
     let mut sorted = samples.to_vec();
@@ -14,17 +14,16 @@ pub fn quantile(samples: &[f64], q: f64) -> f64 {
     sorted[below] + (place - below as f64) * (sorted[above] - sorted[below])
 }
 
-/// Minimum number of rounds for a choice: quartiles of fewer samples mean little.
+/// Minimum number of rounds for a choice. Quartiles of fewer samples are unreliable.
 pub(super) const ROUNDS_MIN: usize = 5;
 
-/// Minimum relative gain of the median. A choice changes the last bits of a result, and a
-/// smaller gain is not worth that.
+/// Minimum relative gain of the median. A choice changes the last bits of a result, which
+/// is not worth a smaller gain.
 const GAIN_MIN: f64 = 0.03;
 
-/// Returns whether `samples` are better than those of the default, taken in the same
-/// rounds. The median must be lower by more than [`GAIN_MIN`]. The upper quartile must be
-/// below the default's lower quartile, so that noise which affects half of the samples
-/// does not decide.
+/// Returns whether `samples` are better than the default's samples from the same rounds.
+/// The median must be lower by more than [`GAIN_MIN`]. The upper quartile must be below
+/// the default's lower quartile, so noise in half of the samples does not decide.
 pub(super) fn is_better(samples: &[f64], default: &[f64]) -> bool {
     samples.len().min(default.len()) >= ROUNDS_MIN
         && quantile(samples, 0.5) < (1.0 - GAIN_MIN) * quantile(default, 0.5)

@@ -4,10 +4,10 @@ use super::data::U;
 use crate::kernels::Activation;
 use crate::reference;
 
-/// Maximum slope of any activation, reached by GELU.
+/// Maximum slope of any activation; GELU has it.
 pub(super) const STEEPEST: f64 = 1.13;
 
-/// Relative error of a soft cap, as documented in the shader.
+/// Relative error of a soft cap. The shader documents it.
 pub(super) const SOFT_CAP_ERROR: f64 = 1.5e-6;
 
 /// Returns the reference's function.
@@ -31,8 +31,8 @@ pub(super) fn function_error(activation: Activation, magnitude: f64) -> f64 {
         // near 1.
         Activation::Tanh => 8.0 * U,
         // x times a factor in [0, 1] whose absolute error is as above. The polynomial of
-        // erf adds 1.5e-7. The relative error of exp, 3 + 2|y| ulp, counts as at most
-        // y e^-y.
+        // erf adds 1.5e-7. The relative error of exp is 3 + 2|y| ulp, which counts as at
+        // most y e^-y.
         Activation::GeluTanh | Activation::Gelu | Activation::QuickGelu | Activation::Silu => {
             16.0 * U * magnitude
         }

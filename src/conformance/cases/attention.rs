@@ -23,12 +23,12 @@ pub struct AttentionCase {
     pub kv: KvShape,
     /// Position of the first row. The keys before it belong to earlier chunks.
     pub position: usize,
-    /// Number of rows. In a decode, each row is a separate sequence: row i sees the
+    /// Number of rows. In a decode, each row is a separate sequence, and row i sees the
     /// positions from page i up to `position`. In a packed pass, run i has i + 1 rows of
     /// one sequence. It begins at page i, and its last row is at `position`.
     pub n_rows: usize,
-    /// Factor of the queries. 1 spreads the weights over all keys; 40 concentrates them
-    /// on a few keys and gives scores of some hundreds.
+    /// Factor of the queries. 1 spreads the weights over all keys. 40 concentrates them
+    /// on a few keys and gives scores of several hundred.
     pub sharpness: f32,
     /// Number of positions that a row attends to.
     pub window: Option<usize>,
@@ -48,18 +48,18 @@ impl AttentionCase {
         sequence.start.max(sequence.end.saturating_sub(self.window.unwrap_or(usize::MAX)))..sequence.end
     }
 
-    /// Returns for each row of a prefill the sequence's positions up to it.
+    /// Returns the sequence's positions up to each row of a prefill.
     pub(super) fn chunk(&self) -> Vec<Range<usize>> {
         (0..self.n_rows).map(|row| 0..self.position + row + 1).collect()
     }
 
-    /// Returns for each row of a decode its sequence's positions up to it.
+    /// Returns the positions of its sequence up to each row of a decode.
     pub(super) fn batch(&self) -> Vec<Range<usize>> {
         let end = self.position + 1;
         (0..self.n_rows).map(|row| row.min(self.position / PAGE_SIZE) * PAGE_SIZE..end).collect()
     }
 
-    /// Returns for each row of a packed pass its sequence's positions up to it, run by
+    /// Returns the positions of its sequence up to each row of a packed pass, grouped by
     /// run.
     fn runs(&self) -> Vec<Vec<Range<usize>>> {
         let (mut left, mut runs) = (self.n_rows, Vec::new());
@@ -73,7 +73,7 @@ impl AttentionCase {
         runs
     }
 
-    /// Returns for each row of a packed pass its sequence's positions up to it.
+    /// Returns the positions of its sequence up to each row of a packed pass.
     pub(super) fn packed(&self) -> Vec<Range<usize>> {
         self.runs().concat()
     }
@@ -131,7 +131,7 @@ impl AttentionCase {
     }
 
     /// `sequences` are the positions up to each row. `batch` contains the rows if they
-    /// are not a chunk. `table` lists the pages of the page table.
+    /// are not a chunk. `table` lists the pages in the page table.
     fn prepare(
         &self,
         gpu: &Gpu,
@@ -205,8 +205,8 @@ impl AttentionCase {
     }
 }
 
-/// Returns a row that sees these positions. Its pages begin at `first_page` of the page
-/// table.
+/// Returns a row that sees these positions. Its pages begin at index `first_page` of the
+/// page table.
 fn row(seen: &Range<usize>, first_page: u32) -> Row {
     Row { position: seen.len() as u32 - 1, kv_len: seen.len() as u32, first_page, unused: 0 }
 }
@@ -244,10 +244,10 @@ impl Inputs {
         Inputs { q, k, v, pages: Pages::scattered(kv, kv_len, &mut random) }
     }
 
-    /// Returns the elements of the slabs. Positions before `first` and unused pages,
-    /// which no row sees, hold NaN values and large keys. Large keys would give scores
-    /// that count, while a NaN key can vanish in a maximum. The first page, whose entry
-    /// represents pages left behind by a window, is all NaN.
+    /// Returns the elements of the slabs. No row sees positions before `first` or unused
+    /// pages. They hold NaN values and large keys. A large key would give a score that
+    /// counts, whereas a NaN key can vanish in a maximum. The first page is all NaN. Its
+    /// entry stands for pages that fell out of a window.
     fn slabs(&self, kv: KvShape, first: usize) -> Vec<Vec<f32>> {
         let run = kv.n_kv_head * PAGE_SIZE * pad_row(kv.head_dim);
         let mut random = Random::new(8);
@@ -292,8 +292,8 @@ impl Inputs {
                 let (k, v) = (&self.k[elems.clone()], &self.v[elems]);
                 let relative = relative_error(&one_head, q, k);
                 for (d, &want) in want.iter().enumerate() {
-                    // The weights are normalized by their sum, so the error scales with
-                    // at most the largest |v|.
+                    // The weights are normalized by their sum, so the error is
+                    // proportional to at most the largest |v|.
                     let values = v.iter().skip(d).step_by(head_dim);
                     let largest = values.fold(0.0f64, |max, v| max.max(f64::from(v.abs())));
                     let want = f64::from(want);
@@ -307,8 +307,8 @@ impl Inputs {
 }
 
 /// Returns the relative error of the softmax weights. It counts twice: in the weighted
-/// values and in their sum. It comes from the scores' absolute error, from exp, from the
-/// sums and from the soft cap.
+/// values and in their sum. Its causes are the scores' absolute error, exp, the sums and
+/// the soft cap.
 fn relative_error(twin: &reference::Attention, q: &[f32], k: &[f32]) -> f64 {
     let scale = f64::from(twin.scale);
     let (mut magnitude, mut low, mut high) = (0.0f64, f64::INFINITY, f64::NEG_INFINITY);
@@ -318,7 +318,7 @@ fn relative_error(twin: &reference::Attention, q: &[f32], k: &[f32]) -> f64 {
         let score = twin.score(q, k);
         (low, high) = (low.min(score), high.max(score));
     }
-    // Weights below e^-15 do not matter, whatever the error of their exp.
+    // Weights below e^-15 do not matter, regardless of the error of their exp.
     let spread = (high - low).min(15.0);
     let n_keys = k.len() / q.len();
     let cap = twin.soft_cap.map_or(0.0, |_| SOFT_CAP_ERROR * high.abs().max(low.abs()));

@@ -1,5 +1,5 @@
-//! The minimum bytes and operations of a case, from which GB/s, GFLOP/s and the roofline
-//! are computed.
+//! The minimum bytes and operations of a case. GB/s, GFLOP/s and the roofline are
+//! computed from them.
 
 use std::ops::Range;
 
@@ -9,8 +9,8 @@ use super::{
 };
 use crate::kernels::NormForm;
 
-/// Minimum work of an operation by its shape. Padding, scratch and repeated reads do not
-/// count.
+/// Minimum work of an operation, from its shape. Padding, scratch and repeated reads do
+/// not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
     /// Bytes of the inputs, read once, and of the outputs, written once.
@@ -30,7 +30,7 @@ impl Case {
         let (bytes, flops) = match self {
             Case::Gemv(case) | Case::Gemm(case) => matmul(case),
             Case::NormGemv(case) => norm_gemv(case),
-            // Gate and up are read, one output is written.
+            // Gate and up are read, and one output is written.
             Case::Gated(GatedCase { n_rows, n, .. }) => (3 * n_rows * n * F32, n_rows * n),
             Case::Norm(case) => norm(case),
             Case::QkNorm(case) => qk_norm(case),
@@ -59,8 +59,8 @@ fn matmul(case: &MatmulCase) -> (usize, usize) {
     (read + written, 2 * m * n * k)
 }
 
-/// Returns the operations per element. Layer norm: mean (1), variance (3), scale and shift
-/// (4). RMS norm: mean of the squares (2), scale (2).
+/// Returns the operations per element. A layer norm has mean (1), variance (3), scale and
+/// shift (4). An RMS norm has mean of the squares (2) and scale (2).
 fn normalizing(form: NormForm) -> usize {
     match form {
         NormForm::Layer => 8,
@@ -68,7 +68,7 @@ fn normalizing(form: NormForm) -> usize {
     }
 }
 
-/// The norm, and the addition if there is one.
+/// Counts the norm, and the addition if there is one.
 fn norm(case: &NormCase) -> (usize, usize) {
     let elems = case.n_rows * case.n;
     let added = if case.accumulate { elems } else { 0 };
@@ -76,7 +76,7 @@ fn norm(case: &NormCase) -> (usize, usize) {
     (bytes, normalizing(case.form) * elems + added)
 }
 
-/// The norm, three operations per rotated element, and one table row per position.
+/// Counts the norm, three operations per rotated element, and one table row per position.
 fn qk_norm(case: &QkNormCase) -> (usize, usize) {
     let heads = case.n_rows * (case.n_head + case.n_kv_head);
     let (elems, rotated) = (heads * case.head_dim, case.rotated.unwrap_or(0));
@@ -95,7 +95,7 @@ fn kv_append(case: &KvAppendCase) -> (usize, usize) {
     (elems * (F32 + case.kv.dtype.size_bytes()), 0)
 }
 
-/// Each row computes, for every key that it sees, one product for the score and one for
+/// Counts, for each row and every key that it sees, one product for the score and one for
 /// the value. Keys that several rows see count once.
 fn attention(case: &AttentionCase, seen: Vec<Range<usize>>) -> (usize, usize) {
     let (rows, width) = (case.n_rows, case.kv.n_head * case.kv.head_dim);
@@ -125,7 +125,7 @@ fn norm_gemv(case: &NormGemvCase) -> (usize, usize) {
     (read + m * written * F32 - cached, 2 * m * n * n_embd + normalizing(norm) * m * n_embd)
 }
 
-/// The sums of each split are scaled and added.
+/// Counts the scaling and the addition of the sums of each split.
 fn reduce(case: &ReduceCase) -> (usize, usize) {
     let splits = case.n_splits();
     // A single split writes the output directly.

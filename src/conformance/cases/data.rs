@@ -21,7 +21,7 @@ pub(super) fn sum_error(n: usize) -> f64 {
     8.0 * (n as f64 + 1.0).sqrt() * U
 }
 
-/// Random numbers that are equal in every run.
+/// Random numbers that are the same in every run.
 pub(super) struct Random(ChaCha8Rng);
 
 impl Random {
@@ -50,7 +50,7 @@ impl Random {
     }
 }
 
-/// Rounds values to those that `dtype` can represent.
+/// Rounds values to numbers that `dtype` can represent.
 pub(super) fn rounded(dtype: DType, values: Vec<f32>) -> Vec<f32> {
     match dtype {
         DType::F16 => values.into_iter().map(|x| f16::from_f32(x).to_f32()).collect(),
@@ -106,8 +106,7 @@ pub(super) fn matrix(
     let mut pieces = Vec::new();
     let layout = MatrixLayout::preferred_by(gpu.capabilities().strategy);
     for (index, rows) in padded.chunks(piece_rows * n_columns).enumerate() {
-        // There is no guard after a piece, since the size of its binding is tested as
-        // well.
+        // There is no guard after a piece, because the size of its binding is tested too.
         let bytes = encode(dtype, &laid_out(layout, rows, n_columns));
         let buffer = gpu.allocate_with("weights", &bytes, MemoryGroup::Weights)?;
         pieces.push(Piece { first_row: index * piece_rows, n_rows: rows.len() / n_columns, buffer });
@@ -126,7 +125,7 @@ fn laid_out(layout: MatrixLayout, rows: &[f32], n_columns: usize) -> Vec<f32> {
     out
 }
 
-/// Uploads an input with guard words after it, so that reading past its end shows as NaN.
+/// Uploads an input with guard words after it. A read past its end then produces NaN.
 pub(super) fn input(gpu: &Gpu, name: &str, bytes: &[u8]) -> Result<GpuBuffer> {
     let mut padded = bytes.to_vec();
     padded.resize(bytes.len().next_multiple_of(4), 0);
@@ -134,7 +133,7 @@ pub(super) fn input(gpu: &Gpu, name: &str, bytes: &[u8]) -> Result<GpuBuffer> {
     gpu.allocate_with(name, &padded, MemoryGroup::Activations)
 }
 
-/// Uploads f32 values as [`input`] does.
+/// Uploads f32 values like [`input`].
 pub(super) fn floats(gpu: &Gpu, name: &str, values: &[f32]) -> Result<GpuBuffer> {
     input(gpu, name, bytemuck::cast_slice(values))
 }

@@ -21,10 +21,10 @@ pub struct KvAppendCase {
     /// Number of rows.
     pub n_rows: usize,
     /// Whether the rows are a batch. Each row is then a separate sequence, whose pages
-    /// begin at a separate place in the page table.
+    /// begin at a separate index of the page table.
     pub batch: bool,
-    /// Number planted in keys and values of some rows. If set, the f16 overflow flag is
-    /// bound.
+    /// Number planted in keys and values of some rows. If there is one, the f16 overflow
+    /// flag is bound.
     pub planted: Option<f32>,
 }
 
@@ -87,7 +87,7 @@ impl KvAppendCase {
         })
     }
 
-    /// Returns the batch row that appends at the same place as row `row` of a chunk.
+    /// Returns the batch row that appends at the same position as row `row` of a chunk.
     fn row(&self, row: usize) -> Row {
         let position = self.position + row;
         let first_page = row.min(position / PAGE_SIZE);
@@ -101,7 +101,7 @@ impl KvAppendCase {
     }
 
     /// Plants the number in the middle row and in the last row: in an element of the
-    /// first head's key and in one of the last head's value.
+    /// first head's key and in an element of the last head's value.
     fn plant(&self, qkv: &mut [f32]) {
         let Some(number) = self.planted else { return };
         let (width, row_width) = (self.kv.n_head * self.kv.head_dim, self.row_width());
@@ -111,7 +111,7 @@ impl KvAppendCase {
         }
     }
 
-    /// Returns the lowest position of a key, and of a value, that overflows f16.
+    /// Returns the lowest positions at which a key and a value overflow f16.
     fn noted(&self, qkv: &[f32]) -> [Option<usize>; 2] {
         let KvShape { n_head, n_kv_head, head_dim, .. } = self.kv;
         [n_head, n_head + n_kv_head].map(|head| {
@@ -145,7 +145,7 @@ impl KvAppendCase {
                 run.fill(Expected::exactly(0.0));
                 for (element, &want) in run.iter_mut().zip(&cache[at * kv.head_dim..][..kv.head_dim]) {
                     if kv.dtype == DType::F16 && reference::exceeds_f16(want) {
-                        // WGSL leaves the result open.
+                        // WGSL does not specify the result.
                         *element = Expected::Any;
                         continue;
                     }

@@ -31,7 +31,7 @@ const EXTREMES: [f32; 24] = [
     -12.0, 90.0, -90.0, 1e4, -1e4, -6e4,
 ];
 
-/// Meaning of the sums.
+/// The interpretation of the sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MatmulOutput {
     /// The sums are the output.
@@ -54,7 +54,7 @@ pub enum MatmulOutput {
 pub struct MatmulCase {
     /// Number of rows of x; 1 or a few for gemv.
     pub m: usize,
-    /// Output features; for a gated MLP, the features of the gate, and of up.
+    /// Output features. For a gated MLP, the number of features of the gate, and of up.
     pub n: Axis,
     /// Input features.
     pub k: Axis,
@@ -66,7 +66,7 @@ pub struct MatmulCase {
     pub activation: Activation,
     /// Bound of the soft cap after the activation.
     pub soft_cap: Option<f32>,
-    /// Meaning of the sums.
+    /// The interpretation of the sums.
     pub output: MatmulOutput,
     /// Whether the result is added to the output's previous content.
     pub accumulate: bool,
@@ -240,7 +240,7 @@ impl MatmulCase {
         let initial = if self.accumulate { pad_columns(&inputs.residual, self.n) } else { Vec::new() };
         let (output, out) =
             Output::new(gpu, "out", Format::Float(DType::F32), bytemuck::cast_slice(&initial), expected)?;
-        // The scratch has guard words after it; its content is not compared.
+        // The scratch has guard words after it. Its content is not compared.
         let scratch = |name, elems: usize| -> Result<Option<(Output, GpuBuffer)>> {
             let any = vec![Expected::Any; elems];
             let format = Format::Float(DType::F32);

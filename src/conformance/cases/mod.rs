@@ -2,7 +2,7 @@
 //!
 //! A case is an operation with its shape, types and flags. Inputs are random with a fixed
 //! seed and padded as described at [`crate::tensor::Axis`]. f16 weights and caches are
-//! rounded before the reference reads them, so that errors come only from f32 arithmetic.
+//! rounded before the reference reads them, so errors come only from f32 arithmetic.
 
 mod activation;
 mod attention;
@@ -79,8 +79,8 @@ pub enum Case {
 }
 
 impl Case {
-    /// Uploads the inputs of the case and records its kernels with the implementations
-    /// that `choices` names.
+    /// Uploads the inputs of the case and records its kernels with the implementations in
+    /// `choices`.
     ///
     /// # Errors
     /// The errors of [`Gpu::allocate`] and [`crate::gpu::Recorder::dispatch`].
@@ -134,7 +134,7 @@ impl Case {
     }
 
     /// Returns the implementations of the operation that a device can run. The list is
-    /// empty if the operation has only one implementation and needs no choice.
+    /// empty if the operation has only one implementation.
     #[must_use]
     pub fn candidates(&self, device: &Capabilities) -> Vec<&'static Candidate> {
         let all = self.op().map_or(&[][..], Op::candidates);

@@ -25,7 +25,7 @@ pub enum NormInput {
     Zero,
     /// All features equal: the variance is 0.
     Constant,
-    /// One feature of 30,000 per row, others below 1, as in residual streams.
+    /// One feature of 30,000 per row and others below 1, as in residual streams.
     Outlier,
 }
 
@@ -42,15 +42,16 @@ pub struct NormCase {
     pub n: usize,
     /// Values of the rows.
     pub input: NormInput,
-    /// Whether the result is added to the output's previous content; not for a layer norm.
+    /// Whether the result is added to the output's previous content; never for a layer
+    /// norm.
     pub accumulate: bool,
 }
 
 const EPSILON: f32 = 1e-5;
 
 /// Returns the relative error of an element of an RMS-normalized row of `n`. The sum's
-/// error counts half, since the sum is under a root. WGSL's `inverseSqrt` adds 2 units, and
-/// each product adds one.
+/// error counts half, because the sum is under a root. WGSL's `inverseSqrt` adds 2 units,
+/// and each product adds one.
 pub(super) fn rms_error(n: usize) -> f64 {
     0.5 * sum_error(n) + 8.0 * U
 }
@@ -97,8 +98,8 @@ impl NormCase {
 
     fn layer_expected(&self, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<[f64; 2]> {
         let want = reference::layer_norm(x, weight, bias, EPSILON);
-        // Relative error of the sums. After its correction, the mean has only an error of
-        // second order.
+        // Relative error of the sums. The corrected mean has only an error of second
+        // order.
         let error = sum_error(self.n);
         x.chunks(self.n)
             .zip(want.chunks(self.n))

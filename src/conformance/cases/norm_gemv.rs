@@ -26,13 +26,13 @@ pub enum Behind {
     Activation(Activation, usize),
     /// A gated MLP, with the given number of output features.
     Gated(Activation, usize),
-    /// The projection is q, k and v; k and v are appended to a cache.
+    /// The projection is q, k and v, and k and v are appended to a cache.
     Cache(KvShape),
-    /// Like `Cache` with f16 elements. The given number is planted in a key and in a
-    /// value, and the f16 overflow flag is bound.
+    /// Like `Cache` with f16 elements. The number is planted in a key and in a value, and
+    /// the f16 overflow flag is bound.
     Planted(KvShape, f32),
-    /// Like `Cache`, or like `Planted` if there is a number, but q and k are rotated over
-    /// the whole head.
+    /// Like `Cache`, or like `Planted` if there is a number. In addition, q and k are
+    /// rotated over the whole head.
     Rotated(KvShape, Option<f32>),
 }
 
@@ -77,7 +77,7 @@ impl NormGemvCase {
         if matches!(self.behind, Behind::Gated(..)) { 2 * n } else { n }
     }
 
-    /// Returns the cache that k and v are appended to, and the number planted there.
+    /// Returns the cache to which k and v are appended, and the number planted there.
     fn cache(&self) -> Option<(KvShape, Option<f32>)> {
         match self.behind {
             Behind::Activation(..) | Behind::Gated(..) => None,
@@ -94,15 +94,15 @@ impl NormGemvCase {
         }
     }
 
-    /// Returns row i of the batch: a sequence whose pages follow those of i others. It is
-    /// appended at position 17, the second position of its second page.
+    /// Returns row i of the batch. Its sequence's pages follow those of i other
+    /// sequences. It is appended at position 17, the second position of its second page.
     fn row(row: usize) -> Row {
         Row { position: 17, kv_len: 18, first_page: 2 * row as u32, unused: 0 }
     }
 
     /// Plants the number in the last element of the first head's key and of the last
-    /// head's value. In odd heads, no rotation affects that element. The number is the
-    /// element's bias, and its weights are zero.
+    /// head's value. In odd heads, no rotation affects that element. The element's bias
+    /// is the number, and its weights are zero.
     fn plant(&self, weights: &mut [f32], bias: &mut [f32]) {
         let Some((kv, Some(number))) = self.cache() else { return };
         let shape = row_of(kv);
@@ -122,7 +122,7 @@ impl NormGemvCase {
         let activate = function(self.activation());
         let sums = reference::gemm(&normed, weights, Some(bias), k, |sum| sum);
         let magnitudes = |values: &[f32]| values.iter().map(|x| x.abs()).collect::<Vec<f32>>();
-        // The error of the norm relative to its largest output: two sums of k terms, plus
+        // The error of the norm relative to its largest output: two sums of k terms, and
         // the rounding by weight and bias.
         let largest = normed.iter().fold(1.0f32, |max, x| max.max(x.abs()));
         let ones = vec![largest; normed.len()];
@@ -235,7 +235,7 @@ impl NormGemvCase {
         })
     }
 
-    /// Returns the expected output buffer. k and v may be written there or not.
+    /// Returns the expected output buffer. It may or may not contain k and v.
     fn expected_out(&self, expected: &[Expected]) -> Vec<Expected> {
         let axis = self.outputs();
         let width = axis.padded_len();
@@ -263,8 +263,7 @@ impl NormGemvCase {
     }
 }
 
-/// Returns the row of q, k and v for a cache. Heads are rotated as far as they consist of
-/// pairs.
+/// Returns the row of q, k and v for a cache. All whole pairs of a head are rotated.
 fn row_of(kv: KvShape) -> RotaryShape {
     let KvShape { n_head, n_kv_head, head_dim, .. } = kv;
     RotaryShape { n_head, n_kv_head, head_dim, rotary_dim: head_dim / 2 * 2 }
@@ -310,10 +309,10 @@ impl Cache {
                 let from = row * width + (shape.n_head + part * n_kv_head + head) * kv.head_dim;
                 for (element, &value) in run.iter_mut().zip(&expected[from..from + kv.head_dim]) {
                     *element = match value {
-                        // WGSL leaves the result open.
+                        // WGSL does not specify the result.
                         Expected::Value { want, .. } if exceeds_f16(kv, want) => Expected::Any,
                         Expected::Value { want, tolerance } => {
-                            // One unit of the cache's type, also for subnormal values.
+                            // One unit of the cache's type, including subnormal values.
                             let unit = want.abs() * rounding + rounding / f64::from(1 << 14);
                             Expected::Value { want, tolerance: tolerance + unit }
                         }

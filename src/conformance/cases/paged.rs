@@ -47,8 +47,8 @@ pub(super) struct Pages {
 
 impl Pages {
     /// Creates pages for `n_positions`. Consecutive pages are in different slabs, at
-    /// random places. Each slab has one page that belongs to no sequence. In the first
-    /// slab this is page 0, whose entry represents pages that a window has left behind.
+    /// random indices. Each slab has one page that belongs to no sequence. In the first
+    /// slab this is page 0, whose entry stands for pages that fell out of a window.
     pub(super) fn scattered(shape: KvShape, n_positions: usize, random: &mut Random) -> Self {
         let n_pages = n_positions.div_ceil(PAGE_SIZE);
         let pages_per_slab = n_pages.div_ceil(shape.n_slabs) + 1;
@@ -67,8 +67,8 @@ impl Pages {
         self.pages_per_slab * 2 * self.shape.n_kv_head * PAGE_SIZE * pad_row(self.shape.head_dim)
     }
 
-    /// Returns the slab of a position, and the index in it of a key/value head's first
-    /// element in k (part 0) or v (part 1).
+    /// Returns the slab of a position. Also returns the index in that slab of the first
+    /// element of a key/value head, in k (part 0) or v (part 1).
     pub(super) fn locate(&self, part: usize, position: usize, kv_head: usize) -> (usize, usize) {
         let (slab, page) = self.places[position / PAGE_SIZE];
         let run = (page * 2 + part) * self.shape.n_kv_head + kv_head;
@@ -86,8 +86,8 @@ pub(super) struct Flag {
 const TAG: usize = 7;
 
 impl Flag {
-    /// Creates the flag. `noted` is the lowest position of a key, and of a value, that
-    /// overflows f16. Initially the word of keys is empty. The word of values contains a
+    /// Creates the flag. `noted` contains the lowest positions at which a key and a value
+    /// overflow f16. Initially the word of keys is empty. The word of values contains a
     /// note with a higher tag, which a note of this append replaces.
     pub(super) fn new(gpu: &Gpu, noted: [Option<usize>; 2]) -> Result<Self> {
         let word = |tag: usize, position: usize| u32::MAX - (tag * POSITIONS_MAX + position) as u32;

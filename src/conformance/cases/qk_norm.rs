@@ -37,7 +37,8 @@ pub struct QkNormCase {
 const EPSILON: f32 = 1e-6;
 
 impl QkNormCase {
-    /// Creates a case of numbers up to 1 from position 0 on. Whole heads are rotated.
+    /// Creates a case of numbers up to 1, starting at position 0. Whole heads are
+    /// rotated.
     #[must_use]
     pub fn usual(n_rows: usize, n_head: usize, n_kv_head: usize, head_dim: usize) -> Self {
         let rotated = Some(head_dim / 2 * 2);
@@ -69,7 +70,7 @@ impl QkNormCase {
         (0..n_ctx).flat_map(row).collect()
     }
 
-    /// Returns the expected q, k and v of a row; v stays unchanged.
+    /// Returns the expected q, k and v of a row. v is unchanged.
     fn expected(&self, position: usize, row: &[f32], weights: &[Vec<f32>; 2]) -> Vec<Expected> {
         let (cos_sin, dim) = (self.cos_sin(position), self.head_dim);
         let (q, rest) = row.split_at(self.n_head * dim);

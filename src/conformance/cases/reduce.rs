@@ -28,8 +28,8 @@ pub struct ReduceCase {
 }
 
 impl ReduceCase {
-    /// Returns the number of splits in use: as few as possible, of equal sizes in whole
-    /// pages, from the page of the first visible position on.
+    /// Returns the number of splits in use. There are as few as possible, of equal sizes
+    /// in whole pages, starting at the page of the first visible position.
     pub(super) fn n_splits(&self) -> usize {
         let first = self.kv_len.saturating_sub(self.window.unwrap_or(self.kv_len)) / PAGE_SIZE * PAGE_SIZE;
         let n_keys = self.kv_len - first;

@@ -68,7 +68,7 @@ impl RotaryShape {
             for (i, &[cos, sin]) in cos_sin.iter().enumerate() {
                 let [cos, sin] = [cos, sin].map(|x| f64::from(x.abs()));
                 let [(a, error_a), (b, error_b)] = [before[2 * i], before[2 * i + 1]];
-                // Two products and their sum, of values that are themselves rounded.
+                // Two products and their sum. The inputs are themselves rounded.
                 let rounding = 4.0 * U * (a.abs() + b.abs());
                 for (j, through) in
                     [cos * error_a + sin * error_b, sin * error_a + cos * error_b].into_iter().enumerate()

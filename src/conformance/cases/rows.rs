@@ -1,4 +1,4 @@
-//! Cases of the operations on rows: embedding, argmax.
+//! Cases of the operations on rows: embedding and argmax.
 
 use std::fmt;
 
@@ -121,7 +121,7 @@ pub enum ArgmaxInput {
     Negative,
     /// Two equal maxima, a third of the row apart.
     Ties,
-    /// -0 in the first place and +0 in all others: all are equal.
+    /// -0 in the first place and +0 in all others. All are equal.
     Zeros,
     /// All minus infinity except one.
     OneFinite,
@@ -171,8 +171,8 @@ impl ArgmaxCase {
         logits
     }
 
-    /// Prepares two rows, the second one reversed, with NaN between them. Reading past
-    /// the end of a row then raises the flag.
+    /// Prepares two rows, the second one reversed, with NaN between them. A read past the
+    /// end of a row then raises the flag.
     pub(super) fn prepare(&self, gpu: &Gpu, case: String) -> Result<Prepared> {
         let row = self.logits();
         let reversed: Vec<f32> = row.iter().rev().copied().collect();

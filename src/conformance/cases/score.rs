@@ -17,10 +17,10 @@ pub enum ScoreInput {
     Random,
     /// All equal.
     Equal,
-    /// One logit about ten above the others, where the error of exp has the greatest
-    /// weight.
+    /// One logit about ten above the others, where the error of exp has the largest
+    /// effect.
     Peak,
-    /// One logit a hundred above the others: practically certain.
+    /// One logit a hundred above the others, which is practically certain.
     Certain,
     /// Alternating between 1e30 and -1e30; in the first row, between the largest and the
     /// smallest f32.
@@ -53,7 +53,7 @@ pub struct ScoreCase {
 /// First row of targets and of results.
 const FIRST_ROW: usize = 2;
 /// Maximum additions that a term passes through, for up to 2^17 logits: within a block,
-/// over blocks, within a vec4, within a block of partial results, over these blocks.
+/// over blocks, within a vec4, within a block of partial results, and over these blocks.
 const ADDITIONS: f64 = 16.0 + 16.0 + 4.0 + 8.0 + 16.0;
 /// Maximum size of an ulp relative to a value.
 const ULP: f64 = 2.0 * U;
@@ -87,7 +87,7 @@ impl ScoreCase {
         logits
     }
 
-    /// Returns the target of a row: first the two ends, then arbitrary ones.
+    /// Returns the target of a row: the two ends for the first rows, then arbitrary ones.
     fn target(&self, row: usize) -> usize {
         match row {
             0 => 0,
@@ -159,7 +159,7 @@ fn expected(logits: &[f32], target: usize) -> [Expected; 4] {
         .iter()
         .map(below)
         .fold((0.0, 0.0), |(sum, distances), x| (sum + x.exp(), distances - x * x.exp()));
-    // exp is applied once in a chunk's sum and once in the merge of chunks; its argument
+    // exp is applied once in a chunk's sum and once in the merge of chunks. Its argument
     // is rounded.
     let weights = 2.0 * (3.0 + 2.0 * distances / sum) * ULP + distances / sum * U;
     let log = (3.0 * ULP * sum.ln()).max(2.0f64.powi(-21));

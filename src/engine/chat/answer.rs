@@ -9,14 +9,15 @@ use crate::error::{Error, Result};
 /// An answer in progress: an iterator over pieces of text.
 ///
 /// The message and its answer join the conversation when the answer ends or is dropped,
-/// even if it was cut short. A turn is undone if it failed, or if it was cancelled before
-/// any text arrived: the conversation then has the messages from before.
+/// even if the answer was cut short. A turn is undone if it failed, or if it was
+/// cancelled before any text arrived. The conversation then has only the earlier
+/// messages.
 #[must_use = "an answer is generated only while it is read"]
 pub struct Answer<'c> {
     chat: &'c mut Chat,
     generation: Option<Generation>,
     text: String,
-    /// The messages before this turn, including any that were dropped for it.
+    /// The messages before this turn, including messages that were dropped for it.
     before: Vec<Message>,
     failed: bool,
     reused_tokens: usize,
@@ -66,13 +67,13 @@ impl<'c> Answer<'c> {
         &self.text
     }
 
-    /// Ends the answer, if it has not ended yet, adds it to the conversation, and returns
+    /// Ends the answer if it has not ended yet, adds it to the conversation, and returns
     /// its statistics.
     ///
     /// # Errors
     /// As [`crate::Session::advance`], because the last tokens of an answer that was cut
-    /// short may still have to run. The answer is kept, and the next turn runs the whole
-    /// conversation again.
+    /// short may not have run yet. After an error the answer is kept, and the next turn
+    /// runs the whole conversation again.
     pub fn finish(mut self) -> Result<TurnStats> {
         self.close()
     }

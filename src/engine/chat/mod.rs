@@ -1,9 +1,10 @@
-//! Conversations: messages, their prompt, and reuse of the part that is already cached.
+//! Conversations: messages, their prompt, and reuse of the cached part.
 //!
-//! The tokens of an answer are those that the model chose. Usually the tokenizer makes the same
-//! tokens from its text; otherwise the part that differs runs again. Answers end at the union
-//! of the ids in generation_config.json or config.json, the `eos_token` of
-//! tokenizer_config.json, and the special token that the template writes after a probe answer.
+//! The tokens of an answer are the ids that the model chose. Usually the tokenizer makes
+//! the same tokens from the answer's text. Otherwise the part that differs runs again. An
+//! answer ends at any of these ids: the end ids in generation_config.json (or else
+//! config.json), the `eos_token` of tokenizer_config.json, and the special token that the
+//! template writes after a probe answer.
 
 mod answer;
 
@@ -45,8 +46,7 @@ impl Message {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ChatOverflow {
     /// The message is refused with an error, and the conversation stays unchanged. An
-    /// answer that reaches the end of the context ends there, with
-    /// [`FinishReason::Length`].
+    /// answer that reaches the end of the context ends with [`FinishReason::Length`].
     #[default]
     Stop,
     /// Drops the oldest turns after the system message, until the prompt leaves enough of
@@ -60,7 +60,7 @@ pub enum ChatOverflow {
 pub struct TurnStats {
     /// Tokens of the whole conversation before the answer.
     pub prompt_tokens: usize,
-    /// The part of these that had run before: their keys and values were in the cache.
+    /// Prompt tokens that were already in the cache.
     pub reused_tokens: usize,
     /// Time from the call of [`Chat::send`] to the first token; `None` if there was none.
     pub first_token: Option<Duration>,
@@ -68,14 +68,15 @@ pub struct TurnStats {
     pub generated_tokens: usize,
     /// Time from the first token to the end.
     pub generation: Duration,
-    /// Why the answer ended; `None` if the caller stopped reading.
+    /// The reason why the answer ended; `None` if the caller stopped reading.
     pub finish: Option<FinishReason>,
     /// Messages that were dropped to free context.
     pub dropped_messages: usize,
 }
 
 impl TurnStats {
-    /// Generated tokens per second, without the first, which came with the prompt.
+    /// Generated tokens per second, excluding the first token, which came with the
+    /// prompt.
     #[must_use]
     pub fn generation_rate(&self) -> f64 {
         self.generated_tokens.saturating_sub(1) as f64 / self.generation.as_secs_f64()
@@ -84,10 +85,10 @@ impl TurnStats {
 
 /// A conversation with a model.
 ///
-/// Each turn renders all messages with the model's chat template. Tokens that the rendering
-/// shares with the previous turn's tokens do not run again, so a turn costs only its own
-/// length. If a template changes what it wrote before (some remove an earlier answer's
-/// thoughts), the conversation runs again from that point.
+/// Each turn renders all messages with the model's chat template. Tokens that the
+/// rendering shares with the previous turn do not run again, so a turn costs only its own
+/// length. A template may change what it wrote before; some remove the thoughts of an
+/// earlier answer. The conversation then runs again from that point.
 ///
 /// ```no_run
 /// use wgpt::{Engine, GenerateOptions};
@@ -155,14 +156,14 @@ impl Chat {
         &self.messages
     }
 
-    /// Replaces the conversation. The cached part that both have in common is reused.
+    /// Replaces the conversation. The common beginning stays cached and is reused.
     pub fn set_messages(&mut self, messages: Vec<Message>) {
         self.messages = messages;
     }
 
     /// Sets the system message, which precedes all others, or removes it. The other
-    /// messages stay. Whether the model supports a system message is only checked by the
-    /// next [`Chat::send`].
+    /// messages stay. Only the next [`Chat::send`] checks whether the model supports a
+    /// system message.
     pub fn set_system(&mut self, text: Option<&str>) {
         if self.system().is_some() {
             self.messages.remove(0);
@@ -184,7 +185,7 @@ impl Chat {
         self.last = None;
     }
 
-    /// Sets the reaction to a full context.
+    /// Sets the reaction to a conversation that no longer fits the context.
     pub fn set_overflow(&mut self, overflow: ChatOverflow) {
         self.overflow = overflow;
     }

@@ -1,4 +1,4 @@
-//! What a model's files say about conversations: chat templates and end-of-turn tokens.
+//! The conversation data of a model's files: chat templates and end-of-turn tokens.
 
 use super::ModelFiles;
 use crate::checkpoint::TokenizerConfig;
@@ -20,8 +20,9 @@ impl ModelFiles {
         Ok(self.tokenizer_config.get_or_init(|| config))
     }
 
-    /// The model's chat template. A name selects one of the model's templates, or else one
-    /// of wgpt's own ([`ChatTemplate::BUILT_IN`]).
+    /// The model's chat template. A name selects one of the model's templates. If the
+    /// model has none of that name, it selects one of wgpt's own
+    /// ([`ChatTemplate::BUILT_IN`]).
     ///
     /// # Errors
     /// [`Error::Input`] if the model has no template or no template has that name; the
@@ -67,9 +68,9 @@ impl ModelFiles {
         ChatTemplate::new(name, source, self.tokenizer_config()?.special_tokens())
     }
 
-    /// Tokens that end an answer, by rising id: the tokens that end any text
-    /// ([`ModelFiles::eos_token_ids`]), the `eos_token` of `tokenizer_config.json`, and the
-    /// special token that the template writes after an answer.
+    /// Tokens that end an answer, in ascending order of id: the tokens that end any text
+    /// ([`ModelFiles::eos_token_ids`]), the `eos_token` of `tokenizer_config.json`, and
+    /// the special token that the template writes after an answer.
     ///
     /// # Errors
     /// As [`ModelFiles::tokenizer_config`] and [`ModelFiles::tokenizer`].

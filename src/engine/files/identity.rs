@@ -45,7 +45,7 @@ impl ModelFiles {
     /// reads all weights.
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::Model`] when a file cannot be read or has become shorter.
+    /// [`Error::Io`] or [`Error::Model`] if a file cannot be read or has become shorter.
     pub fn sha256(&self) -> Result<&str> {
         if let Some(digest) = self.weights_sha256.get() {
             return Ok(digest);
@@ -57,7 +57,7 @@ impl ModelFiles {
     /// The model's identity. The first call reads all weights.
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::Model`] when a file cannot be read or has become shorter.
+    /// [`Error::Io`] or [`Error::Model`] if a file cannot be read or has become shorter.
     pub(in crate::engine) fn identity(&self) -> Result<&Identity> {
         if let Some(identity) = self.identity.get() {
             return Ok(identity);
@@ -67,11 +67,11 @@ impl ModelFiles {
         Ok(self.identity.get_or_init(|| Identity { weights_sha256, tokenizer_sha256, config_sha256 }))
     }
 
-    /// How a model of another identity differs from this one, as far as the small files
-    /// tell: the weights are not read.
+    /// Returns how a model of another identity differs from this one, according to the
+    /// small files. The weights are not read.
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::Model`] when a file cannot be read.
+    /// [`Error::Io`] or [`Error::Model`] if a file cannot be read.
     pub(in crate::engine) fn difference_in_small_files(
         &self,
         other: &Identity,

@@ -71,10 +71,10 @@ impl ModelFiles {
         Self::within(Folder::Dir(dir.to_owned()), name, |_| Checkpoint::open_file(file))
     }
 
-    /// Takes a model's files from anywhere: from memory, from an archive, from an
-    /// application's own storage. `files` are the names in a model directory with their
-    /// bytes; `config.json` and `model.safetensors` (or an index and its shards) must be
-    /// among them. Messages call the directory `name`.
+    /// Accepts a model's files from any source: from memory, from an archive, from an
+    /// application's own storage. `files` contains the names in a model directory with
+    /// their bytes. `config.json` and `model.safetensors` (or an index and its shards)
+    /// are required. Messages call the directory `name`.
     ///
     /// ```no_run
     /// # fn main() -> wgpt::Result<()> {
@@ -138,9 +138,9 @@ impl ModelFiles {
         Self::from_sources("demo", DEMO)
     }
 
-    /// A model with random weights, computed from `seed` during loading: for measuring
-    /// speed and memory of any shape without files. It has no tokenizer. The same seed
-    /// gives the same weights on every machine.
+    /// A model with random weights, which are computed from `seed` during loading. It
+    /// serves to measure speed and memory of any shape without files. It has no
+    /// tokenizer. The same seed gives the same weights on every machine.
     ///
     /// # Errors
     /// [`Error::Tensor`] for a shape whose size in bytes exceeds 2^64.
@@ -173,8 +173,8 @@ impl ModelFiles {
         }
     }
 
-    /// The directory's name, "demo", or the shape of the random weights. For
-    /// [`ModelFiles::open_weights`] the file's name without its extension.
+    /// The directory's name, "demo", or the shape of the random weights. After
+    /// [`ModelFiles::open_weights`] it is the file's name without its extension.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -192,7 +192,7 @@ impl ModelFiles {
         self.config.n_parameters()
     }
 
-    /// Number of tokens that the model distinguishes.
+    /// Number of tokens in the model's vocabulary.
     #[must_use]
     pub fn vocab_size(&self) -> usize {
         self.config.vocab_size
@@ -230,15 +230,16 @@ impl ModelFiles {
         &self.generation
     }
 
-    /// The token that replaces an empty prompt: from generation_config.json, else from
-    /// config.json, else the first end token, since GPT-2's documents begin with it.
+    /// The token that replaces an empty prompt: from generation_config.json, or else from
+    /// config.json. If neither names one, it is the first end token, because GPT-2's
+    /// documents begin with it.
     #[must_use]
     pub fn bos_token_id(&self) -> Option<u32> {
         let named = self.generation.bos_token_id.or(self.config.bos_token_id);
         named.or(self.eos_token_ids().first().copied())
     }
 
-    /// The tokens that end a text: from generation_config.json, else from config.json.
+    /// The tokens that end a text: from generation_config.json, or else from config.json.
     #[must_use]
     pub fn eos_token_ids(&self) -> &[u32] {
         self.generation.eos_token_id.as_deref().unwrap_or(&self.config.eos_token_ids)
@@ -253,7 +254,7 @@ impl ModelFiles {
     /// The tokenizer. The first call reads it.
     ///
     /// # Errors
-    /// [`Error::Io`] without a `tokenizer.json`, [`Error::Input`] for random weights,
+    /// [`Error::Io`] without a `tokenizer.json`; [`Error::Input`] for random weights;
     /// [`Error::Model`] for a damaged tokenizer or one with ids outside the vocabulary.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         if let Some(tokenizer) = self.tokenizer.get() {

@@ -7,9 +7,9 @@ use crate::error::Result;
 use crate::sampling::{TokenLogprobs, token_logprobs};
 
 impl Generation {
-    /// Lets a text continue that ended with an error, for example once the engine has
-    /// another device ([`crate::Engine::rebind`]) or memory is free again. The next piece
-    /// is the one that failed. Does nothing if the text ended for another reason.
+    /// Allows a text that ended with an error to continue, for example when the engine
+    /// has another device ([`crate::Engine::rebind`]) or memory is free again. The next
+    /// piece is the one that failed. Does nothing if the text ended for another reason.
     pub fn resume(&mut self) {
         self.ended &= self.finish.is_some();
     }

@@ -36,7 +36,7 @@ pub struct Generation {
     n_prompt: usize,
     /// Tokens of the prompt that the session had already evaluated.
     n_cached: usize,
-    /// Where the session's tokens start in `history`.
+    /// Index in `history` of the session's first token.
     start: usize,
     finish: Option<FinishReason>,
     ended: bool,
@@ -46,7 +46,7 @@ pub struct Generation {
     report: StepReport,
 }
 
-/// The parts of a generation whose creation may fail.
+/// The parts of a generation that can fail to be created.
 struct Start {
     /// The session's tokens and the prompt.
     history: Vec<u32>,
@@ -118,7 +118,7 @@ impl Generation {
         Self::start(engine, session, prompt, options).map_err(|failed| failed.0)
     }
 
-    /// Like [`Generation::new`], but an error returns the session.
+    /// Like [`Generation::new`], but an error also returns the session.
     pub(super) fn start(
         engine: &Engine,
         mut session: Session,
@@ -155,20 +155,20 @@ impl Generation {
         })
     }
 
-    /// The prompt's tokens, preceded by the tokens that the session held at the start. If
-    /// there were none at all, this is the model's begin token.
+    /// The session's tokens at the start, followed by the prompt. If there were none,
+    /// this is the model's begin token.
     #[must_use]
     pub fn prompt_tokens(&self) -> &[u32] {
         &self.history[..self.n_prompt]
     }
 
-    /// The tokens generated so far, without the end token.
+    /// The generated tokens so far, without the end token.
     #[must_use]
     pub fn tokens(&self) -> &[u32] {
         &self.history[self.n_prompt..]
     }
 
-    /// Why the text ended; `None` while it is running.
+    /// The reason why the text ended; `None` while it is running.
     #[must_use]
     pub fn finish_reason(&self) -> Option<FinishReason> {
         self.finish
@@ -203,8 +203,8 @@ impl Generation {
         }
     }
 
-    /// Stops and returns the session, holding the prompt and generated tokens that fit the
-    /// context. Tokens not yet evaluated are evaluated now. The cancel flag and the time
+    /// Stops and returns the session. It holds the prompt and generated tokens that fit
+    /// the context. Tokens that have not run are run now. The cancel flag and the time
     /// limit no longer apply.
     ///
     /// # Errors

@@ -40,18 +40,18 @@ pub struct GenerateOptions {
     pub logprobs: Option<usize>,
     /// The reaction to a full context.
     pub overflow: Overflow,
-    /// Length of the drafts for prompt lookup, at most [`crate::Engine::batch_size`] minus
-    /// one. A draft copies the tokens that followed an earlier occurrence of the text's
-    /// last tokens, and is verified in one pass. The result has the same tokens (without
-    /// `deterministic` except for ties within the last digits of the logits). Text that
-    /// repeats itself generates faster. Requires plain greedy sampling without
+    /// Length of the drafts for prompt lookup, at most [`crate::Engine::batch_size`]
+    /// minus one. A draft copies the tokens that followed an earlier occurrence of the
+    /// text's last tokens. One pass verifies it. Repetitive text is generated faster,
+    /// with the same tokens. Without `deterministic`, tokens may differ where logits tie
+    /// within their last digits. Requires plain greedy sampling without
     /// log-probabilities.
     pub prompt_lookup: Option<usize>,
     /// A flag that ends the generation; any thread may raise it.
     pub cancel: Option<CancelFlag>,
     /// Time limit for prompt and text together, from the call that starts the generation.
-    /// The text then ends with [`FinishReason::Timeout`]. A prompt stops after the chunk in
-    /// progress, so there may be no token at all.
+    /// After it, the text ends with [`FinishReason::Timeout`]. A prompt ends after the
+    /// chunk in progress, so there may be no token at all.
     pub timeout: Option<Duration>,
 }
 
@@ -95,7 +95,7 @@ impl GenerateOptions {
     }
 }
 
-/// Why a text ended.
+/// The reason why a text ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinishReason {
     /// The model chose an end-of-text token.
@@ -111,7 +111,7 @@ pub enum FinishReason {
 }
 
 impl FinishReason {
-    /// The name used in reports; both ways of stopping are "stop".
+    /// The name used in reports. Both an end token and a stop string are "stop".
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -126,10 +126,10 @@ impl FinishReason {
 /// One piece of text from a [`crate::Generation`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Piece {
-    /// The chosen token. `None` in the last piece if that only contains held-back text.
+    /// The chosen token. `None` for a last piece that contains only held-back text.
     pub token: Option<u32>,
-    /// Text that is certain by now: whole characters, and no part of a stop string. Empty
-    /// if the model has no tokenizer.
+    /// Text that can no longer change: whole characters, and no part of a stop string.
+    /// Empty if the model has no tokenizer.
     pub text: String,
     /// Log-probabilities of the token and of the most probable ones, if requested.
     pub logprobs: Option<TokenLogprobs>,
@@ -157,7 +157,8 @@ impl Timings {
         self.prompt_tokens as f64 / self.prompt.as_secs_f64()
     }
 
-    /// Generated tokens per second, without the first, which came with the prompt.
+    /// Generated tokens per second, excluding the first token, which came with the
+    /// prompt.
     #[must_use]
     pub fn generation_rate(&self) -> f64 {
         self.generated_tokens.saturating_sub(1) as f64 / self.generation.as_secs_f64()

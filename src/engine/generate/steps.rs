@@ -1,5 +1,5 @@
-//! One step of a generation: a piece of text, or as much work towards it as a frame budget
-//! allows.
+//! One step of a generation. It returns a piece of text, or ends when the frame budget is
+//! used up.
 
 use std::time::{Duration, Instant};
 
@@ -21,16 +21,16 @@ pub enum GenerationStep {
 }
 
 impl Generation {
-    /// Works on the next piece until the budget is used up: [`crate::Session::step`] runs
+    /// Works on the next piece until the budget is used up. [`crate::Session::step`] runs
     /// the pending tokens, then the CPU samples a token.
     ///
-    /// The pieces are the same as the iterator's, and the iterator may continue where steps
-    /// stopped. Prompt lookup and steps ahead do not work within a budget, so from the first
-    /// step on each token takes its own pass. Tokens that were computed in advance but not
-    /// returned are computed again, from the same random numbers.
+    /// The pieces equal those of the iterator, and the iterator may continue after any
+    /// step. Prompt lookup and steps ahead do not work within a budget, so from the first
+    /// step on each token takes its own pass. Tokens that were computed in advance but
+    /// not returned are computed again from the same random numbers.
     ///
     /// # Errors
-    /// As the iterator's; the text then ends, unless [`Generation::resume`] is called.
+    /// As the iterator. The text then ends, unless [`Generation::resume`] is called.
     pub fn step(&mut self, budget: Budget) -> Result<GenerationStep> {
         if self.ended {
             return Ok(GenerationStep::Ended);
@@ -109,7 +109,7 @@ impl Generation {
 
     fn next_piece(&mut self) -> Result<Option<Piece>> {
         while self.session.remaining() > 0 {
-            // A step stopped in the middle of a pass.
+            // An earlier step stopped in the middle of a pass.
             match self.step_within(Budget::new(Duration::MAX))? {
                 GenerationStep::Working(_) => {}
                 GenerationStep::Piece(piece) => return Ok(Some(piece)),

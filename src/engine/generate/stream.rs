@@ -11,16 +11,18 @@ use crate::engine::CancelFlag;
 use crate::engine::worker::{Outlet, Worker};
 use crate::error::Result;
 
-/// Pieces that are buffered for the consumer. Enough to keep the GPU busy while an
-/// interface draws a frame; few enough that an unread text does not run far ahead.
+/// Number of pieces that are buffered for the consumer. It is large enough to keep the
+/// GPU busy while an interface draws a frame, and small enough that an unread text does
+/// not run far ahead.
 const PIECES_AHEAD: usize = 4;
 
 /// A running generation as a stream of pieces, for any executor. It can also be polled by
 /// hand once per frame ([`std::task::Waker::noop`]).
 ///
-/// It runs on a separate thread, which starts at the first poll and waits while four pieces
-/// are unread. Dropping the stream cancels it: the thread ends within a prompt chunk or a
-/// token. [`GenerationStream::finish`] waits for that.
+/// It runs on a separate thread, which starts at the first poll and waits while four
+/// pieces are unread. Dropping the stream cancels the generation. The thread then ends
+/// after the prompt chunk or the token in progress. [`GenerationStream::finish`] waits
+/// for the thread.
 #[must_use = "a stream does nothing unless it is polled"]
 pub struct GenerationStream {
     state: State,
@@ -40,8 +42,8 @@ impl GenerationStream {
         GenerationStream { state: State::Idle(Box::new(generation)), abandoned: CancelFlag::default() }
     }
 
-    /// The generation, before the first poll and after the end: its tokens, why it ended,
-    /// how long it took. `None` in between.
+    /// The generation, with its tokens, finish reason and timings. `None` between the
+    /// first poll and the end.
     #[must_use]
     pub fn generation(&self) -> Option<&Generation> {
         match &self.state {
@@ -50,9 +52,9 @@ impl GenerationStream {
         }
     }
 
-    /// Ends the stream, cancels the text if it is still running, and waits for its thread.
-    /// Unread pieces are dropped. Returns `None` if the thread could not start. A panic of
-    /// the thread resumes here.
+    /// Ends the stream and waits for its thread. A running text is cancelled, and unread
+    /// pieces are dropped. Returns `None` if the thread could not start. A panic of the
+    /// thread resumes here.
     #[must_use]
     pub fn finish(mut self) -> Option<Generation> {
         self.abandon();

@@ -1,4 +1,4 @@
-//! The format. A file is written completely or not at all; every count is checked on
+//! The file format. A file is written completely or not at all. Every count is checked on
 //! reading.
 
 use std::fs::File;
@@ -70,7 +70,7 @@ impl Header {
     }
 }
 
-/// Where a saved session goes.
+/// The destination of a saved session.
 pub(super) enum Target {
     File(NewFile),
     Bytes(Vec<u8>),
@@ -200,7 +200,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Compares the digest of everything that was read.
+    /// Verifies the digest of everything that was read.
     pub(super) fn finish(mut self) -> Result<()> {
         let found: [u8; DIGEST_BYTES] = self.hasher.clone().finalize().into();
         let mut expected = [0; DIGEST_BYTES];

@@ -1,4 +1,4 @@
-//! Sessions in files: the tokens, with their keys and values as stored on the GPU.
+//! Saved sessions: the tokens, with their keys and values as stored on the GPU.
 //!
 //! All numbers are little-endian:
 //!
@@ -18,9 +18,9 @@
 //! that fell out of a layer's window are left out.
 //!
 //! The length follows from the header, so a truncated file is detected before its content
-//! is used. Pages are copied through a few MiB of host memory. An engine that would compute
-//! other keys and values (another type of cache or weights, another arithmetic mode) uses
-//! only the tokens.
+//! is used. Pages are copied through a few MiB of host memory. If an engine would compute
+//! other keys and values (because of another type of cache or weights, or another
+//! arithmetic mode), it uses only the tokens.
 
 mod format;
 
@@ -56,9 +56,9 @@ impl Session {
     /// values. The new file replaces an existing one only when it is complete. It contains
     /// the text unencrypted.
     ///
-    /// The first call reads all weights to compute their hash. Other sessions may run while
-    /// pages are copied. Only the tokens are written if the engine has moved to another
-    /// device and the session was not used since.
+    /// The first call reads all weights to compute their hash. Other sessions may run
+    /// while pages are copied. If the engine has moved to another device and the session
+    /// has not been used since, only the tokens are written.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be written; the device errors of
@@ -67,8 +67,8 @@ impl Session {
         self.write(|| NewFile::create(path.as_ref()).map(Target::File)).map(|_| ())
     }
 
-    /// Returns the bytes that [`Session::save`] would write, for an application that keeps
-    /// them elsewhere; [`Engine::restore_bytes`] reads them.
+    /// Returns the bytes that [`Session::save`] would write, for an application that
+    /// stores them elsewhere. [`Engine::restore_bytes`] reads them.
     ///
     /// # Errors
     /// The device errors of [`Session::advance`].
@@ -118,14 +118,14 @@ impl Session {
 }
 
 impl Engine {
-    /// Reads a session that [`Session::save`] wrote, with this engine or with any other
-    /// that has the same model. Device, chunk size and context may differ. The session
+    /// Reads a session that [`Session::save`] wrote. The engine that saved it must have
+    /// had the same model. Device, chunk size and context may differ. The session
     /// continues as the saved one would have, with the same bits in
     /// [`crate::model::ModelOptions::deterministic`] mode.
     ///
-    /// If this engine computes other keys and values than the file contains (another type
-    /// of cache or weights, another arithmetic mode), only the tokens are used. They run
-    /// again when the session is next used.
+    /// If this engine would compute other keys and values than the file contains (because
+    /// of another type of cache or weights, or another arithmetic mode), only the tokens
+    /// are used. They run again when the session is next used.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be read; [`Error::Model`] if it is truncated,
@@ -168,10 +168,10 @@ impl Engine {
     }
 }
 
-/// Checks a session's file for [`Engine::restore`] as far as that is possible before the
-/// model is loaded: that it is complete and its header undamaged, that it was saved with
-/// this config.json and this tokenizer.json, and that its tokens fit a context of `n_ctx`.
-/// The weights are not read.
+/// Checks a session's file for [`Engine::restore`] before the model is loaded. The file
+/// must be complete and its header undamaged. It must have been saved with this
+/// config.json and this tokenizer.json, and its tokens must fit a context of `n_ctx`. The
+/// weights are not read.
 ///
 /// # Errors
 /// As [`Engine::restore`].

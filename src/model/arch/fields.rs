@@ -102,8 +102,8 @@ pub(super) struct Names {
     n_positions: &'static str,
     n_inner: &'static str,
     /// Whether a missing MLP width means four times the width of the residual stream.
-    /// Otherwise the field is required: other classes default to a number that fits one
-    /// model.
+    /// Otherwise the field is required, because other classes have a default that fits
+    /// only one model.
     n_inner_follows: bool,
 }
 
@@ -133,7 +133,7 @@ impl Names {
     pub(super) const OPT: Names = Names { n_inner: "ffn_dim", ..Names::LLAMA };
 }
 
-/// The sizes that every config has.
+/// The sizes that every config contains.
 pub(super) struct Sizes<'a> {
     json: &'a ConfigJson,
     names: Names,
@@ -156,8 +156,8 @@ impl<'a> Sizes<'a> {
         } else {
             json.usize(names.n_inner, 1..=MAX_WIDTH)?
         };
-        // Configs of models with smaller vocabularies contain transformers' default ids,
-        // which such models never produce.
+        // Configs of models with smaller vocabularies contain transformers' default ids.
+        // Such models never produce these ids.
         let ids = |field| -> Result<Vec<u32>> {
             Ok(json.token_ids(field)?.into_iter().filter(|&id| (id as usize) < vocab_size).collect())
         };
@@ -184,8 +184,8 @@ impl<'a> Sizes<'a> {
         Err(self.json.fault(self.names.n_head, expected))
     }
 
-    /// Returns the elements per head: `head_dim`, else the class's default, else an even
-    /// share of the width.
+    /// Returns the elements per head: `head_dim`, or else the class's default, or else an
+    /// even share of the width.
     pub(super) fn explicit_head_dim(&self, default: Option<usize>) -> Result<usize> {
         match self.json.optional_usize("head_dim", 1..=MAX_WIDTH)?.or(default) {
             Some(head_dim) => Ok(head_dim),
@@ -193,8 +193,8 @@ impl<'a> Sizes<'a> {
         }
     }
 
-    /// Returns the number of k heads, and of v heads: as many as q heads for a `null`, or
-    /// if an absent field has no default.
+    /// Returns the number of k heads, which is also the number of v heads. It equals the
+    /// number of q heads if the field is `null`, or if it is absent and has no default.
     pub(super) fn n_kv_head(&self, default: Option<usize>) -> Result<usize> {
         let field = "num_key_value_heads";
         let found = self.json.optional_usize(field, 1..=self.n_head)?;
@@ -227,8 +227,8 @@ impl<'a> Sizes<'a> {
     }
 }
 
-/// The parts of an architecture besides the sizes: the fields of [`Decoder`] with these
-/// names.
+/// The parts of an architecture besides the sizes. They are the fields of [`Decoder`]
+/// with the same names.
 pub(super) struct Parts {
     pub(super) prefix: &'static str,
     pub(super) layer_prefix: &'static str,
@@ -256,7 +256,7 @@ pub(super) fn flag(json: &ConfigJson, field: &str, default: bool) -> Result<bool
     Ok(json.optional_bool(field)?.unwrap_or(default))
 }
 
-/// Returns a class's default for an absent field; a field that is `null` gets none.
+/// Returns a class's default if the field is absent, and `None` if it is `null`.
 fn absent<T>(json: &ConfigJson, field: &str, default: Option<T>) -> Option<T> {
     default.filter(|_| !json.contains(field))
 }
@@ -288,14 +288,14 @@ pub(super) fn n_rot(json: &ConfigJson, field: &str, head_dim: usize, default: f6
     }
 }
 
-/// Reads the positions that the window in `field` holds; `None` for no window.
+/// Reads the number of positions in the window from `field`; `None` for no window.
 pub(super) fn window(json: &ConfigJson, field: &str, default: Option<usize>) -> Result<Option<usize>> {
     Ok(json.optional_usize(field, 1..=usize::MAX)?.or(absent(json, field, default)))
 }
 
 impl Attention {
-    /// Creates attention in which all layers see all positions and nothing is rotated.
-    /// The factor on q·k is `1 / sqrt(head_dim)`.
+    /// Creates attention without windows and without rotation. The factor on q·k is `1 /
+    /// sqrt(head_dim)`.
     pub(super) fn new(sizes: &Sizes<'_>, [n_kv_head, head_dim]: [usize; 2], qkv: Qkv, out: Linear) -> Self {
         Attention {
             n_head: sizes.n_head,
@@ -326,7 +326,7 @@ impl Attention {
     }
 }
 
-/// Reads `layer_types` of newer configs: whether each layer has a window.
+/// Reads `layer_types` of newer configs, and returns whether each layer has a window.
 ///
 /// # Errors
 /// [`crate::Error::Config`] for other kinds of layers, or a list of the wrong length.
@@ -334,8 +334,8 @@ pub(super) fn layer_types(json: &ConfigJson, n_layer: usize) -> Result<Option<Ve
     windowed_layers(json, "layer_types", ["full_attention", "sliding_attention"], n_layer)
 }
 
-/// Reads a list that names each layer `full` or `windowed`; returns whether it is
-/// windowed.
+/// Reads a list that names each layer `full` or `windowed`, and returns whether each one
+/// is windowed.
 ///
 /// # Errors
 /// As [`layer_types`].

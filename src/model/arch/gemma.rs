@@ -1,7 +1,7 @@
 //! Gemma (Mesnard et al. 2024) and Gemma 2 (Riviere et al. 2024): `GemmaForCausalLM`,
-//! `Gemma2ForCausalLM`. Llama's block with scaled embeddings and norm weights stored
-//! minus 1. Gemma 2 adds norms after attention and MLP, caps, and a window in every other
-//! layer.
+//! `Gemma2ForCausalLM`. They use Llama's block with scaled embeddings and norm weights
+//! stored minus 1. Gemma 2 adds norms after attention and MLP, caps, and a window in
+//! every other layer.
 
 use std::ops::RangeInclusive;
 
@@ -21,7 +21,8 @@ pub(super) fn gemma(json: &ConfigJson) -> Result<Decoder> {
 }
 
 pub(super) fn gemma2(json: &ConfigJson) -> Result<Decoder> {
-    // Required, because their defaults differ between transformers 4.46 and 4.57.
+    // The field is required because its default differs between transformers 4.46 and
+    // 4.57.
     json.usize("num_key_value_heads", 1..=usize::MAX)?;
     let scalar = json.f32("query_pre_attn_scalar", QUERY_SCALARS)?;
     let mut decoder = like(json, "gemma2", DEFAULTS)?;
@@ -42,7 +43,7 @@ pub(super) const SANDWICH: Residual = Residual::Sandwich {
     mlp: ["pre_feedforward_layernorm", "post_feedforward_layernorm"],
 };
 
-/// Reads the parts that all Gemmas share.
+/// Reads the parts that all Gemma models share.
 pub(super) fn like(json: &ConfigJson, architecture: &'static str, defaults: Defaults) -> Result<Decoder> {
     let bias = flag(json, "attention_bias", false)?;
     let mut decoder = llama::like(json, architecture, Biases { qkv: bias, out: bias, mlp: false }, defaults)?;

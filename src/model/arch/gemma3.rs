@@ -1,6 +1,6 @@
-//! Gemma 3's text model (Kamath et al. 2025): `Gemma3ForCausalLM`. Gemma 2's block
-//! without caps, with norms of q and k heads. Five layers with a window and their own
-//! rotary base precede each layer that sees everything.
+//! Gemma 3's text model (Kamath et al. 2025): `Gemma3ForCausalLM`. It uses Gemma 2's
+//! block without caps, with norms of q and k heads. In each group of six layers, the
+//! first five have a window and a separate rotary base, and the sixth sees all positions.
 
 use super::fields::{layer_types, must_be, soft_cap, window};
 use super::gemma::{self, QUERY_SCALARS, SANDWICH};

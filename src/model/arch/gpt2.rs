@@ -1,5 +1,5 @@
-//! GPT-2 (Radford et al. 2019): `GPT2LMHeadModel`. Learned positions, layer norms with
-//! bias, one matrix for q, k and v, matrices stored as `[in, out]`.
+//! GPT-2 (Radford et al. 2019): `GPT2LMHeadModel`. It has learned positions, layer norms
+//! with bias, one matrix for q, k and v, and matrices stored as `[in, out]`.
 
 use super::fields::{Names, Parts, Sizes, activation, epsilon, flag, must_be};
 use crate::checkpoint::ConfigJson;

@@ -1,6 +1,6 @@
 //! GPTBigCode (Ben Allal et al. 2023, SantaCoder and StarCoder): `GPTBigCodeForCausalLM`.
-//! GPT-2's block with matrices stored as `[out, in]`, and one k and v head for all q
-//! heads.
+//! It uses GPT-2's block with matrices stored as `[out, in]`, and one k head and one v
+//! head for all q heads.
 
 use super::fields::{Names, Parts, Sizes, activation, epsilon, flag};
 use crate::checkpoint::ConfigJson;

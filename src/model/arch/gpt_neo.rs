@@ -1,4 +1,4 @@
-//! GPT-Neo (Black et al. 2021): `GPTNeoForCausalLM`. GPT-2's block with separate
+//! GPT-Neo (Black et al. 2021): `GPTNeoForCausalLM`. It uses GPT-2's block with separate
 //! projections, unscaled scores, and a window in every other layer.
 
 use super::fields::{Names, Parts, Sizes, activation, epsilon, flag, window, windowed_layers};
@@ -35,7 +35,7 @@ pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
     Ok(sizes.decoder("gpt_neo", parts))
 }
 
-/// Returns which layers have a window. `attention_layers` has one word per layer;
+/// Returns whether each layer has a window. `attention_layers` has one word per layer.
 /// `attention_types` has lists of words, each with a repeat count.
 fn local_layers(json: &ConfigJson, n_layer: usize) -> Result<Vec<bool>> {
     let listed = windowed_layers(json, "attention_layers", ["global", "local"], n_layer)?;

@@ -1,5 +1,5 @@
 //! GPT-J (Wang and Komatsuzaki 2021): `GPTJForCausalLM`. Attention and MLP read one norm
-//! of the same stream; neighbouring elements in the first part of each head are rotated.
+//! of the same stream. Neighbouring elements in the first part of each head are rotated.
 
 use super::fields::{Names, Parts, Sizes, activation, epsilon, flag};
 use crate::checkpoint::ConfigJson;

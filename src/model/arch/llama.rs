@@ -1,6 +1,6 @@
 //! Llama (Touvron et al. 2023; Llama 3: Grattafiori et al. 2024): `LlamaForCausalLM`,
-//! including SmolLM2 and TinyLlama. RMSNorm, rotary positions, grouped-query attention, a
-//! gated MLP. Mistral, Qwen and others build on it.
+//! including SmolLM2 and TinyLlama. It has RMSNorm, rotary positions, grouped-query
+//! attention, and a gated MLP. Mistral, Qwen and others build on it.
 
 use super::fields::{Names, Parts, SELF_ATTN, Sizes, activation, epsilon, flag, must_be};
 use crate::checkpoint::ConfigJson;
@@ -17,10 +17,10 @@ pub(super) struct Biases {
     pub(super) mlp: bool,
 }
 
-/// Values of fields that a config leaves out, from transformers' config class.
+/// Values of fields that a config omits, from transformers' config class.
 #[derive(Clone, Copy)]
 pub(super) struct Defaults {
-    /// `None` for as many as q heads.
+    /// `None` if it equals the number of q heads.
     pub(super) n_kv_head: Option<usize>,
     /// `None` for an even share of the width.
     pub(super) head_dim: Option<usize>,

@@ -1,4 +1,4 @@
-//! Mistral (Jiang et al. 2023): `MistralForCausalLM`. Llama's block with a window.
+//! Mistral (Jiang et al. 2023): `MistralForCausalLM`. It is Llama's block with a window.
 
 use super::fields::window;
 use super::llama::{self, Biases, Defaults};

@@ -56,11 +56,12 @@ impl Decoder {
     /// Reads and checks a `config.json`.
     ///
     /// # Errors
-    /// [`Error::Config`], which names the field and its value, for an unknown
-    /// architecture, a value out of range, or a field that may affect the computation and
-    /// that wgpt does not support.
+    /// [`Error::Config`] for an unknown architecture, for a value out of range, or for a
+    /// field that may affect the computation and that wgpt does not support. It names the
+    /// field and its value.
     pub fn from_json(json: &ConfigJson) -> Result<Self> {
-        // A config without it is a GPT-2's: the first ones did not have the field.
+        // A config without this field is a GPT-2's, because the first configs did not
+        // have it.
         let read = json.one_of("model_type", ARCHITECTURES)?.unwrap_or(gpt2::decoder);
         let decoder = read(json)?.checked()?;
         match json.unread(&fields::changes_nothing) {

@@ -1,5 +1,6 @@
-//! OPT (Zhang et al. 2022): `OPTForCausalLM`. GPT-2's block with ReLU, separate
-//! projections, and learned positions whose first two rows are for padding.
+//! OPT (Zhang et al. 2022): `OPTForCausalLM`. It uses GPT-2's block with ReLU, separate
+//! projections, and learned positions. The first two rows of the positions are for
+//! padding.
 
 use super::fields::{Names, Parts, SELF_ATTN, Sizes, activation, flag, must_be};
 use crate::checkpoint::ConfigJson;

@@ -1,5 +1,5 @@
-//! Phi-3 (Abdin et al. 2024): `Phi3ForCausalLM`. Llama's block with one matrix for q, k
-//! and v, one for gate and up of the MLP, and a window.
+//! Phi-3 (Abdin et al. 2024): `Phi3ForCausalLM`. It uses Llama's block with one matrix
+//! for q, k and v, one matrix for the MLP's gate and up projection, and a window.
 
 use super::fields::{must_be, n_rot, window};
 use super::llama::{self, Biases, Defaults};
@@ -14,7 +14,7 @@ const DEFAULTS: Defaults = Defaults { epsilon: 1e-5, ..Defaults::LLAMA };
 
 pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
     must_be(json, "attention_bias", false, "no published Phi-3 has biases")?;
-    // Without scaling it equals the context, so it is only marked as read.
+    // Without scaling the value equals the context, so the field is only marked as read.
     json.optional_usize("original_max_position_embeddings", 1..=usize::MAX)?;
     let window = window(json, "sliding_window", None)?;
     let mut decoder = llama::like(json, "phi3", Biases::default(), DEFAULTS)?;

@@ -1,6 +1,6 @@
 //! Qwen2 and 2.5 (Yang et al. 2024), Qwen3 (Yang et al. 2025): `Qwen2ForCausalLM`,
-//! `Qwen3ForCausalLM`. Llama's block; Qwen2 adds biases of q, k and v, Qwen3 norms of q
-//! and k heads.
+//! `Qwen3ForCausalLM`. They use Llama's block. Qwen2 adds biases of q, k and v; Qwen3
+//! adds norms of q and k heads.
 
 use super::fields::{flag, layer_types, window};
 use super::llama::{self, Biases, Defaults};
@@ -24,8 +24,8 @@ pub(super) fn qwen3(json: &ConfigJson) -> Result<Decoder> {
     windowed(json, decoder)
 }
 
-/// Applies `use_sliding_window`: the layers that `layer_types` names, or those from
-/// `max_window_layers` on, get a window.
+/// Applies `use_sliding_window`. The layers that `layer_types` names get a window;
+/// without that list, the layers from `max_window_layers` on.
 fn windowed(json: &ConfigJson, mut decoder: Decoder) -> Result<Decoder> {
     let window = window(json, "sliding_window", Some(4096))?;
     let first = json.optional_usize("max_window_layers", 0..=usize::MAX)?.unwrap_or(28);

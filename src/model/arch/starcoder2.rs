@@ -1,5 +1,6 @@
-//! StarCoder2 (Lozhkov et al. 2024): `Starcoder2ForCausalLM`. Llama's names and rotary
-//! positions with GPT-2's layer norms and plain MLP; biases everywhere, and a window.
+//! StarCoder2 (Lozhkov et al. 2024): `Starcoder2ForCausalLM`. It uses Llama's names and
+//! rotary positions with GPT-2's layer norms and plain MLP, biases everywhere, and a
+//! window.
 
 use super::fields::{Names, Parts, SELF_ATTN, Sizes, activation, epsilon, flag, window};
 use crate::checkpoint::ConfigJson;
@@ -9,7 +10,8 @@ use crate::model::decoder::{Attention, Decoder, Embedding, Head, Linear, Mlp, No
 use crate::model::rope::{Rope, THETA_DEFAULT};
 
 pub(super) fn decoder(json: &ConfigJson) -> Result<Decoder> {
-    // Published configs have both. transformers ignores them and always computes these.
+    // Published configs contain both fields. transformers ignores them and always
+    // computes these values.
     json.one_of("norm_type", &[("layer_norm", ())])?;
     json.one_of("mlp_type", &[("default", ())])?;
     let sizes = Sizes::read(json, Names::LLAMA)?;

@@ -4,7 +4,7 @@ use super::{Attention, Decoder, Residual, Up};
 use crate::kernels::NormForm;
 
 impl Decoder {
-    /// Returns labels and their texts, from the embedding to the head.
+    /// Returns pairs of a label and a text, from the embedding to the head.
     #[must_use]
     pub fn describe(&self) -> Vec<(&'static str, String)> {
         vec![

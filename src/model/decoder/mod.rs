@@ -21,8 +21,8 @@ pub(super) const MAX_LAYERS: usize = 1 << 12;
 // The overflow flag must be able to encode every position and layer.
 const _: () = assert!(MAX_POSITIONS <= POSITIONS_MAX && MAX_LAYERS <= TAGS_MAX);
 
-/// Default context length, if the model has that much: the longest contexts of current
-/// models would take more memory than most devices have.
+/// Default context length, unless the model's own is shorter. The longest contexts of
+/// current models would take more memory than most devices have.
 const N_CTX_DEFAULT: usize = 8192;
 
 /// A decoder-only transformer.
@@ -54,13 +54,13 @@ pub struct Decoder {
     pub mlp: Mlp,
     /// The head: from the residual stream to logits.
     pub head: Head,
-    /// Prefix of the tensor names, except the head's; a file may leave it out.
+    /// Prefix of the tensor names, except the head's. A file may omit it.
     #[serde(skip)]
     pub prefix: &'static str,
     /// Prefix of the names of a block's tensors; `{}` is the block's number.
     #[serde(skip)]
     pub layer_prefix: &'static str,
-    /// Names of a block's buffers that older files contain and that are ignored.
+    /// Names of buffers in a block that older files contain. They are ignored.
     #[serde(skip)]
     pub ignored: &'static [&'static str],
 }
@@ -83,8 +83,8 @@ impl Embedding {
         Embedding { tokens, scale: 1.0, positions: None }
     }
 
-    /// Returns an embedding with learned positions, whose first `skipped` rows belong to
-    /// no position.
+    /// Returns an embedding with learned positions. The first `skipped` rows belong to no
+    /// position.
     pub(super) const fn learned(tokens: &'static str, positions: &'static str, skipped: usize) -> Self {
         let positions = Some(LearnedPositions { name: positions, skipped });
         Embedding { positions, ..Embedding::tokens(tokens) }
@@ -97,18 +97,18 @@ pub struct LearnedPositions {
     /// Name of the tensor.
     #[serde(skip)]
     pub name: &'static str,
-    /// Rows before that of position 0.
+    /// Number of rows before the row of position 0.
     pub skipped: usize,
 }
 
-/// The norms of a model; all are alike.
+/// The norms of a model. All have the same kind and epsilon.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Norms {
     /// The kind of norm.
     pub kind: NormForm,
     /// Added to the variance, or to the mean square.
     pub epsilon: f32,
-    /// Whether the file holds the weights minus 1.
+    /// Whether the file stores the weights minus 1.
     pub plus_one: bool,
 }
 
@@ -124,7 +124,7 @@ impl Norms {
     }
 }
 
-/// The arrangement of a block's norms, with their names, and residual sums.
+/// The arrangement of a block's norms and residual sums, with the names of the norms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
 pub enum Residual {
@@ -146,8 +146,8 @@ pub enum Residual {
         #[serde(skip)]
         mlp: [&'static str; 2],
     },
-    /// `x += attention(norm(x)) + mlp(norm(x))`, both of the same x: GPT-NeoX. GPT-J and
-    /// Phi use one norm for both.
+    /// `x += attention(norm(x)) + mlp(norm(x))`, both from the same x: GPT-NeoX. GPT-J
+    /// and Phi use one norm for both.
     Parallel {
         /// The norm before attention.
         #[serde(skip)]
@@ -203,17 +203,17 @@ pub struct Linear {
     pub name: &'static str,
     /// Whether it has a bias.
     pub bias: bool,
-    /// Whether the file holds it as `[in, out]`.
+    /// Whether the file stores it as `[in, out]`.
     pub transposed: bool,
 }
 
 impl Linear {
-    /// Returns a map stored as `[out, in]`, as torch's Linear.
+    /// Returns a map stored as `[out, in]`, like torch's Linear.
     pub(super) const fn new(name: &'static str, bias: bool) -> Self {
         Linear { name, bias, transposed: false }
     }
 
-    /// Returns a map stored as `[in, out]`, with a bias: GPT-2's Conv1D.
+    /// Returns a map stored as `[in, out]`, with a bias, like GPT-2's Conv1D.
     pub(super) const fn conv1d(name: &'static str) -> Self {
         Linear { name, bias: true, transposed: true }
     }
@@ -224,12 +224,12 @@ impl Linear {
 pub enum Qkv {
     /// One projection each.
     Separate([Linear; 3]),
-    /// One projection for all, in an order of [`HeadSources`].
+    /// One projection for all three, in an order of [`HeadSources`].
     Fused(Linear, HeadSources),
 }
 
 impl Qkv {
-    /// Returns one projection each, stored as torch's Linear.
+    /// Returns one projection each, stored like torch's Linear.
     pub(super) fn separate(names: [&'static str; 3], bias: bool) -> Self {
         Qkv::Separate(names.map(|name| Linear::new(name, bias)))
     }
@@ -240,7 +240,7 @@ impl Qkv {
 pub struct Mlp {
     /// Its width.
     pub n_inner: usize,
-    /// Its activation function; with a gate, the gate's.
+    /// Its activation function, which applies to the gate if there is one.
     pub activation: Activation,
     /// The up projections.
     pub up: Up,
@@ -257,14 +257,14 @@ pub enum Up {
     Plain(#[serde(skip)] Linear),
     /// `activate(gate(x)) * up(x)` (Shazeer 2020); the maps are gate, then up.
     Gated(#[serde(skip)] [Linear; 2]),
-    /// The same with both in one matrix, the gate first.
+    /// As `Gated`, with both maps in one matrix, the gate first.
     GatedFused(#[serde(skip)] Linear),
 }
 
 /// The head: from the residual stream to logits.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Head {
-    /// Name of the norm before it.
+    /// Name of the norm before the head.
     #[serde(skip)]
     pub norm: &'static str,
     /// Name of the matrix, `[vocab_size, n_embd]`, without `.weight` and without prefix.
@@ -279,7 +279,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// Returns a head without bias and cap.
+    /// Returns a head without bias or cap.
     pub(super) const fn new(norm: &'static str, name: &'static str, tied: bool) -> Self {
         Head { norm, name, tied, bias: false, soft_cap: None }
     }
@@ -311,8 +311,8 @@ impl Decoder {
         Axis::plain(self.mlp.n_inner)
     }
 
-    /// Returns the rows of the up matrix: the padded width of the MLP, twice that with a
-    /// gate.
+    /// Returns the rows of the up matrix: the padded width of the MLP, or twice that with
+    /// a gate.
     #[must_use]
     pub fn up_rows(&self) -> usize {
         self.inner().padded_len() * if self.is_gated() { 2 } else { 1 }
@@ -337,7 +337,7 @@ impl Decoder {
         if scale_by_layer { scale / (layer + 1) as f32 } else { scale }
     }
 
-    /// Returns the positions that one layer sees; `None` for all.
+    /// Returns the number of positions that one layer sees; `None` for all.
     #[must_use]
     pub fn window(&self, layer: usize) -> Option<usize> {
         self.attention.layers[layer].window
@@ -360,7 +360,7 @@ impl Decoder {
         self.n_positions.min(N_CTX_DEFAULT)
     }
 
-    /// Checks what all architectures have in common.
+    /// Checks the properties that all architectures share.
     pub(super) fn checked(self) -> Result<Self> {
         let Attention { n_head, n_kv_head, .. } = self.attention;
         if !n_head.is_multiple_of(n_kv_head) {

@@ -136,9 +136,9 @@ impl Decoder {
         }
     }
 
-    /// Returns whether a checkpoint may hold a tensor that [`Decoder::tensors`] does not
-    /// list. Such tensors are buffers, for example the causal mask, and a head that the
-    /// config ties to the embedding (transformers does not read it either).
+    /// Returns whether a checkpoint may contain a tensor that [`Decoder::tensors`] does
+    /// not list. Such a tensor is a buffer, for example the causal mask, or a head that
+    /// the config ties to the embedding. transformers does not read such a head either.
     #[must_use]
     pub fn ignores(&self, name: &str, shape: &[usize]) -> bool {
         let (before, behind) = self.layer_prefix.split_once("{}").unwrap_or((self.layer_prefix, ""));
@@ -152,7 +152,7 @@ impl Decoder {
     }
 }
 
-/// Adds a matrix and its bias, from one tensor or several.
+/// Adds a matrix and its bias, from one or more tensors.
 fn linear(
     all: &mut Vec<TensorSpec>,
     place: impl Fn(Param) -> Place,

@@ -17,24 +17,24 @@ use crate::kernels::{
 use crate::tensor::Axis;
 pub(super) use slot::{PAGE_TABLES, Slot};
 
-/// Maximum bytes of logits computed at once; it bounds their buffer and the readback. It
-/// holds 83 rows of GPT-2, enough to fill a gemm tile.
+/// Maximum bytes of logits computed at once. It bounds their buffer and the readback. It
+/// is enough for 83 rows of GPT-2, which fill a gemm tile.
 const LOGITS_BYTES: usize = 16 << 20;
-/// Maximum rows of logits computed at once; more would only enlarge the readback.
+/// Maximum rows of logits computed at once. More rows would only enlarge the readback.
 const LOGITS_ROWS_MAX: usize = 256;
 
-/// Rows of a gemm tile. Where at least one tile fits, scoring computes logits of whole
-/// tiles at a time, so that only the last tile of a pass can be partly filled.
+/// Rows of a gemm tile. If at least one tile fits, scoring computes logits in whole
+/// tiles, so only the last tile of a pass can be partly filled.
 const TILE_ROWS: usize = 64;
 
-/// Offset of the head's [`Step`] in [`Slot::Step`]; the body's is at 0. It is the
-/// portable alignment of uniform buffer offsets.
+/// Offset of the head's [`Step`] in [`Slot::Step`]. The body's step is at 0. The offset
+/// is the portable alignment of uniform buffer offsets.
 pub(super) const HEAD_STEP_OFFSET: u64 = 256;
 /// Offset of the rows of a batch in [`Slot::Step`].
 pub(super) const BATCH_OFFSET: u64 = 2 * HEAD_STEP_OFFSET;
 
-/// Maximum number of slices that the head's matrix is cut into, in addition to the pieces
-/// that binding limits require. Each slice takes a dispatch and its own parameters.
+/// Maximum number of slices of the head's matrix, in addition to the pieces that binding
+/// limits require. Each slice needs a dispatch and its own parameters.
 pub(super) const HEAD_SLICES_MAX: usize = 32;
 
 /// Elements of a buffer that a model does not use: the smallest possible buffer.
@@ -78,9 +78,9 @@ impl Dims {
     /// # Errors
     /// [`Error::Input`] for invalid options: a context of 0 or longer than the model's, a
     /// prefill chunk of 0, a `max_submit` of 0, or too many steps ahead.
-    /// [`Error::Limits`] when the KV cache of one context or the position embedding does
-    /// not fit the device's bindings, when a head is too wide for decode attention, or
-    /// when the GPU sampler cannot take the vocabulary.
+    /// [`Error::Limits`] if the KV cache of one context or the position embedding does
+    /// not fit the device's bindings, if a head is too wide for decode attention, or if
+    /// the vocabulary is too large for the GPU sampler.
     pub fn new(
         config: &Decoder,
         options: &ModelOptions,
@@ -128,7 +128,7 @@ impl Dims {
         let rows_that_fit = (max_binding_bytes / widest_bytes).max(1) as usize;
         let chunk = options.prefill_chunk.min(n_ctx).min(rows_that_fit);
         let vocab_bytes = config.vocab().padded_len() * 4;
-        // A readback appends the overflow flag to the logits, and may be no larger than a
+        // A readback appends the overflow flag to the logits and must not exceed a
         // binding.
         let logits_bytes = LOGITS_BYTES.min(max_binding_bytes.saturating_sub(OVERFLOW_FLAG_BYTES) as usize);
         let page_bytes = page_pack_bytes(config.attention.n_kv_head, heads.padded, options.kv_dtype);
@@ -210,8 +210,8 @@ impl Dims {
         if there { self.n_ctx * self.config.heads().padded } else { UNUSED_ELEMS }
     }
 
-    /// Returns enough bytes for any matrix of a layer, but no more than a binding may
-    /// have. The head is larger but does not split k. At least 16, because a buffer
+    /// Returns the scratch bytes for a gemm of any matrix of a layer, limited to a
+    /// binding. The head is larger but does not split k. At least 16, because a buffer
     /// cannot be empty.
     fn gemm_scratch_bytes(&self) -> u64 {
         let (c, candidate) = (&self.config, self.choices.get(Op::Gemm));
@@ -220,8 +220,8 @@ impl Dims {
         bytes.into_iter().max().unwrap_or(0).min(self.max_binding_bytes).max(16)
     }
 
-    /// Returns the maximum number of page table entries of a pass: as many full contexts
-    /// as a batch has rows.
+    /// Returns the maximum number of page table entries of a pass: one full context for
+    /// each row of a batch.
     #[must_use]
     pub fn page_table_entries(&self) -> usize {
         self.batch * self.context_pages
@@ -234,8 +234,8 @@ impl Dims {
 
     /// Returns the bytes of one of the two upload buffers. It holds both steps, a batch,
     /// a chunk of tokens and of targets, the page tables, and zeros for the overflow
-    /// flag. After these it holds the data of steps ahead or the steps of a scored chunk,
-    /// whichever is larger.
+    /// flag. The rest holds either the data of steps ahead or the steps of a scored
+    /// chunk, whichever is larger.
     pub(super) fn upload_bytes(&self) -> u64 {
         let scored = self.chunk.div_ceil(self.score_rows_max()) * size_of::<Step>();
         let later = ahead::staged_bytes(self.steps_ahead).max(scored);
@@ -250,10 +250,10 @@ impl Dims {
         self.slot_bytes(Slot::Logits).max(self.slot_bytes(Slot::ScoreDetails)) + OVERFLOW_FLAG_BYTES
     }
 
-    /// Returns an upper bound on distinct parameter structs; equal ones are stored once.
-    /// Attention needs one per layer for its scale. Each piece of the embedding, of the
-    /// head and of a layer's four matrices needs one, which both phases share, and so
-    /// does each slice of the head. Norms with and without a sum, norms of heads, gates,
+    /// Returns an upper bound on distinct parameter structs. Equal structs are stored
+    /// once. Attention needs one per layer for its scale. Each piece of the embedding, of
+    /// the head and of a layer's four matrices needs one, which both phases share. Each
+    /// slice of the head needs one. Norms with and without a sum, norms of heads, gates,
     /// append, merge, argmax and score need one each. With overflow detection, appends
     /// and the projections that they may be fused with need one per layer.
     pub(super) fn params_capacity(&self) -> usize {
@@ -279,7 +279,7 @@ impl Dims {
     }
 }
 
-/// Returns the elements of scratch that the chosen attention kernels need, for at most
+/// Returns the scratch elements of the chosen attention kernels for at most
 /// `prefill_rows` and `decode_rows` rows. At least 4, because a buffer must be bound.
 fn scratch_elems(
     choices: &Choices,

@@ -13,10 +13,10 @@ pub(in crate::model) enum Slot {
     TokenIds,
     /// `[chunk]`, u32: the target token of each scored row
     Targets,
-    /// `[batch, pages of a context]`, u32: for the layers that see farthest
+    /// `[batch, pages of a context]`, u32: for the group of layers that sees farthest
     PageTable,
-    /// The same for layers with shorter windows, if there are any; a sequence has the
-    /// same indices in both tables
+    /// As `PageTable`, for layers with shorter windows, if there are any; a sequence has
+    /// the same indices in both tables
     PageTableNear,
     /// `[chunk, n_embd]`: the residual stream
     X,
@@ -28,9 +28,9 @@ pub(in crate::model) enum Slot {
     Attention,
     /// `[chunk, n_inner]`
     Inner,
-    /// `[chunk, 2 n_inner]`: gate and up, where a separate kernel multiplies them
+    /// `[chunk, 2 n_inner]`: gate and up, if a separate kernel multiplies them
     Gate,
-    /// `[chunk, n_embd]`: the output of attention or MLP, where a norm follows before the
+    /// `[chunk, n_embd]`: the output of attention or MLP, if a norm follows before the
     /// residual sum
     Branch,
     /// `[n_ctx, head_dim / 4, 4]`: the table of the rotary embedding
@@ -47,7 +47,7 @@ pub(in crate::model) enum Slot {
     Logits,
     /// The token and the fault flag of each row of a batch.
     Argmax,
-    /// The flag in which the appends of a pass record f16 overflow.
+    /// The flag in which the append kernels of a pass record f16 overflow.
     F16Overflow,
     /// `[logits_rows]`: partial scores.
     ScorePartial,
@@ -55,7 +55,7 @@ pub(in crate::model) enum Slot {
     Logprobs,
     /// `[chunk]` of `TokenScore`.
     ScoreDetails,
-    /// One page of one layer, for copies within a slab: a buffer cannot be copied onto
+    /// One page of one layer, for copies within a slab. A buffer cannot be copied onto
     /// itself.
     PageCopy,
 }

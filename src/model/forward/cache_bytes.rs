@@ -1,7 +1,7 @@
 //! Reads and writes the keys and values of one sequence as bytes.
 //!
 //! The bytes form one range: the first layer's pages in order of position, then the
-//! second layer's, and so on. Pages that fell out of a layer's window are left out.
+//! second layer's, and so on. Pages that fell out of a layer's window are omitted.
 
 use super::super::Model;
 use super::super::kv_cache::{GroupPages, KV_GROUPS_MAX, KvCache, PageLists};
@@ -36,7 +36,7 @@ impl Forward {
         (0..self.cache.n_layer()).map(|layer| pages.list(self.cache.group(layer)).n_gone() as u64).collect()
     }
 
-    /// Reserves pages for the first `n` positions of an empty sequence, except those
+    /// Reserves pages for the first `n` positions of an empty sequence, except pages
     /// before the first page of each layer. Returns `false` and takes no page if the
     /// layers of this cache cannot begin at these pages.
     ///
@@ -60,8 +60,8 @@ impl Forward {
         Ok(true)
     }
 
-    /// Converts the layers' first pages to the groups'; `None` if layers of a group
-    /// differ.
+    /// Converts the layers' first pages to the groups' first pages; `None` if layers of
+    /// one group differ.
     fn first_by_group(&self, of_layers: &[u64]) -> Option<GroupPages> {
         if of_layers.len() != self.cache.n_layer() {
             return None;
@@ -76,9 +76,9 @@ impl Forward {
         Some(of_groups.map(Option::unwrap_or_default))
     }
 
-    /// Copies a part of a sequence's bytes, from `start` on, into `bytes`. The sequence
-    /// has `n_positions`; `start` and the length are multiples of 4. Bytes after the last
-    /// position become zero, because they may be another sequence's.
+    /// Copies a part of a sequence's bytes, starting at `start`, into `bytes`. The
+    /// sequence has `n_positions`. `start` and the length are multiples of 4. Bytes after
+    /// the last position become zero, because they may belong to another sequence.
     ///
     /// # Errors
     /// [`crate::Error::DeviceLost`], [`crate::Error::Gpu`] from the device.
@@ -105,8 +105,8 @@ impl Forward {
         Ok(())
     }
 
-    /// Writes a part of a sequence's bytes, from `start` on, and waits until the host's
-    /// copy is free. The sequence has `n_positions`; `start` and the length are multiples
+    /// Writes a part of a sequence's bytes, starting at `start`. Waits until the host's
+    /// copy is free. The sequence has `n_positions`. `start` and the length are multiples
     /// of 4.
     ///
     /// # Errors
@@ -127,7 +127,7 @@ impl Forward {
     }
 }
 
-/// Returns the parts of pages that hold `len` bytes of the range from `start` on.
+/// Returns the parts of pages that hold the `len` bytes of the range from `start` on.
 fn places<'a>(
     cache: &'a KvCache,
     page_bytes: u64,
@@ -165,8 +165,8 @@ fn places<'a>(
     places
 }
 
-/// Clears the rows of a partly filled page after its first `n_filled` positions. A page is
-/// `[2, n_kv_head, PAGE_SIZE]` rows.
+/// Clears the rows of a partly filled page after its first `n_filled` positions. A page
+/// has `[2, n_kv_head, PAGE_SIZE]` rows.
 fn blank(place: &Place<'_>, row_bytes: u64, n_filled: usize, bytes: &mut [u8]) {
     let end = place.within + place.bytes as u64;
     let rows = place.within / row_bytes..end.div_ceil(row_bytes);

@@ -1,7 +1,7 @@
-//! The flag that appends set when a key or value overflows f16.
+//! The flag that append kernels set if a key or value overflows f16.
 //!
-//! A pass begins by clearing the flag and ends by reading it. It thus finds only its own
-//! overflow and fails only its caller's step.
+//! A pass begins by clearing the flag and ends by reading it. It therefore finds only its
+//! own overflow, and only its caller's step fails.
 
 use super::Forward;
 use crate::error::{Error, Result};
@@ -19,7 +19,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<()> {
     found.map_or(Ok(()), |found| Err(kv_overflow(found)))
 }
 
-/// Turns an overflow error into success: nobody requested the token of a warm-up.
+/// Ignores an overflow error, because the token of a warm-up is not used.
 pub(super) fn permitted(result: Result<()>) -> Result<()> {
     match result {
         Err(Error::Overflow { .. }) => Ok(()),

@@ -9,15 +9,15 @@ use super::Forward;
 use crate::error::{Error, Result};
 
 impl Forward {
-    /// Ensures that `wanted` pages of each group are free. Pools that must grow double if
-    /// the memory budget, the device's limits and its memory allow it, so that growth
-    /// stays rare.
+    /// Ensures that `wanted` pages of each group are free. A pool that must grow doubles
+    /// its size if the memory budget, the device's limits and its memory allow it, so
+    /// growth is rare.
     ///
-    /// An unfinished pass is finished first: the following work overwrites its
+    /// An unfinished pass is finished first, because the following work overwrites its
     /// activations.
     ///
     /// # Errors
-    /// [`Error::Limits`] when the memory budget or the device's bindings allow no more;
+    /// [`Error::Limits`] if the memory budget or the device's bindings allow no more;
     /// as [`crate::gpu::Gpu::allocate`].
     pub(in crate::model) fn ensure_free_pages(&mut self, model: &Model, wanted: GroupPages) -> Result<()> {
         self.finish_unfinished(model);
@@ -47,9 +47,9 @@ impl Forward {
         Ok(())
     }
 
-    /// Returns the maximum pages between `least` and `wished` that the memory budget
-    /// allows, one group after the other. During growth, old and new slabs exist side by
-    /// side.
+    /// Returns the maximum number of pages between `least` and `wished` that the memory
+    /// budget allows, one group after the other. During growth, old and new slabs exist
+    /// at the same time.
     fn within_memory_budget(&self, least: GroupPages, wished: GroupPages) -> Result<GroupPages> {
         let Some(budget) = self.dims.memory_budget() else { return Ok(wished) };
         let held = self.dims.bytes_beside_pools() + self.cache.bytes();
@@ -85,10 +85,11 @@ impl Forward {
         if !grown || !self.cache.is_unused() || self.has_unfinished() {
             return;
         }
-        // The recordings' bind groups keep the slabs alive, so they are dropped as well.
+        // The bind groups of the recordings keep the slabs alive, so they are dropped as
+        // well.
         self.recordings = Recordings::default();
         self.cache.clear();
-        // An error is ignored: nothing needs the pages yet.
+        // An error is ignored, because nothing needs the pages yet.
         let _ = self.ensure_free_pages(model, initial_pages);
     }
 }

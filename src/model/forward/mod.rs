@@ -1,5 +1,5 @@
-//! The mutable half of a model: buffers, cache, and passes that are recorded once and
-//! encoded for every step.
+//! The mutable half of a model: buffers, cache and recorded passes. Passes are recorded
+//! once and encoded for every step.
 
 mod cache_bytes;
 pub(super) mod f16_overflow;
@@ -51,7 +51,7 @@ pub struct Forward {
     pub(super) detects_f16_overflow: bool,
     /// Scratch of the GPU sampler, if steps are encoded ahead.
     pub(super) sample_scratch: Option<SampleScratch>,
-    /// Counts submits that overwrite the data that steps ahead pass on.
+    /// Counts submits that overwrite the data that steps ahead pass from one to the next.
     pub(super) serial: u64,
     /// Rows of the head's matrix per dispatch; `None` for whole pieces.
     pub(super) head_rows: Option<usize>,
@@ -126,7 +126,7 @@ impl Forward {
     fn warm_up(&mut self, model: &Model, progress: &mut ProgressFn<'_>) -> Result<()> {
         report(progress, LoadPhase::WarmUp, 0, 3)?;
         if self.sample_scratch.is_some() {
-            // Compiled now, so that the first generation need not wait.
+            // Compiled now, so that the first generation does not wait for it.
             let recorder = contract::recorder(&model.gpu, &mut self.params);
             sample::variants().iter().try_for_each(|variant| recorder.compile(variant))?;
         }
@@ -142,17 +142,17 @@ impl Forward {
         report(progress, LoadPhase::WarmUp, 2, 3)
     }
 
-    /// Runs one chunk of at most [`Dims::chunk`] tokens at `position`, which is the
-    /// number of positions that `pages` already holds.
+    /// Runs one chunk of at most [`Dims::chunk`] tokens at `position`. `pages` must hold
+    /// exactly that many positions.
     ///
     /// # Errors
-    /// [`crate::Error::Limits`] when the cache cannot grow, [`crate::Error::Gpu`] when
-    /// the driver reports a fault, [`crate::Error::Overflow`] for f16 overflow,
-    /// [`crate::Error::Input`] when argmax finds NaN or infinite logits. `pages` may then
-    /// hold pages for the new positions; the caller truncates it.
+    /// [`crate::Error::Limits`] if the cache cannot grow; [`crate::Error::Gpu`] if the
+    /// driver reports a fault; [`crate::Error::Overflow`] for f16 overflow;
+    /// [`crate::Error::Input`] if argmax finds NaN or infinite logits. `pages` may then
+    /// hold pages for the new positions, and the caller truncates it.
     ///
     /// # Panics
-    /// If a token is outside the vocabulary or the chunk outside the context: the caller
+    /// If a token is outside the vocabulary or the chunk exceeds the context. The caller
     /// checks its input.
     pub fn run(
         &mut self,
@@ -169,8 +169,8 @@ impl Forward {
         let recorded = &self.recordings;
         let [layers, mut logits] = recorded.chunk(tokens.len(), head_rows, model.options.deterministic);
         if matches!(output, Output::OnGpu { .. }) {
-            // The prefill head: the decode head may be fused and then writes no hidden
-            // states.
+            // The prefill head, because the decode head may be fused and then writes no
+            // hidden states.
             logits = &recorded.head_rows;
         }
         let argmax: &[Dispatch] = if output.is_argmax() { &recorded.argmax } else { &[] };
@@ -180,7 +180,7 @@ impl Forward {
         self.read_output(&model.gpu, pieces.finish(), tokens.len(), output)
     }
 
-    /// Reserves the pages of a chunk and encodes the uploads of its step; returns the
+    /// Reserves the pages of a chunk and encodes the uploads of its step. Returns the
     /// steps of the body and of the head.
     pub(super) fn begin(
         &mut self,
@@ -204,8 +204,8 @@ impl Forward {
         Ok((encoder, [body, head]))
     }
 
-    /// Reserves the pages of `n` positions from `position` on, and sets the page tables
-    /// of the current step to the sequence's pages.
+    /// Reserves the pages of `n` positions from `position` on, and fills the page tables
+    /// of the current step with the sequence's pages.
     pub(super) fn reserve(
         &mut self,
         model: &Model,
@@ -223,10 +223,10 @@ impl Forward {
     /// Results are in the order of the sequences.
     ///
     /// # Errors
-    /// As [`Forward::run`]; each sequence's pages may then hold more than its positions.
+    /// As [`Forward::run`]. Each sequence's pages may then hold more than its positions.
     ///
     /// # Panics
-    /// As [`Forward::run`]; if `output` is not of every row.
+    /// As [`Forward::run`]; if `output` is not for every row.
     pub fn run_batch(
         &mut self,
         model: &Model,
@@ -273,13 +273,14 @@ impl Forward {
     }
 
     /// Makes `n` positions of a sequence from `position` on writable, and appends its
-    /// pages to the page tables; returns their index there. The pools must have the pages
-    /// free.
+    /// pages to the page tables. Returns their index there. The pools must have enough
+    /// free pages.
     fn enter(&mut self, gpu: &Gpu, pages: &mut PageLists, position: usize, n: usize) -> Result<u32> {
         assert!(position + n <= self.dims.n_ctx, "a sequence outgrows the context");
         let scratch = &self.buffers[Slot::PageCopy as usize];
         pages.reserve(gpu, &mut self.cache, position, n, scratch)?;
-        // The index is the same in every table: a sequence's lists are equally long.
+        // The index is the same in every table, because a sequence's lists have equal
+        // lengths.
         let first_page = self.page_entries[0].len() as u32;
         let lists = pages.lists().iter().zip(self.cache.pools());
         for (entries, (list, pool)) in self.page_entries.iter_mut().zip(lists) {
@@ -306,7 +307,7 @@ impl Forward {
     }
 
     /// Encodes the copies of the data that changes from step to step. `later` is staged
-    /// after it, at the returned offset.
+    /// after that data, at the returned offset.
     fn stage(
         &mut self,
         gpu: &Gpu,

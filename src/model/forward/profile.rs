@@ -13,7 +13,7 @@ pub struct DispatchTiming {
     pub label: String,
     /// Workgroups in each dimension.
     pub workgroups: [u32; 3],
-    /// Nanoseconds between the timestamps around it; without timestamps, from its submit
+    /// Nanoseconds between the timestamps around it. Without timestamps, from its submit
     /// to the end of the wait.
     pub duration_ns: u64,
 }

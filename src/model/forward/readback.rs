@@ -17,7 +17,7 @@ impl Forward {
         assert!(n <= most, "more rows than there is room for");
     }
 
-    /// Submits a pass; reads its requested output and the overflow flag.
+    /// Submits a pass, and reads its requested output and the overflow flag.
     pub(super) fn read_output(
         &mut self,
         gpu: &Gpu,
@@ -68,7 +68,7 @@ impl Forward {
         self.ring.submitted(gpu)
     }
 
-    /// Submits a pass without output; with overflow detection, waits for its flag.
+    /// Submits a pass without output. With overflow detection, waits for its flag.
     pub(super) fn finish(&mut self, gpu: &Gpu, encoder: Encoder) -> Result<()> {
         if self.detects_f16_overflow {
             return self.read(gpu, encoder, Slot::F16Overflow, OVERFLOW_FLAG_BYTES as usize, |_| ());
@@ -92,8 +92,8 @@ impl Forward {
         self.read_end(gpu, encoder, slot, bytes, true, read)
     }
 
-    /// As [`Forward::read`], for the end of a pass whose uploads may be in an earlier
-    /// submit.
+    /// As [`Forward::read`], for the end of a pass. An earlier submit may already contain
+    /// its uploads.
     pub(in crate::model) fn read_end<T>(
         &mut self,
         gpu: &Gpu,

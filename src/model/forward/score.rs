@@ -10,20 +10,19 @@ use crate::model::dims::{HEAD_STEP_OFFSET, Slot};
 use crate::model::frame_budget::Pieces;
 use crate::model::output::{Scores, bad_logits};
 
-/// Rows of one sequence, the first of which are scored.
+/// Rows of one sequence. The first of them are scored.
 pub struct ScoredSequence<'a> {
     /// The sequence and its next tokens, one per row.
     pub sequence: Sequence<'a>,
-    /// For the first rows, the token whose score is wanted. The other rows only enter the
-    /// cache.
+    /// The target tokens of the first rows. The remaining rows only enter the cache.
     pub targets: &'a [u32],
 }
 
 impl Forward {
-    /// Runs rows of sequences through the prefill kernels and scores their targets: at
-    /// most [`super::Dims::chunk`] rows of one sequence or [`super::Dims::packed`] rows
-    /// of several, whose pages must fit [`super::Dims::page_table_entries`]. Scores are
-    /// in the order of the sequences.
+    /// Runs rows of sequences through the prefill kernels and scores their targets. It
+    /// accepts at most [`super::Dims::chunk`] rows of one sequence, or
+    /// [`super::Dims::packed`] rows of several sequences whose pages fit
+    /// [`super::Dims::page_table_entries`]. Scores are in the order of the sequences.
     ///
     /// # Errors
     /// As [`Forward::run`]; [`crate::Error::Input`] for logits that are NaN or infinite.
@@ -50,8 +49,8 @@ impl Forward {
 
         let body = Step { position: alone.unwrap_or(0) as u32, ..self.step_of_rows() };
         if alone.is_some() {
-            // A chunk may have more rows than a batch; it needs no list, as its rows are
-            // consecutive.
+            // A chunk may have more rows than a batch. It needs no list, because its rows
+            // are consecutive.
             self.rows.clear();
         }
         let at_once = self.dims.score_rows_max();
@@ -79,8 +78,8 @@ impl Forward {
         self.read_scores(&model.gpu, pieces.finish(), targets.len(), scores)
     }
 
-    /// Enters the sequences; returns tokens and targets in the order of rows. The scored
-    /// rows of all sequences come first, so that the head works on consecutive rows; the
+    /// Enters the sequences. Returns tokens and targets in the order of rows. The scored
+    /// rows of all sequences come first, so that the head works on consecutive rows. The
     /// other rows follow.
     fn enter_scored(
         &mut self,

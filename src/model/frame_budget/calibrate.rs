@@ -1,4 +1,4 @@
-//! Measures what dispatches cost on this device, when the model is loaded.
+//! Measures the cost of dispatches on this device when the model is loaded.
 
 use std::time::Duration;
 
@@ -13,19 +13,20 @@ use crate::model::forward::{Forward, work};
 use crate::model::recordings::HeadRows;
 use crate::model::{Model, PageLists};
 
-/// Row counts for the timed chunk; the first one whose dispatches are predicted to fit
-/// [`ALLOWANCE`] is used. 64 is a gemm tile; smaller ones are for software adapters.
+/// Candidate row counts for the timed chunk, the largest first. The first one whose
+/// dispatches are predicted to fit [`ALLOWANCE`] is used. 64 is a gemm tile; the smaller
+/// ones are for software adapters.
 const ROWS: [usize; 4] = [64, 32, 16, 8];
 
 /// Maximum time for the timed dispatches of a chunk, one or two of each kind.
 const ALLOWANCE: Duration = Duration::from_millis(40);
 
-/// Cached positions for timing the dispatches that depend on them: the context of GPT-2,
-/// and enough for a slope.
+/// Number of cached positions for the timing of dispatches that depend on it. It is the
+/// context of GPT-2, and enough to fit a slope.
 const KV_LEN: usize = 1024;
 
 /// A dispatch that takes longer than this is timed twice, and the shorter time counts.
-/// Something else may have used the machine, and predictions that are too high divide
+/// Another program may have used the machine, and predictions that are too high divide
 /// work needlessly.
 const AGAIN: Duration = Duration::from_micros(500);
 
@@ -48,7 +49,7 @@ impl Forward {
         result
     }
 
-    /// Times the dispatches; returns the number of rows used for several rows.
+    /// Times the dispatches. Returns the number of rows in the steps of several rows.
     fn time_points(
         &mut self,
         model: &Model,
@@ -83,7 +84,7 @@ impl Forward {
         Ok(rows)
     }
 
-    /// Returns the number of rows to time besides one row.
+    /// Returns the number of rows to time in addition to one row.
     fn several_rows(&self) -> usize {
         let most = self.dims.chunk.min(self.dims.logits_rows).min(self.dims.n_ctx);
         let fits = |&rows: &usize| {
@@ -112,8 +113,8 @@ impl Forward {
         Ok(body)
     }
 
-    /// Records the head again if it takes long, cut into dispatches that are short both
-    /// for one row and for [`crate::model::Dims::logits_rows`] rows, and times them.
+    /// If the head takes long, records it again and times it. It is cut into dispatches
+    /// that are short both for one row and for [`crate::model::Dims::logits_rows`] rows.
     fn cut_head(
         &mut self,
         model: &Model,
@@ -172,7 +173,7 @@ fn time(
     Ok(())
 }
 
-/// Returns at most `n` dispatches of each kind; dispatches with empty grids are left out.
+/// Returns at most `n` dispatches of each kind, without dispatches whose grids are empty.
 fn picked<'d>(segments: &[Segment<'d>], n: usize) -> Vec<(&'d Dispatch, Work)> {
     let mut counts: Vec<usize> = Vec::new();
     let mut picked = Vec::new();

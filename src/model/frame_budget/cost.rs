@@ -1,16 +1,16 @@
-//! Predicts what dispatches cost from measured times.
+//! Predicts the time of dispatches from measured times.
 //!
-//! It works on numbers only: kinds of dispatches ([`crate::gpu::Dispatch::kind`]),
-//! workgroups, cached positions, nanoseconds.
+//! It uses only numbers: kinds of dispatches ([`crate::gpu::Dispatch::kind`]),
+//! workgroups, cached positions, and nanoseconds.
 
-/// Bounds on a correction. Other users make a machine several times slower, never
-/// hundreds of times. A GPU clock that was low during calibration makes later work
+/// Bounds on a correction. Other programs make a machine several times slower, but not
+/// hundreds of times. If the GPU's clock was low during calibration, later work is
 /// several times faster.
 const CORRECTION: std::ops::RangeInclusive<f64> = 0.25..=8.0;
 
-/// Measurements that a correction is the median of. On a shared machine some pieces take
-/// many times longer than their work, and predictions must not follow them; a device that
-/// has become slower shows after three measurements.
+/// Number of recent measurements; a correction is their median. On a shared machine some
+/// pieces take many times longer than their work, and predictions must not follow them. A
+/// slower device is detected after three measurements.
 const RECENT: usize = 5;
 
 /// The properties of a dispatch in one step that determine its cost.
@@ -32,8 +32,8 @@ struct Sample {
     ns: f64,
 }
 
-/// `fixed + groups * (per_group + per_group_key * kv_len)`; none of the three is
-/// negative.
+/// `fixed + groups * (per_group + per_group_key * kv_len)`, with nonnegative
+/// coefficients.
 #[derive(Clone, Copy, Debug, Default)]
 struct Line {
     fixed: f64,
@@ -43,9 +43,10 @@ struct Line {
 
 impl Line {
     /// Fits a line that no sample exceeds. The difference between few and many workgroups
-    /// gives `fixed` and `per_group`. The remaining time of the sample with the most
-    /// cached positions gives `per_group_key`. If all samples have the same number of
-    /// workgroups, nothing counts as fixed, so that larger grids are not underestimated.
+    /// gives `fixed` and `per_group`. If all samples have the same number of workgroups,
+    /// the whole time counts per workgroup, so that larger grids are not underestimated.
+    /// The remaining time of the sample with the most cached positions gives
+    /// `per_group_key`. At the end, `fixed` is raised until no sample exceeds the line.
     fn over(samples: &[Sample]) -> Line {
         let by = |a: &&Sample, b: &&Sample| (a.groups, a.kv_len).partial_cmp(&(b.groups, b.kv_len));
         let order = |a: &&Sample, b: &&Sample| by(a, b).unwrap_or(std::cmp::Ordering::Equal);
@@ -94,8 +95,8 @@ impl Correction {
         sorted[RECENT / 2]
     }
 
-    /// Adds a measurement: work took `ns`, and `predicted_ns`, factor included, was
-    /// expected.
+    /// Adds a measurement: the work took `ns`, and the prediction, including the factor,
+    /// was `predicted_ns`.
     fn note(&mut self, predicted_ns: f64, ns: f64) {
         if predicted_ns <= 0.0 {
             return;
@@ -106,20 +107,20 @@ impl Correction {
     }
 }
 
-/// What is known of one kind of dispatch.
+/// The measurements of one kind of dispatch.
 #[derive(Clone, Debug, Default)]
 struct Kind {
     /// Whether it has run. Some drivers compile a pipeline in its first run, which makes
     /// the time of that run useless.
     ran: bool,
-    /// The fastest sample for each number of workgroups and positions; a slower one of
+    /// The fastest sample for each number of workgroups and positions. A slower sample of
     /// the same work waited for something else.
     samples: Vec<Sample>,
     line: Line,
     correction: Correction,
 }
 
-/// Predicts how long dispatches take, in nanoseconds.
+/// Predicts the time of dispatches, in nanoseconds.
 #[derive(Clone, Debug, Default)]
 pub(in crate::model) struct CostModel {
     kinds: Vec<Kind>,
@@ -143,7 +144,8 @@ impl CostModel {
         &mut self.kinds[kind]
     }
 
-    /// Adds the time of a dispatch that ran alone, unless it was the first of its kind.
+    /// Adds the time of a dispatch that ran in its own submit, unless it was the first of
+    /// its kind.
     pub(super) fn learn(&mut self, load: Load, ns: f64) {
         let kind = self.kind(load.kind);
         if !std::mem::replace(&mut kind.ran, true) {
@@ -167,7 +169,7 @@ impl CostModel {
         kind.line = Line::over(&kind.samples);
     }
 
-    /// Corrects a kind by the time of a dispatch that ran alone.
+    /// Corrects a kind by the time of a dispatch that ran in its own submit.
     pub(super) fn correct_kind(&mut self, kind: usize, predicted_ns: f64, ns: f64) {
         self.kind(kind).correction.note(predicted_ns, ns);
     }
@@ -178,7 +180,7 @@ impl CostModel {
     }
 }
 
-/// The first part of some work, which fits one submit.
+/// The first part of some work that fits one submit.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Piece {
     /// Number of dispatches.
@@ -190,9 +192,9 @@ pub(super) struct Piece {
 }
 
 /// Returns the longest piece at the start of `costs` that takes at most `room_ns`. If
-/// nothing fits and `must` is set, it is the first dispatch. A dispatch of unknown time
-/// (`None`) is a separate piece, and only if `must` is set. `Some(0.0)` is a dispatch
-/// that is not encoded.
+/// nothing fits and `must` is set, the piece is the first dispatch. A dispatch of unknown
+/// time (`None`) is a separate piece, and only if `must` is set. `Some(0.0)` is a
+/// dispatch that is not encoded.
 pub(super) fn first_piece(costs: impl Iterator<Item = Option<f64>>, room_ns: f64, must: bool) -> Piece {
     let mut piece = Piece::default();
     for cost in costs {
@@ -211,8 +213,8 @@ pub(super) fn first_piece(costs: impl Iterator<Item = Option<f64>>, room_ns: f64
 }
 
 /// Returns a number of rows below `rows`, but at least 1, that takes at most `ratio`
-/// times as long. Larger numbers are rounded down to whole tiles, which is what kernels
-/// work on.
+/// times as long. Kernels work on whole tiles, so larger numbers are rounded down to
+/// whole tiles.
 pub(super) fn fewer_rows(rows: usize, ratio: f64) -> usize {
     let fit = ((rows as f64 * ratio) as usize).clamp(1, rows.saturating_sub(1).max(1));
     match fit {

@@ -1,5 +1,5 @@
 //! Passes whose submits take a bounded time: measured dispatches, predicted times, and
-//! passes that run in pieces over several calls.
+//! unfinished passes that continue over several calls.
 
 mod calibrate;
 mod cost;

@@ -1,4 +1,5 @@
-//! Divides a pass into pieces: runs of dispatches whose submits take a bounded time.
+//! Divides a pass into pieces, which are runs of dispatches with a bounded time per
+//! submit.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Returns whether no dispatch follows.
+    /// Returns whether no dispatch follows this place.
     pub(super) fn is_end(self, segments: &[Segment<'_>]) -> bool {
         let rest = segments.iter().skip(self.segment).map(|(dispatches, _)| dispatches.len());
         rest.sum::<usize>() == self.dispatch
@@ -91,7 +92,7 @@ pub(super) fn encode(pass: &mut Pass<'_>, segments: &[Segment<'_>], at: Place, p
 }
 
 /// Encodes passes, and submits early enough that no submit takes too long. It waits only
-/// for dispatches whose time is not known yet.
+/// for dispatches of unknown time.
 pub(in crate::model) struct Pieces<'g> {
     gpu: &'g Gpu,
     encoder: Encoder,
@@ -101,7 +102,7 @@ pub(in crate::model) struct Pieces<'g> {
 }
 
 impl<'g> Pieces<'g> {
-    /// Continues with `encoder`; a submit should take at most `target`.
+    /// Continues with `encoder`. A submit should take at most `target`.
     pub(in crate::model) fn new(gpu: &'g Gpu, encoder: Encoder, target: Duration) -> Self {
         Pieces { gpu, encoder, target_ns: target.as_nanos() as f64, held_ns: 0.0 }
     }
@@ -119,12 +120,12 @@ impl<'g> Pieces<'g> {
     /// Encodes a pass. Allocates nothing except what wgpu allocates for encoders.
     ///
     /// # Errors
-    /// [`crate::Error::Gpu`] when the driver reports a fault.
+    /// [`crate::Error::Gpu`] if the driver reports a fault.
     pub(in crate::model) fn run(&mut self, cost: &mut CostModel, segments: &[Segment<'_>]) -> Result<()> {
         self.run_from(cost, segments, Place::default())
     }
 
-    /// As [`Pieces::run`], from a place on.
+    /// As [`Pieces::run`], but starts at a given place.
     pub(super) fn run_from(
         &mut self,
         cost: &mut CostModel,
@@ -150,7 +151,7 @@ impl<'g> Pieces<'g> {
         self.encoder.replace(self.gpu, |full| full.submit(self.gpu))
     }
 
-    /// Runs a single dispatch and learns its time by the host's clock.
+    /// Runs a single dispatch and measures its time by the host's clock.
     fn run_unknown(
         &mut self,
         cost: &mut CostModel,
@@ -158,7 +159,7 @@ impl<'g> Pieces<'g> {
         at: Place,
         piece: Piece,
     ) -> Result<Place> {
-        // Earlier submits must not count as time of this dispatch.
+        // The time of earlier submits must not count for this dispatch.
         self.gpu.flush()?;
         let mut end = at;
         self.encoder.pass(|pass| end = encode(pass, segments, at, piece));

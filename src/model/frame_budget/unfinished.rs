@@ -1,7 +1,7 @@
 //! Passes of one sequence that run in pieces, over several calls.
 //!
 //! Sessions share activation buffers, so at most one pass is unfinished at a time. Any
-//! other call finishes it first and keeps its result for its owner.
+//! other call finishes it first and stores its result for its owner.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ impl PassOwner {
 /// Work that took longer than allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overrun {
-    /// Label of the kernel variant; of the first one if there are several dispatches.
+    /// Label of the kernel variant, or of the first one of several dispatches.
     pub label: String,
     /// Dispatches of the submit; a single dispatch cannot be divided further.
     pub dispatches: usize,
@@ -48,8 +48,8 @@ pub struct Overrun {
 pub struct PieceTime {
     /// Time by GPU timestamps; without them, from the submit to the end of the wait.
     pub duration: Duration,
-    /// Number of submits: after the last piece of a pass, another one reads the logits,
-    /// if any.
+    /// Number of submits: 1, or 2 for the last piece of a pass with logits, which the
+    /// second submit reads.
     pub submits: usize,
     /// Set if the piece took longer than allowed.
     pub overrun: Option<Overrun>,
@@ -109,13 +109,13 @@ pub(in crate::model) struct Unfinished {
     finished: Vec<FinishedPass>,
     /// Memory for the next logits.
     spare: Vec<f32>,
-    /// Created when a piece is first timed; `Some(None)` if the device has none.
+    /// Created when a piece is first timed; `Some(None)` if the device has no timestamps.
     timestamps: Option<Option<Timestamps>>,
 }
 
 impl Forward {
     /// Returns the maximum rows of a chunk at `position` for which no dispatch is
-    /// predicted to take longer than `limit`: at least one, at most
+    /// predicted to take longer than `limit`. The result is at least 1 and at most
     /// [`crate::model::Dims::chunk`].
     #[must_use]
     pub fn rows_within(&self, limit: Duration, position: usize) -> usize {
@@ -132,8 +132,8 @@ impl Forward {
         rows
     }
 
-    /// Begins a pass of at most [`crate::model::Dims::chunk`] tokens at `position`, which
-    /// [`Forward::run_piece`] runs. With `logits` it computes the logits of the last
+    /// Begins a pass of at most [`crate::model::Dims::chunk`] tokens at `position`.
+    /// [`Forward::run_piece`] runs it. With `logits` it computes the logits of the last
     /// token. Another unfinished pass is finished first.
     ///
     /// # Errors
@@ -164,8 +164,8 @@ impl Forward {
         self.unfinished.current.is_some()
     }
 
-    /// Returns whether the unfinished pass has a next piece that is predicted to take no
-    /// longer than `room`. A dispatch that was never timed does not fit.
+    /// Returns whether the unfinished pass has a next piece that is predicted to take at
+    /// most `room`. A dispatch that was never timed does not fit.
     #[must_use]
     pub fn piece_fits(&self, model: &Model, room: Duration) -> bool {
         self.unfinished.current.as_ref().is_some_and(|pass| {
@@ -177,8 +177,8 @@ impl Forward {
     /// Runs the part of the unfinished pass that fits `room` in one submit, but at least
     /// one dispatch. Waits for it and corrects the predictions. A piece that takes longer
     /// than `limit` is reported as an overrun. Returns `None` if there is no unfinished
-    /// pass or if the piece failed; [`Forward::take_finished`] then gives the error to the
-    /// owner.
+    /// pass or if the piece failed. [`Forward::take_finished`] then returns the error to
+    /// the owner.
     pub fn run_piece(&mut self, model: &Model, room: Duration, limit: Duration) -> Option<PieceTime> {
         let mut pass = self.unfinished.current.take()?;
         let result = self.timed_piece(model, &mut pass, room.min(model.options.max_submit), limit);
@@ -253,8 +253,7 @@ impl Forward {
         }
     }
 
-    /// Runs the rest of a pass, except that its last piece is only encoded, not
-    /// submitted.
+    /// Runs the rest of a pass. Its last piece is only encoded, not submitted.
     fn run_rest(&mut self, model: &Model, pass: &mut UnfinishedPass) -> Result<Rest> {
         let segments = pass.segments(&self.recordings, model.options.deterministic);
         let Rest { encoder, holds_uploads } = pass.next_encoder(&model.gpu)?;
@@ -299,8 +298,8 @@ impl Forward {
     }
 
     /// Returns the number of tokens of the owner's pass if it finished since the last
-    /// call, otherwise `None`. A finished pass's logits replace `logits`, which is
-    /// emptied if none were requested.
+    /// call, otherwise `None`. The logits of a finished pass replace `logits`. If none
+    /// were requested, `logits` becomes empty.
     ///
     /// # Errors
     /// The error of the pass.
@@ -337,7 +336,8 @@ fn overrun(segments: &[Segment<'_>], at: Place, piece: Piece, duration: Duration
 }
 
 /// Corrects predictions by the measured time of a piece. A single dispatch corrects its
-/// kind, or gives a first time if none was known. Several dispatches correct the lists.
+/// kind, or is the first sample if its time was unknown. Several dispatches correct the
+/// lists.
 fn correct(
     cost: &mut CostModel,
     segments: &[Segment<'_>],

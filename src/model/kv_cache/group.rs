@@ -1,7 +1,7 @@
 //! Groups of layers that share their pages.
 //!
-//! Both groups' page tables have their entries at the same places, so that a row's first page
-//! is one number. A window that covers the whole context counts as none.
+//! Both groups' page tables have their entries at the same indices, so one number
+//! identifies a row's first page. A window that covers the whole context counts as none.
 
 use super::page_list::WINDOW_SLACK;
 use crate::model::decoder::Decoder;
@@ -9,12 +9,12 @@ use crate::model::decoder::Decoder;
 /// Maximum number of groups in a model; each has its own page table.
 pub const KV_GROUPS_MAX: usize = 2;
 
-/// Layers whose pages are taken and released together, because they see equally far back
-/// (the KV cache groups of vLLM's hybrid cache manager).
+/// Layers whose pages are taken and released together, because they see equally far back.
+/// vLLM's hybrid cache manager calls them KV cache groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KvGroup {
-    /// Positions that the layers see, their own included; `None` if they may see the
-    /// whole context.
+    /// Number of positions that the layers see, including the current one; `None` if they
+    /// may see the whole context.
     pub window: Option<usize>,
     /// The layers, in order.
     pub layers: Vec<usize>,
@@ -23,7 +23,7 @@ pub struct KvGroup {
 impl KvGroup {
     /// Returns the groups of a model with a context of `n_ctx`: the layers that see
     /// farthest, then the other layers, if any. The window of the second group is the
-    /// longest of its layers.
+    /// longest window of its layers.
     #[must_use]
     pub fn of(config: &Decoder, n_ctx: usize) -> Vec<KvGroup> {
         // A window counts as none if no page would ever be released.
@@ -37,7 +37,7 @@ impl KvGroup {
     }
 }
 
-/// Returns the longest of several reaches; `None` means unlimited.
+/// Returns the longest of several windows; `None` means unlimited.
 fn longest(reaches: impl Iterator<Item = Option<usize>>) -> Option<usize> {
     reaches.max_by_key(|reach| reach.unwrap_or(usize::MAX)).flatten()
 }

@@ -117,7 +117,7 @@ impl KvCache {
         self.pools.iter().map(KvPool::bytes).sum()
     }
 
-    /// Drops all slabs; no sequence may hold a page. Page lists of this cache stay valid.
+    /// Drops all slabs. No sequence may hold a page. Page lists of this cache stay valid.
     pub(super) fn clear(&mut self) {
         self.pools.iter_mut().for_each(KvPool::clear);
     }
@@ -177,7 +177,7 @@ impl PageLists {
     }
 
     /// As [`PageList::reserve`], for every group. After an error some lists may hold
-    /// pages for the new positions; the caller truncates.
+    /// pages for the new positions, and the caller truncates them.
     ///
     /// # Errors
     /// As [`PageList::reserve`].
@@ -201,7 +201,7 @@ impl PageLists {
     }
 }
 
-/// Collects the numbers of a model's groups; groups that it does not have get 0.
+/// Collects the numbers of a model's groups. A group that the model does not have gets 0.
 fn by_group(numbers: impl Iterator<Item = usize>) -> GroupPages {
     let mut all = [0; KV_GROUPS_MAX];
     all.iter_mut().zip(numbers).for_each(|(all, number)| *all = number);

@@ -13,21 +13,22 @@ use crate::kernels::PAGE_SIZE;
 #[derive(Debug)]
 pub struct PageList {
     pages: Vec<u32>,
-    /// Number of pages at the beginning that are not held; their entries mean nothing.
+    /// Number of pages at the beginning that are not held. Their entries have no meaning.
     n_gone: usize,
-    /// Positions that the group's layers see, their own included; `None` for all.
+    /// Number of positions that the group's layers see, including the current one; `None`
+    /// for all.
     window: Option<usize>,
-    /// The pool of the pages; 0 before the list first took pages.
+    /// The id of the pages' pool; 0 before the list first took pages.
     pool: u64,
 }
 
-/// Positions kept before a window. Up to this many tokens can be taken back without
-/// recomputing the sequence: draft tokens, steps ahead, a last token that is scored
+/// Positions kept before a window. Up to this many tokens can be removed without
+/// recomputing the sequence: draft tokens, steps ahead, or a last token that is scored
 /// again.
 pub(in crate::model) const WINDOW_SLACK: usize = 64;
 
 impl PageList {
-    /// Creates an empty list with capacity for `n_ctx` positions, so that growing
+    /// Creates an empty list with capacity for `n_ctx` positions, so that growth
     /// allocates nothing on the host.
     #[must_use]
     pub fn with_capacity(n_ctx: usize, window: Option<usize>) -> Self {
@@ -39,20 +40,20 @@ impl PageList {
         self.window.map_or(0, |window| (len + 1).saturating_sub(window) / PAGE_SIZE)
     }
 
-    /// Returns how many pages an empty list skips when it begins at position `len`, as a
-    /// calibration does; 0 for a list that is not empty.
+    /// Returns the number of pages that an empty list skips when it begins at position
+    /// `len`, as calibration does; 0 for a list that is not empty.
     fn skipped(&self, len: usize) -> usize {
         if self.pages.is_empty() { self.first_seen(len.saturating_sub(WINDOW_SLACK)) } else { 0 }
     }
 
-    /// Returns the pages that may be released before positions from `len` on are
-    /// computed.
+    /// Returns the pages that may be released before the computation of positions from
+    /// `len` on.
     fn out_of_reach(&self, len: usize) -> std::ops::Range<usize> {
         let end = self.first_seen(len.saturating_sub(WINDOW_SLACK)).min(self.pages.len());
         self.n_gone..end.max(self.n_gone)
     }
 
-    /// Returns whether the pages belong to `pool`, however much it has grown.
+    /// Returns whether the pages belong to `pool`, even if it has grown since.
     fn is_of(&self, pool: &KvPool) -> bool {
         self.pool == pool.id()
     }
@@ -72,21 +73,21 @@ impl PageList {
         self.n_gone
     }
 
-    /// Returns the page of each run of [`PAGE_SIZE`] positions; the first
-    /// [`PageList::n_gone`] entries mean nothing.
+    /// Returns the page of each run of [`PAGE_SIZE`] positions. The first
+    /// [`PageList::n_gone`] entries have no meaning.
     #[must_use]
     pub fn pages(&self) -> &[u32] {
         &self.pages
     }
 
     /// Returns whether an empty list for a sequence of `len` positions may begin after
-    /// `n_gone` pages: the next position must see none of them.
+    /// `n_gone` pages. The next position must see none of them.
     #[must_use]
     pub fn may_skip(&self, n_gone: usize, len: usize) -> bool {
         n_gone <= self.first_seen(len)
     }
 
-    /// Makes an empty list begin after `n_gone` pages, which it never takes.
+    /// Makes an empty list begin after `n_gone` pages. It never takes these pages.
     ///
     /// # Panics
     /// If the list is not empty.
@@ -104,7 +105,7 @@ impl PageList {
         std::iter::repeat_n(0, self.n_gone).chain(held)
     }
 
-    /// Returns a second list of the same pages; an empty one if they belong to another
+    /// Returns a second list of the same pages. It is empty if they belong to another
     /// pool.
     #[must_use]
     pub fn fork(&self, pool: &mut KvPool) -> Self {
@@ -136,7 +137,7 @@ impl PageList {
         }
     }
 
-    /// Returns how many pages must be free for [`PageList::reserve`] to add `n_new`
+    /// Returns the number of free pages that [`PageList::reserve`] needs to add `n_new`
     /// positions after the first `len`.
     #[must_use]
     pub fn pages_wanted(&self, pool: &KvPool, len: usize, n_new: usize) -> usize {
@@ -149,8 +150,8 @@ impl PageList {
     }
 
     /// Returns the index of the page of position `len` if the list has that page and
-    /// another sequence holds it too. The list has it if it is partly filled, or if the
-    /// position is being rewritten.
+    /// another sequence holds it too. The list has it if the page is partly filled or if
+    /// the position is rewritten.
     fn shared_tail(&self, pool: &KvPool, len: usize) -> Option<usize> {
         let index = len / PAGE_SIZE;
         self.pages.get(index).is_some_and(|&page| pool.is_shared(page)).then_some(index)
@@ -158,12 +159,12 @@ impl PageList {
 
     /// Makes positions `len .. len + n_new` writable. First releases pages that fell out
     /// of the window, then copies the page of position `len` if it is shared, then takes
-    /// new pages. The list must hold no page after that of position `len`. The pool must
-    /// have [`PageList::pages_wanted`] free pages.
+    /// new pages. The list must hold no page after the page of position `len`. The pool
+    /// must have [`PageList::pages_wanted`] free pages.
     ///
     /// # Errors
-    /// [`Error::Gpu`] when the copy fails, [`Error::DeviceLost`] if the pages belong to
-    /// another pool, [`Error::Limits`] if the pool has no free page.
+    /// [`Error::Gpu`] if the copy fails; [`Error::DeviceLost`] if the pages belong to
+    /// another pool; [`Error::Limits`] if the pool has no free page.
     pub fn reserve(
         &mut self,
         gpu: &Gpu,

@@ -7,10 +7,11 @@ use crate::gpu::{BufferUse, Gpu, GpuBuffer, MemoryGroup};
 use crate::kernels::{PAGE_SIZE, SLABS_MAX, page_entry};
 use crate::model::dims::Dims;
 
-/// Number of spare buffers that stand in for missing slabs once there are several slabs.
-/// Kernels that write may bind no buffer twice, and two slabs exist by then.
+/// Number of spare buffers that kernels bind in place of missing slabs once there are
+/// several slabs. A kernel that writes must not bind a buffer twice. At least two slabs
+/// exist then.
 pub(in crate::model) const SPARE_SLABS: usize = SLABS_MAX - 2;
-/// Bytes of a spare slab: one pack of eight f32, the least that a kernel may bind.
+/// Bytes of a spare slab: one pack of eight f32, the minimum that a kernel may bind.
 /// Nothing is ever stored there.
 pub(in crate::model) const SPARE_SLAB_BYTES: u64 = 8 * size_of::<f32>() as u64;
 
@@ -21,7 +22,7 @@ pub(in crate::model) const SPARE_SLAB_BYTES: u64 = 8 * size_of::<f32>() as u64;
 /// in slab `id / pages_per_slab` of each layer.
 #[derive(Clone, Debug)]
 pub struct KvPool {
-    /// Distinguishes pools: page numbers of one pool mean nothing in another.
+    /// Distinguishes pools. Page numbers of one pool have no meaning in another.
     id: u64,
     /// `[n_layer][n_slabs]` buffers.
     layers: Vec<Vec<GpuBuffer>>,
@@ -54,7 +55,7 @@ impl KvPool {
         &self.layers[layer]
     }
 
-    /// Returns the buffers that stand in for missing slabs.
+    /// Returns the buffers that replace missing slabs.
     #[must_use]
     pub fn spare_slabs(&self) -> &[GpuBuffer] {
         &self.spare_slabs
@@ -78,7 +79,7 @@ impl KvPool {
         page_entry(page as usize / self.pages_per_slab, page as usize % self.pages_per_slab)
     }
 
-    /// Returns the maximum number of pages that the pool may grow to: those of
+    /// Returns the maximum number of pages that the pool may grow to. They fill
     /// [`SLABS_MAX`] bindings.
     #[must_use]
     pub fn n_pages_max(&self) -> usize {
@@ -86,9 +87,9 @@ impl KvPool {
     }
 
     /// Returns a copy of the pool grown to `n_pages`. Pages keep their numbers and
-    /// contents. The last slab is copied into a larger one until it fills a binding, then
-    /// slabs are added. `self` is unchanged, so that a failure loses nothing; the caller
-    /// switches to the copy once all passes are recorded against it.
+    /// contents. The last slab is copied into a larger one until it fills a binding; then
+    /// slabs are added. `self` is unchanged, so a failure loses nothing. The caller
+    /// switches to the copy after all passes are recorded with it.
     ///
     /// # Errors
     /// [`Error::Limits`] beyond [`KvPool::n_pages_max`]; as [`Gpu::allocate`].
@@ -123,7 +124,7 @@ impl KvPool {
         }
         let first = self.n_pages();
         new.ref_counts.resize(n_pages, 0);
-        // Of the new pages the lowest is taken first.
+        // The lowest of the new pages is taken first.
         new.free.splice(0..0, (first as u32..n_pages as u32).rev());
         Ok(new)
     }
@@ -151,7 +152,7 @@ impl KvPool {
         new_pages as u64 * self.page_bytes * self.layers.len() as u64 + spare as u64 * SPARE_SLAB_BYTES
     }
 
-    /// Drops all slabs; no sequence may hold a page. Page lists of this pool stay valid.
+    /// Drops all slabs. No sequence may hold a page. Page lists of this pool stay valid.
     pub(super) fn clear(&mut self) {
         assert_eq!(self.n_free(), self.n_pages(), "a page is held");
         self.layers.iter_mut().for_each(Vec::clear);
@@ -160,7 +161,7 @@ impl KvPool {
         self.free.clear();
     }
 
-    /// Returns the number that distinguishes it from other pools.
+    /// Returns the id that distinguishes this pool from others.
     pub(super) fn id(&self) -> u64 {
         self.id
     }
@@ -171,7 +172,7 @@ impl KvPool {
         Some(page)
     }
 
-    /// Counts another holder of a page.
+    /// Counts one more holder of a page.
     pub(super) fn share(&mut self, page: u32) {
         self.ref_counts[page as usize] += 1;
     }
@@ -194,7 +195,7 @@ impl KvPool {
         (page / self.pages_per_slab, (page % self.pages_per_slab) as u64 * self.page_bytes)
     }
 
-    /// Copies one page in every layer of the group, by way of `scratch`.
+    /// Copies one page in every layer of the group, through `scratch`.
     pub(super) fn copy_page(&self, gpu: &Gpu, from: u32, to: u32, scratch: &GpuBuffer) -> Result<()> {
         let ((from_slab, from_offset), (to_slab, to_offset)) = (self.place(from), self.place(to));
         for slabs in &self.layers {

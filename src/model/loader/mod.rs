@@ -32,10 +32,10 @@ pub struct LayerWeights {
     pub out: Linear,
     /// The norm after attention, before the residual sum.
     pub after_attention: Option<GpuBuffer>,
-    /// The norm before the MLP; `None` if it is the same as attention's.
+    /// The norm before the MLP; `None` if it is the attention norm.
     pub mlp_norm: Option<GpuBuffer>,
-    /// `[n_inner, n_embd]`; with a gate `[2 n_inner, n_embd]`, in turn four rows of gate
-    /// and four of up.
+    /// `[n_inner, n_embd]`; with a gate `[2 n_inner, n_embd]`, with four rows of the gate
+    /// and four rows of up in turn.
     pub up: Linear,
     /// `[n_embd, n_inner]`
     pub down: Linear,
@@ -130,7 +130,7 @@ pub fn check_tensors(config: &Decoder, checkpoint: &Checkpoint) -> Result<()> {
     check(config, checkpoint, &config.tensors()).map(|_| ())
 }
 
-/// As [`check_tensors`]; returns the bytes to read.
+/// As [`check_tensors`], but returns the number of bytes to read.
 fn check(config: &Decoder, checkpoint: &Checkpoint, specs: &[TensorSpec]) -> Result<u64> {
     let mut bytes = 0;
     let mut problems = Vec::new();
@@ -169,7 +169,7 @@ fn check(config: &Decoder, checkpoint: &Checkpoint, specs: &[TensorSpec]) -> Res
     let Some((tensor, first)) = problems.first() else { return Ok(bytes) };
     let mut message = first.clone();
     let rest: Vec<_> = problems[1..].iter().map(|(name, problem)| format!("\n  {name}: {problem}")).collect();
-    // If a whole family of tensors is wrong, a dozen of them say enough.
+    // If a whole family of tensors is wrong, a dozen examples are enough.
     message.extend(rest.iter().take(12).map(String::as_str));
     if rest.len() > 12 {
         message.push_str(&format!("\n  and {} more", rest.len() - 12));
@@ -245,7 +245,7 @@ impl<'a> Loader<'a, '_> {
 
     /// Loads the vectors of some places into one buffer in f32, one after the other, each
     /// padded; `None` if the model has none of them. They are small, and rounding them
-    /// would lose precision for no gain.
+    /// would lose precision without a benefit.
     fn vectors(&mut self, places: &[Place]) -> Result<Option<GpuBuffer>> {
         let mut all: Vec<f32> = Vec::new();
         let mut label = String::new();
@@ -281,7 +281,7 @@ impl<'a> Loader<'a, '_> {
     fn matrix(&mut self, place: Place) -> Result<Option<Matrix>> {
         let Some(spec) = self.specs.remove(&place) else { return Ok(None) };
         let matrix = allocate_matrix(self.gpu, &spec, self.dtype)?;
-        // Whole blocks of the layout, each of which is contiguous in memory.
+        // Reads whole blocks of the layout, each of which is contiguous in memory.
         let rows_at_once = (BLOCK_ELEMS / spec.columns.len() / Matrix::CUT_ROWS).max(1) * Matrix::CUT_ROWS;
         for piece in &matrix.pieces {
             for first in (0..piece.n_rows).step_by(rows_at_once) {
@@ -305,7 +305,7 @@ impl<'a> Loader<'a, '_> {
         Ok(Some(matrix))
     }
 
-    /// Reads, converts and uploads some rows; returns their bytes on the GPU.
+    /// Reads, converts and uploads some rows. Returns their bytes on the GPU.
     fn block<T: bytemuck::Pod>(
         &mut self,
         block: &Block<'_>,
@@ -331,7 +331,7 @@ impl<'a> Loader<'a, '_> {
     }
 }
 
-/// Returns a tensor that every model has.
+/// Unwraps a tensor that every model has.
 fn required<T>(loaded: Option<T>) -> T {
     loaded.expect("every model has this tensor, and the list names it")
 }

@@ -12,7 +12,7 @@ use crate::tensor::ROW_ALIGN_ELEMS;
 pub(super) struct Block<'a> {
     pub(super) spec: &'a TensorSpec,
     pub(super) piece: &'a Piece,
-    /// The rows of the piece, padding included.
+    /// The rows of the piece, including padding.
     pub(super) cut: Range<usize>,
     pub(super) layout: MatrixLayout,
 }
@@ -28,7 +28,7 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Returns its rows in the file.
+    /// Returns the run's rows in the file.
     pub(super) fn file_rows(&self, spec: &TensorSpec) -> Range<usize> {
         let first = self.first + spec.sources[self.source].skipped;
         first..first + self.places.len()
@@ -48,8 +48,8 @@ impl Run {
 }
 
 impl Block<'_> {
-    /// Returns the rows in the order of reading: sorted by tensor and row, consecutive
-    /// rows joined.
+    /// Returns the rows in the order of reading: sorted by tensor and row, with
+    /// consecutive rows joined.
     pub(super) fn runs(&self) -> Vec<Run> {
         let place = |row: usize| Some((self.spec.rows.source(self.piece.first_row + row)?, row));
         let mut rows: Vec<_> = self.cut.clone().filter_map(place).collect();
@@ -91,7 +91,7 @@ impl Block<'_> {
         }
     }
 
-    /// Uploads the elements; returns their bytes.
+    /// Uploads the elements. Returns their bytes.
     pub(super) fn upload<T: bytemuck::Pod>(&self, gpu: &Gpu, out: &[T]) -> Result<u64> {
         let data = bytemuck::cast_slice(out);
         gpu.upload(&self.piece.buffer, (self.cut.start * self.width() * size_of::<T>()) as u64, data)?;

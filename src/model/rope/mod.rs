@@ -1,8 +1,8 @@
-//! Rotary position embedding (Su et al. 2021): frequencies, scaled as a config says, and
-//! the table that kernels read.
+//! Rotary position embedding (Su et al. 2021): frequencies with the scaling of a config,
+//! and the table that kernels read.
 //!
-//! Angles are computed in f64. Partial rotation, scaling and YaRN's factor are only in the
-//! table's numbers, and no kernel computes a sine.
+//! Angles are computed in f64. Partial rotation, scaling and YaRN's factor affect only
+//! the table's numbers. No kernel computes a sine.
 
 use std::f64::consts::{PI, TAU};
 
@@ -11,13 +11,13 @@ use serde::Serialize;
 use crate::checkpoint::ConfigJson;
 use crate::error::{Error, Result};
 
-/// How a file orders the rotated elements of a head.
+/// The file's order of the rotated elements of a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pairing {
     /// As on the GPU: element 2i is rotated with 2i + 1 (GPT-J), or nothing is rotated.
     AsIs,
-    /// Element i is rotated with i + n_rot / 2 (GPT-NeoX, Llama); the loader makes such
+    /// Element i is rotated with i + n_rot / 2 (GPT-NeoX, Llama). The loader makes such
     /// pairs neighbours. q·k does not depend on the order.
     Halves {
         /// Number of rotated elements of a head, which are the first ones.
@@ -42,9 +42,9 @@ pub struct Rope {
     pub n_rot: usize,
     /// Base of the frequencies.
     pub theta: f64,
-    /// How the file orders the rotated elements.
+    /// The file's order of the rotated elements.
     pub pairing: Pairing,
-    /// How frequencies are scaled for long contexts.
+    /// The scaling of the frequencies for long contexts.
     pub scaling: RopeScaling,
 }
 
@@ -60,11 +60,11 @@ pub enum RopeScaling {
         factor: f64,
     },
     /// The base grows with the length beyond `original` (NTK-aware). Position p uses the
-    /// frequencies of length p + 1, as if tokens came one by one.
+    /// frequencies of length p + 1, as if tokens came one at a time.
     Dynamic {
         /// Stretch of the context.
         factor: f64,
-        /// Length up to which nothing changes.
+        /// Length up to which the frequencies stay unchanged.
         original: usize,
     },
     /// Llama 3.1: long wavelengths are stretched, short ones are not.
@@ -78,7 +78,7 @@ pub enum RopeScaling {
         /// Context length of the first training.
         original: usize,
     },
-    /// YaRN (Peng et al. 2023): as Llama 3.1, but by number of turns; cos and sin are
+    /// YaRN (Peng et al. 2023): as Llama 3.1, but by the number of turns. cos and sin are
     /// multiplied by `attention_factor`.
     Yarn {
         /// Stretch of the context.
@@ -96,7 +96,7 @@ pub enum RopeScaling {
     },
 }
 
-/// Longest context that a config may name, and so the longest table.
+/// Longest context that a config may have, and thus the longest table.
 const POSITIONS_MAX: usize = 1 << 20;
 
 /// Default base (Su et al. 2021) of all architectures except Gemma 3.
@@ -104,8 +104,8 @@ pub(super) const THETA_DEFAULT: f64 = 10_000.0;
 
 impl Rope {
     /// Reads the embedding of `n_rot` elements from `rope_theta` and `rope_scaling`, or
-    /// from `rope_parameters`, where newer versions of transformers keep both.
-    /// `n_positions` is the config's context; `theta` is the default base.
+    /// from `rope_parameters`, which contains both in newer versions of transformers.
+    /// `n_positions` is the config's context, and `theta` is the default base.
     ///
     /// # Errors
     /// [`Error::Config`] for an unknown `rope_type` or a field out of range.
@@ -127,8 +127,8 @@ impl Rope {
         Rope { n_rot, theta, pairing: Pairing::Halves { n_rot }, scaling }.checked()
     }
 
-    /// Returns the same embedding with another base and without scaling: Gemma 3's local
-    /// layers.
+    /// Returns the same embedding with another base and without scaling, for Gemma 3's
+    /// local layers.
     pub(super) fn unscaled(&self, theta: f64) -> Self {
         Rope { theta, scaling: RopeScaling::Default, ..self.clone() }
     }
@@ -150,11 +150,11 @@ impl Rope {
             _ if !self.n_rot.is_multiple_of(2) => {
                 fault("head_dim", n_rot, "an even number of rotated elements of a head")
             }
-            // Its exponent is n_rot / (n_rot - 2).
+            // The exponent of this scaling is n_rot / (n_rot - 2).
             RopeScaling::Dynamic { .. } if self.n_rot == 2 => {
                 fault("head_dim", n_rot, "more than 2 rotated elements of a head with dynamic scaling")
             }
-            // It divides by the logarithm of the base.
+            // This scaling divides by the logarithm of the base.
             RopeScaling::Yarn { .. } if self.theta <= 1.0 => {
                 fault("rope_theta", self.theta.to_string(), "a base above 1 with YaRN scaling")
             }
@@ -162,7 +162,7 @@ impl Rope {
         }
     }
 
-    /// Returns the context length after scaling, given the config's.
+    /// Returns the context length after scaling of the config's context length.
     #[must_use]
     pub fn n_positions(&self, n_positions: usize) -> usize {
         let stretched = |factor: f64, original: usize| (original as f64 * factor) as usize;
@@ -209,9 +209,9 @@ impl Rope {
         }
     }
 
-    /// Returns the kernels' table, `[n_ctx, head_dim / 4]` entries of (cos, sin) of two
-    /// pairs; the identity after the rotated elements. Angles are computed in f64.
-    /// `head_dim` includes padding.
+    /// Returns the kernels' table: `[n_ctx, head_dim / 4]` entries of (cos, sin) of two
+    /// pairs. Entries after the rotated elements are the identity. Angles are computed in
+    /// f64. `head_dim` includes padding.
     #[must_use]
     pub fn table(&self, n_ctx: usize, head_dim: usize) -> Vec<f32> {
         let factor = match self.scaling {
@@ -239,11 +239,11 @@ impl Rope {
     }
 }
 
-/// Bases that a config may name.
+/// Bases that a config may have.
 const THETA: std::ops::RangeInclusive<f64> = 1.0..=1e12;
 const FACTOR: std::ops::RangeInclusive<f64> = 1.0..=1e6;
 
-/// The kinds of scaling that a config may name.
+/// The kinds of scaling that a config may have.
 #[derive(Clone, Copy)]
 enum Kind {
     Default,
@@ -264,10 +264,10 @@ const KINDS: &[(&str, Kind)] = &[
 impl RopeScaling {
     /// Reads the scaling from the object `rope_scaling` or `rope_parameters`.
     fn from_json(json: &ConfigJson, n_positions: usize) -> Result<Self> {
-        // Older configs call the field type; some have both.
+        // Older configs call this field `type`. Some configs have both.
         let old = json.one_of("type", KINDS)?;
         let kind = json.one_of("rope_type", KINDS)?.or(old).unwrap_or(Kind::Default);
-        // rope_parameters also holds rope_theta; this marks it as read.
+        // rope_parameters also contains rope_theta. This call marks it as read.
         json.optional_f64("rope_theta", THETA)?;
         let factor = || json.f64("factor", FACTOR);
         let original = || {

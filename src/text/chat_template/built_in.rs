@@ -1,9 +1,9 @@
 //! Templates built into wgpt.
 
-/// The name and the text of each template. `chatml` is OpenAI's turn format, as used by
-/// models tuned on it. `plain` needs no special tokens. In `plain`, the model's answer
-/// begins with the space after the colon. In the next prompt, `trim` removes that space
-/// and the template writes it again, so the answer keeps its tokens.
+/// The name and the text of each template. `chatml` is OpenAI's turn format, for models
+/// tuned on it. `plain` needs no special tokens. In `plain`, the model's answer begins
+/// with the space after the colon. In the next prompt, `trim` removes that space and the
+/// template writes it again, so the answer keeps its tokens.
 pub(super) const TEMPLATES: [(&str, &str); 2] = [
     (
         "chatml",

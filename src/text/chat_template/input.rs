@@ -18,7 +18,7 @@ impl TemplateInput {
     /// other value that the template reads. Map keys keep their order.
     #[must_use]
     pub fn new<M: Serialize + ?Sized>(messages: &M) -> Self {
-        // transformers passes these as `None` when the caller gives none.
+        // transformers passes these as `None` if the caller gives none.
         let absent = ["tools", "documents"].map(|name| (name.to_owned(), Value::from(())));
         TemplateInput {
             messages: Value::from(Serde(messages)),

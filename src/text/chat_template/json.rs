@@ -27,13 +27,13 @@ pub(super) fn to_json(state: &State, value: &Value, options: Kwargs) -> Result<S
     let failed =
         |reason: &dyn std::fmt::Display| Error::new(ErrorKind::BadSerialization, format!("tojson: {reason}"));
     let written = sorted.serialize(&mut serde_json::Serializer::with_formatter(&mut out, python));
-    // If the fuel ran out, report that instead of the write error that it caused.
+    // If the fuel ran out, report that, and not the write error that it caused.
     state.consume_fuel(0)?;
     written.map_err(|error| failed(&error))?;
     String::from_utf8(out.bytes).map_err(|error| failed(&error))
 }
 
-/// Output that costs fuel: 1 unit per write and 1 per 64 bytes. An element of a list
+/// Output that costs fuel: 1 unit per write and 1 unit per 64 bytes. An element of a list
 /// takes at least one write, so it costs at least as much as one instruction.
 struct Charged<'s, 't, 'e> {
     state: &'s State<'t, 'e>,

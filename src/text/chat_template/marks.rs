@@ -6,13 +6,13 @@ use super::TemplateInput;
 use crate::error::{Error, Result};
 use crate::text::Tokenizer;
 
-/// The noncharacters of this Unicode block are for a program's internal use, so no normal
-/// text contains them.
+/// This block of Unicode contains noncharacters for a program's internal use, so no
+/// normal text contains them.
 const MARKS: std::ops::RangeInclusive<char> = '\u{fdd0}'..='\u{fdef}';
 
 /// Returns the input with a mark inside every string that looks like a token of the
-/// template. The mark follows the string's first character, so that neither the template
-/// nor the tokenizer takes the string for the token. Returns `None` if there is no such
+/// template. The mark follows the string's first character, so neither the template nor
+/// the tokenizer recognises the string as the token. Returns `None` if there is no such
 /// string. `text` is the rendering without marks.
 pub(super) fn marked(
     input: &TemplateInput,
@@ -79,7 +79,7 @@ impl Marker {
         }
     }
 
-    /// Returns the text with marks; `None` if it needs none.
+    /// Returns the text with marks; `None` if no mark is needed.
     fn text(&self, text: &str, tokens: &[String]) -> Option<String> {
         let begins = |at: usize| tokens.iter().any(|token| text[at..].starts_with(token.as_str()));
         let mut marked = String::new();

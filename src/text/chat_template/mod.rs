@@ -1,14 +1,14 @@
-//! Chat templates, which turn messages into the text format that a model was trained on.
+//! Chat templates. They turn messages into the text format that a model was trained on.
 //!
-//! A template is code from a model's directory. It runs with a limit on its work, on a thread
-//! whose stack holds whatever that much work can nest. Tags have a length limit, because the
-//! time to compile one grows with the square of its length. minijinja does not count lists that
-//! double by `+`.
+//! A template is code from a model's directory. Its work is limited, and its thread's
+//! stack is large enough for the deepest nesting that this much work can create. Tags
+//! have a length limit, because the compile time of a tag grows with the square of its
+//! length. One cost is not counted: minijinja does not count lists that double by `+`.
 //!
 //! Special tokens of the rendering become ids; text of a message never does. If a message
-//! contains text like such a token, a second rendering marks it with a noncharacter, which is
-//! removed after the tokenizer's search for added tokens. Without the marks, both renderings
-//! must be equal.
+//! contains text like such a token, a second rendering marks that text with a
+//! noncharacter. The mark is removed after the tokenizer's search for added tokens. Apart
+//! from the marks, both renderings must be equal.
 //!
 //! The language is Jinja2 as transformers configures it (`_compile_jinja_template` in
 //! `utils/chat_template_utils.py`, version 4.46): `trim_blocks` and `lstrip_blocks`,
@@ -38,10 +38,9 @@ use super::Tokenizer;
 use crate::error::{Error, Result};
 use refusal::Refusal;
 
-/// The most work that one rendering may do. minijinja's unit is one instruction or 64
-/// bytes of data. Published templates take 38 to 75 units for a message of 100 bytes, and
-/// 4 more for each further 64 bytes. The full amount takes less than a second and at most
-/// 64 MB.
+/// The maximum work of one rendering. minijinja's unit is one instruction or 64 bytes of
+/// data. Published templates take 38 to 75 units for a message of 100 bytes, and 4 more
+/// for each further 64 bytes. The full amount takes less than a second and at most 64 MB.
 const FUEL: u64 = 1_000_000;
 
 /// Stack size of a rendering in bytes. With the full amount of fuel, a template can nest
@@ -50,8 +49,8 @@ const FUEL: u64 = 1_000_000;
 /// that is used.
 const STACK_BYTES: usize = 256 << 20;
 
-/// Maximum depth of nested macro calls. Published templates have two levels. Nesting
-/// beyond the maximum means that a macro calls itself.
+/// Maximum depth of nested macro calls. Published templates have two levels. Deeper
+/// nesting means that a macro calls itself.
 const RECURSION_MAX: usize = 50;
 
 /// A compiled chat template.
@@ -73,12 +72,11 @@ struct Inner {
 
 impl ChatTemplate {
     /// Compiles a template. Messages call its file `name`. `special_tokens` become
-    /// variables, such as `bos_token`; they come from `tokenizer_config.json`, each a
-    /// string or a list of strings.
+    /// variables, such as `bos_token`. They come from `tokenizer_config.json`, and each
+    /// is a string or a list of strings.
     ///
     /// # Errors
-    /// [`Error::Model`] with file and line when it is not valid Jinja or nests too
-    /// deeply.
+    /// [`Error::Model`] with file and line if it is not valid Jinja or nests too deeply.
     pub fn new(
         name: impl Into<String>,
         source: &str,
@@ -132,15 +130,15 @@ impl ChatTemplate {
     /// Returns the token ids of a conversation.
     ///
     /// Special tokens that the template writes become their ids. No other special tokens
-    /// are added: if a text starts with one, the template writes it. A string within a
-    /// message that looks like such a token, such as an `<|im_end|>` that a user typed,
-    /// stays plain text. In this, the function differs from transformers, which tokenizes
-    /// the whole rendering and so lets any message end its own turn.
+    /// are added: if a text starts with one, the template writes it. If a string within a
+    /// message looks like such a token, for example a typed `<|im_end|>`, it stays plain
+    /// text. transformers differs here. It tokenizes the whole rendering, so any message
+    /// can end its own turn.
     ///
-    /// The tokenizer's special tokens are protected in all messages. In all messages
-    /// except the assistant's, so are the added tokens that occur in the template's own
-    /// text, because not every model marks its turn tokens as special. The assistant's
-    /// messages may contain such tokens, for example `</think>`.
+    /// In all messages, the tokenizer's special tokens are protected. In all messages
+    /// except the assistant's, the added tokens that occur in the template's own text are
+    /// protected too, because some models do not mark their turn tokens as special. The
+    /// assistant's messages may contain such tokens, for example `</think>`.
     ///
     /// # Errors
     /// As [`ChatTemplate::render`] and [`Tokenizer::encode`]; [`Error::Input`] for a
@@ -161,8 +159,8 @@ impl ChatTemplate {
     }
 
     /// Returns the special token that the template writes after an assistant's answer,
-    /// such as `<|im_end|>`. When the model generates it, its turn ends. `None` if there
-    /// is no such token.
+    /// such as `<|im_end|>`. The model ends its turn by generating it. `None` if there is
+    /// no such token.
     #[must_use]
     pub fn end_of_turn(&self, tokenizer: &Tokenizer) -> Option<u32> {
         const ANSWER: &str = "\u{fdd0}";
@@ -183,15 +181,15 @@ impl fmt::Debug for ChatTemplate {
 }
 
 /// Runs a call into minijinja on a stack that is large enough for any template. `name` is
-/// the template's.
+/// the template's name.
 fn on_a_deep_stack<T: Send>(
     name: &str,
     call: impl FnOnce() -> Result<T, minijinja::Error> + Send,
 ) -> Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("wgpt template".into()).stack_size(STACK_BYTES);
-        // Convert the error on this thread: it may hold deeply nested values, whose drop
-        // needs the large stack too.
+        // Convert the error on this thread. It may hold deeply nested values, and
+        // dropping them needs the large stack too.
         let call = || call().map_err(|error| refusal::explained(name, &error));
         let thread = thread.spawn_scoped(scope, call).map_err(|source| Error::Io {
             action: "start",

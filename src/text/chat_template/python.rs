@@ -6,7 +6,7 @@ use minijinja::value::{Value, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State};
 
 /// Calls a Python method of a value. Most methods are minijinja-contrib's. The others are
-/// missing there, or treat whitespace or words differently from Python.
+/// missing there, or their treatment of whitespace or words differs from Python.
 pub(super) fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
     if value.kind() == ValueKind::String
         && let Some(text) = value.as_str()
@@ -83,7 +83,7 @@ fn split_at_blanks(text: &str, most: usize, from_end: bool) -> Vec<&str> {
         let left = if from_end { before } else { behind };
         rest = stripped(left, None, (!from_end, from_end));
     }
-    // The last part keeps the whitespace at its far end.
+    // The last part keeps the whitespace at its outer end.
     if !rest.is_empty() {
         parts.push(rest);
     }
@@ -96,8 +96,8 @@ fn split_at_blanks(text: &str, most: usize, from_end: bool) -> Vec<&str> {
     parts
 }
 
-/// `str.title`: the first letter after each non-letter becomes a capital, the others
-/// lowercase.
+/// `str.title`: the first letter after each non-letter becomes a capital, and the others
+/// become lowercase.
 fn title(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     let mut within = false;

@@ -57,7 +57,8 @@ fn refusal(error: &minijinja::Error) -> Option<&Refusal> {
     None
 }
 
-/// Escapes the control characters in text from a file, since a terminal would obey them.
+/// Escapes the control characters in text from a file, because a terminal would obey
+/// them.
 fn printable(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }

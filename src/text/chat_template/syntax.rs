@@ -1,9 +1,10 @@
-//! The one tag that transformers adds to Jinja, and the length limit of tags.
+//! The one tag that transformers adds to Jinja, and the length limit for tags.
 
 use minijinja::{Error, ErrorKind};
 
-/// Maximum length of a tag in bytes, string literals excluded. Published templates stay
-/// below 300. The time to compile a tag grows with the square of its length.
+/// Maximum length of a tag in bytes, without string literals. Published templates stay
+/// below
+/// 300. The compile time of a tag grows with the square of its length.
 const TAG_BYTES_MAX: usize = 4096;
 
 /// Replaces `{% generation %} ... {% endgeneration %}`, which encloses the model's own
@@ -51,7 +52,7 @@ pub(super) fn without_generation_tags(source: &str) -> Result<String, Error> {
     Ok(text + rest)
 }
 
-/// Returns where the next tag, expression or comment begins.
+/// Returns the position at which the next tag, expression or comment begins.
 fn next_tag(text: &str) -> Option<usize> {
     let begins = |pair: &[u8]| pair[0] == b'{' && matches!(pair[1], b'%' | b'#' | b'{');
     text.as_bytes().windows(2).position(begins)
@@ -64,7 +65,7 @@ fn tag_name(tag: &str) -> &str {
     inner.split_whitespace().next().unwrap_or("")
 }
 
-/// Returns the length of a tag, its end included, and its number of bytes outside string
+/// Returns the length of a tag, including its end, and its number of bytes outside string
 /// literals. String literals may contain the end marker.
 fn tag_len(text: &str, end: &str) -> (usize, usize) {
     let mut quote = None;

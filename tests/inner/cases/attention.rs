@@ -33,8 +33,8 @@ pub(super) fn grouped() -> Vec<KvShape> {
     ]
 }
 
-/// Windows around the sizes of a page (16), of tiles (32 keys) and of splits; positions
-/// around the boundaries of pages, tiles and splits and around the window's size.
+/// Windows around the sizes of a page (16), of tiles (32 keys) and of splits. Positions
+/// are around the boundaries of pages, tiles and splits, and around the window's size.
 fn windows(all: &mut Vec<Case>) {
     let shapes = [grouped()[0], grouped()[2], shapes()[3]];
     for kv in shapes {
@@ -43,7 +43,7 @@ fn windows(all: &mut Vec<Case>) {
                 window: Some(window),
                 ..AttentionCase::plain(kv, position, n_rows)
             };
-            // Rows before and after the window is full, and across pages and tiles.
+            // Rows before and after the window is full, and rows across pages and tiles.
             for (position, n_rows) in [(0, 20), (window, 3), (95, 18), (200, 33), (331, 1)] {
                 all.push(Case::AttentionPrefill(case(position, n_rows)));
             }
@@ -64,8 +64,8 @@ fn windows(all: &mut Vec<Case>) {
     }
 }
 
-/// Caps of Gemma 2's size with scores far below and far above them, and a cap that bends
-/// every score.
+/// Caps of Gemma 2's size with scores far below and far above them, and a cap that
+/// changes every score.
 fn capped(all: &mut Vec<Case>) {
     for (kv, cap, sharpness) in [
         (grouped()[0], 50.0, 1.0),
@@ -182,7 +182,7 @@ fn reduce(all: &mut Vec<Case>) {
         (2, 64, 4, 256, 256, None),
         (2, 64, 4, 256, 257, None),
         (3, 80, 9, 256, 2304, None),
-        // Splits begin at the page of the first visible position: 880, 1136.
+        // Splits begin at the page of the first visible position: 880 and 1136.
         (2, 64, 4, 256, 1137, Some(250)),
         (2, 64, 4, 256, 1136, Some(250)),
         (2, 8, 10, 64, 600, Some(600)),

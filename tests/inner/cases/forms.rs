@@ -1,5 +1,5 @@
-//! Cases of gemv and gemm in forms other than the plain one: gated, rotated and with a
-//! soft cap, both alone and after a norm.
+//! Cases of gemv and gemm in the gated, rotated and capped forms, with and without a
+//! preceding norm.
 
 use wgpt::internals::conformance::cases::{
     Behind, Case, GatedCase, KvShape, MatmulCase, MatmulInput, NormGemvCase, RotaryShape,
@@ -28,9 +28,9 @@ fn push(all: &mut Vec<Case>, case: MatmulCase) {
 fn gated(all: &mut Vec<Case>) {
     use Activation::{GeluTanh, Silu};
     for dtype in [DType::F16, DType::F32] {
-        // 172 is from TinyStories' Llama and is padded to 176. Other values: n around a
-        // pack and a workgroup, k around the threads of a workgroup, rows around batches
-        // and tiles.
+        // 172 is from TinyStories' Llama and is padded to 176. The other values are: n
+        // around a pack and a workgroup, k around the threads of a workgroup, and rows
+        // around batches and tiles.
         for (m, n, k) in [
             (1, 172, 64),
             (1, 1, 1),
@@ -88,7 +88,7 @@ fn rotated(all: &mut Vec<Case>) {
 }
 
 fn soft_cap(all: &mut Vec<Case>) {
-    // Gemma 2's cap of logits, and a cap in the range of the sums.
+    // Gemma 2's cap of logits, and a cap within the range of the sums.
     for (m, cap) in [(1, 30.0), (3, 1.5), (40, 30.0)] {
         let capped = |case| MatmulCase { soft_cap: Some(cap), ..case };
         push(all, capped(MatmulCase::plain(m, 33, 75, DType::F16)));
@@ -108,7 +108,7 @@ fn behind_norm(all: &mut Vec<Case>) {
             all.push(Case::NormGemv(NormGemvCase { m, ..one_row }));
         }
     };
-    // Widths around one vec4 per thread; 4100 columns exceed the workgroup memory of the
+    // Widths around one vec4 per thread. 4100 columns exceed the workgroup memory of the
     // per-thread kernel.
     for (m, n_embd) in [(1, 1), (1, 20), (1, 768), (1, 4100), (3, 75)] {
         for dtype in [DType::F16, DType::F32] {
@@ -132,8 +132,8 @@ fn behind_norm(all: &mut Vec<Case>) {
     push(1, 20, DType::F16, Behind::Planted(kv, 1e5));
     push(1, 20, DType::F16, Behind::Rotated(kv, Some(1e5)));
     // With the f16 overflow flag, a rotated append is a separate dispatch. Infinity is
-    // left out: in the padding of an odd head its product with the sine of an unrotated
-    // pair, 0, would be NaN.
+    // omitted. In the padding of an odd head, it would be multiplied by 0, the sine of an
+    // unrotated pair, which gives NaN.
     for number in [65_519.0, 65_520.0, 1e5] {
         push(1, 20, DType::F16, Behind::Rotated(shapes()[0], Some(number)));
     }

@@ -63,8 +63,8 @@ pub fn all() -> Vec<Case> {
 
 fn matmul(all: &mut Vec<Case>) {
     for dtype in DTYPES {
-        // n around a workgroup of the per-thread kernels (32) and a tile of gemm (64); k
-        // around the tiles of gemm (16, 32) and the threads of gemv (64 times 8).
+        // n is around a workgroup of the per-thread kernels (32) and a tile of gemm (64).
+        // k is around the tiles of gemm (16, 32) and the threads of gemv (64 times 8).
         for (n, k) in [
             (1, 1),
             (7, 20),
@@ -87,13 +87,13 @@ fn matmul(all: &mut Vec<Case>) {
         for m in [16, 32, 63, 64, 65, 127, 128, 129] {
             all.push(Case::Gemm(MatmulCase::plain(m, 72, 24, dtype)));
         }
-        // Every batch size that one pass over the weights may serve, and sizes around
+        // Every batch size that one pass over the weights can process, and sizes around
         // them.
         for m in [1, 2, 3, 4, 5, 7, 8, 9, 15, 16] {
             all.push(Case::Gemv(MatmulCase::plain(m, 72, 24, dtype)));
             all.push(Case::Gemv(MatmulCase { bias: true, ..MatmulCase::plain(m, 33, 520, dtype) }));
         }
-        // q, k and v of 25 heads; the projection after 25 heads.
+        // q, k and v of 25 heads, and the projection after 25 heads.
         for (n, k) in [(Axis::grouped(75, 3), Axis::plain(75)), (Axis::plain(75), Axis::grouped(25, 3))] {
             let case = MatmulCase {
                 n,
@@ -143,7 +143,7 @@ fn norm_gemv(all: &mut Vec<Case>) {
             all.push(Case::NormGemv(NormGemvCase { m, first_row, ..one_row }));
         }
     };
-    // Widths around one vec4 per thread; 4100 columns exceed the workgroup memory of the
+    // Widths around one vec4 per thread. 4100 columns exceed the workgroup memory of the
     // per-thread kernel.
     for (m, n_embd) in [(1, 1), (1, 20), (1, 257), (1, 768), (1, 4100), (2, 40), (3, 75), (7, 520)] {
         for dtype in DTYPES {
@@ -164,7 +164,7 @@ fn norm_gemv(all: &mut Vec<Case>) {
         }
     }
     push(5, 0, 20, DType::F16, Behind::Planted(shapes()[0], 1e5));
-    // Residual streams grow: the squares of a row may add up to 1e12.
+    // Residual streams grow: the sum of a row's squares may reach 1e12.
     for (norm, m) in [(NormForm::Layer, 1), (NormForm::Rms, 1), (NormForm::Rms, 3)] {
         let behind = Behind::Activation(Activation::None, 33);
         let one_row = NormGemvCase::one_row(norm, 520, DType::F16, behind);
@@ -207,8 +207,8 @@ fn embedding(all: &mut Vec<Case>) {
 
 /// Returns caches with heads of 3 (padded to 8), 8, 20 (padded to 24), 64, 80 and 128
 /// elements, with 1, 2 and 25 heads, and with one to four slabs. Types and slabs vary
-/// with the head size instead of in every combination, since each combination is a
-/// separate pipeline, which software adapters take seconds to compile.
+/// with the head size instead of in every combination. Each combination is a separate
+/// pipeline, which takes seconds to compile on software adapters.
 pub(super) fn shapes() -> Vec<KvShape> {
     let shape =
         |n_head, head_dim, dtype, n_slabs| KvShape { n_head, n_kv_head: n_head, head_dim, dtype, n_slabs };
@@ -222,7 +222,7 @@ pub(super) fn shapes() -> Vec<KvShape> {
     ]
 }
 
-/// One head of a size that only unusual models have.
+/// One head of an unusual size.
 pub(super) const LARGE_HEAD: KvShape =
     KvShape { n_head: 1, n_kv_head: 1, head_dim: 600, dtype: DType::F16, n_slabs: 1 };
 

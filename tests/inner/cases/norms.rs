@@ -55,8 +55,8 @@ pub(super) fn rms_norm(all: &mut Vec<Case>) {
 
 pub(super) fn qk_norm(all: &mut Vec<Case>) {
     let mut push = |case: QkNormCase| all.push(Case::QkNorm(case));
-    // Head sizes below and above one vec4 for each of the eight threads, and padded ones;
-    // one, two and several query heads per key head.
+    // Head sizes below and above one vec4 for each of the eight threads, and padded ones.
+    // One, two and several query heads share a key head.
     for (n_head, n_kv_head, head_dim) in [
         (1, 1, 1),
         (2, 1, 4),
