@@ -163,9 +163,9 @@ impl<'g> Pieces<'g> {
         self.gpu.flush()?;
         let mut end = at;
         self.encoder.pass(|pass| end = encode(pass, segments, at, piece));
-        let ns = self.encoder.replace(self.gpu, |alone| {
+        let ns = self.encoder.replace(self.gpu, |encoder| {
             let started = Instant::now();
-            self.gpu.finish(alone)?;
+            self.gpu.finish(encoder)?;
             Ok(started.elapsed().as_nanos() as f64)
         })?;
         for (_, load) in loads(segments, at, piece) {
