@@ -222,7 +222,10 @@ impl Forward {
         n_steps: usize,
     ) -> Result<()> {
         let n_first = tokens.map_or(1, <[u32]>::len);
-        assert!(ahead.can_submit() && (1..=STEPS_AHEAD_MAX).contains(&n_steps), "no room for a submit");
+        assert!(
+            ahead.can_submit() && (1..=STEPS_AHEAD_MAX).contains(&n_steps),
+            "too many submits in flight, or n_steps is out of range"
+        );
         self.reserve(model, pages, position, n_first + n_steps - 1)?;
         let chained = tokens.is_none() && self.follows(ahead);
         assert!(tokens.is_some() || chained || ahead.flights.is_empty(), "unread tokens");
