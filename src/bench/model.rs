@@ -181,7 +181,7 @@ pub fn run_model_test(
     let tokens: Vec<u32> = tokens(engine.vocab_size()).take(test.n_depth + test.n_tokens()).collect();
     let (depth, timed) = tokens.split_at(test.n_depth);
     let (prompt, generated) = timed.split_at(test.n_prompt);
-    let cached = session.tokens().iter().zip(depth).take_while(|(cached, wanted)| cached == wanted).count();
+    let cached = session.tokens().iter().zip(depth).take_while(|(token, wanted)| token == wanted).count();
     session.truncate(cached);
     if cached < depth.len() {
         session.prefill(&depth[cached..])?;
