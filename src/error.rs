@@ -174,7 +174,7 @@ impl Error {
 
     /// The error of a call during which the engine moved to another device.
     pub(crate) fn engine_moved() -> Self {
-        Error::DeviceLost { message: "the engine moved to another device in the midst of a call".into() }
+        Error::DeviceLost { message: "the engine moved to another device during a call".into() }
     }
 
     /// An [`Error::Input`].

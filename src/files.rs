@@ -19,36 +19,54 @@ use crate::error::{Error, Result};
 /// [`Error::Io`] if it cannot be read; [`Error::Model`] if it is not a regular file or is
 /// longer.
 pub fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
-    let io_error = |action: &'static str| move |source| Error::Io { action, path: path.to_owned(), source };
-    if !path.metadata().map_err(io_error("open"))?.is_file() {
-        return Err(Error::model(path.display().to_string(), "expected a file, found a directory or device"));
-    }
-    let file = File::open(path).map_err(io_error("open"))?;
-    let mut bytes = Vec::new();
-    file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(io_error("read"))?;
-    if bytes.len() as u64 > max_bytes {
-        let message = format!("has more than {max_bytes} bytes, the maximum for such a file");
-        return Err(Error::model(path.display().to_string(), message));
-    }
-    Ok(bytes)
+    let io_error = |action: &'static str, source| Error::Io { action, path: path.to_owned(), source };
+    let bad_file = |message: String| Error::model(path.display().to_string(), message);
+    read_regular(path, max_bytes).map_err(|error| match error {
+        ReadError::Open(source) => io_error("open", source),
+        ReadError::Read(source) => io_error("read", source),
+        ReadError::NotRegular => bad_file(NOT_REGULAR.to_owned()),
+        ReadError::TooLong => {
+            bad_file(format!("has more than {max_bytes} bytes, the maximum for such a file"))
+        }
+    })
 }
 
-/// Reads a file of at most `max_bytes`; returns `None` if the file does not exist.
+/// Reads a regular file of at most `max_bytes`; returns `None` if the file does not exist.
 ///
 /// # Errors
-/// The error of the operating system; also an error if the file is longer.
+/// The error of the operating system; also an error if it is not a regular file or is
+/// longer.
 pub fn read_if_present(path: &Path, max_bytes: u64) -> io::Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut bytes = Vec::new();
-    file.take(max_bytes + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > max_bytes {
-        return Err(io::Error::other(format!("it has more than {max_bytes} bytes")));
+    match read_regular(path, max_bytes) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(ReadError::Open(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(ReadError::Open(error) | ReadError::Read(error)) => Err(error),
+        Err(ReadError::NotRegular) => Err(io::Error::other(NOT_REGULAR)),
+        Err(ReadError::TooLong) => Err(io::Error::other(format!("it has more than {max_bytes} bytes"))),
     }
-    Ok(Some(bytes))
+}
+
+const NOT_REGULAR: &str = "expected a file, found a directory or device";
+
+/// The reason why [`read_regular`] failed.
+enum ReadError {
+    Open(io::Error),
+    Read(io::Error),
+    /// The path is a directory, a device or the like.
+    NotRegular,
+    TooLong,
+}
+
+/// Reads a regular file of at most `max_bytes`.
+fn read_regular(path: &Path, max_bytes: u64) -> Result<Vec<u8>, ReadError> {
+    // Checked first, because opening a pipe would wait for its writer.
+    if !path.metadata().map_err(ReadError::Open)?.is_file() {
+        return Err(ReadError::NotRegular);
+    }
+    let file = File::open(path).map_err(ReadError::Open)?;
+    let mut bytes = Vec::new();
+    file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(ReadError::Read)?;
+    if bytes.len() as u64 > max_bytes { Err(ReadError::TooLong) } else { Ok(bytes) }
 }
 
 /// Writes `dir/name`, and creates the directory if it is missing. If several writers
@@ -222,6 +240,15 @@ mod tests {
         assert!(error.contains("more than 5 bytes"), "{error}");
         check_writable(&inner).unwrap();
         assert_eq!(std::fs::read_dir(&inner).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_is_not_read_as_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = read_if_present(dir.path(), 10).unwrap_err().to_string();
+        assert_eq!(error, NOT_REGULAR);
+        let error = read_bounded(dir.path(), 10).unwrap_err().to_string();
+        assert!(error.contains(NOT_REGULAR), "{error}");
     }
 
     #[test]

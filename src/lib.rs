@@ -74,8 +74,8 @@ pub use sampling::{
 };
 pub use text::{ChatTemplate, StreamDecoder, TemplateInput, Tokenizer};
 
-/// Tests of what safe code can do without the door. Each example fails with the named
-/// error, or compiles.
+/// Tests of what safe code can do without the feature `internals`. Each example fails
+/// with the named error, or compiles.
 ///
 /// It cannot name the recorder of kernels:
 ///
@@ -99,9 +99,9 @@ pub use text::{ChatTemplate, StreamDecoder, TemplateInput, Tokenizer};
 /// }
 /// ```
 #[cfg(doctest)]
-struct DoorIsShut;
+struct WithoutInternals;
 
-/// Tests of what safe code can do through the door.
+/// Tests of what safe code can do with the feature `internals`.
 ///
 /// A recording with checks is safe:
 ///
@@ -146,4 +146,4 @@ struct DoorIsShut;
 /// }
 /// ```
 #[cfg(all(doctest, feature = "internals"))]
-struct DoorIsOpen;
+struct WithInternals;

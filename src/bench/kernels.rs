@@ -170,8 +170,8 @@ impl<'g> KernelBench<'g> {
         let evict = if options.caches.contains(&Cache::Cold) {
             // The copy reads one half of the bytes and writes the other.
             let half = options.cold_bytes / 2 / 16 * 16;
-            let room = gpu.max_binding_bytes().saturating_sub(4096) / 16 * 16;
-            Some(Probe::copy(gpu, roofline.best_copy(), half.clamp(16, room) as usize)?)
+            let max_bytes = gpu.max_binding_bytes().saturating_sub(4096) / 16 * 16;
+            Some(Probe::copy(gpu, roofline.best_copy(), half.clamp(16, max_bytes) as usize)?)
         } else {
             None
         };
@@ -236,7 +236,7 @@ impl<'g> KernelBench<'g> {
         let clock = self.stopwatch.clock();
         let overhead_ns = if clock == Clock::Wall { self.roofline.overhead_ns } else { 0.0 };
         let net = net_ns(clock, median_ns, overhead_ns);
-        let (least_ns, bound) = self.roofline.least_ns(cost);
+        let (minimum_ns, bound) = self.roofline.minimum_ns(cost);
         let figures = KernelFigures {
             op: name.split(' ').next().unwrap_or_default().to_owned(),
             model: model.to_owned(),
@@ -254,7 +254,7 @@ impl<'g> KernelBench<'g> {
             gb_per_second: net.map(|ns| cost.bytes as f64 / ns),
             gflop_per_second: net.filter(|_| cost.flops > 0).map(|ns| cost.flops as f64 / ns),
             bound,
-            roofline_percent: net.map(|ns| 100.0 * least_ns / ns),
+            roofline_percent: net.map(|ns| 100.0 * minimum_ns / ns),
         };
         KernelRow { figures, samples_ns }
     }

@@ -181,10 +181,10 @@ pub fn run_model_test(
     let tokens: Vec<u32> = tokens(engine.vocab_size()).take(test.n_depth + test.n_tokens()).collect();
     let (depth, timed) = tokens.split_at(test.n_depth);
     let (prompt, generated) = timed.split_at(test.n_prompt);
-    let there = session.tokens().iter().zip(depth).take_while(|(there, wanted)| there == wanted).count();
-    session.truncate(there);
-    if there < depth.len() {
-        session.prefill(&depth[there..])?;
+    let cached = session.tokens().iter().zip(depth).take_while(|(token, wanted)| token == wanted).count();
+    session.truncate(cached);
+    if cached < depth.len() {
+        session.prefill(&depth[cached..])?;
     }
     let mut sampler = Sampler::new(SamplingParams::greedy(), engine.vocab_size())?;
     // One token is enough to warm up decode.

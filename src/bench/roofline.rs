@@ -153,7 +153,7 @@ impl Roofline {
     /// Returns the minimum time in nanoseconds for the work of `cost`, and the resource
     /// that bounds it (Williams, Waterman and Patterson 2009, "Roofline").
     #[must_use]
-    pub fn least_ns(&self, cost: Cost) -> (f64, Bound) {
+    pub fn minimum_ns(&self, cost: Cost) -> (f64, Bound) {
         let moved = cost.bytes as f64 / self.bytes_per_second.max(1.0) * 1e9;
         let computed = cost.flops as f64 / self.flops_per_second.max(1.0) * 1e9;
         if computed > moved { (computed, Bound::Compute) } else { (moved, Bound::Bandwidth) }
@@ -170,13 +170,13 @@ pub fn net_ns(clock: Clock, median_ns: f64, overhead_ns: f64) -> Option<f64> {
     }
 }
 
-/// Returns the bytes of a copy or read probe: `asked`, or a size that suits the adapter.
-/// The largest binding limits it.
-pub(super) fn copy_bytes(gpu: &Gpu, asked: Option<u64>) -> usize {
+/// Returns the bytes of a copy or read probe: `requested`, or a size that suits the
+/// adapter. The largest binding limits it.
+pub(super) fn copy_bytes(gpu: &Gpu, requested: Option<u64>) -> usize {
     // Guard words follow the copy in its buffer.
-    let room = (gpu.max_binding_bytes() as usize).saturating_sub(4096).max(4096) / 16 * 16;
+    let max_bytes = (gpu.max_binding_bytes() as usize).saturating_sub(4096).max(4096) / 16 * 16;
     let suitable = if gpu.report().is_software() { COPY_BYTES_SOFTWARE } else { COPY_BYTES };
-    room.min(asked.map_or(suitable, |bytes| bytes as usize / 16 * 16))
+    max_bytes.min(requested.map_or(suitable, |bytes| bytes as usize / 16 * 16))
 }
 
 /// Checks a probe and times it.
@@ -250,10 +250,10 @@ mod tests {
             probes: Vec::new(),
             latency: Vec::new(),
         };
-        let least = |bytes, flops| roofline.least_ns(Cost { bytes, flops });
-        assert_eq!(least(1000, 0), (1000.0, Bound::Bandwidth));
-        assert_eq!(least(1000, 9_999), (1000.0, Bound::Bandwidth));
-        assert_eq!(least(1000, 20_000), (2000.0, Bound::Compute));
+        let minimum = |bytes, flops| roofline.minimum_ns(Cost { bytes, flops });
+        assert_eq!(minimum(1000, 0), (1000.0, Bound::Bandwidth));
+        assert_eq!(minimum(1000, 9_999), (1000.0, Bound::Bandwidth));
+        assert_eq!(minimum(1000, 20_000), (2000.0, Bound::Compute));
     }
 
     #[test]

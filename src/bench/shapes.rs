@@ -4,8 +4,8 @@ use std::fmt;
 
 use super::Attends;
 use crate::conformance::cases::{
-    ArgmaxCase, ArgmaxInput, AttentionCase, Behind, Case, EmbeddingCase, GatedCase, KvAppendCase, KvShape,
-    MatmulCase, NormCase, NormGemvCase, QkNormCase, ReduceCase, SampleCase, SampleInput, ScoreCase,
+    AfterProjection, ArgmaxCase, ArgmaxInput, AttentionCase, Case, EmbeddingCase, GatedCase, KvAppendCase,
+    KvShape, MatmulCase, NormCase, NormGemvCase, QkNormCase, ReduceCase, SampleCase, SampleInput, ScoreCase,
     ScoreInput,
 };
 use crate::error::{Error, Result};
@@ -114,8 +114,8 @@ fn gpt2_shapes(n_embd: usize, n_head: usize, vocab_size: usize) -> Vec<Case> {
     all.extend(projections.into_iter().map(|case| Case::Gemm(MatmulCase { m, ..case })));
     let piece_rows = vocab_size.next_multiple_of(8);
     let kv = KvShape { n_head, n_kv_head: n_head, head_dim: n_embd / n_head, dtype, n_slabs: 1 };
-    for behind in [Behind::Cache(kv), Behind::Activation(Activation::GeluTanh, 4 * n_embd)] {
-        all.push(Case::NormGemv(NormGemvCase::one_row(NormForm::Layer, n_embd, dtype, behind)));
+    for after in [AfterProjection::Cache(kv), AfterProjection::Activation(Activation::GeluTanh, 4 * n_embd)] {
+        all.push(Case::NormGemv(NormGemvCase::one_row(NormForm::Layer, n_embd, dtype, after)));
     }
     for (n_rows, position) in [(1, 1000), (m, 0)] {
         all.push(Case::Norm(NormCase::rows(NormForm::Layer, n_rows, n_embd)));
@@ -185,16 +185,16 @@ pub(super) fn free_case(op: &str, shape: &[usize], dtype: DType, max_binding_byt
         ("gemv", &[n, k]) => Case::Gemv(MatmulCase::plain(1, n, k, dtype)),
         ("gemv", &[m, n, k]) if m <= BATCH_MAX => Case::Gemv(MatmulCase::plain(m, n, k, dtype)),
         ("norm_gemv", &[n, n_embd]) => {
-            let behind = Behind::Activation(Activation::None, n);
-            Case::NormGemv(NormGemvCase::one_row(NormForm::Layer, n_embd, dtype, behind))
+            let after = AfterProjection::Activation(Activation::None, n);
+            Case::NormGemv(NormGemvCase::one_row(NormForm::Layer, n_embd, dtype, after))
         }
         ("rms_gemv", &[n, n_embd]) => {
-            let behind = Behind::Activation(Activation::None, n);
-            Case::NormGemv(NormGemvCase::one_row(NormForm::Rms, n_embd, dtype, behind))
+            let after = AfterProjection::Activation(Activation::None, n);
+            Case::NormGemv(NormGemvCase::one_row(NormForm::Rms, n_embd, dtype, after))
         }
         ("rms_gemv", &[m, n, n_embd]) if m <= BATCH_MAX => {
-            let behind = Behind::Activation(Activation::None, n);
-            let one_row = NormGemvCase::one_row(NormForm::Rms, n_embd, dtype, behind);
+            let after = AfterProjection::Activation(Activation::None, n);
+            let one_row = NormGemvCase::one_row(NormForm::Rms, n_embd, dtype, after);
             Case::NormGemv(NormGemvCase { m, ..one_row })
         }
         ("gemm", &[n, k]) => Case::Gemm(MatmulCase::plain(128, n, k, dtype)),
@@ -268,7 +268,7 @@ fn adapt(case: &mut Case, dtype: DType, max_binding_bytes: u64) {
         | Case::AttentionDecode(AttentionCase { kv, .. }) => kv.dtype = dtype,
         Case::NormGemv(case) => {
             case.dtype = dtype;
-            if let Behind::Cache(kv) = &mut case.behind {
+            if let AfterProjection::Cache(kv) = &mut case.after {
                 kv.dtype = dtype;
             }
         }

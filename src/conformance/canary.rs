@@ -3,8 +3,8 @@
 
 use super::Shapes;
 use super::cases::{
-    AttentionCase, Behind, Case, KvShape, MatmulCase, NormCase, NormGemvCase, RotaryShape, ScoreCase,
-    ScoreInput,
+    AfterProjection, AttentionCase, Case, KvShape, MatmulCase, NormCase, NormGemvCase, RotaryShape,
+    ScoreCase, ScoreInput,
 };
 use crate::gpu::Gpu;
 use crate::kernels::{Activation, Candidate, Choices, NormForm, Op};
@@ -45,11 +45,14 @@ pub fn cases(op: Op, shapes: &Shapes) -> Vec<Case> {
         let rotated = MatmulCase::rotated(m, 20, dtype, rotary, 17, batch);
         shapes.gated.then_some(gated).into_iter().chain(shapes.rotary.then_some(rotated))
     };
-    let behind_norm = |norm| -> Vec<Case> {
-        let mut all = vec![Behind::Activation(Activation::GeluTanh, 33), Behind::Cache(kv(n_kv_head))];
-        all.extend(shapes.gated.then_some(Behind::Gated(silu, 43)));
-        all.extend(shapes.rotary.then_some(Behind::Rotated(kv(n_kv_head), None)));
-        let case = |behind| Case::NormGemv(NormGemvCase::one_row(norm, n_embd, dtype, behind));
+    let after_norm = |norm| -> Vec<Case> {
+        let mut all = vec![
+            AfterProjection::Activation(Activation::GeluTanh, 33),
+            AfterProjection::Cache(kv(n_kv_head)),
+        ];
+        all.extend(shapes.gated.then_some(AfterProjection::Gated(silu, 43)));
+        all.extend(shapes.rotary.then_some(AfterProjection::Rotated(kv(n_kv_head), None)));
+        let case = |after| Case::NormGemv(NormGemvCase::one_row(norm, n_embd, dtype, after));
         all.into_iter().map(case).collect()
     };
     let mut cases = match op {
@@ -63,7 +66,7 @@ pub fn cases(op: Op, shapes: &Shapes) -> Vec<Case> {
             Case::Gemv(residual(plain(1, 33, n_embd))),
             Case::Gemv(plain(3, 33, 520)),
         ],
-        Op::NormGemv => behind_norm(NormForm::Layer),
+        Op::NormGemv => after_norm(NormForm::Layer),
         Op::RmsNorm => [(3, 0, n_embd, false), (2, 6, 75, true)]
             .map(|(n_rows, first_row, n, accumulate)| {
                 let random = NormCase::rows(NormForm::Rms, n_rows, n);
@@ -71,10 +74,10 @@ pub fn cases(op: Op, shapes: &Shapes) -> Vec<Case> {
             })
             .to_vec(),
         Op::RmsGemv => {
-            let mut cases = behind_norm(NormForm::Rms);
+            let mut cases = after_norm(NormForm::Rms);
             // Batches of this operation are also fused.
-            let behind = Behind::Activation(Activation::Silu, 33);
-            let one_row = NormGemvCase::one_row(NormForm::Rms, n_embd, dtype, behind);
+            let after = AfterProjection::Activation(Activation::Silu, 33);
+            let one_row = NormGemvCase::one_row(NormForm::Rms, n_embd, dtype, after);
             cases.push(Case::NormGemv(NormGemvCase { m: 3, ..one_row }));
             cases
         }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::report::lacks;
+use super::report::missing_features;
 use super::surroundings::shown;
 use super::{Step, guarded};
 use crate::conformance::{Shapes, canary};
@@ -69,7 +69,7 @@ pub(super) fn check(
 ) -> KernelCheck {
     let too_coarse = candidate.rounds_to_f16() && shapes.dtype == DType::F32;
     let (status, reason) = if !candidate.runs_on(&gpu.capabilities()) {
-        (Status::Unavailable, Some(lacks(candidate.needs)))
+        (Status::Unavailable, Some(missing_features(candidate.needs)))
     } else if too_coarse {
         (Status::Unavailable, Some("rounds to f16, but weights in f32 must stay exact".to_owned()))
     } else {

@@ -278,8 +278,8 @@ fn examine_device(
 /// Checks the same adapter with only the portable floor's features and limits.
 fn floor(options: &Options, shapes: &Shapes, report: &mut Report, step: &mut Step<'_>) -> Result<Floor> {
     step.next("portable floor")?;
-    let least = GpuOptions { features_floor: true, cache_dir: None, ..options.gpu.clone() };
-    let gpu = match guarded("open the floor", || Gpu::open(&least)) {
+    let floor_options = GpuOptions { features_floor: true, cache_dir: None, ..options.gpu.clone() };
+    let gpu = match guarded("open the floor", || Gpu::open(&floor_options)) {
         Ok(gpu) => Arc::new(gpu),
         Err(error) => return Ok(Floor { problem: Some(shown(&error.to_string())), ..Floor::default() }),
     };

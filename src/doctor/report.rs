@@ -254,7 +254,7 @@ fn floor_findings(floor: &Floor, limits: &[LimitSupport]) -> Vec<Finding> {
 
 /// Describes the missing features of a device that cannot run an implementation with
 /// these needs.
-pub(super) fn lacks(needs: Needs) -> String {
+pub(super) fn missing_features(needs: Needs) -> String {
     match needs {
         Needs::Floor => "nothing".to_owned(),
         Needs::Subgroups => "needs subgroup operations".to_owned(),

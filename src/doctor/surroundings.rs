@@ -163,12 +163,12 @@ fn without_home(text: &str, home: Option<&Path>) -> String {
     let home = home.trim_end_matches(['/', '\\']);
     let mut rest = text;
     let mut parts = String::new();
-    while let Some((before, behind)) = rest.split_once(home) {
+    while let Some((before, after)) = rest.split_once(home) {
         parts += before;
         // /home/anna must not match the beginning of /home/annabel.
-        let whole = !behind.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'));
+        let whole = !after.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'));
         parts += if whole { "~" } else { home };
-        rest = behind;
+        rest = after;
     }
     parts + rest
 }

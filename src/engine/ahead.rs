@@ -157,7 +157,7 @@ impl AheadSource {
     fn submit_next(&mut self, session: &mut Session, n_steps: usize) -> Result<()> {
         let shared = Arc::clone(&session.shared);
         let mut entered = shared.enter();
-        let follows = entered.forward.follows(&self.ahead) && self.ahead.has_room();
+        let follows = entered.forward.follows(&self.ahead) && self.ahead.can_submit();
         if follows || self.ahead.n_flights() == 0 {
             self.submit(&mut entered, session, None, n_steps)?;
         }

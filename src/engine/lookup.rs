@@ -37,7 +37,7 @@ pub struct LookupStats {
 struct NgramIndex {
     /// Indexed by length minus one: maps an n-gram, padded with zeros, to the position of
     /// the token after its latest occurrence.
-    behind: [HashMap<[u32; NGRAM_MAX], usize>; NGRAM_MAX],
+    latest: [HashMap<[u32; NGRAM_MAX], usize>; NGRAM_MAX],
     /// Number of tokens indexed so far; each of them has a successor.
     followed: usize,
 }
@@ -54,8 +54,8 @@ impl NgramIndex {
     fn update(&mut self, history: &[u32]) {
         let followed = history.len().saturating_sub(1);
         for end in self.followed + 1..=followed {
-            for (n, behind) in (1..=end.min(NGRAM_MAX)).zip(&mut self.behind) {
-                behind.insert(key(&history[end - n..end]), end);
+            for (n, latest) in (1..=end.min(NGRAM_MAX)).zip(&mut self.latest) {
+                latest.insert(key(&history[end - n..end]), end);
             }
         }
         self.followed = followed.max(self.followed);
@@ -70,7 +70,7 @@ impl NgramIndex {
         let longest = history.len().min(NGRAM_MAX);
         let found = (1..=longest).rev().find_map(|n| {
             let ngram = &history[history.len() - n..];
-            self.behind[n - 1].get(&key(ngram)).copied()
+            self.latest[n - 1].get(&key(ngram)).copied()
         });
         let Some(from) = found else { return };
         let begin = out.len();
@@ -154,8 +154,8 @@ impl Lookup {
         self.rows.clear();
         self.rows.push(last);
         // A pass chooses one token more than it accepts.
-        let room = session.room().saturating_sub(1).min(most.saturating_sub(1));
-        self.index.draft(history, self.draft_len.min(room), &mut self.rows);
+        let limit = session.free_positions().saturating_sub(1).min(most.saturating_sub(1));
+        self.index.draft(history, self.draft_len.min(limit), &mut self.rows);
         let drafts = self.rows.len() - 1;
         self.stats.drafted += drafts;
         if drafts == 0 {
@@ -241,7 +241,7 @@ mod tests {
                 }
             }
             assert!(found > 100, "{found} drafts");
-            let entries: usize = index.behind.iter().map(HashMap::len).sum();
+            let entries: usize = index.latest.iter().map(HashMap::len).sum();
             assert!(entries <= NGRAM_MAX * history.len());
         }
     }

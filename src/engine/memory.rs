@@ -87,17 +87,20 @@ impl Search<'_> {
         let mut fits: Vec<Fit> = context.into_iter().collect();
         let mut smallest = options.clone();
         let mut all = Vec::new();
-        let mut alone = |option: &ModelOptions, change| {
+        let mut single_change = |option: &ModelOptions, change| {
             fits.extend(self.fit(option, &[change]));
             all.push(change);
         };
         if options.kv_dtype == DType::F32 {
             smallest.kv_dtype = DType::F16;
-            alone(&ModelOptions { kv_dtype: DType::F16, ..options.clone() }, Change::KvDtype(DType::F16));
+            single_change(
+                &ModelOptions { kv_dtype: DType::F16, ..options.clone() },
+                Change::KvDtype(DType::F16),
+            );
         }
         if options.dtype == DType::F32 {
             smallest.dtype = DType::F16;
-            alone(&ModelOptions { dtype: DType::F16, ..options.clone() }, Change::Dtype(DType::F16));
+            single_change(&ModelOptions { dtype: DType::F16, ..options.clone() }, Change::Dtype(DType::F16));
         }
         fits.extend(self.largest_chunk(options));
         if options.prefill_chunk > SMALLEST_CHUNK {
@@ -110,8 +113,8 @@ impl Search<'_> {
                 Some(Fit { changes: [all, changes].concat(), total_bytes })
             }));
         }
-        let least = self.bytes(&ModelOptions { n_ctx: Some(1), ..smallest });
-        let least_bytes = least.unwrap_or_else(|| plan.total_bytes());
+        let minimum = self.bytes(&ModelOptions { n_ctx: Some(1), ..smallest });
+        let least_bytes = minimum.unwrap_or_else(|| plan.total_bytes());
         OverBudget { plan, budget_bytes: self.budget_bytes, fits, least_bytes }
     }
 

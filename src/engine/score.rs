@@ -29,7 +29,7 @@ struct Part {
 
 /// Capacity of a pass.
 #[derive(Clone, Copy, Debug)]
-struct Room {
+struct Capacity {
     /// Maximum rows of a single sequence.
     chunk: usize,
     /// Maximum total rows of several sequences.
@@ -140,7 +140,7 @@ impl Engine {
         let rows = self.check_scores(requests)?;
         let dims = &self.shared.bound().dims;
         let chunk = self.shared.chunk_rows(dims.n_ctx);
-        let room = Room { chunk, packed: dims.packed.min(chunk), pages: dims.page_table_entries() };
+        let capacity = Capacity { chunk, packed: dims.packed.min(chunk), pages: dims.page_table_entries() };
         let lens: Vec<(usize, usize)> =
             requests.iter().zip(&rows).map(|((session, _), rows)| (session.len() - 1, rows.len())).collect();
         let mut sessions: Vec<&mut Session> =
@@ -148,7 +148,7 @@ impl Engine {
         drop(enter_with(&self.shared, &mut sessions)?);
         let mut logprobs: Vec<Vec<f32>> =
             requests.iter().map(|(_, tokens)| Vec::with_capacity(tokens.len())).collect();
-        let result = passes(&lens, room)
+        let result = passes(&lens, capacity)
             .iter()
             .try_for_each(|pass| self.score_pass(requests, &rows, pass, &mut logprobs));
         for (session, tokens) in requests.iter_mut() {
@@ -210,14 +210,14 @@ impl Engine {
 /// sequence gets its own pass. The remaining rows of several sequences share passes while
 /// they fit. The parts of one sequence are in ascending order of pass. Within a pass, the
 /// parts are in the order of the sequences.
-fn passes(lens: &[(usize, usize)], room: Room) -> Vec<Vec<Part>> {
+fn passes(lens: &[(usize, usize)], capacity: Capacity) -> Vec<Vec<Part>> {
     let mut passes = Vec::new();
     let mut open: Vec<Part> = Vec::new();
     let (mut n_rows, mut n_pages) = (0, 0);
     for (request, &(position, len)) in lens.iter().enumerate() {
         let mut begin = 0;
-        while len - begin >= room.chunk {
-            let end = begin + room.chunk;
+        while len - begin >= capacity.chunk {
+            let end = begin + capacity.chunk;
             passes.push(vec![Part { request, begin, end }]);
             begin = end;
         }
@@ -226,7 +226,7 @@ fn passes(lens: &[(usize, usize)], room: Room) -> Vec<Vec<Part>> {
             continue;
         }
         let pages = (position + len).div_ceil(PAGE_SIZE);
-        if n_rows + rest > room.packed || n_pages + pages > room.pages {
+        if n_rows + rest > capacity.packed || n_pages + pages > capacity.pages {
             passes.push(std::mem::take(&mut open));
             (n_rows, n_pages) = (0, 0);
         }
@@ -249,18 +249,18 @@ mod tests {
 
     #[test]
     fn passes_contain_every_row_once_and_in_order() {
-        let room = Room { chunk: 32, packed: 24, pages: 20 };
+        let capacity = Capacity { chunk: 32, packed: 24, pages: 20 };
         let lens: Vec<(usize, usize)> =
             (0..60).map(|i| (i * 37 % 90, 1 + i * 13 % if i % 7 == 0 { 100 } else { 20 })).collect();
-        let passes = passes(&lens, room);
+        let passes = passes(&lens, capacity);
         let mut next = vec![0; lens.len()];
         for pass in &passes {
             assert!(pass.windows(2).all(|pair| pair[0].request < pair[1].request));
             let rows: usize = pass.iter().map(|part| part.end - part.begin).sum();
             let pages: usize =
                 pass.iter().map(|part| (lens[part.request].0 + lens[part.request].1).div_ceil(16)).sum();
-            let most = if pass.len() == 1 { room.chunk } else { room.packed };
-            assert!(rows > 0 && rows <= most && (pages <= room.pages || pass.len() == 1), "{pass:?}");
+            let most = if pass.len() == 1 { capacity.chunk } else { capacity.packed };
+            assert!(rows > 0 && rows <= most && (pages <= capacity.pages || pass.len() == 1), "{pass:?}");
             for part in pass {
                 assert_eq!(part.begin, next[part.request]);
                 next[part.request] = part.end;
@@ -271,19 +271,19 @@ mod tests {
 
     #[test]
     fn passes_are_as_few_as_possible() {
-        let room = Room { chunk: 32, packed: 32, pages: 100 };
+        let capacity = Capacity { chunk: 32, packed: 32, pages: 100 };
         assert_eq!(
-            lens_of(&passes(&[(99, 8); 9], room)),
+            lens_of(&passes(&[(99, 8); 9], capacity)),
             [vec![(0, 8), (1, 8), (2, 8), (3, 8)], vec![(4, 8), (5, 8), (6, 8), (7, 8)], vec![(8, 8)],]
         );
         // Each sequence has 7 pages.
-        let few = Room { pages: 15, ..room };
+        let few = Capacity { pages: 15, ..capacity };
         assert_eq!(lens_of(&passes(&[(99, 8); 3], few)), [vec![(0, 8), (1, 8)], vec![(2, 8)]]);
         // The chunks of a long sequence come first, then its remainder with the others.
         assert_eq!(
-            lens_of(&passes(&[(0, 2), (5, 70), (5, 32)], room)),
+            lens_of(&passes(&[(0, 2), (5, 70), (5, 32)], capacity)),
             [vec![(1, 32)], vec![(1, 32)], vec![(2, 32)], vec![(0, 2), (1, 6)],]
         );
-        assert!(passes(&[], room).is_empty());
+        assert!(passes(&[], capacity).is_empty());
     }
 }

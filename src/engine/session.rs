@@ -126,7 +126,7 @@ impl Session {
     }
 
     /// Number of free positions in the context.
-    pub(super) fn room(&self) -> usize {
+    pub(super) fn free_positions(&self) -> usize {
         self.shared.n_ctx - self.len()
     }
 
@@ -150,8 +150,9 @@ impl Session {
             rows.clear();
             self.run(piece, Output::Rows(&mut rows))?;
             // The engine is unlocked here: `each` may use it, and may panic.
-            let mut handed = rows.chunks(vocab_size).enumerate();
-            if let Err(error) = handed.try_for_each(|(row, logits)| each(i * piece_len + row, logits)) {
+            let mut numbered_rows = rows.chunks(vocab_size).enumerate();
+            if let Err(error) = numbered_rows.try_for_each(|(row, logits)| each(i * piece_len + row, logits))
+            {
                 self.truncate(start);
                 return Err(error);
             }

@@ -82,7 +82,7 @@ pub fn required(adapter: &wgpu::Adapter) -> Required {
 
 /// Returns one line for each limit that is too low for the kernels. Sizes of buffers and
 /// bindings are not checked, because matrices are split to fit.
-fn lacking(device: &wgpu::Limits, adapter: &wgpu::Limits) -> Vec<String> {
+fn missing_limits(device: &wgpu::Limits, adapter: &wgpu::Limits) -> Vec<String> {
     let floor = wgpu::Limits::default();
     let at_least = |name: &str, value: fn(&wgpu::Limits) -> u32| {
         let (has, needs, offers) = (value(device), value(&floor), value(adapter));
@@ -150,13 +150,13 @@ impl Gpu {
         let GpuContext { adapter, device, queue, options, loss, .. } = context;
         let info = adapter.get_info();
         let backend = backend(&info)?;
-        let lacking = lacking(&device.limits(), &adapter.limits());
-        if !lacking.is_empty() {
+        let missing = missing_limits(&device.limits(), &adapter.limits());
+        if !missing.is_empty() {
             return Err(Error::Limits(format!(
                 "the device of {} was opened with limits that are too low:\n  {}\nOpen it with the limits of \
                  wgpt::required(&adapter).",
                 info.name,
-                lacking.join("\n  ")
+                missing.join("\n  ")
             )));
         }
         let report = AdapterReport::new(&adapter, backend);
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn every_low_limit_is_listed_with_the_adapters_value() {
         let floor = wgpu::Limits::default();
-        assert!(lacking(&floor, &floor).is_empty());
+        assert!(missing_limits(&floor, &floor).is_empty());
         let low = wgpu::Limits {
             max_storage_buffers_per_shader_stage: 4,
             min_uniform_buffer_offset_alignment: 512,
@@ -179,11 +179,11 @@ mod tests {
             max_storage_buffer_binding_size: 1 << 20,
             ..floor.clone()
         };
-        let lines = lacking(&low, &floor);
+        let lines = missing_limits(&low, &floor);
         assert_eq!(lines.len(), 2, "{lines:?}");
         assert!(lines[0].contains("has 4, needs 8, the adapter offers 8"), "{}", lines[0]);
         assert!(lines[1].contains("has 512, needs 256 or less"), "{}", lines[1]);
-        let lines = lacking(&wgpu::Limits::downlevel_webgl2_defaults(), &floor);
+        let lines = missing_limits(&wgpu::Limits::downlevel_webgl2_defaults(), &floor);
         assert!(lines.len() > 4 && lines[0].contains("has 0, needs 8"), "{lines:?}");
     }
 }

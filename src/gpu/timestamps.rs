@@ -86,7 +86,7 @@ impl Timestamps {
         mut encoder: Encoder,
         n_passes: usize,
     ) -> Result<Vec<PassTime>> {
-        assert!(n_passes <= self.n_passes, "more passes than there is room for");
+        assert!(n_passes <= self.n_passes, "more passes than timestamps");
         if n_passes == 0 {
             encoder.submit(gpu)?;
             return Ok(Vec::new());
@@ -106,7 +106,7 @@ impl Encoder {
     /// Encodes one compute pass, like [`Encoder::pass`]. Its beginning and end become
     /// entry `index` of `timestamps`.
     pub fn timed_pass(&mut self, timestamps: &Timestamps, index: usize, encode: impl FnOnce(&mut Pass<'_>)) {
-        assert!(index < timestamps.n_passes, "more passes than there is room for");
+        assert!(index < timestamps.n_passes, "more passes than timestamps");
         let entry = 2 * (index % PASSES_PER_SET) as u32;
         self.pass_with(
             Some(wgpu::ComputePassTimestampWrites {

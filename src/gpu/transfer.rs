@@ -71,7 +71,7 @@ impl MapState {
                     gpu.loss_signal().lost("a buffer could not be mapped");
                     return gpu.check_loss();
                 }
-                _ if started.elapsed() > CALLBACK_PATIENCE => {
+                _ if started.elapsed() > CALLBACK_TIMEOUT => {
                     return Err(Error::Gpu { operation, message: "the buffer was never mapped".into() });
                 }
                 _ => {
@@ -85,7 +85,7 @@ impl MapState {
 
 /// The maximum wait for a callback. Callbacks run within microseconds after the work
 /// ends, so a longer wait means that the driver is at fault.
-const CALLBACK_PATIENCE: Duration = Duration::from_secs(10);
+const CALLBACK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Two buffers that the host writes in turn. It maps one while the GPU reads the other.
 #[derive(Debug)]

@@ -107,13 +107,13 @@ pub fn record(recorder: &mut Recorder<'_>, candidate: &Candidate, op: &Attention
             let blocks = items(candidate.constant("ITEMS"));
             let reach = u32::try_from(reach(candidate, op.window)).unwrap_or(u32::MAX);
             let keys = Extent::PerKeys { keys: candidate.constant("KEYS") * size, reach };
-            let room = [0, score_keys(candidate, op.scratch.n_ctx, op.window)];
+            let space = [0, score_keys(candidate, op.scratch.n_ctx, op.window)];
             let scores = op.scratch.buffer.into();
-            op.dispatch(recorder, &variants[0], room, &[scores], Grid::Volume(blocks, keys, kv_heads))?;
-            op.dispatch(recorder, &variants[1], room, &[scores], Grid::Plane(items(size), kv_heads))?;
+            op.dispatch(recorder, &variants[0], space, &[scores], Grid::Volume(blocks, keys, kv_heads))?;
+            op.dispatch(recorder, &variants[1], space, &[scores], Grid::Plane(items(size), kv_heads))?;
             let packs = Extent::Fixed((op.kv.head_dim as u32 / 8).div_ceil(size));
             let grid = Grid::Volume(blocks, packs, kv_heads);
-            op.dispatch(recorder, &variants[2], room, &[op.out.into(), scores], grid)
+            op.dispatch(recorder, &variants[2], space, &[op.out.into(), scores], grid)
         }
         Strategy::Workgroup | Strategy::Subgroup => {
             let grid = Grid::Plane(items(candidate.constant("ITEMS")), kv_heads);

@@ -39,9 +39,9 @@ impl KvOverflow {
     /// The highest tag with the highest position looks like an empty flag.
     #[must_use]
     pub fn lowest(words: [u32; 2]) -> Option<Self> {
-        let noted = words.into_iter().zip([false, true]).filter(|&(word, _)| word != 0);
+        let recorded = words.into_iter().zip([false, true]).filter(|&(word, _)| word != 0);
         // If both are at the same place, the key is first.
-        let (place, is_value) = noted.map(|(word, is_value)| (u32::MAX - word, is_value)).min()?;
+        let (place, is_value) = recorded.map(|(word, is_value)| (u32::MAX - word, is_value)).min()?;
         let (tag, position) = (place as usize / POSITIONS_MAX, place as usize % POSITIONS_MAX);
         Some(KvOverflow { tag, position, is_value })
     }

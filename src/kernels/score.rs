@@ -158,7 +158,7 @@ pub struct Score<'a> {
 pub fn record(recorder: &mut Recorder<'_>, candidate: &Candidate, op: &Score<'_>) -> Result<()> {
     let (n, stride) = (op.n, pad_row(op.n));
     assert!(op.logits.bytes() >= (stride * 4) as u64, "logits are too short");
-    assert!(op.partial.bytes() >= partial_bytes(candidate, n), "the partial results have no room");
+    assert!(op.partial.bytes() >= partial_bytes(candidate, n), "the buffer of partial results is too small");
     let n_partials = n_partials(candidate, n) as u32;
     let params = ScoreParams { n: n as u32, stride4: (stride / 4) as u32, n_partials, unused: 0 };
     let [parts, merge] = variants(candidate);

@@ -96,7 +96,7 @@ impl AheadLoop {
 
     /// Returns whether another submit may follow before one is read.
     #[must_use]
-    pub fn has_room(&self) -> bool {
+    pub fn can_submit(&self) -> bool {
         self.flights.len() < FLIGHTS_MAX
     }
 
@@ -222,7 +222,10 @@ impl Forward {
         n_steps: usize,
     ) -> Result<()> {
         let n_first = tokens.map_or(1, <[u32]>::len);
-        assert!(ahead.has_room() && (1..=STEPS_AHEAD_MAX).contains(&n_steps), "no room for a submit");
+        assert!(
+            ahead.can_submit() && (1..=STEPS_AHEAD_MAX).contains(&n_steps),
+            "too many submits in flight, or n_steps is out of range"
+        );
         self.reserve(model, pages, position, n_first + n_steps - 1)?;
         let chained = tokens.is_none() && self.follows(ahead);
         assert!(tokens.is_some() || chained || ahead.flights.is_empty(), "unread tokens");

@@ -181,7 +181,7 @@ impl<'a> Graph<'a> {
             None => Ok(()),
             Some(scale) => {
                 let norm = self.norm(op.step, Slot::Branch, scale, true, Slot::X);
-                self.norm_alone(recorder, &norm)
+                self.separate_norm(recorder, &norm)
             }
         }
     }
@@ -218,7 +218,7 @@ impl<'a> Graph<'a> {
     }
 
     /// Records a norm as a separate kernel.
-    fn norm_alone(&self, recorder: &mut Recorder<'_>, norm: &Norm<'_>) -> Result<()> {
+    fn separate_norm(&self, recorder: &mut Recorder<'_>, norm: &Norm<'_>) -> Result<()> {
         section(recorder, norm.form.op(), |recorder| norm::record(recorder, self.choices, norm))
     }
 
@@ -243,7 +243,7 @@ impl<'a> Graph<'a> {
                 })
             }
             Phase::Prefill | Phase::Packed => {
-                self.norm_alone(recorder, &norm)?;
+                self.separate_norm(recorder, &norm)?;
                 self.gemm(recorder, &projection)?;
                 append.map_or(Ok(()), |append| kv_append::record(recorder, &append))
             }

@@ -19,7 +19,7 @@ pub struct Candidate {
 /// Number of candidates that are sorted first if top-k is off but top-p or min-p is on. A
 /// nucleus rarely needs more. If it does, [`GROWTH`] times as many are sorted, so a flat
 /// distribution costs a few passes instead of hundreds.
-const FIRST_TRY: usize = 1024;
+const FIRST_K: usize = 1024;
 const GROWTH: usize = 8;
 
 /// The order of candidates: descending by logit, then ascending by id.
@@ -102,7 +102,7 @@ pub(super) fn survivors(params: &SamplingParams, logits: &[f32], max: f32, out: 
 
     let limit = k_limit(params, logits.len());
     let filtered = top_p < 1.0 || min_p > 0.0;
-    let mut k = if limit == logits.len() && filtered { FIRST_TRY.min(limit) } else { limit };
+    let mut k = if limit == logits.len() && filtered { FIRST_K.min(limit) } else { limit };
     let total = if k < limit { Some(logits.iter().map(|&l| weight(l)).sum::<f64>()) } else { None };
     loop {
         largest(logits, k, out);

@@ -144,14 +144,14 @@ impl Sampler {
         for (word, bytes) in key.iter_mut().zip(seed.chunks_exact(4)) {
             *word = bytes.iter().rev().fold(0, |word, &byte| word << 8 | u32::from(byte));
         }
-        Generator { key, draws: (self.rng.get_word_pos() / WORDS_A_DRAW) as u64 }
+        Generator { key, draws: (self.rng.get_word_pos() / WORDS_PER_DRAW) as u64 }
     }
 
     /// Sets the generator to its state after `draws` draws from its seed, in the count of
     /// [`Generator::draws`]. Call this after another sampler has continued the draws.
     #[cfg_attr(feature = "internals", visibility::make(pub))]
     pub(crate) fn set_draws(&mut self, draws: u64) {
-        self.rng.set_word_pos(u128::from(draws) * WORDS_A_DRAW);
+        self.rng.set_word_pos(u128::from(draws) * WORDS_PER_DRAW);
     }
 }
 
@@ -178,7 +178,7 @@ impl Scratch {
 }
 
 /// 32-bit words per draw: a draw takes 64 bits.
-const WORDS_A_DRAW: u128 = 2;
+const WORDS_PER_DRAW: u128 = 2;
 
 /// Returns a uniform number from \[0, 1) with the 53 bits that an f64 can hold.
 fn uniform(rng: &mut ChaCha8Rng) -> f64 {

@@ -2,7 +2,7 @@
 
 use wgpt_eval::tasks::{Cost, Estimate, Figures, Gain, Sharing, TaskReport};
 
-use super::output::{duration, labelled};
+use super::output::{duration, labelled, plural};
 use super::table::Table;
 
 /// Formats the figures and how they were obtained. MMLU's tables of subjects and groups
@@ -14,14 +14,15 @@ pub fn text(report: &TaskReport) -> String {
     rows.extend(norm.into_iter().chain(perplexity));
     rows.push(("questions", questions(report)));
     if report.n_short_of_shots > 0 {
-        let (n, shots, context) = (report.n_short_of_shots, report.shots_dropped, report.context);
-        rows.push(("shots dropped", format!("{shots} in {n} questions, to fit the context of {context}")));
+        let questions = plural(report.n_short_of_shots, "question");
+        let (shots, context) = (report.shots_dropped, report.context);
+        rows.push(("shots dropped", format!("{shots} in {questions}, to fit the context of {context}")));
     }
     if report.n_truncated > 0 {
-        let (n, context) = (report.n_truncated, report.context);
+        let (questions, context) = (plural(report.n_truncated, "question"), report.context);
         rows.push((
             "truncated",
-            format!("{n} questions lost their beginning, to fit the context of {context}"),
+            format!("the beginning of {questions} was left out, to fit the context of {context}"),
         ));
     }
     rows.extend(cost(&report.cost));
@@ -31,8 +32,7 @@ pub fn text(report: &TaskReport) -> String {
 }
 
 fn heading(report: &TaskReport) -> String {
-    let shots = if report.shots == 1 { "1 shot".to_owned() } else { format!("{} shots", report.shots) };
-    format!("{}, convention {}, {shots}", report.task, report.convention.name())
+    format!("{}, convention {}, {}", report.task, report.convention.name(), plural(report.shots, "shot"))
 }
 
 fn questions(report: &TaskReport) -> String {
@@ -97,8 +97,7 @@ fn tables(report: &TaskReport) -> String {
     let subjects = lines.text;
     let mut lines = Lines::new("group", normalized);
     for group in &report.groups {
-        let n = group.n_subjects;
-        let of = if n == 1 { "1 subject".to_owned() } else { format!("{n} subjects") };
+        let of = plural(group.n_subjects, "subject");
         lines.add(group.group.name(), &of, &group.figures);
     }
     format!("{subjects}\n{}\n", lines.text)

@@ -7,7 +7,7 @@ use wgpt::Error;
 use super::exit::Outcome;
 use super::interrupt;
 use super::model_args::ModelArgs;
-use super::new_file::create_beside;
+use super::new_file::create_distinct;
 use super::output::note;
 use super::prompt::PromptArgs;
 use super::run_info::VERSION;
@@ -56,7 +56,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         return Err(Error::Input(message).into());
     }
     // Fails before the slow start of the GPU if the file cannot be written.
-    let file = create_beside(&args.output, args.prompt.prompt_file.as_deref())?;
+    let file = create_distinct(&args.output, args.prompt.prompt_file.as_deref())?;
     let mut file = TensorFile::start(file, &tokens, vocab_size, &metadata)?;
     let engine = args.model.load(files, &cancel)?;
     let mut session = engine.session();

@@ -10,7 +10,10 @@ use wgpt::files::NewFile;
 ///
 /// # Errors
 /// As [`NewFile::create`]; [`Error::Input`] if `path` is one of `inputs`.
-pub fn create_beside<'p>(path: &Path, inputs: impl IntoIterator<Item = &'p Path>) -> Result<NewFile, Error> {
+pub fn create_distinct<'p>(
+    path: &Path,
+    inputs: impl IntoIterator<Item = &'p Path>,
+) -> Result<NewFile, Error> {
     let own = path.canonicalize();
     let same = |input: &&Path| own.is_ok() && input.canonicalize().ok() == own.as_ref().ok().cloned();
     match inputs.into_iter().find(same) {

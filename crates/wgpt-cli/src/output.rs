@@ -79,6 +79,11 @@ pub fn count(n: u64) -> String {
     }
 }
 
+/// Formats a number of things, such as "1 token" or "2 tokens".
+pub fn plural(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
 /// Formats a rate in tokens per second; "-" if nothing was measured.
 pub fn rate(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"))

@@ -1,6 +1,8 @@
-//! Shared parts of all pictures: sizes, colours, texts, axis ticks.
+//! Shared parts of all pictures: sizes, colours, texts, axes and their ticks.
 
+use plotters::chart::MeshStyle;
 use plotters::coord::Shift;
+use plotters::coord::ranged1d::{Ranged, ValueFormatter};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
@@ -11,7 +13,7 @@ pub const MARGIN: i32 = 16;
 /// Colour of secondary text and lines.
 pub const GREY: RGBColor = RGBColor(96, 96, 96);
 /// Colour of grid lines.
-pub const PALE: RGBColor = RGBColor(222, 222, 222);
+const PALE: RGBColor = RGBColor(222, 222, 222);
 /// Colours that colour-blind readers can distinguish: Wong 2011 ("Points of view: Color
 /// blindness") without its yellow, plus two more shades.
 pub const COLOURS: [RGBColor; 9] = [
@@ -53,6 +55,28 @@ pub fn write_title(area: &Area<'_>, title: &str, below: &str) -> anyhow::Result<
     write(area, title, (MARGIN, 14), 22, BLACK)?;
     write(area, below, (MARGIN, 42), 13, GREY)?;
     Ok(64)
+}
+
+/// Returns the axes and grid lines of a chart, with the titles of the axes, ready to be
+/// drawn.
+pub fn mesh<'a, 'b, 's, X, Y>(
+    chart: &'b mut ChartContext<'a, SVGBackend<'s>, Cartesian2d<X, Y>>,
+    x_title: &str,
+    y_title: &str,
+) -> MeshStyle<'a, 'b, X, Y, SVGBackend<'s>>
+where
+    X: Ranged<ValueType = f64> + ValueFormatter<f64>,
+    Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
+{
+    let mut mesh = chart.configure_mesh();
+    mesh.bold_line_style(PALE)
+        .light_line_style(TRANSPARENT)
+        .axis_style(GREY)
+        .x_desc(x_title)
+        .y_desc(y_title)
+        .axis_desc_style(("sans-serif", 15))
+        .label_style(("sans-serif", 12));
+    mesh
 }
 
 /// Formats an axis tick with no more digits than it needs.

@@ -11,7 +11,7 @@ use wgpt::{DType, Engine, Error};
 use super::exit::Outcome;
 use super::model_args::ModelArgs;
 use super::new_file::check_distinct;
-use super::output::{bytes, duration, note};
+use super::output::{bytes, duration, note, plural};
 use super::results::{Format, Sink, TableArgs};
 use super::{interrupt, trace};
 use wgpt::files::NewFile;
@@ -141,8 +141,8 @@ fn markdown(engine: &Engine, profile: &Profile) -> String {
     for step in [&profile.prefill, &profile.decode] {
         let rows = rows(step);
         let width = rows.iter().map(|row| row.kernel.len()).max().unwrap_or(0).max("kernel".len());
-        let tokens = if step.n_tokens == 1 { "token" } else { "tokens" };
-        text.push_str(&format!("\n{}: {} {tokens} at {}\n\n", step.name, step.n_tokens, step.position));
+        let tokens = plural(step.n_tokens, "token");
+        text.push_str(&format!("\n{}: {tokens} at {}\n\n", step.name, step.position));
         text.push_str(&format!(
             "| {:<width$} | {:>12} | {:>5} | {:>12} | {:>5} |\n",
             "kernel", "workgroups", "calls", "us", "%"

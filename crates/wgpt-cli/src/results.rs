@@ -7,7 +7,7 @@ use wgpt::files::NewFile;
 use wgpt::{Error, ModelFiles};
 
 use super::exit::usage;
-use super::new_file::create_beside;
+use super::new_file::create_distinct;
 use super::output::{note, print};
 
 /// The form of results that are text or JSON.
@@ -95,7 +95,7 @@ impl TableArgs {
     /// # Errors
     /// A usage error if an old format contradicts a new option.
     pub fn resolve(&self, json_lines: Option<bool>) -> anyhow::Result<(Format, Option<&Path>)> {
-        let asked = match (self.form.json, self.csv, json_lines) {
+        let requested = match (self.form.json, self.csv, json_lines) {
             (true, ..) => Some(Format::Json),
             (_, true, _) => Some(Format::Csv),
             (.., Some(true)) => Some(Format::JsonLines),
@@ -107,9 +107,9 @@ impl TableArgs {
             .into_iter()
             .find(|&(name, format, _)| output == Some(Path::new(name)) && known(format));
         let Some((name, format, advice)) = old else {
-            return Ok((asked.unwrap_or(Format::Markdown), output));
+            return Ok((requested.unwrap_or(Format::Markdown), output));
         };
-        if asked.is_some_and(|asked| asked != format) {
+        if requested.is_some_and(|requested| requested != format) {
             let message =
                 format!("-o {name} is an old spelling of a format and contradicts another option: {advice}");
             return Err(usage(&message));
@@ -142,7 +142,7 @@ impl Sink {
                 format!("--output {}: this is a file of the model: name another file", path.display());
             return Err(Error::Input(message));
         }
-        Ok(Sink(Some((create_beside(path, inputs)?, path.to_owned()))))
+        Ok(Sink(Some((create_distinct(path, inputs)?, path.to_owned()))))
     }
 
     /// Writes text.

@@ -4,8 +4,9 @@ use std::io::{self, ErrorKind};
 
 use serde_json::json;
 use wgpt::Error;
-
 use wgpt::files::NewFile;
+
+use super::output::plural;
 
 /// `input_ids` and the growing `logits`, under a temporary name.
 ///
@@ -47,7 +48,7 @@ impl TensorFile {
     /// [`Error::Io`], also when rows are missing.
     pub fn finish(self) -> Result<(), Error> {
         if self.rows_left > 0 {
-            let message = format!("{} rows are missing", self.rows_left);
+            let message = format!("the file lacks {}", plural(self.rows_left, "row"));
             return Err(self.file.failed(io::Error::new(ErrorKind::UnexpectedEof, message)));
         }
         self.file.finish()
@@ -124,7 +125,7 @@ mod tests {
         fs::write(&path, "old").unwrap();
         let mut file = create(&path, &[7, 8], 1, &[]).unwrap();
         file.row(&[1.0]).unwrap();
-        assert!(file.finish().unwrap_err().to_string().contains("1 rows are missing"));
+        assert!(file.finish().unwrap_err().to_string().contains("lacks 1 row"));
         drop(create(&path, &[7, 8], 1, &[]).unwrap());
         assert_eq!(names(dir.path()), ["out.safetensors"]);
         assert_eq!(fs::read(&path).unwrap(), b"old");

@@ -130,12 +130,12 @@ pub fn warn(gpu: &Gpu) {
 /// Tunes if the cache has no choice for the model. The text is complete then, so the user
 /// does not wait for it. Ctrl-C ends the program at once; a Ctrl-C from just before the
 /// search ends only the search.
-pub fn behind_a_text(engine: &Engine, asked: Option<Duration>) {
+pub fn after_a_text(engine: &Engine, requested: Option<Duration>) {
     let gpu = engine.gpu();
     // On software adapters, the default order of the candidates already comes from
     // measurements, and compiling the candidates takes longer than the tuning budget.
     let usual = if gpu.report().is_software() { Duration::ZERO } else { Budget::USUAL.time };
-    let time = asked.unwrap_or(usual);
+    let time = requested.unwrap_or(usual);
     let Some(dir) = &gpu.options().cache_dir else { return };
     if time.is_zero() || engine.is_tuned() || engine.options().deterministic {
         return;

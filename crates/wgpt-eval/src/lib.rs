@@ -7,3 +7,8 @@ mod statistics;
 pub mod tasks;
 
 pub use statistics::MeanError;
+
+/// Formats a number of things, such as "1 token" or "2 tokens".
+fn plural(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}

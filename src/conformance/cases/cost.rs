@@ -4,8 +4,8 @@
 use std::ops::Range;
 
 use super::{
-    ArgmaxCase, AttentionCase, Behind, Case, EmbeddingCase, GatedCase, KvAppendCase, MatmulCase, NormCase,
-    NormGemvCase, QkNormCase, ReduceCase, SampleCase, ScoreCase,
+    AfterProjection, ArgmaxCase, AttentionCase, Case, EmbeddingCase, GatedCase, KvAppendCase, MatmulCase,
+    NormCase, NormGemvCase, QkNormCase, ReduceCase, SampleCase, ScoreCase,
 };
 use crate::kernels::NormForm;
 
@@ -110,18 +110,18 @@ fn attention(case: &AttentionCase, seen: Vec<Range<usize>>) -> (usize, usize) {
 /// Counts the norm's input, weight and bias (an RMS norm has no bias), the projection's
 /// weights, bias and output, and k and v in the cache's type.
 fn norm_gemv(case: &NormGemvCase) -> (usize, usize) {
-    let NormGemvCase { norm, m, n_embd, dtype, behind, .. } = *case;
+    let NormGemvCase { norm, m, n_embd, dtype, after, .. } = *case;
     let scales = norm.n_vectors();
-    let (n, cached) = match behind {
-        Behind::Activation(_, n) => (n, 0),
-        Behind::Gated(_, n) => (2 * n, 0),
-        Behind::Cache(kv) | Behind::Planted(kv, _) | Behind::Rotated(kv, _) => {
+    let (n, cached) = match after {
+        AfterProjection::Activation(_, n) => (n, 0),
+        AfterProjection::Gated(_, n) => (2 * n, 0),
+        AfterProjection::Cache(kv) | AfterProjection::Planted(kv, _) | AfterProjection::Rotated(kv, _) => {
             let cached = 2 * kv.n_kv_head * kv.head_dim;
             (kv.n_head * kv.head_dim + cached, m * cached * (F32 - kv.dtype.size_bytes()))
         }
     };
     let read = (m * n_embd + scales * n_embd + n) * F32 + n * n_embd * dtype.size_bytes();
-    let written = if matches!(behind, Behind::Gated(..)) { n / 2 } else { n };
+    let written = if matches!(after, AfterProjection::Gated(..)) { n / 2 } else { n };
     (read + m * written * F32 - cached, 2 * m * n * n_embd + normalizing(norm) * m * n_embd)
 }
 
@@ -205,14 +205,14 @@ mod tests {
         assert_eq!(cost(Case::AttentionPrefill(grouped)), (2 * 4 * 16 * 2 + 2 * 2 * 32 * 4, 4 * 6 * 32));
         // 24 features of q, k and v after a norm of 10 features; k and v are stored as
         // f16.
-        let projection = NormGemvCase::one_row(NormForm::Layer, 10, DType::F16, Behind::Cache(kv));
+        let projection = NormGemvCase::one_row(NormForm::Layer, 10, DType::F16, AfterProjection::Cache(kv));
         let bytes = (10 + 20 + 48) * 4 + 48 * 10 * 2 + 16 * 4 + 32 * 2;
         assert_eq!(cost(Case::NormGemv(projection.clone())), (bytes, 2 * 48 * 10 + 80));
         // An RMS norm has no bias and half of the operations.
         let projection = NormGemvCase { norm: NormForm::Rms, ..projection };
         assert_eq!(cost(Case::NormGemv(projection)), (bytes - 40, 2 * 48 * 10 + 40));
         // One key head and one value head for both query heads.
-        let shared = Behind::Cache(KvShape { n_kv_head: 1, ..kv });
+        let shared = AfterProjection::Cache(KvShape { n_kv_head: 1, ..kv });
         let projection = NormGemvCase::one_row(NormForm::Layer, 10, DType::F16, shared);
         let bytes = (10 + 20 + 32) * 4 + 32 * 10 * 2 + 16 * 4 + 16 * 2;
         assert_eq!(cost(Case::NormGemv(projection)), (bytes, 2 * 32 * 10 + 80));

@@ -44,7 +44,7 @@ impl KvAppendCase {
             slabs.push(slab);
         }
         let flag = match self.planted {
-            Some(_) => Some(Flag::new(gpu, self.noted(&qkv))?),
+            Some(_) => Some(Flag::new(gpu, self.overflow_positions(&qkv))?),
             None => None,
         };
         let mut spare = Vec::new();
@@ -112,7 +112,7 @@ impl KvAppendCase {
     }
 
     /// Returns the lowest positions at which a key and a value overflow f16.
-    fn noted(&self, qkv: &[f32]) -> [Option<usize>; 2] {
+    fn overflow_positions(&self, qkv: &[f32]) -> [Option<usize>; 2] {
         let KvShape { n_head, n_kv_head, head_dim, .. } = self.kv;
         [n_head, n_head + n_kv_head].map(|head| {
             let exceeds = |row: usize| {

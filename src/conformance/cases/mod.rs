@@ -34,7 +34,7 @@ pub use gated::GatedCase;
 pub use kv_append::KvAppendCase;
 pub use matmul::{MatmulCase, MatmulInput, MatmulOutput};
 pub use norm::{NormCase, NormInput};
-pub use norm_gemv::{Behind, NormGemvCase};
+pub use norm_gemv::{AfterProjection, NormGemvCase};
 pub use paged::KvShape;
 pub use qk_norm::QkNormCase;
 pub use reduce::ReduceCase;

@@ -21,7 +21,7 @@ use crate::tensor::{Axis, DType, pad_row};
 
 /// Operation after the projection.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Behind {
+pub enum AfterProjection {
     /// An activation, with the given number of output features.
     Activation(Activation, usize),
     /// A gated MLP, with the given number of output features.
@@ -50,7 +50,7 @@ pub struct NormGemvCase {
     /// Data type of the weights.
     pub dtype: DType,
     /// Operation after the projection.
-    pub behind: Behind,
+    pub after: AfterProjection,
     /// Factor of x; x is about 1 without it.
     pub magnitude: f32,
 }
@@ -60,37 +60,41 @@ const EPSILON: f32 = 1e-5;
 impl NormGemvCase {
     /// Creates a case of one row with values of about 1.
     #[must_use]
-    pub fn one_row(norm: NormForm, n_embd: usize, dtype: DType, behind: Behind) -> Self {
-        NormGemvCase { norm, m: 1, first_row: 0, n_embd, dtype, behind, magnitude: 1.0 }
+    pub fn one_row(norm: NormForm, n_embd: usize, dtype: DType, after: AfterProjection) -> Self {
+        NormGemvCase { norm, m: 1, first_row: 0, n_embd, dtype, after, magnitude: 1.0 }
     }
 
     fn outputs(&self) -> Axis {
-        match self.behind {
-            Behind::Activation(_, n) | Behind::Gated(_, n) => Axis::plain(n),
-            Behind::Cache(kv) | Behind::Planted(kv, _) | Behind::Rotated(kv, _) => row_of(kv).axis(),
+        match self.after {
+            AfterProjection::Activation(_, n) | AfterProjection::Gated(_, n) => Axis::plain(n),
+            AfterProjection::Cache(kv)
+            | AfterProjection::Planted(kv, _)
+            | AfterProjection::Rotated(kv, _) => row_of(kv).axis(),
         }
     }
 
     /// Returns the number of rows of the weights, without padding.
     fn n_weight_rows(&self) -> usize {
         let n = self.outputs().len();
-        if matches!(self.behind, Behind::Gated(..)) { 2 * n } else { n }
+        if matches!(self.after, AfterProjection::Gated(..)) { 2 * n } else { n }
     }
 
     /// Returns the cache to which k and v are appended, and the number planted there.
     fn cache(&self) -> Option<(KvShape, Option<f32>)> {
-        match self.behind {
-            Behind::Activation(..) | Behind::Gated(..) => None,
-            Behind::Cache(kv) => Some((kv, None)),
-            Behind::Planted(kv, number) => Some((kv, Some(number))),
-            Behind::Rotated(kv, number) => Some((kv, number)),
+        match self.after {
+            AfterProjection::Activation(..) | AfterProjection::Gated(..) => None,
+            AfterProjection::Cache(kv) => Some((kv, None)),
+            AfterProjection::Planted(kv, number) => Some((kv, Some(number))),
+            AfterProjection::Rotated(kv, number) => Some((kv, number)),
         }
     }
 
     fn activation(&self) -> Activation {
-        match self.behind {
-            Behind::Activation(activation, _) | Behind::Gated(activation, _) => activation,
-            Behind::Cache(_) | Behind::Planted(..) | Behind::Rotated(..) => Activation::None,
+        match self.after {
+            AfterProjection::Activation(activation, _) | AfterProjection::Gated(activation, _) => activation,
+            AfterProjection::Cache(_) | AfterProjection::Planted(..) | AfterProjection::Rotated(..) => {
+                Activation::None
+            }
         }
     }
 
@@ -129,7 +133,7 @@ impl NormGemvCase {
         let magnitude = reference::gemm(&ones, &magnitudes(weights), Some(&magnitudes(bias)), k, |sum| sum);
         let error = 2.0 * sum_error(k) + 16.0 * U;
         let sum_error = |i: usize| error * f64::from(magnitude[i]);
-        if let Behind::Gated(activation, n) = self.behind {
+        if let AfterProjection::Gated(activation, n) = self.after {
             return gated_expected(activation, n, &sums, sum_error);
         }
         let want = reference::gemm(&normed, weights, Some(bias), k, activate);
@@ -141,7 +145,7 @@ impl NormGemvCase {
                 Expected::Value { want, tolerance: through + function + 2.0 * U * want.abs() }
             })
             .collect();
-        if let Behind::Rotated(kv, _) = self.behind {
+        if let AfterProjection::Rotated(kv, _) = self.after {
             let rotary = row_of(kv);
             let rows = expected.chunks_mut(rotary.axis().len()).enumerate();
             rows.for_each(|(i, row)| rotary.rotate(row, Self::row(i).position as usize));
@@ -170,7 +174,7 @@ impl NormGemvCase {
         let scale = &scale[..self.norm.n_vectors()];
         let scale = floats(gpu, "scale", &pad_columns(&scale.concat(), columns))?;
         let mut rows = axis;
-        if let Behind::Gated(_, n) = self.behind {
+        if let AfterProjection::Gated(_, n) = self.after {
             (weights, bias) = (interleaved(&weights, n, self.n_embd), interleaved(&bias, n, 1));
             rows = Axis::plain(bias.len());
         }
@@ -189,8 +193,8 @@ impl NormGemvCase {
             }
             None => None,
         };
-        let rope = match self.behind {
-            Behind::Rotated(kv, _) => Some(row_of(kv).table(gpu, Self::row(0).kv_len as usize)?),
+        let rope = match self.after {
+            AfterProjection::Rotated(kv, _) => Some(row_of(kv).table(gpu, Self::row(0).kv_len as usize)?),
             _ => None,
         };
         let dispatches = record(gpu, |recorder| {
@@ -252,9 +256,9 @@ impl NormGemvCase {
     }
 
     fn form<'a>(&self, rows: StepRows<'a>, rope: Option<&'a GpuBuffer>) -> MatmulForm<'a> {
-        match (self.behind, rope) {
-            (Behind::Gated(..), _) => MatmulForm::Gated,
-            (Behind::Rotated(kv, _), Some(table)) => {
+        match (self.after, rope) {
+            (AfterProjection::Gated(..), _) => MatmulForm::Gated,
+            (AfterProjection::Rotated(kv, _), Some(table)) => {
                 let (n_heads, head_dim) = (row_of(kv).n_rotated(), pad_row(kv.head_dim));
                 MatmulForm::Rotated(Rotary { rows, table, n_heads, head_dim })
             }
@@ -356,7 +360,7 @@ impl Cache {
 
 impl fmt::Display for NormGemvCase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let NormGemvCase { m, first_row, n_embd, dtype, behind, magnitude, .. } = self;
+        let NormGemvCase { m, first_row, n_embd, dtype, after, magnitude, .. } = self;
         write!(f, "m={m}")?;
         if *first_row > 0 {
             write!(f, " from {first_row}")?;
@@ -364,17 +368,19 @@ impl fmt::Display for NormGemvCase {
         if *magnitude != 1.0 {
             write!(f, " up to {magnitude:e}")?;
         }
-        match behind {
-            Behind::Activation(activation, n) => write!(f, " n={n} k={n_embd} {dtype} {}", activation.name()),
-            Behind::Gated(activation, n) => {
+        match after {
+            AfterProjection::Activation(activation, n) => {
+                write!(f, " n={n} k={n_embd} {dtype} {}", activation.name())
+            }
+            AfterProjection::Gated(activation, n) => {
                 write!(f, " n={n} k={n_embd} {dtype} {} gated", activation.name())
             }
-            Behind::Cache(kv) => write!(f, " k={n_embd} {dtype} to {kv}"),
-            Behind::Rotated(kv, None) => write!(f, " k={n_embd} {dtype} rotated to {kv}"),
-            Behind::Rotated(kv, Some(number)) => {
+            AfterProjection::Cache(kv) => write!(f, " k={n_embd} {dtype} to {kv}"),
+            AfterProjection::Rotated(kv, None) => write!(f, " k={n_embd} {dtype} rotated to {kv}"),
+            AfterProjection::Rotated(kv, Some(number)) => {
                 write!(f, " k={n_embd} {dtype} rotated to {kv} with {number:e}")
             }
-            Behind::Planted(kv, number) => write!(f, " k={n_embd} {dtype} to {kv} with {number:e}"),
+            AfterProjection::Planted(kv, number) => write!(f, " k={n_embd} {dtype} to {kv} with {number:e}"),
         }
     }
 }

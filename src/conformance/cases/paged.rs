@@ -86,13 +86,13 @@ pub(super) struct Flag {
 const TAG: usize = 7;
 
 impl Flag {
-    /// Creates the flag. `noted` contains the lowest positions at which a key and a value
-    /// overflow f16. Initially the word of keys is empty. The word of values contains a
-    /// note with a higher tag, which a note of this append replaces.
-    pub(super) fn new(gpu: &Gpu, noted: [Option<usize>; 2]) -> Result<Self> {
+    /// Creates the flag. `overflow_positions` contains the lowest positions at which a
+    /// key and a value overflow f16. Initially the word of keys is empty. The word of values
+    /// contains an entry with a higher tag, which an entry of this append replaces.
+    pub(super) fn new(gpu: &Gpu, overflow_positions: [Option<usize>; 2]) -> Result<Self> {
         let word = |tag: usize, position: usize| u32::MAX - (tag * POSITIONS_MAX + position) as u32;
         let initial = [0, word(TAG + 1, 0)];
-        let expected = noted.into_iter().zip(initial).map(|(position, before)| {
+        let expected = overflow_positions.into_iter().zip(initial).map(|(position, before)| {
             Expected::exactly(f64::from(position.map_or(before, |position| word(TAG, position))))
         });
         let expected = expected.collect();

@@ -263,8 +263,8 @@ impl Chat {
                 return Ok((messages, tokens));
             }
             let oldest = usize::from(messages.first().is_some_and(|message| message.is("system")));
-            let behind = messages.iter().skip(oldest + 1).position(|message| message.is("user"));
-            match (self.overflow, behind) {
+            let next_turn = messages.iter().skip(oldest + 1).position(|message| message.is("user"));
+            match (self.overflow, next_turn) {
                 (ChatOverflow::DropOldest, Some(n)) => drop(messages.drain(oldest..oldest + 1 + n)),
                 (ChatOverflow::DropOldest, None) => {
                     return Err(Error::input(format!(

@@ -141,8 +141,8 @@ impl Decoder {
     /// the config ties to the embedding. transformers does not read such a head either.
     #[must_use]
     pub fn ignores(&self, name: &str, shape: &[usize]) -> bool {
-        let (before, behind) = self.layer_prefix.split_once("{}").unwrap_or((self.layer_prefix, ""));
-        let buffer = name.strip_prefix(before).and_then(|rest| rest.split_once(behind)).is_some_and(
+        let (prefix, suffix) = self.layer_prefix.split_once("{}").unwrap_or((self.layer_prefix, ""));
+        let buffer = name.strip_prefix(prefix).and_then(|rest| rest.split_once(suffix)).is_some_and(
             |(layer, part)| {
                 self.ignored.contains(&part) && layer.parse().is_ok_and(|layer: usize| layer < self.n_layer)
             },

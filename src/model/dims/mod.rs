@@ -206,8 +206,8 @@ impl Dims {
 
     /// Returns the elements of the table of rotary embedding `index`.
     fn rope_elems(&self, index: usize) -> usize {
-        let there = index < self.config.attention.ropes.len();
-        if there { self.n_ctx * self.config.heads().padded } else { UNUSED_ELEMS }
+        let exists = index < self.config.attention.ropes.len();
+        if exists { self.n_ctx * self.config.heads().padded } else { UNUSED_ELEMS }
     }
 
     /// Returns the scratch bytes for a gemm of any matrix of a layer, limited to a

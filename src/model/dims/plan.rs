@@ -46,7 +46,7 @@ impl Dims {
     }
 
     /// Returns the planned bytes of everything except the page pools.
-    pub(in crate::model) fn bytes_beside_pools(&self) -> u64 {
+    pub(in crate::model) fn bytes_without_pools(&self) -> u64 {
         let pool: u64 = self.pool_entries().map(|entry| entry.bytes).sum();
         self.plan().total_bytes() - pool
     }

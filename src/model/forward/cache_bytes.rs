@@ -33,7 +33,7 @@ impl Forward {
     /// except for layers with a window.
     #[must_use]
     pub fn first_pages(&self, pages: &PageLists) -> Vec<u64> {
-        (0..self.cache.n_layer()).map(|layer| pages.list(self.cache.group(layer)).n_gone() as u64).collect()
+        (0..self.cache.n_layer()).map(|layer| pages.list(self.cache.group(layer)).n_absent() as u64).collect()
     }
 
     /// Reserves pages for the first `n` positions of an empty sequence, except pages
@@ -141,7 +141,7 @@ fn places<'a>(
     let mut layer_start = 0;
     for layer in 0..cache.n_layer() {
         let list = pages.list(cache.group(layer));
-        let held = list.n_gone()..n_positions.div_ceil(PAGE_SIZE);
+        let held = list.n_absent()..n_positions.div_ceil(PAGE_SIZE);
         let layer_end = layer_start + held.len() as u64 * page_bytes;
         let mut position = start.max(layer_start);
         while position < end.min(layer_end) {

@@ -20,7 +20,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<()> {
 }
 
 /// Ignores an overflow error, because the token of a warm-up is not used.
-pub(super) fn permitted(result: Result<()>) -> Result<()> {
+pub(super) fn ignore_overflow(result: Result<()>) -> Result<()> {
     match result {
         Err(Error::Overflow { .. }) => Ok(()),
         result => result,

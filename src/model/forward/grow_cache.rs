@@ -24,18 +24,18 @@ impl Forward {
         if self.cache.has_free(wanted) {
             return Ok(());
         }
-        let mut least = self.cache.n_pages();
-        let mut wished = least;
+        let mut minimum = self.cache.n_pages();
+        let mut preferred = minimum;
         for (group, pool) in self.cache.pools().iter().enumerate() {
             if wanted[group] > pool.n_free() {
-                least[group] += wanted[group] - pool.n_free();
+                minimum[group] += wanted[group] - pool.n_free();
                 let double = (2 * pool.n_pages()).max(self.dims.initial_pages[group]);
-                wished[group] = double.min(pool.n_pages_max()).max(least[group]);
+                preferred[group] = double.min(pool.n_pages_max()).max(minimum[group]);
             }
         }
-        let target = self.within_memory_budget(least, wished)?;
+        let target = self.within_memory_budget(minimum, preferred)?;
         let cache = match self.cache.grown(&model.gpu, target) {
-            Err(_) if target != least => self.cache.grown(&model.gpu, least)?,
+            Err(_) if target != minimum => self.cache.grown(&model.gpu, minimum)?,
             cache => cache?,
         };
         let Forward { dims, buffers, params, head_rows, .. } = self;
@@ -47,26 +47,26 @@ impl Forward {
         Ok(())
     }
 
-    /// Returns the maximum number of pages between `least` and `wished` that the memory
-    /// budget allows, one group after the other. During growth, old and new slabs exist
-    /// at the same time.
-    fn within_memory_budget(&self, least: GroupPages, wished: GroupPages) -> Result<GroupPages> {
-        let Some(budget) = self.dims.memory_budget() else { return Ok(wished) };
-        let held = self.dims.bytes_beside_pools() + self.cache.bytes();
+    /// Returns the maximum number of pages between `minimum` and `preferred` that the
+    /// memory budget allows, one group after the other. During growth, old and new slabs
+    /// exist at the same time.
+    fn within_memory_budget(&self, minimum: GroupPages, preferred: GroupPages) -> Result<GroupPages> {
+        let Some(budget) = self.dims.memory_budget() else { return Ok(preferred) };
+        let held = self.dims.bytes_without_pools() + self.cache.bytes();
         let fits = |n_pages: GroupPages| held + self.cache.growth_bytes(n_pages) <= budget;
-        if !fits(least) {
+        if !fits(minimum) {
             let sum = |pages: GroupPages| pages.iter().sum::<usize>();
             return Err(Error::Limits(format!(
                 "the KV cache is full: {} pages are needed, but there are {}; growing takes {} bytes in \
                  addition to the {held} in use, and the memory budget is {budget}: drop or truncate \
                  sessions, or raise ModelOptions::memory_budget",
-                sum(least),
+                sum(minimum),
                 sum(self.cache.n_pages()),
-                self.cache.growth_bytes(least),
+                self.cache.growth_bytes(minimum),
             )));
         }
-        let mut fitting = least;
-        for (group, mut last) in wished.into_iter().enumerate() {
+        let mut fitting = minimum;
+        for (group, mut last) in preferred.into_iter().enumerate() {
             while fitting[group] < last {
                 let mut middle = fitting;
                 middle[group] = (fitting[group] + last).div_ceil(2);
@@ -81,7 +81,7 @@ impl Forward {
     /// next step grows the pools again.
     pub fn shrink(&mut self, model: &Model) {
         let initial_pages = self.dims.initial_pages;
-        let grown = self.cache.n_pages().iter().zip(initial_pages).any(|(&there, at_first)| there > at_first);
+        let grown = self.cache.n_pages().iter().zip(initial_pages).any(|(&now, at_first)| now > at_first);
         if !grown || !self.cache.is_unused() || self.has_unfinished() {
             return;
         }

@@ -14,7 +14,7 @@ impl Forward {
             Output::ArgmaxRows(_) => self.dims.batch,
             _ => n,
         };
-        assert!(n <= most, "more rows than there is room for");
+        assert!(n <= most, "too many rows for the output");
     }
 
     /// Submits a pass, and reads its requested output and the overflow flag.

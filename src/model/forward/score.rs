@@ -38,17 +38,17 @@ impl Forward {
     ) -> Result<()> {
         self.ensure_free_pages(model, self.pages_wanted(sequences.iter().map(|one| &one.sequence)))?;
         let (tokens, targets) = self.enter_scored(&model.gpu, sequences)?;
-        let alone = match &sequences[..] {
+        let single_position = match &sequences[..] {
             [one] => Some(one.sequence.position),
             _ => None,
         };
-        let most = if alone.is_some() { self.dims.chunk } else { self.dims.packed };
+        let most = if single_position.is_some() { self.dims.chunk } else { self.dims.packed };
         assert!(!tokens.is_empty() && tokens.len() <= most, "rows out of range");
         assert!(self.page_entries[0].len() <= self.dims.page_table_entries(), "pages out of range");
-        self.record_score(model, alone.is_none())?;
+        self.record_score(model, single_position.is_none())?;
 
-        let body = Step { position: alone.unwrap_or(0) as u32, ..self.step_of_rows() };
-        if alone.is_some() {
+        let body = Step { position: single_position.unwrap_or(0) as u32, ..self.step_of_rows() };
+        if single_position.is_some() {
             // A chunk may have more rows than a batch. It needs no list, because its rows
             // are consecutive.
             self.rows.clear();
@@ -65,7 +65,7 @@ impl Forward {
         let later = bytemuck::cast_slice(&heads);
         let staged = self.stage(&model.gpu, &mut encoder, &tokens, &targets, [body, body], later)?;
         let recorded = &self.recordings;
-        let layers = if alone.is_some() { &recorded.prefill } else { &recorded.packed };
+        let layers = if single_position.is_some() { &recorded.prefill } else { &recorded.packed };
         let mut pieces = Pieces::new(&model.gpu, encoder, model.options.max_submit);
         pieces.run(&mut self.cost, &[(layers, work(body))])?;
         let step_bytes = size_of::<Step>() as u64;

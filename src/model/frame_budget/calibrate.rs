@@ -28,7 +28,7 @@ const KV_LEN: usize = 1024;
 /// A dispatch that takes longer than this is timed twice, and the shorter time counts.
 /// Another program may have used the machine, and predictions that are too high divide
 /// work needlessly.
-const AGAIN: Duration = Duration::from_micros(500);
+const REPEAT_ABOVE: Duration = Duration::from_micros(500);
 
 /// Maximum time of a dispatch of the head's matrix for one row, so that the dispatch fits
 /// small frame budgets.
@@ -163,7 +163,7 @@ fn time(
             Ok(times[0].duration_ns() as f64)
         };
         let mut ns = run()?;
-        if ns > AGAIN.as_nanos() as f64 {
+        if ns > REPEAT_ABOVE.as_nanos() as f64 {
             ns = ns.min(run()?);
         }
         if let Some(load) = load(dispatch, work) {

@@ -191,15 +191,15 @@ pub(super) struct Piece {
     pub(super) unknown: bool,
 }
 
-/// Returns the longest piece at the start of `costs` that takes at most `room_ns`. If
+/// Returns the longest piece at the start of `costs` that takes at most `limit_ns`. If
 /// nothing fits and `must` is set, the piece is the first dispatch. A dispatch of unknown
 /// time (`None`) is a separate piece, and only if `must` is set. `Some(0.0)` is a
 /// dispatch that is not encoded.
-pub(super) fn first_piece(costs: impl Iterator<Item = Option<f64>>, room_ns: f64, must: bool) -> Piece {
+pub(super) fn first_piece(costs: impl Iterator<Item = Option<f64>>, limit_ns: f64, must: bool) -> Piece {
     let mut piece = Piece::default();
     for cost in costs {
         match cost {
-            Some(ns) if piece.ns + ns <= room_ns || (must && piece.ns == 0.0) => {
+            Some(ns) if piece.ns + ns <= limit_ns || (must && piece.ns == 0.0) => {
                 piece.len += 1;
                 piece.ns += ns;
             }

@@ -62,11 +62,11 @@ pub(super) fn piece_at(
     cost: &CostModel,
     segments: &[Segment<'_>],
     at: Place,
-    room_ns: f64,
+    limit_ns: f64,
     must: bool,
 ) -> Piece {
     let costs = at.rest(segments).map(|(dispatch, work)| cost_of(cost, dispatch, work));
-    first_piece(costs, room_ns, must)
+    first_piece(costs, limit_ns, must)
 }
 
 /// Returns the dispatches of a piece, without those whose grids are empty.
@@ -163,9 +163,9 @@ impl<'g> Pieces<'g> {
         self.gpu.flush()?;
         let mut end = at;
         self.encoder.pass(|pass| end = encode(pass, segments, at, piece));
-        let ns = self.encoder.replace(self.gpu, |alone| {
+        let ns = self.encoder.replace(self.gpu, |encoder| {
             let started = Instant::now();
-            self.gpu.finish(alone)?;
+            self.gpu.finish(encoder)?;
             Ok(started.elapsed().as_nanos() as f64)
         })?;
         for (_, load) in loads(segments, at, piece) {

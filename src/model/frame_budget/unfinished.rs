@@ -165,23 +165,23 @@ impl Forward {
     }
 
     /// Returns whether the unfinished pass has a next piece that is predicted to take at
-    /// most `room`. A dispatch that was never timed does not fit.
+    /// most `time_left`. A dispatch that was never timed does not fit.
     #[must_use]
-    pub fn piece_fits(&self, model: &Model, room: Duration) -> bool {
+    pub fn piece_fits(&self, model: &Model, time_left: Duration) -> bool {
         self.unfinished.current.as_ref().is_some_and(|pass| {
             let segments = pass.segments(&self.recordings, model.options.deterministic);
-            piece_at(&self.cost, &segments, pass.at, room.as_nanos() as f64, false).len > 0
+            piece_at(&self.cost, &segments, pass.at, time_left.as_nanos() as f64, false).len > 0
         })
     }
 
-    /// Runs the part of the unfinished pass that fits `room` in one submit, but at least
-    /// one dispatch. Waits for it and corrects the predictions. A piece that takes longer
-    /// than `limit` is reported as an overrun. Returns `None` if there is no unfinished
-    /// pass or if the piece failed. [`Forward::take_finished`] then returns the error to
-    /// the owner.
-    pub fn run_piece(&mut self, model: &Model, room: Duration, limit: Duration) -> Option<PieceTime> {
+    /// Runs the part of the unfinished pass that fits `time_left` in one submit, but at
+    /// least one dispatch. Waits for it and corrects the predictions. A piece that takes
+    /// longer than `limit` is reported as an overrun. Returns `None` if there is no
+    /// unfinished pass or if the piece failed. [`Forward::take_finished`] then returns
+    /// the error to the owner.
+    pub fn run_piece(&mut self, model: &Model, time_left: Duration, limit: Duration) -> Option<PieceTime> {
         let mut pass = self.unfinished.current.take()?;
-        let result = self.timed_piece(model, &mut pass, room.min(model.options.max_submit), limit);
+        let result = self.timed_piece(model, &mut pass, time_left.min(model.options.max_submit), limit);
         let at_end = pass.at.is_end(&pass.segments(&self.recordings, model.options.deterministic));
         match result {
             Ok(mut time) => {
@@ -204,12 +204,12 @@ impl Forward {
         &mut self,
         model: &Model,
         pass: &mut UnfinishedPass,
-        room: Duration,
+        time_left: Duration,
         limit: Duration,
     ) -> Result<PieceTime> {
         let segments = pass.segments(&self.recordings, model.options.deterministic);
-        let (at, room_ns) = (pass.at, room.as_nanos() as f64);
-        let piece = piece_at(&self.cost, &segments, at, room_ns, true);
+        let (at, time_left_ns) = (pass.at, time_left.as_nanos() as f64);
+        let piece = piece_at(&self.cost, &segments, at, time_left_ns, true);
         let timestamps = match &mut self.unfinished.timestamps {
             Some(made) => made,
             none => none.insert(Timestamps::new(&model.gpu, 1)?),

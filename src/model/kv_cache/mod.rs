@@ -194,9 +194,9 @@ impl PageLists {
     }
 
     /// As [`PageList::skip`], for every group.
-    pub(super) fn skip(&mut self, cache: &KvCache, n_gone: GroupPages) {
-        for ((list, pool), n_gone) in self.lists.iter_mut().zip(&cache.pools).zip(n_gone) {
-            list.skip(pool, n_gone);
+    pub(super) fn skip(&mut self, cache: &KvCache, n_absent: GroupPages) {
+        for ((list, pool), n_absent) in self.lists.iter_mut().zip(&cache.pools).zip(n_absent) {
+            list.skip(pool, n_absent);
         }
     }
 }

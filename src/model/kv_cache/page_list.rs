@@ -14,7 +14,7 @@ use crate::kernels::PAGE_SIZE;
 pub struct PageList {
     pages: Vec<u32>,
     /// Number of pages at the beginning that are not held. Their entries have no meaning.
-    n_gone: usize,
+    n_absent: usize,
     /// Number of positions that the group's layers see, including the current one; `None`
     /// for all.
     window: Option<usize>,
@@ -32,7 +32,7 @@ impl PageList {
     /// allocates nothing on the host.
     #[must_use]
     pub fn with_capacity(n_ctx: usize, window: Option<usize>) -> Self {
-        PageList { pages: Vec::with_capacity(n_ctx.div_ceil(PAGE_SIZE)), n_gone: 0, window, pool: 0 }
+        PageList { pages: Vec::with_capacity(n_ctx.div_ceil(PAGE_SIZE)), n_absent: 0, window, pool: 0 }
     }
 
     /// Returns the first page that position `len` sees.
@@ -50,7 +50,7 @@ impl PageList {
     /// `len` on.
     fn out_of_reach(&self, len: usize) -> std::ops::Range<usize> {
         let end = self.first_seen(len.saturating_sub(WINDOW_SLACK)).min(self.pages.len());
-        self.n_gone..end.max(self.n_gone)
+        self.n_absent..end.max(self.n_absent)
     }
 
     /// Returns whether the pages belong to `pool`, even if it has grown since.
@@ -62,47 +62,47 @@ impl PageList {
     /// the next position sees.
     #[must_use]
     pub fn holds(&self, pool: &KvPool, len: usize) -> bool {
-        let there = self.pages.len() >= len.div_ceil(PAGE_SIZE) && self.n_gone <= self.first_seen(len);
-        len == 0 || (self.is_of(pool) && there)
+        let complete = self.pages.len() >= len.div_ceil(PAGE_SIZE) && self.n_absent <= self.first_seen(len);
+        len == 0 || (self.is_of(pool) && complete)
     }
 
     /// Returns the number of pages at the beginning that are not held, because they are
     /// outside the window.
     #[must_use]
-    pub fn n_gone(&self) -> usize {
-        self.n_gone
+    pub fn n_absent(&self) -> usize {
+        self.n_absent
     }
 
     /// Returns the page of each run of [`PAGE_SIZE`] positions. The first
-    /// [`PageList::n_gone`] entries have no meaning.
+    /// [`PageList::n_absent`] entries have no meaning.
     #[must_use]
     pub fn pages(&self) -> &[u32] {
         &self.pages
     }
 
     /// Returns whether an empty list for a sequence of `len` positions may begin after
-    /// `n_gone` pages. The next position must see none of them.
+    /// `n_absent` pages. The next position must see none of them.
     #[must_use]
-    pub fn may_skip(&self, n_gone: usize, len: usize) -> bool {
-        n_gone <= self.first_seen(len)
+    pub fn may_skip(&self, n_absent: usize, len: usize) -> bool {
+        n_absent <= self.first_seen(len)
     }
 
-    /// Makes an empty list begin after `n_gone` pages. It never takes these pages.
+    /// Makes an empty list begin after `n_absent` pages. It never takes these pages.
     ///
     /// # Panics
     /// If the list is not empty.
-    pub(super) fn skip(&mut self, pool: &KvPool, n_gone: usize) {
+    pub(super) fn skip(&mut self, pool: &KvPool, n_absent: usize) {
         assert!(self.pages.is_empty(), "the list has pages");
-        self.pages.resize(n_gone, 0);
-        self.n_gone = n_gone;
+        self.pages.resize(n_absent, 0);
+        self.n_absent = n_absent;
         self.pool = pool.id();
     }
 
     /// Returns the page table entries. Pages that are not held have entry 0, which
     /// kernels do not read.
     pub(in crate::model) fn entries(&self, pool: &KvPool) -> impl Iterator<Item = u32> {
-        let held = self.pages[self.n_gone..].iter().map(|&page| pool.entry(page));
-        std::iter::repeat_n(0, self.n_gone).chain(held)
+        let held = self.pages[self.n_absent..].iter().map(|&page| pool.entry(page));
+        std::iter::repeat_n(0, self.n_absent).chain(held)
     }
 
     /// Returns a second list of the same pages. It is empty if they belong to another
@@ -113,11 +113,11 @@ impl PageList {
         if self.is_of(pool) {
             pages.extend_from_slice(&self.pages);
         }
-        let n_gone = self.n_gone.min(pages.len());
-        for &page in &pages[n_gone..] {
+        let n_absent = self.n_absent.min(pages.len());
+        for &page in &pages[n_absent..] {
             pool.share(page);
         }
-        PageList { pages, n_gone, window: self.window, pool: self.pool }
+        PageList { pages, n_absent, window: self.window, pool: self.pool }
     }
 
     /// Releases the pages after the first `len` positions. If the pages belong to another
@@ -125,15 +125,15 @@ impl PageList {
     pub fn truncate(&mut self, pool: &mut KvPool, len: usize) {
         if !self.is_of(pool) {
             self.pages.clear();
-            self.n_gone = 0;
+            self.n_absent = 0;
             return;
         }
         let keep = len.div_ceil(PAGE_SIZE).min(self.pages.len());
-        let held = keep.max(self.n_gone).min(self.pages.len());
+        let held = keep.max(self.n_absent).min(self.pages.len());
         self.pages.drain(held..).for_each(|page| pool.release(page));
         self.pages.truncate(keep);
         if keep == 0 {
-            self.n_gone = 0;
+            self.n_absent = 0;
         }
     }
 
@@ -180,11 +180,11 @@ impl PageList {
             return Err(Error::engine_moved());
         }
         if self.pages.is_empty() {
-            self.n_gone = self.skipped(len);
-            self.pages.resize(self.n_gone, 0);
+            self.n_absent = self.skipped(len);
+            self.pages.resize(self.n_absent, 0);
         }
         let gone = self.out_of_reach(len);
-        self.n_gone = gone.end;
+        self.n_absent = gone.end;
         self.pages[gone].iter().for_each(|&page| pool.release(page));
         if let Some(index) = self.shared_tail(pool, len) {
             let own = pool.take().ok_or_else(full)?;

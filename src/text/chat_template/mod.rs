@@ -166,10 +166,10 @@ impl ChatTemplate {
         const ANSWER: &str = "\u{fdd0}";
         let turn = |role, content| BTreeMap::from([("role", role), ("content", content)]);
         let text = self.render(&TemplateInput::new(&[turn("user", "a"), turn("assistant", ANSWER)])).ok()?;
-        let (_, behind) = text.rsplit_once(ANSWER)?;
-        let behind = behind.trim_start();
+        let (_, after) = text.rsplit_once(ANSWER)?;
+        let after = after.trim_start();
         let special = tokenizer.added_tokens().into_iter().filter(|token| token.special);
-        let begins = special.filter(|token| !token.text.is_empty() && behind.starts_with(&token.text));
+        let begins = special.filter(|token| !token.text.is_empty() && after.starts_with(&token.text));
         begins.max_by_key(|token| token.text.len()).map(|token| token.id)
     }
 }

@@ -77,10 +77,10 @@ fn split_at_blanks(text: &str, most: usize, from_end: bool) -> Vec<&str> {
     while !rest.is_empty() && parts.len() < most {
         let found = if from_end { rest.rfind(is_space) } else { rest.find(is_space) };
         let Some(at) = found else { break };
-        let (before, behind) = rest.split_at(at);
-        let word = if from_end { &behind[behind.chars().next().map_or(0, char::len_utf8)..] } else { before };
+        let (before, after) = rest.split_at(at);
+        let word = if from_end { &after[after.chars().next().map_or(0, char::len_utf8)..] } else { before };
         parts.push(word);
-        let left = if from_end { before } else { behind };
+        let left = if from_end { before } else { after };
         rest = stripped(left, None, (!from_end, from_end));
     }
     // The last part keeps the whitespace at its outer end.

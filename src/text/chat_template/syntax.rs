@@ -35,8 +35,8 @@ pub(super) fn without_generation_tags(source: &str) -> Result<String, Error> {
                 len
             }
         };
-        let (tag, behind) = rest.split_at(end);
-        rest = behind;
+        let (tag, after) = rest.split_at(end);
+        rest = after;
         let name = tag_name(tag);
         let replaced = match name {
             "generation" if !raw => Some("with"),

@@ -2,7 +2,7 @@
 //! preceding norm.
 
 use wgpt::internals::conformance::cases::{
-    Behind, Case, GatedCase, KvShape, MatmulCase, MatmulInput, NormGemvCase, RotaryShape,
+    AfterProjection, Case, GatedCase, KvShape, MatmulCase, MatmulInput, NormGemvCase, RotaryShape,
 };
 use wgpt::internals::kernels::{Activation, NormForm};
 use wgpt::internals::tensor::DType;
@@ -14,7 +14,7 @@ pub(super) fn all(all: &mut Vec<Case>) {
     gated(all);
     rotated(all);
     soft_cap(all);
-    behind_norm(all);
+    after_norm(all);
 }
 
 /// Adds the case as gemm, and also as gemv if it has few rows.
@@ -101,10 +101,10 @@ fn soft_cap(all: &mut Vec<Case>) {
     }
 }
 
-fn behind_norm(all: &mut Vec<Case>) {
-    let mut push = |m, n_embd, dtype, behind| {
+fn after_norm(all: &mut Vec<Case>) {
+    let mut push = |m, n_embd, dtype, after| {
         for norm in NormForm::ALL {
-            let one_row = NormGemvCase::one_row(norm, n_embd, dtype, behind);
+            let one_row = NormGemvCase::one_row(norm, n_embd, dtype, after);
             all.push(Case::NormGemv(NormGemvCase { m, ..one_row }));
         }
     };
@@ -112,29 +112,29 @@ fn behind_norm(all: &mut Vec<Case>) {
     // per-thread kernel.
     for (m, n_embd) in [(1, 1), (1, 20), (1, 768), (1, 4100), (3, 75)] {
         for dtype in [DType::F16, DType::F32] {
-            push(m, n_embd, dtype, Behind::Gated(Activation::Silu, 43));
+            push(m, n_embd, dtype, AfterProjection::Gated(Activation::Silu, 43));
         }
     }
     for (kv, m) in shapes().into_iter().zip([1, 1, 1, 1, 4, 16]) {
-        push(m, 20, DType::F16, Behind::Rotated(kv, None));
-        push(1, 75, DType::F32, Behind::Rotated(kv, None));
+        push(m, 20, DType::F16, AfterProjection::Rotated(kv, None));
+        push(1, 75, DType::F32, AfterProjection::Rotated(kv, None));
     }
     // Key/value heads shared by several query heads, with and without rotation.
     for (n_head, n_kv_head, head_dim, dtype) in [(6, 2, 3, DType::F16), (4, 1, 16, DType::F32)] {
         let kv = KvShape { n_head, n_kv_head, head_dim, dtype, n_slabs: 1 };
         for (m, kv) in [(1, kv), (4, kv), (1, KvShape { n_slabs: 2, ..kv })] {
-            push(m, 20, DType::F16, Behind::Cache(kv));
-            push(m, 20, DType::F16, Behind::Rotated(kv, None));
+            push(m, 20, DType::F16, AfterProjection::Cache(kv));
+            push(m, 20, DType::F16, AfterProjection::Rotated(kv, None));
         }
-        push(1, 75, DType::F32, Behind::Rotated(kv, None));
+        push(1, 75, DType::F32, AfterProjection::Rotated(kv, None));
     }
     let kv = KvShape { n_head: 6, n_kv_head: 2, head_dim: 3, dtype: DType::F16, n_slabs: 1 };
-    push(1, 20, DType::F16, Behind::Planted(kv, 1e5));
-    push(1, 20, DType::F16, Behind::Rotated(kv, Some(1e5)));
+    push(1, 20, DType::F16, AfterProjection::Planted(kv, 1e5));
+    push(1, 20, DType::F16, AfterProjection::Rotated(kv, Some(1e5)));
     // With the f16 overflow flag, a rotated append is a separate dispatch. Infinity is
     // omitted. In the padding of an odd head, it would be multiplied by 0, the sine of an
     // unrotated pair, which gives NaN.
     for number in [65_519.0, 65_520.0, 1e5] {
-        push(1, 20, DType::F16, Behind::Rotated(shapes()[0], Some(number)));
+        push(1, 20, DType::F16, AfterProjection::Rotated(shapes()[0], Some(number)));
     }
 }

@@ -8,7 +8,7 @@ mod norms;
 
 use attention::grouped;
 use wgpt::internals::conformance::cases::{
-    Behind, Case, EmbeddingCase, KvAppendCase, KvShape, MatmulCase, MatmulInput, NormGemvCase,
+    AfterProjection, Case, EmbeddingCase, KvAppendCase, KvShape, MatmulCase, MatmulInput, NormGemvCase,
 };
 use wgpt::internals::kernels::{Activation, NormForm, ROWS_MAX};
 use wgpt::internals::tensor::{Axis, DType};
@@ -137,9 +137,9 @@ fn matmul(all: &mut Vec<Case>) {
 }
 
 fn norm_gemv(all: &mut Vec<Case>) {
-    let mut push = |m, first_row, n_embd, dtype, behind| {
+    let mut push = |m, first_row, n_embd, dtype, after| {
         for norm in NormForm::ALL {
-            let one_row = NormGemvCase::one_row(norm, n_embd, dtype, behind);
+            let one_row = NormGemvCase::one_row(norm, n_embd, dtype, after);
             all.push(Case::NormGemv(NormGemvCase { m, first_row, ..one_row }));
         }
     };
@@ -147,27 +147,27 @@ fn norm_gemv(all: &mut Vec<Case>) {
     // per-thread kernel.
     for (m, n_embd) in [(1, 1), (1, 20), (1, 257), (1, 768), (1, 4100), (2, 40), (3, 75), (7, 520)] {
         for dtype in DTYPES {
-            push(m, 0, n_embd, dtype, Behind::Activation(Activation::GeluTanh, 33));
+            push(m, 0, n_embd, dtype, AfterProjection::Activation(Activation::GeluTanh, 33));
         }
     }
     // The head reads the last row of a chunk.
-    push(1, 6, 75, DType::F16, Behind::Activation(Activation::None, 100));
-    push(3, 6, 75, DType::F16, Behind::Activation(Activation::None, 100));
+    push(1, 6, 75, DType::F16, AfterProjection::Activation(Activation::None, 100));
+    push(3, 6, 75, DType::F16, AfterProjection::Activation(Activation::None, 100));
     for (kv, m) in shapes().into_iter().zip([1, 1, 1, 1, 4, 16]) {
-        push(m, 0, 20, DType::F16, Behind::Cache(kv));
-        push(1, 0, 75, DType::F32, Behind::Cache(kv));
+        push(m, 0, 20, DType::F16, AfterProjection::Cache(kv));
+        push(1, 0, 75, DType::F32, AfterProjection::Cache(kv));
     }
     // One slab, for which the append may be fused, and three.
     for kv in [shapes()[0], shapes()[3]] {
         for number in AROUND_F16 {
-            push(1, 0, 20, DType::F16, Behind::Planted(kv, number));
+            push(1, 0, 20, DType::F16, AfterProjection::Planted(kv, number));
         }
     }
-    push(5, 0, 20, DType::F16, Behind::Planted(shapes()[0], 1e5));
+    push(5, 0, 20, DType::F16, AfterProjection::Planted(shapes()[0], 1e5));
     // Residual streams grow: the sum of a row's squares may reach 1e12.
     for (norm, m) in [(NormForm::Layer, 1), (NormForm::Rms, 1), (NormForm::Rms, 3)] {
-        let behind = Behind::Activation(Activation::None, 33);
-        let one_row = NormGemvCase::one_row(norm, 520, DType::F16, behind);
+        let after = AfterProjection::Activation(Activation::None, 33);
+        let one_row = NormGemvCase::one_row(norm, 520, DType::F16, after);
         all.push(Case::NormGemv(NormGemvCase { m, magnitude: 1e4, ..one_row }));
     }
 }

@@ -130,7 +130,7 @@ struct Tests {
 /// Default sizes shrink to fit the context. Sizes from the user do not shrink; they are
 /// refused if they fit at no depth.
 fn tests(args: &Args, n_ctx: usize) -> wgpt::Result<Tests> {
-    let sizes = |asked: &Option<Vec<usize>>, default: usize, n_depth: usize| match asked {
+    let sizes = |requested: &Option<Vec<usize>>, default: usize, n_depth: usize| match requested {
         Some(sizes) => sizes.clone(),
         None => vec![default.min(n_ctx.saturating_sub(n_depth))],
     };

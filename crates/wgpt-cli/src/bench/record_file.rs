@@ -180,8 +180,8 @@ pub mod tests {
         };
         let kernels = rows.iter().map(|&(case, variant, cache, flops, bytes, samples_ns)| {
             let Spread { median_ns, p10_ns, p90_ns } = Spread::of(samples_ns);
-            let (least_ns, bound) =
-                roofline.least_ns(wgpt::internals::conformance::cases::Cost { bytes, flops });
+            let (minimum_ns, bound) =
+                roofline.minimum_ns(wgpt::internals::conformance::cases::Cost { bytes, flops });
             let figures = KernelFigures {
                 op: case.split(' ').next().unwrap_or_default().into(),
                 model: String::new(),
@@ -199,7 +199,7 @@ pub mod tests {
                 gb_per_second: Some(bytes as f64 / median_ns),
                 gflop_per_second: (flops > 0).then_some(flops as f64 / median_ns),
                 bound,
-                roofline_percent: Some(100.0 * least_ns / median_ns),
+                roofline_percent: Some(100.0 * minimum_ns / median_ns),
             };
             assert!(bound == Bound::Bandwidth || flops > 0);
             KernelRow { figures, samples_ns: samples_ns.to_vec() }

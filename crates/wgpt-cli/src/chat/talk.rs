@@ -9,7 +9,7 @@ use super::input::{Input, Typed};
 use super::saved;
 use crate::exit::Outcome;
 use crate::interrupt;
-use crate::output::{duration, finite, labelled, note, note_message, print, rate};
+use crate::output::{duration, finite, labelled, note, note_message, plural, print, rate};
 
 /// A conversation and its running totals.
 pub struct Talk {
@@ -141,21 +141,24 @@ impl Talk {
         let Some(last) = self.chat.last_turn() else { return "(there is no answer yet)".into() };
         let ms =
             |duration: Option<Duration>| duration.map_or("-".into(), |d| self::duration(d.as_secs_f64()));
-        let prompt = |all, reused| format!("{all} tokens, {reused} of them reused");
+        let prompt = |all, reused: usize| format!("{}, {reused} of them reused", plural(all, "token"));
         labelled(
             &[
                 ("prompt", prompt(last.prompt_tokens, last.reused_tokens)),
                 ("time to first token", ms(last.first_token)),
-                ("answer", format!("{} tokens, {}", last.generated_tokens, end(last.finish))),
+                ("answer", format!("{}, {}", plural(last.generated_tokens, "token"), end(last.finish))),
                 ("tokens per second", rate(finite(last.generation_rate()))),
-                ("all answers", format!("{}, {} tokens", self.total.answers, self.total.generated_tokens)),
+                (
+                    "all answers",
+                    format!("{}, {}", self.total.answers, plural(self.total.generated_tokens, "token")),
+                ),
                 ("all prompts", prompt(self.total.prompt_tokens, self.total.reused_tokens)),
                 (
                     "conversation",
                     format!(
-                        "{} messages, {} tokens cached",
-                        self.chat.messages().len(),
-                        self.chat.cached_tokens()
+                        "{}, {} cached",
+                        plural(self.chat.messages().len(), "message"),
+                        plural(self.chat.cached_tokens(), "token")
                     ),
                 ),
             ],

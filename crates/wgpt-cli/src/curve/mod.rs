@@ -14,7 +14,7 @@ use super::exit::Outcome;
 use super::model_args::RunArgs;
 use super::output::note;
 use super::results::ReportArgs;
-use crate::new_file::{check_distinct, create_beside};
+use crate::new_file::{check_distinct, create_distinct};
 use output::Report;
 use picture::Axis;
 
@@ -119,7 +119,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         let texts = [&args.log, &args.train, &args.validation];
         args.inputs.iter().chain(texts.into_iter().flatten()).map(PathBuf::as_path)
     };
-    let create = |path: &Path| create_beside(path, read());
+    let create = |path: &Path| create_distinct(path, read());
     check_distinct(&[("--plot", args.plot.as_deref()), ("--output", args.report.file.output.as_deref())])?;
     let plot = args.plot.as_deref().map(create).transpose()?;
     let mut sink = args.report.open(None, read())?;

@@ -8,7 +8,7 @@ use wgpt::Error;
 use wgpt_eval::curve::{Curve, CurvePoint, Diagnosis, Series};
 
 use super::output::{Report, budget_line};
-use crate::plot::{Area, COLOURS, GREY, MARGIN, PALE, WIDTH, tick, write, write_at, write_title};
+use crate::plot::{Area, COLOURS, GREY, MARGIN, WIDTH, mesh, tick, write, write_at, write_title};
 
 const CHART_HEIGHT: u32 = 420;
 const LINE_HEIGHT: i32 = 18;
@@ -205,15 +205,7 @@ impl Chart<'_> {
     where
         Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
     {
-        chart
-            .configure_mesh()
-            .bold_line_style(PALE)
-            .light_line_style(TRANSPARENT)
-            .axis_style(GREY)
-            .x_desc(self.x_title)
-            .y_desc(self.y_title)
-            .axis_desc_style(("sans-serif", 15))
-            .label_style(("sans-serif", 12))
+        mesh(chart, self.x_title, self.y_title)
             .x_labels(8)
             .x_label_formatter(&|x| amount(*x))
             .y_label_formatter(&|y| y_tick(*y))

@@ -13,6 +13,7 @@ use wgpt_eval::curve::{
 use super::Args;
 use crate::digest::DataInfo;
 use crate::interrupt;
+use crate::output::plural;
 use crate::progress::Bar;
 use crate::prompt::read_text;
 use crate::run_info::RunInfo;
@@ -84,9 +85,9 @@ fn text(path: Option<&Path>, files: &ModelFiles, limit: Option<usize>) -> Result
     tokens.truncate(limit.unwrap_or(usize::MAX));
     if tokens.len() < 2 {
         let message = format!(
-            "{}: {} tokens are too few: scoring needs at least 2; give a longer text or a larger --limit",
+            "{}: {} to score, but scoring needs at least 2: give a longer text or a larger --limit",
             path.display(),
-            tokens.len()
+            plural(tokens.len(), "token")
         );
         return Err(Error::Input(message));
     }

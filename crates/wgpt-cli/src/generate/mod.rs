@@ -18,7 +18,7 @@ use super::prompt::PromptArgs;
 use super::results::JsonArg;
 use super::sampling_args::SamplingArgs;
 use super::{interrupt, tune};
-use crate::new_file::create_beside;
+use crate::new_file::create_distinct;
 use report::{Clock, Report};
 use text::TextWriter;
 
@@ -163,7 +163,7 @@ pub fn run(args: &Args, started: Instant) -> anyhow::Result<Outcome> {
         return Ok(Outcome::TimedOut);
     }
     if !interrupt::raised(&cancel) {
-        tune::behind_a_text(&engine, args.tune_seconds);
+        tune::after_a_text(&engine, args.tune_seconds);
     }
     Ok(if interrupt::raised(&cancel) { Outcome::Interrupted } else { Outcome::Done })
 }
@@ -183,7 +183,7 @@ fn check_sessions(args: &Args, files: &ModelFiles) -> Result<(), Error> {
         )));
     }
     let inputs = args.prompt.prompt_file.as_deref();
-    create_beside(path, inputs).map(drop)
+    create_distinct(path, inputs).map(drop)
 }
 
 /// Returns the limit of `--max-new-tokens`, otherwise the model's, otherwise the default;

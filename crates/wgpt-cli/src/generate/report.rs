@@ -7,7 +7,7 @@ use wgpt::{
     Engine, FinishReason, GenerateOptions, Generation, LookupStats, SamplingParams, TokenLogprobs, Tokenizer,
 };
 
-use crate::output::{finite, rate};
+use crate::output::{finite, plural, rate};
 use crate::run_info::RunInfo;
 
 /// Two times before the generation.
@@ -167,11 +167,11 @@ pub fn summary(generation: &Generation, clock: Clock) -> String {
         format!(" | lookup accepted {accepted} of {drafted} drafts in {passes} passes")
     });
     format!(
-        "[{} | prompt {} tokens, {} tok/s | generated {} tokens, {} tok/s{lookup} | load {:.2} s | seed {}]",
+        "[{} | prompt {}, {} tok/s | generated {}, {} tok/s{lookup} | load {:.2} s | seed {}]",
         finish_reason(generation),
-        timings.prompt_tokens,
+        plural(timings.prompt_tokens, "token"),
         rate(prompt),
-        timings.generated_tokens,
+        plural(timings.generated_tokens, "token"),
         rate(generated),
         (clock.loaded - clock.started).as_secs_f64(),
         generation.seed(),

@@ -20,7 +20,7 @@ use super::output::note;
 use super::progress::Count;
 use super::results::ReportArgs;
 use super::run_info::RunInfo;
-use crate::new_file::{check_distinct, create_beside};
+use crate::new_file::{check_distinct, create_distinct};
 use input::Input;
 use output::Report;
 use tokens::Pieces;
@@ -177,7 +177,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let input =
         Input::read(&args.files, &split(args.documents.as_deref()), args.protocol, files.tokenizer()?)?;
     // Fails before the slow start of the GPU if a file cannot be written.
-    let create = |path: &Path| create_beside(path, args.files.iter().map(PathBuf::as_path));
+    let create = |path: &Path| create_distinct(path, args.files.iter().map(PathBuf::as_path));
     let csv = args.tokens_csv.as_deref().map(create).transpose()?;
     let html = args.html.as_deref().map(create).transpose()?;
     let mut sink = args.report.open(Some(&files), args.files.iter().map(PathBuf::as_path))?;

@@ -5,7 +5,7 @@ use wgpt_eval::perplexity::{BosPolicy, PerplexityReport, Protocol};
 
 use super::input::FileInfo;
 use super::tokens::TokenRow;
-use crate::output::labelled;
+use crate::output::{labelled, plural};
 use crate::run_info::RunInfo;
 
 /// The JSON object.
@@ -45,7 +45,7 @@ pub fn windows(result: &PerplexityReport) -> String {
         Protocol::LmEval => format!("stride {}, one token of overlap", result.stride),
         Protocol::Segments => "longer documents cut off".to_owned(),
     };
-    format!("{} tokens, {moves}", result.context)
+    format!("{}, {moves}", plural(result.context, "token"))
 }
 
 /// Describes the use of the begin-of-text token.
@@ -59,16 +59,15 @@ pub fn bos(result: &PerplexityReport) -> String {
 /// Describes which part of the input was scored.
 pub fn scored(result: &PerplexityReport) -> String {
     let PerplexityReport { tokens_scored, n_tokens, windows_scored, n_documents, .. } = result;
-    let plural = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     let limited = match (result.limit, result.protocol.is_stream()) {
         (None, _) => String::new(),
-        (Some(n), true) => format!(", --limit {}", plural(n as u64, "window")),
-        (Some(n), false) => format!(", --limit {}", plural(n as u64, "document")),
+        (Some(n), true) => format!(", --limit {}", plural(n, "window")),
+        (Some(n), false) => format!(", --limit {}", plural(n, "document")),
     };
     format!(
         "{tokens_scored} of {n_tokens} in {} and {}{}",
-        plural(*n_documents as u64, "document"),
-        plural(*windows_scored, "window"),
+        plural(*n_documents, "document"),
+        plural(*windows_scored as usize, "window"),
         limited
     )
 }

@@ -124,7 +124,7 @@ fn bad_inputs_are_refused() {
     model.write("empty.txt", b"");
     let empty = format!("{}/empty.txt", model.path());
     wgpt(&["curve", model.path(), "--train", &empty, "--plot", &plot])
-        .fails(4, &[&empty, "tokens are too few: scoring needs at least 2"]);
+        .fails(4, &[&empty, "0 tokens to score, but scoring needs at least 2"]);
     assert!(!std::path::Path::new(&plot).exists(), "a failed run leaves no picture");
 }
 

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::perplexity::sliding_windows;
 use super::statistics::{MeanError, Moments, quantile};
+use crate::plural;
 use rows::{RowDifference, difference};
 use wgpt::{CancelFlag, Engine, Error, ModelFiles, Result, Session};
 
@@ -208,9 +209,9 @@ pub fn compare(
     }
     if tokens.len() < 2 || context < 2 {
         return Err(Error::input(format!(
-            "the text has {} tokens and the context has {context} positions: a comparison needs at least 2 \
-             of each",
-            tokens.len()
+            "the text has {} and the context has {}: a comparison needs at least 2 of each",
+            plural(tokens.len(), "token"),
+            plural(context, "position")
         )));
     }
     let mut pair = Pair::new(a, b, options.cancel.as_ref());

@@ -38,6 +38,7 @@ pub use report::{PerplexityReport, TokenRecord, dominating};
 
 use serde::{Deserialize, Serialize};
 
+use crate::plural;
 use protocol::Plan;
 use report::Totals;
 use run::Runner;
@@ -205,9 +206,9 @@ fn check(plan: &Plan, documents: &[Document]) -> Result<()> {
             Protocol::LmEval | Protocol::Segments => format!("protocol {} needs at least 1", plan.protocol),
         };
         return Err(Error::input(format!(
-            "{}: the text has {n_tokens} token{}, but {needed}",
+            "{}: the text has {}, but {needed}",
             document.name,
-            if n_tokens == 1 { "" } else { "s" },
+            plural(n_tokens, "token"),
         )));
     }
     Ok(())

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::file::TextFile;
 use super::question::Question;
+use crate::plural;
 use wgpt::Result;
 
 #[derive(Deserialize)]
@@ -26,7 +27,8 @@ pub(super) fn read(file: &TextFile) -> Result<Vec<Question>> {
         .map(|line| {
             let (line, Choices { context, choices, answer }) = line?;
             if choices.len() < 2 {
-                return Err(file.fault(line, format!("{} choices: expected 2 or more", choices.len())));
+                let found = plural(choices.len(), "choice");
+                return Err(file.fault(line, format!("{found}: expected 2 or more")));
             }
             let gold = match &answer {
                 Value::Number(number) => number.as_u64().and_then(|number| usize::try_from(number).ok()),

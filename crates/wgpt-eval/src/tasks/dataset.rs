@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::file::{TextFile, hex_sha256};
 use super::question::{Convention, Question, Subject};
 use super::{choices, hellaswag, lambada, mmlu};
+use crate::plural;
 use wgpt::{Error, Result};
 
 /// A kind of question.
@@ -158,9 +159,10 @@ fn take_shots(questions: &[Question], n: usize, path: &Path) -> Result<Vec<Strin
     match questions.get(..n) {
         Some(some) => Ok(some.iter().map(Question::as_shot).collect()),
         None => Err(Error::input(format!(
-            "{} has {} questions, too few for {n} shots",
+            "{} has {}, too few for {}",
             path.display(),
-            questions.len()
+            plural(questions.len(), "question"),
+            plural(n, "shot")
         ))),
     }
 }

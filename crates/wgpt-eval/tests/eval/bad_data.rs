@@ -116,7 +116,7 @@ fn lambada_and_choices_are_checked() {
     bad(r#"{"choices":["b","c"],"answer":0}"#, &["missing field `context`"]);
     bad(r#"{"context":"a","answer":0}"#, &["missing field `choices`"]);
     bad(r#"{"context":"a","choices":["b","c"]}"#, &["missing field `answer`"]);
-    bad(r#"{"context":"a","choices":["b"],"answer":0}"#, &["1 choices: expected 2 or more"]);
+    bad(r#"{"context":"a","choices":["b"],"answer":0}"#, &["1 choice: expected 2 or more"]);
     bad(r#"{"context":"a","choices":["b",""],"answer":0}"#, &["ending 1 is empty"]);
     for answer in ["2", "-1", "0.5", "null", "\"C\"", "\"a\"", "\"\"", "[0]"] {
         let line = format!("{{\"context\":\"a\",\"choices\":[\"b\",\"c\"],\"answer\":{answer}}}");
@@ -172,7 +172,7 @@ fn shots_must_exist() {
     let error = mmlu(good.as_bytes(), None, 1).unwrap_err().to_string();
     assert!(error.contains("virology_dev.csv: this file with the shots does not exist"), "{error}");
     let error = mmlu(good.as_bytes(), Some(good), 2).unwrap_err().to_string();
-    assert!(error.contains("virology_dev.csv has 1 questions, too few for 2 shots"), "{error}");
+    assert!(error.contains("virology_dev.csv has 1 question, too few for 2 shots"), "{error}");
     assert_eq!(mmlu(good.as_bytes(), Some(good), 1).unwrap().subjects[0].shots.len(), 1);
     let options = |shots, file: Option<&str>, convention| DataOptions {
         shots,

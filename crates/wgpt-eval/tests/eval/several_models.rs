@@ -269,7 +269,7 @@ fn a_comparison_needs_two_tokens_and_a_stride_within_the_context() {
         let options = CompareOptions { stride, ..CompareOptions::default() };
         compare(&a, &b, tokens, &options, &mut |_| ControlFlow::Continue(())).unwrap_err().to_string()
     };
-    assert!(error(&[1], None).contains("the text has 1 tokens"));
+    assert!(error(&[1], None).contains("the text has 1 token "));
     assert!(error(&[1, 2], Some(0)).contains("stride 0: expected 1 to 128, the length of the context"));
     assert!(error(&[1, 2], Some(129)).contains("stride 129"));
     assert!(error(&[1, 1000], None).contains("1000"));

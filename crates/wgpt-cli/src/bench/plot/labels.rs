@@ -58,7 +58,7 @@ pub fn place(
     for (&dot, &size) in dots.iter().zip(sizes) {
         let found = DISTANCES.iter().find_map(|&distance| {
             (0..DIRECTIONS)
-                .map(|step| (beside(dot, size, radius + 2 + distance, step), distance))
+                .map(|step| (label_near(dot, size, radius + 2 + distance, step), distance))
                 .find(|(label, _)| bounds.holds(label) && !taken.iter().any(|other| other.overlaps(label)))
         });
         taken.extend(found.map(|(label, _)| label));
@@ -69,7 +69,7 @@ pub fn place(
 
 /// Returns the label whose nearest edge is `away` pixels from the dot, in the direction
 /// number `step`; the first one is to the right.
-fn beside((x, y): (i32, i32), (width, height): (i32, i32), away: i32, step: usize) -> Rect {
+fn label_near((x, y): (i32, i32), (width, height): (i32, i32), away: i32, step: usize) -> Rect {
     // Right, left, then ever steeper; upwards before downwards.
     let turn = std::f64::consts::TAU / DIRECTIONS as f64;
     let order = [0, 8, 1, 15, 7, 9, 2, 14, 6, 10, 3, 13, 5, 11, 4, 12];

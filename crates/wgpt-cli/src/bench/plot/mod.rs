@@ -10,7 +10,7 @@ use plotters::prelude::*;
 
 use super::record_file::Records;
 use crate::exit::{Outcome, usage};
-use crate::new_file::create_beside;
+use crate::new_file::create_distinct;
 use crate::output::note;
 use crate::plot::WIDTH;
 use rates::Panel;
@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         records.kernels.extend(kernels);
     }
     // Fails before the picture is drawn if it would replace a record.
-    let mut file = create_beside(out, inputs.iter().map(PathBuf::as_path))?;
+    let mut file = create_distinct(out, inputs.iter().map(PathBuf::as_path))?;
     file.write(svg(&records)?.as_bytes())?;
     file.finish()?;
     Ok(Outcome::Done)

@@ -8,7 +8,7 @@ use wgpt::internals::bench::{mean, standard_deviation};
 
 use super::distinct;
 use crate::bench::record_file::{Memory, ModelRow};
-use crate::plot::{Area, COLOURS, GREY, MARGIN, PALE, log_tick, tick, write, write_title};
+use crate::plot::{Area, COLOURS, MARGIN, log_tick, mesh, tick, write, write_title};
 
 const CHART_WIDTH: u32 = 900;
 const HEIGHT: u32 = 460;
@@ -184,15 +184,7 @@ impl Panel {
     where
         Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
     {
-        chart
-            .configure_mesh()
-            .bold_line_style(PALE)
-            .light_line_style(TRANSPARENT)
-            .axis_style(GREY)
-            .x_desc(self.x_title)
-            .y_desc(self.y_title)
-            .axis_desc_style(("sans-serif", 15))
-            .label_style(("sans-serif", 12))
+        mesh(chart, self.x_title, self.y_title)
             .x_label_formatter(&|x| whole(*x, far))
             .y_label_formatter(&|y| y_tick(*y))
             .draw()?;

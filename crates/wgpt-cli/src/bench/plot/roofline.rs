@@ -5,7 +5,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use wgpt::internals::bench::{Cache, Clock, KernelFigures, KernelRecord};
 
 use super::labels::{LEADER_FROM, Rect, place};
-use crate::plot::{Area, COLOURS, GREY, MARGIN, PALE, log_tick, write, write_at, write_title};
+use crate::plot::{Area, COLOURS, GREY, MARGIN, log_tick, mesh, write, write_at, write_title};
 use crate::table::number;
 
 /// Width of the chart; the list is to its right.
@@ -180,15 +180,7 @@ pub fn draw(area: &Area<'_>, record: &KernelRecord) -> anyhow::Result<()> {
         .x_label_area_size(46)
         .y_label_area_size(64)
         .build_cartesian_2d(x.log_scale(), y.log_scale())?;
-    chart
-        .configure_mesh()
-        .bold_line_style(PALE)
-        .light_line_style(TRANSPARENT)
-        .axis_style(GREY)
-        .x_desc("arithmetic intensity, FLOP per byte")
-        .y_desc("GFLOP/s")
-        .axis_desc_style(("sans-serif", 15))
-        .label_style(("sans-serif", 12))
+    mesh(&mut chart, "arithmetic intensity, FLOP per byte", "GFLOP/s")
         .x_label_formatter(&|x| log_tick(*x))
         .y_label_formatter(&|y| log_tick(*y))
         .draw()?;

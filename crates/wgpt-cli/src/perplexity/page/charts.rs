@@ -3,6 +3,8 @@
 use maud::{Markup, html};
 use wgpt_eval::perplexity::TokenRecord;
 
+use crate::output::plural;
+
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 260.0;
 const LEFT: f64 = 46.0;
@@ -90,7 +92,7 @@ pub fn histogram(records: &[TokenRecord], mean: Option<f64>) -> Markup {
                     height=(y.start - y.at(share(count))) {
                     title {
                         (tick(from)) @if last { " or more" } @else { " to " (tick(to)) }
-                        ": " (count) " tokens, " (format!("{:.1}", share(count))) "%"
+                        ": " (plural(count, "token")) ", " (format!("{:.1}", share(count))) "%"
                     }
                 }
             }
@@ -140,7 +142,8 @@ pub fn by_position(records: &[TokenRecord]) -> Markup {
                 @let (from, to, mean, n) = point;
                 circle.dot cx=(at(point).0) cy=(at(point).1) r="3.2" {
                     title {
-                        (from) @if to > from { " to " (to) } ": " (format!("{mean:.3}")) " over " (n) " tokens"
+                        (from) @if to > from { " to " (to) }
+                        ": " (format!("{mean:.3}")) " over " (plural(*n, "token"))
                     }
                 }
             }
@@ -178,7 +181,7 @@ mod tests {
         let few = records(&[0.1, 0.2, 3.0, 99.0, f32::INFINITY]);
         let picture = histogram(&few, Some(2.0)).into_string();
         for text in
-            ["0 to 0.5: 2 tokens, 40.0%", "3 to 3.5: 1 tokens", "19.5 or more: 2 tokens", "mean 2.000"]
+            ["0 to 0.5: 2 tokens, 40.0%", "3 to 3.5: 1 token,", "19.5 or more: 2 tokens", "mean 2.000"]
         {
             assert!(picture.contains(text), "{text}: {picture}");
         }
