@@ -36,37 +36,43 @@ enum Scope {
 ///
 /// Software adapters compile a pipeline for seconds and run it in milliseconds. A short
 /// run therefore compiles a pipeline only if it has a fragment or a constant that no
-/// pipeline of the same candidate had. It runs every case of the pipelines that it has.
+/// pipeline of the same kernel had, or if it is a candidate's first. It runs every case of
+/// the pipelines that it has.
 #[derive(Default)]
 struct Coverage {
     labels: HashSet<String>,
-    /// By candidate, kernel and name of the part: its values, "" for a fragment.
-    parts: HashMap<(String, String, String), HashSet<String>>,
+    candidates: HashSet<String>,
+    /// By kernel and name of the part: its values, "" for a fragment.
+    parts: HashMap<(String, String), HashSet<String>>,
 }
 
 /// Constants with a value per width or number of heads; the kernels treat all values alike.
 const SIZES: [&str; 3] = ["K8", "N_HEAD", "N_KV_HEAD"];
 
 impl Coverage {
-    /// Returns whether to run a case with these pipelines, and counts it as run.
+    /// Returns whether to run a case of a candidate with these pipelines, and counts it as
+    /// run.
     fn wants(&mut self, candidate: &str, labels: &[&str]) -> bool {
         let parts = |label: &str| {
             let (kernel, parts) = label.split_once('[').expect("a label has its parts in brackets");
             let part = |part: &str| {
                 let (name, value) = part.split_once('=').unwrap_or((part, ""));
-                ((candidate.to_owned(), kernel.to_owned(), name.to_owned()), value.to_owned())
+                ((kernel.to_owned(), name.to_owned()), value.to_owned())
             };
             parts.trim_end_matches(']').split(',').map(part).collect::<Vec<_>>()
         };
         let parts: Vec<_> = labels.iter().flat_map(|label| parts(label)).collect();
-        let is_new = |(key, value): &((String, String, String), String)| {
+        let is_new = |(key, value): &((String, String), String)| {
             let met = self.parts.get(key);
-            let enough = SIZES.contains(&key.2.as_str()) && met.is_some_and(|met| met.len() >= 2);
+            let enough = SIZES.contains(&key.1.as_str()) && met.is_some_and(|met| met.len() >= 2);
             !enough && !met.is_some_and(|met| met.contains(value))
         };
-        let wanted = labels.iter().all(|&label| self.labels.contains(label)) || parts.iter().any(is_new);
+        let wanted = labels.iter().all(|&label| self.labels.contains(label))
+            || !self.candidates.contains(candidate)
+            || parts.iter().any(is_new);
         if wanted {
             self.labels.extend(labels.iter().map(|&label| label.to_owned()));
+            self.candidates.insert(candidate.to_owned());
             for (key, value) in parts {
                 self.parts.entry(key).or_default().insert(value);
             }
@@ -91,13 +97,13 @@ fn failures(gpu: &Gpu, strategy: Strategy, cases: &[Case], scope: &Scope) -> Vec
         let single = case.op().is_none() && strategy == Strategy::PerThread;
         for candidate in own.chain(single.then_some(None)) {
             let choices = Choices::new(&device, candidate.as_slice()).expect("the device can run it");
-            let name = candidate.map_or("only", Candidate::name);
+            let name = candidate.map_or_else(|| "only".to_owned(), ToString::to_string);
             // SAFETY: the lists of `cases` keep the contract.
             #[allow(unsafe_code, reason = "the kernels run as the engine runs them")]
             let prepared = unsafe { prepare_case(gpu, case, &choices) };
             let checked = match &prepared {
                 Ok(prepared)
-                    if matches!(scope, Scope::Covering) && !coverage.wants(name, &prepared.labels()) =>
+                    if matches!(scope, Scope::Covering) && !coverage.wants(&name, &prepared.labels()) =>
                 {
                     n_left_out += 1;
                     continue;
@@ -252,6 +258,8 @@ fn rerun_at_other_widths(tests: &[&str]) {
             .args(["--exact", "--include-ignored", "--nocapture"])
             .args(tests.iter().map(|test| format!("kernels::{test}")))
             .env("LP_NATIVE_VECTOR_WIDTH", width)
+            // `make test` turns the driver's optimizer off; here it runs as for users.
+            .env_remove("GALLIVM_PERF")
             .env("MESA_SHADER_CACHE_DIR", cache.path())
             .output()
             .expect("the test program runs");
