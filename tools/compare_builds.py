@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares two builds of wgpt: a refactoring must leave results the same bit for bit.
 
-    tools/compare_builds.py OLD NEW [--quick] [--only REGEX] [--json FILE] [-j N]
+    tools/compare_builds.py OLD NEW [--quick] [--wording] [--only REGEX] [--json FILE] [-j N]
 
 OLD and NEW are two programs. Both run the same commands with all verbs, on every golden model and on the demo model,
 untuned and without a cache. Options have the spelling of OLD's help. Logits and saved sessions are compared by their
@@ -9,8 +9,8 @@ bytes, JSON by its structure and the digits of its numbers, text and messages by
 comparison ignores only DROPPED_FIELDS, DROPPED_TEXT and SORTED_LISTS of tools/builds/differ.py: times, rates, dates,
 versions, memory of the process.
 
-INTENDED lists the intended differences with their reasons; each is printed once. Help and completions may differ; the
-differences are reported. The exit code is 1 for any other difference, and if OLD ends with an exit code that the case
+INTENDED lists the intended differences with their reasons; each is printed once. Help and completions may differ, with --wording
+also prose whose numbers are the same; these differences are reported. The exit code is 1 for any other difference, and if OLD ends with an exit code that the case
 does not expect. A case that differs is run again, up to ROUNDS times. --json FILE writes the full list.
 
 The first run on a software adapter takes minutes longer, because its driver compiles all kernels. Later runs use the
@@ -78,6 +78,29 @@ class Result:
     broken: list[str] = field(default_factory=list)
 
 
+# Output of these verbs is text of the model.
+MODEL_TEXT = ("generate", "chat")
+
+
+def same_numbers(found: list[Difference]) -> bool:
+    """Returns whether lines of prose differ only in their words."""
+    def numbers(lines) -> Counter:
+        return Counter(number for line in lines if line is not None for number in re.findall(r"\d+(?:\.\d+)?", line))
+
+    return numbers(difference.old for difference in found) == numbers(difference.new for difference in found)
+
+
+def reword(step: Step, judged: list[tuple[Intended | str, Difference]]) -> list[tuple[Intended | str, Difference]]:
+    """Turns failures of a stream into reports if only words of prose differ."""
+    for stream in ("stdout", "stderr"):
+        if stream == "stdout" and step.verb in MODEL_TEXT:
+            continue
+        lines = [difference for verdict, difference in judged if verdict == "failed" and difference.where == stream]
+        if same_numbers(lines):
+            judged = [("reported" if difference in lines else verdict, difference) for verdict, difference in judged]
+    return judged
+
+
 def judge(step: Step, difference: Difference) -> Intended | str:
     """Returns the intention, "reported" or "failed"."""
     for intended in INTENDED:
@@ -87,21 +110,25 @@ def judge(step: Step, difference: Difference) -> Intended | str:
     return "reported" if step.report and difference.where != "exit" else "failed"
 
 
-def closest(step: Step, before: list[Outcome], after: list[Outcome]) -> list[tuple[Intended | str, Difference]]:
+def closest(
+    step: Step, before: list[Outcome], after: list[Outcome], wording: bool
+) -> list[tuple[Intended | str, Difference]]:
     """Takes pairs of runs, one of each build. Returns the judged differences of the pair with the fewest failures."""
     pairs = (compare_step(step, a, b) for a in before for b in after)
-    judged = ([(judge(step, difference), difference) for difference in found] for found in pairs)
+    judged = [[(judge(step, difference), difference) for difference in found] for found in pairs]
+    if wording:
+        judged = [reword(step, found) for found in judged]
     return min(judged, key=lambda found: sum(verdict == "failed" for verdict, _ in found))
 
 
-def compare_case(old: Path, new: Path, case: Case, folder: Path) -> Result:
+def compare_case(old: Path, new: Path, case: Case, folder: Path, wording: bool) -> Result:
     """Runs both builds, and again if they differ."""
     before, after = [], []
     for _ in range(ROUNDS):
         before.append(run_case(old, old, case, folder))
         after.append(run_case(old, new, case, folder))
         steps = list(zip(case.steps, zip(*before), zip(*after)))
-        found = [closest(*step) for step in steps]
+        found = [closest(*step, wording) for step in steps]
         if all(verdict != "failed" for judged in found for verdict, _ in judged):
             break
     result = Result(case, len(case.steps), rounds=len(before))
@@ -204,6 +231,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("old", metavar="OLD", type=program, help="the build to compare with")
     parser.add_argument("new", metavar="NEW", type=program, help="the build that must do the same")
     parser.add_argument("--quick", action="store_true", help="fewer cases, all verbs and models")
+    parser.add_argument("--wording", action="store_true", help="prose may differ in words if its numbers are the same")
     parser.add_argument("--only", metavar="REGEX", help="only cases where `group: name` matches")
     parser.add_argument("--json", metavar="FILE", type=Path, help="writes all results to FILE")
     parser.add_argument("-j", metavar="N", dest="jobs", type=int, default=1, help="cases at a time [default: 1]")
@@ -226,7 +254,7 @@ def main() -> int:
             listed = list(of_group)
             # Both builds get the same paths, which occur in messages.
             folders = (Path(place) / str(len(results) + i) for i in range(len(listed)))
-            found = list(pool.map(lambda pair: compare_case(args.old, args.new, *pair), zip(listed, folders)))
+            found = list(pool.map(lambda pair: compare_case(args.old, args.new, *pair, args.wording), zip(listed, folders)))
             print_group(group, found, time.monotonic() - since)
             results += found
     print_summary(results, time.monotonic() - begin)

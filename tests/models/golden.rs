@@ -1,10 +1,12 @@
 //! Whole models against logits that transformers computed in f64
 //! (tests/golden/README.md), and against a model built from the naive twins.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use safetensors::SafeTensors;
+use serde_json::Value;
 use wgpt::internals::kernels::Op;
 use wgpt::{DType, Engine, Gpu, GpuOptions, ModelFiles, ModelOptions, Session, Strategy};
 
@@ -108,10 +110,64 @@ static GPUS: LazyLock<Vec<Arc<Gpu>>> = LazyLock::new(|| {
     all
 });
 
-/// Returns the devices that run a model in f16: all for GPT-2, one for the other
-/// architectures, which all devices run in f32.
+/// Models that together have every trait of a description. All devices run them. The first
+/// device runs the other models too; they combine the same traits.
+static SPANNING: LazyLock<Vec<PathBuf>> = LazyLock::new(|| {
+    let mut met = BTreeSet::new();
+    let mut dirs = golden_dirs();
+    dirs.retain(|dir| {
+        let traits = traits(dir);
+        let is_new = !traits.is_subset(&met);
+        met.extend(traits);
+        is_new
+    });
+    println!("{} models run on every device: {dirs:?}", dirs.len());
+    dirs
+});
+
+/// Returns what a model's layers consist of, with which sizes left out: each field of the
+/// description with its word, or whether it is present. Left out are the activation, which
+/// kernel cases cover, and the scaling of rotary frequencies, which only changes a table.
+fn traits(dir: &Path) -> BTreeSet<String> {
+    fn add(path: &str, value: &Value, traits: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(fields) => {
+                let fields =
+                    fields.iter().filter(|(name, _)| !["activation", "scaling"].contains(&name.as_str()));
+                fields.for_each(|(name, value)| add(&format!("{path}.{name}"), value, traits));
+            }
+            Value::Array(entries) => entries.iter().for_each(|entry| add(path, entry, traits)),
+            Value::Number(_) => _ = traits.insert(path.to_owned()),
+            word => _ = traits.insert(format!("{path} {word}")),
+        }
+    }
+    let files = ModelFiles::open(dir).unwrap();
+    let config = files.config();
+    let described = serde_json::to_value(config).unwrap();
+    let mut traits = BTreeSet::new();
+    for part in ["embedding", "norms", "residual", "attention", "mlp", "head"] {
+        add(part, &described[part], &mut traits);
+    }
+    let attention = &config.attention;
+    traits.insert(match attention.n_kv_head {
+        1 => "one head of k and v".to_owned(),
+        n if n < attention.n_head => "shared heads of k and v".to_owned(),
+        _ => "as many heads of k and v".to_owned(),
+    });
+    let partial = attention.ropes.iter().any(|rope| rope.n_rot < attention.head_dim);
+    traits.insert(format!("partial rotation {partial}"));
+    traits
+}
+
+/// Returns the devices that run a model.
 fn gpus(dir: &Path) -> Vec<&'static Arc<Gpu>> {
-    GPUS.iter().take(if is_gpt2(dir) { GPUS.len() } else { 1 }).collect()
+    GPUS.iter().take(if SPANNING.iter().any(|spanning| spanning == dir) { GPUS.len() } else { 1 }).collect()
+}
+
+/// Returns the devices that run a model in f16: those of [`gpus`] for GPT-2, one for the
+/// other architectures, which run in f32 on the others.
+fn gpus_f16(dir: &Path) -> Vec<&'static Arc<Gpu>> {
+    gpus(dir).into_iter().take(if is_gpt2(dir) { GPUS.len() } else { 1 }).collect()
 }
 
 /// GPT-2 is the model that tests the scheduler: it takes every path.
@@ -202,9 +258,20 @@ fn f32_options() -> ModelOptions {
 
 #[test]
 fn f32_logits_and_greedy_tokens_equal_transformers_on_every_path() {
+    equal_transformers(gpus);
+}
+
+#[test]
+#[ignore = "takes minutes: make test-all"]
+fn every_model_equals_transformers_on_every_device() {
+    equal_transformers(|_| GPUS.iter().collect());
+}
+
+/// Compares the logits of every model in f32, on the devices that `gpus` returns for it.
+fn equal_transformers(gpus: fn(&Path) -> Vec<&'static Arc<Gpu>>) {
     let mut worst = (0.0, String::new());
-    for gpu in GPUS.iter() {
-        for dir in golden_dirs() {
+    for dir in golden_dirs() {
+        for gpu in gpus(&dir) {
             let golden = Golden::read(&dir);
             let engine = engine(gpu, &dir, &f32_options());
             let mut session = engine.session();
@@ -315,7 +382,7 @@ fn compare_with_naive(gpu: &Arc<Gpu>, dir: &Path, kv_dtype: DType, naive_kv: DTy
 #[test]
 fn f16_weights_equal_the_naive_model_on_rounded_weights() {
     for dir in golden_dirs() {
-        for gpu in gpus(&dir) {
+        for gpu in gpus_f16(&dir) {
             let error = compare_with_naive(gpu, &dir, DType::F32, DType::F32);
             assert!(error <= TOLERANCE_F32, "{} {}: error {error:e}", dir.display(), setup(gpu));
         }
@@ -325,7 +392,7 @@ fn f16_weights_equal_the_naive_model_on_rounded_weights() {
 #[test]
 fn f16_weights_and_cache_stay_near_the_naive_model() {
     for dir in golden_dirs() {
-        for gpu in gpus(&dir) {
+        for gpu in gpus_f16(&dir) {
             // Scores that are not scaled by 1 / sqrt(head_dim), or those of small models
             // with large weights, amplify the cache's rounding. For such models the naive
             // model rounds its cache too, so the only remaining difference is an
