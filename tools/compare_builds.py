@@ -52,7 +52,13 @@ class Intended:
         return all(re.search(self.line, line) for line in lines)
 
 
-INTENDED: list[Intended] = []
+# From 5b5c4fc to the three packages wgpt, wgpt-eval and wgpt-cli.
+INTENDED: list[Intended] = [
+    Intended(".*", r"\.warnings(\[|$)", "", "the new field `warnings` has the warnings of the engine"),
+    Intended(".*", r"\.kernel_hash$", "", "the hash of the kernels' sources, which are rearranged"),
+    Intended("eval", r"shots", "", "`n_short_of_shots` replaces `n_shots_dropped` and `shots_dropped`"),
+    Intended("inspect", r"\$\.block\.", "[a-z]", "plainer words for the parts of a layer"),
+]
 
 # Runs of a case before a difference counts. The engine cuts prompts and the head's matrix by measured costs. On a busy
 # machine the cuts may differ and select other kernels, whose last bits differ. So each build may have several outcomes,
