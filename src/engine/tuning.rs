@@ -70,6 +70,7 @@ pub fn select(
 /// [`GpuOptions::cache_dir`], if one is set. Models loaded afterwards use it. The weights
 /// are loaded for the search and freed after it. If the directory cannot be written or
 /// kernels failed their check, [`Gpu::warnings`] reports it.
+///
 /// # Errors
 /// As [`Engine::load`] and [`tune::run`]; nothing is stored then.
 pub fn tune_model(
