@@ -58,6 +58,7 @@ INTENDED: list[Intended] = [
     Intended(".*", r"\.kernel_hash$", "", "the hash of the kernels' sources, which are rearranged"),
     Intended("eval", r"shots", "", "`n_short_of_shots` replaces `n_shots_dropped` and `shots_dropped`"),
     Intended("inspect", r"\$\.block\.", "[a-z]", "plainer words for the parts of a layer"),
+    Intended("perplexity", r"file page\.html", "", "plainer words in the page"),
 ]
 
 # Runs of a case before a difference counts. The engine cuts prompts and the head's matrix by measured costs. On a busy
