@@ -186,18 +186,13 @@ struct Entry(PathBuf);
 
 impl Temporary {
     fn create(dir: &Path) -> io::Result<Self> {
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".wgpt-").suffix(".tmp");
-        #[cfg(unix)]
-        let builder = {
-            use std::os::unix::fs::PermissionsExt;
-            // The umask applies, as it does to any new file.
-            builder.permissions(std::fs::Permissions::from_mode(0o666))
-        };
         // The lock is held while the file is created, so `remove_unfinished` misses no
         // file.
         let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
-        let file = builder.tempfile_in(dir)?;
+        // Opened here and not by tempfile, so that the umask applies as to any new file, and
+        // errors do not name the temporary file.
+        let open = |path: &Path| File::options().read(true).write(true).create_new(true).open(path);
+        let file = tempfile::Builder::new().prefix(".wgpt-").suffix(".tmp").make_in(dir, open)?;
         let path = file.path().to_owned();
         unfinished.push(path.clone());
         Ok(Temporary { file, _entry: Entry(path) })
@@ -295,6 +290,15 @@ mod tests {
         file.finish().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn errors_do_not_name_the_temporary_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("missing");
+        let error = NewFile::create(&missing.join("out")).err().unwrap().to_string();
+        let system = std::fs::File::create(missing.join("out")).unwrap_err();
+        assert_eq!(error, format!("cannot write {}: {system}", missing.join("out").display()));
     }
 
     #[test]

@@ -58,6 +58,14 @@ INTENDED: list[Intended] = [
     Intended(".*", r"\.kernel_hash$", "", "the hash of the kernels' sources, which are rearranged"),
     Intended("eval", r"shots", "", "`n_short_of_shots` replaces `n_shots_dropped` and `shots_dropped`"),
     Intended("inspect", r"\$\.block\.", "[a-z]", "plainer words for the parts of a layer"),
+    Intended("profile|bench kernels", r"\.variant$", "", "names of variants list the new fragments"),
+    Intended("doctor", r"^stdout|kernels$|message$", "", "plainer words and the hash of the kernels"),
+    Intended("bench kernels", r"^stdout$", "kernels|copy|dispatches|timestamps", "plainer words and the hash of the kernels"),
+    Intended("inspect", r"^(exit|stdout|stderr)$", "", "a model beyond --memory-budget is an error (exit code 4); plainer words"),
+    Intended("curve|perplexity|eval", r"file .*\.svg$", "", "plainer words in the picture"),
+    Intended("bench plot", r"^stderr$", "next release|not JSON", "-o FILE is the one spelling of the file to write"),
+    Intended("bench model", r"^stderr$", "nothing to measure", "the error says what to give"),
+    Intended("perplexity|generate", r"^stderr$", "limit of 0|software adapter", "checked earlier, and expected values named"),
     Intended("perplexity", r"file page\.html", "", "plainer words in the page"),
 ]
 
