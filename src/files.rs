@@ -297,7 +297,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let missing = dir.path().join("missing");
         let error = NewFile::create(&missing.join("out")).err().unwrap().to_string();
-        let system = std::fs::File::create(missing.join("out")).unwrap_err();
+        let system = File::create(missing.join("out")).unwrap_err();
         assert_eq!(error, format!("cannot write {}: {system}", missing.join("out").display()));
     }
 
