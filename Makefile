@@ -18,9 +18,9 @@ PRIVATE_RUNTIME_DIR := $(XDG_RUNTIME_DIR)
 endif
 
 # Mesa's software driver compiles a kernel for a second and runs it in milliseconds. So
-# `make test` asks it for the smaller of its vector widths and for no optimization. One test
-# runs again at the other width with optimization, and `make test-all` runs everything as
-# users do. Other drivers ignore these variables.
+# `make test` asks it for the smaller of its vector widths and for no optimization where
+# tests compile most kernels. One of them runs again at the other width with optimization,
+# and `make test-all` runs everything as users do. Other drivers ignore these variables.
 SHORT_COMPILES := LP_NATIVE_VECTOR_WIDTH=128 GALLIVM_PERF=nopt
 
 # The targets store tuned and compiled kernels here, not in the user's cache.
@@ -40,8 +40,10 @@ test: runtime-dir ## the tests
 	tests/setup_vulkan.sh
 	$(CARGO) test --locked --no-run
 	tools/ensure_adapter.sh $(TARGET_DIR)/debug/wgpt
-	$(SHORT_COMPILES) $(CARGO) test --locked
-	$(SHORT_COMPILES) $(CARGO) test --locked -p wgpt --features demo-model --test api
+	$(CARGO) test --locked --lib --bins --test api --test engine --test heap --test source --test cli --test eval
+	$(SHORT_COMPILES) $(CARGO) test --locked --test inner --test models
+	$(CARGO) test --locked --doc
+	$(CARGO) test --locked -p wgpt --features demo-model --test api
 
 test-all: runtime-dir ## all tests, optimized, including those that take minutes
 	tests/setup_vulkan.sh

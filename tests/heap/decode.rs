@@ -26,13 +26,24 @@ fn decode(session: &mut Session, sampler: &mut Option<Sampler>, n: usize) -> Vec
 
 #[test]
 fn decoding_creates_no_objects_per_token() -> Result<(), Error> {
+    check_strategies(1)
+}
+
+#[test]
+#[ignore = "takes minutes: make test-all"]
+fn decoding_creates_no_objects_per_token_with_any_strategy() -> Result<(), Error> {
+    check_strategies(usize::MAX)
+}
+
+/// Checks the first `n` strategies of the adapter.
+fn check_strategies(n: usize) -> Result<(), Error> {
     let _alone = alone();
     let device = std::env::var("WGPT_DEVICE").ok();
     let open = |strategy| {
         let gpu = GpuOptions { device: device.clone(), strategy, ..GpuOptions::default() };
         Engine::builder().gpu(gpu).build()
     };
-    for strategy in open(None)?.gpu().strategies() {
+    for strategy in open(None)?.gpu().strategies().into_iter().take(n) {
         let engine = open(Some(strategy))?;
         for sampled in [false, true] {
             check(&engine, sampled)?;
@@ -130,7 +141,8 @@ fn check_batches(engine: &Engine) -> Result<(), Error> {
         let before = engine.gpu().counters();
         for greedy in [true, false] {
             let mut seen = Vec::new();
-            let grows = (0..3).all(|_| {
+            // A busy machine adds some hundred bytes to several runs in a row.
+            let grows = (0..8).all(|_| {
                 let costs = steps(engine, &mut sessions, greedy, 20).unwrap();
                 for (i, session) in sessions.iter_mut().enumerate() {
                     session.truncate(i + 8);
