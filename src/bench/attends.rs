@@ -103,14 +103,13 @@ impl Attends {
 
 #[cfg(test)]
 mod tests {
-    use super::super::shapes::free_case;
+    use super::super::Subject;
     use super::*;
     use crate::tensor::DType;
 
     fn case(op: &str, sizes: &[usize], options: &str) -> Result<String> {
-        let attends: Attends = options.parse()?;
-        let case = attends.apply(free_case(op, sizes, DType::F16, 1 << 27)?)?;
-        Ok(case.to_string())
+        let subject = Subject::free(op, sizes, options.parse()?, DType::F16, 1 << 27)?;
+        Ok(subject.to_string())
     }
 
     #[test]

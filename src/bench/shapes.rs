@@ -112,25 +112,14 @@ fn gpt2_shapes(n_embd: usize, n_head: usize, vocab_size: usize) -> Vec<Case> {
     let mut all: Vec<Case> = projections.iter().map(|case| Case::Gemv(case.clone())).collect();
     all.push(Case::Gemv(MatmulCase::plain(1, vocab_size, n_embd, dtype)));
     all.extend(projections.into_iter().map(|case| Case::Gemm(MatmulCase { m, ..case })));
-    let piece_rows = vocab_size.next_multiple_of(8);
     let kv = KvShape { n_head, n_kv_head: n_head, head_dim: n_embd / n_head, dtype, n_slabs: 1 };
     for after in [AfterProjection::Cache(kv), AfterProjection::Activation(Activation::GeluTanh, 4 * n_embd)] {
         all.push(Case::NormGemv(NormGemvCase::one_row(NormForm::Layer, n_embd, dtype, after)));
     }
     for (n_rows, position) in [(1, 1000), (m, 0)] {
         all.push(Case::Norm(NormCase::rows(NormForm::Layer, n_rows, n_embd)));
-        let n_tokens = n_rows;
-        all.push(Case::Embedding(EmbeddingCase {
-            n_tokens,
-            position,
-            vocab_size,
-            n_embd,
-            dtype,
-            piece_rows,
-            batch: n_rows == 1,
-            wpe: true,
-            scale: 1.0,
-        }));
+        let usual = EmbeddingCase::usual(n_rows, vocab_size, n_embd, dtype);
+        all.push(Case::Embedding(EmbeddingCase { position, batch: n_rows == 1, ..usual }));
         all.push(Case::KvAppend(KvAppendCase { kv, position, n_rows, batch: n_rows == 1, planted: None }));
     }
     all.push(Case::AttentionPrefill(AttentionCase::plain(kv, 0, m)));
@@ -163,7 +152,7 @@ fn fits(op: &str, shape: &[usize]) -> bool {
 }
 
 /// Returns the case of [`Subject::free`].
-pub(super) fn free_case(op: &str, shape: &[usize], dtype: DType, max_binding_bytes: u64) -> Result<Case> {
+fn free_case(op: &str, shape: &[usize], dtype: DType, max_binding_bytes: u64) -> Result<Case> {
     let text = shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
     let Some((_, expected)) = OPS.iter().find(|(name, _)| *name == op) else {
         let names: Vec<_> = OPS.iter().map(|(name, _)| *name).collect();
@@ -205,17 +194,10 @@ pub(super) fn free_case(op: &str, shape: &[usize], dtype: DType, max_binding_byt
         ("qk_norm", &[n_rows, n_heads, head_dim]) => {
             Case::QkNorm(QkNormCase::usual(n_rows, n_heads.div_ceil(2), n_heads / 2, head_dim))
         }
-        ("embedding", &[n_tokens, n_embd]) => Case::Embedding(EmbeddingCase {
-            n_tokens,
-            position: 0,
-            vocab_size: VOCAB_SIZE.min(ELEMS_MAX / n_embd),
-            n_embd,
-            dtype,
-            piece_rows: pad_row(VOCAB_SIZE),
-            batch: false,
-            wpe: true,
-            scale: 1.0,
-        }),
+        ("embedding", &[n_tokens, n_embd]) => {
+            let vocab_size = VOCAB_SIZE.min(ELEMS_MAX / n_embd);
+            Case::Embedding(EmbeddingCase::usual(n_tokens, vocab_size, n_embd, dtype))
+        }
         ("argmax", &[n]) => Case::Argmax(ArgmaxCase { n, input: ArgmaxInput::Random }),
         ("sample", &[n]) if n <= sample::N_MAX => Case::Sample(SampleCase::usual(n)),
         ("score", &[n_rows, n]) if n_rows <= WORKGROUPS_MAX => {

@@ -175,17 +175,7 @@ mod tests {
         assert_eq!(cost(Case::Argmax(ArgmaxCase { n: 100, input: ArgmaxInput::Random })), (400, 0));
         let score = ScoreCase { n_rows: 2, n: 100, input: ScoreInput::Random };
         assert_eq!(cost(Case::Score(score)), (848, 200));
-        let embedding = EmbeddingCase {
-            n_tokens: 2,
-            position: 0,
-            vocab_size: 50,
-            n_embd: 10,
-            dtype: DType::F16,
-            piece_rows: 56,
-            batch: false,
-            wpe: true,
-            scale: 1.0,
-        };
+        let embedding = EmbeddingCase::usual(2, 50, 10, DType::F16);
         assert_eq!(cost(Case::Embedding(embedding)), (160, 20));
         let kv = KvShape { n_head: 2, n_kv_head: 2, head_dim: 8, dtype: DType::F16, n_slabs: 1 };
         let append = KvAppendCase { kv, position: 7, n_rows: 3, batch: false, planted: None };

@@ -34,6 +34,22 @@ pub struct EmbeddingCase {
 }
 
 impl EmbeddingCase {
+    /// Creates a chunk from position 0 with position embeddings and a single piece.
+    #[must_use]
+    pub fn usual(n_tokens: usize, vocab_size: usize, n_embd: usize, dtype: DType) -> Self {
+        EmbeddingCase {
+            n_tokens,
+            position: 0,
+            vocab_size,
+            n_embd,
+            dtype,
+            piece_rows: pad_row(vocab_size),
+            batch: false,
+            wpe: true,
+            scale: 1.0,
+        }
+    }
+
     fn row_position(&self, row: usize) -> usize {
         self.position + if self.batch { self.n_tokens - 1 - row } else { row }
     }

@@ -88,12 +88,14 @@ fn capped(all: &mut Vec<Case>) {
     }
 }
 
+/// Returns a plain case with a given spread of the scores.
+fn sharp(kv: KvShape, position: usize, n_rows: usize, sharpness: f32) -> AttentionCase {
+    AttentionCase { sharpness, ..AttentionCase::plain(kv, position, n_rows) }
+}
+
 fn prefill(all: &mut Vec<Case>) {
     let mut push = |kv, n_rows, position, sharpness| {
-        all.push(Case::AttentionPrefill(AttentionCase {
-            sharpness,
-            ..AttentionCase::plain(kv, position, n_rows)
-        }));
+        all.push(Case::AttentionPrefill(sharp(kv, position, n_rows, sharpness)));
     };
     for kv in shapes() {
         // Rows around 8 and 16, keys around 8 and 32, chunks after other chunks.
@@ -115,10 +117,7 @@ fn prefill(all: &mut Vec<Case>) {
 
 fn packed(all: &mut Vec<Case>) {
     let mut push = |kv, n_rows, position, sharpness| {
-        all.push(Case::AttentionPacked(AttentionCase {
-            sharpness,
-            ..AttentionCase::plain(kv, position, n_rows)
-        }));
+        all.push(Case::AttentionPacked(sharp(kv, position, n_rows, sharpness)));
     };
     for kv in shapes() {
         // Runs of 1, 2, 3 ... rows across the boundaries of groups of 8 and 16.
@@ -139,10 +138,7 @@ fn packed(all: &mut Vec<Case>) {
 
 fn decode(all: &mut Vec<Case>) {
     let mut push = |kv, n_rows, kv_len: usize, sharpness| {
-        all.push(Case::AttentionDecode(AttentionCase {
-            sharpness,
-            ..AttentionCase::plain(kv, kv_len - 1, n_rows)
-        }));
+        all.push(Case::AttentionDecode(sharp(kv, kv_len - 1, n_rows, sharpness)));
     };
     for kv in shapes() {
         // Positions around the pages (16), the tiles (64) and the splits (256).

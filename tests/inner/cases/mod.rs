@@ -183,22 +183,12 @@ fn embedding(all: &mut Vec<Case>) {
         ] {
             for batch in [false, true] {
                 let n_tokens = if batch { n_tokens.min(ROWS_MAX) } else { n_tokens };
-                let (wpe, scale) = (true, 1.0);
-                let case = EmbeddingCase {
-                    n_tokens,
-                    position,
-                    vocab_size,
-                    n_embd,
-                    dtype,
-                    piece_rows,
-                    batch,
-                    wpe,
-                    scale,
-                };
+                let usual = EmbeddingCase::usual(n_tokens, vocab_size, n_embd, dtype);
+                let case = EmbeddingCase { position, piece_rows, batch, ..usual };
                 // Gemma's factor, the square root of the width.
                 let scaled = EmbeddingCase { wpe: false, scale: (n_embd as f32).sqrt(), ..case.clone() };
                 let both = EmbeddingCase { wpe: true, ..scaled.clone() };
-                let neither = EmbeddingCase { scale, ..scaled.clone() };
+                let neither = EmbeddingCase { scale: 1.0, ..scaled.clone() };
                 all.extend([case, scaled, both, neither].map(Case::Embedding));
             }
         }
