@@ -245,3 +245,23 @@ fn architecture_md_lists_every_room() {
         assert!(text.contains(&format!("{room}/")) || text.contains(&format!("{room}.rs")), "{room}");
     }
 }
+
+/// `make test` names the test programs, because some need other variables. None may be
+/// forgotten.
+#[test]
+fn make_test_runs_every_test_program() {
+    let makefile = std::fs::read_to_string("Makefile").unwrap();
+    let named: Vec<&str> =
+        makefile.split("--test ").skip(1).filter_map(|rest| rest.split_whitespace().next()).collect();
+    let mut found = 0;
+    for folder in ["tests", "crates/wgpt-cli/tests", "crates/wgpt-eval/tests"] {
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            if entry.path().join("main.rs").exists() {
+                let name = entry.file_name().into_string().unwrap();
+                assert!(named.contains(&name.as_str()), "the Makefile does not run {folder}/{name}");
+                found += 1;
+            }
+        }
+    }
+    assert!(found >= 8, "{found} test programs");
+}
