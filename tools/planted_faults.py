@@ -12,6 +12,7 @@ target/planted_faults. Needs Python 3.9 and the requirements of `make test`.
 import argparse
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -20,8 +21,11 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COPY = ROOT / "target" / "planted_faults"
 
-# As in the Makefile.
-SHORT_COMPILES = {"LP_NATIVE_VECTOR_WIDTH": "128", "GALLIVM_PERF": "nopt"}
+# The Makefile's variables for the programs that compile most kernels.
+SHORT_COMPILES = dict(
+    variable.split("=")
+    for variable in re.search(r"^SHORT_COMPILES := (.*)$", (ROOT / "Makefile").read_text(), re.M)[1].split()
+)
 
 INNER = ["--test", "inner"]
 QUICK = [*INNER, "kernels::per_thread_kernels_match_their_reference"]
@@ -87,7 +91,8 @@ def plant(old, new):
 
 def cargo(*arguments):
     command = ["cargo", "test", "--locked", *arguments]
-    environment = os.environ | SHORT_COMPILES
+    short = "inner" in arguments or "models" in arguments
+    environment = os.environ | (SHORT_COMPILES if short else {})
     return subprocess.run(command, cwd=COPY, env=environment, capture_output=True, text=True, check=False)
 
 
